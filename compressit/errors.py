@@ -1,0 +1,86 @@
+"""What a user is shown when something is wrong: where, what the actual value was, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in a text the user wrote: a recipe file or one `--set` argument."""
+
+    source: str
+    line: int | None = None  # 1-based
+    column: int | None = None  # 1-based
+    snippet: str | None = None  # the line itself, for the caret
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return self.source
+        return f"{self.source}:{self.line}:{self.column or 1}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: `where: message`, the line with a caret, and help."""
+
+    message: str
+    where: Mark | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        lines = [f"{self.where}: {self.message}" if self.where else self.message]
+        if self.where and self.where.snippet is not None and self.where.line is not None:
+            gutter = f"{self.where.line:>5} | "
+            lines.append(gutter + self.where.snippet)
+            lines.append(" " * (len(gutter) - 2) + "| " + " " * ((self.where.column or 1) - 1) + "^")
+        if self.hint:
+            lines.append(f"      help: {self.hint}")
+        return "\n".join(lines)
+
+
+class CompressitError(Exception):
+    """A mistake the user can mend: shown without a traceback. `exit_code` 2: nothing was run."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n      help: {self.hint}" if self.hint else self.message
+
+
+class RecipeError(CompressitError):
+    """Every problem found in a recipe, all at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        tail = f"{count} problem{'s' if count != 1 else ''}, nothing was run"
+        super().__init__("\n".join([*(str(p) for p in self.problems), tail]))
+
+
+class StageFailed(CompressitError):
+    """A stage ended with an error; whatever else could run has run. Exit code 1."""
+
+    exit_code = 1
+
+
+class NoEffectError(CompressitError):
+    """A compressor changed nothing: a selector matched nothing, or an amount rounded to none."""
+
+    exit_code = 1
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The nearest known names as a help text, or all of them when there are few."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
+    return f"known: {', '.join(names)}" if names else None

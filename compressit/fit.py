@@ -1,0 +1,214 @@
+"""The one training loop: every trainer and every compressor that trains goes through `fit`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressit.context import StageContext
+from compressit.data import order
+from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+
+Tensors = tuple[Tensor, ...]
+
+_SCORED = 16  # batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """What an `on_epoch` callback is told."""
+
+    epoch: int  # 0-based
+    images_seen: int
+    loss: float  # mean of the epoch's minibatch losses
+
+
+class StopTraining(Exception):  # noqa: N818 - control flow, not an error
+    """Raised by an `on_epoch` callback to end training after this epoch."""
+
+
+def fit(
+    model: nn.Module,
+    ctx: StageContext,
+    options: FitConfig,
+    data: Callable[[int], Tensors],
+    loss: Callable[..., Tensor],
+    on_epoch: Callable[[EpochEnd, dict[str, Tensor]], None] | None = None,
+) -> nn.Module:
+    """Trains `model` in place and returns it, in eval mode.
+
+    `data(epoch)` gives the epoch's tensors (inputs, *targets), first dimension N, on the device; they are visited
+    in an order drawn from the stage's stream. `loss(outputs, *targets)` gives a scalar. Logs the curve "loss"
+    (step = optimizer steps so far) and keeps every minibatch's loss as the array "loss"; notes `images_seen` and
+    `epochs`. Saves its state (model, optimizer, what `on_epoch` keeps in its dict of tensors) at epoch ends when
+    due, and goes on from such a state with the very numbers of a run that was never stopped.
+    """
+    device = ctx.compute.device
+    model.to(device).train()
+    optimizer = build_optimizer(model, options.optimizer, device)
+    state = _State(model, optimizer)
+    first = state.restore(ctx)
+    step_model: Any = torch.compile(model) if ctx.compute.compile else model
+    try:
+        for epoch in range(first, options.epochs):
+            _seed_layers(ctx, epoch)
+            started = time.perf_counter()
+            tensors = data(epoch)
+            losses, agreement = _epoch(step_model, optimizer, ctx, options, tensors, loss, epoch, state.steps)
+            state.add(losses, len(tensors[0]))
+            mean = float(losses.mean())
+            ctx.log(state.steps, loss=mean)
+            ctx.emit(
+                {
+                    "epoch": epoch + 1,
+                    "epochs": options.epochs,
+                    "loss": mean,
+                    "accuracy": agreement,
+                    "seconds": time.perf_counter() - started,
+                }
+            )
+            if not math.isfinite(mean):
+                ctx.note(diverged=f"the loss became {mean} in epoch {epoch + 1}")
+                break
+            if on_epoch is not None:
+                model.eval()
+                on_epoch(EpochEnd(epoch, state.images_seen, mean), state.kept)
+                model.train()
+            if ctx.progress.due() and epoch + 1 < options.epochs:
+                state.save(ctx, epoch + 1)
+    except StopTraining:
+        pass
+    ctx.save("loss", torch.cat(state.losses) if state.losses else torch.zeros(0))
+    ctx.note(images_seen=state.images_seen, epochs=len(state.losses))
+    return model.eval()
+
+
+def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> torch.optim.Optimizer:
+    """A fused optimizer over the parameters that want gradients."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    common: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay, "fused": True}
+    if options.name == "sgd":
+        return torch.optim.SGD(parameters, momentum=options.momentum, nesterov=options.nesterov, **common)
+    kind = torch.optim.Adam if options.name == "adam" else torch.optim.AdamW
+    return kind(parameters, betas=options.betas, **common)
+
+
+def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int) -> float:
+    """The factor at `progress` epochs (fractional, from 0) of `epochs`."""
+    if progress < options.warmup:
+        return (progress + 1e-8) / options.warmup
+    if options.name == "constant":
+        return 1.0
+    if options.name == "step":
+        return options.gamma ** sum(progress >= milestone for milestone in options.milestones)
+    done = (progress - options.warmup) / max(epochs - options.warmup, 1e-8)
+    return 1.0 - done if options.name == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    ctx: StageContext,
+    options: FitConfig,
+    tensors: Tensors,
+    loss: Callable[..., Tensor],
+    epoch: int,
+    steps: int,
+) -> tuple[Tensor, float | None]:
+    """One pass: every minibatch's loss (S,) on the CPU, and the agreement with the targets over the last batches."""
+    count = len(tensors[0])
+    batches = order(count, ctx.streams, epoch, tensors[0].device).split(options.batch_size)
+    losses = torch.empty(len(batches), device=tensors[0].device)
+    hits: list[Tensor] = []
+    base = [group["initial_lr"] for group in optimizer.param_groups]
+    scheduled = options.schedule.name != "constant" or options.schedule.warmup > 0
+    scored = len(batches) - _SCORED
+    for number, index in enumerate(batches):
+        if scheduled:
+            factor = learning_rate_factor(options.schedule, epoch + number / len(batches), options.epochs)
+            for group, lr in zip(optimizer.param_groups, base, strict=True):
+                group["lr"] = lr * factor
+        inputs, *targets = [tensor.index_select(0, index) for tensor in tensors]
+        with ctx.compute.autocast():
+            outputs = model(inputs)
+            value = loss(outputs, *targets)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        if options.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), options.clip)
+        optimizer.step()
+        losses[number] = value.detach()
+        if number >= scored and outputs.ndim == 2:
+            hits.append(_agreement(outputs.detach(), targets[0]))
+    return losses.cpu(), float(torch.cat(hits).float().mean()) if hits else None
+
+
+def _agreement(outputs: Tensor, target: Tensor) -> Tensor:
+    classes = target if target.ndim == 1 else target.argmax(1)  # labels, or a teacher's outputs
+    return outputs.argmax(1) == classes
+
+
+def _seed_layers(ctx: StageContext, epoch: int) -> None:
+    # Dropout and the like draw from torch's global generator: seeded per epoch, so that a resumed run draws alike.
+    torch.manual_seed(ctx.streams.number("layers", epoch))
+
+
+class _State:
+    """What a resumed run needs: model, optimizer, losses so far, images seen, and what `on_epoch` keeps."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.losses: list[Tensor] = []
+        self.steps = 0
+        self.images_seen = 0
+        self.kept: dict[str, Tensor] = {}
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+    def add(self, losses: Tensor, images: int) -> None:
+        self.losses.append(losses)
+        self.steps += len(losses)
+        self.images_seen += images
+
+    def save(self, ctx: StageContext, epoch: int) -> None:
+        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            # `momentum_buffer` may be None before the first step; everything else is a tensor
+            tensors |= {f"optimizer/{index}/{slot}": v for slot, v in slots.items() if isinstance(v, Tensor)}
+        tensors |= {f"losses/{i:06d}": part for i, part in enumerate(self.losses)}
+        tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
+        facts = {"epoch": epoch, "images_seen": self.images_seen, "curves": ctx.curves, "notes": ctx.notes}
+        ctx.progress.save(tensors, facts)
+
+    def restore(self, ctx: StageContext) -> int:
+        """Takes up a saved state; returns the epoch to go on with."""
+        saved = ctx.progress.load()
+        if saved is None:
+            return 0
+        tensors, facts = saved
+        self.model.load_state_dict(_under(tensors, "model/"))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimizer/").items():
+            index, slot = name.split("/", 1)
+            slots.setdefault(int(index), {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.losses = [value for _, value in sorted(_under(tensors, "losses/").items())]
+        self.steps = sum(len(part) for part in self.losses)
+        self.kept = _under(tensors, "kept/")
+        self.images_seen = facts["images_seen"]
+        ctx.curves.update({name: [(s, v) for s, v in points] for name, points in facts["curves"].items()})
+        ctx.notes.update(facts["notes"])
+        ctx.emit({"resumed": facts["epoch"]})
+        return facts["epoch"]
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

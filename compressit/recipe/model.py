@@ -1,0 +1,91 @@
+"""The recipe after validation: frozen values, every option resolved. What `plan` is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from compressit.config import Config
+
+
+class ComputeConfig(Config):
+    """Where to compute. Device and threads are recorded with a result; only precision is part of its key."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees one")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast of every forward pass")
+    threads: int | Literal["auto"] = Field(
+        "auto", description="threads of each worker; auto: the machine's cores divided by the number of jobs"
+    )
+    compile: bool = Field(False, description="torch.compile the model while training")
+
+
+@dataclass(frozen=True)
+class Use:
+    """A plugin and its options, fully resolved (every default written out), as JSON values."""
+
+    uses: str
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Where the first model comes from: a builder (`use`), or a checkpoint (`checkpoint`), never both.
+
+    `weights`: a safetensors file whose tensors replace the builder's fresh ones.
+    """
+
+    use: Use | None
+    checkpoint: Path | None = None
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One named stage. `needs` is another stage's name or "init"."""
+
+    name: str
+    use: Use
+    needs: str
+    repeat: int | None = None  # rungs of a ladder; None: no ladder
+    feed: Literal["previous", "original"] = "previous"
+    each: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # (("with.amount", (0.5, 0.8)), ...)
+    # One validated Use per member of `each` (the product, last key fastest), with its label; else ((“”, use),)
+    members: tuple[tuple[str, Use], ...] = ()
+    refs: tuple[str, ...] = ()  # the models its options name (ModelRef values), without repetition
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One resolved version of the recipe."""
+
+    name: str
+    data: Use
+    model: ModelSpec
+    stages: tuple[Stage, ...]  # in topological order
+    evaluate: tuple[Use, ...]
+
+
+@dataclass(frozen=True)
+class LocalPlugin:
+    """A plugin file named by the recipe, with the digest under which it was trusted."""
+
+    path: Path
+    digest: str  # sha256 of its bytes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A validated recipe: variants x seeds of a graph of stages."""
+
+    name: str
+    path: Path | None
+    profile: str | None
+    seeds: tuple[int, ...]
+    compute: ComputeConfig
+    variants: tuple[Variant, ...]
+    report: tuple[Use, ...]
+    plugins: tuple[LocalPlugin, ...] = ()
+    description: str = ""

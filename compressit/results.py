@@ -1,0 +1,97 @@
+"""What a run found out, as plain values: the one thing reports, results.json and results.csv are made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+COLUMNS = (  # always there, in this order; whatever other evaluators measure follows in alphabetical order
+    "variant", "stage", "rung", "each", "seed", "width", "parameters", "nonzero", "multiply_adds", "bytes",
+    "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
+    "noise_entropy_bits", "noise_majority", "images_seen",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the run: variant x seed x stage x rung. Fractions, not percent."""
+
+    variant: str
+    stage: str  # the stage's name: "train", "blog"
+    rung: int | None  # 1-based within a ladder, else None
+    each: str  # "amount=0.5" for a member of a fanned-out stage, else ""
+    seed: int
+    uses: str  # the plugin's name, or "init"
+    teacher: str | None  # the row-name of the model it was judged against, if any
+    metrics: Mapping[str, float]  # by name, from all evaluators; missing: not measured or not defined here
+    notes: Mapping[str, Any]  # facts the stage noted: noise, images_seen, achieved ratios
+    curves: Mapping[str, Sequence[tuple[float, float]]]  # thinned to <= 200 points: "loss" -> [(step, value), ...]
+    seconds: float | None = None
+    checkpoint: str | None = None  # path relative to the run folder
+
+    @property
+    def name(self) -> str:
+        """`blog-04`, `prune@amount=0.5`, `train`."""
+        each = f"@{self.each}" if self.each else ""
+        return f"{self.stage}{each}" + (f"-{self.rung:02d}" if self.rung is not None else "")
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole run, finished or not. `missing` names the models that were planned but are not there yet."""
+
+    recipe: str
+    profile: str | None
+    rows: Sequence[Row]
+    metrics: Mapping[str, Mapping[str, str]]  # name -> {"better", "unit", "about"}
+    about: Mapping[str, Any]  # date, host, versions, threads, seconds: facts of the run
+    missing: Sequence[str] = ()
+    failures: Sequence[str] = ()
+    description: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the recipe as resolved, per variant
+
+    def table(self) -> list[dict[str, Any]]:
+        """One flat dict per row with every column of COLUMNS and every further metric; None where empty."""
+        extra = sorted({m for row in self.rows for m in row.metrics} - set(COLUMNS))
+        return [self._flat(row, extra) for row in self.rows]
+
+    def write_json(self, path: Path) -> None:
+        """Writes the results atomically."""
+        _replace(path, json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n")
+
+    @staticmethod
+    def read_json(path: Path) -> Results:
+        """Reads what `write_json` wrote. Raises ValueError for another schema."""
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("schema", None) != SCHEMA:
+            raise ValueError(f"{path}: not results of schema {SCHEMA}")
+        return Results(**{**content, "rows": [Row(**row) for row in content["rows"]]})
+
+    def write_csv(self, path: Path) -> None:
+        """A row per model, a header of the table's columns; empty cells where nothing was measured."""
+        import csv
+        import io
+
+        table = self.table()
+        columns = list(table[0]) if table else list(COLUMNS)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in table)
+        _replace(path, text.getvalue())
+
+    @staticmethod
+    def _flat(row: Row, extra: Sequence[str]) -> dict[str, Any]:
+        fixed = {"variant": row.variant, "stage": row.stage, "rung": row.rung, "each": row.each, "seed": row.seed,
+                 "images_seen": row.notes.get("images_seen"), "width": row.notes.get("width")}  # fmt: skip
+        return {name: fixed.get(name, row.metrics.get(name)) for name in (*COLUMNS, *extra)}
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
