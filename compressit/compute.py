@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,16 @@ class Compute:
 
     @staticmethod
     def select(device: str = "auto", precision: str = "fp32", compile: bool = False) -> Compute:  # noqa: A002
-        """`auto` is CUDA where torch sees one, else the CPU. Raises CompressitError for a CUDA that is not there."""
+        """`auto` is CUDA where torch sees one, else the CPU.
+
+        Raises CompressitError for a CUDA that is not there, and for a device or precision of another name.
+        """
+        for option, value, known in (
+            ("device", device, ("auto", "cpu", "cuda")),
+            ("precision", precision, ("fp32", "bf16")),
+        ):
+            if value not in known:
+                raise CompressitError(f"compute.{option} is '{value}'", did_you_mean(value, known))
         available = torch.cuda.is_available()
         if device == "cuda" and not available:
             raise CompressitError(
@@ -50,7 +59,8 @@ class Compute:
         was_training = [(m, m.training) for m in model.modules()]
         model.eval()
         try:
-            with torch.inference_mode(), self.autocast():
+            # not inference_mode: its outputs cannot be a loss's targets
+            with torch.no_grad(), self.autocast():
                 return torch.cat([model(part).float() for part in x.split(batch_size)])
         finally:
             for module, mode in was_training:

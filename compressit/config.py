@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -46,17 +46,28 @@ def dump(config: BaseModel) -> dict[str, Any]:
 
 
 def model_refs(config: BaseModel) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every `ModelRef` in a config with the path of its field, nested configs included."""
+    """Every `ModelRef` with the path of its field, those in nested configs and lists included."""
     for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            for path, ref in model_refs(value):
-                yield (name, *path), ref
-        elif isinstance(value, str) and _is_ref(field):
-            yield (name,), value
+        marked = any(isinstance(m, ModelRefMarker) for m in field.metadata) or _is_ref(field.annotation)
+        for path, ref in _refs(getattr(config, name), marked):
+            yield (name, *path), ref
 
 
-def _is_ref(field: Any) -> bool:
-    # `ModelRef` puts its marker on the field, `ModelRef | None` inside the annotation's members.
-    members = [field, *getattr(field.annotation, "__args__", ())]
-    return any(isinstance(m, ModelRefMarker) for member in members for m in getattr(member, "metadata", ()) or getattr(member, "__metadata__", ()))
+def _refs(value: Any, marked: bool) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(value, BaseModel):
+        yield from model_refs(value)
+    elif isinstance(value, str):
+        if marked:
+            yield (), value
+    elif isinstance(value, list | tuple | dict):
+        items: Any = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            for path, ref in _refs(item, marked):
+                yield (str(key), *path), ref
+
+
+def _is_ref(annotation: Any) -> bool:
+    # `ModelRef` puts its marker on the field itself, `ModelRef | None` and `tuple[ModelRef, ...]` inside.
+    if any(isinstance(m, ModelRefMarker) for m in getattr(annotation, "__metadata__", ())):
+        return True
+    return any(_is_ref(member) for member in get_args(annotation))

@@ -1,18 +1,17 @@
-"""What a plugin is given besides the model: data, teachers, random streams, and places for what it finds out."""
+"""What a plugin is given besides the model: data, teachers, random streams, places for what it finds out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
 
 from compressit.compute import Compute
-from compressit.data import Data
-from compressit.errors import CompressitError
+from compressit.splits import Data
 from compressit.seeds import Streams
 
 
@@ -52,13 +51,15 @@ class StageContext:
     load_data: Callable[[], Data]
     load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError otherwise
     rung: int | None = None  # 1-based within a ladder
-    rungs: int = 1
+    feed: Literal["previous", "original"] = "previous"  # what each rung of a ladder starts from
     judged: Judged | None = None
     progress: Progress = field(default_factory=Progress)
-    narrow: Callable[[nn.Module, float], nn.Module] | None = None
+    narrow: Callable[[float, int], nn.Module | None] = lambda factor, times: None
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result
-    memo: dict[Any, Any] = field(default_factory=dict[Any, Any])  # shared by tasks on the same model and data
-    memo_key: Callable[[str | None], str] = lambda ref: str(ref)
+    # What tasks on the same model and data share. `identity` tells models apart ("" is the data).
+    memo: MutableMapping[Hashable, Any] = field(default_factory=dict[Hashable, Any])
+    identity: Callable[[str], str] = lambda ref: ref
+    fits: int = 0  # training runs so far: a saved state belongs to one of them
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict[str, list[tuple[float, float]]])
     arrays: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
@@ -66,34 +67,33 @@ class StageContext:
     @property
     def data(self) -> Data:
         """The variant's data on the device, shuffled by this stage's own streams."""
-        if "data" not in self.memo:
-            self.memo["data"] = self.load_data()
-        return self.memo["data"].with_streams(self.streams)
+        return self.load_data().with_streams(self.streams)
 
     def model(self, ref: str) -> nn.Module:
-        """A teacher or parent by its declared reference: in eval mode, without gradients.
+        """A teacher or parent by its declared reference: in eval mode, without gradients, not to be changed.
 
         Raises CompressitError for a reference that no `ModelRef` field of the stage's config declares.
         """
-        key = ("model", self.memo_key(ref))
+        key = ("model", self.identity(ref))
         if key not in self.memo:
             self.memo[key] = self.load_model(ref).to(self.compute.device).eval().requires_grad_(False)
         return self.memo[key]
 
-    def narrower(self, model: nn.Module, factor: float) -> nn.Module:
-        """A fresh model of the same architecture with every hidden width times `factor`, weights from the
-        stream "init" of this stage. `factor` is relative to `model`.
+    def times(self) -> int:
+        """How often a ladder's step applies to the model this stage is given: the rung's number where every
+        rung starts from the original, else once."""
+        return self.rung if self.rung is not None and self.feed == "original" else 1
 
-        Raises CompressitError when the architecture does not say how to make it narrower.
-        """
-        if self.narrow is None:
-            raise CompressitError("this context cannot build models", "give the stage a model from a recipe")
-        return self.narrow(model, factor)
+    def narrower(self, factor: float, times: int = 1) -> nn.Module | None:
+        """A fresh model of the architecture this stage is given, every hidden width times `factor`,
+        rounded up, `times` in a row; weights from the stage's stream "student". None when the architecture
+        does not say how to make itself narrower."""
+        return self.narrow(factor, times)
 
-    def logits(self, model: nn.Module, split: str, ref: str | None = None) -> Tensor:
-        """Outputs (N, classes) float32 of the judged model (or of `ref`, a declared reference) on a split,
-        computed once for all evaluators of that model."""
-        key = ("logits", self.memo_key(ref), split)
+    def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:
+        """Outputs (N, classes) float32 on a split ("train", "validation", "test") of the judged model or,
+        with `ref`, of the model of that reference: computed once for all evaluators of a model."""
+        key = ("logits", self.identity(ref), self.identity(""), split)
         if key not in self.memo:
             self.memo[key] = self.compute.forward(model, getattr(self.data, split).x)
         return self.memo[key]

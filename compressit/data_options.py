@@ -1,4 +1,4 @@
-"""The options every dataset has; `compressit.data` carries them out. No torch here: recipes are checked with it."""
+"""The options every dataset has; `compressit.splits` carries them out. No torch: `check` reads it."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from compressit.config import Config
 class DataConfig(Config):
     """Options of every dataset."""
 
-    limit: int | None = Field(None, ge=1, description="use only the first this many training images")
+    limit: int | None = Field(default=None, ge=1, description="use only the first this many training images")
     scale: Literal["unit", "standard"] = Field(
-        "unit", description="unit: pixels in [0, 1]; standard: training mean 0 and standard deviation 1 per channel"
+        default="unit",
+        description="unit: pixels in [0, 1]; standard: training mean 0 and standard deviation 1 per channel",
     )
     labels: Literal["given", "random", "shuffled"] = Field(
-        "given",
-        description="training labels: as given, drawn uniformly, or permuted; drawn once from `seed` and fixed",
+        default="given",
+        description="training labels: as given, drawn uniformly, or permuted; once, from `seed`, and fixed",
     )
     label_fraction: float = Field(
-        1.0, gt=0, le=1, description="fraction of the training labels that `labels` replaces"
+        default=1.0, gt=0, le=1, description="fraction of the training labels that `labels` replaces"
     )
     pixels: Literal["given", "shuffled", "gaussian"] = Field(
-        "given",
-        description="inputs: as given, one fixed permutation of the pixels for every image, or Gaussian noise "
-        "with the pixels' mean and standard deviation",
+        default="given",
+        description="inputs: as given, one fixed permutation of the pixels for every image, or Gaussian "
+        "noise with the pixels' mean and standard deviation",
     )
     validation: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
-        description="validation split cut from the training images: below 1 a fraction, from 1 a number of images",
+        description="validation split cut from the training images: below 1 a fraction, from 1 a number",
     )
-    seed: int = Field(0, description="seed of the random labels, pixels and the validation split")
+    seed: int = Field(default=0, description="seed of the random labels, pixels and the validation split")
 
     def validation_count(self, images: int) -> int:
         """How many of `images` training images go to the validation split."""

@@ -35,7 +35,9 @@ class Problem:
         if self.where and self.where.snippet is not None and self.where.line is not None:
             gutter = f"{self.where.line:>5} | "
             lines.append(gutter + self.where.snippet)
-            lines.append(" " * (len(gutter) - 2) + "| " + " " * ((self.where.column or 1) - 1) + "^")
+            before = self.where.snippet[: (self.where.column or 1) - 1]
+            indent = "".join("\t" if c == "\t" else " " for c in before)  # a tab stays one, as wide as above
+            lines.append(" " * (len(gutter) - 2) + "| " + indent + "^")
         if self.hint:
             lines.append(f"      help: {self.hint}")
         return "\n".join(lines)
@@ -65,7 +67,7 @@ class RecipeError(CompressitError):
         super().__init__("\n".join([*(str(p) for p in self.problems), tail]))
 
 
-class StageFailed(CompressitError):
+class StageFailed(CompressitError):  # noqa: N818 - it reads as what happened
     """A stage ended with an error; whatever else could run has run. Exit code 1."""
 
     exit_code = 1
@@ -78,7 +80,7 @@ class NoEffectError(CompressitError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The nearest known names as a help text, or all of them when there are few."""
+    """The nearest known names as a help text, else all of them; None when there are none."""
     names = sorted(known)
     close = get_close_matches(word, names, n=3, cutoff=0.5)
     if close:

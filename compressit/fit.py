@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from compressit.context import StageContext
-from compressit.data import order
+from compressit.splits import order
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 
 Tensors = tuple[Tensor, ...]
 
-_SCORED = 16  # batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %
+_SCORED = (
+    16  # batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %
+)
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,22 @@ def fit(
     data: Callable[[int], Tensors],
     loss: Callable[..., Tensor],
     on_epoch: Callable[[EpochEnd, dict[str, Tensor]], None] | None = None,
+    kept: dict[str, Tensor] | None = None,
 ) -> nn.Module:
     """Trains `model` in place and returns it, in eval mode.
 
-    `data(epoch)` gives the epoch's tensors (inputs, *targets), first dimension N, on the device; they are visited
-    in an order drawn from the stage's stream. `loss(outputs, *targets)` gives a scalar. Logs the curve "loss"
-    (step = optimizer steps so far) and keeps every minibatch's loss as the array "loss"; notes `images_seen` and
-    `epochs`. Saves its state (model, optimizer, what `on_epoch` keeps in its dict of tensors) at epoch ends when
-    due, and goes on from such a state with the very numbers of a run that was never stopped.
+    `data(epoch)` gives the epoch's tensors (inputs, *targets), first dimension N, on the device, visited
+    in an order drawn from the stage's stream. `loss(outputs, *targets)` gives a scalar. Logs the curve
+    "loss" (step = optimizer steps so far) and keeps every minibatch's loss as the array "loss"; adds to the
+    notes `images_seen` and `epochs`. Saves its state (model, optimizer, what `on_epoch` keeps in its dict of
+    tensors) at epoch ends when due, and goes on from it with the very numbers of a run never stopped.
+    That dict is `kept` when given: filled by `fit` when it goes on, so that the caller has it afterwards.
     """
     device = ctx.compute.device
+    ctx.fits += 1
     model.to(device).train()
     optimizer = build_optimizer(model, options.optimizer, device)
-    state = _State(model, optimizer)
+    state = _State(model, optimizer, {} if kept is None else kept)
     first = state.restore(ctx)
     step_model: Any = torch.compile(model) if ctx.compute.compile else model
     try:
@@ -85,7 +90,10 @@ def fit(
     except StopTraining:
         pass
     ctx.save("loss", torch.cat(state.losses) if state.losses else torch.zeros(0))
-    ctx.note(images_seen=state.images_seen, epochs=len(state.losses))
+    ctx.note(
+        images_seen=ctx.notes.get("images_seen", 0) + state.images_seen,
+        epochs=ctx.notes.get("epochs", 0) + len(state.losses),
+    )
     return model.eval()
 
 
@@ -102,7 +110,7 @@ def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> 
 def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int) -> float:
     """The factor at `progress` epochs (fractional, from 0) of `epochs`."""
     if progress < options.warmup:
-        return (progress + 1e-8) / options.warmup
+        return progress / options.warmup
     if options.name == "constant":
         return 1.0
     if options.name == "step":
@@ -121,7 +129,7 @@ def _epoch(
     epoch: int,
     steps: int,
 ) -> tuple[Tensor, float | None]:
-    """One pass: every minibatch's loss (S,) on the CPU, and the agreement with the targets over the last batches."""
+    """One pass: every minibatch's loss (S,) on the CPU, and its last ones' agreement with the targets."""
     count = len(tensors[0])
     batches = order(count, ctx.streams, epoch, tensors[0].device).split(options.batch_size)
     losses = torch.empty(len(batches), device=tensors[0].device)
@@ -144,7 +152,7 @@ def _epoch(
             nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         optimizer.step()
         losses[number] = value.detach()
-        if number >= scored and outputs.ndim == 2:
+        if number >= scored and targets and outputs.ndim == 2:
             hits.append(_agreement(outputs.detach(), targets[0]))
     return losses.cpu(), float(torch.cat(hits).float().mean()) if hits else None
 
@@ -155,20 +163,20 @@ def _agreement(outputs: Tensor, target: Tensor) -> Tensor:
 
 
 def _seed_layers(ctx: StageContext, epoch: int) -> None:
-    # Dropout and the like draw from torch's global generator: seeded per epoch, so that a resumed run draws alike.
+    # Dropout and the like draw from torch's global generator: seeded per epoch, a resumed run draws alike.
     torch.manual_seed(ctx.streams.number("layers", epoch))
 
 
 class _State:
     """What a resumed run needs: model, optimizer, losses so far, images seen, and what `on_epoch` keeps."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor]) -> None:
         self.model = model
         self.optimizer = optimizer
         self.losses: list[Tensor] = []
         self.steps = 0
         self.images_seen = 0
-        self.kept: dict[str, Tensor] = {}
+        self.kept = kept
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
@@ -184,13 +192,22 @@ class _State:
             tensors |= {f"optimizer/{index}/{slot}": v for slot, v in slots.items() if isinstance(v, Tensor)}
         tensors |= {f"losses/{i:06d}": part for i, part in enumerate(self.losses)}
         tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
-        facts = {"epoch": epoch, "images_seen": self.images_seen, "curves": ctx.curves, "notes": ctx.notes}
+        facts = {
+            "fit": ctx.fits,
+            "epoch": epoch,
+            "images_seen": self.images_seen,
+            "curves": ctx.curves,
+            "notes": ctx.notes,
+        }
         ctx.progress.save(tensors, facts)
 
     def restore(self, ctx: StageContext) -> int:
-        """Takes up a saved state; returns the epoch to go on with."""
+        """Takes up a saved state; returns the epoch to go on with.
+
+        A stage that trains several times repeats its finished runs: only the one that was killed has a state.
+        """
         saved = ctx.progress.load()
-        if saved is None:
+        if saved is None or saved[1]["fit"] != ctx.fits:
             return 0
         tensors, facts = saved
         self.model.load_state_dict(_under(tensors, "model/"))
@@ -202,7 +219,7 @@ class _State:
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.losses = [value for _, value in sorted(_under(tensors, "losses/").items())]
         self.steps = sum(len(part) for part in self.losses)
-        self.kept = _under(tensors, "kept/")
+        self.kept.update(_under(tensors, "kept/"))
         self.images_seen = facts["images_seen"]
         ctx.curves.update({name: [(s, v) for s, v in points] for name, points in facts["curves"].items()})
         ctx.notes.update(facts["notes"])

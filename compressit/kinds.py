@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressit.context import DataContext, StageContext
-    from compressit.data import Data, RawData
+    from compressit.splits import RawData
     from compressit.results import Results
 
 C = TypeVar("C", bound=Config)
@@ -52,7 +52,7 @@ class Plugin(Generic[C]):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
+        for base in cls.__dict__.get("__orig_bases__", ()):  # its own: an inherited one is its parent's
             for argument in get_args(base):
                 if isinstance(argument, type) and issubclass(argument, Config):
                     cls.Config = argument
@@ -82,7 +82,7 @@ class Compressor(Plugin[C]):
     """Makes a model smaller (or sparser): must change something, or raises NoEffectError."""
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Gets its own copy of the model; returns a plain module without hooks, wrappers or parametrizations."""
+        """Gets its own copy of the model; returns a plain module: no hooks, wrappers or parametrizations."""
         raise NotImplementedError(f"{type(self).__name__}.compress")
 
     def work(self, images: int, rung: int) -> Work | None:
@@ -123,7 +123,7 @@ class Model(Plugin[C]):
 class Dataset(Plugin[D]):
     """Names, shapes and sizes are known without loading; `load` brings the tensors.
 
-    The config derives from `DataConfig`: limit, scale, labels, pixels and the validation split are the host's.
+    The config derives from `DataConfig`: limit, scale, labels, pixels and validation split are the host's.
     """
 
     Config: ClassVar[type[Config]] = DataConfig

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.abc
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +21,8 @@ from typing import Any, TypeVar
 import pluggy
 
 from compressit import hookspecs
+from compressit.config import Config, parse
+from compressit.data_options import DataConfig
 from compressit.errors import CompressitError, did_you_mean
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
 
@@ -57,10 +62,8 @@ class Host:
     def __init__(self, entry_points: bool = True, disabled: Iterable[str] = ()) -> None:
         self._pm = pluggy.PluginManager("compressit")
         self._pm.add_hookspecs(hookspecs)
-        self._owners: dict[str, str] = {}
         self._found: dict[str, Registered] = {}
         self._broken: list[Broken] = []
-        self._module_types: list[Any] = []
         self._disabled = frozenset(disabled)
         if entry_points:
             for entry in _entry_points():
@@ -85,25 +88,26 @@ class Host:
         return [name for name, r in sorted(self._found.items()) if not kinds or r.kind in kinds]
 
     def find(self, name: str, *kinds: str) -> Registered:
-        """The plugin of that name. Raises CompressitError (nearest names; broken plugins) when there is none."""
+        """The plugin of that name. Raises CompressitError (nearest names, broken plugins) for none."""
         found = self._found.get(name)
         if found is not None and (not kinds or found.kind in kinds):
             return found
         wanted = " or ".join(kinds) or "plugin"
         if found is not None:
-            raise CompressitError(f"'{name}' is a {found.kind}, not a {wanted}", did_you_mean(name, self.names(*kinds)))
-        hint = did_you_mean(name, self.names(*kinds))
-        if not self._found:
-            hint = "no plugins are installed; from a checkout run `pip install -e .`"
-        elif self._broken:
+            hint = did_you_mean(name, self.names(*kinds))
+            raise CompressitError(f"'{name}' is a {found.kind}, not a {wanted}", hint)
+        hints = [did_you_mean(name, self.names(*kinds))]
+        if self._broken:
             broken = "; ".join(f"{b.entry} ({b.owner}): {b.reason}" for b in self._broken)
-            hint = f"{hint or ''}{'; ' if hint else ''}these plugins could not be loaded: {broken}"
-        raise CompressitError(f"no {wanted} is called '{name}'", hint)
+            hints.append(f"these plugins could not be loaded: {broken}")
+        if self._disabled:
+            hints.append(f"COMPRESSIT_DISABLE_PLUGINS leaves out: {', '.join(sorted(self._disabled))}")
+        if not (self._found or self._broken or self._disabled):
+            hints.append("no plugins are installed; from a checkout run `pip install -e .`")
+        raise CompressitError(f"no {wanted} is called '{name}'", "; ".join(filter(None, hints)) or None)
 
     def create(self, kind: type[P], name: str, config: Mapping[str, Any]) -> P:
         """An instance of plugin `name` with these (already validated or raw) options."""
-        from compressit.config import parse
-
         label = next(label for label, base in KINDS.items() if base is kind)
         found = self.find(name, label).plugin
         return found(parse(found.Config, config))  # type: ignore[return-value]
@@ -113,24 +117,33 @@ class Host:
 
         Raises CompressitError when the file is missing, changed since it was trusted, or fails to import.
         """
-        digest = file_digest(path)
+        source = _read(path)
+        digest = hashlib.sha256(source).hexdigest()
         if expected_digest is not None and digest != expected_digest:
             raise CompressitError(f"{path} has changed since this run was planned", "start the run again")
         name = f"compressit_local_{path.stem}_{digest[:12]}"
         if self._pm.has_plugin(name):
             return
         try:
-            module = _import_file(name, path)
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            raise CompressitError(f"{path}:{where.lineno}: {type(error).__name__}: {error}") from error
+            module = _import_source(name, path, source)
+        except (Exception, SystemExit) as error:
+            raise CompressitError(f"{path}:{_line(error, path)}: {_reason(error)}") from error
         problem = self._register(module, name, str(path))
         if problem:
             raise CompressitError(f"{path}: {problem}")
 
     def module_types(self) -> list[Any]:
-        """How to rebuild replaced layers: every plugin's `compressit_module_types`."""
-        return [kind for kinds in self._pm.hook.compressit_module_types() for kind in kinds]
+        """How to rebuild replaced layers: every plugin's `compressit_module_types` that works."""
+        found: list[Any] = []
+        for implementation in self._pm.hook.compressit_module_types.get_hookimpls():
+            hook: Callable[[], Any] = implementation.function
+            try:
+                found.extend(hook())
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
+                broken = Broken(implementation.plugin_name, implementation.plugin_name, _reason(error))
+                if broken not in self._broken:
+                    self._broken.append(broken)
+        return found
 
     def stage_started(self, task: Any) -> list[str]:
         """Tells the observers; returns the complaints of those that failed."""
@@ -150,48 +163,44 @@ class Host:
             return
         try:
             module = entry.load()
-        except Exception as error:  # noqa: BLE001 - somebody's broken plugin must not take the program down
-            reason = f"{type(error).__name__}: {error}"
-            self._broken.append(Broken(entry.name, owner, reason, traceback.format_exc()))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - must not take the program down
+            self._broken.append(Broken(entry.name, owner, _reason(error), traceback.format_exc()))
             return
-        problem = self._register(module, entry.name, owner)
+        problem = self._register(
+            module, f"{owner} ({entry.name})", owner
+        )  # two owners may use one entry name
         if problem:
             self._broken.append(Broken(entry.name, owner, problem))
 
-    def _register(self, module: ModuleType | Any, entry: str, owner: str) -> str | None:
+    def _register(self, module: ModuleType | Any, name: str, owner: str) -> str | None:
         """Registers a module's hooks; returns what is wrong with it, leaving it out, or None."""
+        found = dict(self._found)
         try:
-            self._pm.register(module, name=entry)
-            self._owners[entry] = owner
+            self._pm.register(module, name=name)
             self._pm.check_pending()
-            found = list(self._classes_of(module, owner))
-        except Exception as error:  # noqa: BLE001 - a hook is somebody's code
-            if self._pm.has_plugin(entry):
-                self._pm.unregister(name=entry)
-            return f"{type(error).__name__}: {error}"
-        for registered in found:
-            name = registered.plugin.name
-            if name in self._found:
-                other = self._found[name]
-                self._pm.unregister(name=entry)
-                return (
-                    f"'{name}' is the name of two plugins: {_qualified(other.plugin)} ({other.owner}) "
-                    f"and {_qualified(registered.plugin)} ({owner}); the first is kept"
-                )
-        self._found |= {r.plugin.name: r for r in found}
+            for registered in self._classes_of(module, owner):
+                other = found.setdefault(registered.plugin.name, registered)
+                if other is not registered:
+                    raise ValueError(
+                        f"'{registered.plugin.name}' is the name of two plugins: {_qualified(other.plugin)} "
+                        f"({other.owner}) and {_qualified(registered.plugin)} ({owner}); the first is kept"
+                    )
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
+            if self._pm.has_plugin(name):
+                self._pm.unregister(name=name)
+            return _reason(error)
+        self._found = found
         return None
 
     def _classes_of(self, module: Any, owner: str) -> Iterator[Registered]:
+        for hook in vars(hookspecs):
+            if hook.startswith("compressit_") and callable(getattr(module, hook, None)):  # noqa: SIM102
+                if not self._pm.parse_hookimpl_opts(module, hook):
+                    raise TypeError(f"{hook} lacks its @hookimpl")
         for kind, base in KINDS.items():
-            hook: Callable[..., Iterable[Any]] | None = getattr(module, f"compressit_{kind}s", None)
-            if hook is None or not self._pm.parse_hookimpl_opts(module, f"compressit_{kind}s"):
-                continue
-            for plugin in hook():
-                if not (isinstance(plugin, type) and issubclass(plugin, base)):
-                    raise TypeError(f"compressit_{kind}s returned {plugin!r}, which is no {base.__name__} class")
-                name = getattr(plugin, "name", None)
-                if not isinstance(name, str) or name.count(".") != 1 or not all(name.split(".")):
-                    raise ValueError(f"{_qualified(plugin)}.name is {name!r}; it must be like 'kind.method'")
+            collect: Callable[[], Iterable[Any]] = getattr(module, f"compressit_{kind}s", tuple)
+            for plugin in collect():
+                _check_class(plugin, base, f"compressit_{kind}s")
                 yield Registered(kind, plugin, owner)
 
     def _broadcast(self, hook: str, **arguments: Any) -> list[str]:
@@ -200,45 +209,88 @@ class Host:
             names = implementation.argnames
             try:
                 implementation.function(**{name: arguments[name] for name in names})
-            except Exception as error:  # noqa: BLE001 - an observer never fails a stage
-                complaints.append(f"{implementation.plugin_name}: {hook}: {type(error).__name__}: {error}")
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - an observer never fails a stage
+                complaints.append(f"{implementation.plugin_name}: {hook}: {_reason(error)}")
         return complaints
 
 
 @cache
 def installed() -> Host:
-    """The host with everything installed in this environment, less COMPRESSIT_DISABLE_PLUGINS (`a,b`; names of
-    entry points; `*` for all)."""
-    disabled = [name.strip() for name in os.environ.get("COMPRESSIT_DISABLE_PLUGINS", "").split(",") if name.strip()]
+    """The host with everything installed in this environment, less what COMPRESSIT_DISABLE_PLUGINS names:
+    entry points, separated by commas; `*` for all."""
+    names = (name.strip() for name in os.environ.get("COMPRESSIT_DISABLE_PLUGINS", "").split(","))
+    disabled = frozenset(filter(None, names))
     return Host(entry_points="*" not in disabled, disabled=disabled)
 
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes. Raises CompressitError when it cannot be read."""
+    return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _read(path: Path) -> bytes:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError as error:
         raise CompressitError(f"{path}: {error.strerror}") from error
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:
     entries = importlib.metadata.entry_points(group="compressit")
-    # Ours first, so that a duplicate name is blamed on the one who came later; then by name, so that it is stable.
+    # Ours first, so that a duplicate name is blamed on who came later; then by name, so that it is stable.
     return sorted(entries, key=lambda e: (e.dist is None or e.dist.name != "compressit", e.name))
 
 
-def _import_file(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise CompressitError(f"{path} is not a Python file")
+def _check_class(plugin: Any, base: type[Plugin[Any]], hook: str) -> None:
+    if not (isinstance(plugin, type) and issubclass(plugin, base)):
+        raise TypeError(f"{hook} returned {plugin!r}, which is no {base.__name__} class")
+    name = getattr(plugin, "name", None)
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+\.[\w-]+", name):
+        raise ValueError(f"{_qualified(plugin)}.name is {name!r}; it must be like 'kind.method'")
+    config = DataConfig if base is Dataset else Config
+    if not issubclass(plugin.Config, config):
+        raise TypeError(f"{_qualified(plugin)}.Config must derive from {_qualified(config)}")
+
+
+def _import_source(name: str, path: Path, source: bytes) -> ModuleType:
+    loader = _Source(path, source)
+    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(path.absolute()))
+    spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pydantic look their module up
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     return module
+
+
+class _Source(importlib.abc.SourceLoader):
+    """Runs exactly the bytes whose digest was trusted: no second reading, no cached bytecode."""
+
+    def __init__(self, path: Path, source: bytes) -> None:
+        self._path = str(path.absolute())
+        self._source = source
+
+    def get_filename(self, fullname: str) -> str:
+        return self._path
+
+    def get_data(self, path: str) -> bytes:
+        return self._source
+
+
+def _line(error: BaseException, path: Path) -> int:
+    """The last line of this file that the error passed through."""
+    file = str(path.absolute())
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return error.lineno or 1
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return (frames[-1].lineno if frames else None) or 1
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _qualified(plugin: type) -> str:

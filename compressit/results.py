@@ -1,8 +1,9 @@
-"""What a run found out, as plain values: the one thing reports, results.json and results.csv are made from."""
+"""What a run found out, as plain values: reports, results.json and results.csv are made from it alone."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ class Row:
     teacher: str | None  # the row-name of the model it was judged against, if any
     metrics: Mapping[str, float]  # by name, from all evaluators; missing: not measured or not defined here
     notes: Mapping[str, Any]  # facts the stage noted: noise, images_seen, achieved ratios
-    curves: Mapping[str, Sequence[tuple[float, float]]]  # thinned to <= 200 points: "loss" -> [(step, value), ...]
+    curves: Mapping[str, Sequence[tuple[float, float]]]  # "loss" -> [(step, value), ...], at most 200 points
     seconds: float | None = None
     checkpoint: str | None = None  # path relative to the run folder
 
@@ -60,16 +61,18 @@ class Results:
         return [self._flat(row, extra) for row in self.rows]
 
     def write_json(self, path: Path) -> None:
-        """Writes the results atomically."""
-        _replace(path, json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n")
+        """Writes the results atomically; numbers that are not finite become null."""
+        content = _finite({"schema": SCHEMA, **asdict(self)})
+        _replace(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
     @staticmethod
     def read_json(path: Path) -> Results:
-        """Reads what `write_json` wrote. Raises ValueError for another schema."""
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content.pop("schema", None) != SCHEMA:
+        """Reads what `write_json` wrote, null as NaN. Raises ValueError for anything else."""
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
             raise ValueError(f"{path}: not results of schema {SCHEMA}")
-        return Results(**{**content, "rows": [Row(**row) for row in content["rows"]]})
+        content["rows"] = [_row(row) for row in content["rows"]]
+        return Results(**content)
 
     def write_csv(self, path: Path) -> None:
         """A row per model, a header of the table's columns; empty cells where nothing was measured."""
@@ -86,9 +89,29 @@ class Results:
 
     @staticmethod
     def _flat(row: Row, extra: Sequence[str]) -> dict[str, Any]:
-        fixed = {"variant": row.variant, "stage": row.stage, "rung": row.rung, "each": row.each, "seed": row.seed,
-                 "images_seen": row.notes.get("images_seen"), "width": row.notes.get("width")}  # fmt: skip
-        return {name: fixed.get(name, row.metrics.get(name)) for name in (*COLUMNS, *extra)}
+        noted = {name: row.notes[name] for name in ("images_seen", "width") if name in row.notes}
+        fixed: dict[str, Any] = {
+            **{name: getattr(row, name) for name in ("variant", "stage", "rung", "each", "seed")},
+            **noted,
+        }
+        return {name: _finite(fixed.get(name, row.metrics.get(name))) for name in (*COLUMNS, *extra)}
+
+
+def _row(content: Mapping[str, Any]) -> Row:
+    metrics: Any = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
+    curves: Any = {
+        name: [(step, math.nan if value is None else value) for step, value in points]
+        for name, points in content["curves"].items()
+    }
+    return Row(**{**content, "metrics": metrics, "curves": curves})
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _replace(path: Path, text: str) -> None:

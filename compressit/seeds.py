@@ -6,6 +6,7 @@ Nothing about a generator's state has to be saved: a resumed stage asks for the 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Streams:
-    """The random streams of one stage. Variants share them, so twins see the same batches in the same order."""
+    """The random streams of one stage. Variants share them: twins see the same batches in the same order."""
 
     seed: int
     stage: str = ""
@@ -23,7 +24,9 @@ class Streams:
 
     def number(self, purpose: str, epoch: int | None = None) -> int:
         """A 63-bit seed for this purpose (and epoch)."""
-        text = f"{self.seed}|{purpose}|{self.stage}|{self.rung}|{epoch}"
+        text = json.dumps(
+            [self.seed, purpose, self.stage, self.rung, epoch]
+        )  # quoted: no two ever read alike
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, purpose: str, epoch: int | None = None, device: str = "cpu") -> torch.Generator:

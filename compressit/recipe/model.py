@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from compressit.config import Config
 
+if TYPE_CHECKING:
+    from compressit.plugins import Host
+
 
 class ComputeConfig(Config):
     """Where to compute. Device and threads are recorded with a result; only precision is part of its key."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees one")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast of every forward pass")
-    threads: int | Literal["auto"] = Field(
-        "auto", description="threads of each worker; auto: the machine's cores divided by the number of jobs"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: CUDA where torch sees one"
     )
-    compile: bool = Field(False, description="torch.compile the model while training")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="bf16: autocast of every forward pass"
+    )
+    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="threads of each worker; auto: the machine's cores divided by the number of jobs",
+    )
+    compile: bool = Field(default=False, description="torch.compile the model while training")
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,8 @@ class Stage:
     repeat: int | None = None  # rungs of a ladder; None: no ladder
     feed: Literal["previous", "original"] = "previous"
     each: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # (("with.amount", (0.5, 0.8)), ...)
-    # One validated Use per member of `each` (the product, last key fastest), with its label; else ((“”, use),)
+    # A validated Use per member of `each` (the product, last key fastest), with its label; else (("", use),)
+    # With `each`, `use` above is the first member's.
     members: tuple[tuple[str, Use], ...] = ()
     refs: tuple[str, ...] = ()  # the models its options name (ModelRef values), without repetition
 
@@ -89,3 +99,21 @@ class Recipe:
     report: tuple[Use, ...]
     plugins: tuple[LocalPlugin, ...] = ()
     description: str = ""
+
+    @staticmethod
+    def load(
+        path: str | Path,
+        profile: str | None = None,
+        settings: Sequence[str] = (),
+        trust: bool = False,
+        host: Host | None = None,
+    ) -> Recipe:
+        """Reads and validates a recipe's file with what is installed (or `host`).
+
+        `settings` are `--set` arguments. `trust` lets the plugin files it names run their code.
+        Raises RecipeError with every mistake and its place.
+        """
+        from compressit.plugins import installed
+        from compressit.recipe.load import load_recipe
+
+        return load_recipe(Path(path), host or installed(), profile, settings, lambda _: trust)

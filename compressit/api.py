@@ -1,0 +1,240 @@
+"""The Python API: what `import compressit` offers by name. Torch is imported by what needs it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from compressit.errors import CompressitError, StageFailed
+from compressit.plan import Plan, make_plan
+from compressit.plugins import Host, installed
+from compressit.recipe.model import Recipe
+from compressit.results import Results, Row
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import nn
+
+    from compressit.splits import Contract, Data
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished (or partly failed) run: its folder and what is in it."""
+
+    folder: Path
+    plan: Plan
+    results: Results
+    failures: Sequence[str] = ()
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of all models, `variant/seed0/stage-rung`, in the recipe's order."""
+        return [point.path for point in self.plan.points]
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One dict per model: the rows of results.csv, with numbers as numbers and None where empty."""
+        return self.results.table()
+
+    def row(self, stage: str, variant: str | None = None, seed: int | None = None) -> Row:
+        """The row of `stage` (`blog-04`; `train`). Variant and seed default to the first.
+
+        Raises CompressitError when there is none.
+        """
+        for row in self.results.rows:
+            if row.name == stage and variant in (None, row.variant) and seed in (None, row.seed):
+                return row
+        raise CompressitError(f"the run has no model '{stage}'", f"it has {', '.join(self.stages)}")
+
+    def model(self, stage: str, variant: str | None = None, seed: int | None = None) -> nn.Module:
+        """The model of a stage, in eval mode, loaded from the run folder."""
+        return load(self.folder / str(self.row(stage, variant, seed).checkpoint))
+
+
+def run(
+    recipe: Recipe | Path | str,
+    *,
+    out: Path | str | None = None,
+    store: Path | str | None = None,
+    jobs: int = 1,
+    host: Host | None = None,
+    console: Console | None = None,
+    save_every: float = 10.0,
+    command: str | None = None,
+) -> Run:
+    """Runs a recipe: what the store has is taken from it, the rest is made in `jobs` worker processes.
+
+    `out`: the run folder, by default `runs/<name>[-profile]`; `store`: by default a cache folder of the user;
+    `save_every`: seconds between saves of a stage's progress. Raises StageFailed when stages failed (everything
+    else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can go on).
+    """
+    from compressit.execute.session import run_plan
+
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.load(Path(recipe))
+    host = host or installed()
+    if host is installed():
+        for plugin in recipe.plugins:
+            host.load_file(plugin.path, plugin.digest)
+    plan = make_plan(recipe, host)
+    folder = (
+        Path(out)
+        if out
+        else Path("runs") / (f"{recipe.name}-{recipe.profile}" if recipe.profile else recipe.name)
+    )
+    results, failures = run_plan(
+        plan,
+        host,
+        folder=folder,
+        store=Path(store) if store else default_store(),
+        jobs=jobs,
+        console=console,
+        save_every=save_every,
+        command=command or shlex.join(sys.argv),
+    )
+    done = Run(folder, plan, results, failures)
+    if failures:
+        raise StageFailed(
+            "\n".join(failures), f"everything else is in {folder}; the same command goes on from there"
+        )
+    return done
+
+
+def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
+    """The model of a checkpoint file, in eval mode on the CPU, of the shape it was saved with.
+
+    `into`: a live module of the right shape, for files saved without a registered builder. Runs no code from the
+    file. Raises CompressitError for a damaged file, a missing plugin, or outputs that differ from the recorded ones.
+    """
+    from compressit.checkpoint import model as checkpoint
+
+    return checkpoint.load(Path(path), into=into, host=installed())
+
+
+def save(
+    model: nn.Module,
+    path: Path | str,
+    *,
+    uses: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    classes: int | None = None,
+    contract: Contract | None = None,
+    **config: Any,
+) -> None:
+    """Saves a model as one self-describing safetensors file and checks that it reloads to the same outputs.
+
+    `uses` (with `config`, `input_shape`, `classes`) names the registered model it was built as, before any
+    compression; without it the file holds no builder and loads only with `load(path, into=net)`.
+    """
+    from compressit.checkpoint import model as checkpoint
+
+    architecture = None
+    if uses is not None:
+        if input_shape is None or classes is None:
+            raise CompressitError(
+                f"saving a {uses} needs its input shape and classes", "pass input_shape= and classes="
+            )
+        architecture = checkpoint.Architecture(uses, config, tuple(input_shape), classes)
+    checkpoint.save(model, Path(path), architecture, contract, host=installed())
+
+
+def fresh(path: Path | str, seed: int = 0) -> nn.Module:
+    """A model of a checkpoint's shape with new weights: the trained-from-scratch control."""
+    from compressit.checkpoint import model as checkpoint
+
+    return checkpoint.fresh(Path(path), seed, host=installed())
+
+
+def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
+    """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
+    from compressit.context import DataContext
+    from compressit.splits import prepare
+    from compressit.kinds import Dataset
+
+    dataset = installed().create(Dataset, name, options)
+    raw = dataset.load(DataContext(default_cache(), announce))
+    return prepare(raw, dataset.config, dataset.classes, dataset.class_names, device)
+
+
+def stage(
+    name: str, *, teacher: nn.Module | None = None, seed: int = 0, device: str = "auto", **options: Any
+) -> Callable[..., nn.Module]:
+    """A trainer or compressor as a function `(model, data) -> model` in this process, without recipe or store.
+
+    `compressit.stage("prune.magnitude", amount=0.9)(net, data)`; `teacher` serves every ModelRef option. The model
+    given is left untouched; the function's `notes` and `curves` hold what the last call found out.
+    """
+    plugin = installed().find(name, "trainer", "compressor")
+    return _InProcess(plugin.kind, name, options, teacher, seed, device)
+
+
+def default_store() -> Path:
+    """Where results are kept unless told otherwise: COMPRESSIT_STORE, else the user's cache folder."""
+    import os
+
+    return Path(os.environ.get("COMPRESSIT_STORE") or default_cache() / "store")
+
+
+def default_cache() -> Path:
+    """Where downloads are kept: COMPRESSIT_CACHE, else the user's cache folder."""
+    import os
+
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("COMPRESSIT_CACHE") or user_cache_path("compressit"))
+
+
+class _InProcess:
+    """One plugin, called directly."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        options: Mapping[str, Any],
+        teacher: nn.Module | None,
+        seed: int,
+        device: str,
+    ) -> None:
+        from compressit.kinds import Compressor, Trainer
+
+        base = cast("type[Any]", Trainer if kind == "trainer" else Compressor)
+        self._plugin = installed().create(base, name, options)
+        self._method = "train" if kind == "trainer" else "compress"
+        self._teacher = teacher
+        self._seed = seed
+        self._device = device
+        self.name = name
+        self.notes: Mapping[str, Any] = {}
+        self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
+
+    def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
+        import copy
+
+        import torch
+
+        from compressit.compute import Compute
+        from compressit.context import StageContext
+        from compressit.seeds import Streams
+
+        compute = Compute.select(self._device)
+        teacher = self._teacher if self._teacher is not None else model
+
+        def load_data() -> Data:
+            if data is None:
+                raise CompressitError(
+                    f"{self.name} needs data", "call it as stage(model, compressit.data(...))"
+                )
+            return data
+
+        streams = Streams(self._seed, self.name)
+        ctx = StageContext(compute, streams, load_data, lambda ref: copy.deepcopy(teacher))
+        torch.manual_seed(streams.number("plugin"))
+        result = getattr(self._plugin, self._method)(copy.deepcopy(model).to(compute.device).train(), ctx)
+        self.notes, self.curves = ctx.notes, ctx.curves
+        return result.eval()

@@ -1,0 +1,227 @@
+"""What differs between a model and a freshly built one, as data; and doing it again.
+
+Recorded are public attributes whose value is a number (int, float, bool), None, or a tuple or list of those.
+Text is not: a file may set numbers, never something a module could take for a path or a function's name.
+What an edit cannot say (private attributes, text, new attributes) is left to the comparison of outputs when
+saving.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from compressit.checkpoint.manifest import ReplaceEdit, SetEdit, canonical, strict_json
+from compressit.checkpoint.module_types import ModuleType, by_class, by_name, same_class
+from compressit.errors import CompressitError
+
+Edit: TypeAlias = SetEdit | ReplaceEdit
+_SEQUENCES = (tuple, list, torch.Size)
+_MISSING = object()
+
+
+def diff(fresh: nn.Module, model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]:
+    """The edits that give `fresh` the module types and numbers of `model`; shapes are not among them.
+
+    Raises CompressitError for a layer of another type without a ModuleType, and for a layer that only one of
+    the two has.
+    """
+    if not same_class(type(fresh), type(model)):
+        raise CompressitError(
+            f"the model is a {type(model).__name__}, but its builder makes a {type(fresh).__name__}",
+            "save the plain module the builder made, without a wrapper around it",
+        )
+    return list(_differences(fresh, model, "", module_types))
+
+
+def snapshot(model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]:
+    """Every registered type and every number of a model, for one that has no builder to compare it with."""
+    found: list[Edit] = []
+    for at, module in model.named_modules():
+        rule = by_class(module_types, type(module)) if at else None
+        if rule is not None:
+            found.append(ReplaceEdit(at=at, type=rule.name, args=_described(rule, module, at)))
+        attrs = {name: _plain(value) for name, value in _numbers(module)}
+        if attrs:
+            found.append(SetEdit(at=at, attrs=attrs))
+    return found
+
+
+def apply(model: nn.Module, edits: Sequence[Edit], module_types: Sequence[ModuleType]) -> None:
+    """Carries out edits in place, in their order.
+
+    Raises CompressitError for a path or attribute that is not there, is not public, or holds another type.
+    """
+    for edit in edits:
+        if isinstance(edit, ReplaceEdit):
+            _replace(model, edit, module_types)
+            continue
+        module = _at(model, edit.at)
+        for name, value in edit.attrs.items():
+            _set(module, edit.at, name, value)
+
+
+def unrecorded(fresh: nn.Module, model: nn.Module) -> list[str]:
+    """Attributes and buffers outside the state dict that differ all the same: suspects when outputs do."""
+    found: list[str] = []
+    others = dict(fresh.named_modules())
+    for at, module in model.named_modules():
+        other = others.get(at)
+        if other is None:
+            continue
+        for name, value in vars(module).items():
+            simple = isinstance(value, (str, int, float, *_SEQUENCES)) and name != "training"
+            if simple and repr(value) != repr(vars(other).get(name)):
+                found.append(_join(at, name))
+        for name in sorted(module._non_persistent_buffers_set):
+            mine, its = module._buffers.get(name), other._buffers.get(name)
+            if mine is not None and (its is None or mine.shape != its.shape or not torch.equal(mine, its)):
+                found.append(_join(at, name))
+    return found
+
+
+def _differences(
+    fresh: nn.Module, model: nn.Module, at: str, module_types: Sequence[ModuleType]
+) -> Iterator[Edit]:
+    if not same_class(type(fresh), type(model)):
+        rule = by_class(module_types, type(model))
+        if rule is None:
+            raise CompressitError(
+                f"no rule for {type(model).__name__} at {at}; register a ModuleType",
+                "return one from the hook compressit_module_types of the plugin that puts it there",
+            )
+        args = _described(rule, model, at)
+        yield ReplaceEdit(at=at, type=rule.name, args=args)
+        fresh = _built(rule, args, at)
+    attrs = {
+        name: _plain(value)
+        for name, value in _numbers(model)
+        if (old := _attribute(fresh, name)) is not _MISSING and _differs(old, value)
+    }
+    if attrs:
+        yield SetEdit(at=at, attrs=attrs)
+    children, fresh_children = _children(model), _children(fresh)
+    for name in sorted(children.keys() ^ fresh_children.keys()):
+        state = "was added" if name in children else "was removed"
+        raise CompressitError(
+            f"the layer {_join(at, name)} {state} since the model was built",
+            "replace layers by ones of another type (nn.Identity for none), with a ModuleType for that type",
+        )
+    for name, child in children.items():
+        yield from _differences(fresh_children[name], child, _join(at, name), module_types)
+
+
+def _replace(model: nn.Module, edit: ReplaceEdit, module_types: Sequence[ModuleType]) -> None:
+    parent_path, _, name = edit.at.rpartition(".")
+    parent, current = _at(model, parent_path), _at(model, edit.at)
+    if current is model:
+        raise _unfit(edit.at, "the model itself cannot be replaced")
+    rule = by_name(module_types, edit.type)
+    if not same_class(type(current), rule.cls()):
+        setattr(parent, name, _built(rule, edit.args, edit.at))
+
+
+def _set(module: nn.Module, at: str, name: str, value: Any) -> None:
+    if not _public(name):
+        raise _unfit(at, f"{name!r} is not a public attribute")
+    old = _attribute(module, name)
+    if old is _MISSING:
+        raise _unfit(at, f"{type(module).__name__} has no number or tuple called {name!r}")
+    if not (_recordable(value) and _same_type(old, value)):
+        raise _unfit(at, f"{name!r} is {old!r} and cannot become {value!r}")
+    if _differs(old, value):
+        kind = type(old) if isinstance(old, _SEQUENCES) else tuple
+        setattr(module, name, _frozen(value, kind) if isinstance(value, list) else value)
+
+
+def _at(model: nn.Module, path: str) -> nn.Module:
+    # Through _modules, not getattr: a forged path must not reach properties.
+    module: nn.Module | None = model
+    for part in path.split(".") if path else ():
+        module = module._modules.get(part) if module is not None else None
+    if module is None:
+        raise _unfit(path, "there is no such layer")
+    return module
+
+
+def _numbers(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(module).items():
+        if _public(name) and _recordable(value):
+            yield name, value
+
+
+def _public(name: str) -> bool:
+    return name.isidentifier() and not name.startswith("_") and name != "training"
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    """The number or tuple of that name, of the module or its class; properties and methods do not count."""
+    value = inspect.getattr_static(module, name, _MISSING)
+    return value if _recordable(value) else _MISSING
+
+
+def _recordable(value: Any, depth: int = 4) -> bool:
+    if type(value) in _SEQUENCES:
+        return depth > 0 and all(_recordable(v, depth - 1) for v in value)
+    if type(value) is float:
+        return math.isfinite(value)
+    return type(value) is int or type(value) is bool or value is None
+
+
+def _same_type(old: Any, new: Any) -> bool:
+    """Whether the JSON value `new` may take the place of `old`. None goes with anything, int with float."""
+    if old is None or new is None:
+        return True
+    if isinstance(old, _SEQUENCES) or isinstance(new, _SEQUENCES):
+        return isinstance(old, _SEQUENCES) and isinstance(new, _SEQUENCES)
+    return isinstance(old, bool) == isinstance(new, bool)
+
+
+def _differs(old: Any, new: Any) -> bool:
+    return _same_type(old, new) and repr(_plain(old)) != repr(_plain(new))
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, _SEQUENCES) else value
+
+
+def _frozen(value: Any, kind: Any) -> Any:
+    return kind(_frozen(v, kind) for v in value) if isinstance(value, list) else value
+
+
+def _described(rule: ModuleType, module: nn.Module, at: str) -> dict[str, Any]:
+    try:
+        return strict_json(canonical(dict(rule.describe(module))), "its description")
+    except Exception as error:
+        raise CompressitError(
+            f"module type '{rule.name}' cannot describe {at or 'the model'}: {error}"
+        ) from error
+
+
+def _built(rule: ModuleType, args: dict[str, Any], at: str) -> nn.Module:
+    try:
+        built = rule.build(args)
+    except Exception as error:
+        raise CompressitError(
+            f"module type '{rule.name}' cannot build {at}: {type(error).__name__}: {error}"
+        ) from error
+    if not same_class(type(built), rule.cls()):
+        raise CompressitError(f"module type '{rule.name}' built a {type(built).__name__} for {at}")
+    return built
+
+
+def _children(module: nn.Module) -> dict[str, nn.Module]:
+    return {name: child for name, child in module._modules.items() if child is not None}
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at}.{name}" if at else name
+
+
+def _unfit(at: str, reason: str) -> CompressitError:
+    return CompressitError(f"an edit does not fit the model at {at or 'its top'}: {reason}")

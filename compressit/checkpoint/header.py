@@ -1,0 +1,222 @@
+"""Safetensors headers as bytes: read, check, rewrite. No torch, no numpy.
+
+The format: 8 bytes little-endian length, a JSON header of that length, then the tensors' bytes without gaps
+(https://github.com/huggingface/safetensors, "Format").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import secrets
+import struct
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from compressit.checkpoint.manifest import Manifest, canonical, decode, encode, strict_json
+from compressit.errors import CompressitError
+
+KEY = "compressit"
+"""The one metadata key: with several, safetensors writes them in another order in every process."""
+MOST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+BYTES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
+    "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+    "U32": 4, "I32": 4, "F32": 4,
+    "U64": 8, "I64": 8, "F64": 8, "C64": 8,
+}  # fmt: skip
+"""Bytes of one value, by safetensors' name of the type."""
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor's place in the file. `offsets` count from the first byte after the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offsets: tuple[int, int]
+
+    @property
+    def values(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header: the tensors fill the rest of the file exactly."""
+
+    tensors: Mapping[str, TensorInfo]
+    manifest: Manifest
+    start: int  # where the tensors' bytes begin
+    file_bytes: int
+
+
+def read_header(path: Path) -> Header:
+    """Reads and checks a checkpoint's header.
+
+    Raises CompressitError for a file that is missing, cut short, no safetensors file, not from compressit, of
+    another format version or with a description that was changed.
+    """
+    with naming(path), open(path, "rb") as file:
+        return _read(file)
+
+
+def copy_with(source: Path, target: Path, **updates: Any) -> None:
+    """Copies a checkpoint with other fields of its manifest (`lineage=…`, `metrics=…`) and the same tensors.
+
+    `target` may be `source`. Published atomically. Raises CompressitError as `read_header` does.
+    """
+    with naming(source), open(source, "rb") as file:
+        header = _read(file)
+        manifest = header.manifest.updated(**updates)
+        with replacing(target) as temporary, open(temporary, "wb") as copy:
+            copy.write(_header_bytes(header.tensors, manifest))
+            file.seek(header.start)
+            while block := file.read(1 << 20):
+                copy.write(block)
+
+
+def verify(path: Path) -> Header:
+    """`read_header`, and the tensors' bytes against their digest. Raises CompressitError."""
+    with naming(path), open(path, "rb") as file:
+        header = _read(file)
+        check_digest(header, _parts(header, file))
+        return header
+
+
+def tensors_digest(parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> str:
+    """sha256 over (name, safetensors type, shape, bytes) of every tensor, given in the order of their names.
+
+    The order of the tensors in the file does not matter.
+    """
+    digest = hashlib.sha256()
+    for name, dtype, shape, data in parts:
+        digest.update(canonical([name, dtype, list(shape)]).encode() + b"\n")
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def check_digest(header: Header, parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> None:
+    """Raises CompressitError unless these tensors are the ones that were saved."""
+    if tensors_digest(parts) != header.manifest.tensors_sha256:
+        raise CompressitError("its tensors were changed: the digest does not match", "fetch the file again")
+
+
+@contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Puts the file's name before every CompressitError, and makes one of every OSError."""
+    try:
+        yield
+    except CompressitError as error:
+        raise CompressitError(f"{path}: {error.message}", error.hint) from error
+    except OSError as error:
+        raise CompressitError(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(target: Path) -> Generator[Path]:
+    """A temporary path beside `target` that takes its place, synced to disk, if nothing goes wrong."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read(file: BinaryIO) -> Header:
+    file_bytes = os.fstat(file.fileno()).st_size
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise CompressitError("no safetensors file: it is shorter than 8 bytes")
+    (length,) = struct.unpack("<Q", prefix)
+    if length > MOST_HEADER_BYTES:
+        raise CompressitError(
+            f"no safetensors file: a header of {length} bytes (at most {MOST_HEADER_BYTES})"
+        )
+    if 8 + length > file_bytes:
+        raise CompressitError(f"cut short: a header of {length} bytes in a file of {file_bytes}")
+    table = strict_json(file.read(length), "its safetensors header")
+    if not isinstance(table, dict):
+        raise CompressitError("no safetensors file: its header is not a JSON object")
+    metadata = table.pop("__metadata__", None)
+    tensors = {name: _tensor(name, entry) for name, entry in table.items()}
+    _check_places(tensors, file_bytes - 8 - length)
+    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
+        raise CompressitError(
+            "a safetensors file, but not a compressit checkpoint",
+            "its tensors can start a recipe's model as `model: {weights: …}`",
+        )
+    return Header(tensors, decode(metadata[KEY]), 8 + length, file_bytes)
+
+
+def _tensor(name: str, entry: Any) -> TensorInfo:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise CompressitError(f"no safetensors file: the entry of tensor {name!r} is malformed")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BYTES:
+        raise CompressitError(f"tensor {name!r} is of the unknown type {dtype!r}")
+    if not (_counts(shape) and _counts(offsets) and len(offsets) == 2):
+        raise CompressitError(f"no safetensors file: shape or offsets of tensor {name!r} are malformed")
+    return TensorInfo(dtype, tuple(shape), (offsets[0], offsets[1]))
+
+
+def _counts(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) <= 64 and all(type(v) is int and 0 <= v < 2**63 for v in value)
+    )
+
+
+def _check_places(tensors: Mapping[str, TensorInfo], data_bytes: int) -> None:
+    end = 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offsets):
+        begin, stop = tensor.offsets
+        if begin != end:
+            raise CompressitError(
+                f"tensor {name!r} overlaps another or leaves a gap (offsets {begin}, {stop})"
+            )
+        if stop - begin != tensor.values * BYTES[tensor.dtype]:
+            raise CompressitError(
+                f"tensor {name!r} has {stop - begin} bytes, which is not its shape {tensor.shape}"
+            )
+        end = stop
+    if end > data_bytes:
+        raise CompressitError(f"cut short: {data_bytes} of {end} bytes of tensors are there")
+    if end < data_bytes:
+        raise CompressitError(f"{data_bytes - end} bytes after the last tensor belong to nothing")
+
+
+def _parts(header: Header, file: BinaryIO) -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
+    for name, tensor in sorted(header.tensors.items()):
+        begin, end = tensor.offsets
+        file.seek(header.start + begin)
+        yield name, tensor.dtype, tensor.shape, file.read(end - begin)
+
+
+def _header_bytes(tensors: Mapping[str, TensorInfo], manifest: Manifest) -> bytes:
+    table: dict[str, Any] = {"__metadata__": {KEY: encode(manifest)}}
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offsets):
+        table[name] = {
+            "dtype": tensor.dtype,
+            "shape": list(tensor.shape),
+            "data_offsets": list(tensor.offsets),
+        }
+    text = canonical(table).encode()
+    text += b" " * (-len(text) % 8)  # keeps the tensors aligned
+    return struct.pack("<Q", len(text)) + text
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

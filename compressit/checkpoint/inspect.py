@@ -1,0 +1,115 @@
+"""What `compressit inspect FILE` shows: everything the file says about itself, read without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from compressit.checkpoint.header import BYTES, verify
+
+_FIELDS = ("model", "edits", "reshaped", "input", "tied", "lineage", "metrics", "versions")
+_MOST_TENSORS = 60  # lines of the listing
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """A checkpoint's facts as JSON values, after its digest was checked.
+
+    Keys: path, format, file_bytes, tensor_bytes, parameters (values in all parameters), model, edits,
+    reshaped, input, tied, lineage, metrics, versions, sha256, tensors (name, dtype and shape of each). Raises
+    CompressitError.
+    """
+    header = verify(Path(path))
+    manifest = header.manifest.model_dump(mode="json")
+    return {
+        "path": str(path),
+        "format": manifest["format"],
+        "file_bytes": header.file_bytes,
+        "tensor_bytes": sum(info.values * BYTES[info.dtype] for info in header.tensors.values()),
+        "parameters": manifest["parameters"],
+        **{name: manifest[name] for name in _FIELDS},
+        "sha256": manifest["tensors_sha256"],
+        "tensors": [
+            {"name": name, "dtype": info.dtype, "shape": list(info.shape)}
+            for name, info in sorted(header.tensors.items())
+        ],
+    }
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """The facts as plain text; control characters a file may hold are shown, not sent to the terminal."""
+    return "\n".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in _lines(facts))
+
+
+def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{facts['path']}: compressit checkpoint, format {facts['format']}"
+    yield ""
+    yield from _model(facts)
+    yield f"  parameters   {facts['parameters']:,}"
+    size = f"{facts['tensor_bytes']:,} bytes (file: {facts['file_bytes']:,} bytes)"
+    yield f"  tensors      {len(facts['tensors'])}, {size}"
+    yield f"  sha256       {facts['sha256']}"
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))
+    yield f"  written by   {versions}"
+    yield from _input(facts["input"])
+    if facts["lineage"]:
+        yield ""
+        yield "lineage (oldest first)"
+        for step in facts["lineage"]:
+            yield f"  {_step(step)}"
+    if facts["metrics"]:
+        yield ""
+        yield "metrics (accuracies and ratios are fractions)"
+        width = max(map(len, facts["metrics"]))
+        for name, value in sorted(facts["metrics"].items()):
+            yield f"  {name:{width}}  {'not finite' if value is None else f'{value:.6g}'}"
+    yield ""
+    yield "layers"
+    yield from _tensors(facts["tensors"])
+
+
+def _model(facts: Mapping[str, Any]) -> Iterator[str]:
+    model = facts["model"]
+    if model is None:
+        yield "  model        no registered builder: compressit.load(path, into=net) fills a net of your own"
+        return
+    yield f"  model        {model['name']} {_compact(model['config'])} (from {model['owner']})"
+    yield f"  inputs       {_shape(model['input_shape'])}, {model['classes']} classes"
+    replaced = [f"{edit['at']} is a {edit['type']}" for edit in facts["edits"] if edit["do"] == "replace"]
+    if facts["edits"] or facts["reshaped"]:
+        changed = "; ".join(replaced) or "narrower layers; their shapes are below"
+        yield f"  changed      since it was built: {changed}"
+
+
+def _input(inputs: Mapping[str, Any] | None) -> Iterator[str]:
+    if inputs is None:
+        return
+    values = "in [0, 1]"
+    if inputs["mean"] is not None:
+        values = f"(pixels in [0, 1] - {inputs['mean']}) / {inputs['std']} per channel"
+    yield f"  fed with     {_shape(inputs['shape'])} {inputs['dtype']}, scale {inputs['scale']}: {values}"
+    yield f"  class names  {', '.join(inputs['class_names'])}"
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    name, uses = step.get("stage", "?"), step.get("uses", "?")
+    rest = {key: value for key, value in step.items() if key not in ("stage", "uses", "key")}
+    return f"{name}: {uses} {_compact(rest)}"
+
+
+def _tensors(tensors: list[dict[str, Any]]) -> Iterator[str]:
+    shown = tensors[:_MOST_TENSORS]
+    width = max((len(entry["name"]) for entry in shown), default=0)
+    for entry in shown:
+        yield f"  {entry['name']:{width}}  {entry['dtype']:5}  {_shape(entry['shape'])}"
+    if len(tensors) > len(shown):
+        yield f"  … and {len(tensors) - len(shown)} more"
+
+
+def _shape(shape: list[int]) -> str:
+    return " x ".join(map(str, shape)) or "one number"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

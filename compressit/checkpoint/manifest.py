@@ -1,0 +1,197 @@
+"""What a checkpoint says about itself: one canonical JSON entry in the safetensors header. No torch here.
+
+The entry holds its own sha256, so that a changed byte is found; whoever forges that as well can still only
+name installed plugins and set plain numbers (see `edits`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from compressit.errors import CompressitError
+
+FORMAT = 1
+MOST_INPUTS = 2**26
+"""Values in one input at most: the probe of a forged file must not fill the memory."""
+
+Shape = tuple[Annotated[int, Field(ge=0)], ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A registered builder and its options: what a recipe's `model` and the data say together."""
+
+    name: str  # of the Model plugin
+    config: Mapping[str, Any]
+    input_shape: tuple[int, ...]  # without the batch dimension
+    classes: int
+    edited: bool = False  # the model differs from what the builder makes: the file's edits and shapes count
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Builder(_Entry):
+    """The Model plugin that builds the network before the edits."""
+
+    name: str
+    config: dict[str, JsonValue]
+    input_shape: Shape
+    classes: int = Field(ge=0)
+    owner: str  # "compressit 0.1.0" or the name of a local file: for the message when it is missing
+
+    @field_validator("input_shape")
+    @classmethod
+    def _affordable(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if math.prod(shape) > MOST_INPUTS:
+            raise ValueError(f"an input of {math.prod(shape)} values; at most {MOST_INPUTS} are allowed")
+        return shape
+
+
+class Inputs(_Entry):
+    """How the inputs were made (`compressit.splits.Contract`)."""
+
+    shape: Shape  # without the batch dimension
+    dtype: str
+    scale: str  # "unit" or "standard"
+    mean: tuple[float, ...] | None  # per channel, of pixels in 0..1
+    std: tuple[float, ...] | None
+    class_names: tuple[str, ...]
+
+
+class SetEdit(_Entry):
+    """Numbers of the submodule `at` that differ from the builder's; lists stand for tuples."""
+
+    do: Literal["set"] = "set"
+    at: str  # path of the submodule, "" for the model itself
+    attrs: dict[str, JsonValue]
+
+
+class ReplaceEdit(_Entry):
+    """The submodule `at` is of another, registered type."""
+
+    do: Literal["replace"] = "replace"
+    at: str
+    type: str  # of a `ModuleType`
+    args: dict[str, JsonValue]
+
+
+class Probe(_Entry):
+    """Some outputs for a fixed input: shows that the model computes elsewhere what it computed here."""
+
+    dtype: str  # of the input: "float32", "bfloat16", "int64" …
+    output_shape: Shape  # of the first output tensor, batch included
+    values: tuple[float | None, ...]  # at most 64, evenly spread over that tensor; None: not finite
+    tolerance: float = Field(gt=0, lt=1)  # fraction of the largest value
+
+
+class Manifest(_Entry):
+    """Everything but the tensors. `metrics` that are not finite are None."""
+
+    format: Literal[1] = FORMAT
+    model: Builder | None  # None: saved without a registered builder, loads into a given module only
+    input: Inputs | None
+    edits: tuple[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")], ...] = ()
+    reshaped: bool = False  # some tensor has another shape than the builder gives it
+    tied: tuple[tuple[str, str], ...] = ()  # (name in the file, other name of the same tensor)
+    probe: Probe | None = None
+    lineage: tuple[dict[str, JsonValue], ...] = ()
+    metrics: dict[str, float | None] = {}
+    parameters: int = Field(0, ge=0)  # values in all parameters, tied ones once
+    tensors_sha256: str  # see `header.tensors_digest`
+    versions: dict[str, str]
+
+    @staticmethod
+    def of(**fields: Any) -> Manifest:
+        """A manifest from plain values (tuples count as lists).
+
+        Raises CompressitError for what JSON cannot hold.
+        """
+        try:
+            metrics = {name: _finite(value) for name, value in fields.get("metrics", {}).items()}
+            return _validated(canonical({**fields, "metrics": metrics}))
+        except (TypeError, ValueError) as error:
+            raise CompressitError(f"this cannot be stored in a checkpoint: {error}") from error
+
+    def updated(self, **fields: Any) -> Manifest:
+        """The same manifest with other `lineage`, `metrics` …"""
+        return Manifest.of(**{**self.model_dump(mode="json"), **fields})
+
+
+def encode(manifest: Manifest) -> str:
+    """Canonical JSON (sorted keys, no spaces, ASCII), with the sha256 of the rest as its own field."""
+    plain = manifest.model_dump(mode="json")
+    return canonical({**plain, "sha256": _digest(plain)})
+
+
+def decode(text: str) -> Manifest:
+    """Reads what `encode` wrote.
+
+    Raises CompressitError for text that is no JSON, of an unknown format, changed, or has wrong fields.
+    """
+    plain = strict_json(text, "its description")
+    if not isinstance(plain, dict):
+        raise CompressitError("its description is not a JSON object")
+    if plain.get("format") != FORMAT or isinstance(plain.get("format"), bool):
+        raise CompressitError(
+            f"its format is {plain.get('format')!r}; this compressit reads format {FORMAT}",
+            "a newer compressit wrote it: upgrade with `pip install -U compressit`",
+        )
+    digest = plain.pop("sha256", None)
+    try:
+        if digest != _digest(plain):
+            raise CompressitError(
+                "its description was changed: the digest does not match", "fetch the file again"
+            )
+        return _validated(canonical(plain))
+    except (ValueError, RecursionError) as error:
+        raise CompressitError(f"its description is malformed: {error}") from error
+
+
+def canonical(value: Any) -> str:
+    """One text for one value. Raises TypeError or ValueError for what is not JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def strict_json(text: str | bytes, what: str) -> Any:
+    """JSON without repeated keys, NaN or Infinity. Raises CompressitError."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise CompressitError(f"{what} is no valid JSON: {error}") from error
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _validated(text: str) -> Manifest:
+    try:
+        return Manifest.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg']}") from error
+
+
+def _digest(plain: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(plain).encode()).hexdigest()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not allowed")

@@ -1,0 +1,276 @@
+"""Models to checkpoints and back: `save`, `load`, `fresh`. A file knows its own shape and can call nothing.
+
+A model is written down as the registered builder that makes it, the edits since (`edits`) and the tensors,
+whose shapes are the file's. Builders and module types are looked up by name among the installed plugins.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from compressit.checkpoint import edits as edit
+from compressit.checkpoint import probe as probing
+from compressit.checkpoint import tensors as tensor
+from compressit.checkpoint.header import (
+    KEY,
+    Header,
+    naming,
+    read_header,
+    replacing,
+    tensors_digest,
+)
+from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe, encode
+from compressit.splits import Contract
+from compressit.errors import CompressitError
+from compressit.kinds import Model
+from compressit.plugins import Host, installed
+
+
+def build(architecture: Architecture, host: Host) -> nn.Module:
+    """The builder's model with fresh weights from torch's global generator, without any edits.
+
+    Raises CompressitError when the builder is not installed, refuses the options, or fails.
+    """
+    try:
+        builder = host.create(Model, architecture.name, architecture.config)
+        model = builder.build(tuple(architecture.input_shape), architecture.classes)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its options"
+        raise CompressitError(f"'{architecture.name}' refuses {where}: {first['msg']}") from error
+    except CompressitError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CompressitError(f"'{architecture.name}' cannot build the model: {reason}") from error
+    if not isinstance(model, nn.Module):
+        raise CompressitError(f"'{architecture.name}' built a {type(model).__name__}, not an nn.Module")
+    return model
+
+
+def save(
+    model: nn.Module,
+    path: Path,
+    architecture: Architecture | None = None,
+    contract: Contract | None = None,
+    host: Host | None = None,
+    lineage: Sequence[Mapping[str, Any]] = (),
+    metrics: Mapping[str, float] | None = None,
+) -> None:
+    """Writes a self-describing checkpoint, loads it again and compares bit for bit before publishing it.
+
+    The model stays as it is: mode, device, gradients, random numbers. Without an `architecture` the file only
+    loads into a given module. Raises CompressitError for a model that would not come back the same.
+    """
+    path, host = Path(path), host or installed()
+    with naming(path), probing.quiet():
+        reference = _reference(model)
+        tensors, tied = tensor.collect(reference)
+        module_types = host.module_types()
+        if architecture is None:
+            edits, reshaped = edit.snapshot(reference, module_types), False
+        else:
+            unchanged = build(architecture, host)
+            edits = edit.diff(unchanged, reference, module_types)
+            reshaped = _shapes(unchanged) != _shapes(reference)
+        shape = architecture.input_shape if architecture else contract.shape if contract else None
+        measured = probing.measure(_copied(reference), shape) if shape is not None else None
+        probe = measured[0] if measured else None
+        manifest = Manifest.of(
+            format=1,
+            model=_builder(architecture, host),
+            input={**asdict(contract), "dtype": probe.dtype if probe else "float32"} if contract else None,
+            edits=[e.model_dump(mode="json") for e in edits],
+            reshaped=reshaped,
+            tied=tied,
+            probe=probe.model_dump(mode="json") if probe else None,
+            lineage=[dict(step) for step in lineage],
+            metrics=dict(metrics or {}),
+            parameters=sum(p.numel() for p in reference.parameters()),
+            tensors_sha256=tensors_digest(tensor.parts(tensors)),
+            versions={"compressit": importlib.metadata.version("compressit"), "torch": torch.__version__},
+        )
+        with replacing(path) as temporary:
+            _write(tensors, temporary, manifest)
+            into = _copied(reference) if architecture is None else None
+            _check_same(reference, _restored(temporary, read_header(temporary), into, host), measured)
+
+
+def load(
+    path: Path, into: nn.Module | None = None, host: Host | None = None, probe: bool = True
+) -> nn.Module:
+    """The model of a checkpoint on the CPU, in eval mode, with gradients as its builder sets them.
+
+    `into`: a net of the same layers to fill in place instead of building one; it stays on its device, and may
+    be half filled after an error. `probe` compares its outputs with the recorded ones. Torch's random numbers
+    stay untouched. Raises CompressitError for a damaged or forged file, a missing plugin, and a model that
+    computes something else.
+    """
+    path = Path(path)
+    header = read_header(path)
+    manifest = header.manifest
+    with naming(path), probing.quiet():
+        device = next((p.device for p in into.parameters()), None) if into is not None else None
+        model = _restored(path, header, into, host or installed())
+        shape = _input_shape(manifest)
+        if probe and manifest.probe is not None and shape is not None:
+            probing.check(_copied(model), manifest.probe, shape)
+    return model.to(device) if device is not None else model
+
+
+def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> nn.Module:
+    """A model of this shape with new weights, in train mode: the control "same shape, trained from scratch".
+
+    From an architecture, or from a checkpoint with its edits and narrowed layers. A narrowed layer gets its
+    weights from its `reset_parameters`; without one, from a corner of the builder's fresh tensor. Raises
+    CompressitError where neither is possible.
+    """
+    host = host or installed()
+    if isinstance(source, Architecture):
+        with probing.quiet(seed):
+            return build(source, host).train()
+    path = Path(source)
+    header = read_header(path)
+    with naming(path), probing.quiet(seed):
+        model = _skeleton(header.manifest, None, host)
+        tensor.renew(model, {name: info.shape for name, info in header.tensors.items()})
+        tensor.retie(model, header.manifest.tied)
+    return model.train()
+
+
+def architecture_of(path: Path) -> Architecture | None:
+    """What the checkpoint's builder was told; None for a model saved without a registered builder."""
+    header = read_header(Path(path))
+    if header.manifest.model is None:
+        return None
+    return _architecture(
+        header.manifest.model, edited=bool(header.manifest.edits) or header.manifest.reshaped
+    )
+
+
+def contract_of(path: Path) -> Contract | None:
+    """How the checkpoint's inputs were made, if that was recorded."""
+    inputs = read_header(Path(path)).manifest.input
+    if inputs is None:
+        return None
+    return Contract(inputs.shape, inputs.scale, inputs.mean, inputs.std, inputs.class_names)
+
+
+def _reference(model: nn.Module) -> nn.Module:
+    """A copy on the CPU, in eval mode, tensors contiguous: a loaded model will be this to the last bit."""
+    reference = _copied(model)
+    reference.cpu().eval().zero_grad(set_to_none=True)
+    for value in (*reference.parameters(), *reference.buffers()):
+        if not is_lazy(value) and not value.is_meta and value.layout is torch.strided:
+            value.data = value.data.contiguous()
+    return reference
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise CompressitError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
+
+
+def _write(tensors: dict[str, Tensor], path: Path, manifest: Manifest) -> None:
+    try:
+        save_file(tensors, path, {KEY: encode(manifest)})
+    except SafetensorError as error:  # a full disk, for one
+        raise CompressitError(f"cannot be written: {error}") from error
+
+
+def _builder(architecture: Architecture | None, host: Host) -> dict[str, Any] | None:
+    if architecture is None:
+        return None
+    owner = host.find(architecture.name, "model").owner
+    if owner.endswith(".py"):
+        owner = Path(owner).name  # a local file's folder is nobody's business
+    return {
+        "name": architecture.name,
+        "config": dict(architecture.config),
+        "input_shape": list(architecture.input_shape),
+        "classes": architecture.classes,
+        "owner": owner,
+    }
+
+
+def _architecture(builder: Builder, edited: bool = False) -> Architecture:
+    return Architecture(builder.name, builder.config, builder.input_shape, builder.classes, edited)
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _check_same(
+    reference: nn.Module, loaded: nn.Module, measured: tuple[Probe, Tensor, list[Tensor]] | None
+) -> None:
+    """Raises CompressitError unless the loaded model has the reference's state and the measured outputs."""
+    state, again = reference.state_dict(), loaded.state_dict()
+    for name, value in state.items():
+        if not tensor.same_bits(value, again[name]):
+            raise CompressitError(f"the model would not come back the same: '{name}' differs after loading")
+    if measured is None:
+        return
+    _, x, wanted = measured
+    got = probing.outputs(loaded, x)
+    if len(got) != len(wanted) or not all(map(tensor.same_bits, got, wanted)):
+        hidden = ", ".join(edit.unrecorded(loaded, reference)[:5])
+        hint = f"these differ, and a checkpoint does not hold them: {hidden}" if hidden else None
+        raise CompressitError(
+            "the model would not come back the same: its outputs differ after loading", hint
+        )
+
+
+def _restored(path: Path, header: Header, into: nn.Module | None, host: Host) -> nn.Module:
+    tensors = tensor.read(path, header)
+    model = _skeleton(header.manifest, into, host)
+    tensor.put(model, tensors, header.manifest.tied)
+    return model.eval()
+
+
+def _skeleton(manifest: Manifest, into: nn.Module | None, host: Host) -> nn.Module:
+    """The built (or given) model after the edits, before the file's tensors."""
+    if into is None and manifest.model is None:
+        raise CompressitError(
+            "it was saved without a registered builder, so compressit cannot build its network",
+            "build the network yourself and pass it: compressit.load(path, into=net)",
+        )
+    if into is None and manifest.model is not None:
+        _check_installed(manifest.model, host)
+        into = build(_architecture(manifest.model), host)
+    assert into is not None
+    edit.apply(into.cpu(), manifest.edits, host.module_types())
+    return into
+
+
+def _check_installed(builder: Builder, host: Host) -> None:
+    try:
+        host.find(builder.name, "model")
+    except CompressitError as error:
+        advice = f"install {builder.owner}"
+        if builder.owner.endswith(".py"):
+            advice = "a recipe names that file under `plugins:`; in Python, host.load_file(path) loads it"
+        raise CompressitError(
+            f"its model {builder.name!r} comes from {builder.owner}, which is not installed here",
+            "; ".join(filter(None, [advice, error.hint])),
+        ) from error
+
+
+def _input_shape(manifest: Manifest) -> tuple[int, ...] | None:
+    if manifest.model is not None:
+        return manifest.model.input_shape
+    return manifest.input.shape if manifest.input else None

@@ -1,0 +1,134 @@
+"""The proof that a loaded model computes what the saved one did: outputs for an input that never changes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressit.checkpoint.manifest import Probe
+from compressit.errors import CompressitError
+
+BATCH = 2
+MOST_VALUES = 64
+TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
+"""Fractions of the largest output. One net differs by 1e-6 between CPUs in float32, wrong wiring by more."""
+_LEAST_SCALE = 1e-4  # outputs that are all zero here may be rounding errors there
+
+
+def probe_input(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """(2, *shape): multiples of 1/128 in [-1, 1), exact in every floating type; 0 or 1 in an integer type.
+
+    From SHAKE-256, not from torch's generator, whose numbers may change between versions.
+    """
+    count = BATCH * math.prod(shape)
+    stream = bytearray(hashlib.shake_256(b"compressit probe 1").digest(max(count, 1)))
+    noise = torch.frombuffer(stream, dtype=torch.uint8)[:count].reshape(BATCH, *shape)
+    return (noise.float() / 128 - 1).to(dtype) if dtype.is_floating_point else (noise % 2).to(dtype)
+
+
+def measure(model: nn.Module, shape: Sequence[int]) -> tuple[Probe, Tensor, list[Tensor]]:
+    """The probe of a CPU model in eval mode, its input and all its outputs.
+
+    Inputs are tried in the model's own floating type, then as integers (a model of tokens). Raises
+    CompressitError when the model runs on neither.
+    """
+    floating = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    failure: CompressitError | None = None
+    for dtype in (floating, torch.int64):
+        x = probe_input(shape, dtype)
+        try:
+            found = outputs(model, x)
+        except CompressitError as error:
+            failure = failure or error
+            continue
+        tolerance = TOLERANCE.get(_name(floating), TOLERANCE["float16"])
+        probe = Probe(
+            dtype=_name(dtype),
+            output_shape=tuple(found[0].shape),
+            values=tuple(_sample(found[0])),
+            tolerance=tolerance,
+        )
+        return probe, x, found
+    assert failure is not None
+    raise failure
+
+
+def check(model: nn.Module, probe: Probe, shape: Sequence[int]) -> None:
+    """Raises CompressitError, saying how far off, unless the model's outputs are the recorded ones."""
+    dtype = getattr(torch, probe.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise CompressitError(f"its probe has the unknown type {probe.dtype!r}")
+    output = outputs(model, probe_input(shape, dtype))[0]
+    got, wanted = _sample(output), probe.values
+    if tuple(output.shape) != probe.output_shape or len(got) != len(wanted):
+        shapes = f"{tuple(output.shape)}, not {probe.output_shape}"
+        raise CompressitError(f"the loaded model gives outputs of another shape than recorded: {shapes}")
+    scale = max((abs(v) for v in wanted if v is not None), default=0.0)
+    limit = probe.tolerance * max(scale, _LEAST_SCALE)
+    worst = max((_distance(g, w) for g, w in zip(got, wanted, strict=True)), default=0.0)
+    if not worst <= limit:
+        raise CompressitError(
+            f"the loaded model's outputs are off by up to {worst:.3g}, where {limit:.3g} is allowed "
+            f"(its largest recorded output is {scale:.3g})",
+            "the plugin that builds it has probably changed; `load(path, probe=False)` loads it all the same",
+        )
+
+
+def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """Every output tensor, without gradients or autocast, always with the same random draws.
+
+    Raises CompressitError when the model fails, or gives no tensor.
+    """
+    try:
+        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            found = list(_tensors(model(x)))
+    except Exception as error:
+        raise CompressitError(
+            f"the model does not run on an input of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    if not found:
+        raise CompressitError("the model's output holds no tensor")
+    return found
+
+
+@contextmanager
+def quiet(seed: int = 0) -> Generator[None]:
+    """A block with its own random numbers from torch's global CPU generator, which is then as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
+        yield
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _sample(output: Tensor) -> list[float | None]:
+    flat = output.detach().reshape(-1)
+    if flat.is_complex():
+        flat = torch.view_as_real(flat).reshape(-1)
+    step = max(1, math.ceil(flat.numel() / MOST_VALUES))
+    return [v if math.isfinite(v) else None for v in flat[::step].float().tolist()]
+
+
+def _distance(got: float | None, wanted: float | None) -> float:
+    if got is None or wanted is None:
+        return 0.0 if got is wanted else math.inf
+    return abs(got - wanted)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,194 @@
+"""A model's tensors on their way into a file and back: ties, shapes, types."""
+
+from __future__ import annotations
+
+import operator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from compressit.checkpoint.header import Header, check_digest
+from compressit.errors import CompressitError
+
+TYPES = {
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16",
+    torch.uint32: "U32", torch.int32: "I32", torch.uint64: "U64", torch.int64: "I64", torch.float16: "F16",
+    torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64", torch.complex64: "C64",
+    torch.float8_e4m3fn: "F8_E4M3", torch.float8_e4m3fnuz: "F8_E4M3FNUZ", torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+}  # fmt: skip
+"""Safetensors' names of torch's types."""
+
+
+def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """A model's tensors on the CPU, contiguous, none sharing memory; and (kept, other) names of tied ones.
+
+    Raises CompressitError for what a file cannot hold: objects in the state dict, sparse or meta tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    first: dict[Any, str] = {}
+    tied: list[tuple[str, str]] = []
+    for name, value in model.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            raise CompressitError(
+                f"the state '{name}' is a {type(value).__name__}, and a checkpoint holds tensors only"
+            )
+        if is_lazy(value) or value.is_meta or value.layout is not torch.strided or value.dtype not in TYPES:
+            raise CompressitError(f"the tensor '{name}' cannot be stored: {_kind(value)}")
+        same = (value.data_ptr(), value.dtype, value.shape, value.stride(), isinstance(value, nn.Parameter))
+        if value.numel() and same in first:
+            tied.append((first[same], name))
+            continue
+        first[same] = name
+        tensors[name] = _own(value)
+    return tensors, tied
+
+
+def read(path: Path, header: Header) -> dict[str, Tensor]:
+    """The file's tensors by name, in memory of their own. Raises CompressitError when they were changed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Cloned: a mapped file could change later, and its alignment can change how products are rounded.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, RuntimeError, KeyError) as error:
+        raise CompressitError(f"its tensors cannot be read: {error}") from error
+    check_digest(header, parts(tensors))
+    return tensors
+
+
+def parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, tuple[int, ...], Any]]:
+    """What `header.tensors_digest` takes, from contiguous CPU tensors."""
+    for name, tensor in sorted(tensors.items()):
+        yield name, TYPES[tensor.dtype], tuple(tensor.shape), tensor.reshape(-1).view(torch.uint8).numpy()
+
+
+def put(model: nn.Module, tensors: Mapping[str, Tensor], tied: Sequence[tuple[str, str]]) -> None:
+    """Gives a model these tensors in place, with their shapes and types, each exactly once.
+
+    `requires_grad` stays as it is. Raises CompressitError when names are missing, left over, or tied wrongly.
+    """
+    state = OrderedDict(tensors)
+    for kept, other in tied:
+        if kept not in tensors or other in tensors:
+            raise CompressitError(f"the tie of {other!r} to {kept!r} does not fit its tensors")
+        state[other] = tensors[kept]
+    expected = model.state_dict(keep_vars=True)
+    _check_names(expected.keys(), state.keys())
+    _convert(model, tensors)
+    for name, tensor in state.items():
+        _reshape(model, name, tensor)
+    state._metadata = getattr(expected, "_metadata", {})  # type: ignore[attr-defined]  # versions of the modules
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CompressitError(f"its tensors do not fit the model: {error}") from error
+    retie(model, tied)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor) or tensor.is_meta:
+            raise CompressitError(
+                f"'{name}' is left without values: neither the file nor the builder has any"
+            )
+
+
+def renew(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Gives the tensors of a freshly built model these smaller shapes, with fresh values.
+
+    By `reset_parameters` of the module they belong to, else the corner of the builder's own tensor. Raises
+    CompressitError for a shape that is no part of the builder's.
+    """
+    changed: dict[nn.Module, None] = {}
+    for name, shape in shapes.items():
+        module, attribute = place(model, name)
+        old = getattr(module, attribute)
+        if old is not None and tuple(old.shape) == tuple(shape):
+            continue
+        if old is None or old.ndim != len(shape) or any(map(operator.gt, shape, old.shape)):
+            raise CompressitError(f"{name!r} cannot get new weights of shape {tuple(shape)}")
+        corner = old.detach()[tuple(map(slice, shape))].clone()
+        is_parameter = isinstance(old, nn.Parameter)
+        setattr(module, attribute, nn.Parameter(corner, old.requires_grad) if is_parameter else corner)
+        changed[module] = None
+    for module in changed:
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+
+
+def retie(model: nn.Module, tied: Sequence[tuple[str, str]]) -> None:
+    """Makes each pair of names one and the same tensor again."""
+    for kept, other in tied:
+        (source, attribute), (target, name) = place(model, kept), place(model, other)
+        setattr(target, name, getattr(source, attribute))
+
+
+def place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module and attribute that hold a tensor of the state dict. Raises CompressitError if none does."""
+    path, _, attribute = name.rpartition(".")
+    module: nn.Module | None = model
+    for part in path.split(".") if path else ():
+        module = module._modules.get(part) if module is not None else None
+    if module is None or (attribute not in module._parameters and attribute not in module._buffers):
+        raise CompressitError(f"the model has no tensor {name!r}")
+    return module, attribute
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Equal to the last bit, NaN included."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(*(t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
+
+
+def _kind(value: Tensor) -> str:
+    if is_lazy(value):
+        return "it has no values yet; run the model forward once"
+    return f"{value.dtype}, {value.layout}, on {value.device}"
+
+
+def _own(value: Tensor) -> Tensor:
+    value = value.detach().cpu().contiguous()
+    whole = value.untyped_storage().nbytes() == value.numel() * value.element_size()
+    return value if whole else value.clone()
+
+
+def _check_names(expected: Any, given: Any) -> None:
+    missing, unknown = sorted(set(expected) - set(given)), sorted(set(given) - set(expected))
+    parts = [
+        f"{what}: {', '.join(map(repr, names[:5]))}{' …' if len(names) > 5 else ''}"
+        for what, names in (("not in the file", missing), ("not in the model", unknown))
+        if names
+    ]
+    if parts:
+        raise CompressitError(f"its tensors do not fit the model; {'; '.join(parts)}")
+
+
+def _convert(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Buffers that are not in the file follow the one floating type the file's tensors have."""
+    types = {t.dtype for t in tensors.values() if t.is_floating_point()}
+    if len(types) == 1:
+        for module in model.modules():
+            for name in module._non_persistent_buffers_set:
+                buffer = module._buffers.get(name)
+                if buffer is not None and buffer.is_floating_point():
+                    module._buffers[name] = buffer.to(next(iter(types)))
+
+
+def _reshape(model: nn.Module, name: str, tensor: Tensor) -> None:
+    """A placeholder of the file's shape and type, which `load_state_dict(assign=True)` then accepts."""
+    module, attribute = place(model, name)
+    old = getattr(module, attribute)
+    if old is None:
+        raise CompressitError(f"its tensors do not fit the model; not in the model: {name!r}")
+    if not is_lazy(old) and old.shape == tensor.shape and old.dtype == tensor.dtype:
+        return
+    new = torch.empty_like(tensor, device="meta")
+    if isinstance(old, nn.Parameter):
+        can_learn = tensor.is_floating_point() or tensor.is_complex()
+        new = nn.Parameter(new, requires_grad=old.requires_grad and can_learn)
+    setattr(module, attribute, new)

@@ -1,0 +1,1 @@
+"""Carrying a plan out: tasks in worker processes, results in the store."""

@@ -1,0 +1,180 @@
+"""Live progress: a table that updates itself on a terminal, plain lines elsewhere. To stderr, so that stdout can
+be piped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from compressit.execute.estimate import Estimate, in_words
+from compressit.execute.runner import Failure
+from compressit.plan import Task
+
+PLAIN_EVERY = 15.0  # seconds between lines about one running task
+
+
+class Progress:
+    """How far a run is: what both displays show."""
+
+    def __init__(self, tasks: Sequence[Task], estimate: Estimate, jobs: int) -> None:
+        self.total = len(tasks)
+        self.done = 0
+        self.running: dict[str, tuple[Task, dict[str, Any], float]] = {}
+        self._left = {task.key: estimate.seconds(task) for task in tasks}
+        self._expected = 0.0  # of finished tasks
+        self._taken = 0.0
+        self._jobs = jobs
+
+    def eta(self) -> float:
+        """Seconds left: the estimate, corrected by how finished tasks compared with theirs."""
+        left = sum(self._left.values())
+        for task, event, _ in self.running.values():
+            if event.get("epochs"):
+                left -= self._left.get(task.key, 0.0) * event["epoch"] / event["epochs"]
+        pace = (self._taken + 30.0) / (self._expected + 30.0)  # a little trust in the estimate to begin with
+        return left * pace / self._jobs
+
+    def started(self, task: Task) -> None:
+        self.running[task.key] = (task, {}, time.monotonic())
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        known, old, since = self.running[task.key]
+        self.running[task.key] = (known, {**old, **event}, since)
+
+    def ended(self, task: Task) -> float:
+        """Takes the task out; returns the seconds it took here."""
+        _, _, since = self.running.pop(task.key)
+        seconds = time.monotonic() - since
+        self.done += 1
+        self._expected += self._left.pop(task.key, 0.0)
+        self._taken += seconds
+        return seconds
+
+
+class PlainLive:
+    """One line when a model is there, and one every 15 seconds about what is running."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console = console
+        self._progress = progress
+        self._spoke: dict[str, float] = {}
+
+    def __enter__(self) -> PlainLive:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def started(self, task: Task) -> None:
+        self._progress.started(task)
+        self._spoke[task.key] = time.monotonic()
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        self._progress.progress(task, event)
+        if "resumed" in event:
+            self._line(f"{task.label}: goes on after epoch {event['resumed']}")
+        elif time.monotonic() - self._spoke[task.key] > PLAIN_EVERY:
+            self._spoke[task.key] = time.monotonic()
+            self._line(f"{task.label}: {_facts(self._progress.running[task.key][1])}")
+
+    def finished(self, task: Task, seconds: float) -> None:
+        event = self._progress.running[task.key][1]
+        took = self._progress.ended(task)
+        if task.kind == "stage":
+            self._line(f"{task.label}: {_facts(event)} done in {in_words(took)}")
+
+    def failed(self, task: Task, failure: Failure) -> None:
+        self._progress.ended(task)
+        self._line(f"FAILED {failure}")
+
+    def announce(self, text: str) -> None:
+        self._line(text)
+
+    def tick(self) -> None:
+        pass
+
+    def _line(self, text: str) -> None:
+        p = self._progress
+        self._console.print(
+            f"[{p.done}/{p.total}, {in_words(p.eta())} left] {text}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class RichLive:
+    """A table of running tasks, a bar, and what was said above them."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._progress = progress
+        self._console = console
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> RichLive:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def started(self, task: Task) -> None:
+        self._progress.started(task)
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        self._progress.progress(task, event)
+
+    def finished(self, task: Task, seconds: float) -> None:
+        event = self._progress.running[task.key][1]
+        took = self._progress.ended(task)
+        if task.kind == "stage":
+            self._console.print(Text(f"{task.label}  {_facts(event)}  {in_words(took)}"), highlight=False)
+
+    def failed(self, task: Task, failure: Failure) -> None:
+        self._progress.ended(task)
+        self._console.print(Text(f"FAILED {failure}", style="red"))
+
+    def announce(self, text: str) -> None:
+        self._console.print(Text(text), highlight=False)
+
+    def tick(self) -> None:
+        pass
+
+    def _render(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False)
+        for name in ("stage", "epoch", "loss", "accuracy", "time"):
+            table.add_column(name, justify="left" if name == "stage" else "right")
+        for task, event, since in list(self._progress.running.values()):
+            epoch = f"{event['epoch']}/{event['epochs']}" if "epoch" in event else ""
+            loss = f"{event['loss']:.4f}" if "loss" in event else ""
+            accuracy = f"{event['accuracy']:.1%}" if event.get("accuracy") is not None else ""
+            table.add_row(Text(task.label), epoch, loss, accuracy, in_words(time.monotonic() - since))
+        p = self._progress
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(total=p.total, completed=p.done, width=40),
+            f"{p.done}/{p.total} tasks",
+            f"about {in_words(p.eta())} left",
+        )
+        return Group(table, bar)
+
+
+def live_display(console: Console, progress: Progress) -> PlainLive | RichLive:
+    """The table on a terminal, lines elsewhere."""
+    return RichLive(console, progress) if console.is_terminal else PlainLive(console, progress)
+
+
+def _facts(event: Mapping[str, Any]) -> str:
+    if "epoch" not in event:
+        return ""
+    text = f"epoch {event['epoch']}/{event['epochs']}, loss {event['loss']:.4f}"
+    if event.get("accuracy") is not None:
+        text += f", accuracy {event['accuracy']:.1%}"
+    return text

@@ -1,0 +1,209 @@
+"""Gives the tasks of a plan to workers, in an order their inputs allow, and listens."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from compressit.execute.pool import Events, Worker, WorkerOptions
+from compressit.plan import Task
+from compressit.plugins import Host
+
+START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
+
+
+class Listener(Protocol):
+    """Who is told how a run goes: the progress display, the run folder."""
+
+    def started(self, task: Task) -> None: ...
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None: ...
+    def finished(self, task: Task, seconds: float) -> None: ...
+    def failed(self, task: Task, failure: Failure) -> None: ...
+    def announce(self, text: str) -> None: ...
+    def tick(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task did not end well."""
+
+    label: str
+    message: str
+    hint: str | None = None
+    traceback: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.message}" + (f"\n      help: {self.hint}" if self.hint else "")
+
+
+@dataclass
+class Runner:
+    """Runs tasks in `jobs` worker processes. Use it as a context manager: leaving it ends the workers."""
+
+    options: WorkerOptions
+    host: Host
+    listener: Listener
+    jobs: int = 1
+    failures: list[Failure] = field(default_factory=list[Failure])
+    _events: Events = field(default_factory=queue.Queue)
+    _workers: list[Worker] = field(default_factory=list[Worker])
+    _started: int = 0
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.end()
+
+    def calibrate(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Lets the first worker measure this machine; None when it could not."""
+        worker = self._start_worker()
+        worker.send({"calibrate": request})
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                _, event = self._events.get(timeout=0.25)
+            except queue.Empty:
+                continue
+            if event["event"] == "calibrated":
+                return event["result"]
+            if event["event"] in ("failed", "ended"):
+                self._forget(worker, [])
+                return None
+        return None
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Runs all tasks; a failed one takes down only what needs it. `failures` tells what went wrong."""
+        schedule = _Schedule(tasks)
+        busy: dict[Worker, Task] = {}
+        idle: list[Worker] = list(self._workers)
+        while schedule.unfinished:
+            self._give_out(schedule, busy, idle)
+            if not busy:
+                break
+            self._listen(schedule, busy, idle)
+            self.listener.tick()
+
+    def _give_out(self, schedule: _Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
+        while len(busy) < self.jobs:
+            worker = idle[-1] if idle else None
+            task = schedule.next(list(busy.values()), worker.number if worker else None)
+            if task is None:
+                return
+            if worker is None:
+                worker = self._start_worker()
+            else:
+                idle.pop()
+            busy[worker] = task
+            schedule.start(task, worker.number)
+            worker.send({"task": task.to_json()})
+            self.listener.started(task)
+            self._observe(self.host.stage_started(task))
+
+    def _listen(self, schedule: _Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
+        try:
+            worker, event = self._events.get(timeout=0.25)
+        except queue.Empty:
+            return
+        kind = event["event"]
+        task = busy.get(worker)
+        if kind == "announce":
+            self.listener.announce(event["text"])
+        elif task is None:
+            if kind == "ended":
+                self._forget(worker, idle)
+        elif kind == "progress":
+            if "announce" in event:
+                self.listener.announce(event["announce"])
+            else:
+                self.listener.progress(task, event)
+        elif kind == "done":
+            idle.append(worker)
+            del busy[worker]
+            schedule.finish(task)
+            self.listener.finished(task, event["seconds"])
+            self._observe(self.host.stage_finished(task, event["seconds"]))
+        elif kind in ("failed", "ended"):
+            del busy[worker]
+            if kind == "failed":
+                idle.append(worker)
+                failure = Failure(task.label, event["message"], event["hint"], event["traceback"])
+            else:
+                self._forget(worker, idle)
+                failure = Failure(task.label, worker.how_it_ended())
+            self._fail(schedule, task, failure)
+
+    def _fail(self, schedule: _Schedule, task: Task, failure: Failure) -> None:
+        skipped = schedule.fail(task)
+        self.failures.append(failure)
+        self.listener.failed(task, failure)
+        self._observe(self.host.stage_failed(task, failure.message))
+        if skipped:
+            self.listener.announce(
+                f"not run, since {task.label} failed: {', '.join(t.label for t in skipped)}"
+            )
+
+    def _start_worker(self) -> Worker:
+        self._started += 1
+        worker = Worker(self._started, self.options, self._events)
+        self._workers.append(worker)
+        return worker
+
+    def _forget(self, worker: Worker, idle: list[Worker]) -> None:
+        worker.end()
+        self._workers = [other for other in self._workers if other is not worker]
+        idle[:] = [other for other in idle if other is not worker]
+
+    def _observe(self, complaints: Sequence[str]) -> None:
+        for complaint in complaints:
+            self.listener.announce(f"observer {complaint}")
+
+
+class _Schedule:
+    """Which task may start next."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.unfinished: dict[str, Task] = {task.key: task for task in tasks}
+        self._waiting: dict[str, Task] = dict(self.unfinished)
+        self._maker: dict[str, int] = {}  # key -> number of the worker that made it
+
+    def next(self, running: Sequence[Task], worker: int | None) -> Task | None:
+        """The first task whose inputs are there. Evaluations go first, best of a model this worker has in memory;
+        exclusive tasks wait until nothing else can run."""
+        if any(task.exclusive for task in running):
+            return None
+        ready = [
+            t for t in self._waiting.values() if not any(k in self.unfinished for k in t.inputs.values())
+        ]
+        shared = [task for task in ready if not task.exclusive]
+        if not shared:
+            return ready[0] if ready and not running else None
+        evaluations = [task for task in shared if task.kind == "evaluate"]
+        own = [task for task in evaluations if self._maker.get(task.inputs["model"]) == worker]
+        return (own or evaluations or shared)[0]
+
+    def start(self, task: Task, worker: int) -> None:
+        del self._waiting[task.key]
+        self._maker[task.key] = worker
+
+    def finish(self, task: Task) -> None:
+        del self.unfinished[task.key]
+
+    def fail(self, task: Task) -> list[Task]:
+        """Leaves out the task and all that needs it; returns the latter."""
+        gone = {task.key}
+        skipped: list[Task] = []
+        growing = True
+        while growing:
+            more = [t for t in self._waiting.values() if t.key not in gone and gone & set(t.inputs.values())]
+            skipped += more
+            gone |= {t.key for t in more}
+            growing = bool(more)
+        for key in gone:
+            self.unfinished.pop(key, None)
+            self._waiting.pop(key, None)
+        return skipped

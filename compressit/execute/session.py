@@ -1,0 +1,187 @@
+"""One run from plan to folder: what is there already, an estimate, the workers, the folder kept fresh."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from compressit.api import default_cache
+from compressit.execute.estimate import Estimate, History, in_words, unknown
+from compressit.execute.live import PlainLive, Progress, RichLive, live_display
+from compressit.execute.pool import WorkerOptions
+from compressit.execute.runner import Failure, Runner
+from compressit.kinds import Dataset, Model
+from compressit.plan import Plan, Task
+from compressit.plugins import Host
+from compressit.results import Results
+from compressit.runfolder import RunFolder, collect
+from compressit.store import Artifact, Store
+
+CALIBRATION_SECONDS = 2.0
+
+
+def run_plan(
+    plan: Plan,
+    host: Host,
+    *,
+    folder: Path,
+    store: Path,
+    jobs: int = 1,
+    console: Console | None = None,
+    save_every: float = 10.0,
+    command: str = "",
+) -> tuple[Results, list[str]]:
+    """Runs what the store lacks and writes the folder. Returns the results and what failed, a line each."""
+    console = console or Console(stderr=True)
+    say = _speaker(console)
+    objects = Store(store, warn=say)
+    artifacts = {key: found for key in plan.tasks if (found := objects.find(key)) is not None}
+    tasks = plan.pending(dict.fromkeys(artifacts, True))
+    target = RunFolder(folder, plan, host, command)
+    if not tasks and target.unchanged():
+        say(f"nothing to do: all {len(plan.tasks)} results are in the store; see {folder / 'report.html'}")
+        return Results.read_json(folder / "results.json"), []
+    threads = _threads(plan, jobs)
+    options = WorkerOptions(
+        store.resolve(), default_cache().resolve(), threads, folder / "logs", plan.recipe.plugins, save_every
+    )
+    failures: list[str] = []
+    if tasks:
+        failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
+    complete = not failures and all(key in artifacts for key in plan.tasks)
+    for complaint in target.finish(artifacts, failures, complete):
+        say(f"report: {complaint}")
+    return collect(plan, artifacts, failures, host, command), failures
+
+
+def _execute(
+    plan: Plan,
+    tasks: Sequence[Task],
+    artifacts: dict[str, Artifact],
+    options: WorkerOptions,
+    store: Store,
+    target: RunFolder,
+    host: Host,
+    jobs: int,
+    console: Console,
+) -> list[str]:
+    history = History(options.store, options.threads)
+    listener = _Listener(plan, artifacts, store, target, history)
+    with Runner(options, host, listener, jobs) as runner:
+        estimate = Estimate(history, _calibration(plan, tasks, history, runner, host))
+        _speaker(console)(_announcement(plan, tasks, estimate, store, jobs, options.threads))
+        with live_display(console, Progress(tasks, estimate, jobs)) as live:
+            listener.live = live
+            try:
+                runner.run(tasks)
+            except KeyboardInterrupt:
+                for task in listener.running:
+                    listener.failures.append(f"{task.label}: interrupted")
+                raise
+            finally:
+                runner.__exit__()
+                history.save()
+                if sys.exc_info()[0] is not None:
+                    target.finish(artifacts, listener.failures, complete=False)
+    return listener.failures
+
+
+class _Listener:
+    """Passes events on to the display and keeps artifacts, history and the folder up to date."""
+
+    live: PlainLive | RichLive
+
+    def __init__(
+        self, plan: Plan, artifacts: dict[str, Artifact], store: Store, target: RunFolder, history: History
+    ) -> None:
+        self._artifacts = artifacts
+        self._store = store
+        self._target = target
+        self._history = history
+        self.failures: list[str] = []
+        self.running: list[Task] = []
+
+    def started(self, task: Task) -> None:
+        self.running.append(task)
+        self.live.started(task)
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        self.live.progress(task, event)
+
+    def finished(self, task: Task, seconds: float) -> None:
+        self.running.remove(task)
+        self._history.add(task, seconds)
+        artifact = self._store.find(task.key)
+        if artifact is not None:
+            self._artifacts[task.key] = artifact
+        self.live.finished(task, seconds)
+
+    def failed(self, task: Task, failure: Failure) -> None:
+        self.running.remove(task)
+        self.failures.append(_failure_text(self._target.folder, task, failure))
+        self.live.failed(task, failure)
+
+    def announce(self, text: str) -> None:
+        self.live.announce(text)
+
+    def tick(self) -> None:
+        self._target.refresh(self._artifacts, self.failures)
+
+
+def _failure_text(folder: Path, task: Task, failure: Failure) -> str:
+    if failure.traceback is None:
+        return str(failure)
+    file = folder / "logs" / f"{task.label.replace('/', '_').replace(' ', '_')}.txt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(failure.traceback, encoding="utf-8")
+    return f"{failure} (the traceback is in {file})"
+
+
+def _calibration(
+    plan: Plan, tasks: Sequence[Task], history: History, runner: Runner, host: Host
+) -> dict[str, Any] | None:
+    """Measures only when something that trains has never run here, and only what can be built without data."""
+    new = unknown(tasks, history)
+    variant = plan.recipe.variants[0]
+    if (
+        not new
+        or variant.model.use is None
+        or not issubclass(host.find(variant.model.use.uses).plugin, Model)
+    ):
+        return None
+    dataset = host.create(Dataset, variant.data.uses, variant.data.config)
+    return runner.calibrate(
+        {
+            "uses": variant.model.use.uses,
+            "config": variant.model.use.config,
+            "input_shape": list(dataset.input_shape),
+            "classes": dataset.classes,
+            "batch_sizes": sorted({int((task.work or {})["batch_size"]) for task in new}),
+            "seconds": CALIBRATION_SECONDS,
+        }
+    )
+
+
+def _announcement(
+    plan: Plan, tasks: Sequence[Task], estimate: Estimate, store: Store, jobs: int, threads: int
+) -> str:
+    resumed = sum(store.has_progress(task.key) for task in tasks)
+    text = f"{plan.recipe.name}: {len(tasks)} of {len(plan.tasks)} tasks to do"
+    if resumed:
+        text += f" ({resumed} of them begun)"
+    about = in_words(estimate.total(tasks) / jobs)
+    return f"{text}, about {about} with {jobs} worker{'s' if jobs > 1 else ''} of {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _threads(plan: Plan, jobs: int) -> int:
+    asked = plan.recipe.compute.threads
+    return asked if isinstance(asked, int) else max(1, (os.cpu_count() or 1) // jobs)
+
+
+def _speaker(console: Console) -> Any:
+    return lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)

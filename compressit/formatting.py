@@ -1,0 +1,66 @@
+"""How numbers are printed for people: percent, thin separators, '–' for nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+EMPTY = "–"
+SPACE = "\u202f"  # narrow and non-breaking: between groups of digits, and between a number and its unit
+
+
+def number(value: object, unit: str | None = None) -> str:
+    """One value for a table cell. `unit` as in `Metric.unit`; None is an empty cell, text stays as it is."""
+    if value is None or value == "":
+        return EMPTY
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: "−∞"}.get(value, "not a number")
+    if unit == "fraction":
+        return percent(value, 2)
+    if unit == "bits":
+        return f"{value:.2f}"
+    if unit == "seconds":
+        return duration(value)
+    return grouped(value)
+
+
+def percent(fraction: float, decimals: int = 1) -> str:
+    """A fraction as percent. Never rounds up to 100 % what is less, nor down to 0 % what is more."""
+    while decimals < 6 and round(100 * fraction, decimals) in (0.0, 100.0) and fraction not in (0.0, 1.0):
+        decimals += 1
+    return f"{100 * fraction:.{decimals}f}{SPACE}%"
+
+
+def grouped(value: float) -> str:
+    """Whole numbers in groups of three digits, others with four significant digits."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}".replace(",", SPACE)
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """`1.23 ms`, `4.1 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.3g}{SPACE}ms"
+    if seconds < 60:
+        return f"{seconds:.3g}{SPACE}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{SPACE}min {rest}{SPACE}s"
+    return f"{minutes // 60}{SPACE}h {minutes % 60:02d}{SPACE}min"
+
+
+def mean_and_deviation(values: Sequence[float], unit: str | None = None) -> str:
+    """`95.20 ± 0.31 % (3)`: mean, sample standard deviation (n - 1) and n; no deviation for n = 1."""
+    if not values:
+        return EMPTY
+    mean = number(fmean(values), unit)
+    if len(values) == 1:
+        return f"{mean} (1)"
+    deviation = stdev(values)
+    if unit == "fraction":
+        return f"{mean.removesuffix(f'{SPACE}%')} ± {100 * deviation:.2f}{SPACE}% ({len(values)})"
+    return f"{mean} ± {number(deviation, unit)} ({len(values)})"

@@ -1,0 +1,330 @@
+"""Recipe -> Plan: every task with its key, in an order that works. Reads the recipe, plugins and file digests;
+writes nothing, imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from compressit.config import model_refs, parse
+from compressit.errors import CompressitError
+from compressit.keys import canonical, code_digest, key_of, torch_version
+from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Trainer, Work, images_after
+from compressit.plugins import Host, file_digest
+from compressit.recipe.model import ModelSpec, Recipe, Stage, Use, Variant
+
+_STAGE_CORE = ("compressit.context",)  # whose code takes part in every stage's result
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work, as JSON values: all a worker needs besides the store."""
+
+    key: str
+    kind: Literal["init", "stage", "evaluate"]
+    label: str  # "real/seed0/blog-04", with " eval.size" behind it for an evaluation
+    uses: str
+    config: Mapping[str, Any]
+    seed: int
+    inputs: Mapping[
+        str, str
+    ]  # reference -> key of another task; "previous" (stages) or "model" (evaluations)
+    data: Mapping[str, Any]  # {"uses", "config", "id"}
+    compute: Mapping[str, Any]  # {"device", "precision", "compile"}
+    files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
+    stage: str = "init"
+    rung: int | None = None
+    feed: Literal["previous", "original"] = "previous"
+    each: str = ""
+    judged: Mapping[str, Any] | None = (
+        None  # evaluations: {"stage", "rung", "uses", "config", "reference", "seed"}
+    )
+    exclusive: bool = False
+    work: Mapping[str, float] | None = None  # kinds.Work as a dict, for the estimate
+    lineage: Sequence[Mapping[str, Any]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The task as JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Task:
+        """The inverse of `to_json`."""
+        return Task(**values)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model of the run: a row of the results."""
+
+    variant: str
+    seed: int
+    stage: str
+    rung: int | None
+    each: str
+    uses: str
+    reference: str | None  # what it is compared with
+    model: str  # key of the task that makes it
+    metrics: Mapping[str, str]  # evaluator -> key of its task
+
+    @property
+    def name(self) -> str:
+        """`blog-04`, `prune@amount=0.5`, `train`."""
+        each = f"@{self.each}" if self.each else ""
+        return f"{self.stage}{each}" + (f"-{self.rung:02d}" if self.rung is not None else "")
+
+    @property
+    def path(self) -> str:
+        """`real/seed0/blog-04`."""
+        return f"{self.variant}/seed{self.seed}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks by key, inputs before what needs them, and the models they make."""
+
+    recipe: Recipe
+    tasks: Mapping[str, Task]
+    points: Sequence[Point]
+
+    def pending(self, present: Mapping[str, bool]) -> list[Task]:
+        """The tasks that must run, given which keys the store has: what is wanted and missing, and what that needs."""
+        wanted = {key for point in self.points for key in (point.model, *point.metrics.values())}
+        needed: set[str] = set()
+        waiting = [key for key in wanted if not present.get(key)]
+        while waiting:
+            key = waiting.pop()
+            if key not in needed:
+                needed.add(key)
+                waiting += [k for k in self.tasks[key].inputs.values() if not present.get(k)]
+        return [task for key, task in self.tasks.items() if key in needed]
+
+
+def make_plan(recipe: Recipe, host: Host) -> Plan:
+    """Multiplies the recipe out into tasks: variants x seeds x stages x members x rungs, equal tasks once.
+
+    Raises CompressitError for a starting checkpoint that does not fit the data.
+    """
+    builder = _Builder(recipe, host)
+    for variant in recipe.variants:
+        for seed in recipe.seeds:
+            builder.add(variant, seed)
+    return Plan(recipe, _abreast(builder.tasks), tuple(builder.points))
+
+
+def _abreast(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """Variants side by side, level by level: an interrupted run can already compare them."""
+    place: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    for key, task in tasks.items():  # inputs come first
+        inputs = [place[k] for k in task.inputs.values()]
+        if task.kind != "evaluate":
+            lane = "/".join(task.label.split("/")[:2])
+            counts[lane] = counts.get(lane, 0) + 1
+            inputs.append(counts[lane])
+        place[key] = max(inputs)
+    return dict(sorted(tasks.items(), key=lambda item: place[item[0]]))  # stable: inputs still come first
+
+
+class _Builder:
+    def __init__(self, recipe: Recipe, host: Host) -> None:
+        self.recipe = recipe
+        self.host = host
+        self.tasks: dict[str, Task] = {}
+        self.points: list[Point] = []
+
+    def add(self, variant: Variant, seed: int) -> None:
+        graph = _Graph(self, variant, seed)
+        graph.add_init()
+        for stage in variant.stages:
+            graph.add_stage(stage)
+
+    def put(self, task: Task) -> str:
+        """Keeps the task under its key, once; the first label wins."""
+        self.tasks.setdefault(task.key, task)
+        return task.key
+
+    def config_of(self, kind: type[Plugin[Any]], use: Use) -> Any:
+        return self.host.create(kind, use.uses, use.config)
+
+    def code(self, use: Use, *roots: str) -> str:
+        return code_digest(self.host.find(use.uses).plugin.__module__, *roots)
+
+
+class _Graph:
+    """The tasks of one variant and seed."""
+
+    def __init__(self, builder: _Builder, variant: Variant, seed: int) -> None:
+        self.builder = builder
+        self.variant = variant
+        self.seed = seed
+        dataset = cast("Dataset[Any]", builder.config_of(Dataset, variant.data))
+        self.input_shape = tuple(dataset.input_shape)
+        self.classes = dataset.classes
+        self.images = images_after(dataset.config, dataset.train_size)
+        identity = canonical(
+            {
+                **asdict(variant.data),
+                "code": builder.code(variant.data, "compressit.splits"),
+                "content": dataset.fingerprint(),
+            }
+        )
+        self.data = {**asdict(variant.data), "id": key_of({"data": identity})}
+        compute = builder.recipe.compute
+        self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
+        # stage name -> {label of member: key}; the last rung stands for a ladder
+        self.made: dict[str, dict[str, str]] = {}
+        self.lineage: dict[str, tuple[Mapping[str, Any], ...]] = {}
+
+    def add_init(self) -> None:
+        spec = self.variant.model
+        facts: dict[str, Any] = {"kind": "init", "seed": self.seed, "torch": torch_version()}
+        files: dict[str, str] = {}
+        if spec.checkpoint is not None:
+            self._check_fits(spec.checkpoint)
+            facts = {"kind": "init", "checkpoint": file_digest(spec.checkpoint)}
+            files["checkpoint"] = str(spec.checkpoint)
+            use = Use("init")
+        else:
+            use = cast("Use", spec.use)
+            facts |= {**asdict(use), "code": self.builder.code(use), "input_shape": self.input_shape,
+                      "classes": self.classes}  # fmt: skip
+        if spec.weights is not None:
+            facts["weights"] = file_digest(spec.weights)
+            files["weights"] = str(spec.weights)
+        key = self.builder.put(
+            Task(
+                key=key_of(facts), kind="init", label=f"{self.variant.name}/seed{self.seed}/init", uses=use.uses,
+                config=use.config, seed=self.seed, inputs={}, files=files, data=self.data, compute=self.compute,
+                lineage=[{"stage": "init", "uses": use.uses, "config": use.config, "seed": self.seed, **_digest(facts)}],
+            )
+        )  # fmt: skip
+        self.made["init"] = {"": key}
+        self.lineage[key] = tuple(self.builder.tasks[key].lineage)
+
+    def add_stage(self, stage: Stage) -> None:
+        inherited = self.made[stage.needs]
+        made: dict[str, str] = {}
+        for parent_label, parent in inherited.items():
+            for label, use in stage.members:
+                each = ",".join(part for part in (parent_label, label) if part)
+                made[each] = self._add_ladder(stage, use, each, parent)
+        self.made[stage.name] = made
+
+    def _add_ladder(self, stage: Stage, use: Use, each: str, parent: str) -> str:
+        """All rungs of one member (one, unnumbered, without `repeat`); returns the last one's key."""
+        key = parent
+        for rung in range(1, stage.repeat + 1) if stage.repeat else (None,):
+            given = parent if stage.feed == "original" else key
+            key = self._add_rung(stage, use, each, rung, given)
+        return key
+
+    def _add_rung(self, stage: Stage, use: Use, each: str, rung: int | None, given: str) -> str:
+        inputs = {"previous": given}
+        files: dict[str, str] = {}
+        for ref in stage.refs:
+            if ref.endswith(".safetensors"):
+                files[ref] = ref
+            else:
+                members = self.made[ref]
+                inputs[ref] = members.get(each) or list(members.values())[-1]
+        facts = {
+            "kind": "stage", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
+            "files": {ref: file_digest(Path(path)) for ref, path in files.items()},
+            "seed": self.seed, "stage": stage.name, "rung": rung, "feed": stage.feed if rung else None,
+            "data": self.data["id"], "precision": self.compute["precision"], "compile": self.compute["compile"],
+            "torch": torch_version(),
+        }  # fmt: skip
+        key = key_of(facts)
+        default = (
+            "previous" if stage.needs != "init" or (rung or 1) > 1 else None
+        )  # fresh weights teach nothing
+        reference = next((r for _, r in self._refs(use)), default)
+        point = Point(self.variant.name, self.seed, stage.name, rung, each, use.uses, reference, key, {})
+        lineage = (
+            *self.lineage[given],
+            {"stage": point.name, "uses": use.uses, "config": use.config, "seed": self.seed,
+             "variant": self.variant.name, "data": {"uses": self.data["uses"], "config": self.data["config"]},
+             "key": key},
+        )  # fmt: skip
+        task = Task(
+            key=key, kind="stage", label=point.path, uses=use.uses, config=use.config, seed=self.seed,
+            inputs=inputs, files=files, data=self.data, compute=self.compute, stage=stage.name, rung=rung,
+            feed=stage.feed, each=each, work=self._work(use, rung, stage.feed), lineage=lineage,
+        )  # fmt: skip
+        self.builder.put(task)
+        self.lineage[key] = lineage
+        self.builder.points.append(replace(point, metrics=self._add_evaluations(task, reference)))
+        return key
+
+    def _add_evaluations(self, stage: Task, reference: str | None) -> dict[str, str]:
+        made: dict[str, str] = {}
+        for use in self.variant.evaluate:
+            plugin = cast("type[Evaluator[Any]]", self.builder.host.find(use.uses, "evaluator").plugin)
+            judged = {"stage": stage.stage, "rung": stage.rung, "uses": stage.uses, "config": stage.config,
+                      "reference": reference, "seed": stage.seed}  # fmt: skip
+            inputs = {"model": stage.key, **(stage.inputs if plugin.uses_stage else {})}
+            facts = {
+                "kind": "evaluate", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
+                "precision": self.compute["precision"], "torch": torch_version(),
+                "data": self.data["id"] if plugin.uses_data else [self.input_shape, self.classes],
+                "host": _host_name() if plugin.per_host else "",
+                "device": self.compute["device"] if plugin.per_host else "",
+            }  # fmt: skip
+            key = key_of(facts)
+            self.builder.put(
+                Task(
+                    key=key, kind="evaluate", label=f"{stage.label} {use.uses}", uses=use.uses, config=use.config,
+                    seed=self.seed, inputs=inputs, files=stage.files if plugin.uses_stage else {}, data=self.data,
+                    compute=self.compute, stage=stage.stage, rung=stage.rung, each=stage.each,
+                    judged=judged if plugin.uses_stage else None, exclusive=plugin.exclusive,
+                )
+            )  # fmt: skip
+            made[use.uses if use.uses not in made else f"{use.uses} {len(made)}"] = key
+        return made
+
+    def _refs(self, use: Use) -> Iterator[tuple[tuple[str, ...], str]]:
+        return model_refs(parse(self.builder.host.find(use.uses).plugin.Config, use.config))
+
+    def _work(self, use: Use, rung: int | None, feed: str) -> dict[str, float] | None:
+        if self.images is None:
+            return None
+        plugin = self.builder.host.find(use.uses)
+        instance = plugin.plugin(parse(plugin.plugin.Config, use.config))
+        work: Work | None = None
+        if isinstance(instance, Trainer):
+            work = instance.work(self.images)
+        elif isinstance(instance, Compressor):
+            # how many steps narrower than the recipe's own model: the rung, whether fed by the previous one or not
+            work = instance.work(self.images, rung or 1)
+        return asdict(work) if work else None
+
+    def _check_fits(self, checkpoint: Path) -> None:
+        from compressit.checkpoint.header import read_header
+
+        manifest = read_header(checkpoint).manifest
+        model = manifest.model
+        if model is None:
+            raise CompressitError(
+                f"{checkpoint} was saved from a live module without a registered builder",
+                "a recipe can only start from a checkpoint whose model is a plugin",
+            )
+        shape, classes = tuple(model["input_shape"]), model["classes"]
+        if (shape, classes) != (self.input_shape, self.classes):
+            raise CompressitError(
+                f"{checkpoint} takes inputs {shape} and has {classes} classes, "
+                f"but {self.data['uses']} has {self.input_shape} and {self.classes}",
+                "choose the data it was trained on, or another checkpoint",
+            )
+
+
+def _digest(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: facts[name] for name in ("checkpoint", "weights") if name in facts}
+
+
+def _host_name() -> str:
+    import platform
+
+    return f"{platform.node()}/{platform.machine()}"

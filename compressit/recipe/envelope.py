@@ -1,0 +1,115 @@
+"""The envelope of a recipe: everything but the options of plugins, which their own Config checks."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from compressit.config import Config
+from compressit.recipe.model import ComputeConfig
+
+VARIANT_KEYS = ("data", "model", "stages", "evaluate")
+"""What a variant may override."""
+
+INIT, PREVIOUS = "init", "previous"
+
+
+def _safe(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or len(name) > 100:
+        raise ValueError(
+            "is no name for a file: use letters, digits, '.', '_' and '-', starting with a letter or digit"
+        )
+    return name
+
+
+def _free(name: str) -> str:
+    if name in (INIT, PREVIOUS) or name.endswith(".safetensors"):
+        raise ValueError("is taken: `init`, `previous` and names ending in .safetensors mean other models")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_safe)]
+StageName = Annotated[Name, AfterValidator(_free)]
+
+
+class UseBlock(Config):
+    """A plugin and its options."""
+
+    uses: str = Field(description="name of a plugin, like kind.method")
+    with_: dict[str, Any] = Field({}, alias="with", description="the plugin's options")
+
+
+class ModelBlock(Config):
+    """The first model: a builder, or a checkpoint."""
+
+    uses: str | None = Field(None, description="name of a model plugin")
+    with_: dict[str, Any] = Field({}, alias="with", description="the model's options")
+    weights: str | None = Field(
+        None, description="a .safetensors file whose tensors replace the fresh weights"
+    )
+    from_: str | None = Field(None, alias="from", description="a checkpoint (.safetensors) to start from")
+
+
+class StageBlock(UseBlock):
+    """One stage."""
+
+    needs: str | None = Field(
+        None, description="the stage this one starts from; by default the one before it, or init"
+    )
+    repeat: int | None = Field(None, ge=1, le=1000, description="rungs of a ladder of this stage")
+    feed: Literal["previous", "original"] = Field(
+        "previous",
+        description="what each rung of a ladder is given: the rung before it, or the stage's own input",
+    )
+    each: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="options to vary, like {with.amount: [0.5, 0.8]}: one member for every combination"
+    )
+
+
+class Body(Config):
+    """What a variant may override. Its blocks are checked one by one, so that one mistake hides no other."""
+
+    data: dict[str, Any] = Field(description="the data set: {uses: …, with: {…}}")
+    model: dict[str, Any] = Field(
+        description="the first model: {uses: …, with: {…}} or {from: file.safetensors}"
+    )
+    stages: dict[StageName, Any] = Field(min_length=1, description="the stages by name")
+    evaluate: list[Any] = Field([], description="evaluators: names, or {uses: …, with: {…}}")
+
+
+class Head(Config):
+    """What holds for the whole recipe."""
+
+    version: Literal[1] = Field(description="version of the recipe language: 1")
+    name: Name = Field(description="name of the run's folder")
+    description: str = Field("", description="what this recipe is for")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="every variant runs once with each of these"
+    )
+    compute: ComputeConfig = Field(ComputeConfig(), description="where and how to compute")
+    plugins: list[str] = Field(
+        [], description="plugin files, relative to the recipe; they run only when trusted"
+    )
+    report: list[Any] = Field([], description="reports: names, or {uses: …, with: {…}}")
+    variants: dict[Name, dict[str, Any] | None] | None = Field(
+        None, description=f"versions of the recipe to compare: what each changes of {', '.join(VARIANT_KEYS)}"
+    )
+    profiles: dict[Name, dict[str, Any] | None] | None = Field(
+        None, description="named changes to the recipe, chosen with --profile"
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _unique(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) != len(seeds):
+            raise ValueError("must differ from each other")
+        return seeds
+
+
+KEYS = (*Head.model_fields, *Body.model_fields)
+"""Every key of a recipe."""
+
+OVERRIDABLE = tuple(key for key in KEYS if key not in ("version", "name", "profiles", "plugins"))
+"""What a profile may override."""

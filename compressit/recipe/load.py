@@ -1,0 +1,231 @@
+"""A recipe's file to a validated Recipe, or every mistake in it at once.
+
+The envelope is checked by its own configs, each `with` by its plugin's: only the plugins named must be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
+from compressit.plugins import Host, file_digest
+from compressit.recipe.blame import shown, validate
+from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
+from compressit.recipe.merge import Setting, apply_setting, merge, only, parse_setting
+from compressit.recipe.model import LocalPlugin, Recipe, Variant
+from compressit.recipe.stages import read_stages
+from compressit.recipe.uses import Scope, read_block, read_model, read_uses
+from compressit.recipe.yamlfile import Node, parse_yaml, read_text
+
+Trust = Callable[[LocalPlugin], bool]
+
+
+def trust_nobody(plugin: LocalPlugin) -> bool:
+    """Refuses every plugin file."""
+    return False
+
+
+def load_recipe(
+    path: Path,
+    host: Host,
+    profile: str | None = None,
+    settings: Sequence[str] = (),
+    trust: Trust = trust_nobody,
+) -> Recipe:
+    """Reads and validates a recipe; `settings` are `--set` arguments ("stages.train.with.epochs=5").
+
+    A plugin file the recipe names is imported by `host` only after `trust` said yes to its path and digest.
+    Raises RecipeError with every problem found, each with its place.
+    """
+    text = read_text(path)
+    return parse_recipe(text, str(path), host, profile, settings, trust, path)
+
+
+def parse_recipe(
+    text: str,
+    source: str,
+    host: Host,
+    profile: str | None = None,
+    settings: Sequence[str] = (),
+    trust: Trust = trust_nobody,
+    path: Path | None = None,
+) -> Recipe:
+    """As `load_recipe`, from text, which places call `source`.
+
+    Paths in it are relative to `path`'s folder, or to the current one.
+    """
+    problems: list[Problem] = []
+    root = parse_yaml(text, source, problems)
+    _check_version(root, problems)
+    _check_keys(root, problems)
+    parsed = [setting for text in settings if (setting := _setting(text, problems))]
+    root = _with_profile(root, profile, problems)
+    variants = frozenset(root.at("variants").mapping)
+    for setting in parsed:
+        if setting.path[0] not in VARIANT_KEYS:
+            root = apply_setting(root, setting, {"variants": variants}, problems)
+    head = validate(Head, only(root, Head.model_fields), "", problems)
+
+    scope = Scope(host, path.resolve().parent if path else Path.cwd(), problems)
+    plugins, complete = _load_plugins(root, scope, trust)
+    scope = replace(scope, complete=complete)
+    report = read_uses(root.at("report"), "report", "report", scope)
+    body_settings = [setting for setting in parsed if setting.path[0] in VARIANT_KEYS]
+    resolved = _variants(root, body_settings, scope)
+    if problems or head is None:
+        raise RecipeError(_in_order(problems))
+    return Recipe(
+        name=head.name,
+        path=path,
+        profile=profile,
+        seeds=head.seeds,
+        compute=head.compute,
+        variants=tuple(resolved),
+        report=report,
+        plugins=plugins,
+        description=head.description,
+    )
+
+
+def _check_version(root: Node, problems: list[Problem]) -> None:
+    """A recipe of another version would be misread: it is not looked at any further."""
+    version = root.mapping.get("version")
+    if version is not None and type(version.value) is int and version.value != 1:
+        message = f"version must be 1 (got {shown(version)})"
+        hint = "this compressit reads recipes of version 1; a newer one may read yours"
+        raise RecipeError([*problems, Problem(message, version.mark, hint)])
+
+
+def _check_keys(root: Node, problems: list[Problem]) -> None:
+    for key, mark in root.keys.items():
+        if key not in KEYS:
+            problems.append(Problem(f"unknown key '{key}'", mark, did_you_mean(key, KEYS)))
+    for name, variant in root.at("variants").mapping.items():
+        _overrides_only(variant, VARIANT_KEYS, f"variants.{name}", problems)
+    for name, profile in root.at("profiles").mapping.items():
+        _overrides_only(profile, OVERRIDABLE, f"profiles.{name}", problems)
+
+
+def _overrides_only(node: Node, allowed: Collection[str], path: str, problems: list[Problem]) -> None:
+    for key, mark in node.keys.items():
+        if key not in allowed and key in KEYS:
+            problems.append(Problem(f"{path} cannot override '{key}'", mark, f"only {', '.join(allowed)}"))
+        elif key not in allowed:
+            problems.append(Problem(f"unknown key '{key}' in {path}", mark, did_you_mean(key, allowed)))
+
+
+def _setting(text: str, problems: list[Problem]) -> Setting | None:
+    setting = parse_setting(text, problems)
+    known = (*OVERRIDABLE, "name")
+    if setting is not None and setting.path[0] not in known:
+        message = f"--set cannot change '{setting.path[0]}'"
+        problems.append(Problem(message, setting.mark, did_you_mean(setting.path[0], known)))
+        return None
+    return setting
+
+
+def _with_profile(root: Node, profile: str | None, problems: list[Problem]) -> Node:
+    if profile is None:
+        return root
+    profiles = root.at("profiles")
+    if profile not in profiles.mapping:
+        known = ", ".join(profiles.mapping)
+        hint = f"this recipe's profiles: {known}" if known else "this recipe has no profiles"
+        problems.append(Problem(f"no profile is called '{profile}'", Mark(profiles.mark.source), hint))
+        return root
+    over = profiles.mapping[profile]
+    return merge(root, only(over, OVERRIDABLE)) if over.mapping else root
+
+
+def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPlugin, ...], bool]:
+    """The plugin files that could be loaded, and whether that is all of them."""
+    items = root.at("plugins").items
+    loaded: list[LocalPlugin] = []
+    for item in items:
+        if not isinstance(item.value, str):
+            continue  # the envelope's check says so
+        try:
+            path = scope.file(item.value)
+            plugin = LocalPlugin(path, file_digest(path))
+            if not trust(plugin):
+                message = f"the plugin file {item.value} is not trusted, so it was not run"
+                scope.problem(message, item.mark, "read the file, then pass --trust")
+                continue
+            scope.host.load_file(path, plugin.digest)
+        except CompressitError as error:
+            scope.problem(error.message, item.mark, error.hint)
+            continue
+        loaded.append(plugin)
+    return tuple(loaded), len(loaded) == len(items)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """One variant before it is checked, and what is wrong with it."""
+
+    name: str
+    body: Node
+    problems: list[Problem] = field(default_factory=list[Problem])
+
+
+def _variants(root: Node, settings: Sequence[Setting], scope: Scope) -> list[Variant]:
+    base = only(root, VARIANT_KEYS)
+    overrides = root.at("variants").mapping.items()
+    drafts = [
+        _Draft(name, merge(base, only(over, VARIANT_KEYS)) if over.mapping else base)
+        for name, over in overrides
+    ]
+    drafts = drafts or [_Draft("base", base)]
+    names = {"stages": {name for draft in drafts for name in draft.body.at("stages").mapping}}
+    found: list[Variant] = []
+    for draft in drafts:
+        body = draft.body
+        for setting in settings:
+            body = apply_setting(body, setting, names, draft.problems)
+        variant = _variant(draft.name, body, replace(scope, problems=draft.problems))
+        if variant is not None:
+            found.append(variant)
+    scope.problems.extend(_shared(drafts))
+    return found
+
+
+def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
+    validate(Body, body, "", scope.problems)
+    scope = replace(scope, stages=frozenset(body.at("stages").mapping))
+    stages = read_stages(body.at("stages"), scope)
+    evaluate = read_uses(body.at("evaluate"), "evaluate", "evaluator", scope)
+    # What is missing or no mapping, `Body` has said.
+    data = read_block(body.at("data"), "data", "dataset", scope) if _is_mapping(body.at("data")) else None
+    model = read_model(body.at("model"), scope) if _is_mapping(body.at("model")) else None
+    if scope.problems or data is None or model is None:
+        return None
+    return Variant(name, data, model, stages, evaluate)
+
+
+def _is_mapping(node: Node) -> bool:
+    return isinstance(node.value, Mapping)
+
+
+def _shared(drafts: Sequence[_Draft]) -> list[Problem]:
+    """The variants' problems, each once; one that only some variants have says so."""
+    owners: dict[Problem, list[str]] = {}
+    for draft in drafts:
+        for problem in dict.fromkeys(draft.problems):
+            owners.setdefault(problem, []).append(draft.name)
+    found: list[Problem] = []
+    for problem, names in owners.items():
+        only_in = f" (variant {', '.join(names)})" if len(names) < len(drafts) else ""
+        found.append(replace(problem, message=problem.message + only_in))
+    return found
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Without repetition, from the top of the file down."""
+
+    def place(problem: Problem) -> tuple[int, int]:
+        where = problem.where
+        return ((where.line or 0), (where.column or 0)) if where else (0, 0)
+
+    return sorted(dict.fromkeys(problems), key=place)

@@ -1,0 +1,120 @@
+"""Base → profile → variant → `--set`: how one mapping of a recipe is laid over another.
+
+Mappings merge, everything else replaces, null deletes, a changed `uses` drops the old `with`. Places travel
+with the values, so a mistake is reported where it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from compressit.errors import Mark, Problem, RecipeError, did_you_mean
+from compressit.recipe.yamlfile import Node, parse_value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `--set path=value`."""
+
+    path: tuple[str, ...]
+    value: Node
+
+    @property
+    def mark(self) -> Mark:
+        """The argument itself."""
+        return self.value.mark
+
+
+def merge(base: Node, over: Node) -> Node:
+    """`over` laid upon `base` (as RFC 7386 merges JSON), with the rule for `uses`."""
+    if not isinstance(over.value, Mapping):
+        return over
+    if not isinstance(base.value, Mapping):
+        base = Node({}, over.mark)
+    dropped = _dropped(base, over)
+    values = {key: node for key, node in base.mapping.items() if key not in dropped}
+    keys = {key: mark for key, mark in base.keys.items() if key not in dropped}
+    for key, node in over.value.items():
+        if node.value is None:
+            values.pop(key, None)
+            keys.pop(key, None)
+        else:
+            keys[key] = over.keys[key]
+            values[key] = merge(values.get(key) or Node(None, node.mark), node)
+    return Node(values, base.mark, keys)
+
+
+def put(node: Node, path: Sequence[str], value: Node) -> Node:
+    """`node` with `value` at `path`, as it is (a null stays a null); mappings on the way are made."""
+    if not path:
+        return value
+    below = put(node.at(path[0]), path[1:], value)
+    return Node({**node.mapping, path[0]: below}, node.mark, {**node.keys, path[0]: value.mark})
+
+
+def only(node: Node, keys: Collection[str]) -> Node:
+    """A mapping with these of its keys."""
+    values = {key: value for key, value in node.mapping.items() if key in keys}
+    return Node(values, node.mark, {key: node.keys[key] for key in values})
+
+
+def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
+    """`stages.train.with.epochs=5` as a Setting; what is wrong with it goes to `problems`."""
+    mark = Mark(f"--set {text}")
+    name, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(path):
+        problems.append(Problem("must look like path=value", mark, "for example stages.train.with.epochs=5"))
+        return None
+    if "each" in path[:-1]:  # the keys of `each` are paths themselves
+        at = path.index("each") + 1
+        path = (*path[:at], ".".join(path[at:]))
+    try:
+        return Setting(path, parse_value(value, mark, problems))
+    except RecipeError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def apply_setting(
+    root: Node, setting: Setting, names: Mapping[str, Collection[str]], problems: list[Problem]
+) -> Node:
+    """`root` with a setting merged in.
+
+    `names` holds the entries that exist below keys whose entries the user names ({"stages": …}): a setting
+    for any other is a problem, as is a path through something that is no mapping. An entry that exists, but
+    not in `root`, leaves `root` as it is.
+    """
+    first, *rest = setting.path
+    if rest and first in names:
+        name = rest[0]
+        if name not in names[first]:
+            message = f"there is no '{name}' in {first}"
+            problems.append(Problem(message, setting.mark, did_you_mean(name, names[first])))
+            return root
+        if name not in root.at(first).mapping:
+            return root
+    node = root
+    for depth, part in enumerate(setting.path[:-1], start=1):
+        node = node.at(part)
+        if node.value is not None and not isinstance(node.value, Mapping):
+            kind = "a list: give it whole" if isinstance(node.value, tuple) else "a single value"
+            problems.append(Problem(f"{'.'.join(setting.path[:depth])} is {kind}", setting.mark))
+            return root
+    over = setting.value
+    for part in reversed(setting.path):
+        over = Node({part: over}, setting.mark, {part: setting.mark})
+    return merge(root, over)
+
+
+def _dropped(base: Node, over: Node) -> frozenset[str]:
+    """Keys of `base` that mean nothing beside `over`'s plugin (or checkpoint)."""
+    old, new = base.at("uses").value, over.at("uses").value
+    if old is not None and new is not None and new != old:
+        return frozenset({"with"})
+    if new is not None and "from" in base.mapping:
+        return frozenset({"from"})
+    if old is not None and over.at("from").value is not None:
+        return frozenset({"uses", "with", "weights"})
+    return frozenset()

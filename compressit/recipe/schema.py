@@ -1,0 +1,118 @@
+"""JSON Schema of a recipe over the installed plugins, so that editors complete and underline.
+
+It means to reject no recipe that `compressit check` accepts: an option that variants, profiles or `each` may
+give is not required.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.errors import PydanticUserError
+
+from compressit.config import Config
+from compressit.plugins import Host, Registered
+from compressit.recipe.envelope import OVERRIDABLE, VARIANT_KEYS, Body, Head, ModelBlock, StageBlock
+
+Schema = dict[str, Any]
+
+
+def json_schema(host: Host) -> Schema:
+    """A draft 2020-12 schema; every plugin is one alternative, told by the constant of its `uses`."""
+    definitions: Schema = {}
+    head = _of(Head, "recipe", definitions)
+    body = _of(Body, "recipe", definitions)
+    properties: Schema = head["properties"] | body["properties"]
+    weights: Schema = {"weights": _of(ModelBlock, "recipe", definitions)["properties"]["weights"]}
+    stage: Schema = dict(_of(StageBlock, "recipe", definitions)["properties"])
+    del stage["uses"], stage["with"]
+
+    definitions["data"] = _one_of(host, ("dataset",), {}, definitions)
+    definitions["model"] = _one_of(host, ("model",), weights, definitions)
+    definitions["model"]["oneOf"].append(_checkpoint())
+    definitions["stage"] = _one_of(host, ("trainer", "compressor"), stage, definitions)
+    definitions["evaluator"] = _one_of(host, ("evaluator",), {}, definitions, by_name=True)
+    definitions["report"] = _one_of(host, ("report",), {}, definitions, by_name=True)
+
+    properties["data"] |= {"$ref": "#/$defs/data"}
+    properties["model"] |= {"$ref": "#/$defs/model"}
+    properties["stages"] |= {"additionalProperties": {"$ref": "#/$defs/stage"}}
+    properties["evaluate"] |= {"items": {"$ref": "#/$defs/evaluator"}}
+    properties["report"] |= {"items": {"$ref": "#/$defs/report"}}
+    properties["variants"] = _overrides(properties["variants"], VARIANT_KEYS)
+    properties["profiles"] = _overrides(properties["profiles"], OVERRIDABLE)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "compressit recipe",
+        "type": "object",
+        "properties": properties,
+        "required": head["required"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _of(config: type[Config], name: str, definitions: Schema) -> Schema:
+    """A config's schema; those of its nested configs go to `definitions` under names of their own."""
+    try:
+        schema = config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
+    except PydanticUserError:  # a field of a type that JSON Schema cannot say
+        return {"type": "object", "properties": {}}
+    for nested, definition in schema.pop("$defs", {}).items():
+        definitions[f"{name}.{nested}"] = definition
+    return schema
+
+
+def _one_of(
+    host: Host, kinds: tuple[str, ...], extra: Schema, definitions: Schema, by_name: bool = False
+) -> Schema:
+    """One alternative for each plugin of these kinds; with `by_name` its bare name as well."""
+    plugins = [registered for kind in kinds for registered in host.registered(kind)]
+    blocks = [_block(registered, extra, definitions) for registered in plugins]
+    names = [{"enum": [registered.plugin.name for registered in plugins]}] if by_name and plugins else []
+    # An empty `oneOf` is no schema: with no plugin nothing is right.
+    return {"oneOf": [*names, *blocks] or [False]}
+
+
+def _block(registered: Registered, extra: Schema, definitions: Schema) -> Schema:
+    plugin = registered.plugin
+    options = _of(plugin.Config, plugin.name, definitions)
+    options.pop("required", None)  # `each`, a variant or a profile may give it
+    about = f"{plugin.summary()} ({registered.owner})"
+    return {
+        "title": plugin.name,
+        "description": about,
+        "type": "object",
+        "properties": {
+            "uses": {"const": plugin.name, "description": about},
+            "with": {"anyOf": [options, {"type": "null"}]},
+            **extra,
+        },
+        "required": ["uses"],
+        "additionalProperties": False,
+    }
+
+
+def _checkpoint() -> Schema:
+    about = ModelBlock.model_fields["from_"].description
+    return {
+        "title": "a checkpoint",
+        "type": "object",
+        "properties": {"from": {"type": "string", "pattern": r"\.safetensors$", "description": about}},
+        "required": ["from"],
+        "additionalProperties": False,
+    }
+
+
+def _overrides(schema: Schema, keys: tuple[str, ...]) -> Schema:
+    """Overrides are parts of blocks, and null deletes: only their keys are certain."""
+    override: Schema = {
+        "type": ["object", "null"],
+        "properties": dict.fromkeys(keys, True),
+        "additionalProperties": False,
+    }
+    return {
+        "description": schema["description"],
+        "type": ["object", "null"],
+        "additionalProperties": override,
+    }

@@ -1,0 +1,149 @@
+"""The stages of a recipe: what each needs, its members, and an order in which they can run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+from compressit.errors import Mark, did_you_mean
+from compressit.recipe.blame import validate
+from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
+from compressit.recipe.merge import put
+from compressit.recipe.model import Stage, Use
+from compressit.recipe.uses import Reference, Scope, read_use, with_options
+from compressit.recipe.yamlfile import Node
+
+MAX_MEMBERS = 1000
+
+
+def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
+    """Every stage, after what it needs; otherwise in the order of the file."""
+    drafts: dict[str, _Draft] = {}
+    default = INIT
+    for name, block in node.mapping.items():
+        draft = _stage(name, block, default, scope)
+        if draft is not None:
+            drafts[name] = draft
+        default = name
+        for other in node.mapping:
+            if draft and draft.stage.repeat and re.fullmatch(re.escape(name) + r"-\d+", other):
+                scope.problem(
+                    f"'{other}' is the name of a rung of '{name}'", node.keys[other], "choose another name"
+                )
+    return _ordered(drafts, scope)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A stage and where it says which others it needs."""
+
+    stage: Stage
+    edges: Mapping[str, Mark]
+
+
+def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
+    path = f"stages.{name}"
+    block = validate(StageBlock, with_options(node), path, scope.problems)
+    needs = _needs(name, node, default, scope)
+    references: list[Reference] = []
+    members = tuple(_members(node, path, scope, references))
+    if block is None or needs is None or not members:
+        return None
+    stage = Stage(
+        name=name,
+        use=members[0][1],
+        needs=needs.name,
+        repeat=block.repeat,
+        feed=block.feed,
+        each=tuple((key, tuple(values)) for key, values in block.each.items()),
+        members=members,
+        refs=tuple(dict.fromkeys(ref.name for ref in references if ref.name != PREVIOUS)),
+    )
+    edges = {ref.name: ref.mark for ref in reversed([needs, *references]) if ref.name in scope.stages}
+    return _Draft(stage, edges)
+
+
+def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | None:
+    written = node.at("needs")
+    if not isinstance(written.value, str):
+        return Reference(default, node.mark)
+    if written.value != INIT and written.value not in scope.stages:
+        known = [*(stage for stage in scope.stages if stage != name), INIT]
+        message = f"stages.{name}.needs names no stage: '{written.value}'"
+        scope.problem(message, written.mark, did_you_mean(written.value, known))
+        return None
+    return Reference(written.value, written.mark)
+
+
+def _members(block: Node, path: str, scope: Scope, references: list[Reference]) -> Iterator[tuple[str, Use]]:
+    """The label and Use of each combination of `each`, the last key fastest; else one without a label."""
+    kinds = ("trainer", "compressor")
+    each = block.at("each")
+    if not each.mapping:
+        use = read_use(block, path, kinds, scope, references)
+        if use is not None:
+            yield "", use
+        return
+    keys = list(each.mapping)
+    choices = [each.mapping[key].items for key in keys]
+    count = prod(len(values) for values in choices)
+    for key in keys:
+        if not re.fullmatch(r"with(\.[^.]+)+", key):
+            scope.problem(
+                f"{path}.each: '{key}' is no option", each.keys[key], "write with.<option>: [value, …]"
+            )
+            return
+    if count > MAX_MEMBERS:
+        scope.problem(f"{path}.each gives {count:,} members: at most {MAX_MEMBERS:,}", each.mark)
+        return
+    labels: set[str] = set()
+    for values in product(*choices):
+        member = block
+        for key, value in zip(keys, values, strict=True):
+            member = put(member, key.split("."), value)
+        use = read_use(member, path, kinds, scope, references)
+        label = ",".join(_label(key, value) for key, value in zip(keys, values, strict=True))
+        if label in labels:
+            scope.problem(f"{path}.each gives two members called '{label}'", values[-1].mark)
+        elif use is not None:
+            yield label, use
+        labels.add(label)
+
+
+def _label(key: str, value: Node) -> str:
+    """`amount=0.5`: the option's last part and the value, fit for a file name."""
+    text = value.value if isinstance(value.value, str) else json.dumps(value.plain())
+    return f"{key.split('.')[-1]}={re.sub(r'[^A-Za-z0-9._+-]+', '-', str(text))}"
+
+
+def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> tuple[Stage, ...]:
+    """Stages after what they need; a circle is a problem, at the place of one of its edges."""
+    waiting = dict(drafts)
+    ordered: list[Stage] = []
+    while waiting:
+        ready = next((n for n, d in waiting.items() if not any(e in waiting for e in d.edges)), None)
+        if ready is None:
+            circle = _circle(waiting)
+            arrows = " -> ".join([*circle, circle[0]])
+            mark = waiting[circle[0]].edges[circle[1 % len(circle)]]
+            hint = "the rung before is called `previous`" if len(circle) == 1 else None
+            scope.problem(f"stages need each other in a circle: {arrows}", mark, hint)
+            return ()
+        ordered.append(waiting.pop(ready).stage)
+    return tuple(ordered)
+
+
+def _circle(waiting: Mapping[str, _Draft]) -> Sequence[str]:
+    """One circle among stages that all wait for another, from its first stage in the file."""
+    walked = [next(iter(waiting))]
+    while True:
+        following = next(name for name in waiting[walked[-1]].edges if name in waiting)
+        if following in walked:
+            circle = walked[walked.index(following) :]
+            first = min(circle, key=list(waiting).index)
+            return [*circle[circle.index(first) :], *circle[: circle.index(first)]]
+        walked.append(following)

@@ -1,0 +1,168 @@
+"""`uses` and `with`: a plugin's name and its options, checked against the plugin's own Config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressit.config import dump, model_refs
+from compressit.errors import CompressitError, Mark, Problem, did_you_mean
+from compressit.plugins import Host
+from compressit.recipe.blame import dotted, place_of, validate
+from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
+from compressit.recipe.model import ModelSpec, Use
+from compressit.recipe.yamlfile import Node
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a block is checked against, and where its mistakes go."""
+
+    host: Host
+    folder: Path  # paths in the recipe are relative to it
+    problems: list[Problem]
+    stages: frozenset[str] = frozenset()  # the names a ModelRef may use
+    complete: bool = True  # False: a plugin file was not loaded, so an unknown name may be its
+
+    def problem(self, message: str, where: Mark, hint: str | None = None) -> None:
+        """Notes a mistake."""
+        self.problems.append(Problem(message, where, hint))
+
+    def file(self, name: str) -> Path:
+        """An existing file the recipe names, absolute. Raises CompressitError."""
+        try:
+            path = (self.folder / name).resolve()
+            if path.is_file():
+                return path
+        except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a NUL
+            pass
+        raise CompressitError(f"there is no file {name}", f"looked in {self.folder}")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model that a block's options name, and where."""
+
+    name: str
+    mark: Mark
+
+
+def read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
+    """The resolved Use of `{uses, with}`; None with every mistake noted."""
+    validate(UseBlock, with_options(node), path, scope.problems)
+    return read_use(node, path, (kind,), scope)
+
+
+def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:
+    """A list of plugins, each a name or a block; the same one twice is a mistake."""
+    found: dict[str, Use] = {}
+    for index, item in enumerate(items.items):
+        if isinstance(item.value, str):
+            item = Node({"uses": item}, item.mark, {"uses": item.mark})
+        use = read_block(item, f"{path}.{index}", kind, scope)
+        if use is None:
+            continue
+        identity = json.dumps([use.uses, use.config], sort_keys=True)
+        if identity in found:
+            scope.problem(f"{path}.{index}: {use.uses} stands here twice with the same options", item.mark)
+        found[identity] = use
+    return tuple(found.values())
+
+
+def read_use(
+    node: Node, path: str, kinds: tuple[str, ...], scope: Scope, references: list[Reference] | None = None
+) -> Use | None:
+    """The resolved Use of a block whose envelope was checked; None with every mistake in its options noted.
+
+    The models it names are added to `references`; their files are made absolute.
+    """
+    uses, options = node.at("uses"), with_options(node).at("with")
+    if not isinstance(uses.value, str) or not isinstance(options.value, Mapping):
+        return None  # the envelope's check says so
+    try:
+        plugin = scope.host.find(uses.value, *kinds).plugin
+    except CompressitError as error:
+        if scope.complete or uses.value in scope.host.names():
+            scope.problem(f"{path}.uses: {error.message}", uses.mark, error.hint)
+        return None
+    config = validate(plugin.Config, options, f"{path}.with", scope.problems)
+    if config is None:
+        return None
+    values = dump(config)
+    for field_path, ref in model_refs(config):
+        resolved = _resolve(ref, dotted(path, "with", *field_path), place_of(options, field_path), scope)
+        if resolved is not None:
+            _put(values, field_path, resolved.name)
+            if references is not None:
+                references.append(resolved)
+    return Use(uses.value, values)
+
+
+def with_options(node: Node) -> Node:
+    """The block with a `with`, empty where there is none or nothing in it."""
+    options = node.mapping.get("with")
+    if not isinstance(node.value, Mapping) or (options is not None and options.value is not None):
+        return node
+    mark = options.mark if options is not None else node.mark
+    return Node(
+        {**node.value, "with": Node({}, mark)}, node.mark, {**node.keys, "with": node.keys.get("with", mark)}
+    )
+
+
+def read_model(node: Node, scope: Scope) -> ModelSpec | None:
+    """`{uses, with, weights}` or `{from}`."""
+    block = validate(ModelBlock, with_options(node), "model", scope.problems)
+    if block is None:
+        return None
+    if (block.uses is None) == (block.from_ is None):
+        scope.problem(
+            "model must have either 'uses' or 'from'", node.mark, "a model plugin, or a checkpoint's path"
+        )
+        return None
+    if block.from_ is not None:
+        for key in ("with", "weights"):
+            if key in node.mapping:
+                scope.problem(f"model.{key} goes with 'uses', not with 'from'", node.keys[key])
+        checkpoint = _tensors(node.at("from"), "model.from", scope)
+        return ModelSpec(None, checkpoint=checkpoint) if checkpoint else None
+    weights = _tensors(node.at("weights"), "model.weights", scope) if block.weights is not None else None
+    use = read_use(node, "model", ("model",), scope)
+    return ModelSpec(use, weights=weights) if use else None
+
+
+def _tensors(node: Node, path: str, scope: Scope) -> Path | None:
+    """The path of an existing .safetensors file, or None with the mistake noted."""
+    name = str(node.value)
+    if not name.endswith(".safetensors"):
+        scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark)
+        return None
+    try:
+        return scope.file(name)
+    except CompressitError as error:
+        scope.problem(f"{path}: {error.message}", node.mark, error.hint)
+        return None
+
+
+def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
+    """A ModelRef, a checkpoint's path made absolute; None, with the mistake noted, where it names nothing."""
+    if ref in (INIT, PREVIOUS) or ref in scope.stages:
+        return Reference(ref, mark)
+    if ref.endswith(".safetensors"):
+        found = _tensors(Node(ref, mark), path, scope)
+        return Reference(str(found), mark) if found else None
+    scope.problem(
+        f"{path} names no stage: '{ref}'",
+        mark,
+        did_you_mean(ref, [*scope.stages, INIT, PREVIOUS, "FILE.safetensors"]),
+    )
+    return None
+
+
+def _put(values: Any, path: tuple[str, ...], value: str) -> None:
+    """Sets a value in nested dicts and lists."""
+    for part in path[:-1]:
+        values = values[int(part) if isinstance(values, list) else part]
+    values[int(path[-1]) if isinstance(values, list) else path[-1]] = value

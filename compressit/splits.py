@@ -1,0 +1,193 @@
+"""Data as tensors on the device: what datasets give, what the host makes of it, what plugins read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from compressit.data_options import DataConfig
+from compressit.errors import CompressitError
+from compressit.seeds import Streams
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64."""
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+@dataclass(frozen=True)
+class Contract:
+    """How a model's inputs were made: saved in its checkpoint so that it can be fed again."""
+
+    shape: tuple[int, ...]  # without the batch dimension
+    scale: str  # "unit" or "standard"
+    mean: tuple[float, ...] | None  # per channel, of pixels in 0..1; None for "unit"
+    std: tuple[float, ...] | None
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (D,) and covariance (D, D) of flattened inputs, float32."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs x (N, *shape) float32 and labels y (N,) int64, both on the device."""
+
+    x: Tensor
+    y: Tensor
+    streams: Streams
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """All inputs and labels, in their stored order."""
+        return self.x, self.y
+
+    def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The epoch's batches in its own order, the last one shorter."""
+        for index in order(len(self), self.streams, epoch, self.x.device).split(size):
+            yield self.x[index], self.y[index]
+
+    def statistics(self) -> Statistics:
+        """Mean and covariance (over N - 1) of the flattened inputs, accumulated in float64."""
+        flat = self.x.flatten(1)
+        mean = flat.mean(0, dtype=torch.float64)
+        count, width = flat.shape
+        gram = torch.zeros(width, width, dtype=torch.float64, device=flat.device)
+        for part in flat.split(8192):
+            centred = part.double() - mean
+            gram += centred.T @ centred
+        return Statistics(mean.float(), (gram / max(count - 1, 1)).float())
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of one variant. `validation` is None unless the recipe asks for one."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+    classes: int
+    contract: Contract
+
+    def with_streams(self, streams: Streams) -> Data:
+        """The same tensors, shuffled by another stage's streams."""
+        parts = {
+            name: replace(split, streams=streams)
+            for name in ("train", "validation", "test")
+            if (split := getattr(self, name)) is not None
+        }
+        return replace(self, **parts)
+
+
+def order(count: int, streams: Streams, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+    """The permutation (count,) int64 in which an epoch visits its examples, drawn on the CPU everywhere."""
+    return torch.randperm(count, generator=streams.generator("order", epoch)).to(device)
+
+
+def prepare(
+    raw: RawData, options: DataConfig, classes: int, class_names: tuple[str, ...], device: str = "cpu"
+) -> Data:
+    """Carries out a dataset's options: limit, scale, pixels, labels, validation split; in that order.
+
+    Raises CompressitError when the validation split would leave no training image.
+    """
+    streams = Streams(options.seed)
+    train_x, train_y = raw.train_x[: options.limit], raw.train_y[: options.limit]
+    train_x, test_x = _unit(train_x), _unit(raw.test_x)
+    train_x, test_x, mean, std = _scaled(train_x, test_x, options.scale)
+    train_x, test_x = _pixels(train_x, test_x, options, streams)
+    train_y = _labels(train_y, options, classes, streams)
+    contract = Contract(tuple(train_x.shape[1:]), options.scale, mean, std, class_names)
+    train, validation = _validation(train_x, train_y, options, streams)
+    return Data(
+        train=Split(train[0].to(device), train[1].to(device), streams),
+        validation=validation and Split(validation[0].to(device), validation[1].to(device), streams),
+        test=Split(test_x.to(device), raw.test_y.to(device), streams),
+        classes=classes,
+        contract=contract,
+    )
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+
+def _scaled(
+    train: Tensor, test: Tensor, scale: str
+) -> tuple[Tensor, Tensor, tuple[float, ...] | None, tuple[float, ...] | None]:
+    if scale == "unit":
+        return train, test, None, None
+    dims = [0, *range(2, train.ndim)]  # per channel: the dimension after the batch
+    mean = train.mean(dims, dtype=torch.float64)
+    std = train.double().std(dims, correction=0)
+    std = torch.where(std > 1e-6, std, 1.0)  # a channel that never varies is only centred
+    view = (1, -1, *[1] * (train.ndim - 2))
+    mean_view, std_view = mean.float().view(view), std.float().view(view)
+    return (
+        (train - mean_view) / std_view,
+        (test - mean_view) / std_view,
+        tuple(mean.tolist()),
+        tuple(std.tolist()),
+    )
+
+
+def _pixels(train: Tensor, test: Tensor, options: DataConfig, streams: Streams) -> tuple[Tensor, Tensor]:
+    """Zhang et al. 2017, "Understanding deep learning requires rethinking generalization", section 2."""
+    if options.pixels == "shuffled":
+        permutation = torch.randperm(train[0].numel(), generator=streams.generator("pixels"))
+        return (
+            train.flatten(1)[:, permutation].view_as(train),
+            test.flatten(1)[:, permutation].view_as(test),
+        )
+    if options.pixels == "gaussian":
+        mean, std = train.mean(), train.std()
+        drawn = [
+            torch.randn(x.shape, generator=streams.generator(name)) * std + mean
+            for name, x in (("gaussian-train", train), ("gaussian-test", test))
+        ]
+        return drawn[0], drawn[1]
+    return train, test
+
+
+def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> Tensor:
+    if options.labels == "given":
+        return y
+    generator = streams.generator("labels")
+    chosen = torch.randperm(len(y), generator=generator)[: round(options.label_fraction * len(y))]
+    y = y.clone()
+    if options.labels == "random":
+        y[chosen] = torch.randint(classes, (len(chosen),), generator=generator)
+    else:
+        y[chosen] = y[chosen[torch.randperm(len(chosen), generator=generator)]]
+    return y
+
+
+def _validation(
+    x: Tensor, y: Tensor, options: DataConfig, streams: Streams
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    count = options.validation_count(len(x))
+    if count == 0:
+        return (x, y), None
+    if count >= len(x):
+        raise CompressitError(
+            f"the validation split ({count} images) leaves none of the {len(x)} training images",
+            "make `validation` smaller or `limit` larger",
+        )
+    permutation = torch.randperm(len(x), generator=streams.generator("validation"))
+    held, kept = permutation[:count].sort().values, permutation[count:].sort().values
+    return (x[kept], y[kept]), (x[held], y[held])

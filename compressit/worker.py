@@ -1,0 +1,104 @@
+"""`python -m compressit.worker`: carries out tasks given as JSON lines on stdin, tells how it goes as JSON lines
+on stdout. Models travel through the store. It ends when stdin closes, also when its parent was killed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Reads options, loads plugins and torch, says "ready", then works until stdin closes."""
+    options = _options()
+    send = _channel()
+    messages = _messages()
+    try:
+        from compressit import compute
+        from compressit.execute.calibrate import calibrate
+        from compressit.execute.task import TaskRunner
+        from compressit.plan import Task
+        from compressit.plugins import installed
+        from compressit.store import Store
+
+        host = installed()
+        for plugin in options.plugin:
+            path, _, digest = plugin.rpartition("=")
+            host.load_file(Path(path), digest)
+        compute.set_threads(options.threads)
+        store = Store(options.store, warn=lambda text: send({"event": "announce", "text": text}))
+        runner = TaskRunner(store, host, options.cache, options.save_every)
+    except BaseException as error:
+        send(_failure(error))
+        raise SystemExit(1) from error
+    send({"event": "ready"})
+    while (message := messages.get()) is not None:
+        try:
+            if "calibrate" in message:
+                send({"event": "calibrated", "result": calibrate(message["calibrate"], host)})
+                continue
+            artifact = runner.run(
+                Task.from_json(message["task"]), lambda event: send({"event": "progress", **event})
+            )
+            send({"event": "done", "seconds": artifact.seconds})
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the task's failure, not the worker's
+            send(_failure(error))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="compressit.worker")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--save-every", type=float, default=10.0)
+    parser.add_argument("--plugin", action="append", default=[])
+    return parser.parse_args()
+
+
+def _channel() -> Callable[[Mapping[str, Any]], None]:
+    """Keeps the real stdout for messages; whatever else prints goes to stderr."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+
+    def send(message: Mapping[str, Any]) -> None:
+        try:
+            out.write(json.dumps(message) + "\n")
+            out.flush()
+        except BrokenPipeError:
+            os._exit(1)  # nobody listens any more
+
+    return send
+
+
+def _messages() -> queue.Queue[dict[str, Any] | None]:
+    """A thread reads stdin, so that a parent that was killed ends this process in the middle of a task too."""
+    messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            messages.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return messages
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    from compressit.errors import CompressitError
+
+    if isinstance(error, CompressitError):
+        return {"event": "failed", "message": error.message, "hint": error.hint, "traceback": None}
+    message = f"{type(error).__name__}: {error}"
+    return {"event": "failed", "message": message, "hint": None, "traceback": traceback.format_exc()}
+
+
+if __name__ == "__main__":
+    main()

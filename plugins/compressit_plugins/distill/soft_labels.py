@@ -1,0 +1,54 @@
+"""`distill.soft_labels`: knowledge distillation (Hinton, Vinyals & Dean 2015)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from compressit.config import ModelRef
+from compressit.fit_options import FitConfig
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Compressor, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.context import StageContext
+
+
+class SoftLabelsConfig(FitConfig):
+    """Options of distillation with soft labels."""
+
+    width: float = Field(default=0.5, gt=0, lt=1, description="each hidden width times this, rounded up")
+    teacher: ModelRef = Field(default="previous", description="the model whose outputs the student learns")
+    temperature: float = Field(default=4.0, gt=0, description="both models' logits are divided by it")
+    alpha: float = Field(
+        default=0.9, ge=0, le=1, description="weight of the teacher's soft labels; the labels have the rest"
+    )
+
+
+class SoftLabels(Compressor[SoftLabelsConfig]):
+    """Knowledge distillation: a narrower student learns the teacher's softened outputs and the labels."""
+
+    name = "distill.soft_labels"
+
+    def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The student starts from fresh weights and sees the variant's own training inputs and labels."""
+        from compressit_plugins.distill.distil import distil
+        from compressit_plugins.shrink.students import narrower_student
+
+        student = narrower_student(ctx, self.config.width)
+        teacher = ctx.model(self.config.teacher)
+        return distil(student, teacher, ctx, self.config, self.config.temperature, self.config.alpha)
+
+    def work(self, images: int, rung: int) -> Work:
+        """The teacher sees every image once, the student once an epoch."""
+        width = self.config.width**rung
+        return Work(self.config.steps(images), self.config.batch_size, width=width, forwards=images)
+
+
+@hookimpl
+def compressit_compressors() -> list[type[Compressor]]:
+    """Registers `distill.soft_labels`."""
+    return [SoftLabels]

@@ -1,0 +1,56 @@
+"""`eval.fidelity`: how far a student does what its teacher does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from compressit.config import Config
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Evaluator, Metric
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.context import StageContext
+
+
+class FidelityConfig(Config):
+    """Options of `eval.fidelity`."""
+
+    draws: int = Field(10000, ge=1, description="unseen noise images for `noise_agreement` and the labels' entropy")
+
+
+class Fidelity(Evaluator[FidelityConfig]):
+    """Agreement with the teacher on real inputs, on the noise trained on and on unseen noise; the noise labels' entropy."""
+
+    name = "eval.fidelity"
+    uses_stage = True
+    metrics = {  # noqa: RUF012
+        "agreement": Metric("higher", "fraction", "test inputs given the teacher's class"),
+        "train_agreement": Metric("higher", "fraction", "training inputs given the teacher's class"),
+        "fit_agreement": Metric("higher", "fraction", "noise trained on given the teacher's class"),
+        "noise_agreement": Metric("higher", "fraction", "unseen noise given the teacher's class"),
+        "noise_entropy_bits": Metric("neither", "bits", "entropy of the teacher's classes on unseen noise"),
+        "noise_majority": Metric("neither", "fraction", "share of the teacher's most frequent class on unseen noise"),
+    }
+
+    def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
+        """Nothing for a stage that has no teacher (a first training); no noise metrics for one without noise."""
+        from compressit_plugins.evaluate.agreement import noise_fidelity, real_fidelity
+
+        judged = ctx.judged
+        if judged is None or judged.reference is None:
+            return {}
+        measured = real_fidelity(model, ctx, judged.reference)
+        if "noise" in judged.notes:
+            measured |= noise_fidelity(model, ctx, judged, self.config.draws)
+        return measured
+
+
+@hookimpl
+def compressit_evaluators() -> list[type[Evaluator]]:
+    """Registers the plugin."""
+    return [Fidelity]

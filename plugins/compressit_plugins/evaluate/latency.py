@@ -1,0 +1,91 @@
+"""`eval.latency`: measured time of a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from compressit.config import Config
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Evaluator, Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compressit.compute import Compute
+    from compressit.context import StageContext
+
+_SIZES = (1, 8, 32, 128, 512)
+_ABOUT = "forward pass of a batch of {size} on this machine, {what} of all repetitions"
+
+
+class LatencyConfig(Config):
+    """Options of the latency measurement."""
+
+    batch_sizes: tuple[Literal[1, 8, 32, 128, 512], ...] = Field(
+        default=(1, 128), min_length=1, description="inputs per forward pass"
+    )
+    warmup: int = Field(default=10, ge=0, description="passes before the clock runs")
+    repetitions: int = Field(default=50, ge=4, description="timed passes")
+
+
+class Latency(Evaluator[LatencyConfig]):
+    """Median and inter-quartile range of a forward pass, on the run's device, threads and precision."""
+
+    name = "eval.latency"
+    exclusive = True
+    per_host = True
+    uses_data = False
+    metrics = {
+        f"latency_{size}_{what}_seconds": Metric("lower", "seconds", _ABOUT.format(size=size, what=words))
+        for size in _SIZES
+        for what, words in (("median", "median"), ("iqr", "inter-quartile range"))
+    } | {"latency_repetitions": Metric("neither", "count", "timed passes per batch size")}
+
+    def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
+        """Inputs are uniform random numbers of the data's shape: a forward pass takes the same time."""
+        import torch
+
+        values: dict[str, float] = {"latency_repetitions": self.config.repetitions}
+        for size in self.config.batch_sizes:
+            generator = ctx.streams.generator("latency")
+            x = torch.rand(size, *ctx.data.contract.shape, generator=generator).to(ctx.compute.device)
+            seconds = forward_seconds(model, x, ctx.compute, self.config.warmup, self.config.repetitions)
+            values |= {f"latency_{size}_{what}_seconds": value for what, value in _summary(seconds).items()}
+        return values
+
+
+def forward_seconds(
+    model: nn.Module, x: Tensor, compute: Compute, warmup: int, repetitions: int
+) -> list[float]:
+    """Wall-clock seconds of each of `repetitions` forward passes of `x`, after `warmup` untimed ones."""
+    import time
+
+    import torch
+
+    wait = torch.cuda.synchronize if compute.device == "cuda" else lambda: None
+    seconds: list[float] = []
+    with torch.inference_mode(), compute.autocast():
+        for number in range(warmup + repetitions):
+            wait()
+            started = time.perf_counter()
+            model(x)
+            wait()
+            if number >= warmup:
+                seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    from statistics import quantiles
+
+    lower, median, upper = quantiles(seconds, n=4, method="inclusive")
+    return {"median": median, "iqr": upper - lower}
+
+
+@hookimpl
+def compressit_evaluators() -> list[type[Evaluator]]:
+    """Registers `eval.latency`."""
+    return [Latency]

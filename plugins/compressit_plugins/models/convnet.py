@@ -1,0 +1,48 @@
+"""`model.convnet`: a small convolutional network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field, PositiveInt
+
+from compressit.config import Config
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Model
+from compressit_plugins.models.widths import narrowed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ConvnetConfig(Config):
+    """Options of the small convolutional network."""
+
+    channels: tuple[PositiveInt, ...] = Field(
+        default=(16, 32, 64),
+        min_length=1,
+        description="channels of each block; a block halves height and width",
+    )
+
+
+class Convnet(Model[ConvnetConfig]):
+    """A small convolutional network: convolution, batch norm, ReLU and pooling, then a linear layer."""
+
+    name = "model.convnet"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """An nn.Sequential with named layers. Raises CompressitError for inputs that are no images."""
+        from compressit_plugins.models.nets import convnet
+
+        return convnet(input_shape, classes, self.config.channels)
+
+    def narrower(self, factor: float) -> ConvnetConfig:
+        """Every block's channels times `factor`, rounded up."""
+        channels = tuple(narrowed(width, factor) for width in self.config.channels)
+        return self.config.model_copy(update={"channels": channels})
+
+
+@hookimpl
+def compressit_models() -> list[type[Model]]:
+    """Registers `model.convnet`."""
+    return [Convnet]

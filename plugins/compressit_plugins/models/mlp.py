@@ -1,0 +1,49 @@
+"""`model.mlp`: a multilayer perceptron."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, PositiveInt
+
+from compressit.config import Config
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Model
+from compressit_plugins.models.widths import narrowed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class MlpConfig(Config):
+    """Options of the multilayer perceptron."""
+
+    hidden: tuple[PositiveInt, ...] = Field(
+        default=(512, 512), min_length=1, description="widths of the hidden layers"
+    )
+    activation: Literal["relu", "tanh", "gelu"] = Field(default="relu", description="between the layers")
+    bias: bool = Field(default=True, description="whether the linear layers have biases")
+
+
+class Mlp(Model[MlpConfig]):
+    """A multilayer perceptron: inputs of any shape are flattened first."""
+
+    name = "model.mlp"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """An nn.Sequential with named layers."""
+        from compressit_plugins.models.nets import mlp
+
+        return mlp(input_shape, classes, self.config.hidden, self.config.activation, self.config.bias)
+
+    def narrower(self, factor: float) -> MlpConfig:
+        """Every hidden width times `factor`, rounded up."""
+        return self.config.model_copy(
+            update={"hidden": tuple(narrowed(w, factor) for w in self.config.hidden)}
+        )
+
+
+@hookimpl
+def compressit_models() -> list[type[Model]]:
+    """Registers `model.mlp`."""
+    return [Mlp]

@@ -1,0 +1,57 @@
+"""The networks themselves, as plain torch modules."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from torch import nn
+
+from compressit.errors import CompressitError
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
+
+
+def mlp(
+    input_shape: Sequence[int],
+    classes: int,
+    hidden: Sequence[int],
+    activation: str = "relu",
+    bias: bool = True,
+) -> nn.Sequential:
+    """Inputs (N, *input_shape) to logits (N, classes): flatten, linear1, relu1 … output; torch's own init."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    inputs = math.prod(input_shape)
+    for number, width in enumerate(hidden, start=1):
+        layers[f"linear{number}"] = nn.Linear(inputs, width, bias=bias)
+        layers[f"{activation}{number}"] = _ACTIVATIONS[activation]()
+        inputs = width
+    layers["output"] = nn.Linear(inputs, classes, bias=bias)
+    return nn.Sequential(layers)
+
+
+def convnet(input_shape: Sequence[int], classes: int, channels: Sequence[int]) -> nn.Sequential:
+    """Images (N, C, H, W) to logits (N, classes).
+
+    One block per entry of `channels`: 3 x 3 convolution, batch norm, ReLU, 2 x 2 max pooling
+    (sizes rounded up); then the mean over all positions and a linear layer.
+    Raises CompressitError for inputs that are no images.
+    """
+    if len(input_shape) != 3:
+        raise CompressitError(
+            f"model.convnet needs images (channels, height, width); the inputs are {tuple(input_shape)}",
+            "use model.mlp, which takes inputs of any shape",
+        )
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    inputs = input_shape[0]
+    for number, width in enumerate(channels, start=1):
+        layers[f"conv{number}"] = nn.Conv2d(inputs, width, kernel_size=3, padding=1, bias=False)
+        layers[f"norm{number}"] = nn.BatchNorm2d(width)
+        layers[f"relu{number}"] = nn.ReLU()
+        layers[f"pool{number}"] = nn.MaxPool2d(2, ceil_mode=True)
+        inputs = width
+    layers["mean"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["output"] = nn.Linear(inputs, classes)
+    return nn.Sequential(layers)

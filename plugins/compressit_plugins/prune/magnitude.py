@@ -1,0 +1,73 @@
+"""`prune.magnitude`: zero the smallest weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from compressit.config import Config
+from compressit.fit_options import FitConfig
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Compressor, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.context import StageContext
+
+
+class MagnitudeConfig(Config):
+    """Options of magnitude pruning."""
+
+    amount: float = Field(
+        default=0.5, gt=0, lt=1, description="fraction of the selected weights that is zero afterwards"
+    )
+    scope: Literal["global", "layer"] = Field(
+        default="global", description="compare weights across all selected layers, or within each"
+    )
+    include: tuple[str, ...] = Field(
+        default=("*",),
+        min_length=1,
+        description="globs over names of weights and of modules that hold them; biases and norms stay",
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="globs like `include`, for what stays dense")
+    finetune: FitConfig | None = Field(
+        default=None, description="training afterwards, with the zeros kept; none by default"
+    )
+
+
+class Magnitude(Compressor[MagnitudeConfig]):
+    """Zero the smallest weights, in one shot: the model is sparse afterwards, not smaller."""
+
+    name = "prune.magnitude"
+
+    def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Raises NoEffectError when a glob matches nothing or no weight would change."""
+        from compressit_plugins.prune.masks import finetune, prune_smallest
+
+        config = self.config
+        pruned = prune_smallest(model, config.amount, config.scope, config.include, config.exclude)
+        if config.finetune is not None:
+            finetune(model, ctx, config.finetune, pruned)
+        zeros = {name: int((model.get_parameter(name) == 0).sum()) for name in pruned}
+        selected = sum(mask.numel() for mask in pruned.values())
+        ctx.note(
+            requested=config.amount,
+            achieved=sum(zeros.values()) / selected,
+            zeros=sum(zeros.values()),
+            selected=selected,
+            layers={name: zeros[name] / mask.numel() for name, mask in pruned.items()},
+        )
+        return model
+
+    def work(self, images: int, rung: int) -> Work:
+        """No training unless `finetune` asks for it."""
+        options = self.config.finetune
+        return Work(options.steps(images), options.batch_size) if options else Work(0, 1)
+
+
+@hookimpl
+def compressit_compressors() -> list[type[Compressor]]:
+    """Registers `prune.magnitude`."""
+    return [Magnitude]

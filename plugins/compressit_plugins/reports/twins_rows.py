@@ -1,0 +1,150 @@
+"""The rows of a twins run, sorted for its figures and words: variants, ladders, models over their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean, stdev
+from typing import Any
+
+from compressit.results import Results, Row
+
+Line = tuple[list[float], list[float], list[float]]  # x, mean, standard deviation (0 for one seed)
+Pair = tuple["Point | None", "Point | None"]  # real and fake
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model of one variant, over its seeds (at least one row)."""
+
+    rows: Sequence[Row]
+
+    @property
+    def rung(self) -> int | None:
+        """1-based within a ladder, else None."""
+        return self.rows[0].rung
+
+    @property
+    def width(self) -> float | None:
+        """The widest hidden layer, when known."""
+        width = self.rows[0].notes.get("width")
+        return float(width) if isinstance(width, int | float) else None
+
+    @property
+    def noise(self) -> Mapping[str, Any]:
+        """What the stage noted about its noise: kind, labels, redraw, images; empty for other stages."""
+        noise = self.rows[0].notes.get("noise")
+        return noise if isinstance(noise, Mapping) else {}
+
+    @property
+    def images_seen(self) -> int | None:
+        """Noise images the student was trained on in all, when noted."""
+        seen = self.rows[0].notes.get("images_seen")
+        return int(seen) if isinstance(seen, int | float) else None
+
+    def values(self, metric: str) -> list[float]:
+        """The metric of each seed that has it as a finite number."""
+        values = [row.metrics[metric] for row in self.rows if metric in row.metrics]
+        return [value for value in values if isfinite(value)]
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over seeds, or None where it was not measured."""
+        values = self.values(metric)
+        return fmean(values) if values else None
+
+    def deviation(self, metric: str) -> float:
+        """Sample standard deviation over seeds; 0 for fewer than two."""
+        values = self.values(metric)
+        return stdev(values) if len(values) > 1 else 0.0
+
+    def curve(self, name: str) -> Line:
+        """A curve over seeds, at those x that every seed with this curve has; empty when nobody has it."""
+        curves = [dict(row.curves[name]) for row in self.rows if row.curves.get(name)]
+        if not curves:
+            return [], [], []
+        xs = sorted(x for x in curves[0] if all(x in other for other in curves))
+        ys = [[curve[x] for curve in curves] for x in xs]
+        return xs, [fmean(y) for y in ys], [stdev(y) if len(y) > 1 else 0.0 for y in ys]
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A run of two variants. `base` is the stage that trained them."""
+
+    results: Results
+    real: str
+    fake: str
+    base: str
+
+    @property
+    def variants(self) -> tuple[str, str]:
+        """Real first."""
+        return self.real, self.fake
+
+    @property
+    def missing(self) -> list[str]:
+        """Which of the two variants has no row."""
+        there = {row.variant for row in self.results.rows}
+        return [variant for variant in self.variants if variant not in there]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were run."""
+        return len({row.seed for row in self.results.rows})
+
+    def chance(self) -> float:
+        """The accuracy of guessing: 1 / classes as noted by the run, 0.1 (ten digits) where it is not."""
+        noted = [self.results.about, *(row.notes for row in self.results.rows)]
+        classes = next((n["classes"] for n in noted if isinstance(n.get("classes"), int)), 10)
+        return 1 / max(classes, 1)
+
+    def ladders(self) -> list[str]:
+        """Stages with rungs, in the recipe's order."""
+        return self._stages(lambda row: row.rung is not None)
+
+    def noise_ladders(self) -> list[str]:
+        """Ladders whose students were taught on noise."""
+        return self._stages(lambda row: row.rung is not None and isinstance(row.notes.get("noise"), Mapping))
+
+    def strategies(self) -> list[str]:
+        """Every other stage but the base: pruning, distillation, nets trained directly."""
+        noisy = self.noise_ladders()
+        return self._stages(lambda row: row.uses != "init" and row.stage not in (self.base, *noisy))
+
+    def teacher(self, variant: str) -> Point | None:
+        """The twin itself."""
+        points = self.points(variant, self.base)
+        return points[-1] if points else None
+
+    def points(self, variant: str, stage: str) -> list[Point]:
+        """The models of a stage, seeds together, by rung (members of `each` in the recipe's order)."""
+        groups: dict[tuple[int, str], list[Row]] = {}
+        for row in self.results.rows:
+            if (row.variant, row.stage) == (variant, stage):
+                groups.setdefault((row.rung or 0, row.each), []).append(row)
+        ordered = sorted(groups.items(), key=lambda item: item[0][0])
+        return [Point(tuple(rows)) for _, rows in ordered]
+
+    def pairs(self, stage: str) -> list[Pair]:
+        """Real and fake of each rung that either has."""
+        by_rung = [{point.rung: point for point in self.points(variant, stage)} for variant in self.variants]
+        rungs = sorted({rung for points in by_rung for rung in points if rung is not None})
+        return [(by_rung[0].get(rung), by_rung[1].get(rung)) for rung in rungs]
+
+    def about_noise(self, stage: str) -> Mapping[str, Any]:
+        """The noise of a ladder, as its first noted rung has it."""
+        points = [point for variant in self.variants for point in self.points(variant, stage)]
+        return next((point.noise for point in points if point.noise), {})
+
+    def described(self, stage: str) -> str:
+        """` (uniform noise, hard labels)`, or nothing where no noise was noted."""
+        noise = self.about_noise(stage)
+        labels = {"hard": "hard labels", "soft": "soft labels"}
+        known = [f"{noise['kind']} noise"] if noise.get("kind") else []
+        known += [labels.get(noise["labels"], str(noise["labels"]))] if noise.get("labels") else []
+        return f" ({', '.join(known)})" if known else ""
+
+    def _stages(self, wanted: Callable[[Row], bool]) -> list[str]:
+        rows = (row for row in self.results.rows if row.variant in self.variants and wanted(row))
+        return list(dict.fromkeys(row.stage for row in rows))

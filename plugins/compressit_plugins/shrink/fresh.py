@@ -1,0 +1,49 @@
+"""`shrink.fresh`: the capacity control, a narrower net trained directly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from compressit.fit_options import FitConfig
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Compressor, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.context import StageContext
+
+
+class FreshConfig(FitConfig):
+    """Options of the capacity control."""
+
+    width: float = Field(default=0.5, gt=0, lt=1, description="each hidden width times this, rounded up")
+
+
+class Fresh(Compressor[FreshConfig]):
+    """A narrower net trained from fresh weights on the variant's own labels: the control for shrinking."""
+
+    name = "shrink.fresh"
+
+    def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Only the given model's architecture is used: what this net reaches owes nothing to a teacher."""
+        from torch.nn import functional as F
+
+        from compressit.fit import fit
+        from compressit_plugins.shrink.students import narrower_student
+
+        student = narrower_student(ctx, self.config.width)
+        train = ctx.data.train
+        return fit(student, ctx, self.config, lambda epoch: train.tensors(), F.cross_entropy)
+
+    def work(self, images: int, rung: int) -> Work:
+        """Every rung takes as many steps, on an ever narrower net."""
+        return Work(self.config.steps(images), self.config.batch_size, width=self.config.width**rung)
+
+
+@hookimpl
+def compressit_compressors() -> list[type[Compressor]]:
+    """Registers `shrink.fresh`."""
+    return [Fresh]

@@ -1,0 +1,87 @@
+"""Noise distillation as a plain function: a student, a teacher, a source of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compressit.context import StageContext
+from compressit.fit import EpochEnd, fit
+from compressit_plugins.shrink.noise import NoiseConfig
+from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def fit_to_noise(
+    student: nn.Module, teacher: nn.Module, ctx: StageContext, options: NoiseConfig
+) -> nn.Module:
+    """Trains `student` in place to answer noise as `teacher` does; returns it in eval mode.
+
+    The setting of Alok Singh, "Compressing neural networks to see if they learn" (2018), is uniform noise, hard
+    labels, redrawn each rung; matching logits is Ba & Caruana, "Do deep nets really need to be deep?" (2014).
+    Notes the noise it used; logs retention_train and retention_test against images seen when `track` is set.
+    """
+    source = shared_noise_source(options.noise, ctx)
+    labelled: dict[str, Tensor] = {}
+
+    def data(epoch: int) -> tuple[Tensor, Tensor]:
+        if options.redraw == "epoch" or not labelled:
+            generator = noise_generator(ctx.streams, options.redraw, epoch, ctx.compute.device)
+            labelled["x"] = source.draw(options.images, generator)
+            labelled["target"] = targets(ctx.compute.forward(teacher, labelled["x"]), options)
+        return labelled["x"], labelled["target"]
+
+    ctx.note(
+        noise={
+            "kind": options.noise,
+            "labels": options.labels,
+            "redraw": options.redraw,
+            "images": options.images,
+            "statistics": "none" if options.noise == "uniform" else "of the training inputs",
+        }
+    )
+    on_epoch = _tracker(student, ctx, options.epochs) if options.track else None
+    return fit(student, ctx, options, data, loss_of(options), on_epoch)
+
+
+def targets(logits: Tensor, options: NoiseConfig) -> Tensor:
+    """What the student is fitted to: classes (N,) int64, probabilities (N, K), or logits (N, K)."""
+    if options.labels == "hard":
+        return logits.argmax(1)
+    return (logits / options.temperature).softmax(1) if options.labels == "soft" else logits
+
+
+def loss_of(options: NoiseConfig) -> Loss:
+    """The loss for these labels: cross-entropy; at a temperature T times T squared, so that its gradients keep their
+    size (Hinton et al. 2015); or mean squared error of the logits."""
+    if options.labels == "hard":
+        return F.cross_entropy
+    if options.labels == "logits":
+        return F.mse_loss
+    t = options.temperature
+    return lambda outputs, probabilities: F.cross_entropy(outputs / t, probabilities) * t * t
+
+
+def _tracker(
+    student: nn.Module, ctx: StageContext, epochs: int
+) -> Callable[[EpochEnd, dict[str, Tensor]], None]:
+    def track(end: EpochEnd, kept: dict[str, Tensor]) -> None:
+        number = end.epoch + 1
+        if number & (number - 1) and number != epochs:  # powers of two, and the last
+            return
+        data = ctx.data
+        for name, split in (("train", data.train), ("test", data.test)):
+            correct = ctx.compute.forward(student, split.x).argmax(1) == split.y
+            ctx.log(end.images_seen, **{f"retention_{name}": float(correct.double().mean())})
+
+    return track
+
+
+def entropy_bits(classes: Tensor, count: int) -> float:
+    """Entropy in bits of the empirical distribution of labels (N,) int64 over `count` classes."""
+    share = torch.bincount(classes, minlength=count).double() / len(classes)
+    return float(-(share * share.clamp_min(1e-300).log2()).sum()) + 0.0

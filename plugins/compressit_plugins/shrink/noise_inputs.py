@@ -1,0 +1,96 @@
+"""Random inputs a teacher can label, and the statistics of the data they imitate."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressit.context import StageContext
+from compressit.splits import Data
+from compressit.seeds import Streams
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """Draws inputs (count, *shape): uniform in [low, high], or mean + z @ factor with z normal.
+
+    `factor` (R, D) for a full covariance, (D,) for independent pixels, None for uniform noise.
+    """
+
+    shape: tuple[int, ...]
+    mean: Tensor  # (D,), of uniform noise: low
+    spread: Tensor  # (D,): high - low, or the standard deviations; (R, D): a covariance's factor
+    uniform: bool
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` inputs, float32, on the generator's device."""
+        rows, device = self.spread.shape[0], generator.device
+        z = torch.rand if self.uniform else torch.randn
+        x = z(count, rows, generator=generator, device=device)
+        if self.spread.ndim == 1:
+            x = x.mul_(self.spread).add_(self.mean)
+        else:
+            x = torch.addmm(self.mean, x, self.spread)
+        return x.view(count, *self.shape)
+
+
+def noise_source(kind: str, data: Data) -> NoiseSource:
+    """The source of `uniform | gaussian | pixel | covariance` noise in the scale of the model's inputs.
+
+    Uniform noise is U[0, 1] in pixels, scaled like the data; the others imitate statistics of the training inputs.
+    """
+    shape = data.contract.shape
+    x = data.train.x
+    width = x[0].numel()
+    if kind == "uniform":
+        low, high = (
+            _scaled(torch.full((1, *shape), value), data).flatten().to(x.device) for value in (0.0, 1.0)
+        )
+        return NoiseSource(shape, low, high - low, uniform=True)
+    if kind == "gaussian":
+        std, mean = torch.std_mean(x)
+        return NoiseSource(shape, mean.expand(width), std.expand(width), uniform=False)
+    statistics = data.train.statistics()
+    if kind == "pixel":
+        return NoiseSource(
+            shape, statistics.mean, statistics.covariance.diagonal().clamp_min(0).sqrt(), uniform=False
+        )
+    return NoiseSource(shape, statistics.mean, covariance_factor(statistics.covariance), uniform=False)
+
+
+def covariance_factor(covariance: Tensor) -> Tensor:
+    """F (R, D) float32 with F.T @ F = covariance (D, D), R its numerical rank: z @ F has that covariance."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    kept = values > values[-1] * 1e-10  # pixels that never change have no direction of their own
+    return (vectors[:, kept] * values[kept].sqrt()).T.float().contiguous()
+
+
+def shared_noise_source(kind: str, ctx: StageContext) -> NoiseSource:
+    """`noise_source`, computed once for all tasks of a worker on the same data."""
+    key = ("noise source", kind, ctx.identity(""))
+    return _memoised(ctx.memo, key, lambda: noise_source(kind, ctx.data))
+
+
+def noise_generator(streams: Streams, redraw: str, epoch: int, device: str) -> torch.Generator:
+    """The generator of an epoch's noise. Variants share it: the twins' teachers label the same images."""
+    if redraw == "never":
+        return Streams(streams.seed, streams.stage).generator("noise", device=device)
+    return streams.generator("noise", epoch if redraw == "epoch" else None, device=device)
+
+
+def _memoised(memo: MutableMapping[Hashable, Any], key: Hashable, make: Any) -> Any:
+    if key not in memo:
+        memo[key] = make()
+    return memo[key]
+
+
+def _scaled(x: Tensor, data: Data) -> Tensor:
+    mean, std = data.contract.mean, data.contract.std
+    if mean is None or std is None:
+        return x
+    view = (1, -1, *[1] * (x.ndim - 2))
+    return (x - torch.tensor(mean).view(view)) / torch.tensor(std).view(view)

@@ -1,0 +1,80 @@
+"""Supervised training with early stopping: what `train.supervised` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compressit.context import StageContext
+from compressit.splits import Split
+from compressit.errors import CompressitError
+from compressit.fit import EpochEnd, StopTraining, fit
+
+if TYPE_CHECKING:
+    from compressit_plugins.train.supervised import SupervisedConfig
+
+
+def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) -> nn.Module:
+    """Trains `model` in place on `ctx.data.train` and returns it.
+
+    With a validation split: logs the curves validation_loss and validation_accuracy after every epoch, and
+    stops early or goes back to the best epoch's weights if the options say so; notes `best_epoch` and
+    `stopped_early` (1-based epochs) then.
+    Raises CompressitError when the options need a validation split and there is none.
+    """
+    data = ctx.data
+    selects = options.patience is not None or options.restore_best
+    if selects and data.validation is None:
+        raise CompressitError(
+            "train.supervised: patience and restore_best need a validation split, and the data has none",
+            "cut one from the training images, for example `data: {with: {validation: 0.1}}`",
+        )
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, y, label_smoothing=options.label_smoothing)
+
+    # Everything the rule below remembers: tensors, because `fit` saves them with its own state.
+    kept: dict[str, Tensor] = {}
+
+    def on_epoch(end: EpochEnd, _: dict[str, Tensor]) -> None:
+        if data.validation is None:
+            return
+        scores = _scores(model, ctx, data.validation)
+        ctx.log(options.steps(len(data.train)) // options.epochs * (end.epoch + 1), **scores)
+        if selects:
+            score = (
+                scores["validation_accuracy"] if options.monitor == "accuracy" else -scores["validation_loss"]
+            )
+            _remember(kept, score, end.epoch, model if options.restore_best else None)
+            if options.patience is not None and end.epoch - int(kept["best_epoch"]) >= options.patience:
+                ctx.note(stopped_early=end.epoch + 1)
+                raise StopTraining
+
+    fit(model, ctx, options, lambda epoch: data.train.tensors(), loss, on_epoch, kept)
+    if kept:
+        ctx.note(best_epoch=int(kept["best_epoch"]) + 1)
+    if options.restore_best and kept:
+        prefix = "weights/"
+        model.load_state_dict({n[len(prefix) :]: t for n, t in kept.items() if n.startswith(prefix)})
+    return model
+
+
+def _scores(model: nn.Module, ctx: StageContext, split: Split) -> dict[str, float]:
+    logits = ctx.compute.forward(model, split.x)
+    return {
+        "validation_loss": float(F.cross_entropy(logits, split.y)),
+        "validation_accuracy": float((logits.argmax(1) == split.y).double().mean()),
+    }
+
+
+def _remember(kept: dict[str, Tensor], score: float, epoch: int, model: nn.Module | None) -> None:
+    """The first of equally good epochs counts as the best."""
+    if kept and not score > float(kept["best"]):
+        return
+    kept["best"] = torch.tensor(score, dtype=torch.float64)
+    kept["best_epoch"] = torch.tensor(epoch)
+    if model is not None:
+        kept |= {f"weights/{name}": value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,57 @@
+"""`train.supervised`: ordinary training with cross-entropy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from compressit.fit_options import FitConfig
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Trainer, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.context import StageContext
+
+
+class SupervisedConfig(FitConfig):
+    """Options of supervised training; `patience` and `restore_best` need a validation split."""
+
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the target spread evenly over all classes"
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        description="stop after this many epochs in a row without a better validation score",
+    )
+    restore_best: bool = Field(
+        default=False, description="end with the weights of the epoch with the best validation score"
+    )
+    monitor: Literal["accuracy", "loss"] = Field(
+        default="accuracy", description="the validation score `patience` and `restore_best` go by"
+    )
+
+
+class Supervised(Trainer[SupervisedConfig]):
+    """Training with cross-entropy on the variant's own labels."""
+
+    name = "train.supervised"
+
+    def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Never looks at the test split. Raises CompressitError when an option needs a validation split."""
+        from compressit_plugins.train.supervise import supervise
+
+        return supervise(model, ctx, self.config)
+
+    def work(self, images: int) -> Work:
+        """As many steps as configured, unless it stops early."""
+        return Work(self.config.steps(images), self.config.batch_size)
+
+
+@hookimpl
+def compressit_trainers() -> list[type[Trainer]]:
+    """Registers `train.supervised`."""
+    return [Supervised]

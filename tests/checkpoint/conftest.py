@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from compressit.checkpoint.model import Architecture, build, save
+from compressit.plugins import Host
+
+from .samples import MLP, TINY
+
+
+@pytest.fixture(scope="session")
+def host() -> Host:
+    """A host that knows nothing but the local plugin file beside the tests."""
+    host = Host(entry_points=False)
+    host.load_file(TINY)
+    return host
+
+
+@pytest.fixture
+def make(host: Host) -> Callable[..., nn.Module]:
+    """Builds a model whose state looks trained: no value as a builder leaves it."""
+
+    def make(architecture: Architecture, seed: int = 1) -> nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        model = build(architecture, host)
+        for value in (*model.parameters(), *(b for n, b in model.named_buffers() if n in model.state_dict())):
+            if value.is_floating_point():
+                value.data = torch.rand(value.shape, generator=generator) * 0.5 + 0.05
+            else:
+                value.data = torch.full_like(value, 3)
+        return model
+
+    return make
+
+
+@pytest.fixture
+def saved(make: Callable[..., nn.Module], host: Host, tmp_path: Path) -> Path:
+    """A small MLP's checkpoint."""
+    path = tmp_path / "mlp.safetensors"
+    save(make(MLP), path, MLP, host=host, lineage=[{"stage": "train", "uses": "train.x", "seed": 0}])
+    return path

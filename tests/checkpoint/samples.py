@@ -1,0 +1,13 @@
+"""The architectures of the local plugin file that the tests save and load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressit.checkpoint.manifest import Architecture
+
+TINY = Path(__file__).with_name("tiny_models.py")
+MLP = Architecture("tiny.mlp", {"hidden": [12, 8]}, (1, 4, 4), 5)
+CONV = Architecture("tiny.conv", {"channels": [8, 12]}, (2, 6, 6), 3)
+TIED = Architecture("tiny.tied", {}, (7,), 9)
+HEADS = Architecture("tiny.heads", {}, (8,), 4)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from compressit.checkpoint.header import copy_with, read_header, verify
+from compressit.checkpoint.manifest import Manifest, decode, encode
+from compressit.errors import CompressitError
+
+from . import forge
+
+
+def test_the_header_says_where_every_tensor_is(saved: Path) -> None:
+    header = read_header(saved)
+    tensors = load_file(saved)
+    assert {name: info.shape for name, info in header.tensors.items()} == {
+        name: tuple(t.shape) for name, t in tensors.items()
+    }
+    content = saved.read_bytes()
+    for name, info in header.tensors.items():
+        begin, end = info.offsets
+        expected = tensors[name].numpy().tobytes()
+        assert content[header.start + begin : header.start + end] == expected
+
+
+def test_reading_a_header_imports_no_torch_and_no_numpy(saved: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from compressit.checkpoint.header import read_header, copy_with, verify\n"
+        "from compressit.checkpoint.inspect import facts, render\n"
+        "path = Path(sys.argv[1]); read_header(path); verify(path); render(facts(path))\n"
+        "copy_with(path, path.with_name('copy.safetensors'), metrics={'a': 1.0})\n"
+        "print([m for m in ('torch', 'numpy', 'safetensors') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code, saved], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_copy_has_the_new_lineage_and_metrics_and_the_same_tensors(saved: Path, tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "er" / "copy.safetensors"
+    copy_with(
+        saved,
+        target,
+        lineage=[{"stage": "a"}, {"stage": "b"}],
+        metrics={"accuracy": 0.5, "nan": float("nan")},
+    )
+    before, after = read_header(saved), verify(target)
+    assert [step["stage"] for step in after.manifest.lineage] == ["a", "b"]
+    assert after.manifest.metrics == {"accuracy": 0.5, "nan": None}
+    assert after.manifest.model == before.manifest.model
+    assert after.manifest.tensors_sha256 == before.manifest.tensors_sha256
+    assert all(torch.equal(t, load_file(saved)[name]) for name, t in load_file(target).items())
+
+
+def test_a_copy_may_replace_its_source(saved: Path) -> None:
+    tensors = load_file(saved)
+    copy_with(saved, saved, metrics={"accuracy": 0.25})
+    assert verify(saved).manifest.metrics == {"accuracy": 0.25}
+    assert load_file(saved).keys() == tensors.keys()
+
+
+def test_a_copy_that_fails_leaves_the_target_and_no_rubbish(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target.safetensors"
+    target.write_bytes(b"precious")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CompressitError, match="No space left"):
+        copy_with(saved, target, metrics={})
+    assert target.read_bytes() == b"precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [saved.name, target.name]
+
+
+def test_what_json_cannot_hold_is_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(CompressitError, match="cannot be stored"):
+        copy_with(saved, tmp_path / "x.safetensors", lineage=[{"stage": object()}])
+    with pytest.raises(CompressitError, match="cannot be stored"):
+        copy_with(saved, tmp_path / "x.safetensors", lineage=[{"loss": float("inf")}])
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_one_metadata_key_of_canonical_json(saved: Path) -> None:
+    content = saved.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    assert list(metadata) == ["compressit"]
+    text = metadata["compressit"]
+    assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+    assert encode(decode(text)) == text
+
+
+def _refused(path: Path, message: str) -> None:
+    with pytest.raises(CompressitError, match=message) as error:
+        read_header(path)
+    assert str(path) in str(error.value)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    _refused(tmp_path / "nothing.safetensors", "No such file")
+    _refused(tmp_path, "Is a directory")
+
+
+@pytest.mark.parametrize("content", [b"", b"hi", b"PK\x03\x04" + b"\0" * 100, b"\x80\x02}q\x00." * 30])
+def test_no_safetensors_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    _refused(path, "no safetensors file|cut short|no valid JSON")
+
+
+def test_a_huge_header_is_refused_without_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", 2**40) + b"{}")
+    _refused(path, "header of 1099511627776 bytes")
+    path.write_bytes(struct.pack("<Q", 90_000_000) + b"{}")
+    _refused(path, "cut short")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 20, 0.3, 0.9, -1])
+def test_cut_short(saved: Path, keep: float) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
+    _refused(saved, "cut short|no safetensors file")
+
+
+def test_bytes_that_belong_to_nothing(saved: Path) -> None:
+    saved.write_bytes(saved.read_bytes() + b"\x80\x02.")
+    _refused(saved, "3 bytes after the last tensor")
+
+
+def test_a_plain_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "plain.safetensors"
+    save_file({"w": torch.zeros(2)}, path, {"format": "pt"})
+    _refused(path, "not a compressit checkpoint")
+
+
+def test_places_must_be_exact(saved: Path) -> None:
+    table, entry, data = forge.parts(saved)
+    first, second = sorted(table, key=lambda name: table[name]["data_offsets"])[:2]
+
+    def with_entry(name: str, **change: object) -> Path:
+        return forge.write(saved, {**table, name: {**table[name], **change}}, entry, data)
+
+    begin, end = table[first]["data_offsets"]
+    _refused(
+        with_entry(second, data_offsets=table[first]["data_offsets"]), "overlaps another or leaves a gap"
+    )
+    _refused(with_entry(first, data_offsets=[begin + 4, end]), "overlaps|bytes")
+    _refused(with_entry(first, data_offsets=[end, begin]), "overlaps|bytes")
+    _refused(with_entry(first, data_offsets=[begin, 2**62]), "bytes|overlaps")
+    _refused(with_entry(first, data_offsets=[-4, end]), "malformed")
+    _refused(with_entry(first, shape=[2**31, 2**31]), "not its shape")
+    _refused(with_entry(first, shape=[-1, -12]), "malformed")
+    _refused(with_entry(first, shape=[True]), "malformed")
+    _refused(with_entry(first, shape="12"), "malformed")
+    _refused(with_entry(first, dtype="F31"), "unknown type")
+    _refused(with_entry(first, more=1), "malformed")
+    _refused(forge.write(saved, {**table, first: None}, entry, data), "malformed")
+
+
+def test_repeated_keys_are_refused(saved: Path) -> None:
+    header = b'{"a":1,"a":2}   '
+    saved.write_bytes(struct.pack("<Q", len(header)) + header)
+    _refused(saved, "there twice")
+
+
+def test_deep_nesting_is_refused(saved: Path) -> None:
+    header = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    saved.write_bytes(struct.pack("<Q", len(header)) + header)
+    _refused(saved, "JSON")
+    _refused(forge.write(saved, {}, '{"format":' + "[" * 100_000 + "]" * 100_000 + "}", b""), "JSON")
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1", None, True, 1.5])
+def test_unknown_format_version(saved: Path, version: object) -> None:
+    _refused(forge.forged(saved, lambda entry: entry.update(format=version)), f"its format is {version!r}")
+
+
+def test_a_description_changed_without_its_digest_is_refused(saved: Path) -> None:
+    table, entry, data = forge.parts(saved)
+    entry["metrics"] = {"test_accuracy": 1.0}
+    _refused(
+        forge.write(saved, table, {**entry, "sha256": "0" * 64}, data, sign=False),
+        "its description was changed",
+    )
+    _refused(forge.write(saved, table, entry, data, sign=False), "its description was changed")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"surprise": 1},
+        {"tied": [["a"]]},
+        {"tied": "ab"},
+        {"edits": [{"do": "call", "at": "", "function": "os.system"}]},
+        {"edits": [{"do": "set", "at": 3, "attrs": {}}]},
+        {"metrics": {"a": "high"}},
+        {"lineage": ["train"]},
+        {"model": {"name": "tiny.mlp"}},
+        {"probe": {"dtype": "float32", "output_shape": [2, 5], "values": [], "tolerance": 1e9}},
+        {"parameters": -1},
+        {"tensors_sha256": None},
+    ],
+)
+def test_a_malformed_description_is_refused(saved: Path, change: dict[str, object]) -> None:
+    _refused(forge.forged(saved, lambda entry: entry.update(change)), "its description is malformed")
+
+
+def test_a_description_that_is_no_object_is_refused(saved: Path) -> None:
+    table, _, data = forge.parts(saved)
+    for text in ("[]", "1", "null", "", "{", '{"format":NaN}'):
+        _refused(forge.write(saved, table, text, data), "description")
+
+
+def test_an_input_too_large_to_probe_is_refused(saved: Path) -> None:
+    huge = forge.forged(saved, lambda entry: entry["model"].update(input_shape=[2**20, 2**20]))
+    _refused(huge, "at most 67108864")
+
+
+def test_verify_finds_a_changed_tensor_and_a_changed_name(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    content[-3] ^= 1
+    path = saved.with_name("flipped.safetensors")
+    path.write_bytes(content)
+    read_header(path)
+    with pytest.raises(CompressitError, match="its tensors were changed"):
+        verify(path)
+    table, entry, data = forge.parts(saved)
+    swapped = {**table, "1.bias": table["3.bias"], "3.bias": table["1.bias"]}
+    with pytest.raises(CompressitError, match="its tensors were changed"):
+        verify(forge.write(path, swapped, entry, data))
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    lineage=st.lists(st.dictionaries(st.text(), _JSON, max_size=4), max_size=3),
+    metrics=st.dictionaries(st.text(), st.floats()),
+)
+def test_any_description_comes_back_and_is_stable(lineage: list[dict], metrics: dict[str, float]) -> None:
+    manifest = Manifest.of(
+        model=None, input=None, tensors_sha256="", versions={}, lineage=lineage, metrics=metrics
+    )
+    again = decode(encode(manifest))
+    assert again == manifest
+    assert encode(again) == encode(manifest)
+    assert [dict(step) for step in again.lineage] == lineage

@@ -1,0 +1,139 @@
+"""A local plugin file: tiny models with everything that makes saving hard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compressit.checkpoint.module_types import ModuleType
+from compressit.config import Config, NoOptions
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Model
+
+
+class MlpConfig(Config):
+    hidden: tuple[int, ...] = (12, 8)
+
+
+class Mlp(Model[MlpConfig]):
+    """A multilayer perceptron."""
+
+    name = "tiny.mlp"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = torch.Size(input_shape).numel()
+        for hidden in self.config.hidden:
+            layers += [nn.Linear(width, hidden), nn.ReLU()]
+            width = hidden
+        return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+class ConvConfig(Config):
+    channels: tuple[int, int] = (8, 12)
+
+
+class Conv(Model[ConvConfig]):
+    """Convolution, batch norm, a depthwise convolution, and a linear layer."""
+
+    name = "tiny.conv"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        first, second = self.config.channels
+        return nn.Sequential(
+            nn.Conv2d(input_shape[0], first, 3, padding=1),
+            nn.BatchNorm2d(first),
+            nn.ReLU(),
+            nn.Conv2d(first, first, 3, padding=1, groups=first),
+            nn.Conv2d(first, second, 3, padding=1),
+            nn.BatchNorm2d(second),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(second * input_shape[1] * input_shape[2] // 4, classes),
+        )
+
+
+class TiedNet(nn.Module):
+    """Tokens in, logits of tokens out; one weight for both ends."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(classes, 6)
+        self.head = nn.Linear(6, classes, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.embed(tokens).mean(1))
+
+
+class Tied(Model[NoOptions]):
+    """Tied weights, integer inputs."""
+
+    name = "tiny.tied"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        return TiedNet(classes)
+
+
+class HeadsNet(nn.Module):
+    """Numbers that live in attributes, a buffer that is not saved, one that is, and a frozen scale."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.num_heads = 2
+        self.window = (1, 2)
+        self.slope: float = 0.5
+        self.mode = "plain"
+        self.limit = None
+        self._hidden = 1
+        self.register_buffer("positions", torch.linspace(0, 1, width), persistent=False)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.scale = nn.Parameter(torch.full((width,), 2.0), requires_grad=False)
+        self.mix = nn.Linear(width, width)
+        self.out = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.mix(x.flatten(1) * self.scale[: x[0].numel()] + self.positions[: x[0].numel()])
+        heads = mixed.view(len(x), self.num_heads, -1).softmax(-1).flatten(1)
+        extra = sum(self.window) * self._hidden + (1 if self.mode == "plain" else 2)
+        return self.out(F.leaky_relu(heads, self.slope)) * extra
+
+
+class Heads(Model[NoOptions]):
+    """Attributes and buffers."""
+
+    name = "tiny.heads"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        return HeadsNet(torch.Size(input_shape).numel(), classes)
+
+
+class LowRank(nn.Module):
+    """A linear layer as a product of two."""
+
+    def __init__(self, inputs: int, rank: int, outputs: int) -> None:
+        super().__init__()
+        self.rank = rank
+        self.down = nn.Linear(inputs, rank, bias=False)
+        self.up = nn.Linear(rank, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x))
+
+
+def _describe(layer: LowRank) -> dict[str, Any]:
+    return {"inputs": layer.down.in_features, "rank": layer.rank, "outputs": layer.up.out_features}
+
+
+@hookimpl
+def compressit_models() -> list[type[Model]]:
+    return [Mlp, Conv, Tied, Heads]
+
+
+@hookimpl
+def compressit_module_types() -> list[ModuleType]:
+    return [ModuleType("tiny.LowRank", lambda: LowRank, _describe, lambda args: LowRank(**args))]

@@ -1,0 +1,54 @@
+"""Fixtures that several test modules share; folders below add their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor, nn
+
+from compressit.compute import Compute
+from compressit.context import StageContext
+from compressit.splits import Data, RawData, prepare
+from compressit.data_options import DataConfig
+from compressit.seeds import Streams
+
+# Times on a shared machine say nothing; the examples are the same in every run.
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.load_profile("tests")
+
+
+@pytest.fixture
+def raw() -> RawData:
+    """50 training and 20 test images of 2x3x3 uint8 pixels (channel 1 brighter), 4 classes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def images(count: int) -> Tensor:
+        dark = torch.randint(0, 100, (count, 1, 3, 3), generator=generator)
+        bright = torch.randint(50, 256, (count, 1, 3, 3), generator=generator)
+        return torch.cat([dark, bright], 1).to(torch.uint8)
+
+    return RawData(images(50), torch.arange(50) % 4, images(20), torch.arange(20) % 4)
+
+
+@pytest.fixture
+def make_context(raw: RawData) -> Callable[..., StageContext]:
+    """Builds a context on `raw` (or on `data`) whose references are the given models."""
+
+    def make(
+        models: Mapping[str, nn.Module] | None = None, data: Data | None = None, **fields: Any
+    ) -> StageContext:
+        known = dict(models or {})
+        own = data or prepare(raw, DataConfig(), 4, ("a", "b", "c", "d"))
+        values: dict[str, Any] = {
+            "compute": Compute(),
+            "streams": Streams(0, "train"),
+            "load_data": lambda: own,
+            "load_model": known.__getitem__,
+        }
+        return StageContext(**{**values, **fields})
+
+    return make

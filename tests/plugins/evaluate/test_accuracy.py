@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from torch import nn
+
+from compressit.context import StageContext
+from compressit.splits import Data
+from compressit_plugins.evaluate.accuracy import Accuracy, accuracy_and_loss
+
+Contexts = Callable[..., StageContext]
+
+
+def test_numbers_agree_with_scipy_and_train_means_the_given_labels(
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    data = synthetic(labels="random", validation=0.25)
+    model = build_mlp()
+    values = Accuracy(Accuracy.Config()).evaluate(model, make_context(data=data))
+    assert set(values) == set(Accuracy.metrics)
+    for split in ("train", "validation", "test"):
+        part = getattr(data, split)
+        with torch.no_grad():
+            logits = model(part.x).double().numpy()
+        y = part.y.numpy()
+        assert values[f"{split}_accuracy"] == pytest.approx((logits.argmax(1) == y).mean())
+        expected = -log_softmax(logits, axis=1)[np.arange(len(y)), y].mean()
+        assert values[f"{split}_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_validation_split_no_validation_numbers(
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    values = Accuracy(Accuracy.Config()).evaluate(build_mlp(), make_context(data=synthetic()))
+    assert not [name for name in values if name.startswith("validation")]
+
+
+def test_a_net_that_answers_nan_is_never_right() -> None:
+    accuracy, loss = accuracy_and_loss(torch.full((4, 3), math.nan), torch.tensor([0, 0, 1, 2]))
+    assert accuracy == 0
+    assert math.isnan(loss)

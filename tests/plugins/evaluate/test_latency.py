@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from compressit.config import parse
+from compressit.context import StageContext
+from compressit_plugins.evaluate import latency
+from compressit_plugins.evaluate.latency import Latency, LatencyConfig
+
+
+class Recording(nn.Module):
+    """Remembers the batches it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.shapes.append(tuple(x.shape))
+        return x
+
+
+def test_every_size_is_warmed_up_and_repeated_and_every_number_declared(
+    make_context: Callable[..., StageContext],
+) -> None:
+    model = Recording().eval()
+    config = LatencyConfig(batch_sizes=(1, 128), warmup=3, repetitions=5)
+    values = Latency(config).evaluate(model, make_context())
+    assert model.shapes == [(1, 2, 3, 3)] * 8 + [(128, 2, 3, 3)] * 8
+    assert set(values) <= set(Latency.metrics)
+    assert values["latency_repetitions"] == 5
+    for size in (1, 128):
+        assert values[f"latency_{size}_median_seconds"] > 0
+        assert values[f"latency_{size}_iqr_seconds"] >= 0
+
+
+def test_median_and_quartiles_are_numpys(
+    make_context: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [0.5, 0.1, 0.9, 0.2, 0.3, 8.0]
+    monkeypatch.setattr(latency, "forward_seconds", lambda *arguments: seconds)
+    values = Latency(LatencyConfig(batch_sizes=(32,))).evaluate(nn.Identity(), make_context())
+    lower, median, upper = np.percentile(seconds, [25, 50, 75])
+    assert values["latency_32_median_seconds"] == pytest.approx(median)
+    assert values["latency_32_iqr_seconds"] == pytest.approx(upper - lower)
+
+
+@pytest.mark.parametrize("values", [{"batch_sizes": [3]}, {"batch_sizes": []}, {"repetitions": 1}])
+def test_sizes_without_a_declared_metric_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        parse(LatencyConfig, values)
+
+
+def test_it_never_runs_beside_other_tasks_and_belongs_to_this_machine() -> None:
+    assert Latency.exclusive
+    assert Latency.per_host

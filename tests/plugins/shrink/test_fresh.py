@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from compressit.context import StageContext
+from compressit.splits import Data
+from compressit.errors import CompressitError
+from compressit_plugins.evaluate.accuracy import accuracy_and_loss
+from compressit_plugins.shrink.fresh import Fresh, FreshConfig
+
+Contexts = Callable[..., StageContext]
+CONFIG = FreshConfig.model_validate(
+    {"width": 0.5, "epochs": 10, "optimizer": {"name": "adam", "lr": 0.01}, "batch_size": 64}
+)
+
+
+@pytest.mark.parametrize(
+    ("rung", "feed", "width"),
+    [(None, "previous", 15), (3, "previous", 15), (1, "original", 15), (3, "original", 4)],
+)
+def test_the_rung_of_a_ladder_decides_the_width(
+    rung: int | None,
+    feed: str,
+    width: int,
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+    narrow_mlp: Callable[..., Any],
+) -> None:
+    ctx = make_context(data=synthetic(), narrow=narrow_mlp(30), rung=rung, feed=feed)
+    model = Fresh(CONFIG.model_copy(update={"epochs": 1})).compress(build_mlp(30), ctx)
+    assert model.get_parameter("linear1.weight").shape == (width, 64)
+
+
+def test_it_learns_the_labels_the_variant_was_given_and_owes_nothing_to_the_incoming_weights(
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+    narrow_mlp: Callable[..., Any],
+) -> None:
+    trained = []
+    for seed in (0, 1):
+        ctx = make_context(data=synthetic(labels="shuffled", train=64), narrow=narrow_mlp(64))
+        config = CONFIG.model_copy(update={"epochs": 60})
+        trained.append(Fresh(config).compress(build_mlp(64, seed=seed), ctx))
+    for one, two in zip(*(m.parameters() for m in trained), strict=True):
+        assert torch.equal(one, two)
+    train = ctx.data.train
+    assert accuracy_and_loss(ctx.compute.forward(trained[0], train.x), train.y)[0] == 1.0
+
+
+def test_an_architecture_that_cannot_be_narrowed_is_a_mistake_with_advice(
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    with pytest.raises(CompressitError, match=r"narrower(.|\n)*model\.mlp"):
+        Fresh(CONFIG).compress(build_mlp(), make_context(data=synthetic()))
+
+
+def test_the_estimate_follows_the_ladder() -> None:
+    work = Fresh(CONFIG).work(1000, 3)
+    assert (work.steps, work.batch_size, work.width) == (10 * 16, 64, 0.125)

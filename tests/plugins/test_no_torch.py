@@ -1,0 +1,37 @@
+"""`check` and `plan` import every built-in and make its options: that must not cost an import of torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MODULES = (
+    "data.mnist data.synthetic models.mlp models.convnet train.supervised shrink.fresh prune.magnitude "
+    "distill.soft_labels evaluate.accuracy evaluate.size evaluate.latency"
+).split()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_checking_and_planning_import_no_torch(module: str) -> None:
+    code = f"""
+import sys
+import compressit_plugins.{module} as module
+from compressit.kinds import Compressor, Dataset, Model, Plugin, Trainer
+plugins = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Plugin) and hasattr(v, "name")]
+assert len(plugins) == 1, plugins
+plugin = plugins[0](plugins[0].Config())
+if isinstance(plugin, Dataset):
+    plugin.fingerprint(), plugin.input_shape, plugin.classes, plugin.class_names, plugin.train_size
+elif isinstance(plugin, Model):
+    plugin.narrower(0.5)
+elif isinstance(plugin, Trainer):
+    assert plugin.work(1000)
+elif isinstance(plugin, Compressor):
+    assert plugin.work(1000, 1)
+bad = {{"torch", "numpy", "matplotlib", "torchvision"}} & set(sys.modules)
+assert not bad, bad
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from compressit.context import StageContext
+from compressit.splits import Data, order
+from compressit.errors import CompressitError
+from compressit_plugins.train.supervised import Supervised, SupervisedConfig
+
+Contexts = Callable[..., StageContext]
+
+
+def options(**values: Any) -> SupervisedConfig:
+    return SupervisedConfig.model_validate({"batch_size": 64, **values})
+
+
+def test_it_takes_the_steps_of_a_hand_written_loop(
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    ctx = make_context(data=synthetic(train=150))
+    config = options(epochs=2, label_smoothing=0.1, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})
+    trained = Supervised(config).train(build_mlp(), ctx)
+
+    model = build_mlp()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x, y = ctx.data.train.tensors()
+    for epoch in range(2):
+        for index in order(150, ctx.streams, epoch).split(64):
+            log_p = F.log_softmax(model(x[index]), 1)
+            target = F.one_hot(y[index], 10) * 0.9 + 0.01
+            optimizer.zero_grad()
+            (-(target * log_p).sum(1).mean()).backward()
+            optimizer.step()
+    for ours, theirs in zip(trained.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert not trained.training
+    assert Supervised(config).work(150).steps == len(ctx.arrays["loss"]) == 6
+
+
+@pytest.mark.parametrize("values", [{"patience": 3}, {"restore_best": True}])
+def test_selecting_without_a_validation_split_is_refused_with_help(
+    values: dict[str, Any],
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+) -> None:
+    with pytest.raises(CompressitError, match=r"validation split(.|\n)*validation: 0\.1"):
+        Supervised(options(**values)).train(build_mlp(), make_context(data=synthetic()))
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_it_ends_with_the_best_epoch_on_validation(
+    monitor: str,
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+) -> None:
+    # labels of noise: validation gets worse as the training set is memorised
+    ctx = make_context(data=synthetic(labels="random", validation=0.25, train=256))
+    config = options(epochs=15, restore_best=True, monitor=monitor, optimizer={"name": "adam", "lr": 0.01})
+    model = Supervised(config).train(build_mlp(32), ctx)
+    validation = ctx.data.validation
+    assert validation is not None
+    scores = [value for _, value in ctx.curves[f"validation_{monitor}"]]
+    assert len(scores) == 15
+    best = max(range(15), key=lambda e: scores[e] if monitor == "accuracy" else -scores[e])
+    assert ctx.notes["best_epoch"] == best + 1 < 15
+    logits = ctx.compute.forward(model, validation.x)
+    if monitor == "accuracy":
+        assert float((logits.argmax(1) == validation.y).double().mean()) == scores[best]
+    else:
+        assert float(F.cross_entropy(logits, validation.y)) == pytest.approx(scores[best])
+    steps = [step for step, _ in ctx.curves["validation_loss"]]
+    assert steps == [step for step, _ in ctx.curves["loss"]]
+
+
+def test_patience_counts_epochs_since_the_best(
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    ctx = make_context(data=synthetic(labels="random", validation=0.25, train=256))
+    config = options(epochs=40, patience=3, monitor="loss", optimizer={"name": "adam", "lr": 0.01})
+    Supervised(config).train(build_mlp(32), ctx)
+    scores = [value for _, value in ctx.curves["validation_loss"]]
+    assert len(scores) < 40
+    assert ctx.notes["epochs"] == ctx.notes["stopped_early"] == len(scores)
+    assert scores.index(min(scores)) == len(scores) - 1 - 3
+    assert ctx.notes["best_epoch"] == len(scores) - 3
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_a_killed_run_ends_with_the_tensors_of_one_never_killed(
+    epochs: int,
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+    killed_after: Callable[[int], Any],
+    killed: type[Exception],
+) -> None:
+    data = synthetic(labels="random", validation=0.25, train=256)
+    plugin = Supervised(
+        options(
+            epochs=30,
+            patience=4,
+            restore_best=True,
+            schedule={"name": "cosine", "warmup": 1},
+            optimizer={"name": "adamw", "lr": 0.01},
+        )
+    )
+    whole = make_context(data=data)
+    expected = plugin.train(build_mlp(32), whole)
+    assert whole.notes["stopped_early"] > 4  # both kills happen before
+
+    progress = killed_after(epochs)
+    with pytest.raises(killed):
+        plugin.train(build_mlp(32), make_context(data=data, progress=progress))
+    resumed = make_context(data=data, progress=progress)
+    model = plugin.train(build_mlp(32, seed=99), resumed)  # the fresh weights must not matter any more
+    for name, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert resumed.curves == whole.curves
+    assert resumed.notes == whole.notes
+
+
+def test_a_run_that_diverges_right_after_a_kill_still_goes_back_to_its_best(
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+    killed_after: Callable[[int], Any],
+    killed: type[Exception],
+) -> None:
+    good = synthetic(validation=0.25)
+    plugin = Supervised(options(epochs=3, restore_best=True))
+    progress = killed_after(1)
+    with pytest.raises(killed):
+        plugin.train(build_mlp(), make_context(data=good, progress=progress))
+    best = copy.deepcopy(progress.saved[0])
+    broken = copy.deepcopy(good)
+    broken.train.x.fill_(float("nan"))
+    ctx = make_context(data=broken, progress=progress)
+    model = plugin.train(build_mlp(), ctx)
+    assert "epoch 2" in ctx.notes["diverged"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, best[f"model/{name}"])
+
+
+def test_the_test_split_is_never_read(
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    data = synthetic(validation=0.25)
+    other = copy.deepcopy(data)
+    other.test.x.fill_(float("nan"))
+    other.test.y.fill_(0)
+    plugin = Supervised(options(epochs=3, patience=1, restore_best=True))
+    models = [plugin.train(build_mlp(), make_context(data=d)) for d in (data, other)]
+    for one, two in zip(*(m.parameters() for m in models), strict=True):
+        assert torch.equal(one, two)

@@ -1,0 +1,216 @@
+"""YAML to a tree with places: what is read how, and every way in which a file can be wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from compressit.errors import Mark, Problem, RecipeError
+from compressit.recipe.yamlfile import MAX_BYTES, parse_value, parse_yaml, read_text
+
+
+def read(text: str):
+    problems: list[Problem] = []
+    node = parse_yaml(text, "r.yaml", problems)
+    assert not problems, [str(p) for p in problems]
+    return node
+
+
+def faults(text: str) -> list[str]:
+    """`line:column: message` of everything that is wrong with a text."""
+    problems: list[Problem] = []
+    try:
+        parse_yaml(text, "r.yaml", problems)
+    except RecipeError as error:
+        problems = list(error.problems)
+    return [str(p).split("\n")[0].removeprefix("r.yaml:") for p in problems]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1E3", 1000.0),
+        (".5", 0.5),
+        ("3.", 3.0),
+        ("-7", -7),
+        ("+7", 7),
+        ("007", 7),
+        ("0x1F", 31),
+        ("0o17", 15),
+        ("1_000", "1_000"),
+        ("0b11", "0b11"),
+        ("1:30", "1:30"),
+        ("2024-01-31", "2024-01-31"),
+        ("yes", "yes"),
+        ("no", "no"),
+        ("on", "on"),
+        ("off", "off"),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("'1'", "1"),
+        ('"true"', "true"),
+        ("!!str 5", "5"),
+        ("-.inf", -math.inf),
+        ("e5", "e5"),
+        (".", "."),
+        ("-", [None]),
+        ("[1, {a: b}]", [1, {"a": "b"}]),
+    ],
+)
+def test_scalars_are_yaml_1_2_core(written: str, value: object):
+    problems: list[Problem] = []
+    found = parse_value(written, Mark("--set x"), problems).plain()
+    assert (found, type(found), problems) == (value, type(value), [])
+
+
+def test_nan_is_a_float():
+    assert math.isnan(parse_value(".nan", Mark("x"), []).plain())
+
+
+def test_every_value_and_key_knows_its_place():
+    root = read("a: 1\nb:\n  - x\n  - {c: [2, 3]}\n")
+    assert root.plain() == {"a": 1, "b": ["x", {"c": [2, 3]}]}
+    inner = root.at("b").items[1]
+    assert str(inner.mark) == "r.yaml:4:5"
+    assert str(inner.keys["c"]) == "r.yaml:4:6"
+    three = inner.at("c").items[1]
+    assert (str(three.mark), three.mark.snippet) == ("r.yaml:4:13", "  - {c: [2, 3]}")
+
+
+def test_a_value_left_empty_is_where_its_key_is():
+    assert str(read("a:\nb: 2\n").at("a").mark) == "r.yaml:1:1"
+
+
+def test_an_alias_is_the_anchored_value_with_the_place_where_it_is_written():
+    root = read("a: &x {lr: 1}\nb: *x\n")
+    assert root.at("b") is root.at("a")
+    assert str(root.at("b").at("lr").mark) == "r.yaml:1:12"
+
+
+def test_an_anchor_may_be_given_anew():
+    assert read("a: &x 1\nb: &x 2\nc: *x\n").plain() == {"a": 1, "b": 2, "c": 2}
+
+
+def test_a_byte_order_mark_and_windows_line_ends_keep_the_places(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n")
+    mark = read(read_text(path)).at("b").mark
+    assert (mark.line, mark.column, mark.snippet) == (2, 4, "b: 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("a: [1, 2", "1:9: broken YAML: expected ',' or ']', but got '<stream end>'"),
+        ("a: 1\n b: 2", "2:3: broken YAML: mapping values are not allowed here"),
+        ("a: 1\nb: 'x\n", "3:1: broken YAML: found unexpected end of stream"),
+        ("a:\n\tb: 1\n", "2:1: a tab in the indentation"),
+        ("a:\n  b: 1\n  \tc: 2\n", "3:3: a tab in the indentation"),
+        ("a: 1\nb: 2\na: 3\n", "3:1: duplicate key 'a'"),
+        ("x: {a: 1, a: 1}\n", "1:11: duplicate key 'a'"),
+        ("x: {1: 2}\n", "1:5: a key must be text"),
+        ("? [a]\n: 2\n", "1:3: a key must be text"),
+        ("null: 2\n", "1:1: a key must be text"),
+        ("a: !!python/object:os.system x\n", "1:4: the tag !!python/object:os.system is not allowed"),
+        ("a: !!python/object/apply:os.system [x]\n", "1:4: the tag !!python/object/apply:os.system"),
+        ("a: !thing {b: 1}\n", "1:4: the tag !thing is not allowed"),
+        ("a: &x [*x]\n", "1:8: *x stands inside &x itself"),
+        ("a: *x\n", "1:4: *x stands for nothing"),
+        ("a: &x {b: 1}\nc: {<<: *x}\n", "2:5: merge keys (<<) are not supported"),
+        ("", " the file is empty"),
+        ("# only words\n", " the file is empty"),
+        ("---\n", " the file is empty"),
+        ("- a\n- b\n", "1:1: a recipe is a mapping of keys to values, not a list"),
+        ("hello\n", "1:1: a recipe is a mapping of keys to values, not a single value"),
+        ("a: 1\n---\nb: 2\n", "2:1: a second document starts here"),
+        ("a: 1\nb: \x07\n", "2:4: the character '\\x07' is not allowed"),
+        ('a: 1\nb: "\\ud800"\n', "2:4: half a character"),
+        ('a: 1\nb: "\\UFFFFFFFF"\n', "2:2: broken YAML after this place"),
+        ("a: " + "9" * 101, "1:4: a whole number of more than 100 digits"),
+        ("a: " + "[" * 60 + "]" * 60, "1:54: nested more than 50 deep"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(text: str, fault: str):
+    found = faults(text)
+    assert len(found) == 1
+    assert found[0].startswith(fault)
+
+
+def test_only_the_first_syntax_error_is_told_but_what_came_before_it_too():
+    assert faults("a: 1\na: 2\nb: ]\nc: }\n") == ["2:1: duplicate key 'a'", faults("\n\nb: ]\n")[0]]
+
+
+def test_an_alias_bomb_is_refused_before_it_grows():
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
+    assert faults("\n".join(rows)) == [
+        "4:45: more than 10,000 values (aliases written out): too many for a recipe"
+    ]
+
+
+def test_many_aliases_below_the_limit_are_fine():
+    text = "a: &a [1, 2, 3]\nb: [" + ", ".join(["*a"] * 500) + "]\n"
+    assert read(text).plain()["b"] == [[1, 2, 3]] * 500
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"\x89PNG\r\n\x00\x01", "is a binary file, not a recipe"),
+        (b"a: 1\nb: caf\xe9\n", "r.yaml:2:7: is not UTF-8 text: byte 0xe9"),
+        (b"#" * (MAX_BYTES + 1), "is larger than 1 MiB"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes, fault: str):
+    path = tmp_path / "r.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError, match=r"1 problem, nothing was run") as caught:
+        read_text(path)
+    assert fault in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"nowhere\.yaml: no such file"):
+        read_text(tmp_path / "nowhere.yaml")
+    with pytest.raises(RecipeError, match="is a folder, not a recipe"):
+        read_text(tmp_path)
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+)
+
+
+@given(st.dictionaries(st.text(), VALUES, min_size=1, max_size=4))
+def test_what_another_writer_writes_is_read_back(value: dict[str, object]):
+    assert read(json.dumps(value)).plain() == json.loads(json.dumps(value))
+
+
+@given(st.text(alphabet="ab:-[]{}&*!|>'\"%@`#?,. \n\t0123<~", max_size=60))
+def test_places_are_where_another_parser_sees_them(text: str):
+    try:
+        node = parse_yaml(text, "r.yaml", [])
+        tree = YAML(typ="rt").compose(text)
+    except Exception:  # noqa: BLE001 - only texts that both can read are compared
+        return
+    for key, value in tree.value:
+        if key.value in node.mapping and str(value.value):
+            mark = node.mapping[key.value].mark
+            assert (mark.line, mark.column) == (value.start_mark.line + 1, value.start_mark.column + 1)

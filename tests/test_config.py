@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from compressit.config import Config, ModelRef, NoOptions, dump, model_refs, parse
+from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+
+
+class Inner(Config):
+    """A nested block."""
+
+    teacher: ModelRef = Field(default="previous", description="who teaches")
+
+
+class Options(Config):
+    """One field of each type that plugins use."""
+
+    count: int = Field(default=1, description="a count")
+    amount: float = Field(default=0.5, description="an amount")
+    on: bool = Field(default=False, description="a switch")
+    hidden: tuple[int, ...] = Field(default=(), description="widths")
+    label: str = Field(default="x", description="a text that names no model")
+    start: ModelRef = Field(default="init", description="a model")
+    rewind: ModelRef | None = Field(default=None, description="a model or none")
+    inner: Inner = Field(default=Inner(), description="nested")
+    others: tuple[ModelRef, ...] = Field(default=(), description="several models")
+    blocks: tuple[Inner, ...] = Field(default=(), description="several nested")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("count", "5"),
+        ("count", True),
+        ("count", 1.0),
+        ("count", None),
+        ("amount", "0.5"),
+        ("amount", float("nan")),
+        ("amount", float("inf")),
+        ("amount", -float("inf")),
+        ("on", 1),
+        ("on", "yes"),
+        ("hidden", 5),
+        ("hidden", ["5"]),
+        ("label", 5),
+        ("start", None),
+        ("unknown", 1),
+        ("inner", {"tutor": "x"}),
+    ],
+)
+def test_a_value_of_another_type_is_refused_at_its_field(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        parse(Options, {field: value})
+    assert caught.value.errors()[0]["loc"][0] == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "parsed"),
+    [
+        ("hidden", [5, 6], (5, 6)),
+        ("hidden", (5, 6), (5, 6)),
+        ("amount", 1, 1.0),
+        ("rewind", None, None),
+        ("inner", {"teacher": "t"}, Inner(teacher="t")),
+    ],
+)
+def test_what_yaml_and_json_can_say_is_accepted(field: str, value: Any, parsed: Any) -> None:
+    assert getattr(parse(Options, {field: value}), field) == parsed
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        NoOptions().anything = 1  # type: ignore[attr-defined]
+    with pytest.raises(ValidationError):
+        Options().count = 2  # type: ignore[misc]
+
+
+def test_model_refs_finds_every_reference_with_its_path_and_no_other_text() -> None:
+    options = parse(
+        Options,
+        {
+            "label": "not-a-model",
+            "rewind": "init",
+            "inner": {"teacher": "train"},
+            "others": ["a", "b"],
+            "blocks": [{"teacher": "c"}],
+        },
+    )
+    assert dict(model_refs(options)) == {
+        ("start",): "init",
+        ("rewind",): "init",
+        ("inner", "teacher"): "train",
+        ("others", "0"): "a",
+        ("others", "1"): "b",
+        ("blocks", "0", "teacher"): "c",
+    }
+    assert dict(model_refs(Options())) == {("start",): "init", ("inner", "teacher"): "previous"}
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "count": st.integers(-(2**53), 2**53),
+            "amount": st.floats(allow_nan=False, allow_infinity=False),
+            "on": st.booleans(),
+            "hidden": st.lists(st.integers(0, 2**31)),
+            "label": st.text(),
+            "rewind": st.none() | st.text(),
+        },
+    )
+)
+def test_dump_is_json_holds_every_default_and_parses_back(values: dict[str, Any]) -> None:
+    options = parse(Options, values)
+    written = json.loads(json.dumps(dump(options), allow_nan=False))
+    assert set(written) == set(Options.model_fields)
+    assert parse(Options, written) == options
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "adam", "momentum": 0.9},
+        {"name": "sgd", "nesterov": True},
+        {"lr": 0},
+        {"momentum": 1},
+        {"name": "adam", "betas": [0.9, 1.0]},
+    ],
+)
+def test_an_optimizer_that_torch_would_refuse_or_ignore_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        parse(OptimizerConfig, values)
+
+
+@pytest.mark.parametrize("values", [{"name": "step"}, {"name": "cosine", "milestones": [3]}])
+def test_milestones_and_the_step_schedule_need_each_other(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="milestones"):
+        parse(ScheduleConfig, values)
+
+
+def test_steps_count_the_shorter_last_batch() -> None:
+    assert FitConfig(epochs=3, batch_size=128).steps(60_000) == 3 * 469
+    assert FitConfig(epochs=3, batch_size=10).steps(30) == 9

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import os
+import py_compile
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from compressit.errors import CompressitError
+from compressit.kinds import Compressor, Trainer
+from compressit.plugins import Host, file_digest, installed
+
+GOOD = """
+    from pydantic import Field
+    from compressit.config import Config
+    from compressit.hookspecs import hookimpl
+    from compressit.kinds import Compressor
+
+    class Options(Config):
+        amount: float = Field(default=0.5, description="how much")
+
+    class Prune(Compressor[Options]):
+        '''Prune a little.'''
+        name = "{name}"
+
+    @hookimpl
+    def compressit_compressors():
+        return [Prune]
+"""
+OBSERVER = """
+    from compressit.hookspecs import hookimpl
+    seen = []
+
+    @hookimpl
+    def compressit_stage_started(task):
+        seen.append(task)
+
+    @hookimpl
+    def compressit_stage_finished(seconds):
+        seen.append(seconds)
+"""
+LOUD = """
+    from compressit.hookspecs import hookimpl
+
+    @hookimpl
+    def compressit_stage_started(task):
+        raise RuntimeError(f"no room\\nfor {task}")
+"""
+BROKEN = {
+    "import": (
+        "import no_such_module_anywhere",
+        "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+    ),
+    "syntax": ("def f(:", "SyntaxError"),
+    "exit": ("import sys; sys.exit('bye')", "SystemExit: bye"),
+    "misspelt": (
+        GOOD.replace("def compressit_compressors", "def compressit_compresors"),
+        "compressit_compresors",
+    ),
+    "signature": (
+        GOOD.replace("def compressit_compressors()", "def compressit_compressors(host)"),
+        "host",
+    ),
+    "unmarked": (GOOD.replace("@hookimpl", ""), "compressit_compressors lacks its @hookimpl"),
+    "wrong-kind": (GOOD.replace("compressit_compressors", "compressit_trainers"), "is no Trainer class"),
+    "instance": (GOOD.replace("[Prune]", "[Prune(Options())]"), "is no Compressor class"),
+    "no-list": (GOOD.replace("[Prune]", "Prune"), "TypeError"),
+    "raises": (GOOD.replace("return [Prune]", "raise KeyError('inside')"), "KeyError: 'inside'"),
+    "no-name": (GOOD.replace('name = "{name}"', "pass"), ".name is None; it must be like 'kind.method'"),
+    "bad-name": (GOOD.replace("{name}", "prune mine"), ".name is 'prune mine'"),
+    "three-parts": (GOOD.replace("{name}", "prune.a.b"), ".name is 'prune.a.b'"),
+    "twice": (
+        GOOD.replace("[Prune]", "[Prune, type('P', (Prune,), {})]"),
+        "'prune.x' is the name of two plugins",
+    ),
+    "data-config": (
+        """
+        from compressit.config import Config
+        from compressit.hookspecs import hookimpl
+        from compressit.kinds import Dataset
+
+        class Data(Dataset):
+            name = "data.x"
+            Config = Config
+
+        @hookimpl
+        def compressit_datasets():
+            return [Data]
+        """,
+        "Config must derive from compressit.data_options.DataConfig",
+    ),
+}
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Installs a distribution as a package manager would: a module, and METADATA with entry points."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    modules: list[str] = []
+
+    def install(name: str, source: str, entry: str = "plugin", plugin: str = "prune.x") -> None:
+        module = f"fake_{name.replace('-', '_')}"
+        modules.append(module)
+        (site / f"{module}.py").write_text(_source(source, plugin))
+        info = site / f"{name.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(f"[compressit]\n{entry} = {module}\n")
+
+    yield install
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def test_without_entry_points_the_host_is_empty_and_says_how_to_install() -> None:
+    host = Host(entry_points=False)
+    assert host.registered() == []
+    assert host.names() == []
+    assert host.broken == ()
+    with pytest.raises(CompressitError, match=r"no trainer is called 'train\.supervised'") as caught:
+        host.find("train.supervised", "trainer")
+    assert "pip install" in str(caught.value.hint)
+
+
+def test_an_installed_plugin_is_found_through_its_entry_point(install: Install) -> None:
+    install("my-pruner", GOOD)
+    found = Host().find("prune.x", "compressor")
+    assert (found.kind, found.owner) == ("compressor", "my-pruner 1.2")
+    assert found.plugin.summary() == "Prune a little."
+    assert "prune.x" in Host().names("compressor", "trainer")
+    assert "prune.x" not in [r.plugin.name for r in Host().registered("trainer")]
+    plugin = Host().create(Compressor, "prune.x", {"amount": 0.25})
+    assert isinstance(plugin, Compressor)
+    assert plugin.config.amount == 0.25
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(install: Install, kind: str) -> None:
+    source, reason = BROKEN[kind]
+    install("bad-one", source, entry="bad")
+    install("good-one", GOOD, entry="good", plugin="prune.good")
+    host = Host()
+    (broken,) = [b for b in host.broken if b.owner == "bad-one 1.2"]
+    assert broken.entry == "bad"
+    assert reason in broken.reason
+    assert "\n" not in broken.reason
+    assert host.find("prune.good").owner == "good-one 1.2"
+    assert host.stage_started("task") == []
+    if kind != "twice":
+        assert "prune.x" not in host.names()
+
+
+def test_a_plugin_that_fails_to_import_keeps_its_traceback(install: Install) -> None:
+    install("bad-one", BROKEN["import"][0])
+    (broken,) = [b for b in Host().broken if b.owner == "bad-one 1.2"]
+    assert "fake_bad_one.py" in broken.details
+
+
+def test_a_broken_plugin_leaves_none_of_its_hooks_behind(install: Install, tmp_path: Path) -> None:
+    install("bad-one", LOUD + BROKEN["bad-name"][0])
+    assert Host().stage_started("task") == []
+
+
+def test_two_owners_of_one_name_are_both_named_and_the_first_kept(install: Install) -> None:
+    install("a-first", GOOD, entry="a")
+    install("b-second", GOOD, entry="b")
+    host = Host()
+    (broken,) = [b for b in host.broken if b.entry == "b"]
+    for words in ("'prune.x'", "a-first 1.2", "b-second 1.2", "fake_a_first.Prune", "fake_b_second.Prune"):
+        assert words in broken.reason
+    assert host.find("prune.x").owner == "a-first 1.2"
+
+
+def test_two_owners_may_use_one_entry_point_name(install: Install) -> None:
+    install("a-first", GOOD + OBSERVER, plugin="prune.first")
+    install("b-second", GOOD, plugin="prune.second")
+    host = Host()
+    assert {"prune.first", "prune.second"} <= set(host.names("compressor"))
+    host.stage_started("task")
+    assert sys.modules["fake_a_first"].seen == ["task"]
+
+
+@pytest.mark.parametrize("names", ["bad", " bad , other", "*"])
+def test_disabled_plugins_are_not_even_imported(
+    install: Install, monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    install("bad-one", "raise RuntimeError('imported')", entry="bad")
+    install("good-one", GOOD, entry="good", plugin="prune.good")
+    monkeypatch.setenv("COMPRESSIT_DISABLE_PLUGINS", names)
+    installed.cache_clear()
+    try:
+        host = installed()
+    finally:
+        installed.cache_clear()
+    assert not [b for b in host.broken if b.owner == "bad-one 1.2"]
+    assert ("prune.good" in host.names()) == (names != "*")
+    assert host.disabled == {name.strip() for name in names.split(",")}
+    with pytest.raises(CompressitError) as caught:
+        host.find("prune.missing")
+    assert "COMPRESSIT_DISABLE_PLUGINS" in str(caught.value.hint)
+    assert "pip install" not in str(caught.value.hint)
+
+
+def test_find_names_the_nearest_plugin_and_what_is_broken(tmp_path: Path, install: Install) -> None:
+    install("bad-one", BROKEN["import"][0], entry="bad")
+    host = Host()
+    host.load_file(_file(tmp_path, GOOD, "prune.mine"))
+    with pytest.raises(CompressitError) as caught:
+        host.find("prune.mime", "compressor")
+    assert caught.value.message == "no compressor is called 'prune.mime'"
+    hint = str(caught.value.hint)
+    assert "did you mean 'prune.mine'" in hint
+    assert "bad (bad-one 1.2): ModuleNotFoundError" in hint
+
+
+def test_find_tells_a_plugin_of_another_kind(tmp_path: Path) -> None:
+    host = _local(tmp_path, GOOD)
+    with pytest.raises(CompressitError, match=r"'prune\.x' is a compressor, not a trainer or model"):
+        host.find("prune.x", "trainer", "model")
+    with pytest.raises(CompressitError, match="not a trainer"):
+        host.create(Trainer, "prune.x", {})
+    assert host.find("prune.x", "trainer", "compressor").kind == "compressor"
+
+
+def test_a_local_file_registers_its_plugins_once(tmp_path: Path) -> None:
+    file = _file(tmp_path, GOOD)
+    host = Host(entry_points=False)
+    host.load_file(file, file_digest(file))
+    host.load_file(file)
+    (found,) = host.registered()
+    assert found.owner == str(file)
+    assert host.create(Compressor, "prune.x", {}).config.amount == 0.5
+    assert Path(str(sys.modules[found.plugin.__module__].__file__)) == file
+
+
+def test_a_local_file_changed_since_it_was_trusted_is_not_run(tmp_path: Path) -> None:
+    file = _file(tmp_path, GOOD)
+    digest = file_digest(file)
+    file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(CompressitError, match="has changed"):
+        Host(entry_points=False).load_file(file, digest)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_local_file_is_run_as_it_reads_not_as_cached_bytecode_says(tmp_path: Path) -> None:
+    file = _file(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
+    py_compile.compile(str(file))
+    times, size = (file.stat().st_atime_ns, file.stat().st_mtime_ns), file.stat().st_size
+    file.write_text("pass".ljust(size))
+    os.utime(
+        file, ns=times
+    )  # same time and size: Python's own import would take the bytecode for this file's
+    Host(entry_points=False).load_file(file)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_local_file_is_an_error_with_its_place(tmp_path: Path, kind: str) -> None:
+    source, reason = BROKEN[kind]
+    file = _file(tmp_path, source)
+    host = Host(entry_points=False)
+    with pytest.raises(CompressitError) as caught:
+        host.load_file(file)
+    assert str(file) in caught.value.message
+    assert reason in caught.value.message
+    assert host.registered() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("x = 1\n\nimport json\njson.loads('{')\n", 4),
+        ("x = 1\ndef f(:\n", 2),
+        ("\nimport no_such_module_x", 2),
+    ],
+)
+def test_an_error_in_a_local_file_names_the_line_of_that_file(tmp_path: Path, source: str, line: int) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(source)
+    with pytest.raises(CompressitError) as caught:
+        Host(entry_points=False).load_file(file)
+    assert caught.value.message.startswith(f"{file}:{line}: ")
+
+
+def test_a_local_file_that_is_missing_or_no_python_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CompressitError, match=r"none\.py: No such file"):
+        Host(entry_points=False).load_file(tmp_path / "none.py")
+    (tmp_path / "binary.py").write_bytes(b"\x00\xff\xfe")
+    with pytest.raises(CompressitError, match=r"binary\.py"):
+        Host(entry_points=False).load_file(tmp_path / "binary.py")
+
+
+def test_a_local_name_that_is_taken_names_both_owners(tmp_path: Path, install: Install) -> None:
+    install("my-pruner", GOOD)
+    host, file = Host(), _file(tmp_path, GOOD)
+    with pytest.raises(CompressitError) as caught:
+        host.load_file(file)
+    assert "my-pruner 1.2" in caught.value.message
+    assert f"({file})" in caught.value.message
+
+
+def test_observers_are_told_with_the_arguments_they_ask_for(tmp_path: Path) -> None:
+    host = _local(tmp_path, OBSERVER)
+    assert host.stage_started("a task") == []
+    assert host.stage_finished("a task", 1.5) == []
+    assert host.stage_failed("a task", "why") == []
+    assert _seen(tmp_path) == ["a task", 1.5]
+
+
+def test_an_observers_error_is_a_complaint_and_the_others_are_still_told(tmp_path: Path) -> None:
+    host = Host(entry_points=False)
+    (tmp_path / "loud").mkdir()
+    host.load_file(_file(tmp_path / "loud", LOUD))
+    host.load_file(_file(tmp_path, OBSERVER))
+    (complaint,) = host.stage_started("a task")
+    assert complaint.endswith("compressit_stage_started: RuntimeError: no room for a task")
+    assert _seen(tmp_path) == ["a task"]
+
+
+def test_module_types_come_from_every_plugin_and_a_failing_one_is_listed(tmp_path: Path) -> None:
+    types = """
+        from compressit.hookspecs import hookimpl
+        @hookimpl
+        def compressit_module_types():
+            {body}
+    """
+    host = Host(entry_points=False)
+    for number, body in enumerate(["return ['one']", "raise RuntimeError('no torch')", "yield 'two'"]):
+        (tmp_path / str(number)).mkdir()
+        host.load_file(_file(tmp_path / str(number), types.format(body=body)))
+    assert host.module_types() == host.module_types() == ["one", "two"]
+    assert [broken.reason for broken in host.broken] == ["RuntimeError: no torch"]
+
+
+def _source(source: str, plugin: str = "prune.x") -> str:
+    return textwrap.dedent(source.replace("{name}", plugin))
+
+
+def _file(folder: Path, source: str, plugin: str = "prune.x") -> Path:
+    file = folder / f"{folder.name}.py"
+    file.write_text(_source(source, plugin))
+    return file
+
+
+def _local(folder: Path, source: str) -> Host:
+    host = Host(entry_points=False)
+    host.load_file(_file(folder, source))
+    return host
+
+
+def _seen(folder: Path) -> list[object]:
+    (module,) = [m for name, m in sys.modules.items() if name.startswith(f"compressit_local_{folder.name}_")]
+    return module.seen

@@ -1,0 +1,96 @@
+"""Rules that hold for every file of the project. Read from the syntax tree: prose may name what it likes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CORE = sorted((ROOT / "compressit").rglob("*.py"))
+PRODUCT = [*CORE, *sorted((ROOT / "plugins").rglob("*.py"))]
+TORCH_FREE = [
+    "compressit",
+    "compressit.errors",
+    "compressit.config",
+    "compressit.seeds",
+    "compressit.kinds",
+    "compressit.data_options",
+    "compressit.fit_options",
+    "compressit.hookspecs",
+    "compressit.plugins",
+    "compressit.results",
+    "compressit.recipe.model",
+]
+HEAVY = ("torch", "matplotlib", "numpy", "torchvision")
+FORBIDDEN = {
+    "pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "eval", "exec", "torch.load", "torch.save",
+    "yaml.load", "yaml.unsafe_load", "__import__", "numpy.save", "numpy.load", "np.load", "joblib",
+}  # fmt: skip
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_importing_it_in_a_fresh_interpreter_imports_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", CORE, ids=_name)
+def test_the_core_does_not_name_the_built_in_plugins(path: Path) -> None:
+    assert "compressit_plugins" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=_name)
+def test_files_stay_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=_name)
+def test_nothing_can_run_what_a_data_file_says(path: Path) -> None:
+    used = _used(ast.parse(path.read_text(encoding="utf-8")))
+    assert not {name for name in used if name in FORBIDDEN or name.split(".")[0] in FORBIDDEN}
+
+
+def test_the_rule_sees_through_aliases_but_not_into_methods() -> None:
+    bad = {
+        "import pickle": "pickle",
+        "import pickle as p": "pickle",
+        "from torch import load": "torch.load",
+        "import torch as t\nt.load(f)": "torch.load",
+        "import torch\ntorch.save(x, f)": "torch.save",
+        "eval('1')": "eval",
+        "f = exec": "exec",
+    }
+    for source, name in bad.items():
+        assert name in _used(ast.parse(source)), source
+    good = "import torch\nmodel.eval()\nloader.exec_module(m)\nstore.load(key)\n'pickle'"
+    assert not _used(ast.parse(good)) & FORBIDDEN
+
+
+def _used(tree: ast.AST) -> set[str]:
+    """Names of imported modules and objects, of built-ins, and of dotted names under an imported module."""
+    aliases: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.split(".")[0]
+                aliases[alias.asname or top] = alias.name if alias.asname else top
+        elif isinstance(node, ast.ImportFrom):
+            aliases |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    used = set(aliases.values())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            used.add(aliases.get(node.id, node.id))
+        elif (
+            isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases
+        ):
+            used.add(f"{aliases[node.value.id]}.{node.attr}")
+    return used

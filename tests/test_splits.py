@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from compressit.splits import Data, RawData, Split, order, prepare
+from compressit.data_options import DataConfig
+from compressit.errors import CompressitError
+from compressit.kinds import images_after
+from compressit.seeds import Streams
+
+NAMES = ("a", "b", "c", "d")
+
+
+def _prepare(raw: RawData, **options: object) -> Data:
+    return prepare(raw, DataConfig.model_validate(options), int(raw.train_y.max()) + 1, NAMES)
+
+
+def _many(count: int, classes: int = 10, test: int = 7) -> RawData:
+    """Images that carry their own index, so that it can be seen where each went."""
+    index = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1) / count
+    return RawData(
+        index, torch.arange(count) % classes, torch.rand(test, 1, 1, 1), torch.arange(test) % classes
+    )
+
+
+def test_unit_scale_divides_bytes_by_255_and_keeps_floats(raw: RawData) -> None:
+    data = _prepare(raw)
+    assert data.train.x.dtype == torch.float32
+    assert torch.equal(data.train.x, raw.train_x.float() / 255)
+    assert torch.equal(data.test.x, raw.test_x.float() / 255)
+    assert data.contract.shape == (2, 3, 3)
+    assert (data.contract.scale, data.contract.mean, data.contract.class_names) == ("unit", None, NAMES)
+    halves = RawData(raw.train_x / 510, raw.train_y, raw.test_x / 510, raw.test_y)
+    assert torch.equal(_prepare(halves).train.x, halves.train_x)
+
+
+def test_limit_takes_the_first_training_images_and_leaves_the_test_split(raw: RawData) -> None:
+    data = _prepare(raw, limit=7)
+    assert torch.equal(data.train.x, raw.train_x[:7].float() / 255)
+    assert torch.equal(data.train.y, raw.train_y[:7])
+    assert len(data.test) == 20
+
+
+def test_standard_scale_uses_the_training_statistics_per_channel_for_both_splits(raw: RawData) -> None:
+    data = _prepare(raw, scale="standard")
+    pixels, test = raw.train_x.double().numpy() / 255, raw.test_x.double().numpy() / 255
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+    x = data.train.x.double().numpy()
+    np.testing.assert_allclose(x.mean((0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(x.std((0, 2, 3)), 1, atol=1e-6)
+    expected = (test - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(data.test.x.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(data.contract.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(data.contract.std, std, rtol=1e-6)
+
+
+def test_standard_scale_only_centres_a_channel_that_never_varies() -> None:
+    train = torch.cat([torch.rand(30, 1, 2, 2), torch.full((30, 1, 2, 2), 0.3)], 1)
+    test = torch.rand(5, 2, 2, 2)
+    data = _prepare(RawData(train, torch.zeros(30).long(), test, torch.zeros(5).long()), scale="standard")
+    assert data.train.x[:, 1].abs().max() < 1e-6
+    torch.testing.assert_close(data.test.x[:, 1], test[:, 1] - 0.3)
+
+
+def test_standard_scale_of_plain_vectors_is_per_feature() -> None:
+    train = torch.rand(40, 3) * torch.tensor([1.0, 5.0, 0.1])
+    data = _prepare(
+        RawData(train, torch.zeros(40).long(), train[:2], torch.zeros(2).long()), scale="standard"
+    )
+    torch.testing.assert_close(data.train.x.std(0, correction=0), torch.ones(3))
+
+
+def test_random_labels_are_uniform_independent_and_fixed_by_the_seed() -> None:
+    raw = _many(20_000)
+    given_y = raw.train_y.clone()
+    data = _prepare(raw, labels="random", seed=5)
+    counts = torch.bincount(data.train.y, minlength=10).numpy()
+    assert stats.chisquare(counts).pvalue > 1e-4
+    # Independent of the given label: the same test on every pair of (given, drawn).
+    pairs = torch.bincount(given_y * 10 + data.train.y, minlength=100).numpy()
+    assert stats.chisquare(pairs).pvalue > 1e-4
+    coincide = (data.train.y == given_y).float().mean().item()
+    assert coincide == pytest.approx(0.1, abs=4 * (0.09 / 20_000) ** 0.5)
+    assert torch.equal(data.train.y, _prepare(raw, labels="random", seed=5).train.y)
+    assert not torch.equal(data.train.y, _prepare(raw, labels="random", seed=6).train.y)
+    assert torch.equal(raw.train_y, given_y), "the raw labels are shared by the variants"
+
+
+@pytest.mark.parametrize("labels", ["random", "shuffled"])
+@pytest.mark.parametrize("fraction", [0.01, 0.25, 1.0])
+def test_exactly_the_asked_fraction_of_labels_is_replaced(labels: str, fraction: float) -> None:
+    # With 10,000 classes a redrawn label is rarely the given one: the changed ones can be counted.
+    raw = _many(10_000, classes=10_000)
+    data = _prepare(raw, labels=labels, label_fraction=fraction)
+    changed = int((data.train.y != raw.train_y).sum())
+    assert round(fraction * 10_000) - 10 <= changed <= round(fraction * 10_000)
+
+
+@pytest.mark.parametrize("labels", ["random", "shuffled"])
+def test_labels_never_touch_the_test_split_or_the_images(raw: RawData, labels: str) -> None:
+    data = _prepare(raw, labels=labels)
+    assert torch.equal(data.test.y, raw.test_y)
+    assert torch.equal(data.train.x, _prepare(raw).train.x)
+
+
+@given(st.integers(1, 60), st.floats(0.01, 1.0), st.integers(0, 5))
+def test_shuffled_labels_keep_their_histogram(limit: int, fraction: float, seed: int) -> None:
+    raw = _many(60, classes=4)
+    data = _prepare(raw, labels="shuffled", limit=limit, label_fraction=fraction, seed=seed)
+    assert torch.equal(
+        torch.bincount(data.train.y, minlength=4), torch.bincount(raw.train_y[:limit], minlength=4)
+    )
+
+
+def test_shuffled_labels_are_shuffled() -> None:
+    raw = _many(10_000)
+    assert (_prepare(raw, labels="shuffled").train.y == raw.train_y).float().mean() < 0.12
+
+
+def test_shuffled_pixels_are_one_permutation_for_every_image_of_both_splits(raw: RawData) -> None:
+    plain, data = _prepare(raw), _prepare(raw, pixels="shuffled", seed=3)
+    assert data.train.x.shape == plain.train.x.shape
+    before, after = plain.train.x.flatten(1), data.train.x.flatten(1)
+    source = (
+        (after.T.unsqueeze(1) == before.T.unsqueeze(0)).all(-1).int().argmax(1)
+    )  # where each pixel came from
+    assert sorted(source.tolist()) == list(range(18))
+    assert source.tolist() != list(range(18))
+    assert torch.equal(data.test.x.flatten(1), plain.test.x.flatten(1)[:, source])
+    assert not torch.equal(data.train.x, _prepare(raw, pixels="shuffled", seed=4).train.x)
+
+
+@pytest.mark.parametrize("scale", ["unit", "standard"])
+def test_gaussian_pixels_have_the_pixels_mean_and_deviation_only(scale: str) -> None:
+    train = torch.rand(400, 1, 6, 6) ** 3
+    raw = RawData(train, torch.arange(400) % 4, train[:200], torch.arange(200) % 4)
+    plain, data = _prepare(raw, scale=scale), _prepare(raw, scale=scale, pixels="gaussian")
+    expected = stats.norm(plain.train.x.mean().item(), plain.train.x.std().item())
+    for split in (data.train, data.test):
+        assert stats.kstest(split.x.flatten().numpy(), expected.cdf).pvalue > 1e-4
+        assert abs(np.corrcoef(split.x.flatten(), plain.train.x[: len(split)].flatten())[0, 1]) < 0.05
+    assert not torch.equal(data.train.x[:200], data.test.x), "train and test are drawn apart"
+    assert torch.equal(data.train.y, raw.train_y)
+
+
+@given(st.integers(2, 80), st.one_of(st.floats(0.0, 0.99), st.integers(1, 90)), st.integers(0, 9))
+def test_validation_is_cut_from_the_training_images_without_overlap(
+    count: int, wanted: float, seed: int
+) -> None:
+    raw = _many(count)
+    options = DataConfig(validation=wanted, seed=seed)
+    held = round(wanted * count) if wanted < 1 else int(wanted)
+    if held >= count:
+        with pytest.raises(CompressitError, match="validation"):
+            prepare(raw, options, 10, NAMES)
+        return
+    data = prepare(raw, options, 10, NAMES)
+    kept = (data.train.x.flatten() * count).round().long()
+    taken = (data.validation.x.flatten() * count).round().long() if data.validation else kept[:0]
+    assert len(taken) == held
+    assert len(kept) == images_after(options, count)
+    assert sorted([*kept.tolist(), *taken.tolist()]) == list(range(count))
+    assert torch.equal(data.train.y, raw.train_y[kept]), "every image keeps its label"
+    assert data.validation is None or torch.equal(data.validation.y, raw.train_y[taken])
+    assert torch.equal(data.test.x, raw.test_x)
+
+
+def test_validation_is_a_random_part_and_follows_the_seed() -> None:
+    raw = _many(1000)
+    one, other = (_prepare(raw, validation=100, seed=seed).validation for seed in (0, 1))
+    assert one is not None
+    assert other is not None
+    assert not torch.equal(one.x, other.x)
+    assert one.x.max() > 0.9, "not simply the first images"
+
+
+@pytest.mark.parametrize(("count", "width"), [(2, 3), (500, 12), (9000, 4)])
+def test_statistics_are_numpys_mean_and_covariance(count: int, width: int) -> None:
+    x = torch.randn(count, 1, width, 1) * torch.arange(1, width + 1).view(1, 1, -1, 1) + 100
+    statistics = Split(x, torch.zeros(count).long(), Streams(0)).statistics()
+    flat = x.flatten(1).double().numpy()
+    np.testing.assert_allclose(statistics.mean, flat.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.covariance, np.cov(flat, rowvar=False), rtol=1e-5, atol=1e-6)
+    assert statistics.covariance.dtype == statistics.mean.dtype == torch.float32
+
+
+@given(st.integers(1, 70), st.integers(1, 80), st.integers(0, 3))
+def test_batches_show_every_example_once_with_its_label(count: int, size: int, epoch: int) -> None:
+    x = torch.arange(count).float().view(-1, 1)
+    batches = list(Split(x, torch.arange(count), Streams(1, "s")).batches(size, epoch))
+    assert [len(y) for _, y in batches[:-1]] == [size] * (len(batches) - 1)
+    assert 1 <= len(batches[-1][1]) <= size
+    labels = torch.cat([y for _, y in batches])
+    assert torch.equal(torch.cat([x for x, _ in batches]).flatten().long(), labels)
+    assert torch.equal(labels.sort().values, torch.arange(count))
+
+
+def test_the_order_follows_seed_stage_rung_and_epoch_only() -> None:
+    facts = [(0, "a", None, 0), (0, "a", None, 1), (1, "a", None, 0), (0, "b", None, 0), (0, "a", 1, 0)]
+    orders = [order(200, Streams(*f[:3]), f[3]) for f in facts]
+    again = [order(200, Streams(*f[:3]), f[3]) for f in facts]
+    assert all(torch.equal(a, b) for a, b in zip(orders, again, strict=True))
+    assert len({tuple(o.tolist()) for o in orders}) == len(facts)
+    split = Split(torch.arange(200).float(), torch.arange(200), Streams(0, "a"))
+    assert torch.equal(torch.cat([y for _, y in split.batches(7, 1)]), orders[1])
+
+
+def test_another_stage_shuffles_the_same_tensors_its_own_way(raw: RawData) -> None:
+    data = _prepare(raw, validation=10)
+    other = data.with_streams(Streams(0, "other"))
+    assert other.train.x is data.train.x
+    assert other.validation is not None
+    assert other.validation.streams == other.test.streams == Streams(0, "other")
+    assert not torch.equal(next(other.train.batches(40, 0))[0], next(data.train.batches(40, 0))[0])
+    assert _prepare(raw).with_streams(Streams(0, "other")).validation is None
