@@ -36,7 +36,6 @@ EXPORTS = {
 }
 """Public names and the modules that define them."""
 
-__all__ = sorted(EXPORTS)  # noqa: PLE0605
 __version__ = "0.1.0"
 
 
@@ -49,18 +48,32 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*sorted(EXPORTS), "__version__"]
 
 
 if TYPE_CHECKING:
-    from compressit.api import Run, data, fresh, load, run, save, stage
-    from compressit.config import Config, ModelRef
-    from compressit.context import StageContext
-    from compressit.splits import RawData
-    from compressit.data_options import DataConfig
-    from compressit.errors import CompressitError, NoEffectError
-    from compressit.fit_options import FitConfig
-    from compressit.hookspecs import hookimpl
-    from compressit.kinds import Compressor, Dataset, Evaluator, Metric, Model, Report, Trainer
-    from compressit.recipe.model import Recipe
-    from compressit.results import Results
+    from compressit.api import Run as Run
+    from compressit.api import data as data
+    from compressit.api import fresh as fresh
+    from compressit.api import load as load
+    from compressit.api import run as run
+    from compressit.api import save as save
+    from compressit.api import stage as stage
+    from compressit.config import Config as Config
+    from compressit.config import ModelRef as ModelRef
+    from compressit.context import StageContext as StageContext
+    from compressit.splits import RawData as RawData
+    from compressit.data_options import DataConfig as DataConfig
+    from compressit.errors import CompressitError as CompressitError
+    from compressit.errors import NoEffectError as NoEffectError
+    from compressit.fit_options import FitConfig as FitConfig
+    from compressit.hookspecs import hookimpl as hookimpl
+    from compressit.kinds import Compressor as Compressor
+    from compressit.kinds import Dataset as Dataset
+    from compressit.kinds import Evaluator as Evaluator
+    from compressit.kinds import Metric as Metric
+    from compressit.kinds import Model as Model
+    from compressit.kinds import Report as Report
+    from compressit.kinds import Trainer as Trainer
+    from compressit.recipe.model import Recipe as Recipe
+    from compressit.results import Results as Results

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from compressit.compute import Compute
-from compressit.splits import Data
 from compressit.seeds import Streams
+from compressit.splits import Data
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, Mark, Problem, RecipeError
 from compressit.plugins import Host
+from compressit.recipe.yamlfile import parse_value
 
 
 def evaluate_file(
@@ -52,9 +53,11 @@ def evaluate_file(
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    from compressit.recipe.yamlfile import parse_value
-
     name, separator, value = text.partition("=")
     if not separator:
         raise CompressitError(f"--set {text}: there is no '='", "write --set limit=1000")
-    return name, parse_value(value, f"--set {text}")
+    problems: list[Problem] = []
+    node = parse_value(value, Mark(f"--set {text}"), problems)
+    if problems:
+        raise RecipeError(problems)
+    return name, node.plain()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from compressit.context import StageContext
-from compressit.splits import order
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+from compressit.splits import order
 
 Tensors = tuple[Tensor, ...]
 

@@ -9,14 +9,18 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from compressit.errors import CompressitError
 
 SCHEMA = 1  # moves every key: for a change of what the store's files mean
 
 # Their code decides what is said, not what is computed.
 _SILENT = frozenset({"compressit", "compressit.errors", "compressit.hookspecs"})
+_LOCAL = "compressit_local_"  # how the host names a local plugin file's module, with the digest of its bytes
 
 
 def key_of(facts: dict[str, Any]) -> str:
@@ -38,53 +42,81 @@ def torch_version() -> str:
 
 @cache
 def code_digest(*roots: str) -> str:
-    """sha256 of the code of these modules and of all they import, transitively, from compressit, from their own
-    top-level packages and from the folder of a local plugin file. Docstrings and comments do not count, nor do
-    imports for type checking only."""
+    """sha256 of the code of these modules and of all they import, transitively, from compressit, from their
+    own top-level packages and from the folder of a local plugin file.
+
+    Docstrings, comments and imports for type checking do not count. Nothing is imported for it: not torch
+    either. Raises CompressitError for a module that is no Python.
+    """
     packages = {"compressit", *(root.split(".")[0] for root in roots)}
-    digests: dict[str, str] = {}
+    files = [_source_file(root) for root in roots if root.startswith(_LOCAL)]
+    folders = [file.parent for file in files if file is not None]
+    found: dict[str, _Module] = {}
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if name in digests or name in _SILENT:
+        module = None if name in found or name in _SILENT else _module(name)
+        if module is None:
             continue
-        file = _source_file(name)
-        if file is None:
-            continue
-        tree = _without_prose(ast.parse(file.read_bytes()))
-        digests[name] = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
-        is_package = file.name == "__init__.py"
-        for imported in _imports(tree, name, is_package):
-            if imported.split(".")[0] in packages or _beside(file, imported, roots):
-                waiting.append(imported)
-    # A local plugin's module name carries the digest of its bytes: comments would count.
-    named = sorted(
-        (name.rsplit("_", 1)[0] if name.startswith("compressit_local_") else name, d)
-        for name, d in digests.items()
-    )
-    return hashlib.sha256(canonical(named).encode()).hexdigest()
+        found[name] = module
+        waiting += [
+            imported
+            for imported in module.imports
+            if imported.split(".")[0] in packages or any(_lies_in(folder, imported) for folder in folders)
+        ]
+    return hashlib.sha256(
+        canonical(sorted((_stable(n), m.digest) for n, m in found.items())).encode()
+    ).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Module:
+    digest: str  # of its code alone
+    imports: tuple[str, ...]
+
+
+@cache
+def _module(name: str) -> _Module | None:
+    """None for what has no source: built-ins, extensions, and names that are no modules."""
+    file = _source_file(name)
+    if file is None:
+        return None
+    try:
+        tree = _Code().visit(ast.parse(file.read_bytes()))
+    except (SyntaxError, ValueError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise CompressitError(f"{file}{line}: this is no Python: {error}") from error
+    digest = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    return _Module(digest, tuple(dict.fromkeys(_imports(tree, name, file.name == "__init__.py"))))
 
 
 def _source_file(name: str) -> Path | None:
-    """The .py file of a module that is loaded or can be found, else None (also for names that are no modules)."""
-    module = sys.modules.get(name)
-    origin = getattr(module, "__file__", None)
-    if origin is None:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            return None
-        origin = spec.origin if spec else None
-    return Path(origin) if origin and origin.endswith(".py") else None
+    """The .py file of a module that is loaded or can be found."""
+    if (module := sys.modules.get(name)) is not None:
+        origin = getattr(module, "__file__", None)
+        return Path(origin) if origin and origin.endswith(".py") else None
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)  # of a submodule, it would import the packages above
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not rest:
+        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    for location in spec.submodule_search_locations or ():
+        path = Path(location, *rest)
+        for file in (path / "__init__.py", path.with_name(path.name + ".py")):
+            if file.is_file():
+                return file
+    return None
 
 
 def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
     """Names of imported modules; of `from a import b` both `a` and `a.b`, since b may be a module."""
-    from compressit import EXPORTS
-
+    own: set[str] = set()  # what compressit itself is called here
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+            own |= {alias.asname or alias.name for alias in node.names if alias.name == "compressit"}
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
@@ -93,32 +125,46 @@ def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
                 base = ".".join([*parent, base] if base else parent)
             yield base
             for alias in node.names:
-                yield EXPORTS.get(alias.name, "") if base == "compressit" else f"{base}.{alias.name}"
-
-
-def _beside(file: Path, imported: str, roots: tuple[str, ...]) -> bool:
-    """Whether `imported` is a module in the folder of a local plugin file."""
-    local = any(root.startswith("compressit_local_") for root in roots)
-    return local and (file.parent / (imported.split(".")[0] + ".py")).is_file()
-
-
-def _without_prose(tree: ast.Module) -> ast.Module:
+                yield from _exported(alias.name) if base == "compressit" else (f"{base}.{alias.name}",)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if not isinstance(body, list):
-            continue
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-            and isinstance(body[0].value.value, str)
-        ):
-            body = body[1:]
-        kept = [item for item in body if not _type_checking(item)]
-        node.body = kept or [ast.Pass()]  # type: ignore[attr-defined]
-    return tree
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in own:
+            yield from _exported(node.attr)
 
 
-def _type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def _exported(name: str) -> Iterator[str]:
+    """The modules behind `compressit.name`."""
+    from compressit import EXPORTS
+
+    if name == "*":
+        yield from EXPORTS.values()
+    else:
+        yield EXPORTS.get(name, f"compressit.{name}")
+
+
+def _lies_in(folder: Path, module: str) -> bool:
+    file = _source_file(module) if module.split(".")[0] in _top_level(folder) else None
+    return file is not None and file.resolve().is_relative_to(folder.resolve())
+
+
+@cache
+def _top_level(folder: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir())
+
+
+def _stable(name: str) -> str:
+    """A local plugin's module name without the digest of its bytes, in which comments count."""
+    return name.rsplit("_", 1)[0] if name.startswith(_LOCAL) else name
+
+
+class _Code(ast.NodeTransformer):
+    """Takes out what has no effect when the module runs: bare strings and imports for type checking."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        bare = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if bare else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        test = node.test
+        name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+        return node.orelse if name == "TYPE_CHECKING" else node

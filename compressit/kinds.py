@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressit.context import DataContext, StageContext
-    from compressit.splits import RawData
     from compressit.results import Results
+    from compressit.splits import RawData
 
 C = TypeVar("C", bound=Config)
 D = TypeVar("D", bound=DataConfig)
@@ -162,7 +162,10 @@ class Report(Plugin[C]):
     """Figures and words about a finished (or interrupted) run, from its results alone."""
 
     def figures(self, results: Results) -> Mapping[str, Figure]:
-        """Matplotlib figures by file name (without ending); the key's first use decides the order."""
+        """Matplotlib figures by file name (without ending), in the order of the page.
+
+        A figure's label (`figure.set_label("...")`) is its caption.
+        """
         return {}
 
     def paragraphs(self, results: Results) -> Sequence[str]:

@@ -1,19 +1,21 @@
-"""Recipe -> Plan: every task with its key, in an order that works. Reads the recipe, plugins and file digests;
-writes nothing, imports no torch."""
+"""Recipe -> Plan: every task with its key, in an order that works.
+
+Reads the recipe, plugins and file digests; writes nothing, imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from compressit.config import model_refs, parse
 from compressit.errors import CompressitError
 from compressit.keys import canonical, code_digest, key_of, torch_version
-from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Trainer, Work, images_after
+from compressit.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
 from compressit.plugins import Host, file_digest
-from compressit.recipe.model import ModelSpec, Recipe, Stage, Use, Variant
+from compressit.recipe.model import Recipe, Stage, Use, Variant
 
 _STAGE_CORE = ("compressit.context",)  # whose code takes part in every stage's result
 
@@ -28,9 +30,8 @@ class Task:
     uses: str
     config: Mapping[str, Any]
     seed: int
-    inputs: Mapping[
-        str, str
-    ]  # reference -> key of another task; "previous" (stages) or "model" (evaluations)
+    # reference -> key of another task; among them "previous" (stages) or "model" (evaluations)
+    inputs: Mapping[str, str]
     data: Mapping[str, Any]  # {"uses", "config", "id"}
     compute: Mapping[str, Any]  # {"device", "precision", "compile"}
     files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
@@ -38,9 +39,8 @@ class Task:
     rung: int | None = None
     feed: Literal["previous", "original"] = "previous"
     each: str = ""
-    judged: Mapping[str, Any] | None = (
-        None  # evaluations: {"stage", "rung", "uses", "config", "reference", "seed"}
-    )
+    # evaluations: {"stage", "rung", "uses", "config", "reference", "seed"}
+    judged: Mapping[str, Any] | None = None
     exclusive: bool = False
     work: Mapping[str, float] | None = None  # kinds.Work as a dict, for the estimate
     lineage: Sequence[Mapping[str, Any]] = ()
@@ -65,15 +65,14 @@ class Point:
     rung: int | None
     each: str
     uses: str
-    reference: str | None  # what it is compared with
+    reference: str | None  # what it is compared with: its teacher, else "previous"; None after fresh weights
     model: str  # key of the task that makes it
     metrics: Mapping[str, str]  # evaluator -> key of its task
 
     @property
     def name(self) -> str:
         """`blog-04`, `prune@amount=0.5`, `train`."""
-        each = f"@{self.each}" if self.each else ""
-        return f"{self.stage}{each}" + (f"-{self.rung:02d}" if self.rung is not None else "")
+        return _point_name(self.stage, self.each, self.rung)
 
     @property
     def path(self) -> str:
@@ -90,7 +89,8 @@ class Plan:
     points: Sequence[Point]
 
     def pending(self, present: Mapping[str, bool]) -> list[Task]:
-        """The tasks that must run, given which keys the store has: what is wanted and missing, and what that needs."""
+        """The tasks that must run, given which keys the store has: what is wanted and missing, and what that
+        needs. A missing input of something that is there stays missing."""
         wanted = {key for point in self.points for key in (point.model, *point.metrics.values())}
         needed: set[str] = set()
         waiting = [key for key in wanted if not present.get(key)]
@@ -105,7 +105,8 @@ class Plan:
 def make_plan(recipe: Recipe, host: Host) -> Plan:
     """Multiplies the recipe out into tasks: variants x seeds x stages x members x rungs, equal tasks once.
 
-    Raises CompressitError for a starting checkpoint that does not fit the data.
+    Raises CompressitError for a starting checkpoint that does not fit the data, a plugin file that is no
+    Python, and a reference to a fanned-out stage that does not say which of its members is meant.
     """
     builder = _Builder(recipe, host)
     for variant in recipe.variants:
@@ -173,12 +174,14 @@ class _Graph:
         )
         self.data = {**asdict(variant.data), "id": key_of({"data": identity})}
         compute = builder.recipe.compute
+        self.fresh = ""  # the key of init where its weights are fresh: they teach nothing
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         # stage name -> {label of member: key}; the last rung stands for a ladder
         self.made: dict[str, dict[str, str]] = {}
         self.lineage: dict[str, tuple[Mapping[str, Any], ...]] = {}
 
     def add_init(self) -> None:
+        """The first model. One that was trained elsewhere is a row of the results: the dense parent."""
         spec = self.variant.model
         facts: dict[str, Any] = {"kind": "init", "seed": self.seed, "torch": torch_version()}
         files: dict[str, str] = {}
@@ -194,15 +197,21 @@ class _Graph:
         if spec.weights is not None:
             facts["weights"] = file_digest(spec.weights)
             files["weights"] = str(spec.weights)
-        key = self.builder.put(
-            Task(
-                key=key_of(facts), kind="init", label=f"{self.variant.name}/seed{self.seed}/init", uses=use.uses,
-                config=use.config, seed=self.seed, inputs={}, files=files, data=self.data, compute=self.compute,
-                lineage=[{"stage": "init", "uses": use.uses, "config": use.config, "seed": self.seed, **_digest(facts)}],
-            )
+        key = key_of(facts)
+        step = {"stage": "init", "uses": use.uses, "config": use.config, "seed": self.seed, "key": key}
+        lineage = ({**step, **_digest(facts)},)
+        task = Task(
+            key=key, kind="init", label=f"{self.variant.name}/seed{self.seed}/init", uses=use.uses,
+            config=use.config, seed=self.seed, inputs={}, files=files, data=self.data, compute=self.compute,
+            lineage=lineage,
         )  # fmt: skip
+        self.builder.put(task)
         self.made["init"] = {"": key}
-        self.lineage[key] = tuple(self.builder.tasks[key].lineage)
+        self.lineage[key] = lineage
+        if files:
+            self._add_point(task, None)
+        else:
+            self.fresh = key
 
     def add_stage(self, stage: Stage) -> None:
         inherited = self.made[stage.needs]
@@ -224,40 +233,61 @@ class _Graph:
     def _add_rung(self, stage: Stage, use: Use, each: str, rung: int | None, given: str) -> str:
         inputs = {"previous": given}
         files: dict[str, str] = {}
-        for ref in stage.refs:
+        refs = [ref for _, ref in self._refs(use)]
+        for ref in refs:
+            if ref == "previous":
+                continue
             if ref.endswith(".safetensors"):
                 files[ref] = ref
             else:
-                members = self.made[ref]
-                inputs[ref] = members.get(each) or list(members.values())[-1]
+                inputs[ref] = self._member(ref, stage, each)
         facts = {
             "kind": "stage", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
             "files": {ref: file_digest(Path(path)) for ref, path in files.items()},
             "seed": self.seed, "stage": stage.name, "rung": rung, "feed": stage.feed if rung else None,
-            "data": self.data["id"], "precision": self.compute["precision"], "compile": self.compute["compile"],
-            "torch": torch_version(),
+            "data": self.data["id"], "precision": self.compute["precision"],
+            "compile": self.compute["compile"], "torch": torch_version(),
         }  # fmt: skip
         key = key_of(facts)
-        default = (
-            "previous" if stage.needs != "init" or (rung or 1) > 1 else None
-        )  # fresh weights teach nothing
-        reference = next((r for _, r in self._refs(use)), default)
-        point = Point(self.variant.name, self.seed, stage.name, rung, each, use.uses, reference, key, {})
+        name = _point_name(stage.name, each, rung)
         lineage = (
             *self.lineage[given],
-            {"stage": point.name, "uses": use.uses, "config": use.config, "seed": self.seed,
+            {"stage": name, "uses": use.uses, "config": use.config, "seed": self.seed,
              "variant": self.variant.name, "data": {"uses": self.data["uses"], "config": self.data["config"]},
              "key": key},
         )  # fmt: skip
         task = Task(
-            key=key, kind="stage", label=point.path, uses=use.uses, config=use.config, seed=self.seed,
-            inputs=inputs, files=files, data=self.data, compute=self.compute, stage=stage.name, rung=rung,
-            feed=stage.feed, each=each, work=self._work(use, rung, stage.feed), lineage=lineage,
+            key=key, kind="stage", label=f"{self.variant.name}/seed{self.seed}/{name}", uses=use.uses,
+            config=use.config, seed=self.seed, inputs=inputs, files=files, data=self.data,
+            compute=self.compute, stage=stage.name, rung=rung, feed=stage.feed, each=each, work=self._work(use, rung), lineage=lineage,
         )  # fmt: skip
         self.builder.put(task)
         self.lineage[key] = lineage
-        self.builder.points.append(replace(point, metrics=self._add_evaluations(task, reference)))
+        default = None if given == self.fresh else "previous"
+        named = (ref for ref in refs if inputs.get(ref) != self.fresh)
+        self._add_point(task, next(named, default))
         return key
+
+    def _member(self, ref: str, stage: Stage, each: str) -> str:
+        """The member of a stage that this one is made from or stands beside."""
+        members = self.made[ref]
+        found = [key for label, key in members.items() if f"{each},".startswith(f"{label}," if label else "")]
+        if len(found) != 1:
+            raise CompressitError(
+                f"stage '{stage.name}' names the model '{ref}', which has {len(members)} members: "
+                f"{', '.join(members)}",
+                f"let '{stage.name}' need '{ref}', or something made from it: then each goes with its own",
+            )
+        return found[0]
+
+    def _add_point(self, task: Task, reference: str | None) -> None:
+        metrics = self._add_evaluations(task, reference)
+        self.builder.points.append(
+            Point(
+                variant=self.variant.name, seed=self.seed, stage=task.stage, rung=task.rung, each=task.each,
+                uses=task.uses, reference=reference, model=task.key, metrics=metrics,
+            )
+        )  # fmt: skip
 
     def _add_evaluations(self, stage: Task, reference: str | None) -> dict[str, str]:
         made: dict[str, str] = {}
@@ -265,10 +295,11 @@ class _Graph:
             plugin = cast("type[Evaluator[Any]]", self.builder.host.find(use.uses, "evaluator").plugin)
             judged = {"stage": stage.stage, "rung": stage.rung, "uses": stage.uses, "config": stage.config,
                       "reference": reference, "seed": stage.seed}  # fmt: skip
-            inputs = {"model": stage.key, **(stage.inputs if plugin.uses_stage else {})}
+            inputs = {**(stage.inputs if plugin.uses_stage else {}), "model": stage.key}
             facts = {
-                "kind": "evaluate", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
-                "precision": self.compute["precision"], "torch": torch_version(),
+                "kind": "evaluate", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE),
+                "inputs": inputs, "seed": self.seed, "precision": self.compute["precision"],
+                "torch": torch_version(),
                 "data": self.data["id"] if plugin.uses_data else [self.input_shape, self.classes],
                 "host": _host_name() if plugin.per_host else "",
                 "device": self.compute["device"] if plugin.per_host else "",
@@ -276,9 +307,10 @@ class _Graph:
             key = key_of(facts)
             self.builder.put(
                 Task(
-                    key=key, kind="evaluate", label=f"{stage.label} {use.uses}", uses=use.uses, config=use.config,
-                    seed=self.seed, inputs=inputs, files=stage.files if plugin.uses_stage else {}, data=self.data,
-                    compute=self.compute, stage=stage.stage, rung=stage.rung, each=stage.each,
+                    key=key, kind="evaluate", label=f"{stage.label} {use.uses}", uses=use.uses,
+                    config=use.config, seed=self.seed, inputs=inputs,
+                    files=stage.files if plugin.uses_stage else {}, data=self.data, compute=self.compute,
+                    stage=stage.stage, rung=stage.rung, each=stage.each,
                     judged=judged if plugin.uses_stage else None, exclusive=plugin.exclusive,
                 )
             )  # fmt: skip
@@ -288,17 +320,20 @@ class _Graph:
     def _refs(self, use: Use) -> Iterator[tuple[tuple[str, ...], str]]:
         return model_refs(parse(self.builder.host.find(use.uses).plugin.Config, use.config))
 
-    def _work(self, use: Use, rung: int | None, feed: str) -> dict[str, float] | None:
+    def _work(self, use: Use, rung: int | None) -> dict[str, float] | None:
         if self.images is None:
             return None
-        plugin = self.builder.host.find(use.uses)
-        instance = plugin.plugin(parse(plugin.plugin.Config, use.config))
+        plugin = self.builder.host.find(use.uses).plugin
+        instance = plugin(parse(plugin.Config, use.config))
         work: Work | None = None
-        if isinstance(instance, Trainer):
-            work = instance.work(self.images)
-        elif isinstance(instance, Compressor):
-            # how many steps narrower than the recipe's own model: the rung, whether fed by the previous one or not
-            work = instance.work(self.images, rung or 1)
+        try:
+            if isinstance(instance, Trainer):
+                work = instance.work(self.images)
+            elif isinstance(instance, Compressor):
+                # how many steps narrower than the recipe's own model: the rung, whichever way it is fed
+                work = instance.work(self.images, rung or 1)
+        except Exception:  # noqa: BLE001 - an estimate is no reason not to run
+            return None
         return asdict(work) if work else None
 
     def _check_fits(self, checkpoint: Path) -> None:
@@ -311,13 +346,17 @@ class _Graph:
                 f"{checkpoint} was saved from a live module without a registered builder",
                 "a recipe can only start from a checkpoint whose model is a plugin",
             )
-        shape, classes = tuple(model["input_shape"]), model["classes"]
+        shape, classes = tuple(model.input_shape), model.classes
         if (shape, classes) != (self.input_shape, self.classes):
             raise CompressitError(
                 f"{checkpoint} takes inputs {shape} and has {classes} classes, "
                 f"but {self.data['uses']} has {self.input_shape} and {self.classes}",
                 "choose the data it was trained on, or another checkpoint",
             )
+
+
+def _point_name(stage: str, each: str, rung: int | None) -> str:
+    return stage + (f"@{each}" if each else "") + (f"-{rung:02d}" if rung is not None else "")
 
 
 def _digest(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def _summary(results: Results) -> _Table | None:
 
 def _over_seeds(results: Results, column: str, members: Sequence[Mapping[str, Any]]) -> str:
     values = [member[column] for member in members if member[column] is not None]
-    if len(values) == len(members) and len(set(values)) == 1:
+    if len(values) == len(members) > 1 and len(set(values)) == 1:
         return _cell(results, column, values[0])  # sizes do not depend on the seed
     return mean_and_deviation([float(value) for value in values], _unit(results, column))
 

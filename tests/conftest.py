@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from compressit.compute import Compute
 from compressit.context import StageContext
-from compressit.splits import Data, RawData, prepare
 from compressit.data_options import DataConfig
 from compressit.seeds import Streams
+from compressit.splits import Data, RawData, prepare
+
+torch.set_num_threads(1)  # tiny tensors, several workers
 
 # Times on a shared machine say nothing; the examples are the same in every run.
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from compressit.compute import Compute
 from compressit.context import Progress, StageContext
-from compressit.splits import order
 from compressit.fit import EpochEnd, StopTraining, fit, learning_rate_factor
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.seeds import Streams
+from compressit.splits import order
 
 Make = Callable[..., StageContext]
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
@@ -197,6 +197,19 @@ def test_on_epoch_sees_an_eval_model_and_may_stop(make_context: Make) -> None:
     assert [end.loss for end in ends] == [value for _, value in ctx.curves["loss"]]
     assert ctx.notes == {"images_seen": 74, "epochs": 2}
     assert not model.training
+
+
+def test_what_on_epoch_keeps_is_the_callers_own_dict_also_after_a_kill(make_context: Make) -> None:
+    options, progress = FitConfig(epochs=4, batch_size=8), Memory()
+
+    def on_epoch(end: EpochEnd, kept: dict[str, Tensor]) -> None:
+        kept["epochs"] = kept.get("epochs", torch.zeros(())) + 1
+
+    with pytest.raises(Killed):
+        fit(_net(), make_context(progress=progress), options, _data(kill=2), _loss, on_epoch)
+    kept: dict[str, Tensor] = {}
+    fit(_net(), make_context(progress=progress), options, _data(), _loss, on_epoch, kept)
+    assert kept == {"epochs": 4}
 
 
 def test_the_model_trains_in_train_mode_after_on_epoch(make_context: Make) -> None:

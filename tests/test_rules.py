@@ -27,7 +27,7 @@ TORCH_FREE = [
 ]
 HEAVY = ("torch", "matplotlib", "numpy", "torchvision")
 FORBIDDEN = {
-    "pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "eval", "exec", "torch.load", "torch.save",
+    "pickle", "dill", "cloudpickle", "marshal", "shelve", "eval", "exec", "torch.load", "torch.save",
     "yaml.load", "yaml.unsafe_load", "__import__", "numpy.save", "numpy.load", "np.load", "joblib",
 }  # fmt: skip
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from compressit.splits import Data, RawData, Split, order, prepare
 from compressit.data_options import DataConfig
 from compressit.errors import CompressitError
 from compressit.kinds import images_after
 from compressit.seeds import Streams
+from compressit.splits import Data, RawData, Split, order, prepare
 
 NAMES = ("a", "b", "c", "d")
 

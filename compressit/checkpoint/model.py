@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from compressit.checkpoint import edits as edit
 from compressit.checkpoint import probe as probing
@@ -32,10 +31,10 @@ from compressit.checkpoint.header import (
     tensors_digest,
 )
 from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe, encode
-from compressit.splits import Contract
 from compressit.errors import CompressitError
 from compressit.kinds import Model
 from compressit.plugins import Host, installed
+from compressit.splits import Contract
 
 
 def build(architecture: Architecture, host: Host) -> nn.Module:
@@ -76,6 +75,7 @@ def save(
     """
     path, host = Path(path), host or installed()
     with naming(path), probing.quiet():
+        tensor.check_storable(model)
         reference = _reference(model)
         tensors, tied = tensor.collect(reference)
         module_types = host.module_types()
@@ -173,8 +173,9 @@ def _reference(model: nn.Module) -> nn.Module:
     reference = _copied(model)
     reference.cpu().eval().zero_grad(set_to_none=True)
     for value in (*reference.parameters(), *reference.buffers()):
-        if not is_lazy(value) and not value.is_meta and value.layout is torch.strided:
-            value.data = value.data.contiguous()
+        # Strides and alignment choose the kernels, and so the last bits of the outputs.
+        if value.storage_offset() or value.stride() != torch.empty(value.shape, device="meta").stride():
+            value.data = value.data.clone(memory_format=torch.contiguous_format)
     return reference
 
 

@@ -26,21 +26,27 @@ TYPES = {
 """Safetensors' names of torch's types."""
 
 
-def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
-    """A model's tensors on the CPU, contiguous, none sharing memory; and (kept, other) names of tied ones.
+def check_storable(model: nn.Module) -> None:
+    """Raises CompressitError for what a file cannot hold: objects in the state dict, sparse, meta tensors."""
+    for name, value in model.state_dict(keep_vars=True).items():
+        if not isinstance(value, Tensor):
+            kind = type(value).__name__
+            raise CompressitError(f"the state '{name}' is a {kind}; a checkpoint holds tensors only")
+        if is_lazy(value):
+            raise CompressitError(
+                f"'{name}' has no values yet", "run the model forward once before saving it"
+            )
+        if value.is_meta or value.layout is not torch.strided or value.dtype not in TYPES:
+            what = f"{value.dtype}, {value.layout}, on {value.device}"
+            raise CompressitError(f"the tensor '{name}' cannot be stored: {what}")
 
-    Raises CompressitError for what a file cannot hold: objects in the state dict, sparse or meta tensors.
-    """
+
+def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """A model's tensors on the CPU, contiguous, none sharing memory; and (kept, other) names of tied ones."""
     tensors: dict[str, Tensor] = {}
     first: dict[Any, str] = {}
     tied: list[tuple[str, str]] = []
     for name, value in model.state_dict(keep_vars=True).items():
-        if not isinstance(value, Tensor):
-            raise CompressitError(
-                f"the state '{name}' is a {type(value).__name__}, and a checkpoint holds tensors only"
-            )
-        if is_lazy(value) or value.is_meta or value.layout is not torch.strided or value.dtype not in TYPES:
-            raise CompressitError(f"the tensor '{name}' cannot be stored: {_kind(value)}")
         same = (value.data_ptr(), value.dtype, value.shape, value.stride(), isinstance(value, nn.Parameter))
         if value.numel() and same in first:
             tied.append((first[same], name))
@@ -143,12 +149,6 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(*(t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
-
-
-def _kind(value: Tensor) -> str:
-    if is_lazy(value):
-        return "it has no values yet; run the model forward once"
-    return f"{value.dtype}, {value.layout}, on {value.device}"
 
 
 def _own(value: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from compressit.recipe.model import ComputeConfig
 VARIANT_KEYS = ("data", "model", "stages", "evaluate")
 """What a variant may override."""
 
-INIT, PREVIOUS = "init", "previous"
+INIT, PREVIOUS, MODEL = "init", "previous", "model"
+"""What a ModelRef may name besides stages; `model` is what an evaluator calls the model it measures."""
 
 
 def _safe(name: str) -> str:
@@ -25,8 +26,8 @@ def _safe(name: str) -> str:
 
 
 def _free(name: str) -> str:
-    if name in (INIT, PREVIOUS) or name.endswith(".safetensors"):
-        raise ValueError("is taken: `init`, `previous` and names ending in .safetensors mean other models")
+    if name in (INIT, PREVIOUS, MODEL) or name.endswith(".safetensors"):
+        raise ValueError("is taken: init, previous, model and names ending in .safetensors mean other models")
     return name
 
 

@@ -35,7 +35,8 @@ def test_the_header_says_where_every_tensor_is(saved: Path) -> None:
 
 def test_reading_a_header_imports_no_torch_and_no_numpy(saved: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from compressit.checkpoint.header import read_header, copy_with, verify\n"
+        "import sys; from pathlib import Path\n"
+        "from compressit.checkpoint.header import read_header, copy_with, verify\n"
         "from compressit.checkpoint.inspect import facts, render\n"
         "path = Path(sys.argv[1]); read_header(path); verify(path); render(facts(path))\n"
         "copy_with(path, path.with_name('copy.safetensors'), metrics={'a': 1.0})\n"

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from compressit.context import DataContext, Progress
-from compressit.splits import Data, RawData, prepare
 from compressit.errors import CompressitError
+from compressit.splits import Data, RawData, prepare
 from compressit_plugins.data.mnist import Mnist, MnistConfig
 from compressit_plugins.data.synthetic import Synthetic, SyntheticConfig
 from compressit_plugins.models.mlp import Mlp, MlpConfig
 
 
-class Killed(Exception):  # noqa: N818 - no error: it stands for SIGKILL
+class Killed(Exception):
     """Raised right after a state was saved."""
 
 
@@ -99,7 +99,7 @@ def narrow_mlp() -> Callable[[int], Callable[[float, int], nn.Module]]:
 
 @pytest.fixture(scope="session")
 def mnist_cache() -> Path:
-    """A cache folder that holds MNIST: COMPRESSIT_TEST_DATA, else the user's own; skips when it cannot be had."""
+    """A cache folder with MNIST: COMPRESSIT_TEST_DATA, else the user's own; skips when it cannot be had."""
     own = platformdirs.user_cache_path("compressit") / "data"
     cache = Path(os.environ.get("COMPRESSIT_TEST_DATA") or own)
     try:

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-MODULES = (
-    "data.mnist data.synthetic models.mlp models.convnet train.supervised shrink.fresh prune.magnitude "
-    "distill.soft_labels evaluate.accuracy evaluate.size evaluate.latency"
-).split()
+BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet"], "train": ["supervised"],
+            "shrink": ["fresh", "noise"], "prune": ["magnitude"], "distill": ["soft_labels"],
+            "evaluate": ["accuracy", "size", "latency", "fidelity"]}  # fmt: skip
+MODULES = [f"{folder}.{name}" for folder, names in BUILT_IN.items() for name in names]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -19,9 +19,10 @@ def test_checking_and_planning_import_no_torch(module: str) -> None:
 import sys
 import compressit_plugins.{module} as module
 from compressit.kinds import Compressor, Dataset, Model, Plugin, Trainer
-plugins = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Plugin) and hasattr(v, "name")]
+classes = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Plugin)]
+plugins = [v for v in classes if hasattr(v, "name")]
 assert len(plugins) == 1, plugins
-plugin = plugins[0](plugins[0].Config())
+plugin = plugins[0](plugins[0].Config(**({{"width": 0.5}} if module.__name__.endswith("noise") else {{}})))
 if isinstance(plugin, Dataset):
     plugin.fingerprint(), plugin.input_shape, plugin.classes, plugin.class_names, plugin.train_size
 elif isinstance(plugin, Model):

@@ -12,15 +12,6 @@ from compressit.plugins import Host
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 
-BASE = """\
-version: 1
-name: demo
-data: {uses: data.fake}
-model: {uses: model.fake}
-stages:
-  fit: {uses: train.fake}
-"""
-
 
 @pytest.fixture(scope="session")
 def host() -> Host:

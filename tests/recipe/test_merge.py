@@ -34,13 +34,25 @@ def setting(root: Node, text: str, **names: set[str]) -> tuple[Any, list[str]]:
         ("{a: 1}", "{b: null}", {"a": 1}),
         ("{a: 1}", "{a: {b: 2}}", {"a": {"b": 2}}),
         ("{a: {b: 2}}", "{a: 1}", {"a": 1}),
-        ("{s: {uses: x.y, with: {a: 1}, needs: t}}", "{s: {uses: x.z}}", {"s": {"uses": "x.z", "needs": "t"}}),
-        ("{s: {uses: x.y, with: {a: 1}}}", "{s: {uses: x.z, with: {b: 2}}}", {"s": {"uses": "x.z", "with": {"b": 2}}}),
-        ("{s: {uses: x.y, with: {a: 1}}}", "{s: {uses: x.y, with: {b: 2}}}", {"s": {"uses": "x.y", "with": {"a": 1, "b": 2}}}),
+        (
+            "{s: {uses: x.y, with: {a: 1}, needs: t}}",
+            "{s: {uses: x.z}}",
+            {"s": {"uses": "x.z", "needs": "t"}},
+        ),
+        (
+            "{s: {uses: x.y, with: {a: 1}}}",
+            "{s: {uses: x.z, with: {b: 2}}}",
+            {"s": {"uses": "x.z", "with": {"b": 2}}},
+        ),
+        (
+            "{s: {uses: x.y, with: {a: 1}}}",
+            "{s: {uses: x.y, with: {b: 2}}}",
+            {"s": {"uses": "x.y", "with": {"a": 1, "b": 2}}},
+        ),
         ("{m: {uses: x.y, with: {a: 1}, weights: w}}", "{m: {from: f}}", {"m": {"from": "f"}}),
         ("{m: {from: f}}", "{m: {uses: x.y}}", {"m": {"uses": "x.y"}}),
     ],
-)  # fmt: skip
+)
 def test_merging(base: str, over: str, result: Any):
     assert merge(tree(base), tree(over)).plain() == result
 

@@ -36,15 +36,28 @@ def test_it_is_a_valid_schema_with_or_without_plugins(schema: dict[str, Any]):
     "changes",
     [
         {},
-        {"stages": {"p": {"uses": "prune.structured", "each": {"with.amount": [0.5]}, "repeat": 2, "needs": "init"}}},
+        {
+            "stages": {
+                "p": {
+                    "uses": "prune.structured",
+                    "with": {},
+                    "each": {"with.amount": [0.5]},
+                    "repeat": 2,
+                    "needs": "init",
+                }
+            }
+        },
         {"stages": {"fit": {"uses": "train.fake", "with": {"optimizer": {"lr": 0.1}}}}},
         {"model": {"from": "a.safetensors"}},
-        {"evaluate": ["eval.fake", {"uses": "eval.fake", "with": {"batch_size": 2}}], "report": ["report.fake"]},
+        {
+            "evaluate": ["eval.fake", {"uses": "eval.fake", "with": {"batch_size": 2}}],
+            "report": ["report.fake"],
+        },
         {"variants": {"a": None, "b": {"data": {"with": {"limit": 3}}, "stages": {"fit": None}}}},
         {"profiles": {"quick": {"seeds": [1, 2], "stages": {"fit": {"with": {"epochs": 1}}}}}},
         {"compute": {"threads": 2, "precision": "bf16"}, "seeds": [0, 1], "description": "x"},
     ],
-)  # fmt: skip
+)
 def test_it_accepts_recipes(schema: dict[str, Any], changes: dict[str, Any]):
     Draft202012Validator(schema).validate(recipe(**changes))
 

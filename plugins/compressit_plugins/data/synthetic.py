@@ -58,8 +58,8 @@ def prototypes_and_noise(config: SyntheticConfig) -> RawData:
     """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn."""
     import torch
 
-    from compressit.splits import RawData
     from compressit.seeds import Streams
+    from compressit.splits import RawData
 
     streams = Streams(0, "data.synthetic")
     prototypes = torch.rand(config.classes, *config.shape, generator=streams.generator("prototypes"))

@@ -36,9 +36,9 @@ class SoftLabels(Compressor[SoftLabelsConfig]):
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student starts from fresh weights and sees the variant's own training inputs and labels."""
         from compressit_plugins.distill.distil import distil
-        from compressit_plugins.shrink.students import narrower_student
+        from compressit_plugins.shrink.student import student_of
 
-        student = narrower_student(ctx, self.config.width)
+        student = student_of(model, ctx, self.config.width)
         teacher = ctx.model(self.config.teacher)
         return distil(student, teacher, ctx, self.config, self.config.temperature, self.config.alpha)
 

@@ -94,7 +94,7 @@ def fraction_axis(panel: Axes) -> None:
 
 
 def decades_axis(panel: Axes) -> None:
-    """A logarithmic y axis with plain labels at 1 and 3 of each decade; many minor ticks would cost seconds."""
+    """A logarithmic y axis labelled at 1 and 3 of each decade; minor ticks would cost seconds."""
     panel.set_yscale("log")
     panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
     panel.yaxis.set_minor_locator(NullLocator())

@@ -1,7 +1,7 @@
 """Words of `report.twins`: plain sentences computed from the numbers, beside the post's conclusion.
 
 The post: "Compressing neural networks to see if they learn" (Alok, 2018). Its protocol is the ladder whose
-noise has hard labels; other noise ladders are described in the same terms. Missing numbers are called missing.
+noise has hard labels; other noise ladders are described in the same terms. Missing numbers are named.
 """
 
 from __future__ import annotations

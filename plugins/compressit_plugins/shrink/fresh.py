@@ -32,9 +32,9 @@ class Fresh(Compressor[FreshConfig]):
         from torch.nn import functional as F
 
         from compressit.fit import fit
-        from compressit_plugins.shrink.students import narrower_student
+        from compressit_plugins.shrink.student import student_of
 
-        student = narrower_student(ctx, self.config.width)
+        student = student_of(model, ctx, self.config.width)
         train = ctx.data.train
         return fit(student, ctx, self.config, lambda epoch: train.tensors(), F.cross_entropy)
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressit.context import StageContext
-from compressit.splits import Split
 from compressit.errors import CompressitError
 from compressit.fit import EpochEnd, StopTraining, fit
+from compressit.splits import Split
 
 if TYPE_CHECKING:
     from compressit_plugins.train.supervised import SupervisedConfig

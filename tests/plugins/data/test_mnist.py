@@ -6,6 +6,7 @@ import io
 import os
 import socket
 import struct
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Mapping
@@ -15,8 +16,8 @@ import pytest
 import torch
 
 from compressit.context import DataContext
-from compressit.splits import RawData
 from compressit.errors import CompressitError
+from compressit.splits import RawData
 from compressit_plugins.data import mnist_files
 from compressit_plugins.data.mnist import Mnist, MnistConfig
 from compressit_plugins.data.mnist_files import File, Unavailable
@@ -185,7 +186,7 @@ def test_workers_that_start_together_download_once(
 
 
 def test_unreachable_mirrors_are_a_finding_and_leave_the_process_as_it_was(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from torchvision.datasets import MNIST
 
@@ -199,7 +200,22 @@ def test_unreachable_mirrors_are_a_finding_and_leave_the_process_as_it_was(
     with pytest.raises(Unavailable, match="mirrors cannot be reached"):
         mnist_files.from_mirrors(print)
     assert socket.getdefaulttimeout() == before
-    assert capfd.readouterr() == ("", "")  # a worker's stdout carries JSON
+
+
+def test_downloading_prints_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torchvision
+
+    def chatty(*arguments: object, **options: object) -> None:
+        print("Downloading")  # noqa: T201
+        print("9%", file=sys.stderr)  # noqa: T201
+        raise RuntimeError("Error downloading\nand more")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", chatty)
+    with pytest.raises(Unavailable, match=r"\(Error downloading\)"):
+        mnist_files.from_mirrors(print)
+    assert capsys.readouterr() == ("", "")  # a worker's stdout carries JSON
 
 
 def test_the_fingerprint_is_that_of_the_files_not_of_their_place() -> None:

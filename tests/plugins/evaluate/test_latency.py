@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from compressit.compute import Compute
 from compressit.config import parse
 from compressit.context import StageContext
 from compressit_plugins.evaluate import latency
@@ -38,6 +40,12 @@ def test_every_size_is_warmed_up_and_repeated_and_every_number_declared(
     for size in (1, 128):
         assert values[f"latency_{size}_median_seconds"] > 0
         assert values[f"latency_{size}_iqr_seconds"] >= 0
+
+
+def test_the_clock_does_not_run_while_warming_up() -> None:
+    model = Recording()
+    assert len(latency.forward_seconds(model, torch.zeros(1), Compute(), warmup=3, repetitions=5)) == 5
+    assert len(model.shapes) == 8
 
 
 def test_median_and_quartiles_are_numpys(

@@ -95,8 +95,11 @@ def _twin(variant: str, seed: int) -> Row:
         "test_accuracy": (0.954 if real else 0.098) + 0.002 * seed,
         **_size(512),
     }
-    return row(variant, "train", seed, uses="train.supervised", teacher="init", metrics=metrics,
-               notes={"width": 512}, curves={"loss": loss}, checkpoint=f"checkpoints/{variant}/seed{seed}/train.safetensors")  # fmt: skip
+    facts: dict[str, Any] = {"metrics": metrics, "notes": {"width": 512}, "curves": {"loss": loss}}
+    checkpoint = f"checkpoints/{variant}/seed{seed}/train.safetensors"
+    return row(
+        variant, "train", seed, uses="train.supervised", teacher="init", checkpoint=checkpoint, **facts
+    )
 
 
 def _student(variant: str, seed: int, ladder: str, index: int, width: int, widths: Sequence[int]) -> Row:
@@ -105,12 +108,14 @@ def _student(variant: str, seed: int, ladder: str, index: int, width: int, width
     fall = 1 - 0.75 * (index / len(widths)) ** 3
     fit = FIT[variant][min(index * len(FIT[variant]) // len(widths), 5)]
     metrics = {
-        "train_accuracy": max(train * fall, 0.1) + 0.004 * seed, "test_accuracy": max(test * fall, 0.098) - 0.003 * seed,
-        "fit_agreement": fit, "noise_agreement": fit - (0.08 if real else 0.3),
+        "train_accuracy": max(train * fall, 0.1) + 0.004 * seed,
+        "test_accuracy": max(test * fall, 0.098) - 0.003 * seed,
+        "fit_agreement": fit,
+        "noise_agreement": fit - (0.08 if real else 0.3),
         "noise_entropy_bits": (0.7 if real else 1.8) if blog else (2.9 if real else 3.2),
         "noise_majority": (0.85 if real else 0.55) if blog else (0.25 if real else 0.16),
         **_size(width),
-    }  # fmt: skip
+    }
     floor = 1 - fit if blog else 0.02 / width * 256
     loss = [
         (79 * (i + 1), (2.3 if blog else 60) * math.exp(-0.4 * i) + floor + 0.01 * seed) for i in range(20)

@@ -9,7 +9,6 @@ from torch import nn
 
 from compressit.context import StageContext
 from compressit.splits import Data
-from compressit.errors import CompressitError
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.shrink.fresh import Fresh, FreshConfig
 
@@ -54,11 +53,13 @@ def test_it_learns_the_labels_the_variant_was_given_and_owes_nothing_to_the_inco
     assert accuracy_and_loss(ctx.compute.forward(trained[0], train.x), train.y)[0] == 1.0
 
 
-def test_an_architecture_that_cannot_be_narrowed_is_a_mistake_with_advice(
+def test_a_model_that_does_not_say_how_to_be_narrower_is_narrowed_all_the_same(
     synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
 ) -> None:
-    with pytest.raises(CompressitError, match=r"narrower(.|\n)*model\.mlp"):
-        Fresh(CONFIG).compress(build_mlp(), make_context(data=synthetic()))
+    given = build_mlp(32)
+    model = Fresh(CONFIG).compress(given, make_context(data=synthetic()))
+    assert model.get_parameter("linear1.weight").shape == (16, 64)
+    assert given.get_parameter("linear1.weight").shape == (32, 64)
 
 
 def test_the_estimate_follows_the_ladder() -> None:

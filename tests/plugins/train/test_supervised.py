@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from compressit.context import StageContext
-from compressit.splits import Data, order
 from compressit.errors import CompressitError
+from compressit.splits import Data, order
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
 
 Contexts = Callable[..., StageContext]

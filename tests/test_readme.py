@@ -1,0 +1,81 @@
+"""What the README shows works as it stands: its recipe, its plugin, its Python lines (at a tiny size)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from compressit.config import parse
+from compressit.plugins import Host, installed
+from compressit.recipe.load import load_recipe
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str, containing: str) -> str:
+    found = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.S) if containing in b]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_recipe_is_valid_and_has_twelve_lines_at_most(tmp_path: Path) -> None:
+    text = block("yaml", "name: first")
+    assert len(text.strip().splitlines()) <= 12
+    (tmp_path / "first.yaml").write_text(text)
+    recipe = load_recipe(tmp_path / "first.yaml", installed())
+    assert [len(stage.members) for stage in recipe.variants[0].stages] == [1, 3, 1]
+    assert recipe.seeds == (0, 1, 2)
+
+
+def test_the_plugin_changes_every_weight_the_same_way_twice(tmp_path: Path) -> None:
+    import copy
+
+    import torch
+    from torch import nn
+
+    from compressit.compute import Compute
+    from compressit.context import StageContext
+    from compressit.seeds import Streams
+
+    (tmp_path / "mine.py").write_text(block("python", "noise.add"))
+    host = Host(entry_points=False)
+    host.load_file(tmp_path / "mine.py")
+    plugin = host.find("noise.add", "compressor").plugin
+    net = nn.Linear(50, 40)
+
+    def run() -> torch.Tensor:
+        ctx = StageContext(Compute(), Streams(0, "noise"), pytest.fail, pytest.fail)
+        compressor = plugin(parse(plugin.Config, {"scale": 0.5}))
+        return compressor.compress(copy.deepcopy(net), ctx).weight.detach()  # type: ignore[attr-defined]
+
+    added = run() - net.weight.detach()
+    assert torch.equal(run(), run())
+    assert abs(float(added.std()) - 0.5) < 0.05
+
+
+def test_the_python_lines_name_what_exists() -> None:
+    import compressit
+
+    for name in re.findall(r"compressit\.(\w+)", block("python", "compressit.load(")):
+        assert name in compressit.EXPORTS, name
+
+
+def test_every_example_is_a_valid_recipe_with_every_profile() -> None:
+    for file in sorted((ROOT / "examples").glob("*.yaml")):
+        for profile in (None, "quick"):
+            assert load_recipe(file, installed(), profile=profile).variants
+
+
+def test_both_examples_train_the_very_same_twins() -> None:
+    from compressit.plan import make_plan
+
+    host = installed()
+    keys = []
+    for name in ("mnist_twins", "twins_strategies"):
+        plan = make_plan(load_recipe(ROOT / "examples" / f"{name}.yaml", host), host)
+        keys.append([point.model for point in plan.points if point.stage == "train"])
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == 2

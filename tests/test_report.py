@@ -1,0 +1,286 @@
+"""The page and the files beside it, from synthetic results and with reports that misbehave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from compressit.config import NoOptions
+from compressit.kinds import Report
+from compressit.report import render
+from compressit.results import Results, Row
+
+METRICS = {
+    "test_accuracy": {"better": "higher", "unit": "fraction", "about": "on the test set"},
+    "parameters": {"better": "lower", "unit": "count", "about": ""},
+}
+ISSUE_COLUMNS = (
+    "variant, stage, rung, seed, width, parameters, nonzero, multiply_adds, bytes, train_accuracy, "
+    "validation_accuracy, test_accuracy, fit_agreement, noise_agreement, noise_entropy_bits, noise_majority, "
+    "images_seen"
+)
+
+
+def make_row(stage: str = "train", seed: int = 0, **fields: Any) -> Row:
+    values: dict[str, Any] = {
+        "variant": "real", "rung": None, "each": "", "uses": "train.supervised", "teacher": None,
+        "metrics": {"test_accuracy": 0.9543, "parameters": 669706}, "notes": {"width": 512}, "curves": {},
+    }  # fmt: skip
+    return Row(stage=stage, seed=seed, **(values | fields))
+
+
+def make_results(rows: Sequence[Row] | None = None, **fields: Any) -> Results:
+    ladder = [
+        make_row("blog", rung=i, uses="shrink.noise", notes={"width": 2**i, "images_seen": 60000})
+        for i in (1, 2)
+    ]
+    values: dict[str, Any] = {"recipe": "mnist_twins", "profile": "quick", "metrics": METRICS}
+    values |= {"about": {"date": "2030-01-02", "versions": {"torch": "2.9"}, "threads": 2, "seconds": 3725.0}}
+    return Results(rows=rows if rows is not None else [make_row(), *ladder], **(values | fields))
+
+
+class Plain(Report[NoOptions]):
+    """Two paragraphs and a figure."""
+
+    name = "report.plain"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        figure = Figure(figsize=(4, 3))
+        figure.subplots().plot([row.metrics.get("test_accuracy", 0) for row in results.rows])
+        figure.set_label("Accuracy & <size>")
+        return {"accuracy": figure}
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        return [f"There are {len(results.rows)} models.", "a < b"]
+
+
+class Raising(Report[NoOptions]):
+    """Fails everywhere it can."""
+
+    name = "report.raising"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        raise RuntimeError("no <figure> today")
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        raise KeyError("words")
+
+
+class Undrawable(Report[NoOptions]):
+    """Its figures fail only when they are drawn, or have names that are no file names."""
+
+    name = "report.undrawable"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        broken = Figure()
+        broken.text(0.5, 0.5, r"$\frac{1$")
+        return {"broken": broken, "../outside": Figure(figsize=(1, 1)), "fine": Figure(figsize=(1, 1))}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text of every table."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self._cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("td", "th"):
+            self._cell = True
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._cell:
+            self.cells[-1] += data.replace("\u202f", " ")
+
+    def values(self, attribute: str) -> list[str]:
+        return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
+
+
+def write(tmp_path: Path, results: Results, *reports: Report[Any]) -> str:
+    render(results, reports, tmp_path)
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_folder_has_every_file(tmp_path: Path) -> None:
+    write(tmp_path / "run", make_results(), Plain(NoOptions()))
+    files = {
+        str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()
+    }
+    assert files == {
+        "results.json",
+        "results.csv",
+        "report.html",
+        "figures/accuracy.png",
+        "figures/accuracy.svg",
+    }
+
+
+def test_csv_has_the_promised_columns_and_fractions(tmp_path: Path) -> None:
+    write(tmp_path, make_results())
+    with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    promised = ISSUE_COLUMNS.split(", ")
+    assert [name for name in reader.fieldnames or () if name in promised] == promised
+    assert [(row["stage"], row["rung"], row["width"]) for row in rows] == [
+        ("train", "", "512"), ("blog", "1", "2"), ("blog", "2", "4"),
+    ]  # fmt: skip
+    assert (rows[0]["test_accuracy"], rows[0]["train_accuracy"]) == ("0.9543", "")
+    assert rows[1]["images_seen"] == "60000"
+
+
+def test_results_survive_json(tmp_path: Path) -> None:
+    results = make_results(missing=["real/seed0/blog-03"], config={"data": {"uses": "data.mnist"}})
+    write(tmp_path, results)
+    again = Results.read_json(tmp_path / "results.json")
+    assert again.table() == results.table()
+    assert replace(again, rows=(), failures=()) == replace(results, rows=())
+
+
+def test_page_shows_words_numbers_figures_facts_and_recipe(tmp_path: Path) -> None:
+    results = make_results(config={"data": {"uses": "data.mnist"}})
+    text = write(tmp_path, results, Plain(NoOptions()))
+    page = Page(text)
+    assert "There are 3 models." in text
+    assert {"95.43 %", "669 706", "60 000", "–"} <= set(page.cells)
+    assert "validation accuracy" not in page.cells  # empty everywhere
+    assert "1\u202fh 02\u202fmin" in text
+    assert "versions torch" in text
+    assert "data.mnist" in text
+    assert "compressit run mnist_twins.yaml --profile quick" in text
+    assert "Accuracy &amp; &lt;size&gt;" in text
+
+
+def test_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    text = write(
+        tmp_path, make_results([make_row(checkpoint="checkpoints/real/a.safetensors")]), Plain(NoOptions())
+    )
+    page = Page(text)
+    assert [source.split(",")[0] for source in page.values("src")] == ["data:image/png;base64"]
+    assert page.values("href") == ["./checkpoints/real/a.safetensors"]
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not re.search(r"@import|url\(", text)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+
+
+HOSTILE = "<script>alert('x')</script>\"&"
+
+
+def test_everything_is_escaped(tmp_path: Path) -> None:
+    row = make_row(
+        HOSTILE, variant=HOSTILE, each=HOSTILE, metrics={HOSTILE: 1.0}, notes={"width": HOSTILE},
+        checkpoint=f"//{HOSTILE}",
+    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "recipe": HOSTILE, "profile": HOSTILE, "description": HOSTILE,
+        "missing": [HOSTILE], "failures": [HOSTILE],
+        "about": {HOSTILE: HOSTILE, "versions": {HOSTILE: [HOSTILE]}}, "config": {HOSTILE: HOSTILE},
+        "metrics": {HOSTILE: {"unit": HOSTILE, "better": HOSTILE, "about": HOSTILE}},
+    }  # fmt: skip
+    text = write(tmp_path, make_results([row], **fields))
+    page = Page(text)
+    assert "<script" not in text
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert HOSTILE in page.values("title")
+    assert page.values("href") == [".///%3Cscript%3Ealert%28%27x%27%29%3C/script%3E%22%26"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "Finished: all 3 models."),
+        ({"missing": ["a", "b"]}, "Interrupted, or still running: 3 of 5 models are here."),
+        ({"missing": ["a"], "failures": ["a: NoEffectError"]}, "1 failed: 3 of 4 models are here."),
+    ],
+)
+def test_status_line(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+    text = write(tmp_path, make_results(**fields))
+    assert words in text
+    assert all(failure in text for failure in fields.get("failures", ()))
+
+
+def test_a_run_without_a_model_has_a_page(tmp_path: Path) -> None:
+    assert "No model is there yet." in write(
+        tmp_path, make_results([], missing=["train"]), Plain(NoOptions())
+    )
+
+
+def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None:
+    broken = [Raising(NoOptions()), Undrawable(NoOptions()), Plain(NoOptions()), Plain(NoOptions())]
+    text = write(tmp_path, make_results(), *broken)
+    assert "report.raising: no figures: RuntimeError: no &lt;figure&gt; today" in text
+    assert "report.raising: no paragraphs: KeyError" in text
+    assert "report.undrawable: figure &#39;broken&#39; could not be drawn" in text
+    assert "figure &#39;../outside&#39; could not be drawn" in text
+    assert "report.plain: figure &#39;accuracy&#39; could not be drawn: ValueError: another report" in text
+    assert len(Page(text).values("src")) == 2
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "accuracy.png", "accuracy.svg", "fine.png", "fine.svg",
+    ]  # fmt: skip
+    assert not list(tmp_path.parent.glob("outside*"))
+
+
+def test_several_seeds_are_summarised(tmp_path: Path) -> None:
+    accuracies = (0.95, 0.96, 0.93)
+    rows = [
+        make_row(seed=i, metrics={"test_accuracy": a, "parameters": 669706}) for i, a in enumerate(accuracies)
+    ]
+    cells = Page(write(tmp_path, make_results(rows))).cells
+    assert f"94.67 ± {100 * np.std(accuracies, ddof=1):.2f} % (3)" in cells
+    assert cells.count("669 706") == 4  # once in the summary, once a row
+    single = Page(write(tmp_path, make_results(rows[:1]))).cells
+    assert not [cell for cell in single if "±" in cell]
+
+
+class Heavy(Report[NoOptions]):
+    """Noise does not compress: each figure is about 2 MB."""
+
+    name = "report.heavy"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        drawn = {}
+        for name in ("a", "b"):
+            drawn[name] = Figure(figsize=(7, 7))
+            drawn[name].figimage(np.random.default_rng(0).random((840, 840, 3)))
+        return drawn
+
+
+def test_page_stays_below_five_megabytes(tmp_path: Path) -> None:
+    rows = [
+        make_row("blog", rung=i, seed=i % 3, checkpoint=f"checkpoints/{i}.safetensors") for i in range(3000)
+    ]
+    text = write(tmp_path, make_results(rows, config={"x": ["y" * 99] * 9000}), Heavy(NoOptions()))
+    assert len(text.encode()) <= 5_000_000
+    page = Page(text)
+    assert len(page.values("src")) == 1
+    assert "./figures/b.png" in page.values("href")
+    assert "rows are left out here" in text
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3001
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 3000
+
+
+def test_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path / folder, make_results(), Plain(NoOptions()))
+    for path in (tmp_path / "one").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
