@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from compressit.errors import CompressitError, StageFailed
 from compressit.plan import Plan, make_plan
@@ -30,6 +30,7 @@ class Run:
     plan: Plan
     results: Results
     failures: Sequence[str] = ()
+    host: Host | None = field(default=None, repr=False)  # the plugins it ran with; None: the installed ones
 
     @property
     def stages(self) -> list[str]:
@@ -53,7 +54,10 @@ class Run:
 
     def model(self, stage: str, variant: str | None = None, seed: int | None = None) -> nn.Module:
         """The model of a stage, in eval mode, loaded from the run folder."""
-        return load(self.folder / str(self.row(stage, variant, seed).checkpoint))
+        from compressit.checkpoint import model as checkpoint
+
+        file = self.folder / str(self.row(stage, variant, seed).checkpoint)
+        return checkpoint.load(file, host=self.host or installed())
 
 
 def run(
@@ -70,8 +74,9 @@ def run(
     """Runs a recipe: what the store has is taken from it, the rest is made in `jobs` worker processes.
 
     `out`: the run folder, by default `runs/<name>[-profile]`; `store`: by default a cache folder of the user;
-    `save_every`: seconds between saves of a stage's progress. Raises StageFailed when stages failed (everything
-    else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can go on).
+    `save_every`: seconds between saves of a stage's progress. Raises StageFailed when stages failed
+    (everything else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can
+    go on).
     """
     from compressit.execute.session import run_plan
 
@@ -97,7 +102,7 @@ def run(
         save_every=save_every,
         command=command or shlex.join(sys.argv),
     )
-    done = Run(folder, plan, results, failures)
+    done = Run(folder, plan, results, failures, host)
     if failures:
         raise StageFailed(
             "\n".join(failures), f"everything else is in {folder}; the same command goes on from there"
@@ -108,8 +113,9 @@ def run(
 def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
     """The model of a checkpoint file, in eval mode on the CPU, of the shape it was saved with.
 
-    `into`: a live module of the right shape, for files saved without a registered builder. Runs no code from the
-    file. Raises CompressitError for a damaged file, a missing plugin, or outputs that differ from the recorded ones.
+    `into`: a live module of the right shape, for files saved without a registered builder. Runs no code from
+    the file. Raises CompressitError for a damaged file, a missing plugin, or outputs that differ from the
+    recorded ones.
     """
     from compressit.checkpoint import model as checkpoint
 
@@ -153,8 +159,8 @@ def fresh(path: Path | str, seed: int = 0) -> nn.Module:
 def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
     """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
     from compressit.context import DataContext
-    from compressit.splits import prepare
     from compressit.kinds import Dataset
+    from compressit.splits import prepare
 
     dataset = installed().create(Dataset, name, options)
     raw = dataset.load(DataContext(default_cache(), announce))
@@ -162,15 +168,15 @@ def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = pr
 
 
 def stage(
-    name: str, *, teacher: nn.Module | None = None, seed: int = 0, device: str = "auto", **options: Any
+    name: str, *, teacher: nn.Module | None = None, seed: int = 0, **options: Any
 ) -> Callable[..., nn.Module]:
-    """A trainer or compressor as a function `(model, data) -> model` in this process, without recipe or store.
+    """A trainer or compressor as a function `(model, data) -> model`, without recipe, store or worker.
 
-    `compressit.stage("prune.magnitude", amount=0.9)(net, data)`; `teacher` serves every ModelRef option. The model
-    given is left untouched; the function's `notes` and `curves` hold what the last call found out.
+    `compressit.stage("prune.magnitude", amount=0.9)(net, data)`; `teacher` serves every ModelRef option. It
+    computes on the data's device (without data, on the model's). The model given is left untouched; the
+    function's `notes` and `curves` hold what the last call found out. Raises what a recipe's stage would.
     """
-    plugin = installed().find(name, "trainer", "compressor")
-    return _InProcess(plugin.kind, name, options, teacher, seed, device)
+    return _InProcess(name, options, teacher, seed)
 
 
 def default_store() -> Path:
@@ -192,23 +198,13 @@ def default_cache() -> Path:
 class _InProcess:
     """One plugin, called directly."""
 
-    def __init__(
-        self,
-        kind: str,
-        name: str,
-        options: Mapping[str, Any],
-        teacher: nn.Module | None,
-        seed: int,
-        device: str,
-    ) -> None:
+    def __init__(self, name: str, options: Mapping[str, Any], teacher: nn.Module | None, seed: int) -> None:
         from compressit.kinds import Compressor, Trainer
 
-        base = cast("type[Any]", Trainer if kind == "trainer" else Compressor)
-        self._plugin = installed().create(base, name, options)
-        self._method = "train" if kind == "trainer" else "compress"
+        trains = installed().find(name, "trainer", "compressor").kind == "trainer"
+        self._plugin = installed().create(Trainer if trains else Compressor, name, options)
         self._teacher = teacher
         self._seed = seed
-        self._device = device
         self.name = name
         self.notes: Mapping[str, Any] = {}
         self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
@@ -216,14 +212,10 @@ class _InProcess:
     def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
         import copy
 
-        import torch
-
         from compressit.compute import Compute
         from compressit.context import StageContext
+        from compressit.execute.apply import apply_plugin
         from compressit.seeds import Streams
-
-        compute = Compute.select(self._device)
-        teacher = self._teacher if self._teacher is not None else model
 
         def load_data() -> Data:
             if data is None:
@@ -232,9 +224,12 @@ class _InProcess:
                 )
             return data
 
-        streams = Streams(self._seed, self.name)
-        ctx = StageContext(compute, streams, load_data, lambda ref: copy.deepcopy(teacher))
-        torch.manual_seed(streams.number("plugin"))
-        result = getattr(self._plugin, self._method)(copy.deepcopy(model).to(compute.device).train(), ctx)
+        place = data.train.x if data is not None else next(model.parameters(), None)
+        compute = Compute.select(place.device.type if place is not None else "cpu")
+        teacher = self._teacher if self._teacher is not None else model
+        ctx = StageContext(
+            compute, Streams(self._seed, self.name), load_data, lambda ref: copy.deepcopy(teacher)
+        )
+        result = apply_plugin(self._plugin, copy.deepcopy(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
         return result.eval()

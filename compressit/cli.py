@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shlex
@@ -57,6 +58,7 @@ def run(
 
     host = _host()
     loaded = _load(recipe, profile, settings, trust, host)
+    gc.enable()
     try:
         done = api.run(loaded, out=out, store=store, jobs=jobs, host=host, command=_command())
     except KeyboardInterrupt:
@@ -215,6 +217,7 @@ def schema() -> None:
 
 def main() -> NoReturn:
     """The console script: exit codes 0, 1 (a stage failed), 2 (a mistake, nothing was run), 130 (Ctrl-C)."""
+    gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
     try:
         app(standalone_mode=False)
     except CompressitError as error:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 class Config(BaseModel):
     """Options of a plugin: frozen, no unknown keys, every field with a `description`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # defer_build: a command that names few plugins pays for their options only
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class NoOptions(Config):

@@ -17,9 +17,8 @@ from compressit.splits import order
 
 Tensors = tuple[Tensor, ...]
 
-_SCORED = (
-    16  # batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %
-)
+# Batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %.
+_SCORED = 16
 
 
 @dataclass(frozen=True)

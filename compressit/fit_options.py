@@ -59,8 +59,8 @@ class FitConfig(Config):
 
     epochs: int = Field(default=10, ge=1, description="passes over the training set")
     batch_size: int = Field(default=128, ge=1, description="examples per optimizer step")
-    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="the optimizer")
-    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning-rate schedule")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="learning-rate schedule")
     clip: float | None = Field(default=None, gt=0, description="largest gradient norm; none by default")
 
     def steps(self, images: int) -> int:

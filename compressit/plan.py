@@ -121,11 +121,11 @@ def _abreast(tasks: Mapping[str, Task]) -> dict[str, Task]:
     counts: dict[str, int] = {}
     for key, task in tasks.items():  # inputs come first
         inputs = [place[k] for k in task.inputs.values()]
-        if task.kind != "evaluate":
+        if task.kind == "stage":
             lane = "/".join(task.label.split("/")[:2])
             counts[lane] = counts.get(lane, 0) + 1
             inputs.append(counts[lane])
-        place[key] = max(inputs)
+        place[key] = max(inputs, default=0)
     return dict(sorted(tasks.items(), key=lambda item: place[item[0]]))  # stable: inputs still come first
 
 
@@ -259,7 +259,8 @@ class _Graph:
         task = Task(
             key=key, kind="stage", label=f"{self.variant.name}/seed{self.seed}/{name}", uses=use.uses,
             config=use.config, seed=self.seed, inputs=inputs, files=files, data=self.data,
-            compute=self.compute, stage=stage.name, rung=rung, feed=stage.feed, each=each, work=self._work(use, rung), lineage=lineage,
+            compute=self.compute, stage=stage.name, rung=rung, feed=stage.feed, each=each,
+            work=self._work(use, rung), lineage=lineage,
         )  # fmt: skip
         self.builder.put(task)
         self.lineage[key] = lineage

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pluggy
 
@@ -66,8 +66,8 @@ class Host:
         self._broken: list[Broken] = []
         self._disabled = frozenset(disabled)
         if entry_points:
-            for entry in _entry_points():
-                self._load_entry(entry)
+            for owner, entry in _entry_points():
+                self._load_entry(entry, owner)
 
     @property
     def broken(self) -> tuple[Broken, ...]:
@@ -95,7 +95,7 @@ class Host:
         wanted = " or ".join(kinds) or "plugin"
         if found is not None:
             hint = did_you_mean(name, self.names(*kinds))
-            raise CompressitError(f"'{name}' is a {found.kind}, not a {wanted}", hint)
+            raise CompressitError(f"'{name}' is {_article(found.kind)}, not {_article(wanted)}", hint)
         hints = [did_you_mean(name, self.names(*kinds))]
         if self._broken:
             broken = "; ".join(f"{b.entry} ({b.owner}): {b.reason}" for b in self._broken)
@@ -157,8 +157,7 @@ class Host:
         """Tells the observers; returns the complaints of those that failed."""
         return self._broadcast("compressit_stage_failed", task=task, message=message)
 
-    def _load_entry(self, entry: importlib.metadata.EntryPoint) -> None:
-        owner = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+    def _load_entry(self, entry: importlib.metadata.EntryPoint, owner: str) -> None:
         if entry.name in self._disabled:
             return
         try:
@@ -185,6 +184,8 @@ class Host:
                         f"'{registered.plugin.name}' is the name of two plugins: {_qualified(other.plugin)} "
                         f"({other.owner}) and {_qualified(registered.plugin)} ({owner}); the first is kept"
                     )
+            if not self._pm.get_hookcallers(module):
+                raise TypeError("it has no hook: add `@hookimpl def compressit_compressors(): return [...]`")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
             if self._pm.has_plugin(name):
                 self._pm.unregister(name=name)
@@ -235,10 +236,15 @@ def _read(path: Path) -> bytes:
         raise CompressitError(f"{path}: {error.strerror}") from error
 
 
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    entries = importlib.metadata.entry_points(group="compressit")
-    # Ours first, so that a duplicate name is blamed on who came later; then by name, so that it is stable.
-    return sorted(entries, key=lambda e: (e.dist is None or e.dist.name != "compressit", e.name))
+def _entry_points() -> list[tuple[str, importlib.metadata.EntryPoint]]:
+    """Every entry point with its owner: ours first, so that a duplicate name is blamed on who came later."""
+    owners: dict[int, str] = {}  # a distribution parses its metadata anew at every question
+    found: list[tuple[str, importlib.metadata.EntryPoint]] = []
+    for entry in importlib.metadata.entry_points(group="compressit"):
+        if id(entry.dist) not in owners:
+            owners[id(entry.dist)] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
+        found.append((owners[id(entry.dist)], entry))
+    return sorted(found, key=lambda item: (item[0].split()[0] != "compressit", item[1].name))
 
 
 def _check_class(plugin: Any, base: type[Plugin[Any]], hook: str) -> None:
@@ -248,7 +254,8 @@ def _check_class(plugin: Any, base: type[Plugin[Any]], hook: str) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+\.[\w-]+", name):
         raise ValueError(f"{_qualified(plugin)}.name is {name!r}; it must be like 'kind.method'")
     config = DataConfig if base is Dataset else Config
-    if not issubclass(plugin.Config, config):
+    options = [plugin.Config, *(a for b in getattr(plugin, "__orig_bases__", ()) for a in get_args(b))]
+    if not all(issubclass(option, config) for option in options if isinstance(option, type)):
         raise TypeError(f"{_qualified(plugin)}.Config must derive from {_qualified(config)}")
 
 
@@ -295,3 +302,7 @@ def _reason(error: BaseException) -> str:
 
 def _qualified(plugin: type) -> str:
     return f"{plugin.__module__}.{plugin.__qualname__}"
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

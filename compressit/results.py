@@ -89,7 +89,7 @@ class Results:
 
     @staticmethod
     def _flat(row: Row, extra: Sequence[str]) -> dict[str, Any]:
-        noted = {name: row.notes[name] for name in ("images_seen", "width") if name in row.notes}
+        noted = {n: v for n in ("images_seen", "width") if (v := row.notes.get(n)) is not None}
         fixed: dict[str, Any] = {
             **{name: getattr(row, name) for name in ("variant", "stage", "rung", "each", "seed")},
             **noted,

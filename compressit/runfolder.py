@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ REFRESH_SHARE = 50  # and at least this many times what drawing the last one too
 
 
 class RunFolder:
-    """Collects results of a plan into a folder: checkpoints, results.json, results.csv, figures, report.html."""
+    """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html."""
 
     def __init__(self, folder: Path, plan: Plan, host: Host, command: str) -> None:
         self.folder = folder
@@ -36,13 +36,17 @@ class RunFolder:
         self._drawing_since = 0.0
         self._pause = REFRESH_EVERY
 
-    def unchanged(self) -> bool:
-        """Whether the folder already holds exactly this finished plan."""
+    def finished(self) -> Results | None:
+        """The folder's results if it holds exactly this finished plan, with no file missing."""
         try:
-            content = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["content"]
+            facts = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            if facts["content"] != self._content():
+                return None
+            if not all((self.folder / name).is_file() for name in facts["files"]):
+                return None
+            return Results.read_json(self.folder / "results.json")
         except (OSError, ValueError, KeyError, TypeError):
-            return False
-        return content == self._content() and (self.folder / "report.html").exists()
+            return None
 
     def refresh(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> None:
         """Starts drawing the report in a process of its own, when it is time and none is being drawn."""
@@ -56,7 +60,7 @@ class RunFolder:
             return
         self.write_results(artifacts, failures)
         self._drawing_since = now
-        self._drawing = self._draw()
+        self._drawing = self._draw(subprocess.DEVNULL)
 
     def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> list[str]:
         """Writes everything; returns what went wrong with the report (one line each)."""
@@ -64,11 +68,16 @@ class RunFolder:
             self._drawing.kill()
             self._drawing.wait()
         self.write_results(artifacts, failures)
-        drawing = self._draw()
+        drawing = self._draw(subprocess.PIPE)
         _, complaint = drawing.communicate()
-        facts = {"content": self._content() if complete else None, "command": self._command}
-        (self.folder / "run.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        return complaint.decode(errors="replace").strip().splitlines()[-3:] if drawing.returncode else []
+        drawn = drawing.returncode == 0
+        facts = {
+            "content": self._content() if complete and drawn else None,
+            "command": self._command,
+            "files": self._files(),
+        }
+        (self.folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        return [] if drawn else complaint.decode(errors="replace").strip().splitlines()[-3:]
 
     def write_results(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> Results:
         """Exports the checkpoints and writes results.json and results.csv; returns the results."""
@@ -94,29 +103,48 @@ class RunFolder:
             except CompressitError:
                 pass  # a damaged copy: written again
         target.parent.mkdir(parents=True, exist_ok=True)
-        lineage = artifact.manifest["task"]["lineage"]
+        lineage = self._plan.tasks[point.model].lineage  # by this run's names
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
 
-    def _draw(self) -> subprocess.Popen[bytes]:
+    def _draw(self, stderr: int) -> subprocess.Popen[bytes]:
+        # its plugin files were trusted for the run, and their digests are checked again
         command = [sys.executable, "-m", "compressit", "report", str(self.folder), "--trust"]
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C is for the run
         )
+
+    def _files(self) -> list[str]:
+        """What the report and the exports consist of, relative to the folder."""
+        made = [
+            *self.folder.glob("checkpoints/**/*.safetensors"),
+            *self.folder.glob("figures/*"),
+            *(self.folder / name for name in ("results.json", "results.csv", "report.html")),
+        ]
+        return sorted(path.relative_to(self.folder).as_posix() for path in made if path.is_file())
 
     def _content(self) -> str:
         reports = [
             (asdict(use), code_digest(self._host.find(use.uses).plugin.__module__))
             for use in self._plan.recipe.report
         ]
-        points = [(p.path, p.model, dict(p.metrics)) for p in self._plan.points]
-        return key_of({"points": points, "reports": reports, "layout": code_digest("compressit.report")})
+        recipe = self._plan.recipe
+        facts: dict[str, Any] = {
+            "recipe": [recipe.name, recipe.profile, recipe.description],
+            "points": [asdict(point) for point in self._plan.points],
+            "reports": reports,
+            "layout": code_digest("compressit.report", "compressit.results"),
+        }
+        return key_of(facts)
 
 
 def collect(
     plan: Plan, artifacts: Mapping[str, Artifact], failures: Sequence[str], host: Host, command: str
 ) -> Results:
     """The results of whatever the store has of a plan. A row appears once its model is there."""
-    rows = [_row(p, artifacts) for p in plan.points if p.model in artifacts]
     missing = [p.path for p in plan.points if p.model not in artifacts]
     used = {use.uses for variant in plan.recipe.variants for use in variant.evaluate}
     metrics = {
@@ -124,6 +152,7 @@ def collect(
         for plugin in (host.find(uses, "evaluator").plugin for uses in sorted(used))
         for name, metric in getattr(plugin, "metrics", {}).items()
     }
+    rows = [_row(p, artifacts, metrics) for p in plan.points if p.model in artifacts]
     return Results(
         recipe=plan.recipe.name,
         profile=plan.recipe.profile,
@@ -137,15 +166,18 @@ def collect(
     )
 
 
-def _row(point: Point, artifacts: Mapping[str, Artifact]) -> Row:
+def _row(point: Point, artifacts: Mapping[str, Artifact], declared: Mapping[str, Mapping[str, str]]) -> Row:
     artifact = artifacts[point.model]
     metrics: dict[str, float] = {}
     for key in point.metrics.values():
         if key in artifacts:
             metrics |= artifacts[key].metrics
+    for name, value in metrics.items():
+        if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
+            metrics[name] = int(value)
     return Row(
-        variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed, uses=point.uses,
-        teacher=point.reference, metrics=metrics, notes=artifact.notes, curves=artifact.curves,
+        variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed,
+        uses=point.uses, teacher=point.reference, metrics=metrics, notes=artifact.notes, curves=artifact.curves,
         seconds=artifact.seconds, checkpoint=f"checkpoints/{point.path}.safetensors",
     )  # fmt: skip
 
@@ -165,10 +197,10 @@ def _about(plan: Plan, artifacts: Mapping[str, Artifact], command: str) -> dict[
 
 def _config(plan: Plan) -> dict[str, Any]:
     recipe = plan.recipe
-    as_text: Callable[[Any], Any] = lambda value: json.loads(json.dumps(value, default=str))  # noqa: E731 - paths
+    variants = {variant.name: asdict(variant) for variant in recipe.variants}
     return {
         "report": [asdict(use) for use in recipe.report],
         "plugins": [{"path": str(p.path), "digest": p.digest} for p in recipe.plugins],
         "seeds": list(recipe.seeds),
-        "variants": {v.name: as_text(asdict(v)) for v in recipe.variants},
+        "variants": json.loads(json.dumps(variants, default=str)),  # paths as text
     }

@@ -24,9 +24,8 @@ class Streams:
 
     def number(self, purpose: str, epoch: int | None = None) -> int:
         """A 63-bit seed for this purpose (and epoch)."""
-        text = json.dumps(
-            [self.seed, purpose, self.stage, self.rung, epoch]
-        )  # quoted: no two ever read alike
+        # JSON quotes the texts: no two lists of facts ever read alike.
+        text = json.dumps([self.seed, purpose, self.stage, self.rung, epoch])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, purpose: str, epoch: int | None = None, device: str = "cpu") -> torch.Generator:

@@ -100,19 +100,27 @@ def order(count: int, streams: Streams, epoch: int, device: torch.device | str =
 
 
 def prepare(
-    raw: RawData, options: DataConfig, classes: int, class_names: tuple[str, ...], device: str = "cpu"
+    raw: RawData,
+    options: DataConfig,
+    classes: int,
+    class_names: tuple[str, ...],
+    device: str = "cpu",
+    like: Contract | None = None,
 ) -> Data:
     """Carries out a dataset's options: limit, scale, pixels, labels, validation split; in that order.
 
+    `like`: a model's contract, by whose statistics inputs are scaled instead of the data's own.
     Raises CompressitError when the validation split would leave no training image.
     """
     streams = Streams(options.seed)
     train_x, train_y = raw.train_x[: options.limit], raw.train_y[: options.limit]
     train_x, test_x = _unit(train_x), _unit(raw.test_x)
-    train_x, test_x, mean, std = _scaled(train_x, test_x, options.scale)
+    scale = like.scale if like else options.scale
+    mean, std = (like.mean, like.std) if like else _statistics(train_x, scale)
+    train_x, test_x = _scaled(train_x, mean, std), _scaled(test_x, mean, std)
     train_x, test_x = _pixels(train_x, test_x, options, streams)
     train_y = _labels(train_y, options, classes, streams)
-    contract = Contract(tuple(train_x.shape[1:]), options.scale, mean, std, class_names)
+    contract = Contract(tuple(train_x.shape[1:]), scale, mean, std, class_names)
     train, validation = _validation(train_x, train_y, options, streams)
     return Data(
         train=Split(train[0].to(device), train[1].to(device), streams),
@@ -127,23 +135,22 @@ def _unit(x: Tensor) -> Tensor:
     return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
-def _scaled(
-    train: Tensor, test: Tensor, scale: str
-) -> tuple[Tensor, Tensor, tuple[float, ...] | None, tuple[float, ...] | None]:
+def _statistics(x: Tensor, scale: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation per channel (the dimension after the batch); None: nothing is scaled."""
     if scale == "unit":
-        return train, test, None, None
-    dims = [0, *range(2, train.ndim)]  # per channel: the dimension after the batch
-    mean = train.mean(dims, dtype=torch.float64)
-    std = train.double().std(dims, correction=0)
+        return None, None
+    dims = [0, *range(2, x.ndim)]
+    mean = x.mean(dims, dtype=torch.float64)
+    std = x.double().std(dims, correction=0)
     std = torch.where(std > 1e-6, std, 1.0)  # a channel that never varies is only centred
-    view = (1, -1, *[1] * (train.ndim - 2))
-    mean_view, std_view = mean.float().view(view), std.float().view(view)
-    return (
-        (train - mean_view) / std_view,
-        (test - mean_view) / std_view,
-        tuple(mean.tolist()),
-        tuple(std.tolist()),
-    )
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _scaled(x: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Tensor:
+    if mean is None or std is None:
+        return x
+    view = (1, -1, *[1] * (x.ndim - 2))
+    return (x - torch.tensor(mean).view(view)) / torch.tensor(std).view(view)
 
 
 def _pixels(train: Tensor, test: Tensor, options: DataConfig, streams: Streams) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -9,7 +10,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Store:
             for name, digest in manifest["files"].items():
                 if _sha256(folder / name) != digest:
                     raise ValueError(f"{name} has changed")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             self._warn(f"damaged result {key[:12]} is made anew: {error}")
             return None
         return Artifact(folder, manifest)
@@ -80,8 +80,10 @@ class Store:
     def publish(
         self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None] = lambda folder: None
     ) -> Artifact:
-        """Writes files through `write(folder)` into a temporary folder, then the manifest, then renames it into
-        place. A result that somebody else published meanwhile stays; a damaged one is replaced."""
+        """Writes files through `write(folder)`, then the manifest, then renames the folder into place.
+
+        A result that somebody else published meanwhile stays; a damaged one is replaced.
+        """
         temporary = self.root / "tmp" / f"{key}.{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
         try:
@@ -91,10 +93,11 @@ class Store:
                 _sync(path)
             manifest = {"format": FORMAT, "key": key, "files": files, "created": time.time(), **facts}
             _write_synced(temporary / "manifest.json", json.dumps(manifest, sort_keys=True, indent=1))
+            _sync(temporary)
             folder = self._folder(key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             if folder.exists() and self.find(key) is None:
-                folder.rename(self.root / "tmp" / f"damaged.{uuid.uuid4().hex}")
+                self._discard(folder)
             if not folder.exists():
                 _rename_unless_there(temporary, folder)
         finally:
@@ -105,12 +108,17 @@ class Store:
             raise OSError(f"the result {key[:12]} could not be read back from {self.root}")
         return artifact
 
-    @contextmanager
+    @contextlib.contextmanager
     def lock(self, key: str) -> Generator[None]:
-        """Holds the right to make this result: another process with the same task waits."""
+        """Holds the right to make this result: another process with the same task waits.
+
+        Removes what a process that was killed while it held the lock had half written.
+        """
         folder = self.root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f"{key}.lock"):
+            for left in (self.root / "tmp").glob(f"{key}.*"):
+                shutil.rmtree(left, ignore_errors=True)
             yield
 
     def save_progress(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
@@ -123,12 +131,13 @@ class Store:
         text = json.dumps({**facts, "tensors": name, "sha256": _sha256(folder / name)})
         _write_synced(folder / "progress.tmp", text)
         os.replace(folder / "progress.tmp", folder / "progress.json")
+        _sync(folder)
         for old in folder.glob("state-*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
 
     def load_progress(self, key: str) -> tuple[Path, dict[str, Any]] | None:
-        """The file with the saved tensors and the facts, or None; a damaged state is no state (with a warning)."""
+        """The file with the saved tensors and the facts; None (with a warning where it is damaged)."""
         folder = self._progress_folder(key)
         try:
             facts = json.loads((folder / "progress.json").read_bytes())
@@ -145,6 +154,13 @@ class Store:
     def has_progress(self, key: str) -> bool:
         """Whether an unfinished stage left a state to go on from."""
         return (self._progress_folder(key) / "progress.json").exists()
+
+    def _discard(self, folder: Path) -> None:
+        """Out of the way first: a folder that is half removed must not be found."""
+        aside = self.root / "tmp" / f"damaged.{uuid.uuid4().hex}"
+        with contextlib.suppress(FileNotFoundError):  # another writer did it
+            folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _folder(self, key: str) -> Path:
         return self.root / "objects" / key[:2] / key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -10,22 +11,33 @@ from compressit.recipe.model import LocalPlugin
 
 
 def ask(plugin: LocalPlugin) -> bool:
-    """True when this very content was trusted before, or the user says yes now; without a terminal nobody can."""
-    remembered = _file()
-    try:
-        known: list[str] = json.loads(remembered.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = []
+    """True when this very content was trusted before, or the user says yes now.
+
+    Without a terminal nobody can. The question goes to stderr: stdout may be piped.
+    """
+    known = _known()
     if plugin.digest in known:
         return True
     if not sys.stdin.isatty():
         return False
-    answer = input(f"{plugin.path} is code that this recipe wants to run. Have you read it, and run it? [y/N] ")
-    if answer.strip().lower() not in ("y", "yes"):
+    sys.stderr.write(
+        f"{plugin.path} is code that this recipe wants to run. Have you read it, and shall it run? [y/N] "
+    )
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         return False
-    remembered.parent.mkdir(parents=True, exist_ok=True)
-    remembered.write_text(json.dumps([*known, plugin.digest]), encoding="utf-8")
+    with contextlib.suppress(OSError):  # then it is asked again next time
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        _file().write_text(json.dumps([*known, plugin.digest]), encoding="utf-8")
     return True
+
+
+def _known() -> list[str]:
+    try:
+        known = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return known if isinstance(known, list) else []
 
 
 def _file() -> Path:

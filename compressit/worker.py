@@ -1,5 +1,7 @@
-"""`python -m compressit.worker`: carries out tasks given as JSON lines on stdin, tells how it goes as JSON lines
-on stdout. Models travel through the store. It ends when stdin closes, also when its parent was killed."""
+"""`python -m compressit.worker`: carries out tasks given as JSON lines on stdin, says how it goes on stdout.
+
+Models travel through the store. It ends when stdin closes, also when its parent was killed.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ def main() -> None:
         store = Store(options.store, warn=lambda text: send({"event": "announce", "text": text}))
         runner = TaskRunner(store, host, options.cache, options.save_every)
     except BaseException as error:
-        send(_failure(error))
+        send({**_failure(error), "event": "unusable"})
         raise SystemExit(1) from error
     send({"event": "ready"})
     while (message := messages.get()) is not None:
@@ -45,10 +47,10 @@ def main() -> None:
                 send({"event": "calibrated", "result": calibrate(message["calibrate"], host)})
                 continue
             artifact = runner.run(
-                Task.from_json(message["task"]), lambda event: send({"event": "progress", **event})
+                Task.from_json(message["task"]), lambda event: send({**event, "event": "progress"})
             )
             send({"event": "done", "seconds": artifact.seconds})
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises is the task's failure, not the worker's
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's failure is the task's, not the worker's
             send(_failure(error))
 
 
@@ -70,7 +72,7 @@ def _channel() -> Callable[[Mapping[str, Any]], None]:
 
     def send(message: Mapping[str, Any]) -> None:
         try:
-            out.write(json.dumps(message) + "\n")
+            out.write(json.dumps(message, default=_number) + "\n")
             out.flush()
         except BrokenPipeError:
             os._exit(1)  # nobody listens any more
@@ -79,16 +81,31 @@ def _channel() -> Callable[[Mapping[str, Any]], None]:
 
 
 def _messages() -> queue.Queue[dict[str, Any] | None]:
-    """A thread reads stdin, so that a parent that was killed ends this process in the middle of a task too."""
+    """A thread reads stdin, so that a parent that was killed ends this process in the middle of a task too.
+
+    Plugins, and what they start, find an empty stdin in its place.
+    """
     messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    source = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in source:
             messages.put(json.loads(line))
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
     return messages
+
+
+def _number(value: Any) -> Any:
+    """A plugin's progress may hold tensors and numpy's numbers."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return str(value)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from compressit.compute import Compute
 from compressit.context import Progress, StageContext
-from compressit.fit import EpochEnd, StopTraining, fit, learning_rate_factor
+from compressit.fit import EpochEnd, StopTraining, fit
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.seeds import Streams
 from compressit.splits import order
@@ -288,40 +288,6 @@ def test_clip_bounds_the_norm_of_the_step(make_context: Make) -> None:
     pairs = zip(model.parameters(), plain.parameters(), strict=True)
     moved = torch.cat([(a - b).flatten() for a, b in pairs]).norm().item()
     assert moved == pytest.approx(0.01, rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("options", "progress", "factor"),
-    [
-        (ScheduleConfig(), 7.3, 1.0),
-        (ScheduleConfig(name="cosine"), 0.0, 1.0),
-        (ScheduleConfig(name="cosine"), 2.5, 0.5 * (1 + math.sqrt(0.5))),
-        (ScheduleConfig(name="cosine"), 5.0, 0.5),
-        (ScheduleConfig(name="cosine"), 10.0, 0.0),
-        (ScheduleConfig(name="linear"), 2.5, 0.75),
-        (ScheduleConfig(name="linear", warmup=2), 6.0, 0.5),
-        (ScheduleConfig(name="step", milestones=(3, 6), gamma=0.5), 2.99, 1.0),
-        (ScheduleConfig(name="step", milestones=(3, 6), gamma=0.5), 3.0, 0.5),
-        (ScheduleConfig(name="step", milestones=(6, 3), gamma=0.5), 9.0, 0.25),
-        (ScheduleConfig(name="cosine", warmup=4), 1.0, 0.25),
-        (ScheduleConfig(name="constant", warmup=4), 2.0, 0.5),
-        (ScheduleConfig(name="constant", warmup=4), 4.0, 1.0),
-    ],
-)
-def test_learning_rate_factor_at_known_points(
-    options: ScheduleConfig, progress: float, factor: float
-) -> None:
-    assert learning_rate_factor(options, progress, 10) == pytest.approx(factor, abs=1e-7)
-
-
-@given(
-    st.sampled_from(["constant", "cosine", "linear"]), st.floats(0, 12), st.integers(1, 10), st.floats(0, 1)
-)
-def test_learning_rate_factor_is_never_negative_or_above_one(
-    name: Any, warmup: float, epochs: int, part: float
-) -> None:
-    factor = learning_rate_factor(ScheduleConfig(name=name, warmup=warmup), part * epochs, epochs)
-    assert -1e-7 <= factor <= 1 + 1e-7
 
 
 def test_the_schedule_sets_the_learning_rate_of_every_step(make_context: Make) -> None:

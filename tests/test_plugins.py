@@ -69,6 +69,11 @@ BROKEN = {
     "instance": (GOOD.replace("[Prune]", "[Prune(Options())]"), "is no Compressor class"),
     "no-list": (GOOD.replace("[Prune]", "Prune"), "TypeError"),
     "raises": (GOOD.replace("return [Prune]", "raise KeyError('inside')"), "KeyError: 'inside'"),
+    "no-hook": (GOOD.split("@hookimpl")[0], "it has no hook: add `@hookimpl def compressit_"),
+    "foreign-config": (
+        GOOD.replace("class Options(Config)", "from pydantic import BaseModel\n    class Options(BaseModel)"),
+        "Config must derive from compressit.config.Config",
+    ),
     "no-name": (GOOD.replace('name = "{name}"', "pass"), ".name is None; it must be like 'kind.method'"),
     "bad-name": (GOOD.replace("{name}", "prune mine"), ".name is 'prune mine'"),
     "three-parts": (GOOD.replace("{name}", "prune.a.b"), ".name is 'prune.a.b'"),
@@ -249,10 +254,10 @@ def test_a_local_file_changed_since_it_was_trusted_is_not_run(tmp_path: Path) ->
 
 
 def test_a_local_file_is_run_as_it_reads_not_as_cached_bytecode_says(tmp_path: Path) -> None:
-    file = _file(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
+    file = _file(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')".ljust(600))
     py_compile.compile(str(file))
     times, size = (file.stat().st_atime_ns, file.stat().st_mtime_ns), file.stat().st_size
-    file.write_text("pass".ljust(size))
+    file.write_text(_source(OBSERVER).ljust(size))
     os.utime(
         file, ns=times
     )  # same time and size: Python's own import would take the bytecode for this file's

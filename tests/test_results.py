@@ -73,7 +73,7 @@ def test_the_table_has_every_promised_column_first_and_then_the_other_metrics() 
 
 
 def test_what_a_stage_did_not_note_an_evaluator_may_measure() -> None:
-    (flat,) = _results(_row(notes={}, metrics={"width": 84.0, "images_seen": 5.0})).table()
+    (flat,) = _results(_row(notes={"width": None}, metrics={"width": 84.0, "images_seen": 5.0})).table()
     assert (flat["width"], flat["images_seen"]) == (84.0, 5.0)
 
 

@@ -18,6 +18,8 @@ from torch import nn
 
 from compressit.checkpoint.manifest import ReplaceEdit, SetEdit, canonical, strict_json
 from compressit.checkpoint.module_types import ModuleType, by_class, by_name, same_class
+from compressit.checkpoint.modules import children, submodule, unsaved_buffers
+from compressit.checkpoint.tensors import same_bits
 from compressit.errors import CompressitError
 
 Edit: TypeAlias = SetEdit | ReplaceEdit
@@ -78,9 +80,9 @@ def unrecorded(fresh: nn.Module, model: nn.Module) -> list[str]:
             simple = isinstance(value, (str, int, float, *_SEQUENCES)) and name != "training"
             if simple and repr(value) != repr(vars(other).get(name)):
                 found.append(_join(at, name))
-        for name in sorted(module._non_persistent_buffers_set):
-            mine, its = module._buffers.get(name), other._buffers.get(name)
-            if mine is not None and (its is None or mine.shape != its.shape or not torch.equal(mine, its)):
+        its = unsaved_buffers(other)
+        for name, mine in unsaved_buffers(module).items():
+            if name not in its or not same_bits(mine, its[name]):
                 found.append(_join(at, name))
     return found
 
@@ -105,15 +107,15 @@ def _differences(
     }
     if attrs:
         yield SetEdit(at=at, attrs=attrs)
-    children, fresh_children = _children(model), _children(fresh)
-    for name in sorted(children.keys() ^ fresh_children.keys()):
-        state = "was added" if name in children else "was removed"
+    layers, fresh_layers = children(model), children(fresh)
+    for name in sorted(layers.keys() ^ fresh_layers.keys()):
+        state = "was added" if name in layers else "was removed"
         raise CompressitError(
             f"the layer {_join(at, name)} {state} since the model was built",
             "replace layers by ones of another type (nn.Identity for none), with a ModuleType for that type",
         )
-    for name, child in children.items():
-        yield from _differences(fresh_children[name], child, _join(at, name), module_types)
+    for name, child in layers.items():
+        yield from _differences(fresh_layers[name], child, _join(at, name), module_types)
 
 
 def _replace(model: nn.Module, edit: ReplaceEdit, module_types: Sequence[ModuleType]) -> None:
@@ -140,10 +142,7 @@ def _set(module: nn.Module, at: str, name: str, value: Any) -> None:
 
 
 def _at(model: nn.Module, path: str) -> nn.Module:
-    # Through _modules, not getattr: a forged path must not reach properties.
-    module: nn.Module | None = model
-    for part in path.split(".") if path else ():
-        module = module._modules.get(part) if module is not None else None
+    module = submodule(model, path)
     if module is None:
         raise _unfit(path, "there is no such layer")
     return module
@@ -213,10 +212,6 @@ def _built(rule: ModuleType, args: dict[str, Any], at: str) -> nn.Module:
     if not same_class(type(built), rule.cls()):
         raise CompressitError(f"module type '{rule.name}' built a {type(built).__name__} for {at}")
     return built
-
-
-def _children(module: nn.Module) -> dict[str, nn.Module]:
-    return {name: child for name, child in module._modules.items() if child is not None}
 
 
 def _join(at: str, name: str) -> str:

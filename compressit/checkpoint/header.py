@@ -74,7 +74,7 @@ def copy_with(source: Path, target: Path, **updates: Any) -> None:
     with naming(source), open(source, "rb") as file:
         header = _read(file)
         manifest = header.manifest.updated(**updates)
-        with replacing(target) as temporary, open(temporary, "wb") as copy:
+        with naming(target), replacing(target) as temporary, open(temporary, "wb") as copy:
             copy.write(_header_bytes(header.tensors, manifest))
             file.seek(header.start)
             while block := file.read(1 << 20):
@@ -124,7 +124,10 @@ def replacing(target: Path) -> Generator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the umask says; safetensors makes its files private
         yield temporary
+        temporary.chmod(mode)
         _sync(temporary)
         os.replace(temporary, target)
         _sync(target.parent)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from compressit.checkpoint.header import Header, check_digest
+from compressit.checkpoint.modules import has_tensor, submodule, unsaved_buffers
 from compressit.errors import CompressitError
 
 TYPES = {
@@ -24,6 +24,7 @@ TYPES = {
     torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
 }  # fmt: skip
 """Safetensors' names of torch's types."""
+_DTYPES = {name: dtype for dtype, name in TYPES.items()}
 
 
 def check_storable(model: nn.Module) -> None:
@@ -57,13 +58,16 @@ def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]
 
 
 def read(path: Path, header: Header) -> dict[str, Tensor]:
-    """The file's tensors by name, in memory of their own. Raises CompressitError when they were changed."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Cloned: a mapped file could change later, and its alignment can change how products are rounded.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, RuntimeError, KeyError) as error:
-        raise CompressitError(f"its tensors cannot be read: {error}") from error
+    """The file's tensors by name. Raises CompressitError when they were changed since they were saved.
+
+    Read, not mapped: a mapped file could change later, and its alignment could change outputs' last bits.
+    """
+    tensors: dict[str, Tensor] = {}
+    with open(path, "rb") as file:
+        for name, info in sorted(header.tensors.items(), key=lambda item: item[1].offsets):
+            tensors[name] = torch.empty(info.shape, dtype=_DTYPES[info.dtype])
+            file.seek(header.start + info.offsets[0])
+            file.readinto(_bytes(tensors[name]))  # what is missing after a short read, the digest finds
     check_digest(header, parts(tensors))
     return tensors
 
@@ -71,7 +75,7 @@ def read(path: Path, header: Header) -> dict[str, Tensor]:
 def parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, tuple[int, ...], Any]]:
     """What `header.tensors_digest` takes, from contiguous CPU tensors."""
     for name, tensor in sorted(tensors.items()):
-        yield name, TYPES[tensor.dtype], tuple(tensor.shape), tensor.reshape(-1).view(torch.uint8).numpy()
+        yield name, TYPES[tensor.dtype], tuple(tensor.shape), _bytes(tensor)
 
 
 def put(model: nn.Module, tensors: Mapping[str, Tensor], tied: Sequence[tuple[str, str]]) -> None:
@@ -136,10 +140,8 @@ def retie(model: nn.Module, tied: Sequence[tuple[str, str]]) -> None:
 def place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module and attribute that hold a tensor of the state dict. Raises CompressitError if none does."""
     path, _, attribute = name.rpartition(".")
-    module: nn.Module | None = model
-    for part in path.split(".") if path else ():
-        module = module._modules.get(part) if module is not None else None
-    if module is None or (attribute not in module._parameters and attribute not in module._buffers):
+    module = submodule(model, path)
+    if module is None or not has_tensor(module, attribute):
         raise CompressitError(f"the model has no tensor {name!r}")
     return module, attribute
 
@@ -149,6 +151,11 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(*(t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The memory of a contiguous CPU tensor."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def _own(value: Tensor) -> Tensor:
@@ -173,10 +180,9 @@ def _convert(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     types = {t.dtype for t in tensors.values() if t.is_floating_point()}
     if len(types) == 1:
         for module in model.modules():
-            for name in module._non_persistent_buffers_set:
-                buffer = module._buffers.get(name)
-                if buffer is not None and buffer.is_floating_point():
-                    module._buffers[name] = buffer.to(next(iter(types)))
+            for name, buffer in unsaved_buffers(module).items():
+                if buffer.is_floating_point():
+                    setattr(module, name, buffer.to(next(iter(types))))
 
 
 def _reshape(model: nn.Module, name: str, tensor: Tensor) -> None:

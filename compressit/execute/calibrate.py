@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from compressit.checkpoint import model as checkpoint
+from compressit.compute import Compute
 from compressit.kinds import Model
 from compressit.plugins import Host
 
@@ -17,26 +18,29 @@ WIDTHS = (1.0, 0.4, 0.1)
 
 
 def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
-    """`request`: {"uses", "config", "input_shape", "classes", "batch_sizes", "seconds"}.
+    """`request`: {"uses", "config", "input_shape", "classes", "batch_sizes", "seconds", "compute"}.
 
-    Returns {"steps": [[batch_size, width, seconds], ...], "forward": seconds per image}: SGD steps of the model at
-    a few relative widths (only 1.0 where the model has no narrower form) on random inputs.
+    Returns {"steps": [[batch_size, width, seconds], ...], "forward": seconds per image}: SGD steps of the
+    model at a few relative widths (only 1.0 where the model has no narrower form) on random inputs.
     """
     shape, classes = tuple(request["input_shape"]), request["classes"]
-    models = list(_models(request, shape, classes, host))
+    compute = Compute.select(**request["compute"])
+    models = [(width, net.to(compute.device)) for width, net in _models(request, shape, classes, host)]
     share = request["seconds"] / (len(models) * len(request["batch_sizes"]) + 1)
     steps = [
-        [batch, width, _step_seconds(net, batch, shape, classes, share)]
+        [batch, width, _step_seconds(net, torch.randn(batch, *shape), classes, compute, share)]
         for width, net in models
         for batch in request["batch_sizes"]
     ]
-    x = torch.randn(1024, *shape)
-    with torch.inference_mode():
-        forward = _timed(lambda: models[0][1](x), share) / len(x)
+    x = torch.randn(1024, *shape, device=compute.device)
+    with torch.inference_mode(), compute.autocast():
+        forward = _timed(lambda: models[0][1](x), compute, share) / len(x)
     return {"steps": steps, "forward": forward}
 
 
-def _models(request: Mapping[str, Any], shape: tuple[int, ...], classes: int, host: Host) -> Any:
+def _models(
+    request: Mapping[str, Any], shape: tuple[int, ...], classes: int, host: Host
+) -> Iterator[tuple[float, nn.Module]]:
     for width in WIDTHS:
         config = request["config"]
         if width < 1:
@@ -47,23 +51,28 @@ def _models(request: Mapping[str, Any], shape: tuple[int, ...], classes: int, ho
         yield width, checkpoint.build(checkpoint.Architecture(request["uses"], config, shape, classes), host)
 
 
-def _step_seconds(net: nn.Module, batch: int, shape: tuple[int, ...], classes: int, seconds: float) -> float:
+def _step_seconds(net: nn.Module, x: torch.Tensor, classes: int, compute: Compute, seconds: float) -> float:
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
-    x, y = torch.randn(batch, *shape), torch.randint(classes, (batch,))
+    x, y = x.to(compute.device), torch.randint(classes, (len(x),), device=compute.device)
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(net(x), y).backward()
+        with compute.autocast():
+            loss = nn.functional.cross_entropy(net(x), y)
+        loss.backward()
         optimizer.step()
 
-    return _timed(step, seconds)
+    return _timed(step, compute, seconds)
 
 
-def _timed(call: Any, seconds: float) -> float:
+def _timed(call: Callable[[], object], compute: Compute, seconds: float) -> float:
     """The mean time of a call, repeated for about that many seconds after one that does not count."""
+    wait = torch.cuda.synchronize if compute.device == "cuda" else lambda: None
     call()
+    wait()
     started, calls = time.perf_counter(), 0
     while (spent := time.perf_counter() - started) < seconds or calls == 0:
         call()
+        wait()
         calls += 1
     return spent / calls

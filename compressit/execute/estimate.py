@@ -1,11 +1,13 @@
-"""How long the tasks of a plan will take: from what they took before on this machine, else from a calibration."""
+"""How long tasks will take: what they took before on this machine, else what a calibration says."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,9 @@ class History:
     def __init__(self, store: Path, threads: int) -> None:
         self._file = store / "history.json"
         self._threads = threads
-        try:
-            self._seconds: dict[str, float] = json.loads(self._file.read_text())
-        except (OSError, ValueError):
-            self._seconds = {}
+        self._seconds: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            self._seconds = {name: float(taken) for name, taken in json.loads(self._file.read_text()).items()}
 
     def seconds(self, task: Task) -> float | None:
         """What a task like this (other seeds and labels included) took last time."""
@@ -36,11 +37,12 @@ class History:
         self._seconds[self._like(task)] = round(seconds, 3)
 
     def save(self) -> None:
-        """Writes the file; other runs' additions since it was read may be lost."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self._seconds))
-        temporary.replace(self._file)
+        """Writes the file if it can; other runs' additions since it was read may be lost."""
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(self._seconds))
+            temporary.replace(self._file)
 
     def _like(self, task: Task) -> str:
         config = {
@@ -48,7 +50,9 @@ class History:
             for k, v in task.data["config"].items()
             if k not in ("labels", "label_fraction", "seed", "pixels")
         }
-        facts = [task.kind, task.uses, dict(task.config), task.rung, task.feed, config, dict(task.compute)]
+        made = [[step["uses"], step["config"]] for step in task.lineage]  # the model's size decides
+        stage = [task.kind, task.uses, dict(task.config), task.rung, task.feed]
+        facts = [*stage, made, task.data["uses"], config, dict(task.compute)]
         return key_of({"like": facts, "host": platform.node(), "threads": self._threads})[:16]
 
 
@@ -91,7 +95,7 @@ def interpolated(steps: Sequence[Sequence[float]], batch_size: float, width: flo
         seconds = points[0][1]
     else:
         seconds = points[-1][1]
-        for (w0, s0), (w1, s1) in zip(points, points[1:], strict=False):
+        for (w0, s0), (w1, s1) in pairwise(points):
             if w0 <= width <= w1:
                 seconds = s0 + (s1 - s0) * (width - w0) / (w1 - w0)
                 break

@@ -1,10 +1,12 @@
-"""Live progress: a table that updates itself on a terminal, plain lines elsewhere. To stderr, so that stdout can
-be piped."""
+"""Live progress: a table that updates itself on a terminal, plain lines elsewhere.
+
+To stderr, so that stdout can be piped. What plugins emit is shown as far as it can be understood.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -35,9 +37,10 @@ class Progress:
     def eta(self) -> float:
         """Seconds left: the estimate, corrected by how finished tasks compared with theirs."""
         left = sum(self._left.values())
-        for task, event, _ in self.running.values():
-            if event.get("epochs"):
-                left -= self._left.get(task.key, 0.0) * event["epoch"] / event["epochs"]
+        for task, event, _ in list(self.running.values()):  # the display asks from a thread of its own
+            epoch, epochs = _number(event, "epoch"), _number(event, "epochs")
+            if epoch and epochs:
+                left -= self._left.get(task.key, 0.0) * min(epoch / epochs, 1.0)
         pace = (self._taken + 30.0) / (self._expected + 30.0)  # a little trust in the estimate to begin with
         return left * pace / self._jobs
 
@@ -82,13 +85,15 @@ class PlainLive:
             self._line(f"{task.label}: goes on after epoch {event['resumed']}")
         elif time.monotonic() - self._spoke[task.key] > PLAIN_EVERY:
             self._spoke[task.key] = time.monotonic()
-            self._line(f"{task.label}: {_facts(self._progress.running[task.key][1])}")
+            self._line(f"{task.label}: {_facts(self._progress.running[task.key][1]) or 'running'}")
 
     def finished(self, task: Task, seconds: float) -> None:
         event = self._progress.running[task.key][1]
         took = self._progress.ended(task)
         if task.kind == "stage":
-            self._line(f"{task.label}: {_facts(event)} done in {in_words(took)}")
+            self._line(
+                f"{task.label}: {', '.join(filter(None, [_facts(event), f'done in {in_words(took)}']))}"
+            )
 
     def failed(self, task: Task, failure: Failure) -> None:
         self._progress.ended(task)
@@ -152,10 +157,9 @@ class RichLive:
         for name in ("stage", "epoch", "loss", "accuracy", "time"):
             table.add_column(name, justify="left" if name == "stage" else "right")
         for task, event, since in list(self._progress.running.values()):
-            epoch = f"{event['epoch']}/{event['epochs']}" if "epoch" in event else ""
-            loss = f"{event['loss']:.4f}" if "loss" in event else ""
-            accuracy = f"{event['accuracy']:.1%}" if event.get("accuracy") is not None else ""
-            table.add_row(Text(task.label), epoch, loss, accuracy, in_words(time.monotonic() - since))
+            known = dict(_known(event))
+            cells = [known.get(name, "") for name in ("epoch", "loss", "accuracy")]
+            table.add_row(Text(task.label), *cells, in_words(time.monotonic() - since))
         p = self._progress
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
@@ -172,9 +176,20 @@ def live_display(console: Console, progress: Progress) -> PlainLive | RichLive:
 
 
 def _facts(event: Mapping[str, Any]) -> str:
-    if "epoch" not in event:
-        return ""
-    text = f"epoch {event['epoch']}/{event['epochs']}, loss {event['loss']:.4f}"
-    if event.get("accuracy") is not None:
-        text += f", accuracy {event['accuracy']:.1%}"
-    return text
+    return ", ".join(f"{name} {text}" for name, text in _known(event))
+
+
+def _known(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The numbers every training run tells, as text."""
+    epoch, epochs = _number(event, "epoch"), _number(event, "epochs")
+    if epoch is not None:
+        yield "epoch", f"{epoch:g}" + (f"/{epochs:g}" if epochs is not None else "")
+    if (loss := _number(event, "loss")) is not None:
+        yield "loss", f"{loss:.4f}"
+    if (accuracy := _number(event, "accuracy")) is not None:
+        yield "accuracy", f"{accuracy:.1%}"
+
+
+def _number(event: Mapping[str, Any], name: str) -> float | None:
+    value = event.get(name)
+    return value if isinstance(value, int | float) else None

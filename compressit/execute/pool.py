@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -57,14 +58,14 @@ class Worker:
         self.log = options.logs / f"worker-{number}.log"
         threads = str(options.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:  # an older run's worker of this number has had its say
             self._process = subprocess.Popen(
                 options.command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is the parent's business
+                start_new_session=True,  # Ctrl-C is the parent's business; what it starts ends with it
                 text=True,
                 encoding="utf-8",
             )
@@ -82,7 +83,8 @@ class Worker:
     def end(self) -> None:
         """Ends the process at once: what it was doing goes on from its last saved state in the next run."""
         if self._process.poll() is None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def how_it_ended(self) -> str:
@@ -100,5 +102,6 @@ class Worker:
     def _read(self, events: Events) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            events.put((self, json.loads(line)))
+            with contextlib.suppress(ValueError):  # half a line: it was killed while it spoke
+                events.put((self, json.loads(line)))
         events.put((self, {"event": "ended"}))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from compressit.execute.pool import Events, Worker, WorkerOptions
+from compressit.execute.schedule import Schedule
 from compressit.plan import Task
 from compressit.plugins import Host
 
@@ -48,6 +49,7 @@ class Runner:
     listener: Listener
     jobs: int = 1
     failures: list[Failure] = field(default_factory=list[Failure])
+    _unusable: bool = False  # a worker could not start, so none can
     _events: Events = field(default_factory=queue.Queue)
     _workers: list[Worker] = field(default_factory=list[Worker])
     _started: int = 0
@@ -71,24 +73,24 @@ class Runner:
                 continue
             if event["event"] == "calibrated":
                 return event["result"]
-            if event["event"] in ("failed", "ended"):
+            if event["event"] in ("failed", "unusable", "ended"):
                 self._forget(worker, [])
                 return None
         return None
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Runs all tasks; a failed one takes down only what needs it. `failures` tells what went wrong."""
-        schedule = _Schedule(tasks)
+        schedule = Schedule(tasks)
         busy: dict[Worker, Task] = {}
         idle: list[Worker] = list(self._workers)
-        while schedule.unfinished:
+        while schedule.unfinished and not self._unusable:
             self._give_out(schedule, busy, idle)
             if not busy:
                 break
             self._listen(schedule, busy, idle)
             self.listener.tick()
 
-    def _give_out(self, schedule: _Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
+    def _give_out(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
         while len(busy) < self.jobs:
             worker = idle[-1] if idle else None
             task = schedule.next(list(busy.values()), worker.number if worker else None)
@@ -104,7 +106,7 @@ class Runner:
             self.listener.started(task)
             self._observe(self.host.stage_started(task))
 
-    def _listen(self, schedule: _Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
+    def _listen(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
         try:
             worker, event = self._events.get(timeout=0.25)
         except queue.Empty:
@@ -127,17 +129,16 @@ class Runner:
             schedule.finish(task)
             self.listener.finished(task, event["seconds"])
             self._observe(self.host.stage_finished(task, event["seconds"]))
-        elif kind in ("failed", "ended"):
+        elif kind in ("failed", "unusable", "ended"):
             del busy[worker]
             if kind == "failed":
                 idle.append(worker)
-                failure = Failure(task.label, event["message"], event["hint"], event["traceback"])
             else:
+                self._unusable = kind == "unusable"
                 self._forget(worker, idle)
-                failure = Failure(task.label, worker.how_it_ended())
-            self._fail(schedule, task, failure)
+            self._fail(schedule, task, _failure(task, worker, event))
 
-    def _fail(self, schedule: _Schedule, task: Task, failure: Failure) -> None:
+    def _fail(self, schedule: Schedule, task: Task, failure: Failure) -> None:
         skipped = schedule.fail(task)
         self.failures.append(failure)
         self.listener.failed(task, failure)
@@ -163,47 +164,10 @@ class Runner:
             self.listener.announce(f"observer {complaint}")
 
 
-class _Schedule:
-    """Which task may start next."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.unfinished: dict[str, Task] = {task.key: task for task in tasks}
-        self._waiting: dict[str, Task] = dict(self.unfinished)
-        self._maker: dict[str, int] = {}  # key -> number of the worker that made it
-
-    def next(self, running: Sequence[Task], worker: int | None) -> Task | None:
-        """The first task whose inputs are there. Evaluations go first, best of a model this worker has in memory;
-        exclusive tasks wait until nothing else can run."""
-        if any(task.exclusive for task in running):
-            return None
-        ready = [
-            t for t in self._waiting.values() if not any(k in self.unfinished for k in t.inputs.values())
-        ]
-        shared = [task for task in ready if not task.exclusive]
-        if not shared:
-            return ready[0] if ready and not running else None
-        evaluations = [task for task in shared if task.kind == "evaluate"]
-        own = [task for task in evaluations if self._maker.get(task.inputs["model"]) == worker]
-        return (own or evaluations or shared)[0]
-
-    def start(self, task: Task, worker: int) -> None:
-        del self._waiting[task.key]
-        self._maker[task.key] = worker
-
-    def finish(self, task: Task) -> None:
-        del self.unfinished[task.key]
-
-    def fail(self, task: Task) -> list[Task]:
-        """Leaves out the task and all that needs it; returns the latter."""
-        gone = {task.key}
-        skipped: list[Task] = []
-        growing = True
-        while growing:
-            more = [t for t in self._waiting.values() if t.key not in gone and gone & set(t.inputs.values())]
-            skipped += more
-            gone |= {t.key for t in more}
-            growing = bool(more)
-        for key in gone:
-            self.unfinished.pop(key, None)
-            self._waiting.pop(key, None)
-        return skipped
+def _failure(task: Task, worker: Worker, event: Mapping[str, Any]) -> Failure:
+    if event["event"] == "ended":
+        return Failure(task.label, worker.how_it_ended())
+    message = event["message"]
+    if event["event"] == "unusable":
+        message = f"no worker can start: {message}"
+    return Failure(task.label, message, event["hint"], event["traceback"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from compressit.execute.estimate import Estimate, History, in_words, unknown
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.pool import WorkerOptions
 from compressit.execute.runner import Failure, Runner
-from compressit.kinds import Dataset, Model
+from compressit.kinds import Dataset
 from compressit.plan import Plan, Task
 from compressit.plugins import Host
 from compressit.results import Results
@@ -43,17 +42,21 @@ def run_plan(
     artifacts = {key: found for key in plan.tasks if (found := objects.find(key)) is not None}
     tasks = plan.pending(dict.fromkeys(artifacts, True))
     target = RunFolder(folder, plan, host, command)
-    if not tasks and target.unchanged():
+    if not tasks and (finished := target.finished()) is not None:
         say(f"nothing to do: all {len(plan.tasks)} results are in the store; see {folder / 'report.html'}")
-        return Results.read_json(folder / "results.json"), []
-    threads = _threads(plan, jobs)
+        return finished, []
     options = WorkerOptions(
-        store.resolve(), default_cache().resolve(), threads, folder / "logs", plan.recipe.plugins, save_every
+        store=store.resolve(),
+        cache=default_cache().resolve(),
+        threads=_threads(plan, jobs),
+        logs=folder / "logs",
+        plugins=plan.recipe.plugins,
+        save_every=save_every,
     )
     failures: list[str] = []
     if tasks:
         failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
-    complete = not failures and all(key in artifacts for key in plan.tasks)
+    complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
     for complaint in target.finish(artifacts, failures, complete):
         say(f"report: {complaint}")
     return collect(plan, artifacts, failures, host, command), failures
@@ -70,24 +73,23 @@ def _execute(
     jobs: int,
     console: Console,
 ) -> list[str]:
+    """Runs the tasks, adding to `artifacts`; returns what failed. Interrupted, it still fills the folder."""
     history = History(options.store, options.threads)
-    listener = _Listener(plan, artifacts, store, target, history)
-    with Runner(options, host, listener, jobs) as runner:
-        estimate = Estimate(history, _calibration(plan, tasks, history, runner, host))
-        _speaker(console)(_announcement(plan, tasks, estimate, store, jobs, options.threads))
-        with live_display(console, Progress(tasks, estimate, jobs)) as live:
-            listener.live = live
-            try:
+    listener = _Listener(artifacts, store, target, history)
+    try:
+        with Runner(options, host, listener, jobs) as runner:
+            estimate = Estimate(history, _calibration(plan, tasks, history, runner, host))
+            _speaker(console)(_announcement(plan, tasks, estimate, store, jobs, options.threads))
+            with live_display(console, Progress(tasks, estimate, jobs)) as live:
+                listener.live = live
                 runner.run(tasks)
-            except KeyboardInterrupt:
-                for task in listener.running:
-                    listener.failures.append(f"{task.label}: interrupted")
-                raise
-            finally:
-                runner.__exit__()
-                history.save()
-                if sys.exc_info()[0] is not None:
-                    target.finish(artifacts, listener.failures, complete=False)
+    except BaseException as error:  # Ctrl-C above all; the workers have ended
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped by {type(error).__name__}"
+        unfinished = [f"{task.label}: {why}" for task in listener.running]
+        target.finish(artifacts, [*listener.failures, *unfinished], complete=False)
+        raise
+    finally:
+        history.save()
     return listener.failures
 
 
@@ -97,7 +99,7 @@ class _Listener:
     live: PlainLive | RichLive
 
     def __init__(
-        self, plan: Plan, artifacts: dict[str, Artifact], store: Store, target: RunFolder, history: History
+        self, artifacts: dict[str, Artifact], store: Store, target: RunFolder, history: History
     ) -> None:
         self._artifacts = artifacts
         self._store = store
@@ -145,14 +147,10 @@ def _failure_text(folder: Path, task: Task, failure: Failure) -> str:
 def _calibration(
     plan: Plan, tasks: Sequence[Task], history: History, runner: Runner, host: Host
 ) -> dict[str, Any] | None:
-    """Measures only when something that trains has never run here, and only what can be built without data."""
+    """Measures only when something that trains has never run here, and what can be built without data."""
     new = unknown(tasks, history)
     variant = plan.recipe.variants[0]
-    if (
-        not new
-        or variant.model.use is None
-        or not issubclass(host.find(variant.model.use.uses).plugin, Model)
-    ):
+    if not new or variant.model.use is None:
         return None
     dataset = host.create(Dataset, variant.data.uses, variant.data.config)
     return runner.calibrate(
@@ -163,6 +161,7 @@ def _calibration(
             "classes": dataset.classes,
             "batch_sizes": sorted({int((task.work or {})["batch_size"]) for task in new}),
             "seconds": CALIBRATION_SECONDS,
+            "compute": dict(new[0].compute),
         }
     )
 
@@ -175,7 +174,11 @@ def _announcement(
     if resumed:
         text += f" ({resumed} of them begun)"
     about = in_words(estimate.total(tasks) / jobs)
-    return f"{text}, about {about} with {jobs} worker{'s' if jobs > 1 else ''} of {threads} thread{'s' if threads > 1 else ''}"
+    return f"{text}, about {about} with {_count(jobs, 'worker')} of {_count(threads, 'thread')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _threads(plan: Plan, jobs: int) -> int:

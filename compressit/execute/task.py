@@ -3,57 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
+from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.compute import Compute, host_facts
-from compressit.context import DataContext, Judged, Progress, StageContext
-from compressit.splits import Contract, Data, prepare
-from compressit.errors import CompressitError, NoEffectError
+from compressit.context import DataContext, Judged, StageContext
+from compressit.data_options import DataConfig
+from compressit.errors import CompressitError
+from compressit.execute.apply import apply_plugin, seeded
+from compressit.execute.memo import Recent
+from compressit.execute.progress import StoredProgress
+from compressit.keys import canonical
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.plan import Task
 from compressit.plugins import Host
 from compressit.seeds import Streams
+from compressit.splits import Contract, Data, prepare
 from compressit.store import Artifact, Store
 
 CURVE_POINTS = 200
 Emit = Callable[[Mapping[str, Any]], None]
-
-
-class Recent(MutableMapping[Hashable, Any]):
-    """A mapping that keeps only what was used last: models, data and logits that tasks share."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._items: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def __getitem__(self, key: Hashable) -> Any:
-        self._items.move_to_end(key)
-        return self._items[key]
-
-    def __setitem__(self, key: Hashable, value: Any) -> None:
-        self._items[key] = value
-        self._items.move_to_end(key)
-        while len(self._items) > self._capacity:
-            self._items.popitem(last=False)
-
-    def __delitem__(self, key: Hashable) -> None:
-        del self._items[key]
-
-    def __iter__(self) -> Iterator[Hashable]:
-        return iter(list(self._items))
-
-    def __len__(self) -> int:
-        return len(self._items)
 
 
 class TaskRunner:
@@ -76,14 +53,14 @@ class TaskRunner:
             present = self._store.find(task.key)
             if present is not None:
                 return present
-            started = time.perf_counter()
             if task.kind == "init":
-                return self._init(task, started)
+                return self._init(task)
             if task.kind == "stage":
-                return self._stage(task, emit, started)
-            return self._evaluate(task, emit, started)
+                return self._stage(task, emit)
+            return self._evaluate(task, emit)
 
-    def _init(self, task: Task, started: float) -> Artifact:
+    def _init(self, task: Task) -> Artifact:
+        started = time.perf_counter()
         if "checkpoint" in task.files:
             path = Path(task.files["checkpoint"])
             model = checkpoint.load(path, host=self._host)
@@ -93,14 +70,15 @@ class TaskRunner:
             architecture = checkpoint.Architecture(
                 task.uses, dict(task.config), tuple(dataset.input_shape), dataset.classes
             )
-            torch.manual_seed(Streams(task.seed).number("init"))
-            model, contract = checkpoint.build(architecture, self._host), None
+            with seeded(Streams(task.seed).number("init")):
+                model, contract = checkpoint.build(architecture, self._host), None
         if "weights" in task.files:
             _load_weights(model, Path(task.files["weights"]))
-        return self._publish_model(task, model, architecture, contract, {}, None, started)
+        seconds = time.perf_counter() - started
+        return self._publish_model(task, model, architecture, contract, None, seconds)
 
-    def _stage(self, task: Task, emit: Emit, started: float) -> Artifact:
-        progress = _StoredProgress(self._store, task.key, self._save_every, started)
+    def _stage(self, task: Task, emit: Emit) -> Artifact:
+        progress = StoredProgress(self._store, task.key, self._save_every)
         source = self._model_file(task, "previous")
         model = checkpoint.load(source, host=self._host)
         given = checkpoint.architecture_of(source)
@@ -108,28 +86,19 @@ class TaskRunner:
         ctx = self._context(task, emit)
         ctx.progress = progress
         ctx.narrow = lambda factor, times: self._narrow(given, ctx, factor, times, built)
-        model.to(ctx.compute.device).train()
-        before = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        torch.manual_seed(ctx.streams.number("plugin"))
-        plugin_kind = self._host.find(task.uses, "trainer", "compressor").kind
-        if plugin_kind == "trainer":
-            result = self._host.create(Trainer, task.uses, task.config).train(model, ctx)
-            _check_shapes_kept(task.uses, before, result)
-        else:
-            result = self._host.create(Compressor, task.uses, task.config).compress(model, ctx)
-            _check_changed(task.uses, before, result)
-        _check_plain(task.uses, result)
+        trains = self._host.find(task.uses, "trainer", "compressor").kind == "trainer"
+        plugin = self._host.create(Trainer if trains else Compressor, task.uses, task.config)
+        result = apply_plugin(plugin, model, ctx)
         architecture = next((a for module, a in built if module is result), given)
-        return self._publish_model(
-            task, result, architecture, ctx.data.contract, ctx.notes, ctx, started - progress.spent
-        )
+        return self._publish_model(task, result, architecture, ctx.data.contract, ctx, progress.seconds())
 
-    def _evaluate(self, task: Task, emit: Emit, started: float) -> Artifact:
+    def _evaluate(self, task: Task, emit: Emit) -> Artifact:
+        started = time.perf_counter()
         ctx = self._context(task, emit)
         model = ctx.model("model")
         evaluator = self._host.create(Evaluator, task.uses, task.config)
-        torch.manual_seed(ctx.streams.number("evaluate"))
-        measured = evaluator.evaluate(model, ctx)
+        with seeded(ctx.streams.number("evaluate")):
+            measured = evaluator.evaluate(model, ctx)
         metrics = {name: float(value) for name, value in measured.items()}
         unknown = sorted(set(metrics) - set(evaluator.metrics))
         if unknown:
@@ -137,12 +106,10 @@ class TaskRunner:
                 f"{task.uses} returned undeclared metrics: {', '.join(unknown)}",
                 "declare them in its `metrics`",
             )
-        bad = sorted(name for name, value in metrics.items() if not np.isfinite(value))
-        facts = {
-            "metrics": {n: v for n, v in metrics.items() if n not in bad},
-            "notes": {**ctx.notes, "not_finite": bad},
-        }
-        return self._store.publish(task.key, self._facts(task, started) | facts)
+        finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
+        notes = {**ctx.notes, "not_finite": sorted(set(metrics) - set(finite))}
+        facts = self._facts(task, time.perf_counter() - started)
+        return self._store.publish(task.key, {**facts, "metrics": finite, "notes": notes})
 
     def _context(self, task: Task, emit: Emit) -> StageContext:
         compute = Compute.select(**task.compute)
@@ -153,7 +120,7 @@ class TaskRunner:
         def identity(ref: str) -> str:
             if not ref:
                 return task.data["id"] + compute.device
-            return str(task.inputs.get(ref) or task.files.get(ref) or ref)
+            return task.inputs.get(ref) or str(self._model_file(task, ref))  # refuses the undeclared
 
         return StageContext(
             compute=compute,
@@ -229,8 +196,8 @@ class TaskRunner:
                 return None
             config = narrower.model_dump(mode="json")
         architecture = checkpoint.Architecture(given.name, config, given.input_shape, given.classes)
-        torch.manual_seed(ctx.streams.number("student"))
-        model = checkpoint.build(architecture, self._host).to(ctx.compute.device).train()
+        with seeded(ctx.streams.number("student")):
+            model = checkpoint.build(architecture, self._host).to(ctx.compute.device).train()
         built.append((model, architecture))
         return model
 
@@ -240,12 +207,12 @@ class TaskRunner:
         model: nn.Module,
         architecture: checkpoint.Architecture | None,
         contract: Contract | None,
-        notes: dict[str, Any],
         ctx: StageContext | None,
-        started: float,
+        seconds: float,
     ) -> Artifact:
         curves = dict(ctx.curves) if ctx else {}
         arrays = ctx.arrays if ctx else {}
+        notes = ctx.notes if ctx else {}
         if "loss" in arrays:
             curves["loss"] = thinned(arrays["loss"])
         facts = {
@@ -255,7 +222,7 @@ class TaskRunner:
 
         def write(folder: Path) -> None:
             checkpoint.save(
-                model.cpu(),
+                model,
                 folder / "model.safetensors",
                 architecture,
                 contract,
@@ -267,42 +234,10 @@ class TaskRunner:
                     {n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "arrays.safetensors"
                 )
 
-        return self._store.publish(task.key, self._facts(task, started) | facts, write)
+        return self._store.publish(task.key, self._facts(task, seconds) | facts, write)
 
-    def _facts(self, task: Task, started: float) -> dict[str, Any]:
-        return {"task": task.to_json(), "seconds": time.perf_counter() - started, "host": host_facts()}
-
-
-class _StoredProgress(Progress):
-    """A stage's saved state in the store, under the task's own key."""
-
-    def __init__(self, store: Store, key: str, every: float, started: float) -> None:
-        self._store = store
-        self._key = key
-        self._every = every
-        self._last = started
-        self._started = started
-        self.spent = 0.0  # seconds of earlier sessions
-
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        saved = self._store.load_progress(self._key)
-        if saved is None:
-            return None
-        tensors, facts = saved
-        self.spent = float(facts["seconds"])
-        return load_file(tensors), facts["facts"]
-
-    def due(self) -> bool:
-        return time.perf_counter() - self._last >= self._every
-
-    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        seconds = self.spent + time.perf_counter() - self._started
-        # clones: momentum buffers and parameters must not share storage in a safetensors file
-        plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        self._store.save_progress(
-            self._key, {"seconds": seconds, "facts": facts}, lambda path: save_file(plain, path)
-        )
-        self._last = time.perf_counter()
+    def _facts(self, task: Task, seconds: float) -> dict[str, Any]:
+        return {"task": task.to_json(), "seconds": seconds, "host": host_facts()}
 
 
 def thinned(values: np.ndarray) -> list[tuple[float, float]]:
@@ -322,16 +257,13 @@ def _thinned_points(points: list[tuple[float, float]]) -> list[tuple[float, floa
 
 def _loading_options(config: Mapping[str, Any]) -> str:
     """What `load` may depend on: a dataset's own options, not the host's."""
-    from compressit.data_options import DataConfig
-    from compressit.keys import canonical
-
     return canonical({name: value for name, value in config.items() if name not in DataConfig.model_fields})
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:
     try:
         model.load_state_dict(load_file(path), strict=True)
-    except (RuntimeError, OSError, ValueError) as error:
+    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         raise CompressitError(f"{path}: these weights do not fit the model: {error}") from error
 
 
@@ -343,33 +275,3 @@ def _width(model: nn.Module) -> int | None:
         if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)  # pyright: ignore[reportPrivateUsage]
     ]
     return max(outputs[:-1], default=None)
-
-
-def _check_shapes_kept(uses: str, before: Mapping[str, Tensor], model: nn.Module) -> None:
-    after = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    changed = [n for n, v in before.items() if after.get(n) != tuple(v.shape)] + [
-        n for n in after if n not in before
-    ]
-    if changed:
-        raise CompressitError(
-            f"the trainer {uses} changed the shape of {', '.join(changed[:5])}",
-            "a plugin that changes shapes is a Compressor",
-        )
-
-
-def _check_changed(uses: str, before: Mapping[str, Tensor], model: nn.Module) -> None:
-    after = model.state_dict()
-    if set(after) == set(before) and all(
-        after[n].shape == v.shape and torch.equal(after[n].to(v.device), v) for n, v in before.items()
-    ):
-        raise NoEffectError(f"{uses} changed nothing", "choose other layers or a larger amount")
-
-
-def _check_plain(uses: str, model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        hooks = [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks]  # pyright: ignore
-        if any(hooks) or hasattr(module, "parametrizations"):
-            raise CompressitError(
-                f"{uses} left a hook or parametrization on '{name or 'the model'}'",
-                "remove it before returning: the model must reload without the plugin's code",
-            )

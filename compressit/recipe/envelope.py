@@ -89,7 +89,7 @@ class Head(Config):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0,), min_length=1, description="every variant runs once with each of these"
     )
-    compute: ComputeConfig = Field(ComputeConfig(), description="where and how to compute")
+    compute: ComputeConfig = Field(default_factory=ComputeConfig, description="where and how to compute")
     plugins: list[str] = Field(
         [], description="plugin files, relative to the recipe; they run only when trusted"
     )

@@ -19,8 +19,8 @@ from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import Architecture, architecture_of, contract_of, fresh, load, save
 from compressit.checkpoint.probe import probe_input
-from compressit.checkpoint.tensors import same_bits
-from compressit.data import Contract
+from compressit.checkpoint.tensors import TYPES, same_bits
+from compressit.splits import Contract
 from compressit.errors import CompressitError
 from compressit.plugins import Host
 
@@ -100,6 +100,7 @@ def test_a_pruned_model_has_its_shape_and_says_that_it_was_edited(
     loaded = load(path, host=host)
     assert str(loaded) == str(model)
     assert equal(loaded, model)
+    assert all(p.requires_grad for p in loaded.parameters())
     expected = Architecture(CONV.name, CONV.config, CONV.input_shape, CONV.classes, edited=True)
     assert architecture_of(path) == expected
 
@@ -191,11 +192,27 @@ def test_views_transposed_and_channels_last_tensors(make: Make, host: Host, tmp_
     model, path = make(CONV).to(memory_format=torch.channels_last), tmp_path / "m.safetensors"
     block = torch.rand(20, 8)
     model[1].weight.data, model[1].bias.data = block[3], block[:8, 0]
+    model[0].bias.data, model[4].bias.data = block.view(-1)[:8], block.view(-1)[:12]
     save(model, path, CONV, host=host)
     loaded = load(path, host=host)
     assert equal(loaded, model)
     assert loaded[1].weight.untyped_storage().nbytes() == 8 * 4
     assert all(p.is_contiguous() for p in loaded.parameters())
+
+
+def test_tensors_of_every_type_and_none_at_all(host: Host, tmp_path: Path) -> None:
+    def net(value: int) -> nn.Module:
+        module = nn.Module()
+        for number, dtype in enumerate(TYPES):
+            bits = torch.full((3, dtype.itemsize), value, dtype=torch.uint8)
+            module.register_buffer(f"b{number}", bits.view(dtype) if dtype != torch.bool else bits > 0)
+        module.register_buffer("empty", torch.zeros(0, 4))
+        module.register_buffer("nothing", torch.zeros(4, 0))
+        module.register_buffer("one", torch.tensor(value))
+        return module
+
+    save(net(65), tmp_path / "m.safetensors", None, host=host)
+    assert equal(load(tmp_path / "m.safetensors", into=net(0), host=host), net(65))
 
 
 def test_saving_leaves_the_model_and_torchs_random_numbers_alone(
@@ -235,6 +252,11 @@ def test_a_model_that_would_not_come_back_is_not_published(make: Make, host: Hos
         assert name in str(error.value.hint)
     assert path.read_bytes() == b"precious"
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_checkpoint_can_be_read_by_whom_the_umask_says(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_what_cannot_be_stored_is_named(make: Make, host: Host, tmp_path: Path) -> None:
@@ -437,11 +459,11 @@ def test_forged_descriptions_give_an_error_or_the_same_weights(saved: Path, host
 def loads_equal(path: Path, original: nn.Module, host: Host) -> bool:
     """Whether a file loads (then as the same model), or is refused (then by its name)."""
     try:
-        loaded = load(path, host=host)
+        loaded, refusal = load(path, host=host), None
     except CompressitError as error:
-        return str(path) not in str(error)
-    assert equal(loaded, original)
-    return True
+        loaded, refusal = None, str(error)
+    assert equal(loaded, original) if loaded is not None else str(path) in str(refusal)
+    return loaded is not None
 
 
 def _places(value: Any) -> Any:
@@ -479,7 +501,8 @@ def test_fresh_weights_in_the_same_shape(make: Make, host: Host, tmp_path: Path)
             assert not same_bits(value, other.get_parameter(name))
             bound = (value[0].numel()) ** -0.5  # torch's default: uniform within 1/sqrt(fan in)
             assert value.abs().max() <= bound
-            assert value.abs().max() > 0.5 * bound
+            if value.numel() > 200:  # wide enough to come close; the builder's wider layer would reach 0.7
+                assert value.abs().max() > 0.85 * bound
     assert torch.equal(one[1].running_mean, torch.zeros(4))
     assert torch.equal(one[1].weight, torch.ones(4))
     assert one.training
@@ -548,5 +571,5 @@ def test_a_builder_that_fails_or_builds_nonsense(host: Host, tmp_path: Path) -> 
         checkpoint.build(Architecture("bad.nonsense", {}, (1,), 1), broken)
     with pytest.raises(CompressitError, match="cannot build the model: IndexError"):
         checkpoint.build(Architecture("bad.fails", {}, (1,), 1), broken)
-    with pytest.raises(CompressitError, match="no model is called 'bad.absent'"):
+    with pytest.raises(CompressitError, match=r"no model is called 'bad\.absent'"):
         checkpoint.build(Architecture("bad.absent", {}, (1,), 1), broken)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pytest
 import torch
 from torch import Tensor, nn
 
+from compressit.api import default_cache
 from compressit.context import DataContext, Progress
 from compressit.errors import CompressitError
 from compressit.splits import Data, RawData, prepare
@@ -99,12 +99,14 @@ def narrow_mlp() -> Callable[[int], Callable[[float, int], nn.Module]]:
 
 @pytest.fixture(scope="session")
 def mnist_cache() -> Path:
-    """A cache folder with MNIST: COMPRESSIT_TEST_DATA, else the user's own; skips when it cannot be had."""
-    own = platformdirs.user_cache_path("compressit") / "data"
-    cache = Path(os.environ.get("COMPRESSIT_TEST_DATA") or own)
+    """The user's cache folder with MNIST in it. Skips when it cannot be had; with COMPRESSIT_REQUIRE_DATA
+    (in CI) that is a failure."""
+    cache = default_cache()
     try:
         Mnist(MnistConfig()).load(DataContext(cache, print))
     except CompressitError as error:
+        if os.environ.get("COMPRESSIT_REQUIRE_DATA"):
+            pytest.fail(f"the tests on real data may not be skipped here: {error}")
         pytest.skip(str(error))
     return cache
 

@@ -140,7 +140,7 @@ def test_the_expected_style_of_a_problem(parse: Parse):
         ),
         (
             "{uses: eval.fake}",
-            "6:15: stages.fit.uses: 'eval.fake' is a evaluator, not a trainer or compressor",
+            "6:15: stages.fit.uses: 'eval.fake' is an evaluator, not a trainer or compressor",
             None,
         ),
         (

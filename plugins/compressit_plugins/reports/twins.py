@@ -10,10 +10,11 @@ from pydantic import Field
 from compressit.config import Config
 from compressit.hookspecs import hookimpl
 from compressit.kinds import Report
-from compressit.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from compressit.results import Results
 
 
 class TwinsConfig(Config):

@@ -3,54 +3,82 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch_pruning as tp
-from torch import nn
+from torch import Tensor, nn
 
 from compressit.errors import CompressitError
+from compressit_plugins.models.widths import narrowed
 from compressit_plugins.shrink.student import reset_parameters
 
 
-def skeleton(model: nn.Module, width: float, input_shape: tuple[int, ...], seed: int) -> nn.Module:
-    """A copy of `model` that keeps the fraction `width` of every hidden layer's channels, on the model's device, in
-    train mode, with fresh weights drawn from `seed`. The classifier keeps its outputs. `model` is left as it was.
+def skeleton(
+    model: nn.Module, width: float, input_shape: Sequence[int], seed: int, times: int = 1
+) -> nn.Module:
+    """A copy of `model` with every hidden layer's channels times `width`, rounded up, `times` in a row; on the model's
+    device, in train mode, with fresh weights drawn from `seed`. The classifier keeps its outputs, grouped layers their
+    groups. `model` and torch's random numbers are left as they were.
 
-    Structure by Fang et al., "DepGraph: Towards any structural pruning" (2023). Raises CompressitError when
-    Torch-Pruning cannot trace the model or nothing could be pruned.
+    Layers that must shrink together are found by DepGraph (Fang et al., "DepGraph: Towards any structural pruning",
+    2023). Raises CompressitError when Torch-Pruning cannot trace the model or nothing could be removed.
     """
-    device = next(model.parameters()).device
+    device = next((p.device for p in model.parameters()), "cpu")
     net = copy.deepcopy(model).cpu().eval().requires_grad_(True)
     inputs = torch.zeros(1, *input_shape)
     before = sum(p.numel() for p in net.parameters())
-    torch.manual_seed(seed)
-    with torch.enable_grad():
-        try:
-            pruner: Any = tp.pruner.BasePruner(
-                net,
-                (inputs,),
-                importance=tp.importance.MagnitudeImportance(p=1),
-                pruning_ratio=1 - width,
-                ignored_layers=[_classifier(net, inputs)],
-                num_heads={},  # fresh dicts: the defaults are shared between pruners and changed in place
-                in_channel_groups={},
-                out_channel_groups={},
-            )
-            pruner.step()
-            net(inputs)
-        except Exception as error:
-            raise CompressitError(
-                f"{type(model).__name__} could not be pruned structurally: {type(error).__name__}: {error}",
-                "give its model plugin a `narrower` method",
-            ) from error
+    classifier = _classifier(net, inputs)
+    try:
+        with torch.enable_grad():
+            _narrow(net, inputs, classifier, width, times)
+        net(inputs)
+    except Exception as error:
+        raise CompressitError(
+            f"{type(model).__name__} could not be pruned structurally: {type(error).__name__}: {error}",
+            "give its model plugin a `narrower` method",
+        ) from error
     if sum(p.numel() for p in net.parameters()) == before:
         raise CompressitError(f"no channel of {type(model).__name__} could be removed at width {width:.3g}")
-    reset_parameters(net)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reset_parameters(net)
     return net.to(device).train().requires_grad_(True)
 
 
-def _classifier(net: nn.Module, inputs: torch.Tensor) -> nn.Module:
+def _narrow(net: nn.Module, inputs: Tensor, classifier: nn.Module, width: float, times: int) -> None:
+    """Removes the last channels of each group of coupled layers: the weights are drawn anew, so any will do.
+
+    Not tp.pruner: it rounds down, and leaves a layer as wide as it was where that gives zero.
+    """
+    graph: Any = tp.DependencyGraph().build_dependency(net, example_inputs=(inputs,))
+    coupled = [
+        (group[0].dep.target.module, group[0].dep.handler, _parts(graph, group))
+        for group in graph.get_all_groups(ignored_layers=[classifier])
+    ]
+    for layer, prune, parts in coupled:
+        each = kept = graph.get_out_channels(layer) // parts
+        for _ in range(times):
+            kept = narrowed(kept, width)
+        gone = [part * each + channel for part in range(parts) for channel in range(kept, each)]
+        if gone:
+            graph.get_pruning_group(layer, prune, gone).prune()
+
+
+def _parts(graph: Any, group: Any) -> int:
+    """In how many equal parts these channels are used (grouped convolutions, group norm): each shrinks alike."""
+    parts = 1
+    for dep, _ in group:
+        layer, pruner = dep.target.module, graph.get_pruner_of_module(dep.target.module)
+        if pruner is None or getattr(layer, "groups", 1) == getattr(layer, "out_channels", None):
+            continue  # a depthwise convolution has a group per channel
+        out = graph.is_out_channel_pruning_fn(dep.handler)
+        parts = max(parts, pruner.get_out_channel_groups(layer) if out else pruner.get_in_channel_groups(layer))
+    return parts
+
+
+def _classifier(net: nn.Module, inputs: Tensor) -> nn.Module:
     """The last linear or convolutional layer that runs: its outputs are the classes."""
     ran: list[nn.Module] = []
     layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]

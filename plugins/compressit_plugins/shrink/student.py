@@ -20,7 +20,7 @@ def student_of(model: nn.Module, ctx: StageContext, width: float) -> nn.Module:
         return student
     from compressit_plugins.shrink.skeleton import skeleton
 
-    return skeleton(model, width ** ctx.times(), ctx.data.contract.shape, ctx.streams.number("student"))
+    return skeleton(model, width, ctx.data.contract.shape, ctx.streams.number("student"), ctx.times())
 
 
 def reset_parameters(model: nn.Module) -> None:

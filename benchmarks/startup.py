@@ -1,0 +1,45 @@
+"""What `--help`, `check` and a run with nothing to do cost, beside `import typer, pydantic`.
+
+    python benchmarks/startup.py [--rounds 10]
+
+Processor seconds (user + system) of whole processes, in turn; prints medians and the ratios round by round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+RECIPE = Path(__file__).parent.parent / "examples" / "mnist_twins.yaml"
+COMMANDS = {
+    "import typer, pydantic": [sys.executable, "-c", "import typer, pydantic"],
+    "compressit --help": [sys.executable, "-m", "compressit", "--help"],
+    "compressit check": [sys.executable, "-m", "compressit", "check", str(RECIPE)],
+    "compressit plan": [sys.executable, "-m", "compressit", "plan", str(RECIPE)],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = [{name: cost(command) for name, command in COMMANDS.items()} for _ in range(parser.parse_args().rounds + 1)][1:]
+    base = next(iter(COMMANDS))
+    for name in COMMANDS:
+        seconds = statistics.median(r[name] for r in rounds)
+        ratios = [r[name] / r[base] for r in rounds]
+        print(f"{name:24} {seconds:6.3f} s   {statistics.median(ratios):5.2f}x  (from {min(ratios):.2f} to {max(ratios):.2f})")
+
+
+def cost(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()

@@ -1,1 +1,0 @@
-from compressit.splits import *

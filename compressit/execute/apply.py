@@ -1,0 +1,142 @@
+"""Carries out one trainer or compressor and checks what it gives back."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compressit.context import StageContext
+from compressit.errors import CompressitError, NoEffectError
+from compressit.kinds import Compressor, Trainer
+
+
+def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module:
+    """The plugin's result for `model`, which is the plugin's own: moved to the stage's device, in train mode.
+
+    Raises CompressitError for a result that is no module or left with hooks, a trainer that changed a shape,
+    notes that are no JSON; NoEffectError for a compressor that changed nothing.
+    """
+    model.to(ctx.compute.device).train()
+    before = _Before.of(model)
+    with seeded(ctx.streams.number("plugin")):
+        trains = isinstance(plugin, Trainer)
+        result = plugin.train(model, ctx) if trains else plugin.compress(model, ctx)
+    if not isinstance(result, nn.Module):
+        raise CompressitError(
+            f"{plugin.name} returned {_kind(result)}, not a model",
+            "return the model, also where it was changed in place",
+        )
+    _check_plain(plugin.name, before, result)
+    if trains:
+        _check_shapes_kept(plugin.name, before, result)
+    else:
+        _check_changed(plugin.name, before, result)
+    _check_notes(plugin.name, ctx.notes)
+    return result
+
+
+@contextmanager
+def seeded(number: int) -> Generator[None]:
+    """A block whose global random numbers (torch's, numpy's, Python's) start from `number`.
+
+    Afterwards they go on as if it had not been there.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(number)
+        random.seed(number)
+        np.random.seed(number % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a result is compared with."""
+
+    tensors: Mapping[str, Tensor]
+    layers: Mapping[str, type[nn.Module]]
+    dressed: frozenset[str]  # modules with hooks or parametrizations: the builder's own
+
+    @staticmethod
+    def of(model: nn.Module) -> _Before:
+        tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
+        return _Before(tensors, _layers(model), frozenset(_dressed(model)))
+
+
+def _check_plain(name: str, before: _Before, model: nn.Module) -> None:
+    left = sorted(set(_dressed(model)) - before.dressed)
+    if left:
+        raise CompressitError(
+            f"{name} left a hook or parametrization on '{left[0] or 'the model'}'",
+            "remove it before returning: the model must reload without the plugin's code",
+        )
+
+
+def _check_shapes_kept(name: str, before: _Before, model: nn.Module) -> None:
+    after = {tensor: tuple(value.shape) for tensor, value in _tensors(model).items()}
+    changed = [t for t, v in before.tensors.items() if after.get(t) != tuple(v.shape)]
+    changed += [t for t in after if t not in before.tensors]
+    if changed:
+        raise CompressitError(
+            f"the trainer {name} changed the shape of {', '.join(changed[:5])}",
+            "a plugin that changes shapes is a Compressor",
+        )
+
+
+def _check_changed(name: str, before: _Before, model: nn.Module) -> None:
+    after = _tensors(model)
+    if (
+        set(after) == set(before.tensors)
+        and _layers(model) == before.layers
+        and all(_equal(after[tensor], value) for tensor, value in before.tensors.items())
+    ):
+        raise NoEffectError(f"{name} changed nothing", "choose other layers or a larger amount")
+
+
+def _check_notes(name: str, notes: Mapping[str, Any]) -> None:
+    for note, value in notes.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise CompressitError(
+                f"{name} noted '{note}', which is no JSON value: {error}",
+                "note plain numbers, texts, lists and dicts; arrays go to ctx.save",
+            ) from error
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _layers(model: nn.Module) -> dict[str, type[nn.Module]]:
+    return {name: type(module) for name, module in model.named_modules()}
+
+
+def _dressed(model: nn.Module) -> list[str]:
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [
+        name
+        for name, module in model.named_modules()
+        if hasattr(module, "parametrizations") or any(getattr(module, hook, None) for hook in hooks)
+    ]
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    same = one.shape == other.shape and one.dtype == other.dtype
+    return same and torch.equal(one.to(other.device), other)
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

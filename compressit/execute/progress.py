@@ -1,0 +1,50 @@
+"""Where a stage's state is kept while it runs: in the store, under the task's own key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from compressit.context import Progress
+from compressit.store import Store
+
+
+class StoredProgress(Progress):
+    """Saves at most every `every` seconds; `spent` is what earlier, killed sessions took."""
+
+    def __init__(self, store: Store, key: str, every: float) -> None:
+        self._store = store
+        self._key = key
+        self._every = every
+        self._started = self._last = time.perf_counter()
+        self._loaded = False
+        self.spent = 0.0
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        saved = self._store.load_progress(self._key)
+        if saved is None:
+            return None
+        file, facts = saved
+        if not self._loaded:  # a later one is this session's own
+            self._loaded, self.spent = True, float(facts["seconds"])
+        return load_file(file), facts["facts"]
+
+    def due(self) -> bool:
+        return time.perf_counter() - self._last >= self._every
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        # clones: momentum buffers and parameters must not share storage in a safetensors file
+        plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+        self._loaded = True
+        self._store.save_progress(
+            self._key, {"seconds": self.seconds(), "facts": facts}, lambda path: save_file(plain, path)
+        )
+        self._last = time.perf_counter()
+
+    def seconds(self) -> float:
+        """What the stage has taken so far, of all its sessions together."""
+        return self.spent + time.perf_counter() - self._started

@@ -1,0 +1,217 @@
+"""docs/writing-a-plugin.md: every block is run, in its order, in one folder; what it says besides is so."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from blocks import DOCS, blocks, run_line, shows
+from filelock import FileLock
+
+from compressit import hookspecs
+from compressit.context import StageContext
+from compressit.kinds import Evaluator
+from compressit.plan import make_plan
+from compressit.plugins import Host, installed
+from compressit.recipe.load import load_recipe
+from compressit.results import Results
+
+PAGE = "writing-a-plugin.md"
+TEXT = (DOCS / PAGE).read_text(encoding="utf-8")
+HOST_INTERNALS = {
+    "load_data", "load_model", "narrow", "emit", "memo", "identity", "fits", "notes", "curves", "arrays",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def walked(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder after a reader did everything on the page: once, for all processes of the test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "reader"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _walk(folder)
+            (folder / "done").touch()
+    return folder
+
+
+def _walk(folder: Path) -> None:
+    """Writes every file, runs every command, finds in their output what the page shows of it."""
+    site = folder / "site-packages"
+    site.mkdir(parents=True)
+    environment = {
+        "PYTHONPATH": str(site),
+        "COMPRESSIT_STORE": str(folder / "store"),
+        "COMPRESSIT_CACHE": str(folder / "cache"),
+    }
+    printed = ""
+    for block in blocks(PAGE):
+        if block.title:
+            block.write(folder)
+        elif block.language == "sh":
+            printed = ""
+            for line in block.text.splitlines():
+                if line.startswith("pip install -e "):
+                    _install(folder / line.split()[-1], site)
+                else:
+                    printed += run_line(line, folder, environment)
+        else:
+            assert block.language == "text", f"a {block.language} block that is no file"
+            for line in block.text.splitlines():
+                assert shows(printed, line), f"not printed: {line}\n{printed}"
+
+
+def _install(project: Path, site: Path) -> None:
+    """What an installer would leave behind: the package, and its metadata from its own pyproject.toml."""
+    about = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    package = about["name"].replace("-", "_")
+    shutil.copytree(project / package, site / package)
+    info = site / f"{package}-{about['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
+    )
+    entries = "".join(f"{k} = {v}\n" for k, v in about["entry-points"]["compressit"].items())
+    (info / "entry_points.txt").write_text(f"[compressit]\n{entries}")
+
+
+def test_every_block_runs_and_prints_what_the_page_shows(walked: Path) -> None:
+    layerwise = Results.read_json(walked / "runs/layerwise/results.json")
+    prune = layerwise.rows[-1]
+    assert prune.notes["requested"] == 0.8
+    assert prune.metrics["nonzero"] < 0.25 * prune.metrics["parameters"]
+
+
+def test_the_plugins_of_every_kind_do_what_they_are_for(walked: Path) -> None:
+    results = Results.read_json(walked / "runs/lab/results.json")
+    assert not results.missing
+    train, first, second = results.rows
+    assert (first.name, second.name) == ("match-01", "match-02")
+    assert train.metrics["test_accuracy"] > 0.6  # three rings: chance is a third
+    assert train.metrics["parameters"] > first.metrics["parameters"] > second.metrics["parameters"]
+    assert "drift" not in train.metrics
+    assert first.metrics["drift"] > 0
+    overconfidence = first.metrics["test_confidence"] - first.metrics["test_accuracy"]
+    assert first.metrics["test_overconfidence"] == pytest.approx(overconfidence)
+    page = (walked / "runs/lab/report.html").read_text(encoding="utf-8")
+    assert "The most accurate model is" in page
+    assert "fewer parameters to the left" in page
+    assert (walked / "runs/lab/figures/tradeoff.svg").exists()
+
+
+def test_the_observer_saw_every_task_of_the_lab(walked: Path) -> None:
+    lines = (walked / "diary.txt").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 16
+    assert sum(" took " in line for line in lines) == 16
+    assert any(line.startswith("base/seed0/match-02 eval.drift took") for line in lines)
+
+
+def test_the_package_keeps_the_most_of_each_matrix(walked: Path) -> None:
+    import torch
+
+    import compressit
+
+    host = installed()
+    results = Results.read_json(walked / "runs/lowrank/results.json")
+    assert results.rows[-1].notes["ranks"] == {"linear1": 7, "output": 2}
+    dense = compressit.load(walked / "runs/lowrank/checkpoints/base/seed0/train.safetensors")
+    sys.path.insert(0, str(walked / "compressit-lowrank"))
+    try:
+        from compressit_lowrank.layers import factorise
+    finally:
+        sys.path.remove(str(walked / "compressit-lowrank"))
+    weight = dense.get_parameter("linear1.weight").detach().clone()
+    singular = torch.linalg.svdvals(weight)
+    factorise(dense, 0.2)
+    layer = dense.get_submodule("linear1")
+    left = (weight - layer.up.weight @ layer.down.weight).detach().norm()  # Eckart & Young 1936
+    assert float(left) == pytest.approx(float(singular[7:].norm()), rel=1e-4)
+    assert "shrink.lowrank" not in host.names()
+
+
+@pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("compressit_")])
+def test_every_hook_stands_on_the_page_with_its_signature(hook: str) -> None:
+    tree = ast.parse(inspect.getsource(hookspecs))
+    (function,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == hook]
+    signature = f"`{hook}({ast.unparse(function.args)}) -> {ast.unparse(function.returns)}`"  # type: ignore[arg-type]
+    assert signature in TEXT
+
+
+def test_the_page_names_no_hook_that_is_not_there() -> None:
+    defined = {f"compressit_{name}" for name in re.findall(r"\bcompressit_(\w+)\(", TEXT)}
+    assert defined <= set(vars(hookspecs))
+
+
+def test_what_ctx_offers_is_what_there_is() -> None:
+    public = {name for name in dir(StageContext) if not name.startswith("_")}
+    public |= {field.name for field in dataclasses.fields(StageContext)}
+    table = TEXT.split("## What `ctx` offers")[1].split("A dataset's `load`")[0]
+    assert set(re.findall(r"`ctx\.(\w+)", table)) == public - HOST_INTERNALS
+    everywhere = set(re.findall(r"\bctx\.(\w+)", TEXT))
+    assert everywhere <= public | {"cache", "announce"}  # those two are a DataContext's
+
+
+def test_an_evaluators_attributes_have_the_defaults_the_page_says() -> None:
+    for name, default in re.findall(r"^\| `(\w+)` \| `(True|False)` \|", TEXT, re.M):
+        assert str(getattr(Evaluator, name)) == default
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """The keys of layerwise.yaml's tasks by label, with a text of `layerwise.py` replaced, or options set."""
+    files = {block.title: block for block in blocks(PAGE) if block.title}
+    files["layerwise.yaml"].write(tmp_path)
+
+    def plan(old: str = "", new: str = "", settings: Sequence[str] = ()) -> dict[str, str]:
+        assert old in files["layerwise.py"].text
+        text = files["layerwise.py"].text
+        (tmp_path / "layerwise.py").write_text(text.replace(old, new) if old else text)
+        host = Host()
+        recipe = load_recipe(tmp_path / "layerwise.yaml", host, settings=settings, trust=lambda plugin: True)
+        return {task.label: task.key for task in make_plan(recipe, host).tasks.values()}
+
+    return plan
+
+
+def test_comments_and_docstrings_make_nothing_again(keys: Callable[..., dict[str, str]]) -> None:
+    before = keys()
+    assert keys("Zero the smallest", "Clear the smallest") == before
+    assert keys("# biases and norms stay", "# more words") == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"old": "weight.ndim > 1", "new": "weight.ndim > 0"},
+        {"old": "Field(0.5", "new": "Field(0.6"},
+        {"settings": ["stages.prune.with.amount=0.9"]},
+    ],
+)
+def test_code_and_options_make_again_their_own_stage_and_its_evaluations(
+    keys: Callable[..., dict[str, str]], change: dict[str, Any]
+) -> None:
+    before, after = keys(), keys(**change)
+    moved = {label for label in before if after[label] != before[label]}
+    assert moved == {"base/seed0/prune", "base/seed0/prune eval.accuracy", "base/seed0/prune eval.size"}
+
+
+def test_check_needs_no_torch_for_the_plugins_of_this_page(walked: Path) -> None:
+    code = (
+        "import sys; from compressit.recipe.model import Recipe; Recipe.load('lab.yaml', trust=True);"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=walked, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"

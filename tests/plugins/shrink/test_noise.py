@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.special import log_softmax, softmax
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compressit.compute import Compute
+from compressit.config import model_refs
+from compressit.context import StageContext
+from compressit.seeds import Streams
+from compressit.splits import Data
+from compressit_plugins.evaluate.accuracy import accuracy_and_loss
+from compressit_plugins.models.mlp import Mlp, MlpConfig
+from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking
+from compressit_plugins.shrink.noise_fit import entropy_bits, fit_to_noise, loss_of, targets
+from compressit_plugins.shrink.student import student_of
+from compressit_plugins.train.supervised import Supervised, SupervisedConfig
+
+Contexts = Callable[..., StageContext]
+Build = Callable[..., nn.Module]
+# Alok Singh, "Compressing neural networks to see if they learn" (2018): H <- ceil(0.8 H)
+PUBLISHED = (512, 410, 328, 263, 211, 169, 136, 109, 88, 71, 57, 46, 37, 30, 24, 20, 16, 13, 11, 9, 8)
+
+
+def _config(**options: Any) -> NoiseConfig:
+    small: dict[str, Any] = {"width": 0.5, "images": 64, "epochs": 3, "batch_size": 32}
+    return NoiseConfig.model_validate({**small, **options})
+
+
+def _logits(seed: int, count: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    outputs, taught = (4 * torch.randn(count, 5, generator=generator) for _ in range(2))
+    return outputs, taught
+
+
+def _watched(model: nn.Module) -> list[Tensor]:
+    """The inputs that the model is given from now on."""
+    seen: list[Tensor] = []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach().clone()))
+    return seen
+
+
+@given(st.integers(0, 2**32), st.floats(0.5, 20))
+def test_targets_are_the_class_the_probabilities_or_the_logits(seed: int, temperature: float) -> None:
+    _, taught = _logits(seed)
+    hard = targets(taught, _config(labels="hard", temperature=temperature))
+    assert hard.tolist() == taught.numpy().argmax(1).tolist()
+    soft = targets(taught, _config(labels="soft", temperature=temperature))
+    np.testing.assert_allclose(soft, softmax(taught.double().numpy() / temperature, axis=1), atol=1e-6)
+    assert torch.equal(targets(taught, _config(labels="logits", temperature=temperature)), taught)
+
+
+@given(st.integers(0, 2**32))
+def test_hard_labels_are_fitted_by_cross_entropy_and_logits_by_their_mean_square(seed: int) -> None:
+    outputs, taught = _logits(seed)
+    classes = taught.argmax(1)
+    entropy = -log_softmax(outputs.double().numpy(), axis=1)[np.arange(6), classes.numpy()].mean()
+    assert float(loss_of(_config(labels="hard"))(outputs, classes)) == pytest.approx(entropy, rel=1e-4)
+    square = ((outputs - taught).double().numpy() ** 2).mean()
+    assert float(loss_of(_config(labels="logits"))(outputs, taught)) == pytest.approx(square, rel=1e-4)
+
+
+@given(st.integers(0, 2**32), st.floats(0.5, 20))
+def test_soft_labels_pull_as_the_divergence_at_that_temperature_does(seed: int, temperature: float) -> None:
+    options = _config(labels="soft", temperature=temperature)
+    outputs, taught = _logits(seed)
+    ours, theirs = outputs.clone().requires_grad_(), outputs.double().requires_grad_()
+    loss_of(options)(ours, targets(taught, options)).backward()
+    student = F.log_softmax(theirs / temperature, 1)
+    teacher = F.log_softmax(taught.double() / temperature, 1)
+    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    (divergence * temperature**2).backward()
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-3, atol=1e-5)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=50))
+def test_entropy_is_scipys(classes: list[int]) -> None:
+    counts = np.bincount(classes, minlength=7)
+    ours = entropy_bits(torch.tensor(classes), 7)
+    assert ours == pytest.approx(stats.entropy(counts, base=2), abs=1e-12)
+    assert str(entropy_bits(torch.tensor(classes[:1] * 3), 7)) == "0.0", "of one class: not -0.0"
+
+
+@pytest.mark.parametrize(("redraw", "draws"), [("epoch", 3), ("rung", 1), ("never", 1)])
+def test_the_teacher_labels_each_drawn_image_once_and_the_student_is_given_all_of_them(
+    redraw: str, draws: int, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+) -> None:
+    teacher, student = build_mlp(16), build_mlp(8)
+    asked, given_x = _watched(teacher), _watched(student)
+    config = _config(redraw=redraw, track=False)
+    fit_to_noise(student, teacher, make_context(data=synthetic()), config)
+    assert [len(x) for x in asked] == [64] * draws
+    assert len({tuple(x.flatten().tolist()) for x in asked}) == draws
+    assert NoiseShrinking(config).work(512, 1).forwards == 64 * draws
+    for epoch in range(3):
+        shown = torch.cat(given_x[2 * epoch : 2 * epoch + 2]).flatten(1)
+        drawn = asked[epoch if redraw == "epoch" else 0].flatten(1)
+        assert sorted(shown.tolist()) == sorted(drawn.tolist())
+
+
+@pytest.mark.parametrize(("redraw", "shared"), [("epoch", False), ("rung", False), ("never", True)])
+def test_rungs_share_their_noise_only_when_it_is_never_redrawn(
+    redraw: str, shared: bool, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+) -> None:
+    drawn = []
+    for rung in (1, 2):
+        teacher = build_mlp(16)
+        asked = _watched(teacher)
+        ctx = make_context(data=synthetic(), streams=Streams(0, "blog", rung), rung=rung)
+        fit_to_noise(build_mlp(8), teacher, ctx, _config(redraw=redraw, epochs=1, track=False))
+        drawn.append(asked[0])
+    assert torch.equal(*drawn) == shared
+
+
+@pytest.mark.parametrize("noise", ["uniform", "gaussian", "pixel", "covariance"])
+def test_twins_see_the_same_noise(
+    noise: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+) -> None:
+    seen = []
+    for seed, labels in ((0, "given"), (1, "random")):
+        teacher = build_mlp(16, seed=seed)
+        asked = _watched(teacher)
+        ctx = make_context(data=synthetic(labels=labels))
+        fit_to_noise(build_mlp(8), teacher, ctx, _config(noise=noise, track=False))
+        seen.append(torch.stack(asked))
+    assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("declares", [True, False], ids=["narrower", "skeleton"])
+def test_the_widths_are_the_published_ones(
+    declares: bool, synthetic: Callable[..., Data], make_context: Contexts
+) -> None:
+    def narrow(factor: float, times: int) -> nn.Module | None:
+        config = MlpConfig(hidden=(512, 512))
+        for _ in range(times):
+            config = Mlp(config).narrower(factor)
+        return Mlp(config).build((1, 8, 8), 10) if declares else None
+
+    model, data = Mlp(MlpConfig(hidden=(512, 512))).build((1, 8, 8), 10), synthetic()
+    for rung in range(1, 21):
+        ctx = make_context(data=data, narrow=narrow, rung=rung, feed="original")
+        student = student_of(model, ctx, 0.8)
+        width = PUBLISHED[rung]
+        shapes = [tuple(p.shape) for p in student.parameters() if p.ndim == 2]
+        assert shapes == [(width, 64), (width, width), (10, width)]
+
+
+def test_a_chained_ladder_narrows_what_it_is_given_once(
+    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts, narrow_mlp: Callable[..., Any]
+) -> None:
+    ctx = make_context({"previous": build_mlp(20)}, data=synthetic(), narrow=narrow_mlp(20), rung=3)
+    student = NoiseShrinking(_config(width=0.8)).compress(build_mlp(20), ctx)
+    assert student.get_parameter("linear1.weight").shape == (16, 64)
+
+
+def test_retention_is_logged_after_each_power_of_two_and_the_last_epoch(
+    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+) -> None:
+    ctx = make_context(data=synthetic(labels="random"))
+    student = fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(epochs=11))
+    for name in ("train", "test"):
+        seen = [step for step, _ in ctx.curves[f"retention_{name}"]]
+        assert seen == [64.0 * epochs for epochs in (1, 2, 4, 8, 11)]
+        split = getattr(ctx.data, name)
+        accuracy = accuracy_and_loss(ctx.compute.forward(student, split.x), split.y)[0]
+        assert ctx.curves[f"retention_{name}"][-1][1] == pytest.approx(accuracy)
+    assert ctx.notes["images_seen"] == 11 * 64
+
+
+def test_nothing_is_followed_when_that_is_not_wanted_and_the_student_is_the_same(
+    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+) -> None:
+    students = []
+    for track in (True, False):
+        ctx = make_context(data=synthetic())
+        students.append(fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(track=track)))
+        assert ("retention_test" in ctx.curves) == track
+    for one, two in zip(*(s.parameters() for s in students), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(("noise", "statistics"), [("uniform", "none"), ("pixel", "of the training inputs")])
+def test_the_notes_say_what_the_noise_was_and_what_it_knew_of_the_data(
+    noise: str, statistics: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+) -> None:
+    ctx = make_context(data=synthetic())
+    fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(noise=noise, labels="hard", redraw="rung"))
+    told = {"kind": noise, "labels": "hard", "redraw": "rung", "images": 64, "statistics": statistics}
+    assert ctx.notes["noise"] == told
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
+def test_what_the_teacher_knows_reaches_the_student_through_noise_alone(
+    labels: str,
+    synthetic: Callable[..., Data],
+    build_mlp: Build,
+    make_context: Contexts,
+    narrow_mlp: Callable[..., Any],
+) -> None:
+    options: dict[str, Any] = {"epochs": 20, "optimizer": {"name": "adam", "lr": 0.01}}
+    teacher, data = build_mlp(32), synthetic(noise=0.2)
+    Supervised(SupervisedConfig.model_validate(options)).train(teacher, make_context(data=data))
+    ctx = make_context({"train": teacher}, data=data, narrow=narrow_mlp(32))
+    config = _config(**options, labels=labels, noise="covariance", images=2000, teacher="train", batch_size=64)
+    student = NoiseShrinking(config).compress(build_mlp(32, seed=3), ctx)
+    assert student.get_parameter("linear1.weight").shape == (16, 64)
+    x, y = data.test.tensors()
+    assert accuracy_and_loss(ctx.compute.forward(teacher, x), y)[0] > 0.95
+    assert accuracy_and_loss(ctx.compute.forward(student, x), y)[0] > 0.9
+
+
+@pytest.mark.parametrize("redraw", ["epoch", "rung", "never"])
+def test_a_killed_ladder_rung_ends_with_the_same_tensors_and_curves(
+    redraw: str,
+    synthetic: Callable[..., Data],
+    build_mlp: Build,
+    make_context: Contexts,
+    killed_after: Callable[[int], Any],
+    killed: type[Exception],
+) -> None:
+    data, progress, config = synthetic(), killed_after(2), _config(redraw=redraw, epochs=4)
+
+    def run(**fields: Any) -> tuple[nn.Module, StageContext]:
+        ctx = make_context(data=data, **fields)
+        return fit_to_noise(build_mlp(8), build_mlp(16), ctx, config), ctx
+
+    expected, whole = run()
+    with pytest.raises(killed):
+        run(progress=progress)
+    resumed, ctx = run(progress=progress)
+    for ours, theirs in zip(resumed.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert ctx.curves == whole.curves
+    assert ctx.notes == whole.notes
+
+
+@pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
+def test_it_works_in_bf16(
+    labels: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+) -> None:
+    ctx = make_context(data=synthetic(), compute=Compute("cpu", "bf16"))
+    student = fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(labels=labels, temperature=2.0))
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in student.parameters())
+
+
+def test_the_teacher_is_an_edge_of_the_recipe_and_by_default_the_model_given() -> None:
+    assert list(model_refs(_config(teacher="train"))) == [(("teacher",), "train")]
+    assert list(model_refs(_config())) == [(("teacher",), "previous")]
+
+
+def test_the_estimate_follows_the_ladder() -> None:
+    work = NoiseShrinking(_config(images=100)).work(512, 3)
+    assert (work.steps, work.batch_size, work.width) == (3 * 4, 32, 0.125)

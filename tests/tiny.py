@@ -1,0 +1,163 @@
+"""What tests of plans and runs share: the tiny plugins, recipes of them, and tasks run in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from compressit.execute.runner import Failure, Listener
+from compressit.execute.schedule import Schedule
+from compressit.execute.task import TaskRunner
+from compressit.plan import Plan, Task, make_plan
+from compressit.plugins import Host
+from compressit.recipe.load import parse_recipe
+from compressit.recipe.model import Recipe
+from compressit.store import Artifact, Store
+
+PLUGINS = Path(__file__).parent / "fixtures" / "tiny_plugins.py"
+
+BASE = """\
+version: 1
+name: tiny
+data: {uses: tiny.data}
+model: {uses: tiny.mlp}
+stages:
+  train: {uses: tiny.train}
+"""
+
+TWINS = """\
+version: 1
+name: tiny
+plugins: [PLUGINS]
+data: {uses: tiny.data}
+model: {uses: tiny.mlp}
+variants: {real: {}, fake: {data: {with: {labels: random}}}}
+stages:
+  train: {uses: tiny.train}
+  prune: {uses: tiny.prune}
+  shrink: {uses: tiny.shrink, needs: train, repeat: 2, feed: original, with: {teacher: train}}
+evaluate: [tiny.accuracy, tiny.size, tiny.fidelity]
+report: [tiny.report]
+""".replace("PLUGINS", str(PLUGINS))
+"""Two variants of one init: 8 models, 24 evaluations."""
+
+
+def tiny_host(plugins: Path = PLUGINS) -> Host:
+    """A host with the tiny plugins only."""
+    host = Host(entry_points=False)
+    host.load_file(plugins)
+    return host
+
+
+def recipe_of(text: str, host: Host, *settings: str, folder: Path | None = None) -> Recipe:
+    """The recipe, with these `--set` arguments; paths in it are relative to `folder`."""
+    path = folder / "recipe.yaml" if folder else None
+    return parse_recipe(text, "recipe.yaml", host, None, settings, lambda plugin: True, path)
+
+
+def plan_of(text: str, *settings: str, host: Host | None = None, folder: Path | None = None) -> Plan:
+    """The plan of a recipe's text."""
+    host = host or tiny_host()
+    return make_plan(recipe_of(text, host, *settings, folder=folder), host)
+
+
+@dataclass
+class Lab:
+    """A store in which tasks are run by this process, one after another."""
+
+    root: Path
+    host: Host = field(default_factory=tiny_host)
+    save_every: float = 1000.0
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.warnings: list[str] = []
+        self.store = Store(self.root / "store", warn=self.warnings.append)
+        self.runner = self.new_runner()
+
+    def new_runner(self) -> TaskRunner:
+        """As a new worker has it: nothing in memory."""
+        return TaskRunner(self.store, self.host, self.root / "cache", self.save_every)
+
+    def plan(self, text: str, *settings: str) -> Plan:
+        return plan_of(text, *settings, host=self.host, folder=self.root)
+
+    def run(self, plan: Plan) -> dict[str, Artifact]:
+        """Runs what the plan needs; returns its models by path and evaluations by label."""
+        found = {}
+        for task in plan.pending({key: self.store.find(key) is not None for key in plan.tasks}):
+            self.runner.run(task, self.events.append)
+        for key, task in plan.tasks.items():
+            artifact = self.store.find(key)
+            if artifact is not None:
+                found[task.label] = artifact
+        return found
+
+    def model(self, plan: Plan, path: str) -> dict[str, Tensor]:
+        """The tensors of a model of the plan."""
+        return tensors(self.store, plan, path)
+
+
+def tensors(store: Store, plan: Plan, path: str) -> dict[str, Tensor]:
+    """The tensors of the model at this path, from the store."""
+    artifact = store.find(point(plan, path).model)
+    assert artifact is not None, path
+    return load_file(artifact.model_file)
+
+
+def point(plan: Plan, path: str) -> Any:
+    """The plan's point of that path: `real/seed0/train`."""
+    return next(p for p in plan.points if p.path == path)
+
+
+def task_of(plan: Plan, path: str) -> Task:
+    """The task that makes the model of that path."""
+    return plan.tasks[point(plan, path).model]
+
+
+def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Equal names and bits."""
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+class InProcessRunner:
+    """Takes `Runner`'s place where no worker processes are wanted. `before(task)` may raise."""
+
+    before: Callable[[Task], None] = staticmethod(lambda task: None)
+
+    def __init__(self, options: Any, host: Host, listener: Listener, jobs: int = 1) -> None:
+        self._tasks = TaskRunner(Store(options.store), host, options.cache, options.save_every)
+        self._listener = listener
+        self.ended = False
+
+    def __enter__(self) -> InProcessRunner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        type(self).last = self
+        self.ended = True
+
+    def calibrate(self, request: Mapping[str, Any]) -> None:
+        return None
+
+    def run(self, tasks: list[Task]) -> None:
+        schedule = Schedule(tasks)
+        while (task := schedule.next([], 0)) is not None:
+            schedule.start(task, 0)
+            self._listener.started(task)
+            try:
+                self.before(task)
+                done = self._tasks.run(task, lambda event: self._listener.progress(task, event))
+            except Exception as error:
+                schedule.fail(task)
+                self._listener.failed(task, Failure(task.label, str(error), traceback="Traceback: …"))
+            else:
+                schedule.finish(task)
+                self._listener.finished(task, done.seconds)
+            self._listener.tick()
