@@ -51,6 +51,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/<name>[-profile].")] = None,
     store: StoreFolder = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes side by side.")] = 1,
+    save_every: Annotated[
+        float, typer.Option(min=0, hidden=True, help="Seconds between saves of a stage's progress.")
+    ] = 10.0,
     trust: Trust = False,
 ) -> None:
     """Run a recipe: make what the store lacks, then write the report."""
@@ -60,7 +63,9 @@ def run(
     loaded = _load(recipe, profile, settings, trust, host)
     gc.enable()
     try:
-        done = api.run(loaded, out=out, store=store, jobs=jobs, host=host, command=_command())
+        done = api.run(
+            loaded, out=out, store=store, jobs=jobs, host=host, save_every=save_every, command=_command()
+        )
     except KeyboardInterrupt:
         _say(f"\ninterrupted; what is done is kept. To go on: {_command()}")
         raise typer.Exit(130) from None

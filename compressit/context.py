@@ -52,7 +52,7 @@ class StageContext:
     load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError otherwise
     rung: int | None = None  # 1-based within a ladder
     feed: Literal["previous", "original"] = "previous"  # what each rung of a ladder starts from
-    judged: Judged | None = None
+    judged: Judged | None = None  # for evaluators that declare `uses_stage`
     progress: Progress = field(default_factory=Progress)
     narrow: Callable[[float, int], nn.Module | None] = lambda factor, times: None
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result

@@ -64,7 +64,7 @@ def fit(
             _seed_layers(ctx, epoch)
             started = time.perf_counter()
             tensors = data(epoch)
-            losses, agreement = _epoch(step_model, optimizer, ctx, options, tensors, loss, epoch, state.steps)
+            losses, agreement = _epoch(step_model, optimizer, ctx, options, tensors, loss, epoch)
             state.add(losses, len(tensors[0]))
             mean = float(losses.mean())
             ctx.log(state.steps, loss=mean)
@@ -126,7 +126,6 @@ def _epoch(
     tensors: Tensors,
     loss: Callable[..., Tensor],
     epoch: int,
-    steps: int,
 ) -> tuple[Tensor, float | None]:
     """One pass: every minibatch's loss (S,) on the CPU, and its last ones' agreement with the targets."""
     count = len(tensors[0])

@@ -13,6 +13,9 @@ from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
 
+Index = slice | Tensor
+
+
 @dataclass(frozen=True)
 class RawData:
     """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64."""
@@ -107,24 +110,26 @@ def prepare(
     device: str = "cpu",
     like: Contract | None = None,
 ) -> Data:
-    """Carries out a dataset's options: limit, scale, pixels, labels, validation split; in that order.
+    """Carries out a dataset's options: limit, scale, pixels, labels, validation split.
 
-    `like`: a model's contract, by whose statistics inputs are scaled instead of the data's own.
+    Statistics are those of the training images left when the validation split is cut. `like`: a model's
+    contract, by whose statistics inputs are scaled instead of the data's own.
     Raises CompressitError when the validation split would leave no training image.
     """
     streams = Streams(options.seed)
     train_x, train_y = raw.train_x[: options.limit], raw.train_y[: options.limit]
     train_x, test_x = _unit(train_x), _unit(raw.test_x)
+    kept, held = _validation(len(train_x), options, streams)
     scale = like.scale if like else options.scale
-    mean, std = (like.mean, like.std) if like else _statistics(train_x, scale)
+    mean, std = (like.mean, like.std) if like else _statistics(train_x[kept], scale)
     train_x, test_x = _scaled(train_x, mean, std), _scaled(test_x, mean, std)
-    train_x, test_x = _pixels(train_x, test_x, options, streams)
+    train_x, test_x = _pixels(train_x, test_x, kept, options, streams)
     train_y = _labels(train_y, options, classes, streams)
     contract = Contract(tuple(train_x.shape[1:]), scale, mean, std, class_names)
-    train, validation = _validation(train_x, train_y, options, streams)
+    validation = None if held is None else Split(train_x[held].to(device), train_y[held].to(device), streams)
     return Data(
-        train=Split(train[0].to(device), train[1].to(device), streams),
-        validation=validation and Split(validation[0].to(device), validation[1].to(device), streams),
+        train=Split(train_x[kept].to(device), train_y[kept].to(device), streams),
+        validation=validation,
         test=Split(test_x.to(device), raw.test_y.to(device), streams),
         classes=classes,
         contract=contract,
@@ -153,7 +158,9 @@ def _scaled(x: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | 
     return (x - torch.tensor(mean).view(view)) / torch.tensor(std).view(view)
 
 
-def _pixels(train: Tensor, test: Tensor, options: DataConfig, streams: Streams) -> tuple[Tensor, Tensor]:
+def _pixels(
+    train: Tensor, test: Tensor, kept: Index, options: DataConfig, streams: Streams
+) -> tuple[Tensor, Tensor]:
     """Zhang et al. 2017, "Understanding deep learning requires rethinking generalization", section 2."""
     if options.pixels == "shuffled":
         permutation = torch.randperm(train[0].numel(), generator=streams.generator("pixels"))
@@ -162,7 +169,7 @@ def _pixels(train: Tensor, test: Tensor, options: DataConfig, streams: Streams) 
             test.flatten(1)[:, permutation].view_as(test),
         )
     if options.pixels == "gaussian":
-        mean, std = train.mean(), train.std()
+        mean, std = train[kept].mean(), train[kept].std()
         drawn = [
             torch.randn(x.shape, generator=streams.generator(name)) * std + mean
             for name, x in (("gaussian-train", train), ("gaussian-test", test))
@@ -184,17 +191,15 @@ def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> T
     return y
 
 
-def _validation(
-    x: Tensor, y: Tensor, options: DataConfig, streams: Streams
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-    count = options.validation_count(len(x))
-    if count == 0:
-        return (x, y), None
-    if count >= len(x):
+def _validation(count: int, options: DataConfig, streams: Streams) -> tuple[Index, Tensor | None]:
+    """Where the training and the validation images stand among the `count` given, both in their old order."""
+    wanted = options.validation_count(count)
+    if wanted == 0:
+        return slice(None), None
+    if wanted >= count:
         raise CompressitError(
-            f"the validation split ({count} images) leaves none of the {len(x)} training images",
+            f"the validation split ({wanted} images) leaves none of the {count} training images",
             "make `validation` smaller or `limit` larger",
         )
-    permutation = torch.randperm(len(x), generator=streams.generator("validation"))
-    held, kept = permutation[:count].sort().values, permutation[count:].sort().values
-    return (x[kept], y[kept]), (x[held], y[held])
+    permutation = torch.randperm(count, generator=streams.generator("validation"))
+    return permutation[wanted:].sort().values, permutation[:wanted].sort().values

@@ -67,6 +67,8 @@ class Store:
             return None
         try:
             manifest = json.loads(manifest_file.read_bytes())
+            if manifest.pop("sha256") != _text_digest(manifest):
+                raise ValueError("its manifest has changed")
             if manifest["format"] != FORMAT or manifest["key"] != key:
                 raise ValueError("its manifest belongs to something else")
             for name, digest in manifest["files"].items():
@@ -92,6 +94,8 @@ class Store:
             for path in temporary.iterdir():
                 _sync(path)
             manifest = {"format": FORMAT, "key": key, "files": files, "created": time.time(), **facts}
+            manifest = json.loads(json.dumps(manifest))  # as it will be read: text keys, lists
+            manifest["sha256"] = _text_digest(manifest)
             _write_synced(temporary / "manifest.json", json.dumps(manifest, sort_keys=True, indent=1))
             _sync(temporary)
             folder = self._folder(key)
@@ -182,6 +186,10 @@ def _rename_unless_there(source: Path, target: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text_digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _write_synced(path: Path, text: str) -> None:

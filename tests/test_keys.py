@@ -35,7 +35,13 @@ class Plugin:
         from . import lazy  # inside a method, as plugins do
         return train(lazy.number, self.WIDTH)
 ''',
-    "impl.py": "from .deep.loop import step\nfrom keyed_pkg import lazy\n\ndef train(n, width):\n    return step(n) * width\n",
+    "impl.py": """\
+from .deep.loop import step
+from keyed_pkg import lazy
+
+def train(n, width):
+    return step(n) * width
+""",
     "lazy.py": "import keyed_pkg.impl  # a circle\nnumber = 1\n",
     "report.py": "def draw():\n    return 'red'\n",
     "unrelated.py": "x = 1\n",
@@ -144,7 +150,8 @@ def test_prose_layout_and_what_is_not_run_do_not_count(package: Package, changes
 
 
 def test_the_else_of_a_type_checking_block_is_code(package: Package) -> None:
-    block = "import typing\nif typing.TYPE_CHECKING:\n    import a\nelse:\n    from keyed_pkg.unrelated import x\n"
+    otherwise = "    from keyed_pkg.unrelated import x\n"
+    block = "import typing\nif typing.TYPE_CHECKING:\n    import a\nelse:\n" + otherwise
     before = _digest(package, plugin=block)
     assert _digest(package, plugin=block.replace("import a", "import b")) == before
     assert _digest(package, plugin=block, unrelated="x = 2\n") != before

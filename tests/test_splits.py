@@ -218,3 +218,13 @@ def test_another_stage_shuffles_the_same_tensors_its_own_way(raw: RawData) -> No
     assert other.validation.streams == other.test.streams == Streams(0, "other")
     assert not torch.equal(next(other.train.batches(40, 0))[0], next(data.train.batches(40, 0))[0])
     assert _prepare(raw).with_streams(Streams(0, "other")).validation is None
+
+
+def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) -> None:
+    options = DataConfig(scale="standard", validation=0.25)
+    data = prepare(raw, options, 4, NAMES)
+    train = data.train.x
+    dims = [0, *range(2, train.ndim)]
+    assert torch.allclose(train.mean(dims), torch.zeros(train.shape[1]), atol=1e-5)
+    assert data.validation is not None
+    assert not torch.allclose(data.validation.x.mean(dims), torch.zeros(train.shape[1]), atol=1e-5)

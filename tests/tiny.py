@@ -154,7 +154,7 @@ class InProcessRunner:
             try:
                 self.before(task)
                 done = self._tasks.run(task, lambda event: self._listener.progress(task, event))
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - as a worker does
                 schedule.fail(task)
                 self._listener.failed(task, Failure(task.label, str(error), traceback="Traceback: …"))
             else:

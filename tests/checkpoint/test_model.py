@@ -20,9 +20,9 @@ from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import Architecture, architecture_of, contract_of, fresh, load, save
 from compressit.checkpoint.probe import probe_input
 from compressit.checkpoint.tensors import TYPES, same_bits
-from compressit.splits import Contract
 from compressit.errors import CompressitError
 from compressit.plugins import Host
+from compressit.splits import Contract
 
 from . import forge
 from .samples import CONV, HEADS, MLP, TIED, TINY
@@ -188,15 +188,16 @@ def test_a_diverged_model_can_be_saved(make: Make, host: Host, tmp_path: Path) -
     assert equal(load(path, host=host), model)
 
 
-def test_views_transposed_and_channels_last_tensors(make: Make, host: Host, tmp_path: Path) -> None:
-    model, path = make(CONV).to(memory_format=torch.channels_last), tmp_path / "m.safetensors"
-    block = torch.rand(20, 8)
-    model[1].weight.data, model[1].bias.data = block[3], block[:8, 0]
-    model[0].bias.data, model[4].bias.data = block.view(-1)[:8], block.view(-1)[:12]
-    save(model, path, CONV, host=host)
+def test_views_and_channels_last_tensors(host: Host, tmp_path: Path) -> None:
+    wide = Architecture(CONV.name, {"channels": [24, 48]}, (2, 12, 12), 3)  # wide enough for other last bits
+    model, path = fresh(wide, 0, host).to(memory_format=torch.channels_last), tmp_path / "m.safetensors"
+    block = torch.rand(5, 24)
+    model[1].weight.data, model[1].bias.data = block[3], block.T[:, 0]
+    model[1].running_mean, model[5].running_mean = block.view(-1)[:24], block.view(-1)[:48]
+    save(model, path, wide, host=host)
     loaded = load(path, host=host)
     assert equal(loaded, model)
-    assert loaded[1].weight.untyped_storage().nbytes() == 8 * 4
+    assert loaded[1].weight.untyped_storage().nbytes() == 24 * 4
     assert all(p.is_contiguous() for p in loaded.parameters())
 
 

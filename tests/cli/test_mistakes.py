@@ -1,0 +1,101 @@
+"""A mistake is told with its place, nothing is run or made, and the exit code is 2."""
+
+from __future__ import annotations
+
+import pytest
+
+from .recipes import TINY
+from .sandbox import Sandbox
+
+LINES = TINY.splitlines()
+BOMB = ["a: &a [x, x, x, x, x, x, x, x, x, x]"] + [
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+]
+
+
+def _with(number: int, line: str) -> str:
+    """`TINY` with line `number` (from 1) replaced."""
+    return "\n".join([*LINES[: number - 1], line, *LINES[number:]]) + "\n"
+
+
+RECIPES = {
+    "unknown key": (_with(11, "evaluates: [eval.accuracy]"), "r.yaml:11:1: unknown key 'evaluates'", "evaluate"),
+    "unknown option": (
+        _with(5, "model: {uses: model.mlp, with: {hiden: [20]}}"), "r.yaml:5:33:", "did you mean 'hidden'?",
+    ),
+    "unknown plugin": (_with(4, "data: {uses: data.sintetic}"), "r.yaml:4:14:", "did you mean 'data.synthetic'"),
+    "wrong kind": (_with(4, "data: {uses: model.mlp}"), "r.yaml:4:14:", "model.mlp"),
+    "wrong type": (_with(5, "model: {uses: model.mlp, with: {hidden: [many]}}"), "r.yaml:5:42:", "many"),
+    "wrong value": (_with(3, "compute: {threads: 0}"), "r.yaml:3:20:", "0"),
+    "duplicate key": (_with(6, "name: again"), "r.yaml:6:1:", "name"),
+    "tab": (_with(8, "\ttrain: {}"), "r.yaml:8:1:", "tab"),
+    "not YAML": (_with(4, "data: {uses: [data.synthetic}"), "r.yaml:4:", "data.synthetic"),
+    "alias bomb": ("\n".join([*BOMB, *LINES]), "r.yaml:", "alias"),
+    "cycle": (
+        TINY.replace("train: {uses: train.supervised,", "train: {uses: train.supervised, needs: blog,"),
+        "r.yaml:8:", "train",
+    ),
+    "missing stage": (TINY.replace("needs: train, repeat", "needs: trian, repeat"), "r.yaml:9:38:", "'train'"),
+    "missing teacher": (TINY.replace("teacher: train", "teacher: trian"), "r.yaml:10:", "'train'"),
+    "no file": (_with(5, "model: {from: gone.safetensors}"), "r.yaml:5:15:", "gone.safetensors"),
+    "no plugin file": (TINY + "plugins: [./mine.py]\n", "r.yaml:19:11:", "mine.py"),
+    "empty": ("", "r.yaml", "empty"),
+    "list": ("- a\n- b\n", "r.yaml:1:1:", "list"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "place", "word"), RECIPES.values(), ids=RECIPES)
+def test_a_mistake_in_a_recipe(text: str, place: str, word: str, sandbox: Sandbox) -> None:
+    recipe = sandbox.write("r.yaml", text)
+    done = sandbox.run("run", "r.yaml", "--out", "out", code=2)
+    told = next((line for line in done.err.splitlines() if line.startswith(place)), None)
+    assert told is not None, done.err
+    assert word in done.err
+    assert done.out == ""
+    assert list(sandbox.folder.iterdir()) == [recipe]
+
+
+def test_all_mistakes_are_told_at_once(sandbox: Sandbox) -> None:
+    text = TINY.replace("epochs: 10", "epochs: ten").replace("repeat: 2", "repeat: 0")
+    sandbox.write("r.yaml", text.replace("eval.size", "eval.seize"))
+    told = sandbox.run("check", "r.yaml", code=2).err
+    assert [line.split(": ")[0].rsplit(":", 1)[0] for line in told.splitlines() if line.startswith("r.yaml:")] == [
+        "r.yaml:8", "r.yaml:9", "r.yaml:13",
+    ]  # fmt: skip
+    assert told.splitlines()[-1] == "3 problems, nothing was run"
+
+
+def test_a_file_that_is_not_text(sandbox: Sandbox) -> None:
+    (sandbox.folder / "r.yaml").write_bytes(bytes(range(256)) * 10)
+    done = sandbox.run("run", "r.yaml", code=2)
+    assert done.err.startswith("r.yaml")
+    assert [path.name for path in sandbox.folder.iterdir()] == ["r.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["gone.yaml"], ["gone.yaml"]),
+        (["."], ["."]),
+        (["r.yaml", "--profile", "quikc"], ["quikc", "quick"]),
+        (["r.yaml", "--set", "stages.trian.with.epochs=3"], ["trian", "train"]),
+        (["r.yaml", "--set", "stages.train.with.epochs=many"], ["--set", "many"]),
+        (["r.yaml", "--set", "stages.train.with.epochs"], ["--set", "="]),
+        (["r.yaml", "--jobs", "0"], ["--jobs"]),
+        (["r.yaml", "--quiet"], ["--quiet"]),
+        ([], ["RECIPE"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_on_the_command_line(arguments: list[str], words: list[str], sandbox: Sandbox) -> None:
+    recipe = sandbox.write("r.yaml", TINY)
+    done = sandbox.run("run", *arguments, code=2)
+    assert all(word in done.err for word in words), done.err
+    assert list(sandbox.folder.iterdir()) == [recipe]
+
+
+def test_without_any_argument_it_explains_itself(sandbox: Sandbox) -> None:
+    done = sandbox.run(code=2)
+    assert "run" in done.out + done.err
+    assert "inspect" in done.out + done.err

@@ -1,0 +1,95 @@
+"""Plugins from the outside: listed, broken ones too; left out on demand; in the schema."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
+
+from .recipes import TINY
+from .sandbox import Sandbox
+
+BUILT_IN = {
+    "data.mnist", "data.synthetic", "distill.soft_labels", "eval.accuracy", "eval.fidelity", "eval.latency",
+    "eval.size", "model.convnet", "model.mlp", "prune.magnitude", "report.twins", "shrink.fresh", "shrink.noise",
+    "train.supervised",
+}  # fmt: skip
+GOOD = """\
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Evaluator
+
+
+class Zero(Evaluator):
+    \"\"\"Always zero.\"\"\"
+
+    name = "other.zero"
+
+
+@hookimpl
+def compressit_evaluators():
+    return [Zero]
+"""
+
+
+@pytest.fixture
+def third_party(tmp_path: Path) -> dict[str, str]:
+    """The environment in which somebody's distribution is installed: one module works, one does not."""
+    site = tmp_path / "site"
+    info = site / "other_lab-2.5.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-lab\nVersion: 2.5\n")
+    (info / "entry_points.txt").write_text("[compressit]\nother-good = other_good\nother-bad = other_bad\n")
+    (site / "other_good.py").write_text(GOOD)
+    (site / "other_bad.py").write_text("raise RuntimeError('no licence\\nfound')\n")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
+
+
+def test_a_broken_plugin_is_listed_and_everything_else_works(
+    third_party: dict[str, str], sandbox: Sandbox
+) -> None:
+    listed = json.loads(sandbox.run("plugins", "--json", **third_party).out)
+    names = {plugin["name"]: plugin for plugin in listed["plugins"]}
+    assert {*BUILT_IN, "other.zero"} <= set(names)
+    assert names["other.zero"]["from"] == "other-lab 2.5"
+    assert names["other.zero"]["about"] == "Always zero."
+    assert names["shrink.noise"]["from"].startswith("compressit ")
+    reason = "RuntimeError: no licence found"
+    assert listed["broken"] == [{"entry": "other-bad", "from": "other-lab 2.5", "reason": reason}]
+    text = sandbox.run("plugins", **third_party).out
+    assert any("other-bad" in line and reason in line for line in text.splitlines())
+
+    sandbox.write("recipe.yaml", TINY.replace("eval.size", "other.zero"))
+    assert "tiny is fine" in sandbox.run("check", "recipe.yaml", **third_party).out
+    sandbox.write("recipe.yaml", TINY.replace("eval.size", "other.bad"))
+    told = sandbox.run("check", "recipe.yaml", code=2, **third_party).err
+    assert "recipe.yaml:13:" in told
+    assert reason in told, "the plugin wanted may be the broken one"
+
+
+def test_plugins_can_be_left_out(sandbox: Sandbox) -> None:
+    without = {"COMPRESSIT_DISABLE_PLUGINS": "report-twins, eval-size"}
+    listed = json.loads(sandbox.run("plugins", "--json", **without).out)
+    assert {plugin["name"] for plugin in listed["plugins"]} >= BUILT_IN - {"report.twins", "eval.size"}
+    assert not {plugin["name"] for plugin in listed["plugins"]} & {"report.twins", "eval.size"}
+    assert listed["disabled"] == ["eval-size", "report-twins"]
+    sandbox.write("recipe.yaml", TINY)
+    told = sandbox.run("check", "recipe.yaml", code=2, **without).err
+    assert "COMPRESSIT_DISABLE_PLUGINS" in told
+    nothing = json.loads(sandbox.run("plugins", "--json", COMPRESSIT_DISABLE_PLUGINS="*").out)
+    assert nothing["plugins"] == []
+
+
+def test_the_schema_is_one_and_knows_the_plugins(third_party: dict[str, str], sandbox: Sandbox) -> None:
+    schema = json.loads(sandbox.run("schema", **third_party).out)
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    recipe = YAML(typ="safe").load(TINY)
+    assert not list(validator.iter_errors(recipe))
+    recipe["evaluate"].append("other.zero")
+    assert not list(validator.iter_errors(recipe))
+    recipe["stages"]["train"]["with"]["epoch"] = 3
+    assert list(validator.iter_errors(recipe))

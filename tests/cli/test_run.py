@@ -1,0 +1,148 @@
+"""`compressit run`: what it leaves, what it says, and that it does nothing twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from .conftest import Ran
+from .recipes import TINY
+from .sandbox import Sandbox, contents, rows
+
+MODELS = ["train", "blog-01", "blog-02", "prune@amount=0.5", "prune@amount=0.9"]
+PROMISED = (
+    "variant stage rung seed width parameters nonzero multiply_adds bytes train_accuracy validation_accuracy "
+    "test_accuracy fit_agreement noise_agreement noise_entropy_bits noise_majority images_seen"
+).split()
+
+
+def test_the_run_folder_has_a_checkpoint_of_every_model(tiny: Ran) -> None:
+    found = {str(path.relative_to(tiny.out)) for path in tiny.out.glob("checkpoints/**/*.*")}
+    assert found == {
+        f"checkpoints/{variant}/seed0/{name}.safetensors" for variant in ("real", "fake") for name in MODELS
+    }
+
+
+def test_results_have_the_promised_columns_and_a_row_for_every_model(tiny: Ran) -> None:
+    with (tiny.out / "results.csv").open(encoding="utf-8", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert [name for name in header if name in PROMISED] == PROMISED
+    assert header[:3] == ["variant", "stage", "rung"]
+    table = [dict(zip(header, line, strict=True)) for line in lines]
+    names = {(row["variant"], row["stage"], row["rung"], row["each"], row["seed"]) for row in table}
+    stages = [("train", "", ""), ("blog", "1", ""), ("blog", "2", ""), ("prune", "", "amount=0.5"), ("prune", "", "amount=0.9")]  # fmt: skip
+    assert names == {(variant, *stage, "0") for variant in ("real", "fake") for stage in stages}
+    assert len(table) == 10
+    for row in table:
+        assert int(row["width"]) == {"1": 10, "2": 5}.get(row["rung"], 20)
+        assert 0 <= float(row["test_accuracy"]) <= 1, "a fraction"
+        assert row["validation_accuracy"] == "", "no validation split was asked for"
+        assert bool(row["fit_agreement"]) == (row["stage"] == "blog")
+    trained = {row["variant"]: row for row in table if row["stage"] == "train"}
+    assert float(trained["real"]["test_accuracy"]) > 0.9
+    assert float(trained["fake"]["test_accuracy"]) < 0.4, "random labels teach nothing about the test set"
+    assert int(trained["real"]["images_seen"]) == 10 * 512
+
+
+def test_results_json_holds_curves_facts_and_the_command(tiny: Ran) -> None:
+    results = json.loads((tiny.out / "results.json").read_text(encoding="utf-8"))
+    assert results["missing"] == results["failures"] == []
+    rung = next(row for row in results["rows"] if (row["variant"], row["stage"], row["rung"]) == ("fake", "blog", 2))
+    assert rung["notes"]["noise"]["kind"] == "uniform"
+    assert rung["teacher"] == "train"
+    assert [step for step, _ in rung["curves"]["retention_train"]] == [256, 512]
+    assert results["about"]["command"] == "compressit run recipe.yaml --out out"
+    assert results["about"]["models"] == "10 of 10"
+
+
+def test_the_report_stands_alone(tiny: Ran) -> None:
+    report = (tiny.out / "report.html").read_text(encoding="utf-8")
+    assert len(report) <= 5_000_000
+    assert "blog-02" in report
+    assert not re.findall(r"""(?:src|href)=["']?(?!data:|#)[^"'\s>]+""", report), "it must need no other file"
+    figures = {path.name for path in (tiny.out / "figures").iterdir()}
+    assert {"training_loss_blog.png", "accuracy_against_width.svg", "retention_against_noise.png"} <= figures
+    assert {name.removesuffix(".png") for name in figures if name.endswith(".png")} == {
+        name.removesuffix(".svg") for name in figures if name.endswith(".svg")
+    }
+
+
+def test_it_tells_first_how_long_it_will_take_and_last_where_the_result_is(tiny: Ran) -> None:
+    first = tiny.said.err.splitlines()[0]
+    assert re.fullmatch(r"tiny: 41 of 41 tasks to do, about .+ with 1 worker of 1 thread", first)
+    assert "real/seed0/blog-02: epoch 2/2, loss " in tiny.said.err
+    assert tiny.said.out.splitlines() == ["report: out/report.html", "numbers: out/results.csv"]
+
+
+def test_a_second_run_does_nothing_and_imports_nothing_heavy(tiny: Ran) -> None:
+    folder, store = contents(tiny.out), contents(tiny.sandbox.store)
+    times = {path: path.stat().st_mtime_ns for path in tiny.out.rglob("*")}
+    done = tiny.sandbox.light("run", "recipe.yaml", "--out", "out")
+    assert "nothing to do" in done.err
+    assert contents(tiny.out) == folder
+    assert contents(tiny.sandbox.store) == store
+    assert {path: path.stat().st_mtime_ns for path in tiny.out.rglob("*")} == times
+
+
+def test_two_workers_make_what_one_makes(tiny: Ran, copy_of: Callable[[Ran], Sandbox]) -> None:
+    sandbox = copy_of(tiny)
+    done = sandbox.run("run", "recipe.yaml", "--out", "out", "--jobs", "2")
+    assert "with 2 workers of 1 thread" in done.err
+    assert (sandbox.folder / "out" / "logs" / "worker-2.log").exists()
+    ours, theirs = contents(sandbox.folder / "out"), contents(tiny.out)
+    same = [name for name in theirs if name.startswith("checkpoints/")]
+    assert len(same) == 10
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+    assert ours["results.csv"] == theirs["results.csv"]
+    assert rows(sandbox.folder / "out") == rows(tiny.out)
+
+
+def test_profile_settings_and_store_are_obeyed(sandbox: Sandbox) -> None:
+    sandbox.write("recipe.yaml", TINY)
+    sandbox.run(
+        "run", "recipe.yaml", "--profile", "quick", "--store", "elsewhere",
+        "--set", "stages.train.with.epochs=3", "--set", "seeds=[3, 4]",
+    )  # fmt: skip
+    assert not sandbox.store.exists()
+    assert list((sandbox.folder / "elsewhere" / "objects").iterdir())
+    out = sandbox.folder / "runs" / "tiny-quick"
+    assert {str(p.relative_to(out)) for p in out.glob("checkpoints/**/*.*")} == {
+        f"checkpoints/{variant}/seed{seed}/train.safetensors" for variant in ("real", "fake") for seed in (3, 4)
+    }
+    for row in rows(out):
+        assert row["notes"]["images_seen"] == 3 * 128
+        assert row["metrics"]["latency_1_median_seconds"] > 0
+    assert "report.html" in contents(out), "also where the recipe names no report"
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "--help"])
+def test_looking_imports_nothing_heavy_and_makes_nothing(command: str, sandbox: Sandbox) -> None:
+    recipe = sandbox.write("recipe.yaml", TINY)
+    done = sandbox.light(command, *([] if command == "--help" else ["recipe.yaml"]))
+    expected = {
+        "check": "recipe.yaml: tiny is fine: 2 variants, 6 stages, seeds [0]",
+        "plan": "41 of 41 tasks to do",
+        "--help": "inspect",
+    }
+    assert expected[command] in done.out
+    assert list(sandbox.folder.iterdir()) == [recipe]
+
+
+def test_a_plan_says_what_is_there(tiny: Ran) -> None:
+    done = tiny.sandbox.light("plan", "recipe.yaml", "--set", "stages.blog.repeat=3")
+    assert done.out.splitlines()[-1] == "8 of 49 tasks to do"
+    states = {line.split()[-1]: line.split()[1] for line in done.out.splitlines()[:-1] if "eval" not in line}
+    assert states["real/seed0/blog-02"] == "here"
+    assert states["real/seed0/blog-03"] == "to"
+    tasks = tiny.sandbox.tasks("recipe.yaml")
+    assert tasks["fake/seed0/blog-01"]["present"] is True
+    assert tasks["fake/seed0/blog-01"]["inputs"]["train"] == tasks["fake/seed0/train"]["key"]
+
+
+def test_a_new_report_or_evaluator_trains_nothing(tiny: Ran) -> None:
+    done = tiny.sandbox.light("plan", "recipe.yaml", "--set", "evaluate=[eval.accuracy, eval.latency]")
+    assert done.out.splitlines()[-1] == "10 of 41 tasks to do" or "10 of" in done.out

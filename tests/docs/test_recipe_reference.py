@@ -1,0 +1,164 @@
+"""docs/recipe.md: the tables are those of the code, every example is a valid recipe, what it says is so."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from blocks import DOCS, blocks, run_line
+
+from compressit.plan import Plan, make_plan
+from compressit.plugins import Host, installed
+from compressit.recipe.envelope import KEYS, OVERRIDABLE
+from compressit.recipe.load import load_recipe, parse_recipe
+
+PAGE = "recipe.md"
+TEXT = (DOCS / PAGE).read_text(encoding="utf-8")
+BASE = {
+    "version": "version: 1",
+    "name": "name: base",
+    "data": "data: {uses: data.synthetic}",
+    "model": "model: {uses: model.mlp}",
+    "stages": "stages: {train: {uses: train.supervised}}",
+}
+FRAGMENTS = [b.text for b in blocks(PAGE) if b.language == "yaml" and not b.title]
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The page's files, and the checkpoint one of them starts from."""
+    for block in blocks(PAGE):
+        if block.title:
+            block.write(tmp_path)
+    (tmp_path / "trained.safetensors").touch()
+    return tmp_path
+
+
+def tour(folder: Path, profile: str | None = None, settings: Sequence[str] = ()) -> Plan:
+    recipe = load_recipe(folder / "recipe.yaml", installed(), profile=profile, settings=settings)
+    return make_plan(recipe, installed())
+
+
+def test_the_tables_are_not_stale(generate: ModuleType) -> None:
+    assert generate.render(TEXT) == TEXT, "run `python docs/generate.py`"
+
+
+def test_a_changed_table_would_be_noticed(generate: ModuleType) -> None:
+    changed = TEXT.replace("| `batch_size` | whole number ≥ 1 | `128` |", "| `batch_size` | text | `1` |")
+    assert changed != TEXT
+    assert generate.render(changed) == TEXT
+
+
+def test_every_option_of_every_built_in_plugin_is_there_with_a_description() -> None:
+    own = [r.plugin for r in Host().registered() if r.owner.startswith("compressit ")]
+    assert len(own) > 10
+    for plugin in own:
+        assert f"#### `{plugin.name}`" in TEXT
+        for name, field in plugin.Config.model_fields.items():
+            assert field.description, f"{plugin.name}.{name} has no description"
+            assert field.description.replace("|", "\\|") in TEXT, f"{plugin.name}.{name}"
+
+
+@pytest.mark.parametrize("name", [block.title for block in blocks(PAGE) if block.title])
+def test_a_whole_recipe_is_valid(folder: Path, name: str) -> None:
+    assert load_recipe(folder / name, installed()).variants
+
+
+@pytest.mark.parametrize("text", FRAGMENTS, ids=[text[:20] for text in FRAGMENTS])
+def test_a_fragment_is_valid_in_a_recipe(text: str) -> None:
+    keys = re.findall(r"^(\w+):", text, re.M)
+    base = "\n".join(line for key, line in BASE.items() if key not in keys)
+    assert parse_recipe(f"{base}\n{text}", "recipe.yaml", installed()).variants
+
+
+def test_the_tour_makes_the_models_the_page_names(folder: Path) -> None:
+    plan = tour(folder)
+    names = {point.name for point in plan.points}
+    assert names == {
+        "train", "prune@amount=0.5", "prune@amount=0.9", "ladder-01", "ladder-02", "ladder-03",
+    }  # fmt: skip
+    for name in ("prune@amount=0.5", "prune@amount=0.9", "ladder-01", "ladder-02", "ladder-03"):
+        assert f"`{name}`" in TEXT
+    assert {(p.variant, p.seed) for p in plan.points} == {(v, s) for v in ("real", "fake") for s in (0, 1)}
+    init = {task.key for task in plan.tasks.values() if task.kind == "init"}
+    assert len(init) == 2  # one for each seed: variants share it
+
+
+def test_the_profile_and_settings_change_what_the_page_says(folder: Path) -> None:
+    plan = tour(folder, "quick", ["seeds=[3]", "stages.prune=null"])
+    assert {point.name for point in plan.points} == {"train", "ladder-01", "ladder-02"}
+    assert {point.seed for point in plan.points} == {3}
+
+
+def test_rungs_fed_the_original_depend_on_each_other_in_nothing(folder: Path) -> None:
+    by_label = {task.label: task for task in tour(folder).tasks.values()}
+    train = by_label["real/seed0/train"].key
+    for rung in (1, 2, 3):
+        assert set(by_label[f"real/seed0/ladder-{rung:02d}"].inputs.values()) == {train}
+
+
+def test_a_stage_after_a_fanned_out_one_has_its_members() -> None:
+    (text,) = [text for text in FRAGMENTS if "tune:" in text and "each:" in text]
+    base = "\n".join(line for key, line in BASE.items() if key != "stages")
+    plan = make_plan(parse_recipe(f"{base}\n{text}", "recipe.yaml", installed()), installed())
+    labels = [point.each for point in plan.points if point.stage == "tune"]
+    assert labels == [f"amount={a},scope={s}" for a in (0.5, 0.9) for s in ("global", "layer")]
+
+
+def test_variants_share_what_they_have_in_common() -> None:
+    (text,) = [text for text in FRAGMENTS if "untuned" in text]
+    base = "\n".join(line for key, line in BASE.items() if key != "stages")
+    plan = make_plan(parse_recipe(f"{base}\n{text}", "recipe.yaml", installed()), installed())
+    made = {(point.variant, point.name): point.model for point in plan.points}
+    assert made["plain", "prune"] == made["untuned", "prune"] != made["standard", "prune"]
+    assert ("untuned", "tune") not in made
+
+
+def test_only_precision_and_compile_are_in_the_keys(folder: Path) -> None:
+    same = ["compute.device=cpu", "compute.threads=1"]
+    assert tour(folder, settings=same).tasks.keys() == tour(folder).tasks.keys()
+    for setting in ("compute.precision=bf16", "compute.compile=true"):
+        assert tour(folder, settings=[setting]).points != tour(folder).points
+
+
+def test_what_a_profile_cannot_change_is_what_the_page_says() -> None:
+    fixed = set(KEYS) - set(OVERRIDABLE)
+    assert fixed == {"version", "name", "plugins", "profiles"}
+    sentence = TEXT.split("it may change everything but ")[1].split(".")[0]
+    assert set(re.findall(r"`(\w+)`", sentence)) == fixed
+
+
+def test_the_commands_of_the_page_run(folder: Path) -> None:
+    lines = [line for b in blocks(PAGE) if b.language == "sh" for line in b.text.splitlines()]
+    assert lines
+    for line in lines:
+        printed = run_line(line, folder, {"COMPRESSIT_STORE": str(folder / "store")})
+        assert "seed3/ladder-02" in printed
+
+
+@pytest.mark.parametrize("page", ["recipe.md", "writing-a-plugin.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text(encoding="utf-8"), flags=re.S | re.M)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert links
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in anchors, link
+        elif "://" not in link:
+            assert (DOCS / link).exists(), link
