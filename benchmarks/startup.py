@@ -26,12 +26,14 @@ COMMANDS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=10)
-    rounds = [{name: cost(command) for name, command in COMMANDS.items()} for _ in range(parser.parse_args().rounds + 1)][1:]
+    count = parser.parse_args().rounds + 1  # the first warms the file cache
+    rounds = [{name: cost(command) for name, command in COMMANDS.items()} for _ in range(count)][1:]
     base = next(iter(COMMANDS))
     for name in COMMANDS:
         seconds = statistics.median(r[name] for r in rounds)
         ratios = [r[name] / r[base] for r in rounds]
-        print(f"{name:24} {seconds:6.3f} s   {statistics.median(ratios):5.2f}x  (from {min(ratios):.2f} to {max(ratios):.2f})")
+        spread = f"(from {min(ratios):.2f} to {max(ratios):.2f})"
+        print(f"{name:24} {seconds:6.3f} s   {statistics.median(ratios):5.2f}x  {spread}")
 
 
 def cost(command: list[str]) -> float:

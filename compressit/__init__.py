@@ -62,7 +62,6 @@ if TYPE_CHECKING:
     from compressit.config import Config as Config
     from compressit.config import ModelRef as ModelRef
     from compressit.context import StageContext as StageContext
-    from compressit.splits import RawData as RawData
     from compressit.data_options import DataConfig as DataConfig
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
@@ -77,3 +76,4 @@ if TYPE_CHECKING:
     from compressit.kinds import Trainer as Trainer
     from compressit.recipe.model import Recipe as Recipe
     from compressit.results import Results as Results
+    from compressit.splits import RawData as RawData

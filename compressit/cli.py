@@ -224,12 +224,10 @@ def main() -> NoReturn:
     """The console script: exit codes 0, 1 (a stage failed), 2 (a mistake, nothing was run), 130 (Ctrl-C)."""
     gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
     try:
-        app(standalone_mode=False)
+        code: Any = app(standalone_mode=False)  # that of a raised typer.Exit, which comes back as the value
     except CompressitError as error:
         typer.echo(f"{error}" if _has_place(error) else f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except typer.Exit as ending:
-        sys.exit(ending.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         sys.exit(130)
@@ -241,7 +239,7 @@ def main() -> NoReturn:
             error.show()  # type: ignore[attr-defined]
             sys.exit(2)
         raise
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _has_place(error: CompressitError) -> bool:

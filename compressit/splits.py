@@ -12,18 +12,29 @@ from compressit.data_options import DataConfig
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
-
 Index = slice | Tensor
 
 
 @dataclass(frozen=True)
 class RawData:
-    """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64."""
+    """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64.
+
+    Raises CompressitError for another type or length.
+    """
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
+
+    def __post_init__(self) -> None:
+        for split, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+            fault = _fault(x, y)
+            if fault:
+                raise CompressitError(
+                    f"the dataset's {split} {fault}",
+                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,)",
+                )
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,18 @@ def prepare(
         classes=classes,
         contract=contract,
     )
+
+
+def _fault(x: Tensor, y: Tensor) -> str | None:
+    """What is wrong with a split as it was loaded, if anything."""
+    for name, value in (("inputs", x), ("labels", y)):
+        if not isinstance(value, Tensor):
+            return f"{name} are a {type(value).__name__}, not a tensor"
+    if y.dtype != torch.int64 or y.ndim != 1:
+        return f"labels are {y.dtype} of shape {tuple(y.shape)}"
+    if len(x) != len(y) or len(x) == 0:
+        return f"split has {len(x)} inputs and {len(y)} labels"
+    return None if x.dtype == torch.uint8 or x.is_floating_point() else f"inputs are {x.dtype}"
 
 
 def _unit(x: Tensor) -> Tensor:

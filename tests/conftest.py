@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from tiny import Bench
 from torch import Tensor, nn
 
 from compressit.compute import Compute
@@ -54,3 +56,15 @@ def make_context(raw: RawData) -> Callable[..., StageContext]:
         return StageContext(**{**values, **fields})
 
     return make
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
+    """Runs carry out their tasks in this process and draw no real report, until the test is over."""
+    bench = Bench()
+    monkeypatch.setattr("compressit.execute.session.Runner", bench.runner)
+    monkeypatch.setattr(
+        "compressit.runfolder.RunFolder._draw", lambda folder, stderr: bench.draw(folder, stderr)
+    )
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
+    return bench

@@ -233,7 +233,7 @@ def test_an_evaluator_without_data_is_shared_where_one_model_meets_two_data_sets
     _save(tmp_path / "net.safetensors")
     text = (
         BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}")
-        + "variants: {a: {}, b: {data: {with: {tone: 1}}}}\nevaluate: [tiny.size, tiny.accuracy]\n"
+        + "variants: {a: {}, b: {data: {with: {tone: 0.1}}}}\nevaluate: [tiny.size, tiny.accuracy]\n"
     )
     plan = plan_of(text, folder=tmp_path)
     a, b = (point(plan, f"{variant}/seed0/init") for variant in "ab")

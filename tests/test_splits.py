@@ -228,3 +228,22 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) 
     assert torch.allclose(train.mean(dims), torch.zeros(train.shape[1]), atol=1e-5)
     assert data.validation is not None
     assert not torch.allclose(data.validation.x.mean(dims), torch.zeros(train.shape[1]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"train_x": np.zeros((5, 1))}, "the dataset's training inputs are a ndarray, not a tensor"),
+        ({"test_y": torch.arange(5, dtype=torch.int32)}, "the dataset's test labels are torch.int32"),
+        ({"train_y": torch.zeros(5, 3).long()}, r"training labels are torch.int64 of shape \(5, 3\)"),
+        ({"train_y": torch.arange(4)}, "the dataset's training split has 5 inputs and 4 labels"),
+        ({"test_x": torch.zeros(5, 1).long()}, "the dataset's test inputs are torch.int64"),
+    ],
+)
+def test_what_a_dataset_loads_is_checked(change: dict[str, object], fault: str) -> None:
+    good = {
+        f"{s}_{n}": v for s in ("train", "test") for n, v in (("x", torch.rand(5, 1)), ("y", torch.arange(5)))
+    }
+    RawData(**good)
+    with pytest.raises(CompressitError, match=fault):
+        RawData(**{**good, **change})  # type: ignore[arg-type]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from compressit.plan import Plan, Task, make_plan
 from compressit.plugins import Host
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
+from compressit.runfolder import RunFolder
 from compressit.store import Artifact, Store
 
 PLUGINS = Path(__file__).parent / "fixtures" / "tiny_plugins.py"
@@ -126,38 +129,79 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
 
 
+@dataclass
+class Bench:
+    """Takes the places of `Runner` and of the drawing process where tests want neither: fixture `bench`."""
+
+    before: Callable[[Task], None] = lambda task: None  # may raise, in a task's stead
+    ran: list[str] = field(default_factory=list)
+    drawn: int = 0
+    draw_fails: bool = False
+    requests: list[Mapping[str, Any]] = field(default_factory=list)  # for calibrations
+    workers_live: bool = False
+
+    def runner(self, options: Any, host: Host, listener: Listener, jobs: int = 1) -> InProcessRunner:
+        return InProcessRunner(self, options, host, listener)
+
+    def draw(self, folder: RunFolder, stderr: int) -> Drawing:
+        assert not self.workers_live or stderr == subprocess.DEVNULL, (
+            "the last one waits for the workers' end"
+        )
+        self.drawn += 1
+        (folder.folder / "report.html").write_text("<p>report</p>")
+        return Drawing(1 if self.draw_fails else 0)
+
+
+@dataclass
+class Drawing:
+    """A drawing process that has ended."""
+
+    returncode: int
+
+    def poll(self) -> int:
+        return self.returncode
+
+    def kill(self) -> None:
+        pass
+
+    def wait(self) -> int:
+        return self.returncode
+
+    def communicate(self) -> tuple[bytes, bytes]:
+        return b"", b"the pencil broke\n" if self.returncode else b""
+
+
 class InProcessRunner:
-    """Takes `Runner`'s place where no worker processes are wanted. `before(task)` may raise."""
+    """`Runner` without processes."""
 
-    before: Callable[[Task], None] = staticmethod(lambda task: None)
-
-    def __init__(self, options: Any, host: Host, listener: Listener, jobs: int = 1) -> None:
+    def __init__(self, bench: Bench, options: Any, host: Host, listener: Listener) -> None:
+        self._bench = bench
         self._tasks = TaskRunner(Store(options.store), host, options.cache, options.save_every)
         self._listener = listener
-        self.ended = False
 
     def __enter__(self) -> InProcessRunner:
+        self._bench.workers_live = True
         return self
 
     def __exit__(self, *error: object) -> None:
-        type(self).last = self
-        self.ended = True
+        self._bench.workers_live = False
 
     def calibrate(self, request: Mapping[str, Any]) -> None:
-        return None
+        self._bench.requests.append(request)
 
-    def run(self, tasks: list[Task]) -> None:
+    def run(self, tasks: Sequence[Task]) -> None:
         schedule = Schedule(tasks)
         while (task := schedule.next([], 0)) is not None:
             schedule.start(task, 0)
             self._listener.started(task)
             try:
-                self.before(task)
-                done = self._tasks.run(task, lambda event: self._listener.progress(task, event))
+                self._bench.before(task)
+                done = self._tasks.run(task, partial(self._listener.progress, task))
             except Exception as error:  # noqa: BLE001 - as a worker does
                 schedule.fail(task)
                 self._listener.failed(task, Failure(task.label, str(error), traceback="Traceback: …"))
             else:
+                self._bench.ran.append(task.label)
                 schedule.finish(task)
                 self._listener.finished(task, done.seconds)
             self._listener.tick()

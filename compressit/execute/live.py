@@ -35,13 +35,16 @@ class Progress:
         self._jobs = jobs
 
     def eta(self) -> float:
-        """Seconds left: the estimate, corrected by how finished tasks compared with theirs."""
-        left = sum(self._left.values())
+        """Seconds left: the estimate, corrected by how finished tasks and finished epochs compared with theirs."""
+        left, expected, taken = sum(self._left.values()), self._expected, self._taken
         for task, event, _ in list(self.running.values()):  # the display asks from a thread of its own
             epoch, epochs = _number(event, "epoch"), _number(event, "epochs")
             if epoch and epochs:
-                left -= self._left.get(task.key, 0.0) * min(epoch / epochs, 1.0)
-        pace = (self._taken + 30.0) / (self._expected + 30.0)  # a little trust in the estimate to begin with
+                done = self._left.get(task.key, 0.0) * min(epoch / epochs, 1.0)
+                left -= done
+                expected += done
+                taken += epoch * (_number(event, "seconds") or done / epoch)
+        pace = (taken + 10.0) / (expected + 10.0)  # a little trust in the estimate to begin with
         return left * pace / self._jobs
 
     def started(self, task: Task) -> None:

@@ -30,9 +30,9 @@ compute: {device: cpu, threads: 1}
 data: {uses: data.synthetic}
 model: {uses: model.mlp, with: {hidden: [64, 64]}}
 stages:
-  train: {uses: train.supervised, with: {epochs: 300, batch_size: 16, optimizer: {momentum: 0.9}}}
+  train: {uses: train.supervised, with: {epochs: 200, batch_size: 16, optimizer: {momentum: 0.9}}}
   noise: {uses: shrink.noise, needs: train,
-          with: {width: 0.5, noise: covariance, images: 512, epochs: 300, batch_size: 16, teacher: train,
+          with: {width: 0.5, noise: covariance, images: 512, epochs: 200, batch_size: 16, teacher: train,
                  optimizer: {name: adam, lr: 0.001}}}
 evaluate: [eval.accuracy, eval.fidelity]
 """

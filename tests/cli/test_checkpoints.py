@@ -95,17 +95,17 @@ evaluate: [eval.size]
 """,
     )
     sandbox.run("run", "recipe.yaml", "--out", "out")
-    tuned, half = rows(sandbox.folder / "out")
+    parent, tuned, half = rows(sandbox.folder / "out")
+    known = _row(tiny)["metrics"]
+    assert parent["stage"] == "init"
+    assert parent["metrics"] == {name: known[name] for name in parent["metrics"]}, "the dense parent is a row"
     assert tuned["notes"]["width"] == 5, "the shape of the checkpoint, not of its first builder"
     assert half["notes"]["width"] == 3
-    facts = json.loads(
-        sandbox.run("inspect", sandbox.folder / "out" / tuned["checkpoint"], "--json").out
-    )
+    facts = json.loads(sandbox.run("inspect", sandbox.folder / "out" / tuned["checkpoint"], "--json").out)
     assert [step["stage"] for step in facts["lineage"]] == ["init", "tune"]
-    moved = sandbox.write("recipe2.yaml", (sandbox.folder / "recipe.yaml").read_text().replace(
-        "data.synthetic}", "data.synthetic, with: {classes: 3}}"
-    ))  # fmt: skip
-    assert "3" in sandbox.run("run", moved, code=2).err
+    text = (sandbox.folder / "recipe.yaml").read_text(encoding="utf-8")
+    sandbox.write("recipe.yaml", text.replace("data.synthetic}", "data.synthetic, with: {classes: 3}}"))
+    assert "has 10 classes" in sandbox.run("run", "recipe.yaml", code=2).err
 
 
 def test_report_draws_again(tiny: Ran, sandbox: Sandbox) -> None:
@@ -119,7 +119,9 @@ def test_report_draws_again(tiny: Ran, sandbox: Sandbox) -> None:
     after = contents(out)
     assert after.keys() == before.keys()
     changed = {name for name in before if before[name] != after[name]}
-    assert not {name for name in changed if not name.startswith("figures/")}, "the same numbers, the same page"
+    assert not {name for name in changed if not name.startswith("figures/")}, (
+        "the same numbers, the same page"
+    )
 
 
 def test_report_of_another_folder_is_a_mistake(sandbox: Sandbox) -> None:

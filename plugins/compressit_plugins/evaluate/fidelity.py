@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 class FidelityConfig(Config):
     """Options of `eval.fidelity`."""
 
-    draws: int = Field(10000, ge=1, description="unseen noise images for `noise_agreement` and the labels' entropy")
+    draws: int = Field(
+        10000, ge=1, description="unseen noise images for `noise_agreement` and the labels' entropy"
+    )
 
 
 class Fidelity(Evaluator[FidelityConfig]):
-    """Agreement with the teacher on real inputs, on the noise trained on and on unseen noise; the noise labels' entropy."""
+    """Agreement with the teacher on real inputs, on its noise and on unseen noise; the noise labels' entropy."""
 
     name = "eval.fidelity"
     uses_stage = True
@@ -34,7 +36,9 @@ class Fidelity(Evaluator[FidelityConfig]):
         "fit_agreement": Metric("higher", "fraction", "noise trained on given the teacher's class"),
         "noise_agreement": Metric("higher", "fraction", "unseen noise given the teacher's class"),
         "noise_entropy_bits": Metric("neither", "bits", "entropy of the teacher's classes on unseen noise"),
-        "noise_majority": Metric("neither", "fraction", "share of the teacher's most frequent class on unseen noise"),
+        "noise_majority": Metric(
+            "neither", "fraction", "share of the teacher's most frequent class on unseen noise"
+        ),
     }
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from compressit.context import StageContext
-from compressit.splits import Data
 from compressit.seeds import Streams
+from compressit.splits import Data
 
 
 @dataclass(frozen=True)

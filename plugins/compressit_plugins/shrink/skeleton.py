@@ -74,7 +74,9 @@ def _parts(graph: Any, group: Any) -> int:
         if pruner is None or getattr(layer, "groups", 1) == getattr(layer, "out_channels", None):
             continue  # a depthwise convolution has a group per channel
         out = graph.is_out_channel_pruning_fn(dep.handler)
-        parts = max(parts, pruner.get_out_channel_groups(layer) if out else pruner.get_in_channel_groups(layer))
+        parts = max(
+            parts, pruner.get_out_channel_groups(layer) if out else pruner.get_in_channel_groups(layer)
+        )
     return parts
 
 

@@ -160,7 +160,7 @@ def test_unseen_noise_is_the_same_for_both_twins_and_other_for_other_rungs(
 def test_without_a_teacher_there_is_nothing_and_without_noise_only_the_real_inputs(
     synthetic: Callable[..., Data], make_context: Contexts
 ) -> None:
-    plugin = Fidelity(FidelityConfig())
+    plugin = Fidelity(FidelityConfig(draws=100))
     models = {"train": Threshold(0.7)}
     assert plugin.evaluate(Threshold(0.4), make_context(models, data=synthetic())) == {}
     alone = make_context(models, data=synthetic(), judged=_judged(_noted(), reference=None))

@@ -212,7 +212,9 @@ def test_what_the_teacher_knows_reaches_the_student_through_noise_alone(
     teacher, data = build_mlp(32), synthetic(noise=0.2)
     Supervised(SupervisedConfig.model_validate(options)).train(teacher, make_context(data=data))
     ctx = make_context({"train": teacher}, data=data, narrow=narrow_mlp(32))
-    config = _config(**options, labels=labels, noise="covariance", images=2000, teacher="train", batch_size=64)
+    config = _config(
+        **options, labels=labels, noise="covariance", images=2000, teacher="train", batch_size=64
+    )
     student = NoiseShrinking(config).compress(build_mlp(32, seed=3), ctx)
     assert student.get_parameter("linear1.weight").shape == (16, 64)
     x, y = data.test.tensors()

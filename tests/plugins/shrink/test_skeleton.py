@@ -69,7 +69,9 @@ def test_every_hidden_layer_keeps_its_share_rounded_up_and_the_classifier_its_ou
 
 @pytest.mark.parametrize("width", [0.01, 0.05, 0.1, 0.3, 0.7, 0.9])
 def test_no_width_is_too_small_or_falls_between_the_numbers(width: float) -> None:
-    narrow = _narrow(_seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.Linear(10, 5))), width)
+    narrow = _narrow(
+        _seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), nn.Linear(10, 5))), width
+    )
     assert narrow.get_parameter("1.weight").shape[0] == {0.01: 1, 0.05: 1}.get(width, round(10 * width))
 
 

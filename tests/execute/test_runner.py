@@ -1,0 +1,305 @@
+"""Real worker processes: few runs, each looked at from several sides."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
+
+from compressit.execute.pool import Worker, WorkerOptions
+from compressit.execute.runner import Failure, Runner
+from compressit.plan import Plan, Task
+from compressit.plugins import file_digest
+from compressit.recipe.model import LocalPlugin
+from compressit.store import Store
+
+FAULTS = ["noisy", "junk", "refuse", "raise", "exit", "die", "sigkill"]
+
+
+@dataclass
+class Recording:
+    """A listener that remembers."""
+
+    done: list[str] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    events: list[Mapping[str, Any]] = field(default_factory=list)
+    started_tasks: list[str] = field(default_factory=list)
+
+    def started(self, task: Task) -> None:
+        self.started_tasks.append(task.label)
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        self.events.append({"task": task.label, **event})
+
+    def finished(self, task: Task, seconds: float) -> None:
+        assert seconds >= 0
+        self.done.append(task.label)
+
+    def failed(self, task: Task, failure: Failure) -> None:
+        self.failures[task.label] = failure
+
+    def announce(self, text: str) -> None:
+        self.said.append(text)
+
+    def tick(self) -> None:
+        pass
+
+
+@dataclass
+class Finished:
+    plan: Plan
+    listener: Recording
+    store: Store
+    root: Path
+    runner: Runner
+
+
+def _options(root: Path, digest: str | None = None) -> WorkerOptions:
+    plugin = LocalPlugin(PLUGINS, digest or file_digest(PLUGINS))
+    return WorkerOptions(root / "store", root / "cache", 1, root / "logs", (plugin,))
+
+
+def _run(root: Path, plan: Plan, jobs: int = 1, **options: Any) -> Finished:
+    listener = Recording()
+    with Runner(_options(root, **options), tiny_host(), listener, jobs) as runner:
+        runner.run(list(plan.tasks.values()))
+    return Finished(plan, listener, Store(root / "store"), root, runner)
+
+
+# A run in which everything goes wrong that can
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    root = tmp_path_factory.mktemp("troubled")
+    text = BASE + "".join(
+        f"  {fault}: {{uses: tiny.train, needs: train, with: {{fault: {fault}, epochs: 1}}}}\n"
+        for fault in FAULTS
+    )
+    text += "  of_the_dead: {uses: tiny.prune, needs: die}\n  heir: {uses: tiny.prune}\n"
+    text += "  last: {uses: tiny.prune, needs: train}\nevaluate: [tiny.accuracy]\n"
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TINY_LOG", str(root / "observed.txt"))
+    with patch.context():
+        finished = _run(root, plan_of(text))
+    patch.undo()
+    return finished
+
+
+def test_what_is_not_concerned_by_a_failure_runs(troubled: Finished) -> None:
+    made = {label.split("/")[2] for label in troubled.listener.done if " " not in label}
+    assert made == {"init", "train", "noisy", "junk", "last"}
+    for point in troubled.plan.points:
+        present = point.name in made
+        assert (troubled.store.find(point.model) is not None) == present
+        assert (troubled.store.find(point.metrics["tiny.accuracy"]) is not None) == present
+
+
+def test_what_needs_a_failed_one_is_named_and_not_run(troubled: Finished) -> None:
+    failed = {label.split("/")[2] for label in troubled.listener.failures}
+    assert failed == {"refuse", "raise", "exit", "die", "sigkill"}
+    said = next(text for text in troubled.listener.said if "since base/seed0/die failed" in text)
+    skipped = {"of_the_dead", "heir", "of_the_dead tiny.accuracy", "heir tiny.accuracy", "die tiny.accuracy"}
+    assert {f"base/seed0/{name}" for name in skipped} == set(said.split(": ", 1)[1].split(", "))
+    assert not {"base/seed0/of_the_dead", "base/seed0/heir"} & set(troubled.listener.started_tasks)
+
+
+def test_each_failure_tells_its_reason(troubled: Finished) -> None:
+    failures = {label.split("/")[2]: failure for label, failure in troubled.listener.failures.items()}
+    assert (failures["refuse"].message, failures["refuse"].hint) == ("the plugin refuses", "try another")
+    assert failures["refuse"].traceback is None, "a mistake of the user's"
+    assert failures["raise"].message == "RuntimeError: the plugin is broken"
+    assert "tiny_plugins.py" in (failures["raise"].traceback or "")
+    assert failures["exit"].message == "SystemExit: 7", "a plugin's sys.exit is a failure, not an end"
+    assert failures["die"].message.startswith("the worker process ended with exit code 3")
+    assert failures["sigkill"].message.startswith("the worker process was killed (often: ")
+    assert str(failures["refuse"]).startswith(
+        "base/seed0/refuse: the plugin refuses\n      help: try another"
+    )
+
+
+def test_a_worker_that_died_is_replaced(troubled: Finished) -> None:
+    assert sorted(path.name for path in (troubled.root / "logs").iterdir()) == [
+        "worker-1.log", "worker-2.log", "worker-3.log",
+    ]  # fmt: skip
+
+
+def test_what_a_plugin_prints_goes_to_the_log_and_not_into_the_channel(troubled: Finished) -> None:
+    logs = "".join(path.read_text() for path in sorted((troubled.root / "logs").iterdir()))
+    assert "not even JSON" in logs
+    assert '{"event": "done", "seconds": 0}' in logs
+
+
+def test_progress_that_is_no_json_is_told_as_well_as_it_can_be(troubled: Finished) -> None:
+    event = next(e for e in troubled.listener.events if e["task"].endswith("/junk") and "seconds" not in e)
+    assert event["event"] == "progress"
+    assert event["epoch"] == 1.0
+    assert event["loss"].startswith("<object")
+
+
+def test_observers_hear_of_every_task(troubled: Finished) -> None:
+    observed = (troubled.root / "observed.txt").read_text().splitlines()
+    assert [line.removeprefix("started ") for line in observed if line.startswith("started ")] == (
+        troubled.listener.started_tasks
+    )
+    assert {line.removeprefix("finished ") for line in observed if line.startswith("finished ")} == set(
+        troubled.listener.done
+    )
+    assert "failed base/seed0/refuse: the plugin refuses" in observed
+
+
+# Side by side
+
+
+@pytest.fixture(scope="module")
+def two_jobs(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    root = tmp_path_factory.mktemp("two_jobs")
+    plan = plan_of(TWINS.replace("tiny.fidelity", "tiny.clock"))
+    patch = pytest.MonkeyPatch()
+    patch.setenv("TINY_TIMES", str(root / "times.txt"))
+    finished = _run(root, plan, jobs=2)
+    patch.undo()
+    return finished
+
+
+def test_two_workers_make_the_bits_that_one_makes(two_jobs: Finished, tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    alone = lab.run(two_jobs.plan)
+    assert not two_jobs.listener.failures
+    for point in two_jobs.plan.points:
+        assert same(tensors(two_jobs.store, two_jobs.plan, point.path), lab.model(two_jobs.plan, point.path))
+    for key, task in two_jobs.plan.tasks.items():
+        found = two_jobs.store.find(key)
+        assert found is not None
+        assert (found.metrics, found.curves) == (alone[task.label].metrics, alone[task.label].curves)
+
+
+def test_both_worked_and_exclusive_tasks_never_beside_another(two_jobs: Finished) -> None:
+    lines = [line.split() for line in (two_jobs.root / "times.txt").read_text().splitlines()]
+    assert len({process for *_, process in lines}) == 2
+    running: list[str] = []
+    for _, what, who, _ in sorted(lines, key=lambda line: float(line[0])):
+        if what == "end":
+            running.remove(who)
+            continue
+        running.append(who)
+        assert running == ["clock"] or "clock" not in running
+    assert running == []
+    assert [who for _, what, who, _ in lines if what == "start"].count("clock") == 8
+
+
+# What has to do with processes
+
+
+def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(tmp_path: Path) -> None:
+    finished = _run(tmp_path, plan_of(TWINS), digest="0" * 64)
+    assert len(finished.listener.started_tasks) == 1, "the next worker would fail alike"
+    failure = finished.listener.failures["real/seed0/init"]
+    assert failure.message.startswith("no worker can start: ")
+    assert "has changed since this run was planned" in failure.message
+    assert failure.hint == "start the run again"
+
+
+def test_the_first_worker_measures_the_machine_and_then_works(tmp_path: Path) -> None:
+    plan = plan_of(BASE)
+    listener = Recording()
+    with Runner(_options(tmp_path), tiny_host(), listener) as runner:
+        measured = runner.calibrate(
+            {
+                "uses": "tiny.mlp", "config": {"hidden": [8]}, "input_shape": [1, 2, 3], "classes": 3,
+                "batch_sizes": [4, 16], "seconds": 0.05,
+                "compute": {"device": "cpu", "precision": "fp32", "compile": False},
+            }
+        )  # fmt: skip
+        assert measured is not None
+        assert [(batch, width) for batch, width, _ in measured["steps"]] == [
+            (4, 1.0), (16, 1.0), (4, 0.4), (16, 0.4), (4, 0.1), (16, 0.1),
+        ]  # fmt: skip
+        assert all(seconds > 0 for _, _, seconds in measured["steps"])
+        assert measured["forward"] > 0
+        assert runner.calibrate({"uses": "tiny.nothing", "input_shape": []}) is None
+        runner.run(list(plan.tasks.values()))
+    assert listener.done == ["base/seed0/init", "base/seed0/train"]
+
+
+def test_a_worker_ends_in_the_middle_of_a_task_when_its_parent_is_gone(tmp_path: Path) -> None:
+    plan = plan_of(BASE, "stages.train.with.epochs=1000000")
+    lab = Lab(tmp_path)
+    init, train = plan.tasks.values()
+    lab.runner.run(init, lab.events.append)
+    process = subprocess.Popen(
+        _options(tmp_path).command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps({"task": train.to_json()}) + "\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline()) == {"event": "ready"}
+    assert json.loads(process.stdout.readline())["event"] == "progress"
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    assert lab.store.find(train.key) is None
+    process.stdout.close()
+
+
+def _spoken(root: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, Any]], Worker]:
+    """What arrives from a process that says this."""
+    monkeypatch.setattr(WorkerOptions, "command", lambda self: [sys.executable, "-c", code])
+    events: Any = queue.Queue()
+    worker = Worker(1, _options(root), events)
+    heard = []
+    while not heard or heard[-1] != {"event": "ended"}:
+        heard.append(events.get(timeout=60)[1])
+    return heard, worker
+
+
+def test_half_a_line_of_a_dying_worker_is_no_end_of_listening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "worker-1.log").write_text("what an older run left\n")
+    code = (
+        'import sys; print(\'{"event": "ready"}\'); sys.stdout.write(\'{"event": "prog\'); sys.stdout.flush(); '
+        "sys.stderr.write('a\\nb\\nout of paper\\n\\n'); sys.exit(5)"
+    )
+    heard, worker = _spoken(tmp_path, code, monkeypatch)
+    assert heard == [{"event": "ready"}, {"event": "ended"}]
+    assert worker.how_it_ended() == "the worker process ended with exit code 5: a / b / out of paper"
+    worker.send({"task": {}})  # nobody is there; no error
+    worker.end()
+
+
+def test_ending_a_worker_ends_what_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+import subprocess, time
+print('{"event": "ready", "pid": %d}' % subprocess.Popen(["sleep", "600"]).pid, flush=True)
+time.sleep(600)
+"""
+    monkeypatch.setattr(WorkerOptions, "command", lambda self: [sys.executable, "-c", code])
+    events: Any = queue.Queue()
+    worker = Worker(1, _options(tmp_path), events)
+    pid = events.get(timeout=60)[1]["pid"]
+    worker.end()
+    assert worker.how_it_ended() == "the worker process was killed (often: the machine ran out of memory)"
+    deadline = time.monotonic() + 30
+    while not _gone(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert _gone(pid)
+
+
+def _gone(pid: int) -> bool:
+    """Ended, or waiting for somebody to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

@@ -1,0 +1,314 @@
+"""What people take away: exported checkpoints, results, a report that is kept fresh."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import BASE, PLUGINS, TWINS, Bench, Lab, point, same, task_of, tiny_host
+
+from compressit import keys, runfolder
+from compressit.checkpoint import model as checkpoint
+from compressit.checkpoint.header import read_header
+from compressit.plan import Plan
+from compressit.results import Results
+from compressit.runfolder import RunFolder, collect
+from compressit.store import Artifact
+
+
+class Done:
+    """A plan whose tasks have run, and a folder for it."""
+
+    def __init__(self, lab: Lab, root: Path, text: str = TWINS) -> None:
+        self.lab = lab
+        self.root = root
+        self.plan = lab.plan(text)
+        lab.run(self.plan)
+        self.folder = self.new_folder()
+
+    def new_folder(self, plan: Plan | None = None, name: str = "run") -> RunFolder:
+        return RunFolder(self.root / name, plan or self.plan, self.lab.host, "compressit run tiny.yaml")
+
+    def artifacts(self, *without: str) -> dict[str, Artifact]:
+        """What the store has, less the models of these paths."""
+        gone = {point(self.plan, path).model for path in without}
+        found = {key: self.lab.store.find(key) for key in self.plan.tasks if key not in gone}
+        return {key: artifact for key, artifact in found.items() if artifact is not None}
+
+    def finish(self, folder: RunFolder | None = None) -> list[str]:
+        return (folder or self.folder).finish(self.artifacts(), [], complete=True)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture
+def done(lab: Lab, tmp_path: Path, bench: Bench) -> Done:
+    return Done(lab, tmp_path)
+
+
+# Checkpoints
+
+
+def test_every_model_is_exported_with_its_lineage_and_metrics(done: Done) -> None:
+    done.finish()
+    files = sorted(path.relative_to(done.folder.folder) for path in done.folder.folder.rglob("*.safetensors"))
+    names = ["prune", "shrink-01", "shrink-02", "train"]
+    assert [str(f) for f in files] == [
+        f"checkpoints/{v}/seed0/{n}.safetensors" for v in ("fake", "real") for n in names
+    ]
+    for p in done.plan.points:
+        file = done.folder.folder / f"checkpoints/{p.path}.safetensors"
+        assert same(load_file(file), done.lab.model(done.plan, p.path))
+        manifest = read_header(file).manifest
+        assert manifest.lineage[-1]["key"] == p.model
+        assert manifest.lineage[-1]["variant"] == p.variant
+        row = next(
+            r
+            for r in collect(done.plan, done.artifacts(), [], done.lab.host, "").rows
+            if f"{r.variant}/seed0/{r.name}" == p.path
+        )
+        assert manifest.metrics == row.metrics
+        assert checkpoint.load(file, host=done.lab.host)(torch.zeros(1, 1, 2, 3)).shape == (1, 3)
+
+
+def test_an_export_is_written_again_only_when_it_is_damaged_or_other(done: Done) -> None:
+    done.finish()
+    folder = done.folder.folder / "checkpoints/real/seed0"
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    (folder / "prune.safetensors").write_bytes(b"junk")
+    done.finish()
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {name for name in before if after[name] != before[name]} == {"prune.safetensors"}
+    assert read_header(folder / "prune.safetensors").manifest.metrics["parameters"] == 123
+    fewer = {key: a for key, a in done.artifacts().items() if done.plan.tasks[key].uses != "tiny.fidelity"}
+    done.folder.finish(fewer, [], complete=False)
+    assert "agreement" not in read_header(folder / "shrink-01.safetensors").manifest.metrics
+
+
+def test_the_lineage_speaks_of_this_runs_variants(done: Done) -> None:
+    """The models were made by a run that called the variant otherwise."""
+    plan = done.lab.plan(TWINS.replace("variants: {real:", "variants: {original:"))
+    assert task_of(plan, "original/seed0/train").key == task_of(done.plan, "real/seed0/train").key
+    other = done.new_folder(plan, "other")
+    done.finish(other)
+    lineage = read_header(other.folder / "checkpoints/original/seed0/prune.safetensors").manifest.lineage
+    assert [step.get("variant") for step in lineage] == [None, "original", "original"]
+
+
+def test_a_model_that_two_variants_share_is_exported_for_both(lab: Lab, tmp_path: Path, bench: Bench) -> None:
+    done = Done(lab, tmp_path, BASE + "variants: {a: {}, b: {evaluate: [tiny.size]}}\n")
+    done.finish()
+    exported = [done.folder.folder / f"checkpoints/{v}/seed0/train.safetensors" for v in "ab"]
+    assert same(*map(load_file, exported))
+    assert [read_header(file).manifest.metrics.get("parameters") for file in exported] == [None, 123]
+
+
+# results.json and results.csv
+
+
+def test_rows_stand_in_the_recipes_order_with_counts_as_whole_numbers(done: Done) -> None:
+    done.finish()
+    with (done.folder.folder / "results.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["variant"], row["stage"], row["rung"]) for row in table] == [
+        (variant, *model)
+        for variant in ("real", "fake")
+        for model in (("train", ""), ("prune", ""), ("shrink", "1"), ("shrink", "2"))
+    ]
+    assert [row["parameters"] for row in table] == ["123", "123", "63", "33"] * 2
+    assert [row["bytes"] for row in table] == ["492", "492", "252", "132"] * 2
+    assert [row["width"] for row in table] == ["12", "12", "6", "3"] * 2
+    assert table[0]["mean_weight"] == "2.0", "no count: it stays a fraction"
+    content = json.loads((done.folder.folder / "results.json").read_text())
+    assert [type(row["metrics"]["parameters"]) for row in content["rows"]] == [int] * 8
+    assert content["metrics"]["parameters"]["unit"] == "count"
+    assert Results.read_json(done.folder.folder / "results.json").table() == [
+        {name: _value(text) for name, text in row.items()} for row in table
+    ]
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text) if "." in text or "e" in text else int(text)
+    except ValueError:
+        return text if text else None
+
+
+def test_an_unfinished_run_lists_what_is_missing_and_what_failed(done: Done) -> None:
+    artifacts = done.artifacts("real/seed0/shrink-02", "fake/seed0/prune")
+    done.folder.finish(artifacts, ["fake/seed0/prune: broken"], complete=False)
+    results = Results.read_json(done.folder.folder / "results.json")
+    assert results.missing == ["real/seed0/shrink-02", "fake/seed0/prune"]
+    assert results.failures == ["fake/seed0/prune: broken"]
+    assert len(results.rows) == 6
+    assert results.about["models"] == "6 of 8"
+    assert results.about["command"] == "compressit run tiny.yaml"
+    assert results.config["plugins"] == [{"path": str(PLUGINS), "digest": done.plan.recipe.plugins[0].digest}]
+    assert not (done.folder.folder / "checkpoints/fake/seed0/prune.safetensors").exists()
+
+
+def test_a_model_not_measured_yet_is_a_row_without_metrics(done: Done) -> None:
+    models = {key: a for key, a in done.artifacts().items() if done.plan.tasks[key].kind != "evaluate"}
+    results = collect(done.plan, models, [], done.lab.host, "")
+    assert [row.metrics for row in results.rows] == [{}] * 8
+    assert math.isfinite(results.about["task_seconds"])
+
+
+# Whether it is finished
+
+
+def test_a_finished_folder_knows_its_plan(done: Done, bench: Bench) -> None:
+    assert done.folder.finished() is None, "there is nothing yet"
+    done.finish()
+    found = done.folder.finished()
+    assert found is not None
+    assert len(found.rows) == 8
+    assert done.new_folder().finished() is not None
+    assert done.new_folder(done.lab.plan(TWINS, "stages.prune.with.amount=0.9")).finished() is None
+    assert (
+        done.new_folder(
+            done.lab.plan(TWINS.replace("name: tiny\n", "name: tiny\ndescription: new\n"))
+        ).finished()
+        is None
+    )
+    assert (
+        done.new_folder(done.lab.plan(TWINS.replace("report: [tiny.report]", "report: []"))).finished()
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "results.json",
+        "results.csv",
+        "report.html",
+        "checkpoints/real/seed0/train.safetensors",
+        "run.json",
+        "figures/a.png",
+    ],
+)
+def test_a_file_that_is_missing_makes_it_unfinished(done: Done, file: str) -> None:
+    (done.folder.folder / "figures").mkdir(parents=True)
+    (done.folder.folder / "figures/a.png").write_bytes(b"")
+    done.finish()
+    assert done.folder.finished() is not None
+    (done.folder.folder / file).unlink()
+    assert done.folder.finished() is None
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"schema": 99}', "\x00"])
+@pytest.mark.parametrize("file", ["results.json", "run.json"])
+def test_a_damaged_file_makes_it_unfinished(done: Done, file: str, content: str) -> None:
+    done.finish()
+    (done.folder.folder / file).write_text(content)
+    assert done.folder.finished() is None
+
+
+def test_an_edited_report_is_drawn_again(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done.finish()
+    real = keys._source_file
+    edited = tmp_path / "report.py"
+    file = real("compressit.report")
+    assert file is not None
+    edited.write_text(file.read_text() + "\nCOLOUR = 'pink'\n")
+    monkeypatch.setattr(
+        keys, "_source_file", lambda name: edited if name == "compressit.report" else real(name)
+    )
+    _forget()
+    try:
+        assert done.folder.finished() is None
+    finally:
+        monkeypatch.undo()
+        _forget()
+    assert done.folder.finished() is not None
+
+
+def _forget() -> None:
+    keys.code_digest.cache_clear()
+    keys._module.cache_clear()
+
+
+def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(done: Done, bench: Bench) -> None:
+    bench.draw_fails = True
+    assert done.finish() == ["the pencil broke"]
+    assert done.folder.finished() is None
+    bench.draw_fails = False
+    assert done.finish() == []
+    assert done.folder.finished() is not None
+
+
+# While it runs
+
+
+def test_it_is_refreshed_every_half_minute_and_never_twice_at_once(
+    done: Done, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(runfolder.time, "monotonic", lambda: now[0])
+    folder = done.new_folder()
+    drawing = _Slow()
+    monkeypatch.setattr(RunFolder, "_draw", lambda self, stderr: drawing.start(self, bench))
+
+    def tick(seconds: float) -> int:
+        now[0] += seconds
+        folder.refresh(done.artifacts("real/seed0/prune"), [])
+        return bench.drawn
+
+    assert tick(29) == 0
+    assert not folder.folder.exists()
+    assert tick(2) == 1
+    assert "real/seed0/prune" in Results.read_json(folder.folder / "results.json").missing
+    assert tick(60) == 1, "the last drawing still runs"
+    drawing.running = False
+    assert tick(1) == 1, "it took 61 s: the next one waits for 50 times as long"
+    assert tick(3000) == 1
+    assert tick(100) == 2
+    drawing.running = False
+    assert tick(0.1) == 2
+    assert tick(29) == 2, "a quick one: half a minute"
+    assert tick(2) == 3
+
+
+class _Slow:
+    """A drawing process that ends when it is told to."""
+
+    running = False
+
+    def start(self, folder: RunFolder, bench: Bench) -> _Slow:
+        bench.drawn += 1
+        self.running = True
+        return self
+
+    def poll(self) -> int | None:
+        return None if self.running else 0
+
+
+# The real thing, once
+
+
+def test_the_report_is_drawn_with_the_recipes_own_plugins(lab: Lab, tmp_path: Path) -> None:
+    done = Done(lab, tmp_path)
+    assert done.finish() == []
+    html = (done.folder.folder / "report.html").read_text()
+    assert "There are 8 rows." in html
+    assert done.folder.finished() is not None
+
+
+def test_a_changed_plugin_file_is_not_run_for_the_report(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(PLUGINS.read_text())
+    done = Done(Lab(tmp_path, tiny_host(mine)), tmp_path, TWINS.replace(str(PLUGINS), str(mine)))
+    mine.write_text(PLUGINS.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
+    complaints = done.finish()
+    assert "has changed since" in complaints[0]
+    assert not (tmp_path / "ran").exists()
