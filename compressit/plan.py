@@ -106,10 +106,12 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
     """Multiplies the recipe out into tasks: variants x seeds x stages x members x rungs, equal tasks once.
 
     Raises CompressitError for a starting checkpoint that does not fit the data, a plugin file that is no
-    Python, and a reference to a fanned-out stage that does not say which of its members is meant.
+    Python, a reference to a fanned-out stage that does not say which of its members is meant, and two
+    evaluators of one metric.
     """
     builder = _Builder(recipe, host)
     for variant in recipe.variants:
+        _check_metrics(variant, host)
         for seed in recipe.seeds:
             builder.add(variant, seed)
     return Plan(recipe, _abreast(builder.tasks), tuple(builder.points))
@@ -127,6 +129,19 @@ def _abreast(tasks: Mapping[str, Task]) -> dict[str, Task]:
             inputs.append(counts[lane])
         place[key] = max(inputs, default=0)
     return dict(sorted(tasks.items(), key=lambda item: place[item[0]]))  # stable: inputs still come first
+
+
+def _check_metrics(variant: Variant, host: Host) -> None:
+    owners: dict[str, str] = {}
+    for use in variant.evaluate:
+        plugin = cast("type[Evaluator[Any]]", host.find(use.uses, "evaluator").plugin)
+        for name in plugin.metrics:
+            if name in owners:
+                raise CompressitError(
+                    f"'{name}' is measured twice: by {owners[name]} and by {use.uses}",
+                    "leave one of them out: a metric is one column of the results",
+                )
+            owners[name] = use.uses
 
 
 class _Builder:
@@ -162,8 +177,14 @@ class _Graph:
         self.variant = variant
         self.seed = seed
         dataset = cast("Dataset[Any]", builder.config_of(Dataset, variant.data))
-        self.input_shape = tuple(dataset.input_shape)
-        self.classes = dataset.classes
+        try:
+            self.input_shape = tuple(dataset.input_shape)
+            self.classes = dataset.classes
+        except NotImplementedError as error:
+            raise CompressitError(
+                f"{variant.data.uses} does not declare {error}",
+                "every dataset has `input_shape` and `classes`",
+            ) from error
         self.images = images_after(dataset.config, dataset.train_size)
         identity = canonical(
             {
@@ -315,7 +336,7 @@ class _Graph:
                     judged=judged if plugin.uses_stage else None, exclusive=plugin.exclusive,
                 )
             )  # fmt: skip
-            made[use.uses if use.uses not in made else f"{use.uses} {len(made)}"] = key
+            made[use.uses] = key
         return made
 
     def _refs(self, use: Use) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -124,6 +124,9 @@ class Host:
         name = f"compressit_local_{path.stem}_{digest[:12]}"
         if self._pm.has_plugin(name):
             return
+        folder = str(path.absolute().parent)
+        if folder not in sys.path:
+            sys.path.append(folder)  # it may import its neighbours; last, so that they shadow nothing
         try:
             module = _import_source(name, path, source)
         except (Exception, SystemExit) as error:

@@ -107,8 +107,9 @@ class RunFolder:
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
 
     def _draw(self, stderr: int) -> subprocess.Popen[bytes]:
-        # its plugin files were trusted for the run, and their digests are checked again
-        command = [sys.executable, "-m", "compressit", "report", str(self.folder), "--trust"]
+        # its plugin files were trusted for the run, as they were then
+        trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
+        command = [sys.executable, "-m", "compressit", "report", str(self.folder), *trusted]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -362,3 +362,19 @@ def _local(folder: Path, source: str) -> Host:
 def _seen(folder: Path) -> list[object]:
     (module,) = [m for name, m in sys.modules.items() if name.startswith(f"compressit_local_{folder.name}_")]
     return module.seen
+
+
+def test_a_local_plugin_may_import_a_module_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "scale_of_mine.py").write_text("FACTOR = 3\n")
+    (tmp_path / "mine.py").write_text(
+        "from scale_of_mine import FACTOR\n"
+        "from compressit import Compressor, hookimpl\n"
+        "class Times(Compressor):\n"
+        "    name = f'times.x{FACTOR}'\n"
+        "@hookimpl\n"
+        "def compressit_compressors():\n"
+        "    return [Times]\n"
+    )
+    host = Host(entry_points=False)
+    host.load_file(tmp_path / "mine.py")
+    assert host.names() == ["times.x3"]

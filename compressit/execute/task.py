@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
-from torch import nn
+from torch import cat, nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.compute import Compute, host_facts
@@ -26,7 +26,7 @@ from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.plan import Task
 from compressit.plugins import Host
 from compressit.seeds import Streams
-from compressit.splits import Contract, Data, prepare
+from compressit.splits import Contract, Data, RawData, prepare
 from compressit.store import Artifact, Store
 
 CURVE_POINTS = 200
@@ -99,6 +99,11 @@ class TaskRunner:
         evaluator = self._host.create(Evaluator, task.uses, task.config)
         with seeded(ctx.streams.number("evaluate")):
             measured = evaluator.evaluate(model, ctx)
+        if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise CompressitError(
+                f"{task.uses} returned {type(measured).__name__}, not a mapping of metrics",
+                "return {} where nothing is defined",
+            )
         metrics = {name: float(value) for name, value in measured.items()}
         unknown = sorted(set(metrics) - set(evaluator.metrics))
         if unknown:
@@ -155,9 +160,8 @@ class TaskRunner:
             raw_key = ("raw", task.data["uses"], dataset.fingerprint(), _loading_options(task.data["config"]))
             if raw_key not in self._data:
                 self._cache.mkdir(parents=True, exist_ok=True)
-                self._data[raw_key] = dataset.load(
-                    DataContext(self._cache, lambda text: emit({"announce": text}))
-                )
+                context = DataContext(self._cache, lambda text: emit({"announce": text}))
+                self._data[raw_key] = _as_declared(dataset, dataset.load(context))
             self._data[key] = prepare(
                 self._data[raw_key], dataset.config, dataset.classes, dataset.class_names, compute.device
             )
@@ -221,14 +225,11 @@ class TaskRunner:
         }
 
         def write(folder: Path) -> None:
-            checkpoint.save(
-                model,
-                folder / "model.safetensors",
-                architecture,
-                contract,
-                host=self._host,
-                lineage=task.lineage,
-            )
+            file = folder / "model.safetensors"
+            try:
+                checkpoint.save(model, file, architecture, contract, self._host, task.lineage)
+            except CompressitError as error:  # the temporary file's name tells the user nothing
+                raise CompressitError(error.message.removeprefix(f"{file}: "), error.hint) from error
             if arrays:
                 save_arrays(
                     {n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "arrays.safetensors"
@@ -238,6 +239,25 @@ class TaskRunner:
 
     def _facts(self, task: Task, seconds: float) -> dict[str, Any]:
         return {"task": task.to_json(), "seconds": seconds, "host": host_facts()}
+
+
+def _as_declared(dataset: Dataset[Any], raw: Any) -> RawData:
+    """What a dataset loaded, if it is what the dataset says of itself."""
+    if not isinstance(raw, RawData):
+        raise CompressitError(f"{dataset.name} loaded {type(raw).__name__}, not RawData")
+    shape = tuple(raw.train_x.shape[1:])
+    if shape != tuple(dataset.input_shape) or shape != tuple(raw.test_x.shape[1:]):
+        raise CompressitError(
+            f"{dataset.name} loaded inputs {shape} and {tuple(raw.test_x.shape[1:])}, "
+            f"but declares {tuple(dataset.input_shape)}"
+        )
+    labels = cat([raw.train_y, raw.test_y])
+    if int(labels.min()) < 0 or int(labels.max()) >= dataset.classes:
+        raise CompressitError(
+            f"{dataset.name} loaded labels from {int(labels.min())} to {int(labels.max())}, "
+            f"but declares {dataset.classes} classes"
+        )
+    return raw
 
 
 def thinned(values: np.ndarray) -> list[tuple[float, float]]:

@@ -53,7 +53,15 @@ class Reference:
 def read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
     """The resolved Use of `{uses, with}`; None with every mistake noted."""
     validate(UseBlock, with_options(node), path, scope.problems)
-    return read_use(node, path, (kind,), scope)
+    named: list[Reference] = []
+    use = read_use(node, path, (kind,), scope, named)
+    for reference in named:
+        scope.problem(
+            f"{path} names the model '{reference.name}': only a stage can",
+            reference.mark,
+            "an evaluator compares with the judged stage's own teacher: ctx.judged.reference",
+        )
+    return use
 
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:

@@ -1,0 +1,248 @@
+"""`import compressit`: runs, models, data and stages from Python."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import BASE, PLUGINS, TWINS, Bench, Lab, same, tiny_host
+
+import compressit
+from compressit import api
+from compressit.api import Run
+from compressit.errors import CompressitError, NoEffectError, StageFailed
+from compressit.plugins import Host, installed
+from compressit.recipe.model import Recipe
+from compressit.splits import Data
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny_is_installed() -> None:
+    """As a user does in a script; the names are nobody else's."""
+    installed().load_file(PLUGINS)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TWINS)
+    return file
+
+
+def _load(recipe: Path, host: Host | None = None, *settings: str) -> Recipe:
+    return Recipe.load(recipe, settings=settings, trust=True, host=host)
+
+
+def _run(recipe: Path, tmp_path: Path, *settings: str) -> Run:
+    host = tiny_host()
+    return compressit.run(
+        _load(recipe, host, *settings), out=tmp_path / "run", store=tmp_path / "store", host=host
+    )
+
+
+# Names
+
+
+def test_no_submodule_hides_an_exported_name() -> None:
+    """Importing `compressit.data` would make the module of that name the package's attribute."""
+    modules = {module.name for module in pkgutil.iter_modules(compressit.__path__)}
+    assert modules & set(compressit.EXPORTS) == set()
+
+
+def test_every_exported_name_is_there_and_documented() -> None:
+    for name, module in compressit.EXPORTS.items():
+        value = getattr(compressit, name)
+        assert importlib.util.find_spec(module) is not None
+        assert inspect.getdoc(value) or name in ("ModelRef", "hookimpl"), name
+        assert name in dir(compressit)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = compressit.trian  # type: ignore[attr-defined]
+
+
+# Runs
+
+
+def test_a_run_gives_its_models_rows_and_numbers(recipe: Path, tmp_path: Path, bench: Bench) -> None:
+    run = _run(recipe, tmp_path)
+    names = ["train", "prune", "shrink-01", "shrink-02"]
+    assert run.stages == [f"{variant}/seed0/{name}" for variant in ("real", "fake") for name in names]
+    assert [row["parameters"] for row in run.metrics] == [123, 123, 63, 33] * 2
+    assert run.metrics[0]["variant"] == "real"
+    assert run.failures == []
+    row = run.row("shrink-02", variant="fake")
+    assert (row.variant, row.rung, row.teacher) == ("fake", 2, "train")
+    assert run.row("train").variant == "real", "the first"
+    model = run.model("shrink-02", variant="fake")
+    assert not model.training
+    assert model(torch.zeros(4, 1, 2, 3)).shape == (4, 3)
+    for arguments in (("shrink-03",), ("train", "nobody"), ("train", "real", 7)):
+        with pytest.raises(CompressitError, match="the run has no model") as caught:
+            run.row(*arguments)
+        assert "real/seed0/shrink-02" in str(caught.value.hint)
+
+
+def test_a_failed_stage_is_an_error_that_says_what_is_kept(
+    recipe: Path, tmp_path: Path, bench: Bench
+) -> None:
+    with pytest.raises(StageFailed, match=r"tiny\.prune changed nothing") as caught:
+        _run(recipe, tmp_path, "stages.prune.with.amount=0")
+    assert caught.value.exit_code == 1
+    assert str(tmp_path / "run") in str(caught.value.hint)
+    assert (tmp_path / "run/checkpoints/real/seed0/shrink-02.safetensors").exists()
+
+
+def test_a_run_goes_where_it_is_told_else_to_runs(
+    recipe: Path, tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPRESSIT_STORE", str(tmp_path / "elsewhere"))
+    recipe.write_text(TWINS + "profiles: {quick: {stages: {train: {with: {epochs: 1}}}}}\n")
+    host = tiny_host()
+    folders = [
+        compressit.run(Recipe.load(recipe, profile, trust=True, host=host), host=host).folder
+        for profile in (None, "quick")
+    ]
+    assert [str(folder) for folder in folders] == ["runs/tiny", "runs/tiny-quick"]
+    assert (tmp_path / "elsewhere/objects").is_dir()
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COMPRESSIT_STORE", raising=False)
+    monkeypatch.setenv("COMPRESSIT_CACHE", "/somewhere")
+    assert api.default_cache() == Path("/somewhere")
+    assert api.default_store() == Path("/somewhere/store")
+    monkeypatch.delenv("COMPRESSIT_CACHE")
+    assert "compressit" in str(api.default_cache())
+
+
+def test_a_recipes_file_runs_with_worker_processes_and_a_drawn_report(recipe: Path, tmp_path: Path) -> None:
+    """Nothing replaced; the numbers are those of tasks run one by one."""
+    loaded = _load(recipe, None, "compute.threads=1", "stages.train.with.fault=noisy")
+    run = compressit.run(loaded, out=tmp_path / "run", store=tmp_path / "store", jobs=2)
+    lab = Lab(tmp_path / "lab")
+    plan = lab.plan(TWINS, "stages.train.with.fault=noisy")
+    lab.run(plan)
+    for path in run.stages:
+        variant, _, name = path.split("/")
+        assert same(run.model(name, variant).state_dict(), lab.model(plan, path))
+    assert "There are 8 rows." in (tmp_path / "run/report.html").read_text()
+    assert (tmp_path / "run/logs/worker-1.log").exists()
+
+
+# Models
+
+
+def test_a_model_saved_is_the_model_loaded(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = _net()
+    compressit.save(
+        net, tmp_path / "net.safetensors", uses="tiny.mlp", input_shape=(1, 2, 3), classes=3, hidden=[12]
+    )
+    loaded = compressit.load(tmp_path / "net.safetensors")
+    assert same(loaded.state_dict(), net.state_dict())
+    fresh = compressit.fresh(tmp_path / "net.safetensors", seed=1)
+    assert same(fresh.state_dict(), compressit.fresh(tmp_path / "net.safetensors", seed=1).state_dict())
+    assert not same(fresh.state_dict(), net.state_dict())
+    with pytest.raises(CompressitError, match="needs its input shape and classes"):
+        compressit.save(net, tmp_path / "net.safetensors", uses="tiny.mlp")
+    compressit.save(net, tmp_path / "live.safetensors")
+    assert same(compressit.load(tmp_path / "live.safetensors", into=_net()).state_dict(), net.state_dict())
+
+
+def _net() -> torch.nn.Module:
+    from compressit.checkpoint.model import Architecture, build
+
+    return build(Architecture("tiny.mlp", {"hidden": [12]}, (1, 2, 3), 3), installed())
+
+
+# Data
+
+
+def test_data_come_with_the_options_of_a_recipe() -> None:
+    said: list[str] = []
+    data = compressit.data("tiny.data", announce=said.append, limit=10, validation=0.2, scale="standard")
+    assert said == ["loading dots"]
+    assert data.validation is not None
+    assert (len(data.train), len(data.validation), len(data.test), data.classes) == (8, 2, 20, 3)
+    assert data.contract.scale == "standard"
+    with pytest.raises(CompressitError, match=r"tiny\.dta"):
+        compressit.data("tiny.dta")
+
+
+# Stages
+
+
+@pytest.fixture
+def undisturbed() -> Iterator[None]:
+    """The global random numbers are the caller's."""
+    state = torch.random.get_rng_state()
+    yield
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_stage_in_this_process_computes_what_a_recipe_computes(tmp_path: Path, undisturbed: None) -> None:
+    """Bit for bit: a recipe's stage of the plugin's own name draws the same random numbers."""
+    text = (
+        BASE.replace("  train:", "  tiny.train:") + "  tiny.prune: {uses: tiny.prune, with: {amount: 0.25}}\n"
+    )
+    lab = Lab(tmp_path)
+    plan = lab.plan(text)
+    start = compressit.load(lab.run(plan)["base/seed0/init"].model_file)
+    before = copy.deepcopy(start.state_dict())
+    train = compressit.stage("tiny.train")
+    trained = train(start, compressit.data("tiny.data", announce=lambda text: None))
+    assert same(trained.state_dict(), lab.model(plan, "base/seed0/tiny.train"))
+    assert not trained.training
+    assert train.notes["images_seen"] == 160
+    assert len(train.curves["seen"]) == 4
+    prune = compressit.stage("tiny.prune", amount=0.25)
+    pruned = prune(trained)
+    assert same(pruned.state_dict(), lab.model(plan, "base/seed0/tiny.prune"))
+    assert prune.notes == {"requested": 0.25}
+    assert same(start.state_dict(), before), "what it was given stays as it was"
+    assert start.training is False
+
+
+def test_a_stage_refuses_what_a_recipe_refuses() -> None:
+    with pytest.raises(NoEffectError):
+        compressit.stage("tiny.prune", amount=0)(_net())
+    with pytest.raises(CompressitError, match="returned nothing"):
+        compressit.stage("tiny.train", epochs=1, fault="nothing")(_net(), _data())
+    with pytest.raises(CompressitError, match=r"tiny\.train needs data"):
+        compressit.stage("tiny.train")(_net())
+    with pytest.raises(CompressitError, match=r"tiny\.size' is a.* evaluator"):
+        compressit.stage("tiny.size")
+
+
+def test_the_teacher_serves_every_reference() -> None:
+    teacher, model = _net(), _net()
+    rewound = compressit.stage("tiny.prune", rewind="anything", amount=0.01, teacher=teacher)(model)
+    changed = sum(
+        int((a != b).sum()) for a, b in zip(rewound.parameters(), teacher.parameters(), strict=True)
+    )
+    assert changed <= 2
+    assert not same(rewound.state_dict(), model.state_dict())
+
+
+def test_a_stage_computes_where_the_data_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a machine with a GPU: data on the CPU are not moved."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    trained = compressit.stage("tiny.train", epochs=1)(_net(), _data())
+    assert {p.device.type for p in trained.parameters()} == {"cpu"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_stage_computes_on_the_gpu_when_the_data_are_there() -> None:
+    data = compressit.data("tiny.data", device="cuda", announce=lambda text: None)
+    trained = compressit.stage("tiny.train", epochs=1)(_net(), data)
+    assert {p.device.type for p in trained.parameters()} == {"cuda"}
+
+
+def _data() -> Data:
+    return compressit.data("tiny.data", announce=lambda text: None)
