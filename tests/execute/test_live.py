@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,10 @@ def test_text_that_looks_like_markup_is_shown_as_it_is(plan: Plan, tmp_path: Pat
     task = _stage(plan)
     failure = Failure("train", "wrong [/red] closing [bold", hint="[link=x]")
     with live_display(console, _progress(plan, tmp_path)) as live:
-        live.started(task)
+        live.started(replace(task, label="a[/red]b[bold]"))
+        if isinstance(live, RichLive):
+            console.print(live._render())
+            assert "a[/red]b[bold]" in _text(console)
         live.announce("files in [red] and [/nothing]")
         live.failed(task, failure)
         live.tick()

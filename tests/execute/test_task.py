@@ -106,10 +106,20 @@ def test_the_same_recipe_gives_the_same_bits_and_numbers(tmp_path: Path) -> None
             assert one.model_file.read_bytes() == other.model_file.read_bytes()
 
 
-def test_what_tasks_share_in_memory_mixes_nothing_up(tmp_path: Path) -> None:
+ONE_MODEL_TWO_DATA = (
+    BASE.replace("{uses: tiny.mlp}", "{from: ../net.safetensors}")
+    + "variants: {a: {}, b: {data: {with: {tone: 0.1}}}}\nevaluate: [tiny.accuracy, tiny.fidelity]\n"
+)
+
+
+@pytest.mark.parametrize("text", [TWINS, ONE_MODEL_TWO_DATA])
+def test_what_tasks_share_in_memory_mixes_nothing_up(tmp_path: Path, text: str) -> None:
     """All tasks in one worker, and each in a worker of its own, find the same."""
+    made = Lab(tmp_path / "made")
+    done = made.run(made.plan(BASE, "stages.train.with.epochs=2"))["base/seed0/train"]
+    (tmp_path / "net.safetensors").write_bytes(done.model_file.read_bytes())
     together, apart = Lab(tmp_path / "together"), Lab(tmp_path / "apart")
-    plan = together.plan(TWINS)
+    plan = together.plan(text)
     shared = together.run(plan)
     for task in plan.tasks.values():
         alone = apart.new_runner().run(task, apart.events.append)

@@ -75,7 +75,7 @@ def training_loss(twins: Twins, ladder: str) -> Figure | None:
     for panel in axes.flat[len(rounds) :]:
         panel.set_visible(False)
     figure.supxlabel("minibatch step", fontsize=10)
-    figure.supylabel("training loss (mean of an epoch)", fontsize=10)
+    figure.supylabel("training loss", fontsize=10)
     legend(figure, handles(twins, markers=False))
     unit = (
         " The twins' loss is cross-entropy, the rungs match logits: another unit, another axis."

@@ -30,7 +30,8 @@ def paragraphs(twins: Twins) -> list[str]:
         absent = _listed(twins.missing)
         return [f"The twins cannot be compared: no model of {absent} is there (variants: {there})."]
     noisy = twins.noise_ladders()
-    texts = [_unfinished(twins), _reached(twins), *(_ladder(twins, ladder) for ladder in noisy)]
+    texts = [_unfinished(twins), _in_short(twins, noisy), _reached(twins)]
+    texts += [_ladder(twins, ladder) for ladder in noisy]
     hard = [ladder for ladder in noisy if twins.about_noise(ladder).get("labels") == "hard"]
     texts += [_beside_the_post(twins, hard, noisy) if noisy else ""]
     texts += [_strategies(twins)]
@@ -72,6 +73,18 @@ def _unfinished(twins: Twins) -> str:
     return (
         f"This run is not complete: {_count(count, 'planned model')} not there yet, left out of what follows."
     )
+
+
+def _in_short(twins: Twins, ladders: list[str]) -> str:
+    """One sentence for those who read one: what half the width keeps of the labels, ladder by ladder."""
+    kept: list[str] = []
+    for ladder in ladders:
+        half = _half_width(twins, twins.pairs(ladder))
+        kept.append(
+            f"on the ladder {ladder}, a student of {_place(half)} keeps "
+            f"{_both(twins, half, 'train_accuracy')} of the training labels its twin was given"
+        )
+    return f"In short, at this budget: {'; '.join(kept)}." if kept else ""
 
 
 def _reached(twins: Twins) -> str:
