@@ -22,7 +22,7 @@ from compressit.recipe.model import Recipe
 from compressit.splits import Data
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _tiny_is_installed() -> None:
     """As a user does in a script; the names are nobody else's."""
     installed().load_file(PLUGINS)

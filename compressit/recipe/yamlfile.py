@@ -176,7 +176,7 @@ class _Builder:
         values: dict[str, Node] = {}
         keys: dict[str, Mark] = {}
         for event in self._until("MappingEndEvent"):
-            key = self._node(event, depth + 1)
+            key, quoted = self._node(event, depth + 1), getattr(event, "style", None) is not None
             event = next(self._events)
             value = self._node(event, depth + 1)
             if value.value is None and event.start_mark.index == event.end_mark.index:
@@ -184,7 +184,7 @@ class _Builder:
             if not isinstance(key.value, str):
                 hint = "put it in quotes" if not isinstance(key.value, (Mapping, tuple)) else None
                 self._add("a key must be text", key.mark, hint)
-            elif key.value == "<<" and getattr(event, "style", None) is None:
+            elif key.value == "<<" and not quoted:
                 hint = "YAML 1.2 has none: repeat the keys, or use `variants` or `profiles`"
                 self._add("merge keys (<<) are not supported", key.mark, hint)
             elif key.value in values:
