@@ -192,7 +192,7 @@ def evaluate(
             raise CompressitError(f"{path} was not trusted", "read the file, then pass --trust")
         host.load_file(path, plugin.digest)
     names = tuple(evaluators or ("eval.accuracy", "eval.size"))
-    for name, value in evaluate_file(file, data, settings or (), names, host).items():
+    for name, value in evaluate_file(file, data, settings or (), names, host, announce=_tell).items():
         _say(f"{name:24} {value:.6g}")
 
 
@@ -278,3 +278,7 @@ def _command() -> str:
 
 def _say(text: Any) -> None:
     typer.echo(text)
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
