@@ -37,6 +37,7 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
     _check_plain(plugin.name, before, result)
     if trains:
         _check_shapes_kept(plugin.name, before, result)
+        _tell_of_lost_zeros(plugin.name, before, result, ctx)
     else:
         _check_changed(plugin.name, before, result)
     _check_notes(plugin.name, ctx.notes)
@@ -92,6 +93,22 @@ def _check_shapes_kept(name: str, before: _Before, model: nn.Module) -> None:
         raise CompressitError(
             f"the trainer {name} changed the shape of {', '.join(changed[:5])}",
             "a plugin that changes shapes is a Compressor",
+        )
+
+
+def _tell_of_lost_zeros(name: str, before: _Before, model: nn.Module, ctx: StageContext) -> None:
+    """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant."""
+    after = _tensors(model)
+    weights = [tensor for tensor, value in before.tensors.items() if value.ndim > 1]
+    zeros = sum(int((before.tensors[tensor] == 0).sum()) for tensor in weights)
+    lost = zeros - sum(int((after[tensor] == 0).sum()) for tensor in weights)
+    if lost > 0:
+        ctx.note(zeros_lost=lost)
+        ctx.emit(
+            {
+                "announce": f"{name} trained away {lost} of the {zeros} zeros it was given: the model is less "
+                "sparse now (pruning plugins can fine-tune and keep them)"
+            }
         )
 
 

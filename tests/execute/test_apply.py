@@ -112,6 +112,24 @@ def test_a_trainer_must_keep_every_shape(make_context: Make, change: Change) -> 
         _train(change, _net(), make_context())
 
 
+def test_zeros_that_a_trainer_gives_up_are_told(make_context: Make) -> None:
+    net = _net()
+    net[1].weight.data[:2] = 0  # 36 zeros
+    said: list[Any] = []
+
+    def revive_one_row(model: Any, ctx: StageContext) -> nn.Module:
+        model[1].weight.data[0] = 1
+        return model
+
+    ctx = make_context(emit=said.append)
+    _train(revive_one_row, net, ctx)
+    assert ctx.notes["zeros_lost"] == 18
+    assert "18 of the 36 zeros" in said[0]["announce"]
+    quiet = make_context(emit=pytest.fail)
+    _train(_halve, net, quiet)
+    assert "zeros_lost" not in quiet.notes
+
+
 def test_a_trainer_need_not_change_anything(make_context: Make) -> None:
     assert isinstance(_train(lambda model, ctx: model, _net(), make_context()), nn.Module)
 
