@@ -264,7 +264,10 @@ def _check_installed(builder: Builder, host: Host) -> None:
     except CompressitError as error:
         advice = f"install {builder.owner}"
         if builder.owner.endswith(".py"):
-            advice = "a recipe names that file under `plugins:`; in Python, host.load_file(path) loads it"
+            advice = (
+                "name that file: under `plugins:` in a recipe, with `--plugin FILE` for compressit evaluate, "
+                "or in Python `compressit.plugins.installed().load_file(Path(FILE))`"
+            )
         raise CompressitError(
             f"its model {builder.name!r} comes from {builder.owner}, which is not installed here",
             "; ".join(filter(None, [advice, error.hint])),

@@ -33,7 +33,8 @@ def prune_smallest(
         total = sum(weight.numel() for weight in weights.values())
         raise NoEffectError(
             f"pruning {amount:g} of {total:,} weights changes none of them",
-            "the amount rounds to nothing, or that many weights are zero already: raise `amount`",
+            "the amount rounds to nothing, or that many weights are zero already: raise `amount`; for a "
+            "curve of amounts use `each: {with.amount: [...]}` instead of `repeat`",
         )
     with torch.no_grad():
         for name, mask in masks.items():

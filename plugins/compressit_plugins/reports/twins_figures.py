@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ GIVEN, TEST = "training labels\nit was given", "test set"
 
 def figures(twins: Twins) -> dict[str, Figure]:
     """Every figure this run has numbers for, by name, in the order of the page."""
-    drawn = {f"training_loss_{ladder}": training_loss(twins, ladder) for ladder in twins.ladders()} | {
+    losses = {f"training_loss_{ladder}": training_loss(twins, ladder) for ladder in twins.ladders()}
+    drawn = {re.sub(r"[^\w.-]+", "_", name): figure for name, figure in losses.items()} | {
         "accuracy_against_width": accuracy_against_width(twins),
         "label_entropy": label_entropy(twins),
         "retention_against_noise": retention_against_noise(twins),

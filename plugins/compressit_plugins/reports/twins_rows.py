@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -99,8 +100,20 @@ class Twins:
         classes = next((n["classes"] for n in noted if isinstance(n.get("classes"), int)), 10)
         return 1 / max(classes, 1)
 
+    def differ_in_labels_alone(self) -> bool:
+        """Whether the recipe gives both variants the same data, model and stages, but for the labels."""
+        variants = self.results.config.get("variants", {})
+        told = [json.loads(json.dumps(variants.get(name))) for name in self.variants]
+        if None in told:
+            return False
+        for variant in told:
+            for option in ("labels", "label_fraction", "seed"):
+                variant["data"]["config"].pop(option, None)
+            variant.pop("name", None)
+        return told[0] == told[1]
+
     def ladders(self) -> list[str]:
-        """Stages with rungs, in the recipe's order."""
+        """Stages with rungs, in the recipe's order; of a fanned-out one every member (`noise@amount=0.5`)."""
         return self._stages(lambda row: row.rung is not None)
 
     def noise_ladders(self) -> list[str]:
@@ -110,7 +123,7 @@ class Twins:
     def strategies(self) -> list[str]:
         """Every other stage but the base: pruning, distillation, nets trained directly."""
         noisy = self.noise_ladders()
-        return self._stages(lambda row: row.uses != "init" and row.stage not in (self.base, *noisy))
+        return self._stages(lambda row: row.uses != "init" and _family(row) not in (self.base, *noisy))
 
     def teacher(self, variant: str) -> Point | None:
         """The twin itself."""
@@ -121,7 +134,7 @@ class Twins:
         """The models of a stage, seeds together, by rung (members of `each` in the recipe's order)."""
         groups: dict[tuple[int, str], list[Row]] = {}
         for row in self.results.rows:
-            if (row.variant, row.stage) == (variant, stage):
+            if (row.variant, _family(row)) == (variant, stage):
                 groups.setdefault((row.rung or 0, row.each), []).append(row)
         ordered = sorted(groups.items(), key=lambda item: item[0][0])
         return [Point(tuple(rows)) for _, rows in ordered]
@@ -147,4 +160,9 @@ class Twins:
 
     def _stages(self, wanted: Callable[[Row], bool]) -> list[str]:
         rows = (row for row in self.results.rows if row.variant in self.variants and wanted(row))
-        return list(dict.fromkeys(row.stage for row in rows))
+        return list(dict.fromkeys(_family(row) for row in rows))
+
+
+def _family(row: Row) -> str:
+    """What is drawn as one line: a ladder, or all members of a fanned-out stage without rungs."""
+    return f"{row.stage}@{row.each}" if row.rung is not None and row.each else row.stage

@@ -90,8 +90,9 @@ def _in_short(twins: Twins, ladders: list[str]) -> str:
 def _reached(twins: Twins) -> str:
     teachers = (twins.teacher(twins.real), twins.teacher(twins.fake))
     seeds = f" Numbers are means of {twins.seeds} seeds." if twins.seeds > 1 else ""
+    alone = "The twins differ in their labels alone. " if twins.differ_in_labels_alone() else ""
     return (
-        "The twins differ in their labels alone. At this budget the twins get "
+        f"{alone}At this budget the twins get "
         f"{_both(twins, teachers, 'train_accuracy')} of the training labels they were given right, and "
         f"{_both(twins, teachers, 'test_accuracy')} of the test set (chance: "
         f"{percent(twins.chance())}).{seeds}"

@@ -208,6 +208,37 @@ def test_chance_follows_the_number_of_classes(make_twins: Make) -> None:
     assert "(chance: 25.0 %)" in words(replace(results, about={**results.about, "classes": 4}))
 
 
+def test_members_of_a_fanned_out_ladder_are_ladders_of_their_own(make_twins: Make) -> None:
+    results = make_twins()
+    renamed = {"blog": "noise=uniform", "covariance": "noise=covariance"}
+    rows = [
+        replace(r, stage="noise", each=renamed[r.stage]) if r.stage in renamed else r for r in results.rows
+    ]
+    fanned = replace(results, rows=rows)
+    assert list(report().figures(fanned))[:2] == [
+        "training_loss_noise_noise_uniform",
+        "training_loss_noise_noise_covariance",
+    ]
+    told = words(fanned)
+    for stage, each in renamed.items():
+        told = told.replace(f"noise@{each}", stage)
+    assert told == words(results)
+
+
+def test_twins_are_said_to_differ_in_labels_alone_only_where_they_do(make_twins: Make) -> None:
+    def variant(name: str, epochs: int, **data: object) -> dict[str, object]:
+        config = {"limit": 10, "labels": "given", **data}
+        return {"name": name, "data": {"uses": "data.mnist", "config": config}, "stages": [epochs]}
+
+    def told(real: dict[str, object], fake: dict[str, object]) -> bool:
+        config = {"variants": {"real": real, "fake": fake}}
+        return "differ in their labels alone" in words(replace(make_twins(), config=config))
+
+    assert told(variant("real", 5), variant("fake", 5, labels="random"))
+    assert not told(variant("real", 5), variant("fake", 6, labels="random"))
+    assert not told(variant("real", 5), variant("fake", 5, labels="random", limit=9))
+
+
 def test_statistics_of_real_data_are_named(make_twins: Make) -> None:
     results = make_twins()
     noise = {
