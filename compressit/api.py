@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressit.errors import CompressitError, StageFailed
+from compressit.kinds import Plugin
 from compressit.plan import Plan, make_plan
 from compressit.plugins import Host, installed
 from compressit.recipe.model import Recipe
 from compressit.results import Results, Row
+
+P = TypeVar("P", bound=Plugin[Any])
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,6 +85,8 @@ def run(
     """
     from compressit.execute.session import run_plan
 
+    if jobs < 1:
+        raise CompressitError(f"jobs={jobs}: at least one worker is needed", "leave it out for one")
     if not isinstance(recipe, Recipe):
         recipe = Recipe.load(Path(recipe))
     host = host or installed()
@@ -162,7 +169,7 @@ def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = pr
     from compressit.kinds import Dataset
     from compressit.splits import prepare
 
-    dataset = installed().create(Dataset, name, options)
+    dataset = _create(Dataset, name, options)
     raw = dataset.load(DataContext(default_cache(), announce))
     return prepare(raw, dataset.config, dataset.classes, dataset.class_names, device)
 
@@ -181,18 +188,37 @@ def stage(
 
 def default_store() -> Path:
     """Where results are kept unless told otherwise: COMPRESSIT_STORE, else the user's cache folder."""
-    import os
-
     return Path(os.environ.get("COMPRESSIT_STORE") or default_cache() / "store")
 
 
 def default_cache() -> Path:
     """Where downloads are kept: COMPRESSIT_CACHE, else the user's cache folder."""
-    import os
-
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("COMPRESSIT_CACHE") or user_cache_path("compressit"))
+
+
+def _create(kind: type[P], name: str, options: Mapping[str, Any]) -> P:
+    """The plugin with these options; paths count as text. Raises CompressitError for options it refuses."""
+    from pydantic import ValidationError
+
+    plain: dict[str, Any] = {}
+    for option, value in options.items():
+        try:
+            plain[option] = json.loads(json.dumps(value, default=os.fspath))
+        except (TypeError, ValueError) as error:
+            raise CompressitError(
+                f"{name}: {option}={value!r} is no plain value", "give a number, text, a list or a dict"
+            ) from error
+    try:
+        return installed().create(kind, name, plain)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}"
+            + ("" if e["type"] == "missing" else f", not {e['input']!r}")
+            for e in error.errors(include_url=False)
+        ]
+        raise CompressitError(f"{name}: {'; '.join(wrong)}") from error
 
 
 class _InProcess:
@@ -202,7 +228,7 @@ class _InProcess:
         from compressit.kinds import Compressor, Trainer
 
         trains = installed().find(name, "trainer", "compressor").kind == "trainer"
-        self._plugin = installed().create(Trainer if trains else Compressor, name, options)
+        self._plugin = _create(Trainer if trains else Compressor, name, options)
         self._teacher = teacher
         self._seed = seed
         self.name = name

@@ -42,6 +42,8 @@ StoreFolder = Annotated[
 ]
 CheckpointFile = Annotated[Path, typer.Argument(help="A compressit .safetensors file.", show_default=False)]
 
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError)  # pydantic's error is a ValueError
+
 
 @app.command()
 def run(
@@ -133,22 +135,26 @@ def report(
     from compressit.results import Results
 
     file = folder / "results.json"
+    host = _host()
     try:
         results = Results.read_json(file)
     except FileNotFoundError:
         raise CompressitError(
             f"{file}: there is no such file", "give the folder of a run (`--out`)"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise CompressitError(f"{file}: not the results of a run: {error}") from error
-    host = _host()
-    for entry in results.config.get("plugins", ()):
-        path = Path(entry["path"])
-        plugin = LocalPlugin(path, file_digest(path))  # as it is now: an edited report is drawn anew
-        if plugin.digest in (trusted or ()) or _asker(trust)(plugin):
-            host.load_file(path, plugin.digest)
-    reports = [host.create(Report, use["uses"], use["config"]) for use in results.config.get("report", ())]
-    render(results, reports, folder)
+    try:
+        for entry in results.config.get("plugins", ()):
+            path = Path(entry["path"])
+            plugin = LocalPlugin(path, file_digest(path))  # as it is now: an edited report is drawn anew
+            if plugin.digest in (trusted or ()) or _asker(trust)(plugin):
+                host.load_file(path, plugin.digest)
+        uses = results.config.get("report", ())
+        render(results, [host.create(Report, use["uses"], use["config"]) for use in uses], folder)
+    except _MALFORMED as error:  # somebody edited it
+        why = f"{type(error).__name__}: {error}"
+        raise CompressitError(f"{file}: not the results of a run: {why}") from error
     _say(f"report: {folder / 'report.html'}")
 
 
@@ -237,6 +243,10 @@ def main() -> NoReturn:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # the disk is full, a file may not be read …
+        about = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.echo(f"error: {about}", err=True)
         sys.exit(1)
     except Exception as error:
         if _is_usage(error):

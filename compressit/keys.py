@@ -48,6 +48,11 @@ def code_digest(*roots: str) -> str:
     Docstrings, comments and imports for type checking do not count. Nothing is imported for it: not torch
     either. Raises CompressitError for a module that is no Python.
     """
+    return code_now(*roots)
+
+
+def code_now(*roots: str) -> str:
+    """`code_digest` of the files as they are at this moment, read again every time."""
     packages = {"compressit", *(root.split(".")[0] for root in roots)}
     files = [_source_file(root) for root in roots if root.startswith(_LOCAL)]
     folders = [file.parent for file in files if file is not None]
@@ -55,7 +60,7 @@ def code_digest(*roots: str) -> str:
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        module = None if name in found or name in _SILENT else _module(name)
+        module = None if name in found or name in _SILENT else _current(name)
         if module is None:
             continue
         found[name] = module
@@ -75,14 +80,19 @@ class _Module:
     imports: tuple[str, ...]
 
 
-@cache
-def _module(name: str) -> _Module | None:
+def _current(name: str) -> _Module | None:
     """None for what has no source: built-ins, extensions, and names that are no modules."""
     file = _source_file(name)
-    if file is None:
-        return None
     try:
-        tree = _Code().visit(ast.parse(file.read_bytes()))
+        return _module(name, file, file.read_bytes()) if file is not None else None
+    except OSError:  # deleted since it was loaded
+        return None
+
+
+@cache
+def _module(name: str, file: Path, source: bytes) -> _Module:
+    try:
+        tree = _Code().visit(ast.parse(source))
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
         raise CompressitError(f"{file}{line}: this is no Python: {error}") from error

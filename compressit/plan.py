@@ -14,10 +14,14 @@ from compressit.config import model_refs, parse
 from compressit.errors import CompressitError
 from compressit.keys import canonical, code_digest, key_of, torch_version
 from compressit.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
-from compressit.plugins import Host, file_digest
+from compressit.plugins import Host
 from compressit.recipe.model import Recipe, Stage, Use, Variant
+from compressit.start import check_fits, weights_digest
 
-_STAGE_CORE = ("compressit.context",)  # whose code takes part in every stage's result
+# Whose code takes part in the results: of a first model, of a stage or evaluation, of data.
+_INIT_CORE = ("compressit.seeds", "compressit.execute.draws")
+_STAGE_CORE = ("compressit.context", *_INIT_CORE)
+_DATA_CORE = ("compressit.splits",)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class Task:
     exclusive: bool = False
     work: Mapping[str, float] | None = None  # kinds.Work as a dict, for the estimate
     lineage: Sequence[Mapping[str, Any]] = ()
+    code: str = ""  # digest of all code that runs for it, as it was planned ("": unknown)
+    roots: Sequence[str] = ()  # the modules that this code starts from
 
     def to_json(self) -> dict[str, Any]:
         """The task as JSON values."""
@@ -166,7 +172,10 @@ class _Builder:
         return self.host.create(kind, use.uses, use.config)
 
     def code(self, use: Use, *roots: str) -> str:
-        return code_digest(self.host.find(use.uses).plugin.__module__, *roots)
+        return code_digest(self.module(use.uses), *roots)
+
+    def module(self, name: str) -> str:
+        return self.host.find(name).plugin.__module__
 
 
 class _Graph:
@@ -180,6 +189,7 @@ class _Graph:
         try:
             self.input_shape = tuple(dataset.input_shape)
             self.classes = dataset.classes
+            self.scale = dataset.config.scale
         except NotImplementedError as error:
             raise CompressitError(
                 f"{variant.data.uses} does not declare {error}",
@@ -189,11 +199,13 @@ class _Graph:
         identity = canonical(
             {
                 **asdict(variant.data),
-                "code": builder.code(variant.data, "compressit.splits"),
+                "code": builder.code(variant.data, *_DATA_CORE),
                 "content": dataset.fingerprint(),
             }
         )
         self.data = {**asdict(variant.data), "id": key_of({"data": identity})}
+        self.data_modules = (builder.module(variant.data.uses), *_DATA_CORE)
+        self.model = ""  # the module of the network's builder
         compute = builder.recipe.compute
         self.fresh = ""  # the key of init where its weights are fresh: they teach nothing
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
@@ -207,24 +219,29 @@ class _Graph:
         facts: dict[str, Any] = {"kind": "init", "seed": self.seed, "torch": torch_version()}
         files: dict[str, str] = {}
         if spec.checkpoint is not None:
-            self._check_fits(spec.checkpoint)
-            facts = {"kind": "init", "checkpoint": file_digest(spec.checkpoint)}
+            model = check_fits(
+                spec.checkpoint, self.data["uses"], self.input_shape, self.classes, self.scale
+            ).name
+            code = self.builder.code(Use(model))
+            facts = {"kind": "init", "checkpoint": weights_digest(spec.checkpoint), "code": code}
             files["checkpoint"] = str(spec.checkpoint)
             use = Use("init")
         else:
             use = cast("Use", spec.use)
-            facts |= {**asdict(use), "code": self.builder.code(use), "input_shape": self.input_shape,
+            model = use.uses
+            facts |= {**asdict(use), "code": self.builder.code(use, *_INIT_CORE), "input_shape": self.input_shape,
                       "classes": self.classes}  # fmt: skip
         if spec.weights is not None:
-            facts["weights"] = file_digest(spec.weights)
+            facts["weights"] = weights_digest(spec.weights)
             files["weights"] = str(spec.weights)
+        self.model = self.builder.module(model)
         key = key_of(facts)
         step = {"stage": "init", "uses": use.uses, "config": use.config, "seed": self.seed, "key": key}
         lineage = ({**step, **_digest(facts)},)
         task = Task(
             key=key, kind="init", label=f"{self.variant.name}/seed{self.seed}/init", uses=use.uses,
             config=use.config, seed=self.seed, inputs={}, files=files, data=self.data, compute=self.compute,
-            lineage=lineage,
+            lineage=lineage, **self._code(*_INIT_CORE),
         )  # fmt: skip
         self.builder.put(task)
         self.made["init"] = {"": key}
@@ -264,7 +281,7 @@ class _Graph:
                 inputs[ref] = self._member(ref, stage, each)
         facts = {
             "kind": "stage", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
-            "files": {ref: file_digest(Path(path)) for ref, path in files.items()},
+            "files": {ref: weights_digest(Path(path)) for ref, path in files.items()},
             "seed": self.seed, "stage": stage.name, "rung": rung, "feed": stage.feed if rung else None,
             "data": self.data["id"], "precision": self.compute["precision"],
             "compile": self.compute["compile"], "torch": torch_version(),
@@ -282,6 +299,7 @@ class _Graph:
             config=use.config, seed=self.seed, inputs=inputs, files=files, data=self.data,
             compute=self.compute, stage=stage.name, rung=rung, feed=stage.feed, each=each,
             work=self._work(use, rung), lineage=lineage,
+            **self._code(self.builder.module(use.uses), *_STAGE_CORE, *self.data_modules),
         )  # fmt: skip
         self.builder.put(task)
         self.lineage[key] = lineage
@@ -325,8 +343,10 @@ class _Graph:
                 "data": self.data["id"] if plugin.uses_data else [self.input_shape, self.classes],
                 "host": _host_name() if plugin.per_host else "",
                 "device": self.compute["device"] if plugin.per_host else "",
+                "threads": self.builder.recipe.compute.threads if plugin.per_host else "",
             }  # fmt: skip
             key = key_of(facts)
+            data = self.data_modules if plugin.uses_data else ()
             self.builder.put(
                 Task(
                     key=key, kind="evaluate", label=f"{stage.label} {use.uses}", uses=use.uses,
@@ -334,10 +354,16 @@ class _Graph:
                     files=stage.files if plugin.uses_stage else {}, data=self.data, compute=self.compute,
                     stage=stage.stage, rung=stage.rung, each=stage.each,
                     judged=judged if plugin.uses_stage else None, exclusive=plugin.exclusive,
+                    **self._code(plugin.__module__, *_STAGE_CORE, *data),
                 )
             )  # fmt: skip
             made[use.uses] = key
         return made
+
+    def _code(self, *modules: str) -> dict[str, Any]:
+        """The code that runs for a task of these modules, and for the model it is about."""
+        roots = (self.model, *modules)
+        return {"code": code_digest(*roots), "roots": roots}
 
     def _refs(self, use: Use) -> Iterator[tuple[tuple[str, ...], str]]:
         return model_refs(parse(self.builder.host.find(use.uses).plugin.Config, use.config))
@@ -357,24 +383,6 @@ class _Graph:
         except Exception:  # noqa: BLE001 - an estimate is no reason not to run
             return None
         return asdict(work) if work else None
-
-    def _check_fits(self, checkpoint: Path) -> None:
-        from compressit.checkpoint.header import read_header
-
-        manifest = read_header(checkpoint).manifest
-        model = manifest.model
-        if model is None:
-            raise CompressitError(
-                f"{checkpoint} was saved from a live module without a registered builder",
-                "a recipe can only start from a checkpoint whose model is a plugin",
-            )
-        shape, classes = tuple(model.input_shape), model.classes
-        if (shape, classes) != (self.input_shape, self.classes):
-            raise CompressitError(
-                f"{checkpoint} takes inputs {shape} and has {classes} classes, "
-                f"but {self.data['uses']} has {self.input_shape} and {self.classes}",
-                "choose the data it was trained on, or another checkpoint",
-            )
 
 
 def _point_name(stage: str, each: str, rung: int | None) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import quote
 
@@ -123,6 +124,7 @@ def _page(results: Results, contents: _Contents) -> str:
     return environment.from_string(source).render(
         results=results,
         contents=contents,
+        warnings=results.warnings(),
         finished=not results.missing and not results.failures,
         planned=len(results.rows) + len(results.missing),
         summary=_summary(results),
@@ -197,7 +199,10 @@ def _unit(results: Results, column: str) -> str | None:
 
 def _link(row: Row) -> str | None:
     # "./" and quoting: a path can be nothing but a path below the folder the page lies in.
-    return f"./{quote(row.checkpoint)}" if row.checkpoint else None
+    if not row.checkpoint:
+        return None
+    path = PurePosixPath(row.checkpoint)
+    return None if path.is_absolute() or ".." in path.parts else f"./{quote(row.checkpoint)}"
 
 
 def _legend(results: Results) -> list[tuple[str, str]]:
@@ -228,6 +233,6 @@ def _command(results: Results) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two runs may fill one folder
     temporary.write_bytes(content)
     temporary.replace(path)

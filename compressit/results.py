@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,6 +61,12 @@ class Results:
         extra = sorted({m for row in self.rows for m in row.metrics} - set(COLUMNS))
         return [self._flat(row, extra) for row in self.rows]
 
+    def warnings(self) -> list[str]:
+        """What makes a model doubtful, a line each: its training diverged, metrics that were not finite."""
+        return [
+            f"{row.variant}/seed{row.seed}/{row.name}: {doubt}" for row in self.rows for doubt in _doubts(row)
+        ]
+
     def write_json(self, path: Path) -> None:
         """Writes the results atomically; numbers that are not finite become null."""
         content = _finite({"schema": SCHEMA, **asdict(self)})
@@ -97,6 +104,13 @@ class Results:
         return {name: _finite(fixed.get(name, row.metrics.get(name))) for name in (*COLUMNS, *extra)}
 
 
+def _doubts(row: Row) -> list[str]:
+    doubts = [f"it diverged: {row.notes['diverged']}"] if row.notes.get("diverged") else []
+    noted = {str(name) for name in row.notes.get("not_finite") or ()}
+    wrong = noted | {name for name, value in row.metrics.items() if not math.isfinite(value)}
+    return doubts + ([f"not finite: {', '.join(sorted(wrong))}"] if wrong else [])
+
+
 def _row(content: Mapping[str, Any]) -> Row:
     metrics: Any = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
     curves: Any = {
@@ -115,6 +129,6 @@ def _finite(value: Any) -> Any:
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two runs may fill one folder
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compressit.checkpoint.header import copy_with, read_header
 from compressit.errors import CompressitError
 from compressit.keys import code_digest, key_of
+from compressit.kinds import Dataset
 from compressit.plan import Plan, Point
 from compressit.plugins import Host
 from compressit.results import Results, Row
@@ -21,6 +24,7 @@ from compressit.store import Artifact
 
 REFRESH_EVERY = 30.0  # seconds at least between two reports of a running run
 REFRESH_SHARE = 50  # and at least this many times what drawing the last one took
+LONGEST_NAME = 120  # bytes in a file's name, before its suffix; file systems take 255 with it
 
 
 class RunFolder:
@@ -63,18 +67,27 @@ class RunFolder:
         self._drawing = self._draw(subprocess.DEVNULL)
 
     def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> list[str]:
-        """Writes everything; returns what went wrong with the report (one line each)."""
+        """Writes everything; returns what went wrong with the report (one line each).
+
+        Of files that an earlier run listed as its own, a complete run removes those it did not make itself.
+        """
         if self._drawing is not None:
             self._drawing.kill()
             self._drawing.wait()
-        self.write_results(artifacts, failures)
+        earlier = self._listed()
+        results = self.write_results(artifacts, failures)
+        figures = self._figures()
         drawing = self._draw(subprocess.PIPE)
         _, complaint = drawing.communicate()
         drawn = drawing.returncode == 0
+        made = {str(row.checkpoint) for row in results.rows} | {"results.json", "results.csv", "report.html"}
+        made |= dict(self._figures().items() - figures.items()).keys()
+        if complete and drawn:
+            self._remove(earlier - made)
         facts = {
             "content": self._content() if complete and drawn else None,
             "command": self._command,
-            "files": self._files(),
+            "files": sorted(name for name in made | earlier if (self.folder / name).is_file()),
         }
         (self.folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         return [] if drawn else complaint.decode(errors="replace").strip().splitlines()[-3:]
@@ -118,14 +131,32 @@ class RunFolder:
             start_new_session=True,  # Ctrl-C is for the run
         )
 
-    def _files(self) -> list[str]:
-        """What the report and the exports consist of, relative to the folder."""
-        made = [
-            *self.folder.glob("checkpoints/**/*.safetensors"),
-            *self.folder.glob("figures/*"),
-            *(self.folder / name for name in ("results.json", "results.csv", "report.html")),
-        ]
-        return sorted(path.relative_to(self.folder).as_posix() for path in made if path.is_file())
+    def _figures(self) -> dict[str, tuple[int, int]]:
+        """The figures there are, by path relative to the folder; the numbers change when one is drawn."""
+        found = {path: path.stat() for path in self.folder.glob("figures/*") if path.is_file()}
+        return {f"figures/{path.name}": (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+
+    def _listed(self) -> set[str]:
+        """The checkpoints and figures that the run before this one listed as its own."""
+        try:
+            names = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["files"]
+            paths = [PurePosixPath(name) for name in names]
+        except (OSError, ValueError, KeyError, TypeError):
+            return set()
+        return {
+            str(path)
+            for path in paths
+            if path.parts[:1] in (("checkpoints",), ("figures",)) and ".." not in path.parts
+        }
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """These files, and the folders they leave empty."""
+        for name in names:
+            file = self.folder / name
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is not empty
+                for part in PurePosixPath(name).parents[:-1]:
+                    (self.folder / part).rmdir()
 
     def _content(self) -> str:
         reports = [
@@ -159,7 +190,7 @@ def collect(
         profile=plan.recipe.profile,
         rows=rows,
         metrics=metrics,
-        about=_about(plan, artifacts, command),
+        about=_about(plan, artifacts, host, command),
         missing=missing,
         failures=list(failures),
         description=plan.recipe.description,
@@ -167,23 +198,37 @@ def collect(
     )
 
 
+def short_name(name: str) -> str:
+    """The name itself, or where a file system might not take it, its beginning and a digest of it."""
+    encoded = name.encode()
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    return encoded[: LONGEST_NAME - 9].decode(errors="ignore") + "-" + digest
+
+
 def _row(point: Point, artifacts: Mapping[str, Artifact], declared: Mapping[str, Mapping[str, str]]) -> Row:
     artifact = artifacts[point.model]
     metrics: dict[str, float] = {}
+    notes = artifact.notes
     for key in point.metrics.values():
         if key in artifacts:
             metrics |= artifacts[key].metrics
+            if wrong := artifacts[key].notes.get("not_finite"):
+                notes["not_finite"] = sorted({*notes.get("not_finite", ()), *wrong})
+    path = "/".join(short_name(part) for part in point.path.split("/"))
     for name, value in metrics.items():
         if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
             metrics[name] = int(value)
     return Row(
         variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed,
-        uses=point.uses, teacher=point.reference, metrics=metrics, notes=artifact.notes, curves=artifact.curves,
-        seconds=artifact.seconds, checkpoint=f"checkpoints/{point.path}.safetensors",
+        uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
+        seconds=artifact.seconds, checkpoint=f"checkpoints/{path}.safetensors",
     )  # fmt: skip
 
 
-def _about(plan: Plan, artifacts: Mapping[str, Artifact], command: str) -> dict[str, Any]:
+def _about(plan: Plan, artifacts: Mapping[str, Artifact], host: Host, command: str) -> dict[str, Any]:
+    data = plan.recipe.variants[0].data
     own = [artifacts[key] for key in plan.tasks if key in artifacts]
     hosts = {json.dumps(a.manifest["host"], sort_keys=True) for a in own}
     return {
@@ -191,6 +236,7 @@ def _about(plan: Plan, artifacts: Mapping[str, Artifact], command: str) -> dict[
         "command": command,
         "task_seconds": round(sum(a.seconds for a in own), 1),
         "hosts": [json.loads(host) for host in sorted(hosts)],
+        "classes": host.create(Dataset, data.uses, data.config).classes,
         "compute": plan.recipe.compute.model_dump(mode="json"),
         "models": f"{sum(p.model in artifacts for p in plan.points)} of {len(plan.points)}",
     }

@@ -112,6 +112,23 @@ def test_a_run_goes_where_it_is_told_else_to_runs(
     assert (tmp_path / "elsewhere/objects").is_dir()
 
 
+def test_no_worker_at_all_is_a_mistake(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(CompressitError, match="jobs=0"):
+        compressit.run(recipe, out=tmp_path / "run", jobs=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_options_are_named_with_their_values() -> None:
+    with pytest.raises(CompressitError, match=r"tiny\.data: images: .*not -3"):
+        compressit.data("tiny.data", images=-3)
+    with pytest.raises(CompressitError, match=r"tiny\.train: epochs: .*not 'many'"):
+        compressit.stage("tiny.train", epochs="many")
+    with pytest.raises(CompressitError, match=r"tiny\.data: images=.* is no plain value"):
+        compressit.data("tiny.data", images=object())
+    with pytest.raises(CompressitError, match="not 'some/where'"):
+        compressit.data("tiny.data", images=Path("some/where"))  # text, like any path
+
+
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMPRESSIT_STORE", raising=False)
     monkeypatch.setenv("COMPRESSIT_CACHE", "/somewhere")

@@ -12,7 +12,7 @@ from tiny import BASE, PLUGINS, TWINS, plan_of, point, tiny_host
 
 from compressit import keys
 from compressit.errors import CompressitError
-from compressit.keys import canonical, code_digest, key_of, torch_version
+from compressit.keys import canonical, code_digest, code_now, key_of, torch_version
 
 Package = Callable[..., Path]
 
@@ -170,7 +170,7 @@ def test_the_else_of_a_type_checking_block_is_code(package: Package) -> None:
 )
 def test_names_of_compressit_lead_to_their_modules(package: Package, code: str, modules: set[str]) -> None:
     package(plugin=code)
-    module = keys._module("keyed_pkg.plugin")
+    module = keys._current("keyed_pkg.plugin")
     assert module is not None
     assert {name for name in module.imports if name.startswith("compressit") and name != "compressit"} >= (
         modules - {"compressit"}
@@ -203,6 +203,39 @@ def test_a_change_of_the_training_loop_moves_training_keys_and_one_of_the_report
     assert not set(after.values()) & set(before.values())  # these plugins share one file
     edit("compressit.splits", "randperm(count", "randperm(1 * count")
     assert not set(stages().values()) & set(after.values())
+
+
+def test_the_streams_that_the_host_draws_from_count_for_first_models_and_stages(edit: Edit) -> None:
+    def made() -> set[str]:
+        _forget()
+        plan = plan_of(TWINS)
+        return {task.key for task in plan.tasks.values() if task.kind != "evaluate"}
+
+    before = made()
+    edit("compressit.execute.task", "is no longer in the store", "went away")
+    edit("compressit.execute.apply", "changed nothing", "did nothing")
+    assert made() == before, "what they say is not what they compute"
+    edit("compressit.seeds", "[:8]", "[8:16]")
+    after = made()
+    assert not after & before
+    edit("compressit.execute.draws", 'number("student")', 'number("pupil")')
+    again = made()
+    assert not again & after
+    edit("compressit.execute.draws", "random.seed(number)", "random.seed(number + 1)")
+    assert not made() & again
+
+
+def test_code_as_it_is_now_is_read_again_every_time(package: Package) -> None:
+    folder = package()
+    before = code_digest("keyed_pkg.plugin")
+    assert code_now("keyed_pkg.plugin") == before
+    (folder / "deep" / "loop.py").write_text(FILES["deep/loop.py"].replace("n + lazy", "n - lazy"))
+    assert code_digest("keyed_pkg.plugin") == before, "a plan is of one moment"
+    assert code_now("keyed_pkg.plugin") != before
+    (folder / "deep" / "loop.py").unlink()
+    assert code_now("keyed_pkg.plugin") != before
+    (folder / "deep" / "loop.py").write_text(FILES["deep/loop.py"] + "# the end\n")
+    assert code_now("keyed_pkg.plugin") == before
 
 
 def test_reading_a_digest_imports_nothing(package: Package) -> None:
@@ -332,6 +365,56 @@ def test_files_count_by_content(tmp_path: Path) -> None:
         save_file({"x": np.full(3, value)}, tmp_path / "w.safetensors")
         keys_seen.append(point(plan_of(text, folder=tmp_path), "base/seed0/train").model)
     assert keys_seen[0] == keys_seen[2] != keys_seen[1]
+
+
+def _checkpoint(path: Path, seed: int = 0) -> None:
+    import torch
+
+    from compressit.checkpoint import model as checkpoint
+
+    host = tiny_host()
+    torch.manual_seed(seed)
+    architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, (1, 2, 3), 3)
+    checkpoint.save(checkpoint.build(architecture, host), path, architecture, host=host)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}"),
+        BASE.replace("{uses: tiny.mlp}", "{uses: tiny.mlp, weights: net.safetensors}"),
+        BASE + "  shrink: {uses: tiny.shrink, with: {teacher: net.safetensors}}\n",
+    ],
+    ids=["from", "weights", "reference"],
+)
+def test_checkpoints_count_by_what_they_compute_not_by_what_is_told_of_them(
+    tmp_path: Path, text: str
+) -> None:
+    from compressit.checkpoint.header import copy_with
+
+    net = tmp_path / "net.safetensors"
+
+    def keys_of_models() -> list[str]:
+        return [p.model for p in plan_of(text, folder=tmp_path).points]
+
+    _checkpoint(net)
+    before, content = keys_of_models(), net.read_bytes()
+    copy_with(net, net, metrics={"accuracy": 0.5}, lineage=[{"stage": "x"}])
+    assert net.read_bytes() != content
+    assert keys_of_models() == before
+    net.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # a damaged one is not taken for the whole one
+    assert keys_of_models()[-1] != before[-1]
+    _checkpoint(net, seed=1)
+    assert keys_of_models()[-1] != before[-1]
+
+
+def test_the_code_of_a_checkpoints_builder_counts(tmp_path: Path, edit: Edit) -> None:
+    _checkpoint(tmp_path / "net.safetensors")
+    text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}")
+    plan = plan_of(text, folder=tmp_path)
+    module = tiny_host().find("tiny.mlp").plugin.__module__
+    edit(module, "* 0.3 + y", "* 0.4 + y")
+    assert not set(plan.tasks) & set(plan_of(text, folder=tmp_path).tasks)
 
 
 def test_keys_are_sha256_of_canonical_json() -> None:

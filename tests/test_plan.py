@@ -18,6 +18,7 @@ from compressit.checkpoint import model as checkpoint
 from compressit.errors import CompressitError
 from compressit.plan import Plan, Task
 from compressit.plugins import Host
+from compressit.splits import Contract
 
 LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 3, feed: previous}\n  after: {uses: tiny.prune}\n"
 FANNED = (
@@ -254,6 +255,8 @@ def test_an_exclusive_evaluator_makes_exclusive_tasks_keyed_by_host(monkeypatch:
     )
     cpu = _metrics("[tiny.clock, tiny.accuracy]", "real", "train", "compute.device=cpu")
     assert (cpu["tiny.clock"] != after["tiny.clock"], cpu["tiny.accuracy"]) == (True, after["tiny.accuracy"])
+    two = _metrics("[tiny.clock, tiny.accuracy]", "real", "train", "compute.threads=2")
+    assert (two["tiny.clock"] != after["tiny.clock"], two["tiny.accuracy"]) == (True, after["tiny.accuracy"])
 
 
 def test_an_evaluator_that_judges_the_stage_gets_its_models() -> None:
@@ -293,11 +296,16 @@ def test_a_model_is_compared_with_its_teacher_else_with_the_one_before_never_wit
 # Starting from a file
 
 
-def _save(path: Path, input_shape: tuple[int, ...] = (1, 2, 3), classes: int = 3) -> None:
+def _save(
+    path: Path,
+    input_shape: tuple[int, ...] = (1, 2, 3),
+    classes: int = 3,
+    contract: Contract | None = None,
+) -> None:
     host = tiny_host()
     torch.manual_seed(0)
     architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, input_shape, classes)
-    checkpoint.save(checkpoint.build(architecture, host), path, architecture, host=host)
+    checkpoint.save(checkpoint.build(architecture, host), path, architecture, contract, host)
 
 
 def test_a_model_that_was_trained_elsewhere_is_a_row_and_a_reference(tmp_path: Path) -> None:
@@ -314,6 +322,20 @@ def test_a_checkpoint_that_does_not_fit_the_data_is_refused(
     _save(tmp_path / "net.safetensors", shape, classes)
     with pytest.raises(CompressitError, match=r"takes inputs .* and has \d classes, but tiny\.data has"):
         plan_of(BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}"), folder=tmp_path)
+
+
+def test_a_checkpoint_of_inputs_of_another_scale_is_refused(tmp_path: Path) -> None:
+    _save(
+        tmp_path / "net.safetensors",
+        contract=Contract((1, 2, 3), "standard", (0.5,), (0.2,), ("0", "1", "2")),
+    )
+    text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}")
+    with pytest.raises(
+        CompressitError, match=r"inputs of scale 'standard', but tiny\.data gives 'unit'"
+    ) as caught:
+        plan_of(text, folder=tmp_path)
+    assert "scale: standard" in str(caught.value.hint)
+    assert plan_of(text, "data.with.scale=standard", folder=tmp_path).points[0].name == "init"
 
 
 def test_a_checkpoint_nobody_can_build_is_refused(tmp_path: Path) -> None:

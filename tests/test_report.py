@@ -189,7 +189,7 @@ HOSTILE = "<script>alert('x')</script>\"&"
 def test_everything_is_escaped(tmp_path: Path) -> None:
     row = make_row(
         HOSTILE, variant=HOSTILE, each=HOSTILE, metrics={HOSTILE: 1.0}, notes={"width": HOSTILE},
-        checkpoint=f"//{HOSTILE}",
+        checkpoint=f"a/{HOSTILE}",
     )  # fmt: skip
     fields: dict[str, Any] = {
         "recipe": HOSTILE, "profile": HOSTILE, "description": HOSTILE,
@@ -202,7 +202,31 @@ def test_everything_is_escaped(tmp_path: Path) -> None:
     assert "<script" not in text
     assert not [tag for tag, _ in page.tags if tag == "script"]
     assert HOSTILE in page.values("title")
-    assert page.values("href") == [".///%3Cscript%3Ealert%28%27x%27%29%3C/script%3E%22%26"]
+    assert page.values("href") == ["./a/%3Cscript%3Ealert%28%27x%27%29%3C/script%3E%22%26"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "//host/x", "../x", "checkpoints/../../x"])
+def test_no_link_leaves_the_folder(tmp_path: Path, path: str) -> None:
+    assert Page(write(tmp_path, make_results([make_row(checkpoint=path)]))).values("href") == []
+
+
+def test_models_to_distrust_are_named(tmp_path: Path) -> None:
+    assert "Models to distrust" not in write(tmp_path, make_results())
+    row = make_row(notes={"diverged": "the loss became nan in epoch 3"})
+    text = write(tmp_path, make_results([row, make_row("blog", notes={"not_finite": ["ratio"]})]))
+    assert "real/seed0/train: it diverged: the loss became nan in epoch 3" in text
+    assert "real/seed0/blog: not finite: ratio" in text
+
+
+def test_two_processes_do_not_share_a_temporary_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    real = Path.write_bytes
+    monkeypatch.setattr(
+        Path, "write_bytes", lambda self, data: (written.append(self.name), real(self, data))[1]
+    )
+    monkeypatch.setattr("os.getpid", lambda: 4711)
+    write(tmp_path, make_results())
+    assert written == [".report.html.4711.tmp"]
 
 
 @pytest.mark.parametrize(

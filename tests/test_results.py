@@ -158,5 +158,30 @@ def test_writing_is_all_or_nothing(
     assert path.read_bytes() != before
 
 
+@pytest.mark.parametrize("write", [Results.write_json, Results.write_csv])
+def test_two_processes_do_not_share_a_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Results, Path], None]
+) -> None:
+    monkeypatch.setattr(Path, "replace", _killed)
+    for pid in (1, 2):
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        with pytest.raises(KeyboardInterrupt):
+            write(_results(_row()), tmp_path / "results")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_models_that_diverged_or_have_no_finite_number_are_warned_of() -> None:
+    results = _results(
+        _row(notes={"diverged": "the loss became nan in epoch 3", "not_finite": ["b"]}),
+        _row(rung=5, metrics={"a": math.nan, "c": 1.0}),
+        _row(rung=6, notes={"not_finite": []}),
+    )
+    assert results.warnings() == [
+        "real/seed0/blog-04: it diverged: the loss became nan in epoch 3",
+        "real/seed0/blog-04: not finite: b",
+        "real/seed0/blog-05: not finite: a",
+    ]
+
+
 def _killed(self: Path, target: Path) -> None:
     raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,83 @@ def test_a_model_not_measured_yet_is_a_row_without_metrics(done: Done) -> None:
     assert math.isfinite(results.about["task_seconds"])
 
 
+def test_the_facts_tell_how_many_classes_guessing_chooses_from(done: Done) -> None:
+    done.finish()
+    assert Results.read_json(done.folder.folder / "results.json").about["classes"] == 3
+
+
+def test_metrics_that_were_not_finite_are_noted_and_told(done: Done) -> None:
+    artifacts = done.artifacts()
+    p = point(done.plan, "real/seed0/prune")
+    key = p.metrics["tiny.accuracy"] if "tiny.accuracy" in p.metrics else next(iter(p.metrics.values()))
+    manifest = {**artifacts[key].manifest, "metrics": {}, "notes": {"not_finite": ["test_accuracy"]}}
+    artifacts[key] = replace(artifacts[key], manifest=manifest)
+    results = collect(done.plan, artifacts, [], done.lab.host, "")
+    assert results.warnings() == ["real/seed0/prune: not finite: test_accuracy"]
+
+
+def test_a_name_too_long_for_a_file_system_is_shortened(lab: Lab, tmp_path: Path, bench: Bench) -> None:
+    names = ["x" * 300 + end for end in "ab"]
+    variants = ", ".join(f"{name}: {{}}" for name in names)
+    done = Done(lab, tmp_path)
+    plan = done.plan
+    points = tuple(
+        replace(p, variant=name) for name in names for p in plan.points if p.path == "real/seed0/train"
+    )
+    folder = done.new_folder(replace(plan, points=points))
+    done.finish(folder)
+    rows = Results.read_json(folder.folder / "results.json").rows
+    assert len({row.checkpoint for row in rows}) == 2, variants
+    assert all((folder.folder / str(row.checkpoint)).is_file() for row in rows)
+
+
+@pytest.mark.parametrize("name", ["é" * 300, "x" * 121, "a" * 110 + "é" * 60])
+def test_shortened_names_are_short_in_bytes(name: str) -> None:
+    assert len(runfolder.short_name(name).encode()) <= 120
+    assert runfolder.short_name(name) != runfolder.short_name(name + "b")
+    assert runfolder.short_name("x" * 120) == "x" * 120
+
+
+# What an earlier run left
+
+
+def test_what_an_earlier_run_made_and_this_one_does_not_is_removed(done: Done, bench: Bench) -> None:
+    bench.figures = ["old.png", "both.png"]
+    done.finish()
+    root = done.folder.folder
+    for name in ("figures/mine.png", "checkpoints/real/seed0/mine.safetensors"):
+        (root / name).write_bytes(b"mine")
+    bench.figures = ["new.png", "both.png"]
+    other = done.lab.plan(TWINS, "stages.shrink.repeat=1")
+    done.lab.run(other)
+    folder = done.new_folder(other)
+    found = {key: a for key in other.tasks if (a := done.lab.store.find(key)) is not None}
+    folder.finish({}, [], complete=False)
+    assert (root / "checkpoints/real/seed0/shrink-02.safetensors").exists(), "not before the new run is done"
+    folder.finish(found, [], complete=True)
+    there = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+    assert {name for name in there if name.startswith("figures")} == {
+        "figures/mine.png", "figures/new.png", "figures/both.png",
+    }  # fmt: skip
+    assert "checkpoints/real/seed0/mine.safetensors" in there
+    assert not {name for name in there if "shrink-02" in name}
+    assert "figures/mine.png" not in json.loads((root / "run.json").read_text())["files"]
+
+
+def test_a_list_that_names_files_elsewhere_removes_nothing(done: Done, tmp_path: Path) -> None:
+    done.folder.folder.mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text("x")
+    listed = [str(precious), "checkpoints/../../precious", "../precious", "notes.txt", 7]
+    (done.folder.folder / "notes.txt").write_text("x")
+    (done.folder.folder / "run.json").write_text(json.dumps({"files": listed[:4]}))
+    done.finish()
+    assert precious.exists()
+    assert (done.folder.folder / "notes.txt").exists()
+    (done.folder.folder / "run.json").write_text(json.dumps({"files": listed}))
+    assert done.finish() == []
+
+
 # Whether it is finished
 
 
@@ -188,9 +266,8 @@ def test_a_finished_folder_knows_its_plan(done: Done, bench: Bench) -> None:
         "figures/a.png",
     ],
 )
-def test_a_file_that_is_missing_makes_it_unfinished(done: Done, file: str) -> None:
-    (done.folder.folder / "figures").mkdir(parents=True)
-    (done.folder.folder / "figures/a.png").write_bytes(b"")
+def test_a_file_that_is_missing_makes_it_unfinished(done: Done, bench: Bench, file: str) -> None:
+    bench.figures = ["a.png"]
     done.finish()
     assert done.folder.finished() is not None
     (done.folder.folder / file).unlink()

@@ -137,6 +137,7 @@ class Bench:
     ran: list[str] = field(default_factory=list)
     drawn: int = 0
     draw_fails: bool = False
+    figures: Sequence[str] = ()  # what it draws
     requests: list[Mapping[str, Any]] = field(default_factory=list)  # for calibrations
     workers_live: bool = False
 
@@ -149,6 +150,10 @@ class Bench:
         )
         self.drawn += 1
         (folder.folder / "report.html").write_text("<p>report</p>")
+        for name in self.figures:
+            (folder.folder / "figures").mkdir(exist_ok=True)
+            (folder.folder / "figures" / name).unlink(missing_ok=True)
+            (folder.folder / "figures" / name).write_bytes(b"drawn")
         return Drawing(1 if self.draw_fails else 0)
 
 

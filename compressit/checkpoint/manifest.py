@@ -140,10 +140,14 @@ def decode(text: str) -> Manifest:
     plain = strict_json(text, "its description")
     if not isinstance(plain, dict):
         raise CompressitError("its description is not a JSON object")
-    if plain.get("format") != FORMAT or isinstance(plain.get("format"), bool):
+    version = plain.get("format")
+    if type(version) is not int or version != FORMAT:  # True is an int too
+        newer = type(version) is int and version > FORMAT
         raise CompressitError(
-            f"its format is {plain.get('format')!r}; this compressit reads format {FORMAT}",
-            "a newer compressit wrote it: upgrade with `pip install -U compressit`",
+            f"its format is {version!r}; this compressit reads format {FORMAT}",
+            "a newer compressit wrote it: upgrade with `pip install -U compressit`"
+            if newer
+            else "the file is damaged: fetch it again",
         )
     digest = plain.pop("sha256", None)
     try:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compressit.context import StageContext
 from compressit.errors import CompressitError, NoEffectError
+from compressit.execute.draws import acting
 from compressit.kinds import Compressor, Trainer
 
 
@@ -26,7 +24,7 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
     """
     model.to(ctx.compute.device).train()
     before = _Before.of(model)
-    with seeded(ctx.streams.number("plugin")):
+    with acting(ctx.streams):
         trains = isinstance(plugin, Trainer)
         result = plugin.train(model, ctx) if trains else plugin.compress(model, ctx)
     if not isinstance(result, nn.Module):
@@ -42,24 +40,6 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
         _check_changed(plugin.name, before, result)
     _check_notes(plugin.name, ctx.notes)
     return result
-
-
-@contextmanager
-def seeded(number: int) -> Generator[None]:
-    """A block whose global random numbers (torch's, numpy's, Python's) start from `number`.
-
-    Afterwards they go on as if it had not been there.
-    """
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(number)
-        random.seed(number)
-        np.random.seed(number % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 @dataclass(frozen=True)

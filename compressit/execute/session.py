@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from compressit.api import default_cache
+from compressit.errors import CompressitError
 from compressit.execute.estimate import Estimate, History, in_words, unknown
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.pool import WorkerOptions
@@ -18,10 +19,11 @@ from compressit.kinds import Dataset
 from compressit.plan import Plan, Task
 from compressit.plugins import Host
 from compressit.results import Results
-from compressit.runfolder import RunFolder, collect
+from compressit.runfolder import RunFolder, collect, short_name
 from compressit.store import Artifact, Store
 
 CALIBRATION_SECONDS = 2.0
+MOST_WARNINGS = 10
 
 
 def run_plan(
@@ -35,7 +37,12 @@ def run_plan(
     save_every: float = 10.0,
     command: str = "",
 ) -> tuple[Results, list[str]]:
-    """Runs what the store lacks and writes the folder. Returns the results and what failed, a line each."""
+    """Runs what the store lacks and writes the folder. Returns the results and what failed, a line each.
+
+    Raises CompressitError, before anything is run, for a folder or store that cannot be written.
+    """
+    _require_writable(folder, "run folder", "--out")
+    _require_writable(store, "store", "--store")
     console = console or Console(stderr=True)
     say = _speaker(console)
     objects = Store(store, warn=say)
@@ -44,6 +51,7 @@ def run_plan(
     target = RunFolder(folder, plan, host, command)
     if not tasks and (finished := target.finished()) is not None:
         say(f"nothing to do: all {len(plan.tasks)} results are in the store; see {folder / 'report.html'}")
+        _warn(finished, say)
         return finished, []
     options = WorkerOptions(
         store=store.resolve(),
@@ -59,7 +67,31 @@ def run_plan(
     complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
     for complaint in target.finish(artifacts, failures, complete):
         say(f"report: {complaint}")
-    return collect(plan, artifacts, failures, host, command), failures
+    results = collect(plan, artifacts, failures, host, command)
+    _warn(results, say)
+    return results, failures
+
+
+def _require_writable(folder: Path, what: str, option: str) -> None:
+    """Makes the folder and a file in it now: not after hours of work."""
+    probe = folder / f".writable.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise CompressitError(
+            f"{folder}: the {what} cannot be written: {error.strerror or error}",
+            f"give another folder with {option}",
+        ) from error
+
+
+def _warn(results: Results, say: Callable[[str], None]) -> None:
+    warnings = results.warnings()
+    for warning in warnings[:MOST_WARNINGS]:
+        say(f"warning: {warning}")
+    if len(warnings) > MOST_WARNINGS:
+        say(f"warning: {len(warnings) - MOST_WARNINGS} more, see the report")
 
 
 def _execute(
@@ -138,7 +170,8 @@ class _Listener:
 def _failure_text(folder: Path, task: Task, failure: Failure) -> str:
     if failure.traceback is None:
         return str(failure)
-    file = folder / "logs" / f"{task.label.replace('/', '_').replace(' ', '_')}.txt"
+    name = short_name(task.label.replace("/", "_").replace(" ", "_"))
+    file = folder / "logs" / f"{name}.txt"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(failure.traceback, encoding="utf-8")
     return f"{failure} (the traceback is in {file})"

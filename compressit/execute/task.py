@@ -18,10 +18,11 @@ from compressit.compute import Compute, host_facts
 from compressit.context import DataContext, Judged, StageContext
 from compressit.data_options import DataConfig
 from compressit.errors import CompressitError
-from compressit.execute.apply import apply_plugin, seeded
+from compressit.execute import draws
+from compressit.execute.apply import apply_plugin
 from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
-from compressit.keys import canonical
+from compressit.keys import canonical, code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.plan import Task
 from compressit.plugins import Host
@@ -47,7 +48,8 @@ class TaskRunner:
     def run(self, task: Task, emit: Emit) -> Artifact:
         """Makes the task's result, or returns the one that another process published meanwhile.
 
-        Raises CompressitError for a user's mistake; whatever else a plugin raises comes through.
+        Raises CompressitError for a user's mistake and for code that changed since the plan; whatever else a
+        plugin raises comes through.
         """
         with self._store.lock(task.key):
             present = self._store.find(task.key)
@@ -70,7 +72,7 @@ class TaskRunner:
             architecture = checkpoint.Architecture(
                 task.uses, dict(task.config), tuple(dataset.input_shape), dataset.classes
             )
-            with seeded(Streams(task.seed).number("init")):
+            with draws.building(task.seed):
                 model, contract = checkpoint.build(architecture, self._host), None
         if "weights" in task.files:
             _load_weights(model, Path(task.files["weights"]))
@@ -97,7 +99,7 @@ class TaskRunner:
         ctx = self._context(task, emit)
         model = ctx.model("model")
         evaluator = self._host.create(Evaluator, task.uses, task.config)
-        with seeded(ctx.streams.number("evaluate")):
+        with draws.measuring(ctx.streams):
             measured = evaluator.evaluate(model, ctx)
         if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise CompressitError(
@@ -113,8 +115,8 @@ class TaskRunner:
             )
         finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
         notes = {**ctx.notes, "not_finite": sorted(set(metrics) - set(finite))}
-        facts = self._facts(task, time.perf_counter() - started)
-        return self._store.publish(task.key, {**facts, "metrics": finite, "notes": notes})
+        seconds = time.perf_counter() - started
+        return self._publish(task, {"metrics": finite, "notes": notes}, seconds)
 
     def _context(self, task: Task, emit: Emit) -> StageContext:
         compute = Compute.select(**task.compute)
@@ -193,14 +195,13 @@ class TaskRunner:
     ) -> nn.Module | None:
         if given is None or given.edited:
             return None  # the config no longer says how wide the layers are
-        config = given.config
-        for _ in range(times):
-            narrower = self._host.create(Model, given.name, config).narrower(factor)
-            if narrower is None:
-                return None
-            config = narrower.model_dump(mode="json")
+        config = draws.narrowed(
+            given.config, times, lambda config: self._host.create(Model, given.name, config).narrower(factor)
+        )
+        if config is None:
+            return None
         architecture = checkpoint.Architecture(given.name, config, given.input_shape, given.classes)
-        with seeded(ctx.streams.number("student")):
+        with draws.narrowing(ctx.streams):
             model = checkpoint.build(architecture, self._host).to(ctx.compute.device).train()
         built.append((model, architecture))
         return model
@@ -235,10 +236,22 @@ class TaskRunner:
                     {n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "arrays.safetensors"
                 )
 
-        return self._store.publish(task.key, self._facts(task, seconds) | facts, write)
+        return self._publish(task, facts, seconds, write)
 
-    def _facts(self, task: Task, seconds: float) -> dict[str, Any]:
-        return {"task": task.to_json(), "seconds": seconds, "host": host_facts()}
+    def _publish(
+        self,
+        task: Task,
+        facts: Mapping[str, Any],
+        seconds: float,
+        write: Callable[[Path], None] = lambda folder: None,
+    ) -> Artifact:
+        # Plugins import as they go: after an edit, nobody knows which code made this result.
+        if task.code and code_now(*task.roots) != task.code:
+            raise CompressitError(
+                f"the code of {task.uses} changed since this run was planned", "start the run again"
+            )
+        told = {"task": task.to_json(), "seconds": seconds, "host": host_facts()}
+        return self._store.publish(task.key, {**told, **facts}, write)
 
 
 def _as_declared(dataset: Dataset[Any], raw: Any) -> RawData:

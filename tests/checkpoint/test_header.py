@@ -189,6 +189,16 @@ def test_unknown_format_version(saved: Path, version: object) -> None:
     _refused(forge.forged(saved, lambda entry: entry.update(format=version)), f"its format is {version!r}")
 
 
+@pytest.mark.parametrize(
+    ("version", "word"), [(2, "newer"), (0, "damaged"), (None, "damaged"), ("2", "damaged")]
+)
+def test_only_a_higher_format_was_written_by_a_newer_version(saved: Path, version: object, word: str) -> None:
+    with pytest.raises(CompressitError) as caught:
+        read_header(forge.forged(saved, lambda entry: entry.update(format=version)))
+    assert word in str(caught.value)
+    assert ("upgrade" in str(caught.value)) == (word == "newer")
+
+
 def test_a_description_changed_without_its_digest_is_refused(saved: Path) -> None:
     table, entry, data = forge.parts(saved)
     entry["metrics"] = {"test_accuracy": 1.0}

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from compressit import cli
+from compressit.errors import CompressitError
+
 from .conftest import Ran
 from .sandbox import Sandbox, contents, rows
 
@@ -128,3 +131,21 @@ def test_report_of_another_folder_is_a_mistake(sandbox: Sandbox) -> None:
     assert "results.json" in sandbox.run("report", ".", code=2).err
     sandbox.write("results.json", "[1, 2]")
     assert "results.json" in sandbox.run("report", ".", code=2).err
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"rows": [{}]}, {"rows": [3]}, {"rows": {"a": 1}}, {"extra": 1}, {"config": []}, {"metrics": []},
+        {"config": {"report": [{"uses": "report.twins"}]}}, {"config": {"plugins": [{}]}},
+        {"config": {"report": [{"uses": "report.twins", "config": {"nonsense": 1}}]}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_report_of_edited_results_names_the_file(edit: dict[str, Any], sandbox: Sandbox) -> None:
+    row = {"variant": "v", "stage": "s", "rung": None, "each": "", "seed": 0, "uses": "u", "teacher": None,
+           "metrics": {"a": 1.0}, "notes": {}, "curves": {}}  # fmt: skip
+    whole = {"schema": 1, "recipe": "r", "profile": None, "rows": [row], "metrics": {}, "about": {}}
+    sandbox.write("results.json", json.dumps({**whole, **edit}))
+    with pytest.raises(CompressitError, match=r"results\.json: not the results of a run"):
+        cli.report(sandbox.folder)

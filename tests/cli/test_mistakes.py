@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
+
+from compressit import cli
 
 from .recipes import TINY
 from .sandbox import Sandbox
@@ -93,6 +97,28 @@ def test_a_mistake_on_the_command_line(arguments: list[str], words: list[str], s
     done = sandbox.run("run", *arguments, code=2)
     assert all(word in done.err for word in words), done.err
     assert list(sandbox.folder.iterdir()) == [recipe]
+
+
+@pytest.mark.parametrize("option", ["--out", "--store"])
+def test_a_folder_that_is_a_file(option: str, sandbox: Sandbox) -> None:
+    sandbox.write("r.yaml", TINY)
+    done = sandbox.run("run", "r.yaml", option, "r.yaml", code=2)
+    assert "r.yaml: the " in done.err
+    assert option in done.err
+
+
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**options: object) -> None:
+        raise OSError(28, "No space left on device", "runs/x/results.csv")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    gc.enable()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "error: runs/x/results.csv: No space left on device\n"
 
 
 def test_without_any_argument_it_explains_itself(sandbox: Sandbox) -> None:

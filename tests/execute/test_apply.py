@@ -15,7 +15,8 @@ from torch.nn.utils import parametrizations
 from compressit.config import NoOptions
 from compressit.context import StageContext
 from compressit.errors import CompressitError, NoEffectError
-from compressit.execute.apply import apply_plugin, seeded
+from compressit.execute.apply import apply_plugin
+from compressit.execute.draws import seeded
 from compressit.kinds import Compressor, Trainer
 
 Make = Callable[..., StageContext]

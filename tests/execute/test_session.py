@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from rich.console import Console
 from tiny import BASE, TWINS, Bench, Lab, plan_of, task_of, tiny_host
 
+from compressit.errors import CompressitError
 from compressit.execute import session
 from compressit.execute.session import run_plan
 from compressit.plan import Plan, Task
@@ -104,6 +107,44 @@ def test_what_fails_is_told_with_the_place_of_its_traceback_and_tried_again(desk
     bench.ran.clear()
     assert len(desk.run(plan)[1]) == 2
     assert bench.ran == []
+
+
+@pytest.mark.parametrize("what", ["folder", "store"])
+@pytest.mark.parametrize("below", ["", "below/it"])
+def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(
+    desk: Desk, bench: Bench, tmp_path: Path, what: str, below: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    place = tmp_path / "file" / below
+    setattr(desk, what, place)
+    with pytest.raises(CompressitError, match="cannot be written") as caught:
+        desk.run(plan_of(TWINS))
+    assert str(place) in caught.value.message
+    assert ("--out" if what == "folder" else "--store") in str(caught.value.hint)
+    assert caught.value.exit_code == 2
+    assert bench.ran == []
+
+
+def test_a_read_only_folder_is_told(desk: Desk, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, data: bytes) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(CompressitError, match="Read-only file system"):
+        desk.run(plan_of(TWINS))
+    assert bench.ran == []
+
+
+def test_doubtful_models_are_told_at_the_end(
+    desk: Desk, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Results, "warnings", lambda self: [f"model {i}: it diverged" for i in range(12)])
+    for _ in range(2):  # the second has nothing to do
+        desk.said.truncate(0)
+        desk.run(plan_of(TWINS))
+        assert "warning: model 9: it diverged" in desk.said.getvalue()
+        assert "model 10" not in desk.said.getvalue()
+        assert "warning: 2 more" in desk.said.getvalue()
 
 
 # Interrupted

@@ -11,7 +11,7 @@ import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
-from tiny import BASE, TWINS, Lab, same, task_of, tensors
+from tiny import BASE, PLUGINS, TWINS, Lab, same, task_of, tensors, tiny_host
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
@@ -221,6 +221,31 @@ def test_a_stage_that_fails_publishes_nothing_and_can_be_tried_again(
     assert lab.store.find(task_of(plan, "base/seed0/train").key) is None
     monkeypatch.delenv("TINY_KILL")
     assert "base/seed0/train" in lab.run(plan)
+
+
+@pytest.mark.parametrize("moment", ["init", "train", "train tiny.accuracy"])
+@pytest.mark.parametrize("old", ["* 0.3 + y", "import time\n"])
+def test_code_that_changed_since_the_plan_publishes_nothing(tmp_path: Path, old: str, moment: str) -> None:
+    """Plugins import as they go: the new code's result must not lie under the old code's key."""
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGINS.read_text())
+    lab = Lab(tmp_path, tiny_host(file))
+    plan = lab.plan(BASE + "evaluate: [tiny.accuracy]\n")
+    tasks = list(plan.tasks.values())
+    at = next(i for i, task in enumerate(tasks) if task.label == f"base/seed0/{moment}")
+    for task in tasks[:at]:
+        lab.runner.run(task, lab.events.append)
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, "* 0.4 + y" if "0.3" in old else "import time  # a clock\n"))
+    if "0.3" in old:
+        with pytest.raises(CompressitError, match="changed since this run was planned") as caught:
+            lab.runner.run(tasks[at], lab.events.append)
+        assert caught.value.hint == "start the run again"
+        assert lab.store.find(tasks[at].key) is None
+        file.write_text(text)
+    lab.runner.run(tasks[at], lab.events.append)
+    assert lab.store.find(tasks[at].key) is not None
 
 
 # Judging
