@@ -49,6 +49,8 @@ class Plugin(Generic[C]):
 
     name: ClassVar[str]
     Config: ClassVar[type[Config]] = NoOptions
+    # Options with which it runs on a tiny model and data set: for conformance checks and scaffolded recipes.
+    example: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -84,6 +86,15 @@ class Compressor(Plugin[C]):
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Gets its own copy of the model; returns a plain module: no hooks, wrappers or parametrizations."""
         raise NotImplementedError(f"{type(self).__name__}.compress")
+
+    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
+        """Tries on fresh weights, before anything is trained, what can be tried in seconds.
+
+        Returns a model of the shapes `compress` will give, with any weights; None (the default) when those
+        cannot be known without training. Raises CompressitError for what can never work: an architecture
+        it cannot handle, a target out of reach. Reads no data but its shapes.
+        """
+        return None
 
     def work(self, images: int, rung: int) -> Work | None:
         """The work of one rung (1 where there is no ladder), or None when unknown."""

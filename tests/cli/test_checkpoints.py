@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from compressit import cli
+from compressit.cli import recipes
 from compressit.errors import CompressitError
 
 from .conftest import Ran
@@ -148,4 +148,4 @@ def test_a_report_of_edited_results_names_the_file(edit: dict[str, Any], sandbox
     whole = {"schema": 1, "recipe": "r", "profile": None, "rows": [row], "metrics": {}, "about": {}}
     sandbox.write("results.json", json.dumps({**whole, **edit}))
     with pytest.raises(CompressitError, match=r"results\.json: not the results of a run"):
-        cli.report(sandbox.folder)
+        recipes.report(sandbox.folder)

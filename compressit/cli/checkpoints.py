@@ -1,0 +1,41 @@
+"""Commands on checkpoint files: inspect, evaluate."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from compressit.cli.terminal import AsJson, CheckpointFile, LocalFiles, Trust, open_host_with, say, tell
+
+
+def inspect(file: CheckpointFile, as_json: AsJson = False) -> None:
+    """Show what a checkpoint says of itself: architecture, sizes, inputs, lineage, metrics."""
+    from compressit.checkpoint.inspect import facts, render
+
+    found = facts(file)
+    say(json.dumps(found, indent=1, sort_keys=True) if as_json else render(found))
+
+
+def evaluate(
+    file: CheckpointFile,
+    data: Annotated[str, typer.Option(help="A dataset plugin, for example data.mnist.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the dataset: --set labels=random (repeatable)."),
+    ] = None,
+    evaluators: Annotated[
+        list[str] | None,
+        typer.Option("--evaluator", help="Evaluators; default: eval.accuracy and eval.size."),
+    ] = None,
+    plugins: LocalFiles = None,
+    trust: Trust = False,
+) -> None:
+    """Measure a checkpoint on a dataset."""
+    from compressit.evaluation import evaluate_file
+
+    host = open_host_with(plugins, trust)
+    names = tuple(evaluators or ("eval.accuracy", "eval.size"))
+    for name, value in evaluate_file(file, data, settings or (), names, host, announce=tell).items():
+        say(f"{name:24} {value:.6g}")

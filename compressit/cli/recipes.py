@@ -1,0 +1,141 @@
+"""Commands on recipes and run folders: run, check, plan, report, schema."""
+
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compressit.cli.terminal import MALFORMED, AsJson, Trust, asker, command, load, open_host, say
+from compressit.errors import CompressitError
+
+RecipeFile = Annotated[
+    Path, typer.Argument(help="A recipe, for example examples/mnist_twins.yaml.", show_default=False)
+]
+Profile = Annotated[str | None, typer.Option(help="One of the recipe's profiles, for example quick.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one value: --set stages.train.with.epochs=5 (repeatable)."),
+]
+StoreFolder = Annotated[
+    Path | None, typer.Option("--store", help="Folder of results; default: the user's cache.")
+]
+
+
+def run(
+    recipe: RecipeFile,
+    profile: Profile = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/<name>[-profile].")] = None,
+    store: StoreFolder = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes side by side.")] = 1,
+    save_every: Annotated[
+        float, typer.Option(min=0, hidden=True, help="Seconds between saves of a stage's progress.")
+    ] = 10.0,
+    trust: Trust = False,
+) -> None:
+    """Run a recipe: make what the store lacks, then write the report."""
+    from compressit import api
+
+    host = open_host()
+    loaded = load(recipe, profile, settings, trust, host)
+    gc.enable()
+    try:
+        done = api.run(
+            loaded, out=out, store=store, jobs=jobs, host=host, save_every=save_every, command=command()
+        )
+    except KeyboardInterrupt:
+        say(f"\ninterrupted; what is done is kept. To go on: {command()}")
+        raise typer.Exit(130) from None
+    say(f"report: {done.folder / 'report.html'}\nnumbers: {done.folder / 'results.csv'}")
+
+
+def check(
+    recipe: RecipeFile, profile: Profile = None, settings: Settings = None, trust: Trust = False
+) -> None:
+    """Check a recipe; run nothing."""
+    loaded = load(recipe, profile, settings, trust, open_host())
+    count = sum(len(variant.stages) for variant in loaded.variants)
+    say(
+        f"{recipe}: {loaded.name} is fine: {len(loaded.variants)} variants, {count} stages, seeds {list(loaded.seeds)}"
+    )
+
+
+def plan(
+    recipe: RecipeFile,
+    profile: Profile = None,
+    settings: Settings = None,
+    store: StoreFolder = None,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run would do: which results the store has and which it must make."""
+    from compressit.api import default_store
+    from compressit.plan import make_plan
+    from compressit.store import Store
+
+    host = open_host()
+    made = make_plan(load(recipe, profile, settings, trust, host), host)
+    objects = Store(store or default_store(), warn=lambda text: typer.echo(text, err=True))
+    present = {key: objects.find(key) is not None for key in made.tasks}
+    pending = {task.key for task in made.pending(present)}
+    if as_json:
+        say(
+            json.dumps(
+                [task.to_json() | {"present": present[task.key]} for task in made.tasks.values()], indent=1
+            )
+        )
+        return
+    for task in made.tasks.values():
+        state = "to do" if task.key in pending else "here"
+        state = "begun" if state == "to do" and objects.has_progress(task.key) else state
+        say(f"{task.key[:12]}  {state:5}  {task.uses:20}  {task.label}")
+    say(f"{len(pending)} of {len(made.tasks)} tasks to do")
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(help="A run folder, for example runs/mnist_twins.", show_default=False)
+    ],
+    trust: Trust = False,
+    trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="Digests that may run.")] = None,
+) -> None:
+    """Draw a run folder's report again from its results.json."""
+    from compressit.kinds import Report
+    from compressit.plugins import file_digest
+    from compressit.recipe.model import LocalPlugin
+    from compressit.report import render
+    from compressit.results import Results
+
+    file = folder / "results.json"
+    host = open_host()
+    try:
+        results = Results.read_json(file)
+    except FileNotFoundError:
+        raise CompressitError(
+            f"{file}: there is no such file", "give the folder of a run (`--out`)"
+        ) from None
+    except (OSError, *MALFORMED) as error:
+        raise CompressitError(f"{file}: not the results of a run: {error}") from error
+    try:
+        for entry in results.config.get("plugins", ()):
+            path = Path(entry["path"])
+            plugin = LocalPlugin(path, file_digest(path))  # as it is now: an edited report is drawn anew
+            if plugin.digest in (trusted or ()) or asker(trust)(plugin):
+                host.load_file(path, plugin.digest)
+        uses = results.config.get("report", ())
+        render(results, [host.create(Report, use["uses"], use["config"]) for use in uses], folder)
+    except MALFORMED as error:  # somebody edited it
+        why = f"{type(error).__name__}: {error}"
+        raise CompressitError(f"{file}: not the results of a run: {why}") from error
+    say(f"report: {folder / 'report.html'}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of a recipe over the installed plugins, for editors."""
+    from compressit.recipe.schema import json_schema
+
+    say(json.dumps(json_schema(open_host()), indent=1))

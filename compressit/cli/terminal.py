@@ -1,0 +1,75 @@
+"""What every command needs: the host, consent to run local files, and where words go."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from compressit.plugins import Host
+    from compressit.recipe.model import LocalPlugin, Recipe
+
+CheckpointFile = Annotated[Path, typer.Argument(help="A compressit .safetensors file.", show_default=False)]
+Trust = Annotated[bool, typer.Option("--trust", help="Run the plugin files the recipe names without asking.")]
+LocalFiles = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A local plugin file the model needs.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+MALFORMED = (ValueError, TypeError, LookupError, AttributeError)  # pydantic's error is a ValueError
+
+
+def open_host() -> Host:
+    """Everything installed."""
+    from compressit.plugins import installed
+
+    return installed()
+
+
+def open_host_with(files: list[Path] | None, trust: bool) -> Host:
+    """Everything installed, and these local files. Raises CompressitError for one that was not trusted."""
+    from compressit.errors import CompressitError
+    from compressit.plugins import file_digest
+    from compressit.recipe.model import LocalPlugin
+
+    found = open_host()
+    for path in files or ():
+        plugin = LocalPlugin(path, file_digest(path))
+        if not asker(trust)(plugin):
+            raise CompressitError(f"{path} was not trusted", "read the file, then pass --trust")
+        found.load_file(path, plugin.digest)
+    return found
+
+
+def load(recipe: Path, profile: str | None, settings: list[str] | None, trust: bool, host: Host) -> Recipe:
+    """The recipe, merged and validated."""
+    from compressit.recipe.load import load_recipe
+
+    return load_recipe(recipe, host, profile=profile, settings=settings or (), trust=asker(trust))
+
+
+def asker(trust: bool) -> Callable[[LocalPlugin], bool]:
+    """Answers whether a local file may run: yes to all, or by asking."""
+    from compressit.trust import ask
+
+    return (lambda plugin: True) if trust else ask
+
+
+def command() -> str:
+    """The command line as it was typed."""
+    return shlex.join(["compressit", *sys.argv[1:]])
+
+
+def say(text: Any) -> None:
+    """A line of the result."""
+    typer.echo(text)
+
+
+def tell(text: str) -> None:
+    """A line about what happens, beside the result."""
+    typer.echo(text, err=True)
