@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressit.errors import CompressitError, StageFailed
 from compressit.kinds import Plugin
-from compressit.plan import Plan, make_plan
+from compressit.plan import make_plan
 from compressit.plugins import Host, installed
 from compressit.recipe.model import Recipe
 from compressit.results import Results, Row
+from compressit.tasks import Plan
 
 P = TypeVar("P", bound=Plugin[Any])
 

@@ -10,7 +10,7 @@ import pluggy
 if TYPE_CHECKING:
     from compressit.checkpoint.module_types import ModuleType
     from compressit.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
-    from compressit.plan import Task
+    from compressit.tasks import Task
 
 hookspec = pluggy.HookspecMarker("compressit")
 hookimpl = pluggy.HookimplMarker("compressit")

@@ -5,10 +5,10 @@ Reads the recipe, plugins and file digests; writes nothing, imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from compressit.config import model_refs, parse
 from compressit.errors import CompressitError
@@ -16,96 +16,14 @@ from compressit.keys import canonical, code_digest, key_of, torch_version
 from compressit.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
 from compressit.plugins import Host
 from compressit.recipe.model import Recipe, Stage, Use, Variant
+from compressit.rehearsal import rehearsals
 from compressit.start import check_fits, weights_digest
+from compressit.tasks import Plan, Point, Task, point_name
 
 # Whose code takes part in the results: of a first model, of a stage or evaluation, of data.
 _INIT_CORE = ("compressit.seeds", "compressit.execute.draws")
 _STAGE_CORE = ("compressit.context", *_INIT_CORE)
 _DATA_CORE = ("compressit.splits",)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One unit of work, as JSON values: all a worker needs besides the store."""
-
-    key: str
-    kind: Literal["init", "stage", "evaluate"]
-    label: str  # "real/seed0/blog-04", with " eval.size" behind it for an evaluation
-    uses: str
-    config: Mapping[str, Any]
-    seed: int
-    # reference -> key of another task; among them "previous" (stages) or "model" (evaluations)
-    inputs: Mapping[str, str]
-    data: Mapping[str, Any]  # {"uses", "config", "id"}
-    compute: Mapping[str, Any]  # {"device", "precision", "compile"}
-    files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
-    stage: str = "init"
-    rung: int | None = None
-    feed: Literal["previous", "original"] = "previous"
-    each: str = ""
-    # evaluations: {"stage", "rung", "uses", "config", "reference", "seed"}
-    judged: Mapping[str, Any] | None = None
-    exclusive: bool = False
-    work: Mapping[str, float] | None = None  # kinds.Work as a dict, for the estimate
-    lineage: Sequence[Mapping[str, Any]] = ()
-    code: str = ""  # digest of all code that runs for it, as it was planned ("": unknown)
-    roots: Sequence[str] = ()  # the modules that this code starts from
-
-    def to_json(self) -> dict[str, Any]:
-        """The task as JSON values."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Task:
-        """The inverse of `to_json`."""
-        return Task(**values)
-
-
-@dataclass(frozen=True)
-class Point:
-    """One model of the run: a row of the results."""
-
-    variant: str
-    seed: int
-    stage: str
-    rung: int | None
-    each: str
-    uses: str
-    reference: str | None  # what it is compared with: its teacher, else "previous"; None after fresh weights
-    model: str  # key of the task that makes it
-    metrics: Mapping[str, str]  # evaluator -> key of its task
-
-    @property
-    def name(self) -> str:
-        """`blog-04`, `prune@amount=0.5`, `train`."""
-        return _point_name(self.stage, self.each, self.rung)
-
-    @property
-    def path(self) -> str:
-        """`real/seed0/blog-04`."""
-        return f"{self.variant}/seed{self.seed}/{self.name}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All tasks by key, inputs before what needs them, and the models they make."""
-
-    recipe: Recipe
-    tasks: Mapping[str, Task]
-    points: Sequence[Point]
-
-    def pending(self, present: Mapping[str, bool]) -> list[Task]:
-        """The tasks that must run, given which keys the store has: what is wanted and missing, and what that
-        needs. A missing input of something that is there stays missing."""
-        wanted = {key for point in self.points for key in (point.model, *point.metrics.values())}
-        needed: set[str] = set()
-        waiting = [key for key in wanted if not present.get(key)]
-        while waiting:
-            key = waiting.pop()
-            if key not in needed:
-                needed.add(key)
-                waiting += [k for k in self.tasks[key].inputs.values() if not present.get(k)]
-        return [task for key, task in self.tasks.items() if key in needed]
 
 
 def make_plan(recipe: Recipe, host: Host) -> Plan:
@@ -120,7 +38,20 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
         _check_metrics(variant, host)
         for seed in recipe.seeds:
             builder.add(variant, seed)
-    return Plan(recipe, _abreast(builder.tasks), tuple(builder.points))
+    tasks = _abreast(builder.tasks)
+    first = [point for point in builder.points if point.seed == recipe.seeds[0]]
+    rehearsed = rehearsals([tasks[point.model] for point in first], host)
+    return Plan(
+        recipe,
+        _before_all_stages(rehearsed.values(), tasks),
+        tuple(builder.points),
+        {stage: rehearsal.key for stage, rehearsal in rehearsed.items()},
+    )
+
+
+def _before_all_stages(rehearsed: Iterable[Task], tasks: Mapping[str, Task]) -> dict[str, Task]:
+    inits = {key: task for key, task in tasks.items() if task.kind == "init"}
+    return {**inits, **{task.key: task for task in rehearsed}, **tasks}
 
 
 def _abreast(tasks: Mapping[str, Task]) -> dict[str, Task]:
@@ -287,7 +218,7 @@ class _Graph:
             "compile": self.compute["compile"], "torch": torch_version(),
         }  # fmt: skip
         key = key_of(facts)
-        name = _point_name(stage.name, each, rung)
+        name = point_name(stage.name, each, rung)
         lineage = (
             *self.lineage[given],
             {"stage": name, "uses": use.uses, "config": use.config, "seed": self.seed,
@@ -383,10 +314,6 @@ class _Graph:
         except Exception:  # noqa: BLE001 - an estimate is no reason not to run
             return None
         return asdict(work) if work else None
-
-
-def _point_name(stage: str, each: str, rung: int | None) -> str:
-    return stage + (f"@{each}" if each else "") + (f"-{rung:02d}" if rung is not None else "")
 
 
 def _digest(facts: Mapping[str, Any]) -> dict[str, Any]:

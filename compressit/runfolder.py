@@ -17,10 +17,10 @@ from compressit.checkpoint.header import copy_with, read_header
 from compressit.errors import CompressitError
 from compressit.keys import code_digest, key_of
 from compressit.kinds import Dataset
-from compressit.plan import Plan, Point
 from compressit.plugins import Host
 from compressit.results import Results, Row
 from compressit.store import Artifact
+from compressit.tasks import Plan, Point
 
 REFRESH_EVERY = 30.0  # seconds at least between two reports of a running run
 REFRESH_SHARE = 50  # and at least this many times what drawing the last one took

@@ -26,9 +26,9 @@ def main() -> None:
         from compressit import compute
         from compressit.execute.calibrate import calibrate
         from compressit.execute.task import TaskRunner
-        from compressit.plan import Task
         from compressit.plugins import installed
         from compressit.store import Store
+        from compressit.tasks import Task
 
         host = installed()
         for plugin in options.plugin:

@@ -16,9 +16,9 @@ from tiny import BASE, PLUGINS, TWINS, plan_of, point, task_of, tiny_host
 
 from compressit.checkpoint import model as checkpoint
 from compressit.errors import CompressitError
-from compressit.plan import Plan, Task
 from compressit.plugins import Host
 from compressit.splits import Contract
+from compressit.tasks import Plan, Task
 
 LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 3, feed: previous}\n  after: {uses: tiny.prune}\n"
 FANNED = (

@@ -16,10 +16,10 @@ from tiny import BASE, PLUGINS, TWINS, Bench, Lab, point, same, task_of, tiny_ho
 from compressit import keys, runfolder
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
-from compressit.plan import Plan
 from compressit.results import Results
 from compressit.runfolder import RunFolder, collect
 from compressit.store import Artifact
+from compressit.tasks import Plan
 
 
 class Done:

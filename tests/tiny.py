@@ -16,12 +16,13 @@ from torch import Tensor
 from compressit.execute.runner import Failure, Listener
 from compressit.execute.schedule import Schedule
 from compressit.execute.task import TaskRunner
-from compressit.plan import Plan, Task, make_plan
+from compressit.plan import make_plan
 from compressit.plugins import Host
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 from compressit.runfolder import RunFolder
 from compressit.store import Artifact, Store
+from compressit.tasks import Plan, Task
 
 PLUGINS = Path(__file__).parent / "fixtures" / "tiny_plugins.py"
 

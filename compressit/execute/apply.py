@@ -42,6 +42,16 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
     return result
 
 
+def rehearse_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
+    """What the compressor would give, as far as it can be known without training; None when it cannot."""
+    with acting(ctx.streams):
+        result = plugin.rehearse(model.to(ctx.compute.device).train(), ctx)
+    if result is not None and not isinstance(result, nn.Module):
+        raise CompressitError(f"{plugin.name}.rehearse returned {_kind(result)}, not a model or None")
+    _check_notes(plugin.name, ctx.notes)
+    return result
+
+
 @dataclass(frozen=True)
 class _Before:
     """What a result is compared with."""

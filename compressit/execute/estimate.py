@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.keys import key_of
-from compressit.plan import Task
+from compressit.tasks import Task
 
 _EVALUATION = 0.7  # seconds, until something is known
 _OTHER = 1.0

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from compressit.execute.estimate import Estimate, in_words
 from compressit.execute.runner import Failure
-from compressit.plan import Task
+from compressit.tasks import Task
 
 PLAIN_EVERY = 15.0  # seconds between lines about one running task
 

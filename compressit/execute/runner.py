@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from compressit.execute.pool import Events, Worker, WorkerOptions
 from compressit.execute.schedule import Schedule
-from compressit.plan import Task
 from compressit.plugins import Host
+from compressit.tasks import Task
 
 START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressit.plan import Task
+from compressit.tasks import Task
 
 
 class Schedule:

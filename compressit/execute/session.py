@@ -16,11 +16,11 @@ from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.pool import WorkerOptions
 from compressit.execute.runner import Failure, Runner
 from compressit.kinds import Dataset
-from compressit.plan import Plan, Task
 from compressit.plugins import Host
 from compressit.results import Results
 from compressit.runfolder import RunFolder, collect, short_name
 from compressit.store import Artifact, Store
+from compressit.tasks import Plan, Task
 
 CALIBRATION_SECONDS = 2.0
 MOST_WARNINGS = 10
@@ -114,7 +114,10 @@ def _execute(
             _speaker(console)(_announcement(plan, tasks, estimate, store, jobs, options.threads))
             with live_display(console, Progress(tasks, estimate, jobs)) as live:
                 listener.live = live
-                runner.run(tasks)
+                _rehearse(tasks, runner, listener)
+                runner.run([task for task in tasks if task.key not in artifacts])
+    except CompressitError:  # nothing was trained
+        raise
     except BaseException as error:  # Ctrl-C above all; the workers have ended
         why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped by {type(error).__name__}"
         unfinished = [f"{task.label}: {why}" for task in listener.running]
@@ -123,6 +126,15 @@ def _execute(
     finally:
         history.save()
     return listener.failures
+
+
+def _rehearse(tasks: Sequence[Task], runner: Runner, listener: _Listener) -> None:
+    """Tries what can be tried before hours of training. Raises CompressitError for what can never work."""
+    tried = [task for task in tasks if task.kind == "rehearse"]
+    made = {task.key for task in tried}.union(*(task.inputs.values() for task in tried))
+    runner.run([task for task in tasks if task.key in made])
+    if tried and listener.failures:
+        raise CompressitError("\n".join([*listener.failures, "nothing was trained"]))
 
 
 class _Listener:

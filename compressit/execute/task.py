@@ -19,19 +19,20 @@ from compressit.context import DataContext, Judged, StageContext
 from compressit.data_options import DataConfig
 from compressit.errors import CompressitError
 from compressit.execute import draws
-from compressit.execute.apply import apply_plugin
+from compressit.execute.apply import apply_plugin, rehearse_plugin
 from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
 from compressit.keys import canonical, code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
-from compressit.plan import Task
 from compressit.plugins import Host
 from compressit.seeds import Streams
 from compressit.splits import Contract, Data, RawData, prepare
 from compressit.store import Artifact, Store
+from compressit.tasks import Task
 
 CURVE_POINTS = 200
 Emit = Callable[[Mapping[str, Any]], None]
+_Built = list[tuple[nn.Module, checkpoint.Architecture]]
 
 
 class TaskRunner:
@@ -57,6 +58,8 @@ class TaskRunner:
                 return present
             if task.kind == "init":
                 return self._init(task)
+            if task.kind == "rehearse":
+                return self._rehearse(task, emit)
             if task.kind == "stage":
                 return self._stage(task, emit)
             return self._evaluate(task, emit)
@@ -79,20 +82,40 @@ class TaskRunner:
         seconds = time.perf_counter() - started
         return self._publish_model(task, model, architecture, contract, None, seconds)
 
+    def _rehearse(self, task: Task, emit: Emit) -> Artifact:
+        """Keeps a model of the shapes the stage will give, saved and loaded again like its result will be."""
+        started = time.perf_counter()
+        source = self._model_file(task, "previous")
+        if not source.exists():  # the rehearsal before this one could not say its shapes
+            return self._publish(task, {"notes": {}}, time.perf_counter() - started)
+        model, given, built, ctx = self._given(task, source, emit)
+        result = rehearse_plugin(self._host.create(Compressor, task.uses, task.config), model, ctx)
+        seconds = time.perf_counter() - started
+        if result is None:
+            return self._publish(task, {"notes": {}}, seconds)
+        architecture = next((a for module, a in built if module is result), given)
+        return self._publish_model(task, result, architecture, ctx.data.contract, ctx, seconds)
+
     def _stage(self, task: Task, emit: Emit) -> Artifact:
         progress = StoredProgress(self._store, task.key, self._save_every)
-        source = self._model_file(task, "previous")
-        model = checkpoint.load(source, host=self._host)
-        given = checkpoint.architecture_of(source)
-        built: list[tuple[nn.Module, checkpoint.Architecture]] = []
-        ctx = self._context(task, emit)
+        model, given, built, ctx = self._given(task, self._model_file(task, "previous"), emit)
         ctx.progress = progress
-        ctx.narrow = lambda factor, times: self._narrow(given, ctx, factor, times, built)
         trains = self._host.find(task.uses, "trainer", "compressor").kind == "trainer"
         plugin = self._host.create(Trainer if trains else Compressor, task.uses, task.config)
         result = apply_plugin(plugin, model, ctx)
         architecture = next((a for module, a in built if module is result), given)
         return self._publish_model(task, result, architecture, ctx.data.contract, ctx, progress.seconds())
+
+    def _given(
+        self, task: Task, source: Path, emit: Emit
+    ) -> tuple[nn.Module, checkpoint.Architecture | None, _Built, StageContext]:
+        """The model a stage is given, its architecture, the narrower ones built since, and the context."""
+        model = checkpoint.load(source, host=self._host)
+        given = checkpoint.architecture_of(source)
+        built: _Built = []
+        ctx = self._context(task, emit)
+        ctx.narrow = lambda factor, times: self._narrow(given, ctx, factor, times, built)
+        return model, given, built, ctx
 
     def _evaluate(self, task: Task, emit: Emit) -> Artifact:
         started = time.perf_counter()
@@ -191,7 +214,7 @@ class TaskRunner:
         ctx: StageContext,
         factor: float,
         times: int,
-        built: list[tuple[nn.Module, checkpoint.Architecture]],
+        built: _Built,
     ) -> nn.Module | None:
         if given is None or given.edited:
             return None  # the config no longer says how wide the layers are

@@ -11,10 +11,11 @@ from types import ModuleType
 import pytest
 from blocks import DOCS, blocks, run_line
 
-from compressit.plan import Plan, make_plan
+from compressit.plan import make_plan
 from compressit.plugins import Host, installed
 from compressit.recipe.envelope import KEYS, OVERRIDABLE
 from compressit.recipe.load import load_recipe, parse_recipe
+from compressit.tasks import Plan
 
 PAGE = "recipe.md"
 TEXT = (DOCS / PAGE).read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 from tiny import BASE, plan_of, task_of
 
 from compressit.execute.estimate import Estimate, History, in_words, interpolated, unknown
-from compressit.plan import Plan
+from compressit.tasks import Plan
 
 LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 2, feed: original}\nevaluate: [tiny.size]\n"
 CALIBRATION = {"steps": [[16, 1.0, 0.01], [128, 1.0, 0.08], [128, 0.5, 0.04]], "forward": 0.001}

@@ -17,7 +17,7 @@ from compressit.execute import live as live_module
 from compressit.execute.estimate import Estimate, History
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.runner import Failure
-from compressit.plan import Plan, Task
+from compressit.tasks import Plan, Task
 
 EPOCH = {"epoch": 3, "epochs": 10, "loss": 0.123456, "accuracy": 0.987}
 ODD: list[Mapping[str, Any]] = [

@@ -17,10 +17,10 @@ from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
 
 from compressit.execute.pool import Worker, WorkerOptions
 from compressit.execute.runner import Failure, Runner
-from compressit.plan import Plan, Task
 from compressit.plugins import file_digest
 from compressit.recipe.model import LocalPlugin
 from compressit.store import Store
+from compressit.tasks import Plan, Task
 
 FAULTS = ["noisy", "junk", "refuse", "raise", "exit", "die", "sigkill"]
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressit.execute.schedule import Schedule
-from compressit.plan import Task
+from compressit.tasks import Task
 
 
 def _task(number: int, inputs: Mapping[str, str], kind: str = "stage", exclusive: bool = False) -> Task:

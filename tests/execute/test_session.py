@@ -17,8 +17,8 @@ from tiny import BASE, TWINS, Bench, Lab, plan_of, task_of, tiny_host
 from compressit.errors import CompressitError
 from compressit.execute import session
 from compressit.execute.session import run_plan
-from compressit.plan import Plan, Task
 from compressit.results import Results
+from compressit.tasks import Plan, Task
 
 FAILING = TWINS.replace("uses: tiny.prune}", "uses: tiny.prune, with: {amount: 0}}")
 
