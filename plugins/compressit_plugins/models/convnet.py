@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
@@ -29,6 +29,7 @@ class Convnet(Model[ConvnetConfig]):
     """A small convolutional network: convolution, batch norm, ReLU and pooling, then a linear layer."""
 
     name = "model.convnet"
+    example: ClassVar[dict[str, Any]] = {"channels": [8, 16]}
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """An nn.Sequential with named layers. Raises CompressitError for inputs that are no images."""

@@ -1,0 +1,43 @@
+"""`model.timm`: any architecture of the timm library, by its name. Needs the extra `compressit[timm]`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from compressit.config import Config
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class TimmConfig(Config):
+    """Options of timm's architectures."""
+
+    # No colon or slash: `hf-hub:…` and `local-dir:…` would fetch or read a model from elsewhere.
+    name: str = Field(
+        pattern=r"^\w+(\.\w+)?$", description="an architecture of timm.list_models(), such as resnet18"
+    )
+
+
+class Timm(Model[TimmConfig]):
+    """An architecture of timm (PyTorch Image Models) with fresh weights; never downloads anything."""
+
+    name = "model.timm"
+    example: ClassVar[Mapping[str, Any]] = {"name": "test_resnet"}
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """Raises CompressitError without timm, for an unknown name, and for inputs that it does not take."""
+        from compressit_plugins.models.zoo import timm_net
+
+        return timm_net(self.config.name, input_shape, classes)
+
+
+@hookimpl
+def compressit_models() -> list[type[Model]]:
+    """Registers `model.timm`."""
+    return [Timm]
