@@ -30,6 +30,7 @@ EXPORTS = {
     "fresh": "compressit.api",
     "hookimpl": "compressit.hookspecs",
     "load": "compressit.api",
+    "model": "compressit.live_models",
     "run": "compressit.api",
     "save": "compressit.api",
     "stage": "compressit.api",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from compressit.kinds import Model as Model
     from compressit.kinds import Report as Report
     from compressit.kinds import Trainer as Trainer
+    from compressit.live_models import model as model
     from compressit.recipe.model import Recipe as Recipe
     from compressit.results import Results as Results
     from compressit.splits import RawData as RawData

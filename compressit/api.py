@@ -113,7 +113,7 @@ def run(
     done = Run(folder, plan, results, failures, host)
     if failures:
         raise StageFailed(
-            "\n".join(failures), f"everything else is in {folder}; the same command goes on from there"
+            "\n".join([*failures, f"everything else is in {folder}; the same command goes on from there"])
         )
     return done
 
@@ -138,23 +138,38 @@ def save(
     input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     contract: Contract | None = None,
+    compact: bool = False,
     **config: Any,
 ) -> None:
     """Saves a model as one self-describing safetensors file and checks that it reloads to the same outputs.
 
-    `uses` (with `config`, `input_shape`, `classes`) names the registered model it was built as, before any
-    compression; without it the file holds no builder and loads only with `load(path, into=net)`.
+    `uses` (with `config`: its options) names the registered model it was built as, before any compression; by
+    default that of its class, if it has a `@compressit.model`. Then `input_shape` (without the batch) is
+    needed, unless `contract` (`data.contract`) has it; `classes` is by default the number of its outputs.
+    Without a registered model the file loads only with `load(path, into=net)`. `compact` stores sparse
+    tensors without their zeros. Raises CompressitError for a model that would not come back the same.
     """
     from compressit.checkpoint import model as checkpoint
+    from compressit.live_models import name_of
 
+    uses = uses or name_of(model)
     architecture = None
     if uses is not None:
-        if input_shape is None or classes is None:
+        shape = contract.shape if input_shape is None and contract is not None else input_shape
+        if shape is None:
             raise CompressitError(
-                f"saving a {uses} needs its input shape and classes", "pass input_shape= and classes="
+                f"saving a {uses} needs the shape of its inputs", "pass input_shape=, without the batch"
             )
-        architecture = checkpoint.Architecture(uses, config, tuple(input_shape), classes)
-    checkpoint.save(model, Path(path), architecture, contract, host=installed())
+        outputs = classes if classes is not None else checkpoint.classes_of(model, shape)
+        architecture = checkpoint.Architecture(uses, config, tuple(shape), outputs)
+    elif config or input_shape is not None or classes is not None:
+        given = {"input_shape": input_shape, "classes": classes, **config}
+        first = next(name for name, value in given.items() if value is not None or name in config)
+        raise CompressitError(
+            f"{first}= is for a registered model, and {type(model).__name__} is none",
+            "name it with uses=, or register the class with @compressit.model",
+        )
+    checkpoint.save(model, Path(path), architecture, contract, host=installed(), compact=compact)
 
 
 def fresh(path: Path | str, seed: int = 0) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,17 @@ def tensor_bytes(model: nn.Module) -> int:
     ).values()  # the very tensors, so that tied ones are told by identity
     tensors = {id(value): value for value in values if isinstance(value, Tensor)}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def hidden_width(model: nn.Module) -> int | None:
+    """Units of the widest hidden layer: the outputs of every linear and convolutional layer but the last; None
+    where there is none."""
+    outputs = [
+        cast("int", getattr(m, "out_features", None) or getattr(m, "out_channels", None))
+        for m in model.modules()
+        if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)  # pyright: ignore[reportPrivateUsage]
+    ]
+    return max(outputs[:-1], default=None)
 
 
 def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:

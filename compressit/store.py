@@ -16,6 +16,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from compressit.files import sync
+
 FORMAT = 1
 
 
@@ -92,12 +94,12 @@ class Store:
             write(temporary)
             files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
             for path in temporary.iterdir():
-                _sync(path)
+                sync(path)
             manifest = {"format": FORMAT, "key": key, "files": files, "created": time.time(), **facts}
             manifest = json.loads(json.dumps(manifest))  # as it will be read: text keys, lists
             manifest["sha256"] = _text_digest(manifest)
             _write_synced(temporary / "manifest.json", json.dumps(manifest, sort_keys=True, indent=1))
-            _sync(temporary)
+            sync(temporary)
             folder = self._folder(key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             if folder.exists() and self.find(key) is None:
@@ -131,11 +133,11 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"state-{uuid.uuid4().hex}.safetensors"
         write(folder / name)
-        _sync(folder / name)
+        sync(folder / name)
         text = json.dumps({**facts, "tensors": name, "sha256": _sha256(folder / name)})
         _write_synced(folder / "progress.tmp", text)
         os.replace(folder / "progress.tmp", folder / "progress.json")
-        _sync(folder)
+        sync(folder)
         for old in folder.glob("state-*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
@@ -180,7 +182,7 @@ def _rename_unless_there(source: Path, target: Path) -> None:
         if not (target / "manifest.json").exists():  # else the other writer won
             raise
     else:
-        _sync(target.parent)
+        sync(target.parent)
 
 
 def _sha256(path: Path) -> str:
@@ -194,12 +196,4 @@ def _text_digest(manifest: Mapping[str, Any]) -> str:
 
 def _write_synced(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)

@@ -19,10 +19,13 @@ from typing import Any, BinaryIO
 
 from compressit.checkpoint.manifest import Manifest, canonical, decode, encode, strict_json
 from compressit.errors import CompressitError
+from compressit.files import sync
 
 KEY = "compressit"
 """The one metadata key: with several, safetensors writes them in another order in every process."""
-MOST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+MASK, VALUES = "::mask", "::values"
+"""What follows the name of a tensor that is stored in two parts (see `compact`)."""
+MOST_HEADER_BYTES = 2**24  # safetensors allows 100 MB; JSON takes some 20 times its text when it is read
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
     "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
@@ -54,6 +57,13 @@ class Header:
     manifest: Manifest
     start: int  # where the tensors' bytes begin
     file_bytes: int
+
+    def loaded(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape of every tensor as a model gets it, those stored compactly among them."""
+        compact = self.manifest.compact
+        parts = {name + end for name in compact for end in (MASK, VALUES)}
+        found = {n: (info.dtype, info.shape) for n, info in self.tensors.items() if n not in parts}
+        return found | {n: (self.tensors[n + VALUES].dtype, shape) for n, shape in compact.items()}
 
 
 def read_header(path: Path) -> Header:
@@ -128,9 +138,9 @@ def replacing(target: Path) -> Generator[Path]:
         mode = temporary.stat().st_mode  # what the umask says; safetensors makes its files private
         yield temporary
         temporary.chmod(mode)
-        _sync(temporary)
+        sync(temporary)
         os.replace(temporary, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -143,7 +153,7 @@ def _read(file: BinaryIO) -> Header:
     (length,) = struct.unpack("<Q", prefix)
     if length > MOST_HEADER_BYTES:
         raise CompressitError(
-            f"no safetensors file: a header of {length} bytes (at most {MOST_HEADER_BYTES})"
+            f"no safetensors file: a header of {length} bytes (at most {MOST_HEADER_BYTES} are read)"
         )
     if 8 + length > file_bytes:
         raise CompressitError(f"cut short: a header of {length} bytes in a file of {file_bytes}")
@@ -158,7 +168,10 @@ def _read(file: BinaryIO) -> Header:
             "a safetensors file, but not a compressit checkpoint",
             "its tensors can start a recipe's model as `model: {weights: …}`",
         )
-    return Header(tensors, decode(metadata[KEY]), 8 + length, file_bytes)
+    manifest = decode(metadata[KEY])
+    for name, shape in manifest.compact.items():
+        _check_compact(name, shape, tensors)
+    return Header(tensors, manifest, 8 + length, file_bytes)
 
 
 def _tensor(name: str, entry: Any) -> TensorInfo:
@@ -197,6 +210,21 @@ def _check_places(tensors: Mapping[str, TensorInfo], data_bytes: int) -> None:
         raise CompressitError(f"{data_bytes - end} bytes after the last tensor belong to nothing")
 
 
+def _check_compact(name: str, shape: tuple[int, ...], tensors: Mapping[str, TensorInfo]) -> None:
+    mask, values = tensors.get(name + MASK), tensors.get(name + VALUES)
+    count = math.prod(shape) if len(shape) <= 64 and max(shape, default=0) < 2**63 else 0
+    if (
+        mask is None
+        or values is None
+        or name in tensors
+        or count == 0
+        or (mask.dtype, mask.shape) != ("U8", (-(-count // 8),))
+        or len(values.shape) != 1
+        or values.values > count
+    ):
+        raise CompressitError(f"the parts of the compact tensor {name!r} do not fit its shape")
+
+
 def _parts(header: Header, file: BinaryIO) -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:
     for name, tensor in sorted(header.tensors.items()):
         begin, end = tensor.offsets
@@ -215,11 +243,3 @@ def _header_bytes(tensors: Mapping[str, TensorInfo], manifest: Manifest) -> byte
     text = canonical(table).encode()
     text += b" " * (-len(text) % 8)  # keeps the tensors aligned
     return struct.pack("<Q", len(text)) + text
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from compressit.checkpoint.header import BYTES, verify
 
-_FIELDS = ("model", "edits", "reshaped", "input", "tied", "lineage", "metrics", "versions")
+_FIELDS = ("model", "edits", "reshaped", "compact", "input", "tied", "lineage", "metrics", "versions")
 _MOST_TENSORS = 60  # lines of the listing
 
 
 def facts(path: Path) -> dict[str, Any]:
     """A checkpoint's facts as JSON values, after its digest was checked.
 
-    Keys: path, format, file_bytes, tensor_bytes, parameters (values in all parameters), model, edits,
-    reshaped, input, tied, lineage, metrics, versions, sha256, tensors (name, dtype and shape of each). Raises
-    CompressitError.
+    Keys: path, format, file_bytes, tensor_bytes (of the tensors as loaded), stored_bytes (of those in the
+    file), parameters (values in all parameters), model, edits, reshaped, compact (shapes of the tensors
+    stored compactly), input, tied, lineage, metrics, versions, sha256, tensors (name, dtype and shape of
+    each, as loaded). Raises CompressitError.
     """
     header = verify(Path(path))
     manifest = header.manifest.model_dump(mode="json")
+    loaded = header.loaded()
     return {
         "path": str(path),
         "format": manifest["format"],
         "file_bytes": header.file_bytes,
-        "tensor_bytes": sum(info.values * BYTES[info.dtype] for info in header.tensors.values()),
+        "tensor_bytes": sum(math.prod(shape) * BYTES[dtype] for dtype, shape in loaded.values()),
+        "stored_bytes": sum(info.values * BYTES[info.dtype] for info in header.tensors.values()),
         "parameters": manifest["parameters"],
         **{name: manifest[name] for name in _FIELDS},
         "sha256": manifest["tensors_sha256"],
         "tensors": [
-            {"name": name, "dtype": info.dtype, "shape": list(info.shape)}
-            for name, info in sorted(header.tensors.items())
+            {"name": name, "dtype": dtype, "shape": list(shape)}
+            for name, (dtype, shape) in sorted(loaded.items())
         ],
     }
 
@@ -47,7 +51,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _model(facts)
     yield f"  parameters   {facts['parameters']:,}"
-    size = f"{facts['tensor_bytes']:,} bytes (file: {facts['file_bytes']:,} bytes)"
+    compact = f", {len(facts['compact'])} of them stored compactly" if facts["compact"] else ""
+    size = f"{facts['tensor_bytes']:,} bytes (file: {facts['file_bytes']:,} bytes{compact})"
     yield f"  tensors      {len(facts['tensors'])}, {size}"
     yield f"  sha256       {facts['sha256']}"
     versions = ", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))

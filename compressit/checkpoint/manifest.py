@@ -101,6 +101,7 @@ class Manifest(_Entry):
     input: Inputs | None
     edits: tuple[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")], ...] = ()
     reshaped: bool = False  # some tensor has another shape than the builder gives it
+    compact: dict[str, Shape] = {}  # shapes of the tensors stored as mask and values, see `compact`
     tied: tuple[tuple[str, str], ...] = ()  # (name in the file, other name of the same tensor)
     probe: Probe | None = None
     lineage: tuple[dict[str, JsonValue], ...] = ()

@@ -15,22 +15,16 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from compressit.checkpoint import edits as edit
 from compressit.checkpoint import probe as probing
 from compressit.checkpoint import tensors as tensor
-from compressit.checkpoint.header import (
-    KEY,
-    Header,
-    naming,
-    read_header,
-    replacing,
-    tensors_digest,
-)
-from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe, encode
+from compressit.checkpoint.budget import Budget
+from compressit.checkpoint.compact import pack
+from compressit.checkpoint.header import Header, naming, read_header, replacing, tensors_digest
+from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe
+from compressit.config import dump
 from compressit.errors import CompressitError
 from compressit.kinds import Model
 from compressit.plugins import Host, installed
@@ -67,17 +61,20 @@ def save(
     host: Host | None = None,
     lineage: Sequence[Mapping[str, Any]] = (),
     metrics: Mapping[str, float] | None = None,
+    compact: bool = False,
 ) -> None:
     """Writes a self-describing checkpoint, loads it again and compares bit for bit before publishing it.
 
     The model stays as it is: mode, device, gradients, random numbers. Without an `architecture` the file only
-    loads into a given module. Raises CompressitError for a model that would not come back the same.
+    loads into a given module. `compact` stores sparse tensors without their zeros. Raises CompressitError for
+    a model that would not come back the same.
     """
     path, host = Path(path), host or installed()
     with naming(path), probing.quiet():
         tensor.check_storable(model)
         reference = _reference(model)
         tensors, tied = tensor.collect(reference)
+        stored, shapes = pack(tensors) if compact else (tensors, {})
         module_types = host.module_types()
         if architecture is None:
             edits, reshaped = edit.snapshot(reference, module_types), False
@@ -94,16 +91,17 @@ def save(
             input={**asdict(contract), "dtype": probe.dtype if probe else "float32"} if contract else None,
             edits=[e.model_dump(mode="json") for e in edits],
             reshaped=reshaped,
+            compact=shapes,
             tied=tied,
             probe=probe.model_dump(mode="json") if probe else None,
             lineage=[dict(step) for step in lineage],
             metrics=dict(metrics or {}),
             parameters=sum(p.numel() for p in reference.parameters()),
-            tensors_sha256=tensors_digest(tensor.parts(tensors)),
+            tensors_sha256=tensors_digest(tensor.parts(stored)),
             versions={"compressit": importlib.metadata.version("compressit"), "torch": torch.__version__},
         )
         with replacing(path) as temporary:
-            _write(tensors, temporary, manifest)
+            tensor.write(stored, temporary, manifest)
             into = _copied(reference) if architecture is None else None
             _check_same(reference, _restored(temporary, read_header(temporary), into, host), measured)
 
@@ -144,10 +142,17 @@ def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> n
     path = Path(source)
     header = read_header(path)
     with naming(path), probing.quiet(seed):
-        model = _skeleton(header.manifest, None, host)
-        tensor.renew(model, {name: info.shape for name, info in header.tensors.items()})
+        model = _skeleton(header, None, host)
+        tensor.renew(model, {name: shape for name, (_, shape) in header.loaded().items()})
         tensor.retie(model, header.manifest.tied)
     return model.train()
+
+
+def classes_of(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """How many outputs the model gives for each input. Raises CompressitError when it does not run on one."""
+    with probing.quiet():
+        probe, _, _ = probing.measure(_reference(model), input_shape)
+    return probe.output_shape[1] if len(probe.output_shape) > 1 else 1
 
 
 def architecture_of(path: Path) -> Architecture | None:
@@ -186,22 +191,16 @@ def _copied(model: nn.Module) -> nn.Module:
         raise CompressitError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
 
 
-def _write(tensors: dict[str, Tensor], path: Path, manifest: Manifest) -> None:
-    try:
-        save_file(tensors, path, {KEY: encode(manifest)})
-    except SafetensorError as error:  # a full disk, for one
-        raise CompressitError(f"cannot be written: {error}") from error
-
-
 def _builder(architecture: Architecture | None, host: Host) -> dict[str, Any] | None:
     if architecture is None:
         return None
+    plugin = host.create(Model, architecture.name, architecture.config)
     owner = host.find(architecture.name, "model").owner
     if owner.endswith(".py"):
         owner = Path(owner).name  # a local file's folder is nobody's business
     return {
         "name": architecture.name,
-        "config": dict(architecture.config),
+        "config": dump(plugin.config),  # with every default as it is today
         "input_shape": list(architecture.input_shape),
         "classes": architecture.classes,
         "owner": owner,
@@ -238,23 +237,25 @@ def _check_same(
 
 def _restored(path: Path, header: Header, into: nn.Module | None, host: Host) -> nn.Module:
     tensors = tensor.read(path, header)
-    model = _skeleton(header.manifest, into, host)
+    model = _skeleton(header, into, host)
     tensor.put(model, tensors, header.manifest.tied)
     return model.eval()
 
 
-def _skeleton(manifest: Manifest, into: nn.Module | None, host: Host) -> nn.Module:
+def _skeleton(header: Header, into: nn.Module | None, host: Host) -> nn.Module:
     """The built (or given) model after the edits, before the file's tensors."""
+    manifest = header.manifest
     if into is None and manifest.model is None:
         raise CompressitError(
             "it was saved without a registered builder, so compressit cannot build its network",
             "build the network yourself and pass it: compressit.load(path, into=net)",
         )
-    if into is None and manifest.model is not None:
-        _check_installed(manifest.model, host)
-        into = build(_architecture(manifest.model), host)
-    assert into is not None
-    edit.apply(into.cpu(), manifest.edits, host.module_types())
+    with Budget(header.file_bytes):
+        if into is None and manifest.model is not None:
+            _check_installed(manifest.model, host)
+            into = build(_architecture(manifest.model), host)
+        assert into is not None
+        edit.apply(into.cpu(), manifest.edits, host.module_types())
     return into
 
 
@@ -263,10 +264,12 @@ def _check_installed(builder: Builder, host: Host) -> None:
         host.find(builder.name, "model")
     except CompressitError as error:
         advice = f"install {builder.owner}"
+        if " " not in builder.owner:  # a module, not a distribution and its version
+            advice = f"import {builder.owner} first: it registers the model with @compressit.model"
         if builder.owner.endswith(".py"):
             advice = (
-                "name that file: under `plugins:` in a recipe, with `--plugin FILE` for compressit evaluate, "
-                "or in Python `compressit.plugins.installed().load_file(Path(FILE))`"
+                "name that file: under `plugins:` in a recipe, with `--plugin FILE` for compressit evaluate and "
+                "export, or in Python `from compressit.plugins import installed; installed().load_file(Path(FILE))`"
             )
         raise CompressitError(
             f"its model {builder.name!r} comes from {builder.owner}, which is not installed here",

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from compressit.checkpoint.header import Header, check_digest
+from compressit.checkpoint.compact import unpack
+from compressit.checkpoint.header import KEY, Header, check_digest
+from compressit.checkpoint.manifest import Manifest, encode
 from compressit.checkpoint.modules import has_tensor, submodule, unsaved_buffers
 from compressit.errors import CompressitError
 
@@ -57,8 +61,16 @@ def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]
     return tensors, tied
 
 
+def write(tensors: dict[str, Tensor], path: Path, manifest: Manifest) -> None:
+    """One safetensors file of these tensors. Raises CompressitError when it cannot be written."""
+    try:
+        save_file(tensors, path, {KEY: encode(manifest)})
+    except SafetensorError as error:  # a full disk, for one
+        raise CompressitError(f"cannot be written: {error}") from error
+
+
 def read(path: Path, header: Header) -> dict[str, Tensor]:
-    """The file's tensors by name. Raises CompressitError when they were changed since they were saved.
+    """The file's tensors by name, dense. Raises CompressitError when they were changed since they were saved.
 
     Read, not mapped: a mapped file could change later, and its alignment could change outputs' last bits.
     """
@@ -69,7 +81,7 @@ def read(path: Path, header: Header) -> dict[str, Tensor]:
             file.seek(header.start + info.offsets[0])
             file.readinto(_bytes(tensors[name]))  # what is missing after a short read, the digest finds
     check_digest(header, parts(tensors))
-    return tensors
+    return unpack(tensors, header.manifest.compact)
 
 
 def parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, tuple[int, ...], Any]]:

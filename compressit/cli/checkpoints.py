@@ -1,8 +1,9 @@
-"""Commands on checkpoint files: inspect, evaluate."""
+"""Commands on checkpoint files: inspect, evaluate, export."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,3 +40,19 @@ def evaluate(
     names = tuple(evaluators or ("eval.accuracy", "eval.size"))
     for name, value in evaluate_file(file, data, settings or (), names, host, announce=tell).items():
         say(f"{name:24} {value:.6g}")
+
+
+def export(
+    file: CheckpointFile,
+    to: Annotated[str, typer.Option(help="onnx, torch-export or folder (weights, config and a model card).")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; default: beside FILE.")] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Store a folder's sparse tensors without their zeros.")
+    ] = False,
+    plugins: LocalFiles = None,
+    trust: Trust = False,
+) -> None:
+    """Write a checkpoint for other programs, once its outputs there were compared with the model's."""
+    from compressit.export.export import export as write
+
+    say(write(file, to, out, host=open_host_with(plugins, trust), compact=compact))

@@ -112,6 +112,39 @@ class Heads(Model[NoOptions]):
         return HeadsNet(torch.Size(input_shape).numel(), classes)
 
 
+class TokensConfig(Config):
+    width: int = 16
+    heads: int = 2
+
+
+class TokensNet(nn.Module):
+    """Patches by a grouped convolution, layer norm and attention, a buffer that is not saved."""
+
+    def __init__(self, channels: int, tokens: int, width: int, heads: int, classes: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(channels, width, 2, stride=2, groups=2)
+        self.group_norm = nn.GroupNorm(2, width)
+        self.register_buffer("positions", torch.linspace(-1, 1, tokens)[:, None], persistent=False)
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.group_norm(self.patches(x)).flatten(2).transpose(1, 2) + self.positions
+        normed = self.norm(tokens)
+        return self.head((tokens + self.attention(normed, normed, normed)[0]).mean(1))
+
+
+class Tokens(Model[TokensConfig]):
+    """A small transformer block."""
+
+    name = "tiny.tokens"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        channels, height, width = input_shape
+        return TokensNet(channels, height * width // 4, self.config.width, self.config.heads, classes)
+
+
 class LowRank(nn.Module):
     """A linear layer as a product of two."""
 
@@ -131,7 +164,7 @@ def _describe(layer: LowRank) -> dict[str, Any]:
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    return [Mlp, Conv, Tied, Heads]
+    return [Mlp, Conv, Tied, Heads, Tokens]
 
 
 @hookimpl

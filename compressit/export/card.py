@@ -1,0 +1,117 @@
+"""The model card: Markdown with YAML front matter, as model hubs read it.
+
+Whatever a checkpoint says of itself stands in code spans and code blocks: there Markdown and HTML mean nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from compressit.export.recipe import RecipeUsed
+
+
+def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -> str:
+    """The card of a model called `name` with these facts (`folder.facts`). Equal facts give equal text."""
+    source = resources.files("compressit").joinpath("templates/model_card.md.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    filters: dict[str, Any] = {"code": code, "cell": cell, "block": block, "yaml": _yaml, "json": _json}
+    environment.filters.update(filters)
+    return environment.from_string(source).render(
+        name=name,
+        facts=facts,
+        front=_yaml(_front(facts)),
+        sizes={key: value for key, value in facts["sizes"].items() if value is not None},
+        metrics={key: _number(value) for key, value in sorted(facts["metrics"].items())},
+        steps=list(_steps(facts["lineage"])),
+        recipe=recipe,
+        loading="\n".join(_loading(facts["architecture"]["owner"])),
+    )
+
+
+def code(text: Any) -> str:
+    """A code span that holds this text, whatever it is, on one line."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)) or " "
+    fence = "`" * (_longest_run(line) + 1)
+    gap = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{gap}{line}{gap}{fence}"
+
+
+def cell(text: Any) -> str:
+    """A code span for a table, in which a bar would end the cell."""
+    return code(text).replace("|", "\\|")
+
+
+def block(text: str, language: str) -> str:
+    """A fenced block that holds this text, whatever it is."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def _loading(owner: str) -> Iterator[str]:
+    """Python that loads the model, whose builder comes from `owner`."""
+    yield "import compressit"
+    if owner.endswith(".py"):
+        yield "from compressit.plugins import installed"
+        yield "from pathlib import Path"
+        yield ""
+        yield f"installed().load_file(Path({json.dumps(owner)}))  # defines the network"
+    elif re.fullmatch(r"\w+(\.\w+)*", owner):
+        yield f"import {owner}  # defines the network"
+    elif not owner.startswith("compressit "):
+        yield f"# needs the package {json.dumps(owner)}, which defines the network"
+    yield ""
+    yield 'net = compressit.load("model.safetensors")  # in eval mode; its outputs are compared with recorded ones'
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def _front(facts: Mapping[str, Any]) -> dict[str, Any]:
+    sizes = {key: value for key, value in facts["sizes"].items() if value is not None}
+    metrics = {key: value for key, value in facts["metrics"].items() if value is not None}
+    return {
+        "library_name": "compressit",
+        "tags": ["compressit", "model-compression"],
+        "architecture": facts["architecture"]["name"],
+        "input_shape": facts["input_shape"],
+        "classes": facts["classes"],
+        "sizes": sizes,
+        "metrics": metrics,
+    }
+
+
+def _steps(lineage: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+    for step in lineage:
+        data = step.get("data")
+        named = data if isinstance(data, dict) else {}
+        words = f"{named.get('uses', '')} {_json(named.get('config', {}))}" if named else ""
+        yield str(step.get("stage", "?")), str(step.get("uses", "?")), _json(step.get("config", {})), words
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.6g}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _yaml(value: Any) -> str:
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.width = 4096
+    text = io.StringIO()
+    writer.dump(value, text)
+    return text.getvalue()

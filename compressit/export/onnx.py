@@ -1,0 +1,104 @@
+"""ONNX by torch's exporter (`dynamo=True`), compared by running it in onnxruntime."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressit.checkpoint.header import replacing
+from compressit.checkpoint.probe import quiet
+from compressit.errors import CompressitError
+from compressit.export.subject import Subject
+from compressit.export.torch_export import trace
+from compressit.measure import tensor_bytes
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_MOST_BYTES = 2**31 - 2**20  # of one protobuf message, with room for the graph
+
+
+def write(subject: Subject, target: Path) -> None:
+    """One `.onnx` file with its weights, input "input" of any batch size.
+
+    Raises CompressitError when a package is missing, the model is larger than ONNX's 2 GB, cannot be
+    converted, or computes something else in onnxruntime.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CompressitError(
+            f"exporting to ONNX needs {', '.join(missing)}", "install them: pip install 'compressit[onnx]'"
+        )
+    if tensor_bytes(subject.model) > _MOST_BYTES:
+        raise CompressitError("the model is larger than the 2 GB of an ONNX file", "use --to torch-export")
+    content = _converted(subject)
+    session = _session(content)
+    name = session.get_inputs()[0].name
+
+    def run(x: Tensor) -> list[Tensor]:
+        try:
+            return [torch.from_numpy(array) for array in session.run(None, {name: x.numpy()})]
+        except Exception as error:
+            raise CompressitError(f"onnxruntime cannot run the exported model: {error}") from error
+
+    subject.check(run, "the ONNX model")
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
+
+
+def _converted(subject: Subject) -> bytes:
+    program = trace(subject)
+    try:
+        with _silent(), quiet():
+            made: Any = torch.onnx.export(
+                program,
+                dynamo=True,
+                input_names=["input"],
+                dynamic_shapes=({0: "batch"},),
+                verbose=False,
+            )
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CompressitError(f"torch's exporter cannot convert the model to ONNX: {reason[0]}") from error
+    for node in made.model.graph.all_nodes():
+        node.metadata_props.clear()  # paths and source lines of this machine
+    made.model.metadata_props.update(
+        {
+            "compressit": importlib.metadata.version("compressit"),
+            "tensors_sha256": subject.header.manifest.tensors_sha256,
+        }
+    )
+    return made.model_proto.SerializeToString()
+
+
+def _session(content: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise CompressitError(f"onnxruntime cannot load the exported model: {error}") from error
+
+
+@contextmanager
+def _silent() -> Generator[None]:
+    """The exporter's warnings and progress are not for whoever exports."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

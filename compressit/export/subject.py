@@ -1,0 +1,69 @@
+"""What is exported, and the comparison that every export must pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from compressit.checkpoint.header import Header, read_header
+from compressit.checkpoint.manifest import Builder, Probe
+from compressit.checkpoint.model import load
+from compressit.checkpoint.probe import measure, outputs
+from compressit.errors import CompressitError
+from compressit.plugins import Host
+
+BATCHES = (2, 1, 5)  # sizes that an exported model is tried on; the first is the one it is made with
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint and its model, in eval mode on the CPU, whose outputs are the recorded ones."""
+
+    path: Path
+    header: Header
+    builder: Builder
+    model: nn.Module
+    probe: Probe
+    x: Tensor  # the probe's input, (2, *input_shape)
+
+    def check(self, exported: Callable[[Tensor], Sequence[Tensor]], what: str) -> None:
+        """Raises CompressitError unless `exported` gives all of the model's outputs, for batches of any size."""
+        for size in BATCHES:
+            x = torch.cat([self.x, self.x.flip(0), self.x])[:size]
+            wanted, got = outputs(self.model, x), exported(x)
+            if len(got) != len(wanted):
+                raise CompressitError(f"{what} has {len(got)} outputs, the model {len(wanted)}")
+            for one, other in zip(wanted, got, strict=True):
+                self._compare(one, other, f"{what}, run on a batch of {size},")
+
+    def _compare(self, wanted: Tensor, got: Tensor, what: str) -> None:
+        if got.shape != wanted.shape:
+            shapes = f"{tuple(got.shape)}, not {tuple(wanted.shape)}"
+            raise CompressitError(f"{what} gives outputs of another shape: {shapes}")
+        one, other = wanted.double(), got.double()
+        finite = one[one.isfinite()].abs()
+        limit = self.probe.tolerance * max(float(finite.max()) if len(finite) else 0.0, 1e-4)
+        if not torch.isclose(other, one, rtol=0.0, atol=limit, equal_nan=True).all():
+            worst = float((one - other).abs().nan_to_num(torch.inf).max())
+            raise CompressitError(f"{what} is off by up to {worst:.3g}, where {limit:.3g} is allowed")
+
+
+def opened(path: Path, host: Host | None = None) -> Subject:
+    """The checkpoint, loaded and compared with its own probe.
+
+    Raises CompressitError as `load` does, and for a file without a registered builder.
+    """
+    header = read_header(path)
+    builder = header.manifest.model
+    if builder is None:
+        raise CompressitError(
+            f"{path} was saved without a registered model, so nothing here can build its network",
+            "save it again with uses=, or with its class under @compressit.model",
+        )
+    model = load(path, host=host)
+    probe, x, _ = measure(model, builder.input_shape)
+    return Subject(path, header, builder, model, probe, x)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from compressit.checkpoint.model import save
+from compressit.plugins import Host
+
+from .fuzzing import fuzz
+from .samples import CONV, HEADS, MLP, TIED
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_500_mutated_files_are_refused_or_load_as_what_they_say(
+    make: Callable[..., nn.Module], host: Host, tmp_path: Path, seed: int
+) -> None:
+    originals: list[Path] = []
+    for architecture in (MLP, CONV, TIED, HEADS):
+        originals.append(tmp_path / f"{architecture.name}.safetensors")
+        model = make(architecture)
+        if architecture is MLP:
+            model[1] = host.module_types()[0].cls()(16, 3, 12)
+        save(model, originals[-1], architecture, host=host, metrics={"test_accuracy": 0.5})
+    refused = fuzz(originals, host, 500, seed, tmp_path / "mutated.safetensors")
+    assert 400 < refused < 500  # nearly all are refused; but forgeries reach the loader's end as well

@@ -1,0 +1,197 @@
+"""One row for each way in which a file can be wrong: refused in words, by its name, before anything runs."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compressit.checkpoint.header import read_header
+from compressit.checkpoint.model import load
+from compressit.errors import CompressitError
+from compressit.plugins import Host
+
+from . import forge
+from .watch import watched
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A way to spoil a file, what is said of it, and what the help says."""
+
+    case: str
+    spoil: Callable[[Path], object]
+    message: str
+    hint: str = ""
+    bare: bool = False  # loaded by a host without any plugin
+
+
+def _bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(change(path.read_bytes()))
+
+
+def _entry(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    return lambda path: forge.forged(path, change).replace(path)
+
+
+def _edits(*edits: dict[str, Any]) -> Callable[[Path], object]:
+    return _entry(lambda entry: entry.update(edits=list(edits)))
+
+
+def _table(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], object]:
+    def spoil(path: Path) -> None:
+        table, entry, data = forge.parts(path)
+        change(table)
+        forge.write(path, table, entry, data)
+
+    return spoil
+
+
+def _set(**attrs: Any) -> dict[str, Any]:
+    return {"do": "set", "at": "1", "attrs": attrs}
+
+
+def _huge_header(path: Path) -> None:
+    header = b'{"__metadata__":{"compressit":"' + b"a" * 100_000_000 + b'"}}'
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+_LOW_RANK = {"inputs": 16, "rank": 2**30, "outputs": 12}
+
+WRONG = [
+    Wrong("truncated", _bytes(lambda b: b[:-5]), "cut short"),
+    Wrong("truncated header", _bytes(lambda b: b[:100]), "cut short"),
+    Wrong("empty", _bytes(lambda b: b""), "no safetensors file"),
+    Wrong("changed tensor", _bytes(lambda b: b[:-1] + bytes([b[-1] ^ 1])), "its tensors were changed", "fetch"),
+    Wrong("changed header", _bytes(lambda b: b.replace(b"tiny.mlp", b"tiny.mlq")), "description was changed", "fetch"),
+    Wrong("appended pickle", _bytes(lambda b: b + b"\x80\x02."), "3 bytes after the last tensor"),
+    Wrong("newer format", _entry(lambda e: e.update(format=2)), "its format is 2", "upgrade"),
+    Wrong("unknown format", _entry(lambda e: e.update(format="x")), "its format is 'x'", "fetch it again"),
+    Wrong("missing local file", lambda _: None, "'tiny.mlp' comes from tiny_models.py", "name that file", bare=True),
+    Wrong(
+        "missing package",
+        _entry(lambda e: e["model"].update(name="nice.net", owner="nice-nets 1.2")),
+        "'nice.net' comes from nice-nets 1.2",
+        "install nice-nets 1.2",
+    ),
+    Wrong(
+        "missing module type",
+        _edits({"do": "replace", "at": "1", "type": "tiny.LowRang", "args": {}}),
+        "module type 'tiny.LowRang' is not installed",
+        "did you mean 'tiny.LowRank'",
+    ),
+    Wrong("edit of no layer", _edits({"do": "set", "at": "9.9", "attrs": {}}), "edit does not fit the model at 9.9"),
+    Wrong("edit of no attribute", _edits(_set(depth=3)), "no number or tuple called 'depth'"),
+    Wrong("edit of another type", _edits(_set(in_features="os.system")), "is 16 and cannot become 'os.system'"),
+    Wrong("edit of a method", _edits(_set(forward=1)), "no number or tuple called 'forward'"),
+    Wrong("private attribute", _edits(_set(_parameters=None)), "'_parameters' is not a public attribute"),
+    Wrong("dunder attribute", _edits(_set(__class__=1)), "'__class__' is not a public attribute"),
+    Wrong("no identifier", _edits(_set(**{"weight.data": 1})), "'weight.data' is not a public attribute"),
+    Wrong("edit by call", _edits({"do": "call", "at": "", "function": "os.system"}), "description is malformed"),
+    Wrong(
+        "probe beyond tolerance",
+        _entry(lambda e: e["probe"]["values"].__setitem__(0, 99.0)),
+        "off by up to",
+        "probe=False",
+    ),
+    Wrong("probe of a forged type", _entry(lambda e: e["probe"].update(dtype="load")), "unknown type 'load'"),
+    Wrong(
+        "overlapping offsets",
+        _table(lambda t: t["3.bias"].update(data_offsets=t["1.bias"]["data_offsets"])),
+        "overlaps another or leaves a gap",
+    ),
+    Wrong("huge shape", _table(lambda t: t["1.bias"].update(shape=[2**31, 2**31])), "which is not its shape"),
+    Wrong("huge offset", _table(lambda t: t["1.bias"].update(data_offsets=[0, 2**62])), "is not its shape|overlaps"),
+    Wrong(
+        "huge network",
+        _entry(lambda e: e["model"].update(config={"hidden": [2**30]})),
+        "its network would take",
+        "exhaust",
+    ),
+    Wrong("huge classes", _entry(lambda e: e["model"].update(classes=2**40)), "its network would take"),
+    Wrong(
+        "huge replacement",
+        _edits({"do": "replace", "at": "1", "type": "tiny.LowRank", "args": _LOW_RANK}),
+        "its network would take",
+    ),
+    Wrong("huge input", _entry(lambda e: e["model"].update(input_shape=[2**40])), "at most 67108864"),
+    Wrong("100 MB of metadata", _huge_header, "a header of 1000000"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.case)
+def test_a_wrong_file_is_refused_in_words_and_runs_nothing(saved: Path, host: Host, wrong: Wrong) -> None:
+    load(saved, host=host)
+    wrong.spoil(saved)
+    with watched() as events, pytest.raises(CompressitError, match=wrong.message) as refusal:
+        load(saved, host=Host(entry_points=False) if wrong.bare else host)
+    assert events == []
+    assert refusal.value.message.startswith(f"{saved}: ")
+    assert wrong.hint in (refusal.value.hint or "")
+
+
+def test_what_runs_or_hangs_is_noticed(tmp_path: Path) -> None:
+    with watched() as events:
+        exec("1")  # what the refusals above must not do
+        (tmp_path / "x").open("w").close()
+    assert [event.split()[0] for event in events][-2:] == ["exec", "open"]
+    with pytest.raises(AssertionError, match="does not end"), watched(0.05):
+        _never_ends()
+
+
+def _never_ends() -> None:
+    while True:
+        pass
+
+
+def test_a_header_takes_memory_in_proportion_to_the_file(saved: Path) -> None:
+    """However it claims otherwise: a length without bytes costs nothing, and bytes at most some 40 times theirs."""
+    saved.write_bytes(struct.pack("<Q", 2**24) + b"[")
+    assert _peak_of_reading(saved) < 100_000
+    with saved.open("wb") as file:  # 100 MB that are there, without filling the disk
+        file.write(struct.pack("<Q", 100_000_000))
+        file.truncate(110_000_000)
+    assert _peak_of_reading(saved) < 100_000
+    for filling in (b"[],", b"{},", b'"a",', b"1.5,"):
+        header = b'{"a":[' + filling * 40_000 + b"0]}"
+        saved.write_bytes(struct.pack("<Q", len(header)) + header)
+        assert _peak_of_reading(saved) < 40 * len(header)
+
+
+def _peak_of_reading(path: Path) -> int:
+    tracemalloc.start()
+    try:
+        with pytest.raises(CompressitError):
+            read_header(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_loading_orders_no_memory_that_the_file_does_not_explain(saved: Path) -> None:
+    """Nor in many small pieces: 3.6 GB of layers of 36 MB each, of which 256 MB are free to any file."""
+    forge.forged(saved, lambda entry: entry["model"].update(config={"hidden": [3000] * 100}))
+    code = (
+        "import resource, sys; from pathlib import Path; import torch\n"
+        "from compressit.checkpoint.model import load; from compressit.plugins import Host\n"
+        "host = Host(entry_points=False); host.load_file(Path(sys.argv[1]))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: load(Path(sys.argv[2]), host=host)\n"
+        "except Exception as error: print(type(error).__name__, 'would take' in str(error))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    tiny = Path(__file__).with_name("tiny_models.py")
+    forged = saved.with_name("forged.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", code, tiny, forged], capture_output=True, text=True, check=True
+    )
+    refusal, kilobytes = done.stdout.splitlines()
+    assert refusal == "CompressitError True"
+    assert int(kilobytes) < 400_000

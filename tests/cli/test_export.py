@@ -1,0 +1,90 @@
+"""`compressit export`: a run's checkpoint for other programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .conftest import Ran
+from .sandbox import Sandbox, contents
+
+BLOG = "checkpoints/fake/seed0/blog-02.safetensors"
+
+FILE = """
+import compressit
+from torch import nn
+
+@compressit.model("file.net")
+class Net(nn.Sequential):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 2))
+"""
+
+SAVE = """
+import compressit
+from compressit.plugins import installed
+from pathlib import Path
+installed().load_file(Path("my_net.py"))
+from compressit.live_models import name_of
+builder = installed().find("file.net").plugin
+net = builder(builder.Config(width=3)).build((3,), 2)
+assert name_of(net) == "file.net"
+compressit.save(net, "net.safetensors", input_shape=(3,), width=3)
+"""
+
+
+def test_a_folder_of_a_runs_checkpoint_has_its_metrics_lineage_and_recipe(
+    tiny: Ran, sandbox: Sandbox
+) -> None:
+    before = contents(tiny.out)
+    done = sandbox.run("export", tiny.out / BLOG, "--to", "folder", "--out", "blog", "--compact")
+    assert done.out == "blog\n"
+    assert done.err == ""
+    assert contents(tiny.out) == before
+    config = json.loads((sandbox.folder / "blog/config.json").read_text(encoding="utf-8"))
+    known = json.loads((tiny.out / "results.json").read_text(encoding="utf-8"))
+    metrics = next(row["metrics"] for row in known["rows"] if row["checkpoint"] == BLOG)
+    assert config["metrics"] == metrics
+    for name in ("parameters", "nonzero", "multiply_adds", "bytes"):
+        assert config["sizes"][name] == metrics[name], name
+    card = (sandbox.folder / "blog/README.md").read_text(encoding="utf-8")
+    assert [step["stage"] for step in config["lineage"]] == ["init", "train", "blog-02"]
+    assert "| `blog-02` | `shrink.noise` |" in card
+    assert f"`{known['recipe']}`, variant `fake`, seed 0" in card
+    assert str(tiny.out) not in card
+
+
+def test_a_local_file_of_a_registered_model_goes_to_onnx(sandbox: Sandbox) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    sandbox.write("my_net.py", FILE)
+    sandbox.python(SAVE)
+    missing = sandbox.run("export", "net.safetensors", "--to", "onnx", code=2)
+    assert "comes from my_net.py, which is not installed here" in missing.err
+    sandbox.run("export", "net.safetensors", "--to", "onnx", "--plugin", "my_net.py", code=2)  # nobody to ask
+    assert not (sandbox.folder / "net.onnx").exists()
+    done = sandbox.run("export", "net.safetensors", "--to", "onnx", "--plugin", "my_net.py", "--trust")
+    assert (done.out, done.err) == ("net.onnx\n", "")
+    session = runtime.InferenceSession((sandbox.folder / "net.onnx").read_bytes())
+    assert [(i.name, i.shape) for i in session.get_inputs()] == [("input", ["batch", 3])]
+
+
+def test_mistakes_are_told_before_anything_is_loaded(tiny: Ran, sandbox: Sandbox) -> None:
+    shutil.copy(tiny.out / BLOG, sandbox.folder / "net.safetensors")
+    (sandbox.folder / "mine").mkdir()
+    (sandbox.folder / "mine/thesis.txt").write_text("five years")
+    before = contents(sandbox.folder)
+    for arguments, words in {
+        ("--to", "onyx"): "did you mean 'onnx'?",
+        ("--to", "onnx", "--out", "net.txt"): "a file that ends in .onnx",
+        ("--to", "torch-export", "--compact"): "--compact is for folders",
+        ("--to", "folder", "--out", "mine"): "mine is there, and no export wrote it",
+    }.items():
+        assert words in sandbox.light("export", "net.safetensors", *arguments, code=2).err
+    sandbox.write("net.safetensors", "no checkpoint")
+    assert "net.safetensors" in sandbox.light("export", "net.safetensors", "--to", "folder", code=2).err
+    sandbox.light("export", Path("nowhere"), "--to", "folder", code=2)
+    assert contents(sandbox.folder).keys() == before.keys()

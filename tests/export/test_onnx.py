@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compressit.checkpoint.header import read_header
+from compressit.checkpoint.model import load
+from compressit.errors import CompressitError
+from compressit.export import onnx as exporting
+from compressit.export.export import export
+from compressit.export.subject import opened
+from compressit.plugins import Host
+
+from .conftest import CONV, TIED
+
+Saved = Callable[..., Path]
+
+
+@pytest.mark.parametrize("architecture", [CONV, TIED], ids=lambda a: a.name)
+def test_onnxruntime_computes_the_models_outputs(architecture: Any, saved: Saved, host: Host) -> None:
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = saved(architecture)
+    out = export(path, "onnx", host=host)
+    assert {file.name for file in path.parent.iterdir()} == {"net.safetensors", "net.onnx"}
+    model, session = load(path, host=host), runtime.InferenceSession(out.read_bytes())
+    x = opened(path, host).x
+    for batch in (x[:1], torch.cat([x, x.flip(0), x, x[:1]])):
+        (y,) = session.run(None, {"input": batch.numpy()})
+        with torch.no_grad():
+            assert torch.allclose(torch.from_numpy(y), model(batch), rtol=1e-5, atol=1e-6)
+    content = onnx.load(out)
+    onnx.checker.check_model(content)
+    assert content.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    about = {entry.key: entry.value for entry in content.metadata_props}
+    assert about["tensors_sha256"] == read_header(path).manifest.tensors_sha256
+    raw = out.read_bytes()
+    assert not [
+        word for word in (b"site-packages", b"test_onnx", b"stack_trace", b"self.head(") if word in raw
+    ]
+
+
+def test_what_computes_something_else_is_not_published(
+    saved: Saved, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx"), pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
+    path = saved(CONV)
+    session = exporting._session
+
+    class Wrong:
+        """Correct for the batch the model was exported with, and for no other."""
+
+        def __init__(self, content: bytes) -> None:
+            self.session = session(content)
+            self.get_inputs = self.session.get_inputs
+
+        def run(self, names: None, feed: dict[str, Any]) -> list[Any]:
+            (y,) = self.session.run(names, feed)
+            return [y if len(y) == 2 else y * 1.1]
+
+    monkeypatch.setattr(exporting, "_session", Wrong)
+    with pytest.raises(CompressitError, match="the ONNX model, run on a batch of 1, is off by up to"):
+        export(path, "onnx", host=host)
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def test_missing_packages_are_named_with_the_extra_that_has_them(
+    saved: Saved, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(CONV)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else find(name, *rest)
+    )
+    with pytest.raises(CompressitError, match="needs onnxruntime") as caught:
+        export(path, "onnx", host=host)
+    assert "compressit[onnx]" in str(caught.value.hint)
+    assert caught.value.exit_code == 2
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def test_a_model_beyond_two_gigabytes_is_refused(
+    saved: Saved, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporting, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(exporting, "_PACKAGES", ())
+    with pytest.raises(CompressitError, match="2 GB"):
+        export(saved(CONV), "onnx", host=host)
