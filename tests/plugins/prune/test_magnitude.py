@@ -129,14 +129,15 @@ def test_finetuning_keeps_every_zero_moves_the_rest_and_leaves_a_plain_module(
     synthetic: Callable[..., Data],
     build_mlp: Callable[..., nn.Module],
     make_context: Contexts,
+    device: str,
 ) -> None:
-    pruned = build_mlp(32)
+    pruned = build_mlp(32).to(device)
     masks = prune_smallest(pruned, 0.8)
-    ctx = make_context(data=synthetic())
+    ctx = make_context(data=synthetic(device), device=device)
     config = MagnitudeConfig.model_validate(
         {"amount": 0.8, "finetune": {"epochs": 15, "batch_size": 64, "clip": 1.0, "optimizer": optimizer}}
     )
-    model = Magnitude(config).compress(build_mlp(32), ctx)
+    model = Magnitude(config).compress(build_mlp(32).to(device), ctx)
     for name, mask in masks.items():
         weight = model.get_parameter(name)
         assert torch.equal(weight == 0, mask), name

@@ -1,0 +1,100 @@
+"""Which channels go: the lowest scores of each group, of all groups, or of groups with the same pattern.
+
+Torch-Pruning's own selection is not used: it leaves a group that falls below the threshold as a whole untouched (so
+that more pruning can give a larger model, and no search would end), rounds down only, and prunes one wrong way when
+`isomorphic` comes without `global_pruning`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from compressit_plugins.prune.coupling import Group
+
+Scope: TypeAlias = Literal["local", "global", "isomorphic"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How channels are chosen. Widths before any pruning are in `initial`, by the group's name."""
+
+    scope: Scope
+    round_to: int
+    max_ratio: float
+    initial: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The channels that go."""
+
+    gone: Sequence[Tensor]  # bool (width,) for each group
+    skipped: Sequence[str]  # groups that were to become narrower and did not
+
+    @property
+    def key(self) -> tuple[int, ...]:
+        """How many go, by group: with the same groups and rule this says which."""
+        return tuple(int(mask.sum()) for mask in self.gone)
+
+
+def select(groups: Sequence[Group], keep: float, rule: Rule) -> Selection:
+    """Keeps the fraction `keep` (0 to 1) of the initial channels of every scope, at least one step of each group.
+
+    Smaller `keep` never brings a channel back. Kept widths are the multiples of `round_to` (and of the group's parts)
+    nearest to what was asked, within `max_ratio`; a group that has no such width below its own is skipped.
+    """
+    asked = [0] * len(groups)
+    scopes = _scopes(groups, rule.scope)
+    for place, members in enumerate(scopes.values()):
+        # Equal widths would change all at once: a little apart, a search can stop between them.
+        nudge = 1e-3 * place / len(scopes)
+        for index, count in zip(
+            members, _lowest([groups[i] for i in members], keep, rule, nudge), strict=True
+        ):
+            asked[index] = count
+    gone = [_gone(group, count, rule) for group, count in zip(groups, asked, strict=True)]
+    everywhere = keep < 1 and rule.scope == "local"  # asked of every group; else of those with low scores
+    skipped = [
+        group.name
+        for group, count, mask in zip(groups, asked, gone, strict=True)
+        if (everywhere or count or group.scores is None) and not mask.any()
+    ]
+    return Selection(gone, skipped)
+
+
+def _scopes(groups: Sequence[Group], scope: Scope) -> dict[Hashable, list[int]]:
+    scopes: dict[Hashable, list[int]] = {}
+    for index, group in enumerate(groups):
+        if group.scores is not None:
+            own = {"local": index, "global": 0, "isomorphic": group.pattern}[scope]
+            scopes.setdefault(own, []).append(index)
+    return scopes
+
+
+def _lowest(groups: Sequence[Group], keep: float, rule: Rule, nudge: float) -> list[int]:
+    """How many of each group are among the lowest scores of all of them, equal scores in their order."""
+    scores = [group.scores for group in groups if group.scores is not None]
+    owners = torch.cat([torch.full((len(score),), index) for index, score in enumerate(scores)])
+    initial = sum(rule.initial.get(group.name, group.width) // group.parts for group in groups)
+    removed = max(0, len(owners) - math.floor(initial * keep + 0.5 + nudge))
+    lowest = torch.cat(scores).argsort(stable=True)[:removed]
+    return torch.bincount(owners[lowest], minlength=len(groups)).tolist()
+
+
+def _gone(group: Group, count: int, rule: Rule) -> Tensor:
+    """The `count` lowest of a part, rounded to what a width may be, in every part."""
+    width = group.width // group.parts
+    unit = math.lcm(rule.round_to, group.parts) // group.parts
+    initial = rule.initial.get(group.name, group.width) // group.parts
+    least = math.ceil(max(initial * (1 - rule.max_ratio) - 1e-9, unit) / unit) * unit
+    kept = max(math.floor((width - count) / unit + 0.5) * unit, least)
+    gone = torch.zeros(width, dtype=torch.bool)
+    if group.scores is not None and count and kept < width:
+        gone[group.scores.argsort(stable=True)[: width - kept]] = True
+    return gone.repeat(group.parts)

@@ -1,0 +1,158 @@
+"""`prune.structured`: remove whole channels until the model is as small, or as fast, as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from compressit.config import Config
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Compressor, Work
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compressit.context import StageContext
+    from compressit_plugins.prune.channels import PruneReport
+    from compressit_plugins.prune.importance import Importance
+
+
+class StructuredConfig(Config):
+    """Options of structured pruning."""
+
+    keep: float = Field(
+        default=0.5, gt=0, lt=1, description="the fraction that is left of what `target` names"
+    )
+    target: Literal["parameters", "multiply_adds", "latency", "channels"] = Field(
+        default="multiply_adds",
+        description="what is kept to that fraction of the model this stage is given: its parameters, multiply-adds, or "
+        "median time for one input on this machine, each found by search to within 2 %; or every width",
+    )
+    importance: Literal["magnitude", "taylor", "fpgm", "lamp", "bn_scale", "random"] = Field(
+        default="magnitude",
+        description="what makes a channel worth keeping: the L2 norm of its weights in all coupled layers; weight "
+        "times gradient (taylor); distance to the other filters (fpgm); its norm against larger ones (lamp); the "
+        "batch norm's scale; or a random number, the control",
+    )
+    scope: Literal["local", "global", "isomorphic"] = Field(
+        default="local",
+        description="compare channels within each group of coupled layers, across all, or across groups of the same "
+        "structure",
+    )
+    round_to: int = Field(default=1, ge=1, description="kept widths are multiples of this")
+    max_ratio: float = Field(
+        default=1.0, gt=0, le=1, description="no width loses more than this fraction of its channels"
+    )
+    steps: int = Field(
+        default=1, ge=1, description="reach the target in so many steps, scoring the channels anew in each"
+    )
+    ignore: tuple[str, ...] = Field(
+        default=(),
+        description="globs over names of layers whose output width stays, and with it that of layers coupled to "
+        "them; the classifier's always does",
+    )
+    batches: int = Field(default=10, ge=1, description="training batches for the gradients of taylor")
+    recalibrate: int = Field(
+        default=20,
+        ge=0,
+        description="training batches on which the statistics of batch norms are measured again; 0: they are kept",
+    )
+    batch_size: int = Field(default=128, ge=2, description="inputs in a batch of `batches` and `recalibrate`")
+    time_limit: float = Field(
+        default=60.0, gt=0, description="seconds for tracing: on some architectures it never ends"
+    )
+
+
+class StructuredPruning(Compressor[StructuredConfig]):
+    """Remove whole channels: the model is smaller and faster afterwards on any hardware."""
+
+    name = "prune.structured"
+    example: ClassVar[Mapping[str, Any]] = {
+        "target": "channels", "keep": 0.5, "recalibrate": 2, "batches": 2, "batch_size": 16,
+    }  # fmt: skip
+
+    def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Raises CompressitError for a model that cannot be traced and a target out of reach."""
+        from compressit_plugins.prune.batch_norm import recalibrate
+
+        config = self.config
+        report = self._prune(model, ctx, self._importance(ctx))
+        inputs = (x for x, _ in _batches(ctx, config.recalibrate, config.batch_size, epoch=1))
+        recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
+        ctx.note(
+            target=report.target,
+            requested=report.requested,
+            achieved=report.achieved,
+            parameters_kept=report.parameters_kept,
+            multiply_adds_kept=report.multiply_adds_kept,
+            skipped=list(report.skipped),
+            widths={name: list(widths) for name, widths in report.widths.items()},
+            recalibrated=recalibrated,
+        )
+        return model
+
+    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
+        """The very pruning on fresh weights; gradients are replaced by magnitudes, which reach the same widths.
+
+        None where the widths depend on the weights or on the clock.
+        """
+        from compressit_plugins.prune.importance import magnitude
+
+        taylor = self.config.importance == "taylor"
+        self._prune(model, ctx, magnitude if taylor else self._importance(ctx))
+        return model if self.config.scope == "local" and self.config.target != "latency" else None
+
+    def work(self, images: int, rung: int) -> Work:
+        """No training."""
+        return Work(0, 1)
+
+    def _prune(self, model: nn.Module, ctx: StageContext, importance: Importance) -> PruneReport:
+        import torch
+
+        from compressit_plugins.prune.channels import prune_channels
+
+        config = self.config
+        dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        example = torch.zeros(1, *ctx.data.contract.shape, dtype=dtype, device=ctx.compute.device)
+        _, report = prune_channels(
+            model,
+            example,
+            config.keep ** ctx.times(),
+            target=config.target,
+            importance=importance,
+            scope=config.scope,
+            round_to=config.round_to,
+            max_ratio=config.max_ratio,
+            ignore=config.ignore,
+            steps=config.steps,
+            time_limit=config.time_limit,
+        )
+        return report
+
+    def _importance(self, ctx: StageContext) -> Importance:
+        from compressit_plugins.prune import importance as score
+
+        if self.config.importance == "taylor":
+            return score.taylor(_batches(ctx, self.config.batches, self.config.batch_size, epoch=0))
+        if self.config.importance == "random":
+            return score.random(ctx.streams.generator("importance"))
+        plain = {
+            "magnitude": score.magnitude,
+            "fpgm": score.fpgm,
+            "lamp": score.lamp,
+            "bn_scale": score.bn_scale,
+        }
+        return plain[self.config.importance]
+
+
+def _batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
+    return list(islice(ctx.data.train.batches(size, epoch), count))
+
+
+@hookimpl
+def compressit_compressors() -> list[type[Compressor]]:
+    """Registers `prune.structured`."""
+    return [StructuredPruning]

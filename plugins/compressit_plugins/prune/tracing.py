@@ -1,0 +1,83 @@
+"""Before Torch-Pruning sees a model: what it must not be given, and a limit on the time it may take."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from compressit.errors import CompressitError
+
+_WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
+
+
+def refuse_unprunable(model: nn.Module) -> None:
+    """Raises CompressitError for what Torch-Pruning would silently get wrong: compiled, scripted, wrapped,
+    quantised, parametrised and masked models, and recurrent layers. It names the layer and the remedy."""
+    for at, module in model.named_modules():
+        fault = _fault(module)
+        if fault is not None:
+            what, remedy = fault
+            raise CompressitError(f"channels cannot be pruned: {at or 'the model'} is {what}", remedy)
+
+
+@contextmanager
+def at_most(seconds: float, message: str, hint: str) -> Generator[None]:
+    """Ends the block with CompressitError(message, hint) when it has not finished after `seconds`.
+
+    Works in any thread of CPython: the exception is raised in the block's own thread between two bytecodes, and
+    again every second where a bare `except` swallowed it. One endless call into C cannot be stopped.
+    """
+    thread = threading.get_ident()
+    sending = (
+        threading.Lock()
+    )  # whoever holds it decides: the watcher to interrupt, the block that it is over
+    finished = threading.Event()
+
+    def watch() -> None:
+        pause = seconds
+        while not finished.wait(pause) and sending.acquire(blocking=False):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_TimeIsUp))
+            sending.release()
+            pause = 1.0
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        try:
+            yield
+        finally:
+            sending.acquire()  # and never given back: from here on nothing is sent
+            time.sleep(0)  # what was sent before arrives here
+    except _TimeIsUp:
+        raise CompressitError(message, hint) from None
+    finally:
+        finished.set()
+
+
+class _TimeIsUp(BaseException):
+    """Not an Exception: a model's own `except Exception` must not swallow it."""
+
+
+def _fault(module: nn.Module) -> tuple[str, str] | None:
+    kind = type(module).__name__
+    if kind == "OptimizedModule" or getattr(module, "_compiled_call_impl", None) is not None:
+        return "compiled", "prune the model first, then torch.compile it"
+    if kind in ("ScriptModule", "RecursiveScriptModule", "TopLevelTracedModule"):
+        return "a TorchScript module", "prune the Python module, then script it"
+    if kind in _WRAPPERS:
+        return f"wrapped in {kind}", "prune its `.module`, then wrap the result"
+    if type(module).__module__.startswith(("torch.ao.nn", "torch.nn.quantized", "torch.nn.qat")):
+        return "quantised", "prune before quantising"
+    hooks = {type(hook).__module__ for hook in module._forward_pre_hooks.values()}  # pyright: ignore[reportPrivateUsage]
+    if "torch.nn.utils.prune" in hooks:
+        return "masked by torch.nn.utils.prune", "call torch.nn.utils.prune.remove on it first"
+    if parametrize.is_parametrized(module) or any(hook.startswith("torch.nn.utils.") for hook in hooks):
+        return "parametrised (weight_norm, spectral_norm)", "make its weight a plain parameter again first"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return f"recurrent ({kind})", "Torch-Pruning does not know how its gates are coupled"
+    return None
