@@ -1,0 +1,198 @@
+"""What the conformance kit runs a plugin with: a tiny net, data set, trainer, compressor and evaluator.
+
+A plugin file like anybody's, in a folder of its own: recipes of the kit name it, so that worker processes load it too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import Field, PositiveInt
+
+from compressit.config import Config, ModelRef, NoOptions
+from compressit.data_options import DataConfig
+from compressit.errors import CompressitError
+from compressit.fit_options import FitConfig
+from compressit.hookspecs import hookimpl
+from compressit.kinds import Compressor, Dataset, Evaluator, Metric, Model, Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from compressit.context import DataContext, StageContext
+    from compressit.splits import RawData
+
+
+class NetConfig(Config):
+    """Options of testing.net."""
+
+    width: int = Field(8, ge=1, description="channels (or units) of each hidden layer")
+
+
+class Net(Model[NetConfig]):
+    """Two convolutions (for other inputs: linear layers) with batch norm, then a linear layer."""
+
+    name = "testing.net"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """An nn.Sequential: logits (N, classes)."""
+        from torch import nn
+
+        width = self.config.width
+        if len(input_shape) != 3:
+            inputs = math.prod(input_shape)
+            hidden = [nn.Flatten(), nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
+            return nn.Sequential(*hidden, nn.Linear(width, classes))
+        return nn.Sequential(
+            nn.Conv2d(input_shape[0], width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(width, classes),
+        )
+
+    def narrower(self, factor: float) -> NetConfig:
+        """The width times `factor`, rounded up."""
+        return self.config.model_copy(update={"width": max(1, math.ceil(self.config.width * factor))})
+
+
+class SamplesConfig(DataConfig):
+    """Options of testing.data."""
+
+    shape: tuple[PositiveInt, ...] = Field((1, 8, 8), min_length=1, description="shape of one input")
+
+
+class Samples(Dataset[SamplesConfig]):
+    """One random prototype per class plus noise: 96 training and 48 test inputs of 4 classes."""
+
+    name = "testing.data"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """As configured."""
+        return self.config.shape
+
+    @property
+    def classes(self) -> int:
+        """Four."""
+        return 4
+
+    @property
+    def train_size(self) -> int:
+        """96."""
+        return 96
+
+    def load(self, ctx: DataContext) -> RawData:
+        """Float inputs in [0, 1]."""
+        import torch
+
+        from compressit.seeds import Streams
+        from compressit.splits import RawData
+
+        generator = Streams(0, self.name).generator("samples")
+        prototypes = torch.rand(self.classes, *self.config.shape, generator=generator)
+
+        def draw(count: int) -> tuple[Tensor, Tensor]:
+            y = torch.arange(count) % self.classes
+            noise = torch.randn(count, *self.config.shape, generator=generator)
+            return (prototypes[y] + 0.3 * noise).clamp(0, 1), y
+
+        return RawData(*draw(96), *draw(48))
+
+
+class Train(Trainer[FitConfig]):
+    """Training with cross-entropy."""
+
+    name = "testing.train"
+
+    def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """In eval mode afterwards."""
+        from torch.nn import functional as F
+
+        from compressit.fit import fit
+
+        return fit(model, ctx, self.config, lambda epoch: ctx.data.train.tensors(), F.cross_entropy)
+
+
+class ShrinkConfig(FitConfig):
+    """Options of testing.shrink."""
+
+    teacher: ModelRef = Field("previous", description="the model whose logits the student learns")
+
+
+class Shrink(Compressor[ShrinkConfig]):
+    """Fit a net of half the width to a teacher's logits."""
+
+    name = "testing.shrink"
+
+    def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Raises CompressitError for a model that cannot make itself narrower."""
+        from torch.nn import functional as F
+
+        from compressit.fit import fit
+
+        student = ctx.narrower(0.5, ctx.times())
+        if student is None:
+            raise CompressitError("testing.shrink needs a model that declares `narrower`")
+        x, _ = ctx.data.train.tensors()
+        logits = ctx.compute.forward(ctx.model(self.config.teacher), x)
+        return fit(student, ctx, self.config, lambda epoch: (x, logits), F.mse_loss)
+
+
+class Measure(Evaluator[NoOptions]):
+    """Size, and accuracy on the test inputs."""
+
+    name = "testing.measure"
+    metrics = {  # noqa: RUF012 - declared as a ClassVar by Evaluator
+        "parameters": Metric("lower", "count", "all parameters, biases included"),
+        "bytes": Metric("lower", "bytes", "the state dict's tensors as stored"),
+        "test_accuracy": Metric("higher", "fraction", "on the test inputs"),
+    }
+
+    def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
+        """All three."""
+        from compressit import measure
+
+        right = ctx.logits(model, "test").argmax(1) == ctx.data.test.y
+        return {
+            "parameters": measure.parameters(model),
+            "bytes": measure.tensor_bytes(model),
+            "test_accuracy": float(right.double().mean()),
+        }
+
+
+@hookimpl
+def compressit_models() -> list[type[Model]]:
+    """Registers `testing.net`."""
+    return [Net]
+
+
+@hookimpl
+def compressit_datasets() -> list[type[Dataset]]:
+    """Registers `testing.data`."""
+    return [Samples]
+
+
+@hookimpl
+def compressit_trainers() -> list[type[Trainer]]:
+    """Registers `testing.train`."""
+    return [Train]
+
+
+@hookimpl
+def compressit_compressors() -> list[type[Compressor]]:
+    """Registers `testing.shrink`."""
+    return [Shrink]
+
+
+@hookimpl
+def compressit_evaluators() -> list[type[Evaluator]]:
+    """Registers `testing.measure`."""
+    return [Measure]

@@ -1,0 +1,111 @@
+"""Checks of datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compressit.api import default_cache
+from compressit.config import parse
+from compressit.context import DataContext
+from compressit.splits import RawData
+from compressit.testing.check import ConformanceError, check
+from compressit.testing.subject import Subject
+from compressit.testing.watch import differing, quiet_place
+
+HOST_OPTIONS: Mapping[str, Any] = {
+    "limit": 7, "scale": "standard", "labels": "random", "pixels": "shuffled", "validation": 0.5, "seed": 1,
+}  # fmt: skip
+"""Options that the host carries out, each other than by default."""
+
+
+@check()
+def loads(subject: Subject) -> None:
+    """It loads training and test tensors."""
+    raw = _loaded(subject)
+    if not isinstance(raw, RawData):
+        raise ConformanceError(f"it loaded {type(raw).__name__}, not RawData", "return compressit.RawData(…)")
+
+
+@check(loads)
+def as_declared(subject: Subject) -> None:
+    """Shape, classes, class names and training size are what it says without loading."""
+    dataset, raw = subject.create(), _loaded(subject)
+    shape = tuple(dataset.input_shape)
+    for split, x, y in _splits(raw):
+        if tuple(x.shape[1:]) != shape:
+            raise ConformanceError(f"its {split} inputs are {tuple(x.shape[1:])}, it declares {shape}")
+        if int(y.min()) < 0 or int(y.max()) >= dataset.classes:
+            raise ConformanceError(
+                f"its {split} labels go from {int(y.min())} to {int(y.max())}, it declares {dataset.classes} classes"
+            )
+    if len(dataset.class_names) != dataset.classes:
+        raise ConformanceError(f"it names {len(dataset.class_names)} of {dataset.classes} classes")
+    if dataset.train_size not in (None, len(raw.train_x)):
+        raise ConformanceError(
+            f"it has {len(raw.train_x)} training inputs, it declares {dataset.train_size}",
+            "return None where the number is not known before loading",
+        )
+
+
+@check(loads)
+def in_range(subject: Subject) -> None:
+    """Inputs are uint8, or floats from 0 to 1."""
+    for split, x, _ in _splits(_loaded(subject)):
+        if not x.is_floating_point():
+            continue
+        low, high = float(x.min()), float(x.max())
+        if not (low >= 0 and high <= 1):  # NaN too
+            raise ConformanceError(
+                f"its {split} inputs go from {low:g} to {high:g}",
+                "give floats from 0 to 1 (or uint8); the option `scale` standardises them",
+            )
+
+
+@check(loads)
+def same_twice(subject: Subject) -> None:
+    """Loaded again, tensors and fingerprint are the same."""
+    names = differing(vars(_loaded(subject)), vars(_load(subject, {})))
+    if names:
+        raise ConformanceError(
+            f"loaded twice, it gives two {', '.join(names)}", "draw from compressit.seeds.Streams(0, name)"
+        )
+    one, other = (subject.create().fingerprint() for _ in range(2))
+    if not isinstance(one, str) or one != other:
+        raise ConformanceError(
+            f"its fingerprint is {one!r}, then {other!r}", "a digest of the files, or a version"
+        )
+
+
+@check(same_twice)
+def leaves_host_options(subject: Subject) -> None:
+    """It does not itself carry out limit, scale, labels, pixels or validation: the host does."""
+    names = differing(vars(_loaded(subject)), vars(_load(subject, HOST_OPTIONS)))
+    if names:
+        raise ConformanceError(
+            f"with {', '.join(HOST_OPTIONS)} it loads other {', '.join(names)}",
+            "load the whole data set as it is; what DataConfig's options say is done afterwards",
+        )
+
+
+CHECKS = (loads, as_declared, in_range, same_twice, leaves_host_options)
+
+
+def _loaded(subject: Subject) -> Any:
+    return subject.keep("loaded", lambda: _load(subject, {}))
+
+
+def _load(subject: Subject, options: Mapping[str, Any]) -> Any:
+    dataset: Any = subject.plugin(parse(subject.plugin.Config, {**subject.options, **options}))
+    cache = default_cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    with quiet_place(subject), torch.random.fork_rng():
+        torch.seed()  # nobody seeds anything before a data set is loaded
+        return dataset.load(DataContext(cache, lambda text: None))
+
+
+def _splits(raw: RawData) -> tuple[tuple[str, Tensor, Tensor], ...]:
+    return ("training", raw.train_x, raw.train_y), ("test", raw.test_x, raw.test_y)

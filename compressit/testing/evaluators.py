@@ -1,0 +1,141 @@
+"""Checks of evaluators."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from compressit import measure
+from compressit.testing.check import ConformanceError, NotApplicable, check
+from compressit.testing.stand import Called, stand
+from compressit.testing.stand import measure as call
+from compressit.testing.subject import Subject
+from compressit.testing.watch import changed, check_switches
+
+UNITS = "a unit: fraction, bits, nats, bytes, seconds, count …"
+
+
+@check()
+def metrics_described(subject: Subject) -> None:
+    """Every metric has a unit, says what is better and what it means."""
+    metrics = subject.plugin.metrics  # type: ignore[attr-defined]
+    if not metrics:
+        raise ConformanceError(
+            "it declares no metric", 'metrics = {"mine": Metric("higher", "fraction", "…")}'
+        )
+    for name, metric in metrics.items():
+        if not re.fullmatch(r"\w+", name):
+            raise ConformanceError(f"the metric '{name}' cannot be a column", "use letters, digits and '_'")
+        if metric.better not in ("higher", "lower", "neither"):
+            raise ConformanceError(f"{name}: better is '{metric.better}'", "higher, lower or neither")
+        for what, text in (("unit", metric.unit), ("about", metric.about)):
+            if not text.strip():
+                raise ConformanceError(
+                    f"{name} has no {what}", UNITS if what == "unit" else "say what it means"
+                )
+
+
+@check()
+def runs(subject: Subject) -> None:
+    """It measures a tiny net, and gives back numbers by name."""
+    values = _called(subject).result
+    if not isinstance(values, Mapping):
+        raise ConformanceError(
+            f"it returned {type(values).__name__}, not a mapping of metrics",
+            "return {} where nothing is defined",
+        )
+    for name, value in values.items():
+        try:
+            float(value)
+        except (TypeError, ValueError) as error:
+            raise ConformanceError(f"{name} is {value!r}, not a number", "a metric is one number") from error
+
+
+@check(runs)
+def only_declared(subject: Subject) -> None:
+    """It returns no metric that it does not declare."""
+    unknown = sorted(set(_values(subject)) - set(subject.plugin.metrics))  # type: ignore[attr-defined]
+    if unknown:
+        raise ConformanceError(f"it returned {', '.join(unknown)}", "declare them in its `metrics`")
+
+
+@check(runs)
+def finite(subject: Subject) -> None:
+    """A number that is not defined is left out."""
+    wrong = {name: value for name, value in _values(subject).items() if not math.isfinite(value)}
+    if wrong:
+        told = ", ".join(f"{name} is {value}" for name, value in wrong.items())
+        raise ConformanceError(told, "leave a metric out where it is not defined: an empty cell says so")
+
+
+@check(finite)
+def same_seed_same_numbers(subject: Subject) -> None:
+    """Called again, it gives the same numbers, unless it declares `per_host`."""
+    if subject.plugin.per_host:  # type: ignore[attr-defined]
+        raise NotApplicable("it measures this machine (`per_host`)")
+    again = call(subject).result
+    other = changed(_values(subject), {name: float(value) for name, value in again.items()})
+    if other:
+        raise ConformanceError(
+            f"called twice, it gives two values of {', '.join(other)}",
+            "draw from ctx.streams.generator(purpose); times and the like need `per_host = True`",
+        )
+
+
+@check(runs)
+def leaves_models(subject: Subject) -> None:
+    """The model it measures, and those it asks for, are left as they were."""
+    called = _called(subject)
+    called.given.watched.check_content("the model it measured")
+    for other in called.given.others:
+        other.check_content("a model it asked for")
+
+
+@check(runs)
+def leaves_data(subject: Subject) -> None:
+    """The data are left as they were: others are given the same tensors."""
+    _called(subject).given.data.check()
+
+
+@check(runs)
+def restores_modes(subject: Subject) -> None:
+    """Eval mode, `requires_grad` and torch's settings are as before."""
+    called = _called(subject)
+    check_switches(*called.switches)
+    called.given.watched.check_modes("the model it measured")
+    for other in called.given.others:
+        other.check_modes("a model it asked for")
+
+
+@check(runs)
+def honest_sizes(subject: Subject) -> None:
+    """Parameters, non-zeros, bytes and multiply-adds are what `compressit.measure` counts."""
+    called, shape = _called(subject), stand(subject).data.contract.shape
+    model = called.given.model
+    for name, count in (
+        ("parameters", lambda: measure.parameters(model)),
+        ("nonzero", lambda: measure.nonzero(model)),
+        ("bytes", lambda: measure.tensor_bytes(model)),
+        ("multiply_adds", lambda: measure.multiply_adds(model, shape)),
+    ):
+        value = _values(subject).get(name)
+        if value is not None and value != count():
+            raise ConformanceError(
+                f"{name} is {value:g}, and the model has {count()}",
+                "these columns have one meaning in every report: choose another name for another number",
+            )
+
+
+CHECKS = (
+    metrics_described, runs, only_declared, finite, same_seed_same_numbers, leaves_models, leaves_data,
+    restores_modes, honest_sizes,
+)  # fmt: skip
+
+
+def _called(subject: Subject) -> Called:
+    return subject.keep("called", lambda: call(subject))
+
+
+def _values(subject: Subject) -> dict[str, float]:
+    return {name: float(value) for name, value in _called(subject).result.items()}

@@ -1,0 +1,77 @@
+"""All checks by kind, and the two ways to run them: under pytest and one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from compressit.kinds import Plugin
+from compressit.testing import datasets, evaluators, models, options, reports, stages
+from compressit.testing.check import Check, NotApplicable
+from compressit.testing.runs import run_checks
+from compressit.testing.subject import Subject
+
+_WORKS: Mapping[str, tuple[Check, ...]] = {
+    "trainer": stages.TRAINER,
+    "compressor": stages.COMPRESSOR,
+    "evaluator": evaluators.CHECKS,
+    "model": models.CHECKS,
+    "dataset": datasets.CHECKS,
+    "report": reports.CHECKS,
+}
+# What the host itself would refuse, or what differs in this very process: a run would only say it again.
+_RUN_NEEDS: Mapping[str, tuple[Check, ...]] = {
+    "trainer": (
+        stages.keeps_shapes, stages.notes_are_json, stages.same_seed_same_result, stages.saves_and_reloads,
+    ),
+    "compressor": (
+        stages.changes_something, stages.notes_are_json, stages.same_seed_same_result, stages.saves_and_reloads,
+    ),
+    "evaluator": (evaluators.only_declared, evaluators.runs),
+    "model": (models.saves_and_reloads, models.gradients_flow),
+    "dataset": (datasets.as_declared, datasets.same_twice),
+    "report": (reports.draws,),
+}  # fmt: skip
+CHECKS: Mapping[str, tuple[Check, ...]] = {
+    kind: (*options.CHECKS, *works, *run_checks(*_RUN_NEEDS[kind])) for kind, works in _WORKS.items()
+}
+"""The checks of each kind, in the order in which they are run."""
+
+
+def checks_for(plugin: str | type[Plugin[Any]] | Subject) -> tuple[Check, ...]:
+    """The checks of a plugin's kind. Raises CompressitError where there is no such plugin."""
+    return CHECKS[(plugin if isinstance(plugin, Subject) else Subject.of(plugin)).kind]
+
+
+def parametrize(
+    *plugins: str | type[Plugin[Any]],
+    options: Mapping[str, Any] | None = None,
+    files: Iterable[Path | str] = (),
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A pytest decorator: the test's argument `check` is each check of these plugins in turn, to be called.
+
+    `@parametrize("prune.mine", options={"amount": 0.5})`; `options` are laid over the plugins' `example`,
+    `files` are local plugin files. Raises CompressitError for what `Subject.of` refuses.
+    """
+    import pytest
+
+    files = tuple(files)
+    cases = [
+        pytest.param(_as_test(check, tested), id=f"{tested.name}-{check.name}")
+        for tested in (Subject.of(plugin, options, files) for plugin in plugins)
+        for check in checks_for(tested)
+    ]
+    return pytest.mark.parametrize("check", cases)
+
+
+def _as_test(check: Check, tested: Subject) -> Callable[[], None]:
+    def test() -> None:
+        import pytest
+
+        try:
+            check.run(tested)
+        except NotApplicable as reason:
+            pytest.skip(str(reason))
+
+    return test

@@ -1,0 +1,190 @@
+"""Checks of models."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Generator, Mapping
+from typing import Any, cast
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from compressit import measure
+from compressit.checkpoint import model as checkpoint
+from compressit.checkpoint.manifest import Architecture
+from compressit.config import dump, parse
+from compressit.errors import CompressitError
+from compressit.execute.draws import building
+from compressit.kinds import Model
+from compressit.testing.check import ConformanceError, NotApplicable, check
+from compressit.testing.subject import Subject
+from compressit.testing.watch import check_switches, differing, quiet_place, state, switches
+
+SHAPES = ((1, 8, 8), (3, 32, 32), (3, 224, 224), (16,))
+"""Input shapes to try, until the model takes one."""
+CLASSES = 4
+
+
+@check()
+def builds(subject: Subject) -> None:
+    """It builds a net that computes logits, in train and in eval mode."""
+    shape = input_shape(subject)
+    with quiet_place(subject), torch.random.fork_rng():
+        net = _built(subject)
+        x = torch.rand(6, *shape)
+        for mode in (True, False):
+            outputs = net.train(mode)(x)
+            got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+            if got != (6, CLASSES):
+                raise ConformanceError(
+                    f"for 6 inputs of {shape} and {CLASSES} classes it gives outputs {got} "
+                    f"in {'train' if mode else 'eval'} mode",
+                    f"logits are (6, {CLASSES})",
+                )
+            if not bool(outputs.isfinite().all()):
+                raise ConformanceError("its fresh weights give outputs that are not finite")
+
+
+@check(builds)
+def same_seed_same_weights(subject: Subject) -> None:
+    """The same seed gives the same weights."""
+    names = differing(state(_built(subject)), state(_built(subject)))
+    if names:
+        raise ConformanceError(
+            f"built twice from one seed it has other weights: {', '.join(names[:5])}",
+            "draw from torch's global generator, which the host seeds",
+        )
+
+
+@check(builds)
+def builds_offline(subject: Subject) -> None:
+    """Building it opens no connection."""
+    with _no_network() as tried, contextlib.suppress(OSError, CompressitError):
+        _built(subject)
+    if tried:
+        raise ConformanceError(
+            f"building it connects to {tried[0]}",
+            "a checkpoint builds its model wherever it is loaded; weights are the recipe's `model: {weights: …}`",
+        )
+
+
+@check(builds)
+def restores_settings(subject: Subject) -> None:
+    """Building it leaves torch's settings as they were."""
+    with quiet_place(subject):
+        before = switches()
+        _built(subject)
+        check_switches(before, switches())
+
+
+@check(builds)
+def gradients_flow(subject: Subject) -> None:
+    """Every parameter gets a gradient."""
+    with quiet_place(subject), torch.random.fork_rng():
+        net = _built(subject).train()
+        x, y = torch.rand(6, *input_shape(subject)), torch.arange(6) % CLASSES
+        nn.functional.cross_entropy(net(x), y).backward()
+    without = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
+    if without:
+        raise ConformanceError(
+            f"no gradient reaches {', '.join(without[:5])}",
+            "look for a detach(), or a layer that is never called",
+        )
+    wrong = [n for n, p in net.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
+    if wrong:
+        raise ConformanceError(f"gradients are not finite: {', '.join(wrong[:5])}")
+
+
+@check(builds)
+def narrower(subject: Subject) -> None:
+    """Its narrower form has valid options and fewer parameters."""
+    plugin = cast("Model[Any]", subject.create())
+    config = plugin.narrower(0.5)
+    if config is None:
+        raise NotApplicable("it declares no narrower form")
+    if not isinstance(config, subject.plugin.Config):
+        raise ConformanceError(
+            f"`narrower` gives a {type(config).__name__}, not a {subject.plugin.Config.__name__}",
+            "return self.config.model_copy(update={…})",
+        )
+    again = parse(subject.plugin.Config, dump(config))  # model_copy checks nothing
+    before = measure.parameters(_built(subject))
+    after = measure.parameters(_built(subject, dump(again)))
+    if not after < before:
+        raise ConformanceError(
+            f"of half the width it has {after} parameters, of full width {before}",
+            "return None where there is no narrower form",
+        )
+
+
+@check(same_seed_same_weights)
+def saves_and_reloads(subject: Subject) -> None:
+    """It is saved and loaded again with the same tensors and outputs."""
+    path, shape = subject.folder / "built.safetensors", input_shape(subject)
+    with quiet_place(subject), torch.random.fork_rng():
+        net = _built(subject)
+        checkpoint.save(net, path, _architecture(subject, subject.options), None, subject.host)
+        loaded = checkpoint.load(path, host=subject.host)
+        x = torch.rand(6, *shape)
+        with torch.no_grad():
+            difference = float((net.eval()(x) - loaded(x)).abs().max())
+    names = differing(state(net), state(loaded))
+    if names:
+        raise ConformanceError(f"the loaded model is another: {', '.join(names[:5])}")
+    if not difference < 1e-4:
+        raise ConformanceError(f"the loaded model's outputs differ by up to {difference:.2g}")
+
+
+CHECKS = (
+    builds, same_seed_same_weights, builds_offline, restores_settings, gradients_flow, narrower, saves_and_reloads,
+)  # fmt: skip
+
+
+def input_shape(subject: Subject) -> tuple[int, ...]:
+    """The first of SHAPES that the model takes. Raises ConformanceError for one that takes none."""
+    return subject.keep("input shape", lambda: _input_shape(subject))
+
+
+def _input_shape(subject: Subject) -> tuple[int, ...]:
+    reasons: list[str] = []
+    for shape in SHAPES:
+        try:
+            with quiet_place(subject), torch.random.fork_rng():
+                net = subject.create().build(shape, CLASSES)
+                net.eval()(torch.rand(2, *shape))
+            return shape
+        except Exception as error:  # noqa: BLE001 - it may well not take this shape
+            reasons.append(f"{shape}: {type(error).__name__}: {error}")
+    raise ConformanceError("it takes inputs of none of these shapes. " + "; ".join(reasons))
+
+
+def _architecture(subject: Subject, options: Mapping[str, Any]) -> Architecture:
+    return Architecture(subject.name, dict(options), input_shape(subject), CLASSES)
+
+
+def _built(subject: Subject, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """As the host builds it, from one and the same seed."""
+    with building(0):
+        return checkpoint.build(
+            _architecture(subject, subject.options if options is None else options), subject.host
+        )
+
+
+@contextlib.contextmanager
+def _no_network() -> Generator[list[str]]:
+    """Refuses connections and looks-up of names; gives those that were tried."""
+    tried: list[str] = []
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        address = args[1] if args and isinstance(args[0], socket.socket) else args[0]
+        tried.append(str(address))
+        raise OSError("no network while a model is built")
+
+    with (
+        patch.object(socket.socket, "connect", refuse),
+        patch.object(socket.socket, "connect_ex", refuse),
+        patch.object(socket, "getaddrinfo", refuse),
+    ):
+        yield tried

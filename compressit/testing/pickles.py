@@ -1,0 +1,60 @@
+"""Whether a file holds a pickle, told from its bytes alone: nothing is unpickled."""
+
+from __future__ import annotations
+
+import pickletools
+import warnings
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+MOST_BYTES = 1 << 20  # of a stream looked at for its end
+LEAST_OPCODES = 3  # a byte or two that could open a pickle prove nothing
+
+
+def pickles(folder: Path) -> list[str]:
+    """The files under a folder that hold pickles, as relative paths, with the place inside for an archive."""
+    found: list[str] = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        found += [f"{path.relative_to(folder)}{inside}" for inside in _in_file(path)]
+    return found
+
+
+def is_pickle(data: bytes) -> bool:
+    """Whether bytes begin with a pickle (protocols 2 to 5), or are one from end to end (0 and 1)."""
+    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return _opcodes(data) is not None
+    end = _opcodes(data)
+    return end is not None and data[end:].strip() == b""
+
+
+def _in_file(path: Path) -> Iterator[str]:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(".pkl") or _suspicious(archive.read(name)):
+                    yield f" ({name})"
+    else:
+        with path.open("rb") as file:
+            if _suspicious(file.read(MOST_BYTES)):
+                yield ""
+
+
+def _suspicious(data: bytes) -> bool:
+    """A pickle, or a numpy file of Python objects."""
+    return is_pickle(data) or (data[:6] == b"\x93NUMPY" and b"'|O'" in data[:256])
+
+
+def _opcodes(data: bytes) -> int | None:
+    """Where the pickle ends that these bytes begin with (the end of the data where it goes on); None for none."""
+    count = 0
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it reads texts that were never meant for it
+            for opcode, _, position in pickletools.genops(data):
+                count += 1
+                if opcode.name == "STOP" and position is not None:
+                    return position + 1 if count >= LEAST_OPCODES else None
+    except Exception:  # noqa: BLE001 - whatever it stumbles over, this is no pickle
+        cut_short = len(data) == MOST_BYTES and data[:1] == b"\x80" and count >= LEAST_OPCODES
+        return len(data) if cut_short else None
+    return None

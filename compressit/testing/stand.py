@@ -1,0 +1,177 @@
+"""The test stand: one stage or evaluator called in this process, on the bench's net and data, and watched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from compressit.checkpoint import model as checkpoint
+from compressit.checkpoint.manifest import Architecture
+from compressit.compute import Compute
+from compressit.config import parse
+from compressit.context import DataContext, Judged, Progress, StageContext
+from compressit.errors import CompressitError
+from compressit.execute import draws
+from compressit.execute.apply import Before
+from compressit.kinds import Dataset, Model, Trainer
+from compressit.plugins import Host
+from compressit.seeds import Streams
+from compressit.splits import Data, prepare
+from compressit.testing.subject import Subject
+from compressit.testing.watch import Watched, WatchedData, quiet_place, switches
+
+DATA: Mapping[str, Any] = {"uses": "testing.data", "with": {"validation": 0.25}}
+TRAINING: Mapping[str, Any] = {"epochs": 2, "batch_size": 24}
+
+
+@dataclass(frozen=True)
+class Stand:
+    """The bench's data, and checkpoints of its models by the names that options may use."""
+
+    host: Host
+    folder: Path
+    data: Data
+
+    def file(self, ref: str) -> Path:
+        """The checkpoint of `init`, `train` (also `previous`) or `shrink`. Raises CompressitError for others."""
+        name = {"previous": "train", "model": "shrink"}.get(ref, ref)
+        if name not in ("init", "train", "shrink"):
+            raise CompressitError(
+                f"it asked for the model '{ref}'", "here there are init, train and previous (the same)"
+            )
+        return self.folder / f"{name}.safetensors"
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """Outputs on the test inputs."""
+        return Compute().forward(model, self.data.test.x)
+
+
+@dataclass
+class Given:
+    """What a plugin is called with, watched."""
+
+    model: nn.Module
+    watched: Watched  # that model as it was
+    before: Before
+    ctx: StageContext
+    data: WatchedData
+    others: list[Watched]  # models it asked for
+    built: list[tuple[nn.Module, Architecture]]  # narrower nets it asked for
+    architecture: Architecture  # of the given model
+
+    def built_as(self, result: nn.Module) -> Architecture:
+        """What the builder was told that made the result, before any edits."""
+        return next((a for module, a in self.built if module is result), self.architecture)
+
+
+@dataclass(frozen=True)
+class Called:
+    """One call: what went in, and what came out."""
+
+    given: Given
+    result: Any
+    switches: tuple[Mapping[str, Any], Mapping[str, Any]]  # torch's settings before and after
+
+
+def stand(subject: Subject) -> Stand:
+    """Made once: an untrained net, one that was trained, and a narrower one that was taught by that."""
+    return subject.keep("stand", lambda: _stand(subject))
+
+
+def given(subject: Subject, ref: str = "train") -> Given:
+    """A copy of the bench's trained (or other) net in train mode, with a context, for a stage."""
+    model = _given(stand(subject), ref, Streams(0, "tested"))
+    model.model.train()
+    return model
+
+
+def call(subject: Subject, progress: Progress | None = None) -> Called:
+    """Calls a trainer or compressor on a copy of the trained net, as a worker does."""
+    inputs = given(subject)
+    inputs.ctx.progress = progress or Progress()
+    return _call(subject, subject.create(), inputs)
+
+
+def measure(subject: Subject) -> Called:
+    """Calls an evaluator on the narrower net, as a worker does."""
+    place, plugin = stand(subject), subject.create()
+    inputs = _given(place, "shrink", Streams(0, "shrink"))
+    inputs.model.eval().requires_grad_(False)
+    inputs.watched = Watched.of(inputs.model)
+    inputs.ctx.memo["model", "model"] = inputs.model
+    if plugin.uses_stage:
+        streams = inputs.ctx.streams
+        inputs.ctx.judged = Judged(
+            "shrink", "testing.shrink", {**TRAINING, "teacher": "train"}, {}, streams, "train"
+        )
+    with quiet_place(subject), draws.measuring(inputs.ctx.streams):
+        before = switches()
+        result = plugin.evaluate(inputs.model, inputs.ctx)
+        return Called(inputs, result, (before, switches()))
+
+
+def _call(subject: Subject, plugin: Any, inputs: Given) -> Called:
+    with quiet_place(subject), draws.acting(inputs.ctx.streams):
+        before = switches()
+        act = plugin.train if isinstance(plugin, Trainer) else plugin.compress
+        result = act(inputs.model, inputs.ctx)
+        return Called(inputs, result, (before, switches()))
+
+
+def _stand(subject: Subject) -> Stand:
+    host = subject.host
+    dataset = host.create(Dataset, DATA["uses"], DATA["with"])
+    raw = dataset.load(DataContext(subject.folder, lambda text: None))
+    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names)
+    place = Stand(host, subject.folder / "stand", data)
+    architecture = Architecture("testing.net", {"width": 8}, data.contract.shape, data.classes)
+    with draws.building(0):
+        net = checkpoint.build(architecture, host)
+    checkpoint.save(net, place.file("init"), architecture, data.contract, host)
+    for stage, uses, ref in (("train", "testing.train", "init"), ("shrink", "testing.shrink", "train")):
+        found = host.find(uses).plugin
+        inputs = _given(place, ref, Streams(0, stage))
+        made = _call(subject, found(parse(found.Config, TRAINING)), inputs).result
+        checkpoint.save(made, place.file(stage), inputs.built_as(made), data.contract, host)
+    return place
+
+
+def _given(place: Stand, ref: str, streams: Streams) -> Given:
+    others: list[Watched] = []
+    built: list[tuple[nn.Module, Architecture]] = []
+
+    def load_model(name: str) -> nn.Module:
+        loaded = checkpoint.load(place.file(name), host=place.host).eval().requires_grad_(False)
+        others.append(Watched.of(loaded))
+        return loaded
+
+    model = checkpoint.load(place.file(ref), host=place.host)
+    architecture = checkpoint.architecture_of(place.file(ref))
+    assert architecture is not None
+    ctx = StageContext(Compute(), streams, lambda: place.data, load_model)
+    ctx.narrow = lambda factor, times: _narrow(place, architecture, ctx, factor, times, built)
+    watched, data = Watched.of(model), WatchedData.of(place.data)
+    return Given(model, watched, Before.of(model), ctx, data, others, built, architecture)
+
+
+def _narrow(
+    place: Stand,
+    given: Architecture,
+    ctx: StageContext,
+    factor: float,
+    times: int,
+    built: list[tuple[nn.Module, Architecture]],
+) -> nn.Module | None:
+    config = draws.narrowed(
+        given.config, times, lambda config: place.host.create(Model, given.name, config).narrower(factor)
+    )
+    assert config is not None  # the bench's net says how to become narrower
+    architecture = Architecture(given.name, config, given.input_shape, given.classes)
+    with draws.narrowing(ctx.streams):
+        model = checkpoint.build(architecture, place.host).train()
+    built.append((model, architecture))
+    return model

@@ -1,0 +1,172 @@
+"""What a plugin must leave as it found it: models, data, torch's switches. Taken before, compared after."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compressit.checkpoint.tensors import same_bits
+from compressit.splits import Data
+from compressit.testing.check import ConformanceError
+from compressit.testing.subject import Subject
+
+_SWITCHES: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "threads": (torch.get_num_threads, torch.set_num_threads),
+    "deterministic algorithms": (
+        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms,
+    ),
+    "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    "fast attention": (
+        torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled,
+    ),
+}  # fmt: skip
+"""Torch's settings of the process: how to read and how to set them."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A model as it was."""
+
+    model: nn.Module
+    tensors: Mapping[str, Tensor]
+    training: Mapping[str, bool]  # by module
+    wants_gradient: Mapping[str, bool]  # by parameter
+    hooks: Mapping[str, int]  # by module or parameter, where there are any
+
+    @staticmethod
+    def of(model: nn.Module) -> Watched:
+        """Copies of its tensors, and the rest by name."""
+        tensors = {name: value.detach().clone() for name, value in state(model).items()}
+        return Watched(model, tensors, modes(model), gradients(model), hooks(model))
+
+    def check_content(self, what: str) -> None:
+        """Raises ConformanceError for other tensors, layers or hooks than before."""
+        now = state(self.model)
+        other = [n for n in {**self.tensors, **now} if not _equal(self.tensors.get(n), now.get(n))]
+        if other:
+            raise ConformanceError(
+                f"it changed {what}: {', '.join(other[:5])}", "work on a copy.deepcopy of it"
+            )
+        if left := changed(self.hooks, hooks(self.model)):
+            raise ConformanceError(
+                f"it left a hook on {what}: at {', '.join(left[:5])}", "remove it in a finally"
+            )
+
+    def check_modes(self, what: str) -> None:
+        """Raises ConformanceError where train or eval mode, or `requires_grad`, is another than before."""
+        if other := changed(self.training, modes(self.model)):
+            raise ConformanceError(
+                f"{what} is left in another mode, at {', '.join(name or 'the top' for name in other[:5])}",
+                "restore each module's `training`; `ctx.compute.forward` does so itself",
+            )
+        if other := changed(self.wants_gradient, gradients(self.model)):
+            raise ConformanceError(f"{what} is left with another requires_grad: {', '.join(other[:5])}")
+
+
+@dataclass(frozen=True)
+class WatchedData:
+    """Data as they were."""
+
+    data: Data
+    tensors: Mapping[str, Tensor]
+
+    @staticmethod
+    def of(data: Data) -> WatchedData:
+        """Copies of every split's tensors."""
+        return WatchedData(data, {name: value.clone() for name, value in _split_tensors(data)})
+
+    def check(self) -> None:
+        """Raises ConformanceError for data that changed."""
+        other = [
+            name for name, value in _split_tensors(self.data) if not same_bits(value, self.tensors[name])
+        ]
+        if other:
+            raise ConformanceError(
+                f"it changed the data in place: {', '.join(other)}",
+                "other stages and evaluations read these very tensors: work on new ones",
+            )
+
+
+def switches() -> dict[str, Any]:
+    """Torch's settings of this process."""
+    return {name: get() for name, (get, _) in _SWITCHES.items()}
+
+
+def check_switches(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Raises ConformanceError for a setting that is another."""
+    if other := changed(before, after):
+        told = ", ".join(f"{name} (now {after[name]})" for name in other)
+        raise ConformanceError(
+            f"it left torch's settings changed: {told}", "use a `with` block, or restore them in a finally"
+        )
+
+
+@contextlib.contextmanager
+def quiet_place(subject: Subject) -> Generator[Path]:
+    """One thread, a working folder of the subject's own, and torch's settings as they were afterwards."""
+    folder = subject.folder / "working folder"
+    folder.mkdir(exist_ok=True)
+    before = switches()
+    torch.set_num_threads(1)  # results are bit-equal only at the same number
+    try:
+        with contextlib.chdir(folder):
+            yield folder
+    finally:
+        for name in changed(before, switches()):
+            _SWITCHES[name][1](before[name])
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of its state dict."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def modes(model: nn.Module) -> dict[str, bool]:
+    """Whether each module is in train mode."""
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def gradients(model: nn.Module) -> dict[str, bool]:
+    """Each parameter's requires_grad."""
+    return {name: value.requires_grad for name, value in model.named_parameters()}
+
+
+def hooks(model: nn.Module) -> dict[str, int]:
+    """How many hooks there are, by the module or parameter they are on."""
+    holders = [*model.named_modules(), *model.named_parameters()]
+    kinds = (
+        "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+        "_post_accumulate_grad_hooks",
+    )  # fmt: skip
+    counts = {name: sum(len(getattr(holder, k, None) or ()) for k in kinds) for name, holder in holders}
+    return {name: count for name, count in counts.items() if count}
+
+
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The names whose values differ, or that only one of the two has."""
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+def differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors that are not the same to the last bit."""
+    return [name for name in {**one, **other} if not _equal(one.get(name), other.get(name))]
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and same_bits(one, other)
+
+
+def _split_tensors(data: Data) -> Iterator[tuple[str, Tensor]]:
+    for name in ("train", "validation", "test"):
+        split = getattr(data, name)
+        if split is not None:
+            yield f"{name} inputs", split.x
+            yield f"{name} labels", split.y

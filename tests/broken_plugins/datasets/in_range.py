@@ -1,0 +1,24 @@
+"""Gives pixels from 0 to 255 as floats."""
+
+import torch
+
+from compressit import Dataset, RawData, hookimpl
+
+
+class Broken(Dataset):
+    """Stripes of two classes."""
+
+    name = "broken.in_range"
+    input_shape = (1, 4, 4)
+    classes = 2
+    train_size = 40
+
+    def load(self, ctx):
+        y = torch.arange(60) % 2
+        x = (y.view(60, 1, 1, 1) * torch.linspace(0, 1, 4)).expand(60, 1, 4, 4)
+        return RawData(255 * x[:40], y[:40], 255 * x[40:], y[40:])
+
+
+@hookimpl
+def compressit_datasets():
+    return [Broken]

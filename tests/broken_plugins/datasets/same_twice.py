@@ -1,0 +1,25 @@
+"""Adds noise from the global generator, which nobody seeds for it."""
+
+import torch
+
+from compressit import Dataset, RawData, hookimpl
+
+
+class Broken(Dataset):
+    """Stripes of two classes."""
+
+    name = "broken.same_twice"
+    input_shape = (1, 4, 4)
+    classes = 2
+    train_size = 40
+
+    def load(self, ctx):
+        y = torch.arange(60) % 2
+        x = (y.view(60, 1, 1, 1) * torch.linspace(0, 1, 4)).expand(60, 1, 4, 4)
+        x = (x + 0.1 * torch.rand(x.shape)).clamp(0, 1)
+        return RawData(x[:40], y[:40], x[40:], y[40:])
+
+
+@hookimpl
+def compressit_datasets():
+    return [Broken]

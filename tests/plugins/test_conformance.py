@@ -1,0 +1,19 @@
+"""Every built-in keeps the contract that third parties are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from compressit.plugins import installed
+from compressit.testing import parametrize
+
+BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]
+
+
+@parametrize(*BUILT_IN)
+def test_it_conforms(check: Callable[[], None], request: pytest.FixtureRequest) -> None:
+    if "data.mnist" in request.node.name:
+        request.getfixturevalue("mnist_cache")  # skips where the files cannot be had
+    check()
