@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,18 @@ KINDS: Mapping[str, type[Plugin[Any]]] = {
     "report": Report,
 }
 P = TypeVar("P", bound=Plugin[Any])
+_IMPORTING: ContextVar[Host | None] = ContextVar("compressit_importing", default=None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where plugins come from: "compressit 0.1.0", or "./mine.py"."""
+
+    name: str  # the distribution's, or the path of a local file
+    version: str | None = None  # None for a local file
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}" if self.version else self.name
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,12 @@ class Registered:
 
     kind: str
     plugin: type[Plugin[Any]]
-    owner: str  # "compressit 0.1.0" or "./mine.py"
+    source: Source
+
+    @property
+    def owner(self) -> str:
+        """The source in words."""
+        return str(self.source)
 
 
 @dataclass(frozen=True)
@@ -51,9 +69,14 @@ class Broken:
     """A plugin module that could not be used, and why."""
 
     entry: str  # the entry point's name or the file
-    owner: str
+    source: Source
     reason: str  # one line
     details: str = ""  # the traceback
+
+    @property
+    def owner(self) -> str:
+        """The source in words."""
+        return str(self.source)
 
 
 class Host:
@@ -66,8 +89,8 @@ class Host:
         self._broken: list[Broken] = []
         self._disabled = frozenset(disabled)
         if entry_points:
-            for owner, entry in _entry_points():
-                self._load_entry(entry, owner)
+            for source, entry in _entry_points():
+                self._load_entry(entry, source)
 
     @property
     def broken(self) -> tuple[Broken, ...]:
@@ -127,13 +150,32 @@ class Host:
         folder = str(path.absolute().parent)
         if folder not in sys.path:
             sys.path.append(folder)  # it may import its neighbours; last, so that they shadow nothing
+        before, token = self._found, _IMPORTING.set(self)
         try:
             module = _import_source(name, path, source)
         except (Exception, SystemExit) as error:
+            self._found = before  # a model that it had already named is gone with it
             raise CompressitError(f"{path}:{_line(error, path)}: {_reason(error)}") from error
-        problem = self._register(module, name, str(path))
+        finally:
+            _IMPORTING.reset(token)
+        problem = self._register(module, name, Source(str(path)), has_models=self._found is not before)
         if problem:
+            self._found = before
             raise CompressitError(f"{path}: {problem}")
+
+    def add_model(self, plugin: type[Model[Any]], source: Source) -> None:
+        """Registers one model, without a hook; made again of the same builder, it takes the old one's place.
+
+        Raises CompressitError when its name is malformed or another plugin's.
+        """
+        try:
+            _check_class(plugin, Model, "compressit.model")
+            other = self._found.get(plugin.name)
+            if other is not None and _qualified(other.plugin) != _qualified(plugin):
+                raise _twice(other, Registered("model", plugin, source))
+        except (TypeError, ValueError) as error:
+            raise CompressitError(str(error)) from error
+        self._found = {**self._found, plugin.name: Registered("model", plugin, source)}
 
     def module_types(self) -> list[Any]:
         """How to rebuild replaced layers: every plugin's `compressit_module_types` that works."""
@@ -143,7 +185,8 @@ class Host:
             try:
                 found.extend(hook())
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
-                broken = Broken(implementation.plugin_name, implementation.plugin_name, _reason(error))
+                name = implementation.plugin_name
+                broken = Broken(name, Source(name), _reason(error))
                 if broken not in self._broken:
                     self._broken.append(broken)
         return found
@@ -160,34 +203,35 @@ class Host:
         """Tells the observers; returns the complaints of those that failed."""
         return self._broadcast("compressit_stage_failed", task=task, message=message)
 
-    def _load_entry(self, entry: importlib.metadata.EntryPoint, owner: str) -> None:
+    def _load_entry(self, entry: importlib.metadata.EntryPoint, source: Source) -> None:
         if entry.name in self._disabled:
             return
+        token = _IMPORTING.set(self)
         try:
             module = entry.load()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - must not take the program down
-            self._broken.append(Broken(entry.name, owner, _reason(error), traceback.format_exc()))
+            self._broken.append(Broken(entry.name, source, _reason(error), traceback.format_exc()))
             return
-        problem = self._register(
-            module, f"{owner} ({entry.name})", owner
-        )  # two owners may use one entry name
+        finally:
+            _IMPORTING.reset(token)
+        # two distributions may use one entry name
+        problem = self._register(module, f"{source} ({entry.name})", source)
         if problem:
-            self._broken.append(Broken(entry.name, owner, problem))
+            self._broken.append(Broken(entry.name, source, problem))
 
-    def _register(self, module: ModuleType | Any, name: str, owner: str) -> str | None:
+    def _register(
+        self, module: ModuleType | Any, name: str, source: Source, has_models: bool = False
+    ) -> str | None:
         """Registers a module's hooks; returns what is wrong with it, leaving it out, or None."""
         found = dict(self._found)
         try:
             self._pm.register(module, name=name)
             self._pm.check_pending()
-            for registered in self._classes_of(module, owner):
+            for registered in self._classes_of(module, source):
                 other = found.setdefault(registered.plugin.name, registered)
                 if other is not registered:
-                    raise ValueError(
-                        f"'{registered.plugin.name}' is the name of two plugins: {_qualified(other.plugin)} "
-                        f"({other.owner}) and {_qualified(registered.plugin)} ({owner}); the first is kept"
-                    )
-            if not self._pm.get_hookcallers(module):
+                    raise _twice(other, registered)
+            if not self._pm.get_hookcallers(module) and not has_models:
                 raise TypeError("it has no hook: add `@hookimpl def compressit_compressors(): return [...]`")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
             if self._pm.has_plugin(name):
@@ -196,7 +240,7 @@ class Host:
         self._found = found
         return None
 
-    def _classes_of(self, module: Any, owner: str) -> Iterator[Registered]:
+    def _classes_of(self, module: Any, source: Source) -> Iterator[Registered]:
         for hook in vars(hookspecs):
             if hook.startswith("compressit_") and callable(getattr(module, hook, None)):  # noqa: SIM102
                 if not self._pm.parse_hookimpl_opts(module, hook):
@@ -205,7 +249,7 @@ class Host:
             collect: Callable[[], Iterable[Any]] = getattr(module, f"compressit_{kind}s", tuple)
             for plugin in collect():
                 _check_class(plugin, base, f"compressit_{kind}s")
-                yield Registered(kind, plugin, owner)
+                yield Registered(kind, plugin, source)
 
     def _broadcast(self, hook: str, **arguments: Any) -> list[str]:
         complaints: list[str] = []
@@ -227,6 +271,11 @@ def installed() -> Host:
     return Host(entry_points="*" not in disabled, disabled=disabled)
 
 
+def importing() -> Host:
+    """The host that imports a plugin's module at this moment; at any other, the installed one."""
+    return _IMPORTING.get() or installed()
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes. Raises CompressitError when it cannot be read."""
     return hashlib.sha256(_read(path)).hexdigest()
@@ -239,15 +288,16 @@ def _read(path: Path) -> bytes:
         raise CompressitError(f"{path}: {error.strerror}") from error
 
 
-def _entry_points() -> list[tuple[str, importlib.metadata.EntryPoint]]:
-    """Every entry point with its owner: ours first, so that a duplicate name is blamed on who came later."""
-    owners: dict[int, str] = {}  # a distribution parses its metadata anew at every question
-    found: list[tuple[str, importlib.metadata.EntryPoint]] = []
+def _entry_points() -> list[tuple[Source, importlib.metadata.EntryPoint]]:
+    """Every entry point with its source: ours first, so that a duplicate name is blamed on who came later."""
+    sources: dict[int, Source] = {}  # a distribution parses its metadata anew at every question
+    found: list[tuple[Source, importlib.metadata.EntryPoint]] = []
     for entry in importlib.metadata.entry_points(group="compressit"):
-        if id(entry.dist) not in owners:
-            owners[id(entry.dist)] = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "unknown"
-        found.append((owners[id(entry.dist)], entry))
-    return sorted(found, key=lambda item: (item[0].split()[0] != "compressit", item[1].name))
+        if id(entry.dist) not in sources:
+            known = entry.dist
+            sources[id(known)] = Source(known.name, known.version) if known else Source("unknown")
+        found.append((sources[id(entry.dist)], entry))
+    return sorted(found, key=lambda item: (item[0].name != "compressit", item[1].name))
 
 
 def _check_class(plugin: Any, base: type[Plugin[Any]], hook: str) -> None:
@@ -260,6 +310,13 @@ def _check_class(plugin: Any, base: type[Plugin[Any]], hook: str) -> None:
     options = [plugin.Config, *(a for b in getattr(plugin, "__orig_bases__", ()) for a in get_args(b))]
     if not all(issubclass(option, config) for option in options if isinstance(option, type)):
         raise TypeError(f"{_qualified(plugin)}.Config must derive from {_qualified(config)}")
+
+
+def _twice(one: Registered, other: Registered) -> ValueError:
+    first, second = (f"{_qualified(r.plugin)} ({r.source})" for r in (one, other))
+    return ValueError(
+        f"'{one.plugin.name}' is the name of two plugins: {first} and {second}; the first is kept"
+    )
 
 
 def _import_source(name: str, path: Path, source: bytes) -> ModuleType:

@@ -6,14 +6,15 @@ the distribution `compressit` itself are listed, whatever else is installed.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compressit.config import Config, ModelRefMarker
+from compressit.config import Config
 from compressit.data_options import DataConfig
+from compressit.describe import Style
+from compressit.describe import options as described
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.kinds import Evaluator, Metric, Plugin
 from compressit.plugins import Host, Registered
@@ -75,7 +76,7 @@ def _training() -> str:
 def _plugins(host: Host) -> Iterator[str]:
     for kind in KINDS:
         yield f"### {kind.capitalize()}s\n"
-        own = [r for r in host.registered(kind) if r.owner.split()[0] == "compressit"]
+        own = [r for r in host.registered(kind) if r.source.name == "compressit"]
         for registered in own:
             yield from _plugin(registered)
 
@@ -101,58 +102,9 @@ def _metrics(metrics: Mapping[str, Metric]) -> str:
 
 
 def _rows(config: type[Config], base: type[Config] | None = None) -> Iterator[str]:
-    properties = config.model_json_schema(by_alias=True)["properties"]
-    inherited = base.model_fields if base is not None else {}
-    for name, field in config.model_fields.items():
-        if repr(field) == repr(inherited.get(name)):
-            continue
-        shown = field.alias or name
-        kind = "model" if ModelRefMarker.__name__ in repr(field) else _type(properties[shown])
-        default = (
-            "required" if field.is_required() else _default(field.get_default(call_default_factory=True))
-        )
-        yield f"| `{shown}` | {_cell(kind)} | {default} | {_cell(field.description or '')} |\n"
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    """A JSON Schema's type in words: `whole number ≥ 1 or null`."""
-    if "$ref" in schema:
-        name = schema["$ref"].split("/")[-1]
-        return LINKS.get(name, f"`{name}`")
-    if "enum" in schema or "const" in schema:
-        return _or(_default(value) for value in schema.get("enum", [schema.get("const")]))
-    if "anyOf" in schema:
-        return _or(map(_type, schema["anyOf"]))
-    kind = str(schema.get("type"))
-    if kind != "array":
-        return f"{_WORDS.get(kind, 'any value')} {_bounds(schema)}".strip()
-    if "prefixItems" in schema:
-        return f"list of {len(schema['prefixItems'])}: {', '.join(map(_type, schema['prefixItems']))}"
-    item = _type(schema.get("items", {}))
-    plural = item.replace("number", "numbers").replace("text", "texts").replace("value", "values")
-    return f"{'non-empty ' if schema.get('minItems') else ''}list of {plural.removeprefix('any ')}"
-
-
-_WORDS = {
-    "integer": "whole number", "number": "number", "string": "text", "boolean": "`true` or `false`",
-    "object": "mapping", "null": "`null`",
-}  # fmt: skip
-_SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-
-
-def _bounds(schema: Mapping[str, Any]) -> str:
-    return " and ".join(f"{sign} {schema[key]:g}" for key, sign in _SIGNS.items() if key in schema)
-
-
-def _default(value: Any) -> str:
-    if isinstance(value, Config):
-        return "its defaults"
-    return f"`{value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)}`"
-
-
-def _or(names: Iterable[str]) -> str:
-    *first, last = dict.fromkeys(names)
-    return f"{', '.join(first)} or {last}" if first else last
+    style = Style(literal=lambda value: f"`{value}`", block=lambda name: LINKS.get(name, f"`{name}`"))
+    for option in described(config, base, style):
+        yield f"| `{option.name}` | {_cell(option.type)} | {option.default} | {_cell(option.about)} |\n"
 
 
 def _cell(text: str) -> str:

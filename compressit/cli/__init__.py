@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from compressit.cli import checkpoints, plugins, recipes
+from compressit.cli import checkpoints, new, plugins, recipes
 from compressit.errors import CompressitError
 
 app = typer.Typer(
@@ -22,9 +22,10 @@ app = typer.Typer(
 )
 for command in (recipes.run, recipes.check, recipes.plan, recipes.report):
     app.command()(command)
-for command in (checkpoints.inspect, checkpoints.evaluate):
+for command in (checkpoints.inspect, checkpoints.evaluate, checkpoints.export):
     app.command()(command)
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(new.app, name="new")
 app.command()(recipes.schema)
 
 

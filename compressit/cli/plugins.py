@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
-from compressit.cli.terminal import AsJson, open_host, say
+from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host, open_host_with, say, table
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -17,17 +19,74 @@ def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
     host = open_host()
-    rows = [
-        {"name": r.plugin.name, "kind": r.kind, "from": r.owner, "about": r.plugin.summary()}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": r.plugin.name,
+            "kind": r.kind,
+            "from": r.source.name,
+            "version": r.source.version,
+            "about": r.plugin.summary(),
+        }
         for r in host.registered()
     ]
-    broken = [{"entry": b.entry, "from": b.owner, "reason": b.reason} for b in host.broken]
+    broken: list[dict[str, Any]] = [
+        {"entry": b.entry, "from": b.source.name, "version": b.source.version, "reason": b.reason}
+        for b in host.broken
+    ]
     if as_json:
         say(json.dumps({"plugins": rows, "broken": broken, "disabled": sorted(host.disabled)}, indent=1))
         return
-    for row in rows:
-        say(f"{row['name']:22} {row['kind']:10} {row['from']:20} {row['about']}")
-    for item in broken:
-        say(f"{item['entry']:22} BROKEN     {item['from']:20} {item['reason']}")
-    for name in sorted(host.disabled):
-        say(f"{name:22} disabled by COMPRESSIT_DISABLE_PLUGINS")
+    lines = [[row["name"], row["kind"], row["from"], row["version"] or "", row["about"]] for row in rows]
+    lines += [[b["entry"], "BROKEN", b["from"], b["version"] or "", b["reason"]] for b in broken]
+    lines += [[name, "disabled", "", "", "by COMPRESSIT_DISABLE_PLUGINS"] for name in sorted(host.disabled)]
+    say(table(("name", "kind", "from", "version", "about"), lines))
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A plugin, as `compressit plugins` lists it.")],
+    plugins: LocalFiles = None,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one plugin: where it comes from, what it does, its options; metrics, shape and classes."""
+    from compressit.describe import facts
+
+    found = facts(open_host_with(plugins, trust).find(name))
+    say(json.dumps(found, indent=1) if as_json else "\n".join(_shown(found)))
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A plugin, as `compressit plugins` lists it.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the plugin: --set amount=0.5 (repeatable)."),
+    ] = None,
+    plugins: LocalFiles = None,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a plugin keeps the contract of its kind, on a tiny net. Exit code 1: it does not."""
+    open_host_with(plugins, trust).find(name)
+    from compressit.testing.command import check_plugin
+
+    if not check_plugin(name, settings or (), plugins or (), as_json, say):
+        raise typer.Exit(1)
+
+
+def _shown(found: Mapping[str, Any]) -> Iterator[str]:
+    version = f" {found['version']}" if found["version"] else ""
+    yield f"{found['name']}: {found['kind']}, from {found['from']}{version}\n"
+    yield f"{found['about'] or 'It does not say what it does.'}\n"
+    if "shape" in found:
+        shape = " x ".join(map(str, found["shape"])) if found["shape"] else "known when it has its options"
+        yield f"shape of one input: {shape}\nclasses: {found['classes'] or 'known when it has its options'}\n"
+    if found.get("metrics"):
+        rows = [[m["name"], m["unit"], m["better"], m["about"]] for m in found["metrics"]]
+        yield table(("metric", "unit", "better", "meaning"), rows) + "\n"
+    if found["options"]:
+        rows = [[o["name"], o["type"], o["default"], o["about"]] for o in found["options"]]
+        yield table(("option", "type", "default", "description"), rows)
+    else:
+        yield "No options."

@@ -11,6 +11,7 @@ import typer
 
 from compressit.cli.terminal import MALFORMED, AsJson, Trust, asker, command, load, open_host, say
 from compressit.errors import CompressitError
+from compressit.formatting import counted
 
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe, for example examples/mnist_twins.yaml.", show_default=False)
@@ -58,10 +59,9 @@ def check(
 ) -> None:
     """Check a recipe; run nothing."""
     loaded = load(recipe, profile, settings, trust, open_host())
-    count = sum(len(variant.stages) for variant in loaded.variants)
-    say(
-        f"{recipe}: {loaded.name} is fine: {len(loaded.variants)} variants, {count} stages, seeds {list(loaded.seeds)}"
-    )
+    variants = counted(len(loaded.variants), "variant")
+    stages = counted(sum(len(variant.stages) for variant in loaded.variants), "stage")
+    say(f"{recipe}: {loaded.name} is fine: {variants}, {stages}, seeds {list(loaded.seeds)}")
 
 
 def plan(

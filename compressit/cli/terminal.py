@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,7 @@ LocalFiles = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+_NARROWEST = 24  # columns: where there are fewer, the terminal breaks lines better than we do
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError)  # pydantic's error is a ValueError
 
 
@@ -63,6 +66,20 @@ def asker(trust: bool) -> Callable[[LocalPlugin], bool]:
 def command() -> str:
     """The command line as it was typed."""
     return shlex.join(["compressit", *sys.argv[1:]])
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Aligned columns. On a terminal the last one is wrapped to its width; a pipe gets a line for each row."""
+    lines = [head, *rows]
+    *widths, _ = (max(map(len, column)) for column in zip(*lines, strict=True))
+    indent = sum(widths) + 2 * len(widths)
+    room = shutil.get_terminal_size().columns - indent if sys.stdout.isatty() else 0
+    shown: list[str] = []
+    for *cells, last in lines:
+        start = "".join(f"{cell:{width}}  " for cell, width in zip(cells, widths, strict=True))
+        wrapped = textwrap.wrap(last, room) if room >= _NARROWEST else [" ".join(last.split())]
+        shown.append((start + f"\n{' ' * indent}".join(wrapped)).rstrip())
+    return "\n".join(shown)
 
 
 def say(text: Any) -> None:

@@ -1,0 +1,152 @@
+"""`compressit new`: the beginnings of a plugin or a recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from compressit.cli.terminal import LocalFiles, Trust, open_host, open_host_with, say
+from compressit.errors import CompressitError, did_you_mean
+
+if TYPE_CHECKING:
+    from compressit.plugins import Host
+    from compressit.scaffold.plugin import NewPlugin
+    from compressit.scaffold.recipe import Parts
+
+app = typer.Typer(
+    no_args_is_help=True, help="Write the beginning of a plugin or a recipe; it runs as it stands."
+)
+
+Folder = Annotated[Path, typer.Option(help="Where to write.")]
+
+
+@app.command()
+def plugin(
+    name: Annotated[str, typer.Argument(help="kind.method, for example prune.mine.", show_default=False)],
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="compressor, trainer, evaluator, model, dataset or report; default: what the name says (eval.mine is "
+            "an evaluator), else compressor."
+        ),
+    ] = None,
+    folder: Folder = Path(),
+    package: Annotated[
+        bool, typer.Option("--package", help="Write an installable package with a test.")
+    ] = False,
+) -> None:
+    """Write a plugin and a recipe that uses it. Nothing is overwritten."""
+    from compressit.plugins import KINDS
+    from compressit.scaffold.plugin import NewPlugin, kind_of, plugin_files
+    from compressit.scaffold.recipe import recipe_text
+    from compressit.scaffold.write import refuse_existing, write_new
+
+    host = open_host()
+    named = kind_of(name)
+    kind = kind or named
+    if kind not in KINDS:
+        raise CompressitError(f"'{kind}' is no kind of plugin", did_you_mean(kind, KINDS))
+    if name in host.names():
+        raise CompressitError(f"'{name}' is taken: {host.find(name).owner} has it", "choose another name")
+    new = NewPlugin(name, kind, package)
+    files = {folder / path: text for path, text in plugin_files(new)}
+    recipe = folder / new.recipe
+    refuse_existing([*files, recipe])
+    _parts(new, host)  # a recipe without a data set is a mistake before anything is written
+    write_new(files)
+    host.load_file(folder / new.file)
+    local = () if package else (f"./{new.file}",)
+    write_new({recipe: recipe_text(recipe.stem, _parts(new, host), host, local)})
+    for path in (*files, recipe):
+        say(f"wrote {path}")
+    say("\nnext:")
+    if package:
+        say(f"  pip install -e '{folder / new.folder}[test]'")
+    say(f"  compressit run {recipe}{'' if package else ' --trust'}")
+    say(f"  compressit plugins check {name}{'' if package else f' --plugin {folder / new.file} --trust'}")
+
+
+@app.command()
+def recipe(
+    name: Annotated[str, typer.Argument(help="Of the recipe; the file is NAME.yaml.")] = "recipe",
+    data: Annotated[str | None, typer.Option(help="A dataset plugin.", show_default=False)] = None,
+    model: Annotated[str | None, typer.Option(help="A model plugin.", show_default=False)] = None,
+    stages: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="A trainer or compressor (repeatable, in order).", show_default=False),
+    ] = None,
+    evaluate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--evaluate", help="An evaluator (repeatable); default: all that are quick.", show_default=False
+        ),
+    ] = None,
+    plugins: LocalFiles = None,
+    trust: Trust = False,
+    folder: Folder = Path(),
+) -> None:
+    """Write a commented recipe of installed plugins. Nothing is overwritten."""
+    from compressit.scaffold.recipe import Parts, checked_name, missing_options, recipe_text, usual_evaluators
+    from compressit.scaffold.write import write_new
+
+    name = checked_name(name)
+    host = open_host_with(plugins, trust)
+    data, model = data or _only(host, "dataset"), model or _only(host, "model")
+    stages = stages or list(filter(None, [_only(host, "trainer", "compressor")]))
+    if not (data and model and stages):
+        asked = {
+            "--data": (data, "dataset"),
+            "--model": (model, "model"),
+            "--stage": (stages, "trainer", "compressor"),
+        }
+        choices = {option: host.names(*kinds) for option, (given, *kinds) in asked.items() if not given}
+        raise CompressitError(
+            f"choose with {', '.join(choices)}",
+            "; ".join(
+                f"{option}: {', '.join(names) or 'none is installed'}" for option, names in choices.items()
+            ),
+        )
+    parts = Parts(data, model, stages, evaluate or usual_evaluators(host))
+    file = folder / f"{name}.yaml"
+    local = [_beside(path, folder) for path in plugins or ()]
+    write_new({file: recipe_text(name, parts, host, local)})
+    say(f"wrote {file}")
+    for option in missing_options(parts, host):
+        say(f"fill in {option} (it has no default)")
+    say(f"\nnext:\n  compressit run {file}{' --trust' if local else ''}")
+
+
+def _parts(new: NewPlugin, host: Host) -> Parts:
+    """A recipe's parts with the new plugin in its place."""
+    from compressit.scaffold.recipe import (
+        Parts,
+        any_trainer,
+        plainest_model,
+        smallest_dataset,
+        usual_evaluators,
+    )
+
+    def one(kind: str, other: Callable[[Host], str]) -> str:
+        return new.name if new.kind == kind else other(host)
+
+    stages = [one("trainer", any_trainer), *([new.name] if new.kind == "compressor" else [])]
+    report = [new.name] if new.kind == "report" else []
+    return Parts(
+        one("dataset", smallest_dataset), one("model", plainest_model), stages, usual_evaluators(host), report
+    )
+
+
+def _only(host: Host, *kinds: str) -> str | None:
+    """The only plugin of these kinds; None where there is a choice to make."""
+    names = host.names(*kinds)
+    return names[0] if len(names) == 1 else None
+
+
+def _beside(path: Path, folder: Path) -> str:
+    """A plugin file as seen from the recipe's folder."""
+    relative = Path(os.path.relpath(path, folder)).as_posix()
+    return relative if relative.startswith(".") else f"./{relative}"

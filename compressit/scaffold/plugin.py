@@ -1,0 +1,104 @@
+"""The beginning of a plugin: a file beside a recipe, or a package."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import compressit
+from compressit.errors import CompressitError
+
+_KINDS = {"train": "trainer", "eval": "evaluator", "model": "model", "data": "dataset", "report": "report"}
+_TAKEN = sys.stdlib_module_names | {"compressit", "numpy", "torch", "pydantic", "matplotlib"}
+
+
+@dataclass(frozen=True)
+class NewPlugin:
+    """What is to be written, and under which names."""
+
+    name: str  # "prune.mine"
+    kind: str  # "compressor"
+    package: bool = False
+
+    @property
+    def method(self) -> str:
+        """The part after the dot, as a file name: "soft-labels" gives soft_labels."""
+        method = self.name.split(".")[1].replace("-", "_")
+        usable = method.isidentifier() and not keyword.iskeyword(method) and method not in _TAKEN
+        return method if usable else re.sub(r"\W", "_", self.name)
+
+    @property
+    def cls(self) -> str:
+        """The class: SoftLabels. One that would hide a name of compressit's gets a `My` before it."""
+        name = "".join(part.capitalize() for part in re.split(r"[_-]+", self.name.split(".")[1]))
+        hides = {name, f"{name}Config"} & {*compressit.EXPORTS, "Field", "Work"}
+        return f"My{name}" if hides or keyword.iskeyword(name) or not name.isidentifier() else name
+
+    @property
+    def distribution(self) -> str:
+        """What is installed: compressit-soft-labels."""
+        return f"compressit-{self.method.strip('_').replace('_', '-')}"
+
+    @property
+    def module(self) -> str:
+        """What is imported from the distribution: compressit_soft_labels."""
+        return self.distribution.replace("-", "_")
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are, relative to the folder asked for."""
+        return Path(self.distribution) if self.package else Path()
+
+    @property
+    def file(self) -> Path:
+        """The file with the plugin itself."""
+        return self.folder / self.module / "__init__.py" if self.package else Path(f"{self.method}.py")
+
+    @property
+    def recipe(self) -> Path:
+        """The file of a recipe that uses it."""
+        return self.folder / f"{self.method}.yaml"
+
+
+def kind_of(name: str) -> str:
+    """The kind that a name's first part says: `eval.…` is an evaluator; what says nothing is a compressor.
+
+    Raises CompressitError for what is no plugin's name.
+    """
+    if not re.fullmatch(r"[A-Za-z][\w-]*\.[A-Za-z0-9][\w-]*", name, re.ASCII):
+        raise CompressitError(
+            f"'{name}' is no name for a plugin", "use kind.method, for example prune.mine or eval.mine"
+        )
+    return _KINDS.get(name.split(".")[0], "compressor")
+
+
+def plugin_files(new: NewPlugin) -> Iterator[tuple[Path, str]]:
+    """The files of a new plugin, relative to its folder, without the recipe."""
+    yield new.file, _render(f"{new.kind}.py.j2", new)
+    if new.package:
+        yield new.folder / "pyproject.toml", _render("pyproject.toml.j2", new)
+        yield new.folder / "README.md", _render("README.md.j2", new)
+        yield new.folder / "tests" / f"test_{new.method}.py", _render("test_plugin.py.j2", new)
+
+
+def _render(template: str, new: NewPlugin) -> str:
+    import jinja2
+
+    source = resources.files("compressit").joinpath(f"scaffold/templates/{template}")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
+        name=new.name,
+        kind=new.kind,
+        cls=new.cls,
+        method=new.method,
+        metric=new.method,
+        distribution=new.distribution,
+        package=new.module,
+        recipe=new.recipe.name,
+        compressit=compressit.__version__,
+    )

@@ -1,0 +1,215 @@
+"""The beginning of a recipe: installed plugins, with options that take seconds, and comments."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from compressit.config import Config
+from compressit.data_options import DataConfig
+from compressit.describe import made
+from compressit.errors import CompressitError
+from compressit.fit_options import FitConfig
+from compressit.kinds import Dataset, Evaluator, Model, Plugin
+from compressit.plugins import Host, Registered
+from compressit.recipe.envelope import INIT, MODEL, PREVIOUS
+
+_SHARED = (DataConfig, FitConfig)  # options that many plugins have: named here only where they are set
+_FEW_IMAGES = 1000
+_QUICK_FIT = {"epochs": 5, "batch_size": 32, "optimizer": {"name": "adam", "lr": 0.01}}  # learns in few steps
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The plugins of a recipe, by name."""
+
+    data: str
+    model: str
+    stages: Sequence[str]
+    evaluate: Sequence[str]
+    report: Sequence[str] = ()
+
+
+def checked_name(name: str) -> str:
+    """A recipe's name without the ending `.yaml`. Raises CompressitError for what a recipe cannot be called."""
+    bare = name.removesuffix(".yaml")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bare) or len(bare) > 100:
+        raise CompressitError(
+            f"'{name}' is no name for a recipe",
+            "use letters, digits, '.', '_' and '-'; --folder says where it goes",
+        )
+    return bare
+
+
+def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) -> str:
+    """A commented recipe of these parts. `files`: plugin files, relative to the recipe.
+
+    Raises CompressitError for a part that is not installed or of the wrong kind.
+    """
+    return "\n".join(_lines(name, parts, host, files)) + "\n"
+
+
+def missing_options(parts: Parts, host: Host) -> list[str]:
+    """Options without a default that no example sets either, as `plugin: option`: the user has to fill them in."""
+    names = (parts.data, parts.model, *parts.stages, *parts.evaluate, *parts.report)
+    return [
+        f"{name}: {option}"
+        for name in dict.fromkeys(names)
+        for option, field in host.find(name).plugin.Config.model_fields.items()
+        if field.is_required() and (field.alias or option) not in _chosen(host.find(name).plugin)
+    ]
+
+
+def usual_evaluators(host: Host) -> list[str]:
+    """Those that can measure any model, at once: no timings, no questions about the stage."""
+    return [
+        r.plugin.name
+        for r in host.registered("evaluator")
+        if issubclass(r.plugin, Evaluator)
+        and not (r.plugin.exclusive or r.plugin.uses_stage)
+        and made(r.plugin, {}) is not None
+    ]
+
+
+def smallest_dataset(host: Host) -> str:
+    """The data set with the fewest numbers in it, as far as is known without loading. Raises CompressitError."""
+    return _first(host, "dataset", lambda r: (_numbers(r.plugin), r.plugin.name))
+
+
+def plainest_model(host: Host) -> str:
+    """A model that can make itself narrower if there is one, so that every compressor has something to do.
+
+    Raises CompressitError where no model is installed.
+    """
+    fixed = Model.narrower
+    return _first(host, "model", lambda r: (getattr(r.plugin, "narrower", fixed) is fixed, r.plugin.name))
+
+
+def any_trainer(host: Host) -> str:
+    """The first trainer by name. Raises CompressitError where none is installed."""
+    return _first(host, "trainer", lambda r: r.plugin.name)
+
+
+def _first(host: Host, kind: str, order: Any) -> str:
+    found = sorted(host.registered(kind), key=order)
+    if not found:
+        raise CompressitError(f"no {kind} is installed, and a recipe needs one", "install a plugin with one")
+    return found[0].plugin.name
+
+
+def _numbers(plugin: type[Plugin[Any]]) -> float:
+    """How many numbers its training inputs are, with its example's options; infinite where that is not known."""
+    try:
+        dataset = made(plugin, plugin.example)
+        if not isinstance(dataset, Dataset) or dataset.train_size is None:
+            return math.inf
+        return dataset.train_size * math.prod(dataset.input_shape)
+    except Exception:  # noqa: BLE001 - somebody's code, and only a choice
+        return math.inf
+
+
+def _lines(name: str, parts: Parts, host: Host, files: Sequence[str]) -> Iterator[str]:
+    trust = " --trust" if files else ""
+    yield f"# `compressit check {name}.yaml{trust}` finds mistakes, `compressit run {name}.yaml{trust}` runs it."
+    yield "# `compressit plugins` lists what may follow `uses`; `compressit plugins show NAME` its options, for `with`."
+    yield "# A line with a # in front shows a default."
+    yield "version: 1"
+    yield f"name: {name}"
+    if files:
+        yield f"plugins: {json.dumps(list(files))}  # code: it runs only with --trust"
+    yield "\ndata:"
+    yield from _block(host.find(parts.data, "dataset"), "  ")
+    yield "\n# Its inputs and classes come from the data."
+    yield "model:"
+    yield from _block(host.find(parts.model, "model"), "  ")
+    yield "\n# Each stage starts from the model of the one before it; `needs: NAME` names another."
+    yield "stages:"
+    for stage, uses in zip(stage_names(parts.stages), parts.stages, strict=True):
+        yield f"  {stage}:"
+        yield from _block(host.find(uses, "trainer", "compressor"), "    ")
+    yield "\n# Each of these measures the model of every stage."
+    yield from _listed("evaluate", [host.find(uses, "evaluator") for uses in parts.evaluate])
+    if parts.report:
+        yield "\n# Figures and words for report.html."
+        yield from _listed("report", [host.find(uses, "report") for uses in parts.report])
+    yield "\nseeds: [0]  # [0, 1, 2] runs everything three times: mean and standard deviation"
+
+
+def stage_names(uses: Sequence[str]) -> list[str]:
+    """`prune.magnitude` becomes `prune`; a second one `magnitude`, a third one `magnitude2`."""
+    names: list[str] = []
+    for plugin in uses:
+        kind, method = plugin.split(".")
+        numbers = range(2, len(uses) + 2)
+        tries = [kind, method, *(f"{method}{n}" for n in numbers), *(f"stage{n}" for n in numbers)]
+        names.append(next(name for name in tries if _is_free(name) and name not in names))
+    return names
+
+
+def _is_free(name: str) -> bool:
+    valid = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+    return valid and name not in (INIT, PREVIOUS, MODEL)
+
+
+def _listed(key: str, plugins: Sequence[Registered]) -> Iterator[str]:
+    yield f"{key}:" if plugins else f"{key}: []"
+    for registered in plugins:
+        first, *rest = _block(registered, "    ")
+        yield f"  - {first.strip()}"
+        yield from rest
+
+
+def _block(registered: Registered, indent: str) -> Iterator[str]:
+    plugin = registered.plugin
+    yield f"{indent}uses: {plugin.name}  # {plugin.summary()}"
+    options = list(_options(plugin.Config, _chosen(plugin)))
+    if options:
+        yield f"{indent}{'' if any(not o.startswith('#') for o in options) else '# '}with:"
+        yield from (f"{indent}  {option}" for option in options)
+
+
+def _options(config: type[Config], chosen: Mapping[str, Any]) -> Iterator[str]:
+    shared = {name for base in _SHARED if issubclass(config, base) for name in base.model_fields}
+    for name, field in config.model_fields.items():
+        shown = field.alias or name
+        about = f"  # {' '.join((field.description or '').split())}".rstrip(" #")
+        if shown in chosen:
+            yield f"{shown}: {_yaml(chosen[shown])}{about}"
+        elif field.is_required():
+            yield f"{shown}: null  # FILL IN: {field.description or ''}"
+        elif name not in shared:
+            yield f"# {shown}: {_yaml(field.get_default(call_default_factory=True))}{about}"
+
+
+def _chosen(plugin: type[Plugin[Any]]) -> dict[str, Any]:
+    """Options that make it quick, as far as the plugin or the host know some."""
+    quick = _QUICK_FIT if issubclass(plugin.Config, FitConfig) else {}
+    chosen = {**quick, **plugin.example}
+    if issubclass(plugin, Dataset) and "limit" not in chosen and _many_images(plugin):
+        chosen["limit"] = _FEW_IMAGES
+    return chosen
+
+
+def _many_images(plugin: type[Dataset[Any]]) -> bool:
+    """Whether it has more than a few training images, or nobody knows."""
+    try:
+        dataset = made(plugin, plugin.example)
+        return dataset is None or dataset.train_size is None or dataset.train_size > _FEW_IMAGES
+    except Exception:  # noqa: BLE001 - somebody's code, and only a guess
+        return True
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line: JSON, which YAML is a superset of, with plain words left plain."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value.lower() not in _NO_WORDS:
+        return value
+    return json.dumps(to_jsonable_python(value), ensure_ascii=False)
+
+
+_NO_WORDS = {"null", "true", "false"}

@@ -1,0 +1,160 @@
+"""Scaffolded plugins, with the tiny ones as all that is installed: they load, run and keep the contract."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import Bench, tiny_host
+from torch import nn
+
+from compressit import api
+from compressit.api import Run
+from compressit.context import StageContext
+from compressit.errors import CompressitError
+from compressit.kinds import Evaluator
+from compressit.plugins import KINDS, Host
+from compressit.recipe.load import load_recipe
+from compressit.scaffold.plugin import NewPlugin, kind_of, plugin_files
+from compressit.scaffold.recipe import Parts, checked_name, recipe_text, usual_evaluators
+from compressit.scaffold.write import write_new
+from compressit.testing import Subject, checks_for, outcomes
+
+PREFIXES = {
+    "compressor": "prune", "trainer": "train", "evaluator": "eval", "model": "model", "dataset": "data",
+    "report": "report",
+}  # fmt: skip
+
+
+def scaffold(kind: str, folder: Path) -> Host:
+    """A file `mine.py` and a recipe of it and tiny plugins; gives the host that knows them."""
+    new = NewPlugin(f"{PREFIXES[kind]}.mine", kind)
+    host = tiny_host()
+    write_new({folder / path: text for path, text in plugin_files(new)})
+    host.load_file(folder / new.file)
+    stages = [new.name if kind == "trainer" else "tiny.train", *([new.name] if kind == "compressor" else [])]
+    parts = Parts(
+        new.name if kind == "dataset" else "tiny.data",
+        new.name if kind == "model" else "tiny.mlp",
+        stages,
+        usual_evaluators(host),
+        [new.name] if kind == "report" else [],
+    )
+    write_new({folder / "mine.yaml": recipe_text("mine", parts, host, ["./mine.py"])})
+    return host
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_runs_as_it_stands(kind: str, tmp_path: Path, bench: Bench) -> None:
+    run = _run(scaffold(kind, tmp_path), tmp_path)
+    assert not run.failures
+    assert not run.results.missing
+    last = run.results.rows[-1]
+    match kind:
+        case "compressor":
+            zeros = sum(int((p == 0).sum()) for p in run.model("prune").parameters())
+            assert zeros == 12 * 6 // 2 + 3 * 12 // 2
+            assert last.notes["requested"] == 0.5
+        case "trainer":
+            assert last.uses == "train.mine"
+            assert last.curves["loss"][-1][1] < last.curves["loss"][0][1]
+        case "evaluator":
+            assert 0 <= last.metrics["mine"] <= 1
+        case "model":
+            assert last.metrics["parameters"] == 6 * 16 + 16 + 16 * 16 + 16 + 16 * 3 + 3
+        case "dataset":
+            assert run.model("tiny")[1].in_features == 64
+        case _:
+            assert [use["uses"] for use in run.results.config["report"]] == ["report.mine"]
+
+
+def test_the_evaluator_counts_what_it_says(tmp_path: Path, make_context: Callable[..., StageContext]) -> None:
+    evaluator = scaffold("evaluator", tmp_path).create(Evaluator, "eval.mine", {})
+    ctx = make_context()  # as many images of each of four classes
+    ctx.memo[("logits", "model", "", "test")] = torch.tensor([4.0, 3.0, 2.0, 1.0]).expand(20, 4)
+    assert evaluator.evaluate(nn.Identity(), ctx) == {"mine": 0.5}, (
+        "the third and the fourth class are missed"
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_keeps_the_contract(kind: str, tmp_path: Path) -> None:
+    scaffold(kind, tmp_path)
+    tested = Subject.of(f"{PREFIXES[kind]}.mine", files=[tmp_path / "mine.py"])
+    found = {outcome.check.name: outcome for outcome in outcomes(checks_for(tested), tested)}
+    assert not [outcome for outcome in found.values() if outcome.status == "failed"]
+    assert [outcome for outcome in found.values() if outcome.status == "ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train.mine", "trainer"), ("eval.mine", "evaluator"), ("model.mine", "model"), ("data.mine", "dataset"),
+        ("report.mine", "report"), ("prune.mine", "compressor"), ("quantize.mine", "compressor"),
+    ],
+)  # fmt: skip
+def test_the_name_says_the_kind(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+@pytest.mark.parametrize(
+    "name", ["mine", "a.b.c", "prune.", "prune mine", "../prune.mine", "", "prune._", "1.a", "prune.ä"]
+)
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(CompressitError, match="is no name for a plugin"):
+        kind_of(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "cls", "file"),
+    [
+        ("prune.mine", "Mine", "mine.py"),
+        ("shrink.soft-labels", "SoftLabels", "soft_labels.py"),
+        ("prune.class", "Class", "prune_class.py"),
+        ("eval.json", "Json", "eval_json.py"),  # `import json` in a script beside it must not find it
+        ("prune.torch", "Torch", "prune_torch.py"),
+        ("prune.2x", "My2x", "prune_2x.py"),
+        ("prune.compressor", "MyCompressor", "compressor.py"),
+        ("train.fit", "MyFit", "fit.py"),
+        ("prune.none", "MyNone", "none.py"),
+    ],
+)
+def test_names_become_classes_and_files(name: str, cls: str, file: str) -> None:
+    new = NewPlugin(name, kind_of(name))
+    assert (new.cls, str(new.file)) == (cls, file)
+
+
+@settings(max_examples=60)
+@given(
+    name=st.from_regex(r"\A[A-Za-z][A-Za-z0-9_-]{0,8}\.[A-Za-z0-9][A-Za-z0-9_-]{0,8}\Z"),
+    kind=st.sampled_from(list(KINDS)),
+    package=st.booleans(),
+)
+def test_whatever_it_is_called_it_loads(
+    tmp_path_factory: pytest.TempPathFactory, name: str, kind: str, package: bool
+) -> None:
+    kind_of(name)
+    new = NewPlugin(name, kind, package)
+    checked_name(new.recipe.stem)
+    folder = tmp_path_factory.mktemp("new")
+    write_new({folder / path: text for path, text in plugin_files(new)})
+    host = Host(entry_points=False)
+    host.load_file(folder / new.file)
+    assert [(r.kind, r.plugin.name) for r in host.registered()] == [(kind, name)]
+    for path in folder.rglob("*.py"):
+        ast.parse(path.read_text())
+    if package:
+        project = tomllib.loads((folder / new.folder / "pyproject.toml").read_text())["project"]
+        (module,) = project["entry-points"]["compressit"].values()
+        assert (folder / new.folder / module / "__init__.py") == folder / new.file
+
+
+def _run(host: Host, folder: Path) -> Run:
+    recipe = load_recipe(folder / "mine.yaml", host, trust=lambda plugin: True)
+    return api.run(recipe, out=folder / "run", store=folder / "store", host=host)
