@@ -16,7 +16,7 @@ from compressit.errors import CompressitError, did_you_mean
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how tensors are computed. Precision is part of a result's key; the rest is recorded only."""
+    """Where and how tensors are computed. Precision and `compile` are part of a result's key, the device is not."""
 
     device: str = "cpu"
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
 class Config(BaseModel):
@@ -44,6 +45,21 @@ def parse(config_type: type[C], values: Mapping[str, Any]) -> C:
 def dump(config: BaseModel) -> dict[str, Any]:
     """The fully resolved options as JSON values: what a key is made of."""
     return config.model_dump(mode="json")
+
+
+def changed(config_type: type[BaseModel], info: ValidationInfo, value: object) -> bool:
+    """For a field's validator: whether the value differs from the field's default.
+
+    Only then is an option without effect a mistake: resolved options, as tasks and results hold them, have every
+    default written out.
+    """
+    return value != config_type.model_fields[str(info.field_name)].default
+
+
+def misplaced(key: str, message: str, value: object) -> ValidationError:
+    """What the validator of a nested config raises to point at one key of it."""
+    kind = PydanticCustomError("value_error", "{message}", {"message": message})
+    return ValidationError.from_exception_data(key, [InitErrorDetails(type=kind, loc=(key,), input=value)])
 
 
 def model_refs(config: BaseModel) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from compressit.config import Config
+from compressit.config import Config, changed
 
 
 class DataConfig(Config):
@@ -36,6 +36,40 @@ class DataConfig(Config):
     )
     seed: int = Field(default=0, description="seed of the random labels, pixels and the validation split")
 
+    @field_validator("label_fraction")
+    @classmethod
+    def _replaces_labels(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("labels") == "given" and changed(cls, info, value):
+            raise ValueError("has no effect with `labels: given`: choose random or shuffled, or leave it out")
+        return value
+
+    @field_validator("validation")
+    @classmethod
+    def _holds_some(cls, value: float, info: ValidationInfo) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError("must be a fraction below 1 or a whole number of images")
+        return value
+
+    @field_validator("seed")
+    @classmethod
+    def _draws_something(cls, value: int, info: ValidationInfo) -> int:
+        drawn = {"labels": "given", "pixels": "given", "validation": 0}
+        if changed(cls, info, value) and all(info.data.get(name) == idle for name, idle in drawn.items()):
+            raise ValueError(
+                "has no effect: labels and pixels are as given and there is no validation split (a training's own "
+                "randomness follows the recipe's `seeds`)"
+            )
+        return value
+
     def validation_count(self, images: int) -> int:
         """How many of `images` training images go to the validation split."""
         return round(self.validation * images) if self.validation < 1 else int(self.validation)
+
+
+def validation_fault(options: DataConfig, train_size: int) -> str | None:
+    """What is wrong with `validation` where the dataset has so many training images, if anything."""
+    images = min(train_size, options.limit or train_size)
+    held = options.validation_count(images)
+    if options.validation and not held:
+        return f"rounds to no image: there are {images:,} training images"
+    return f"leaves none of the {images:,} training images" if held >= images else None

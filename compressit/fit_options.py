@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from compressit.config import Config
+from compressit.config import Config, changed, misplaced
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -25,13 +25,21 @@ class OptimizerConfig(Config):
         default=0.0, ge=0, description="L2 penalty (sgd, adam) or decoupled decay (adamw)"
     )
 
-    @model_validator(mode="after")
-    def _belongs(self) -> OptimizerConfig:
-        if self.name != "sgd" and (self.momentum or self.nesterov):
-            raise ValueError(f"momentum and nesterov belong to sgd; {self.name} has betas")
-        if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0")
-        return self
+    @field_validator("momentum", "nesterov", "betas")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.data.get("name")
+        theirs = ("sgd",) if info.field_name != "betas" else ("adam", "adamw")
+        if name is not None and name not in theirs and changed(cls, info, value):
+            raise ValueError(f"has no effect with {name}: it belongs to {' and '.join(theirs)}")
+        return value
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise ValueError("needs a momentum above 0")
+        return nesterov
 
 
 class ScheduleConfig(Config):
@@ -47,10 +55,18 @@ class ScheduleConfig(Config):
     )
     gamma: float = Field(default=0.1, gt=0, description="factor of `step`")
 
+    @field_validator("milestones", "gamma")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.data.get("name", "step")
+        if name != "step" and changed(cls, info, value):
+            raise ValueError(f"has no effect with the schedule `{name}`: it belongs to `step`")
+        return value
+
     @model_validator(mode="after")
-    def _belongs(self) -> ScheduleConfig:
-        if (self.name == "step") != bool(self.milestones):
-            raise ValueError("milestones belong to the schedule `step`, which needs at least one")
+    def _steps(self) -> ScheduleConfig:
+        if self.name == "step" and not self.milestones:
+            raise ValueError("the schedule `step` needs milestones, like [30, 60]")
         return self
 
 
@@ -62,6 +78,17 @@ class FitConfig(Config):
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="learning-rate schedule")
     clip: float | None = Field(default=None, gt=0, description="largest gradient norm; none by default")
+
+    @field_validator("schedule")
+    @classmethod
+    def _warms_up_in_time(cls, schedule: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
+        epochs = info.data.get("epochs")
+        if epochs is not None and schedule.warmup >= epochs:
+            message = (
+                f"must be shorter than the training, which has {epochs} epoch{'s' if epochs > 1 else ''}"
+            )
+            raise misplaced("warmup", message, schedule.warmup)
+        return schedule
 
     def steps(self, images: int) -> int:
         """Optimizer steps for a training set of that many images."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from statistics import fmean, stdev
 
 EMPTY = "–"
 SPACE = "\u202f"  # narrow and non-breaking: between groups of digits, and between a number and its unit
@@ -53,14 +51,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}{SPACE}h {minutes % 60:02d}{SPACE}min"
 
 
-def mean_and_deviation(values: Sequence[float], unit: str | None = None) -> str:
-    """`95.20 ± 0.31 % (3)`: mean, sample standard deviation (n - 1) and n; no deviation for n = 1."""
-    if not values:
-        return EMPTY
-    mean = number(fmean(values), unit)
-    if len(values) == 1:
-        return f"{mean} (1)"
-    deviation = stdev(values)
-    if unit == "fraction":
-        return f"{mean.removesuffix(f'{SPACE}%')} ± {100 * deviation:.2f}{SPACE}% ({len(values)})"
-    return f"{mean} ± {number(deviation, unit)} ({len(values)})"
+def counted(number: int, noun: str) -> str:
+    """`1 variant`, `2 variants`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

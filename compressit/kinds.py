@@ -41,7 +41,7 @@ class Work:
     steps: int  # optimizer steps
     batch_size: int
     width: float = 1.0  # width of the trained model relative to the recipe's model
-    forwards: int = 0  # images passed forward only (by a teacher)
+    forwards: int = 0  # images passed forward only (by a teacher), or whatever takes as long as that
 
 
 class Plugin(Generic[C]):

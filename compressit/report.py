@@ -18,9 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import quote
 
-from compressit.formatting import EMPTY, mean_and_deviation, number
+from compressit.formatting import EMPTY, number
 from compressit.kinds import Report
-from compressit.results import COLUMNS, Results, Row
+from compressit.results import ABOUT, COLUMNS, Results, Row
+from compressit.spread import mean_and_deviation
 
 DPI = 120
 PICTURE_BYTES = 3_300_000  # of PNG in the page: 4.4 MB as base64, which leaves room below 5 MB for the rest
@@ -154,7 +155,7 @@ def _table(results: Results) -> _Table:
 
 
 def _summary(results: Results) -> _Table | None:
-    """Mean ± standard deviation (n) over seeds, where there are several."""
+    """Mean ± standard deviation [95 % interval] (n) over seeds, where there are several."""
     flat = results.table()
     if len({values["seed"] for values in flat}) < 2:
         return None
@@ -207,7 +208,7 @@ def _link(row: Row) -> str | None:
 
 def _legend(results: Results) -> list[tuple[str, str]]:
     measured = {name for row in results.rows for name in row.metrics}
-    legend: list[tuple[str, str]] = []
+    legend = [(name, ABOUT[name]) for name in _filled(results.table(), ABOUT)]
     for name in sorted(measured & set(results.metrics)):
         metric = results.metrics[name]
         better = {"higher": "higher is better", "lower": "lower is better"}.get(metric.get("better", ""), "")

@@ -13,9 +13,20 @@ from typing import Any
 SCHEMA = 1
 COLUMNS = (  # always there, in this order; whatever other evaluators measure follows in alphabetical order
     "variant", "stage", "rung", "each", "seed", "width", "parameters", "nonzero", "multiply_adds", "bytes",
+    "compression_ratio", "compression_ratio_nonzero", "requested", "achieved",
     "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
     "noise_entropy_bits", "noise_majority", "images_seen",
 )  # fmt: skip
+ABOUT = {  # columns that no evaluator measures
+    "compression_ratio": "parameters of the dense parent by those of this model, biases counted",
+    "compression_ratio_nonzero": "the same of the parameters that are not zero: 1 is no compression",
+    "requested": "what the stage was asked for, in its own terms: the share of weights zeroed, of width kept",
+    "achieved": "what it reached of that, where it could not be exact",
+    "images_seen": "training images seen, each as often as it was shown",
+    "width": "units of the widest hidden layer",
+}
+_NOTED = ("images_seen", "width", "requested", "achieved")
+_RATIOS = {"compression_ratio": "parameters", "compression_ratio_nonzero": "nonzero"}
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,9 @@ class Row:
     curves: Mapping[str, Sequence[tuple[float, float]]]  # "loss" -> [(step, value), ...], at most 200 points
     seconds: float | None = None
     checkpoint: str | None = None  # path relative to the run folder
+    dense: str | None = (
+        None  # the row-name of the dense parent: the first model trained (or given) on its way
+    )
 
     @property
     def name(self) -> str:
@@ -59,7 +73,10 @@ class Results:
     def table(self) -> list[dict[str, Any]]:
         """One flat dict per row with every column of COLUMNS and every further metric; None where empty."""
         extra = sorted({m for row in self.rows for m in row.metrics} - set(COLUMNS))
-        return [self._flat(row, extra) for row in self.rows]
+        named = {(row.variant, row.seed, row.name): row for row in self.rows}
+        return [
+            self._flat(row, named.get((row.variant, row.seed, row.dense or "")), extra) for row in self.rows
+        ]
 
     def warnings(self) -> list[str]:
         """What makes a model doubtful, a line each: its training diverged, metrics that were not finite."""
@@ -95,13 +112,20 @@ class Results:
         _replace(path, text.getvalue())
 
     @staticmethod
-    def _flat(row: Row, extra: Sequence[str]) -> dict[str, Any]:
-        noted = {n: v for n in ("images_seen", "width") if (v := row.notes.get(n)) is not None}
+    def _flat(row: Row, dense: Row | None, extra: Sequence[str]) -> dict[str, Any]:
+        noted = {n: v for n in _NOTED if isinstance(v := row.notes.get(n), int | float)}
         fixed: dict[str, Any] = {
             **{name: getattr(row, name) for name in ("variant", "stage", "rung", "each", "seed")},
             **noted,
+            **{name: _ratio(dense, row, metric) for name, metric in _RATIOS.items()},
         }
         return {name: _finite(fixed.get(name, row.metrics.get(name))) for name in (*COLUMNS, *extra)}
+
+
+def _ratio(dense: Row | None, row: Row, metric: str) -> float | None:
+    """Original / new, by the same counter; None where either was not counted, or nothing is left."""
+    before, after = dense.metrics.get(metric) if dense else None, row.metrics.get(metric)
+    return before / after if before is not None and after else None
 
 
 def _doubts(row: Row) -> list[str]:

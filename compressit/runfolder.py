@@ -31,6 +31,8 @@ class RunFolder:
     """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html."""
 
     def __init__(self, folder: Path, plan: Plan, host: Host, command: str) -> None:
+        """Raises CompressitError for a folder that holds the results of a recipe of another name."""
+        _require_own(folder, plan.recipe.name)
         self.folder = folder
         self._plan = plan
         self._host = host
@@ -184,7 +186,8 @@ def collect(
         for plugin in (host.find(uses, "evaluator").plugin for uses in sorted(used))
         for name, metric in getattr(plugin, "metrics", {}).items()
     }
-    rows = [_row(p, artifacts, metrics) for p in plan.points if p.model in artifacts]
+    dense = _dense_parents(plan, host)
+    rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]
     return Results(
         recipe=plan.recipe.name,
         profile=plan.recipe.profile,
@@ -198,6 +201,18 @@ def collect(
     )
 
 
+def _require_own(folder: Path, recipe: str) -> None:
+    try:
+        held = json.loads((folder / "results.json").read_text(encoding="utf-8"))["recipe"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing, or nothing that a run could go on from
+    if held != recipe:
+        raise CompressitError(
+            f"{folder} holds the results of another recipe, '{held}'; this one is '{recipe}'",
+            "give another folder with --out, or remove that one",
+        )
+
+
 def short_name(name: str) -> str:
     """The name itself, or where a file system might not take it, its beginning and a digest of it."""
     encoded = name.encode()
@@ -207,7 +222,25 @@ def short_name(name: str) -> str:
     return encoded[: LONGEST_NAME - 9].decode(errors="ignore") + "-" + digest
 
 
-def _row(point: Point, artifacts: Mapping[str, Artifact], declared: Mapping[str, Mapping[str, str]]) -> Row:
+def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
+    """Of each point, by path, the name of the first model on its way; none where that was compressed from fresh
+    weights, of which there is no row."""
+    own = {(point.variant, point.seed, point.model): point for point in plan.points}
+    found: dict[str, str] = {}
+    for point in plan.points:
+        way = [own.get((point.variant, point.seed, step["key"])) for step in plan.tasks[point.model].lineage]
+        first = next(parent for parent in way if parent is not None)
+        if first.stage == "init" or host.find(first.uses).kind == "trainer":
+            found[point.path] = first.name
+    return found
+
+
+def _row(
+    point: Point,
+    artifacts: Mapping[str, Artifact],
+    declared: Mapping[str, Mapping[str, str]],
+    dense: str | None,
+) -> Row:
     artifact = artifacts[point.model]
     metrics: dict[str, float] = {}
     notes = artifact.notes
@@ -224,6 +257,7 @@ def _row(point: Point, artifacts: Mapping[str, Artifact], declared: Mapping[str,
         variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed,
         uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
         seconds=artifact.seconds, checkpoint=f"checkpoints/{path}.safetensors",
+        dense=dense,
     )  # fmt: skip
 
 

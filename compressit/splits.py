@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from compressit.data_options import DataConfig
+from compressit.data_options import DataConfig, validation_fault
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
@@ -125,7 +125,7 @@ def prepare(
 
     Statistics are those of the training images left when the validation split is cut. `like`: a model's
     contract, by whose statistics inputs are scaled instead of the data's own.
-    Raises CompressitError when the validation split would leave no training image.
+    Raises CompressitError when the validation split would have no image, or leave no training image.
     """
     streams = Streams(options.seed)
     train_x, train_y = raw.train_x[: options.limit], raw.train_y[: options.limit]
@@ -216,13 +216,12 @@ def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> T
 
 def _validation(count: int, options: DataConfig, streams: Streams) -> tuple[Index, Tensor | None]:
     """Where the training and the validation images stand among the `count` given, both in their old order."""
+    if fault := validation_fault(options, count):
+        raise CompressitError(
+            f"the data's `validation: {options.validation:g}` {fault}", "change `validation` or `limit`"
+        )
     wanted = options.validation_count(count)
     if wanted == 0:
         return slice(None), None
-    if wanted >= count:
-        raise CompressitError(
-            f"the validation split ({wanted} images) leaves none of the {count} training images",
-            "make `validation` smaller or `limit` larger",
-        )
     permutation = torch.randperm(count, generator=streams.generator("validation"))
     return permutation[wanted:].sort().values, permutation[:wanted].sort().values

@@ -27,6 +27,15 @@ settings.register_profile("tests", deadline=None, derandomize=True, database=Non
 settings.load_profile("tests")
 
 
+_NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=_NEEDS_CUDA)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where a test computes: on the CPU and, where there is one, once more on a GPU."""
+    return request.param
+
+
 @pytest.fixture
 def raw() -> RawData:
     """50 training and 20 test images of 2x3x3 uint8 pixels (channel 1 brighter), 4 classes."""
@@ -42,15 +51,18 @@ def raw() -> RawData:
 
 @pytest.fixture
 def make_context(raw: RawData) -> Callable[..., StageContext]:
-    """Builds a context on `raw` (or on `data`) whose references are the given models."""
+    """Builds a context on `raw` (or on `data`, on that device) whose references are the given models."""
 
     def make(
-        models: Mapping[str, nn.Module] | None = None, data: Data | None = None, **fields: Any
+        models: Mapping[str, nn.Module] | None = None,
+        data: Data | None = None,
+        device: str = "cpu",
+        **fields: Any,
     ) -> StageContext:
         known = dict(models or {})
-        own = data or prepare(raw, DataConfig(), 4, ("a", "b", "c", "d"))
+        own = data or prepare(raw, DataConfig(), 4, ("a", "b", "c", "d"), device)
         values: dict[str, Any] = {
-            "compute": Compute(),
+            "compute": Compute.select(device),
             "streams": Streams(0, "train"),
             "load_data": lambda: own,
             "load_model": known.__getitem__,
@@ -75,7 +87,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The core's own tests run with the built-ins blocked: nothing in it may need them."""
-    about_built_ins = {"plugins", "cli", "docs", "test_readme.py"}
+    about_built_ins = {"plugins", "cli", "docs", "examples", "test_readme.py"}
     wanted = "" if item.path.relative_to(Path(__file__).parent).parts[0] in about_built_ins else "*"
     if os.environ.get("COMPRESSIT_DISABLE_PLUGINS") != wanted:
         os.environ["COMPRESSIT_DISABLE_PLUGINS"] = wanted

@@ -11,9 +11,6 @@ from torch import nn
 from compressit.compute import Compute, host_facts, set_threads
 from compressit.errors import CompressitError
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
-DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
-
 
 def _net(device: str = "cpu") -> nn.Sequential:
     torch.manual_seed(0)
@@ -42,7 +39,6 @@ def test_an_unknown_device_or_precision_is_not_quietly_another(options: dict[str
         Compute.select(**options)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_forward_is_the_plain_model_in_eval_mode_whatever_the_batches(device: str) -> None:
     model, x = _net(device).train(), torch.randn(11, 6, device=device)
     ours = [Compute(device).forward(model, x, batch_size) for batch_size in (1, 4, 11, 100)]
@@ -92,7 +88,6 @@ class _Spy(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_bf16_computes_in_bf16_and_answers_in_float32(device: str) -> None:
     model, x = _Spy().to(device), torch.randn(32, 64, device=device)
     exact = Compute(device).forward(model, x)
@@ -117,7 +112,7 @@ def test_threads_are_set_and_recorded() -> None:
     assert bool(facts["gpu"]) == torch.cuda.is_available()
 
 
-@needs_cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
 def test_selecting_cuda_asks_torch_for_repeatable_kernels() -> None:
     compute = Compute.select("auto")
     assert compute.device == "cuda"

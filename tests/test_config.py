@@ -131,6 +131,7 @@ def test_dump_is_json_holds_every_default_and_parses_back(values: dict[str, Any]
         {"lr": 0},
         {"momentum": 1},
         {"name": "adam", "betas": [0.9, 1.0]},
+        {"betas": [0.5, 0.9]},
     ],
 )
 def test_an_optimizer_that_torch_would_refuse_or_ignore_is_refused(values: dict[str, Any]) -> None:
@@ -142,6 +143,12 @@ def test_an_optimizer_that_torch_would_refuse_or_ignore_is_refused(values: dict[
 def test_milestones_and_the_step_schedule_need_each_other(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="milestones"):
         parse(ScheduleConfig, values)
+
+
+@pytest.mark.parametrize("values", [{"name": "adam"}, {"name": "sgd", "momentum": 0.9}, {"name": "adamw"}])
+def test_resolved_options_of_an_optimizer_parse_back(values: dict[str, Any]) -> None:
+    options = parse(OptimizerConfig, values)
+    assert parse(OptimizerConfig, dump(options)) == options
 
 
 def test_steps_count_the_shorter_last_batch() -> None:

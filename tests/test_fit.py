@@ -21,8 +21,6 @@ from compressit.seeds import Streams
 from compressit.splits import order
 
 Make = Callable[..., StageContext]
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
-DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 
 torch.manual_seed(0)
 X, Y = torch.randn(37, 5), torch.arange(37) % 3  # 37: at batch size 8 the last batch has 5
@@ -56,7 +54,6 @@ class Memory(Progress):
         return {name: value.clone() for name, value in tensors.items()}, json.loads(facts)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("options", [SGD, ADAM, OptimizerConfig(name="adamw", weight_decay=0.1)])
 def test_fit_is_a_plain_torch_loop_bit_for_bit(
     make_context: Make, options: OptimizerConfig, device: str
@@ -107,7 +104,6 @@ def test_a_killed_run_ends_like_one_never_killed(
     _assert_same_run(_run(options, progress), whole)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 def test_a_resumed_run_does_only_the_rest_and_says_so(make_context: Make, device: str) -> None:
     options = FitConfig(epochs=5, batch_size=8, optimizer=ADAM)
     progress, events, visited = Memory(), [], []

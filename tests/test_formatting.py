@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from statistics import stdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressit.formatting import duration, grouped, mean_and_deviation, number, percent
+from compressit.formatting import counted, duration, grouped, number, percent
 
 
 @pytest.mark.parametrize(
@@ -55,9 +54,5 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds).replace("\u202f", " ") == text
 
 
-def test_deviation_is_that_of_a_sample() -> None:
-    values = [0.95, 0.96, 0.93]
-    expected = f"94.67 ± {100 * stdev(values):.2f} % (3)"
-    assert mean_and_deviation(values, "fraction").replace("\u202f", " ") == expected
-    assert mean_and_deviation([0.5], "fraction").replace("\u202f", " ") == "50.00 % (1)"
-    assert mean_and_deviation([]) == "–"
+def test_one_is_one_and_all_others_are_several() -> None:
+    assert [counted(number, "rung") for number in (0, 1, 2)] == ["0 rungs", "1 rung", "2 rungs"]

@@ -56,6 +56,7 @@ def test_rows_are_named_by_stage_member_and_rung() -> None:
 def test_the_table_has_every_promised_column_first_and_then_the_other_metrics() -> None:
     promised = [
         "variant", "stage", "rung", "seed", "width", "parameters", "nonzero", "multiply_adds", "bytes",
+        "compression_ratio", "compression_ratio_nonzero", "requested", "achieved",
         "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
         "noise_entropy_bits", "noise_majority", "images_seen",
     ]  # fmt: skip
@@ -75,6 +76,30 @@ def test_the_table_has_every_promised_column_first_and_then_the_other_metrics() 
 def test_what_a_stage_did_not_note_an_evaluator_may_measure() -> None:
     (flat,) = _results(_row(notes={"width": None}, metrics={"width": 84.0, "images_seen": 5.0})).table()
     assert (flat["width"], flat["images_seen"]) == (84.0, 5.0)
+
+
+def test_ratios_are_those_of_the_dense_parent_by_the_same_counter() -> None:
+    def sized(parameters: int, nonzero: int | None, **fields: Any) -> Row:
+        counts = {"parameters": parameters} | ({} if nonzero is None else {"nonzero": nonzero})
+        return _row(rung=None, metrics=counts, **fields)
+
+    results = _results(
+        sized(1000, 800, stage="train", dense="train"),
+        sized(1000, 100, stage="prune", dense="train", notes={"requested": 0.9, "achieved": 0.875}),
+        sized(250, None, stage="shrink", dense="train", notes={"requested": [0.5], "achieved": "half"}),
+        sized(500, 0, stage="prune", dense="train", seed=1),
+        sized(2000, 2000, stage="train", seed=1, dense="train"),
+        sized(500, 500, stage="fresh"),
+    )
+    columns = ("compression_ratio", "compression_ratio_nonzero", "requested", "achieved")
+    assert [tuple(flat[column] for column in columns) for flat in results.table()] == [
+        (1, 1, None, None),
+        (1, 8, 0.9, 0.875),
+        (4, None, None, None),
+        (4, None, None, None),
+        (1, 1, None, None),
+        (None, None, None, None),
+    ]
 
 
 def test_csv_holds_the_table_with_empty_cells(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tiny import BASE, PLUGINS, TWINS, Bench, Lab, point, same, task_of, tiny_ho
 from compressit import keys, runfolder
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
+from compressit.errors import CompressitError
 from compressit.results import Results
 from compressit.runfolder import RunFolder, collect
 from compressit.store import Artifact
@@ -135,6 +136,31 @@ def test_rows_stand_in_the_recipes_order_with_counts_as_whole_numbers(done: Done
     assert table == [{name: "" if v is None else str(v) for name, v in row.items()} for row in again]
 
 
+def _dense(done: Done) -> dict[str, str | None]:
+    rows = collect(done.plan, done.artifacts(), [], done.lab.host, "").rows
+    return {row.name: row.dense for row in rows}
+
+
+def test_the_dense_parent_is_the_first_model_that_was_trained_or_given(
+    done: Done, lab: Lab, tmp_path: Path, bench: Bench
+) -> None:
+    assert _dense(done) == dict.fromkeys(["train", "prune", "shrink-01", "shrink-02"], "train")
+    done.finish()
+    with (done.folder.folder / "results.csv").open(newline="") as file:
+        ratios = [float(row["compression_ratio"]) for row in csv.DictReader(file)]
+    assert ratios == pytest.approx([1, 1, 123 / 63, 123 / 33] * 2)
+
+    stages = "  prune: {uses: tiny.prune}\n  tune: {uses: tiny.train}\n"
+    at_once = Done(lab, tmp_path, BASE.replace("  train: {uses: tiny.train}\n", stages))
+    assert _dense(at_once) == {"prune": None, "tune": None}, "what was pruned at once never was a dense row"
+
+    given = done.folder.folder / "checkpoints/real/seed0/train.safetensors"
+    text = BASE.replace("{uses: tiny.mlp}", f"{{from: {given}}}").replace(
+        "  train: {uses: tiny.train}\n", stages
+    )
+    assert _dense(Done(lab, tmp_path, text)) == dict.fromkeys(["init", "prune", "tune"], "init")
+
+
 def test_an_unfinished_run_lists_what_is_missing_and_what_failed(done: Done) -> None:
     artifacts = done.artifacts("real/seed0/shrink-02", "fake/seed0/prune")
     done.folder.finish(artifacts, ["fake/seed0/prune: broken"], complete=False)
@@ -230,6 +256,19 @@ def test_a_list_that_names_files_elsewhere_removes_nothing(done: Done, tmp_path:
     assert (done.folder.folder / "notes.txt").exists()
     (done.folder.folder / "run.json").write_text(json.dumps({"files": listed}))
     assert done.finish() == []
+
+
+def test_the_results_of_another_recipe_are_not_written_over(done: Done, lab: Lab) -> None:
+    done.finish()
+    renamed = lab.plan(TWINS.replace("name: tiny", "name: other"))
+    with pytest.raises(
+        CompressitError, match=r"results of another recipe, 'tiny'; this one is 'other'"
+    ) as caught:
+        done.new_folder(renamed)
+    assert "--out" in str(caught.value.hint)
+    done.new_folder(lab.plan(TWINS, "stages.shrink.repeat=1"))
+    (done.folder.folder / "results.json").write_text("[")
+    done.new_folder(renamed)
 
 
 # Whether it is finished

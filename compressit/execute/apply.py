@@ -23,7 +23,7 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
     notes that are no JSON; NoEffectError for a compressor that changed nothing.
     """
     model.to(ctx.compute.device).train()
-    before = _Before.of(model)
+    before = Before.of(model)
     with acting(ctx.streams):
         trains = isinstance(plugin, Trainer)
         result = plugin.train(model, ctx) if trains else plugin.compress(model, ctx)
@@ -32,13 +32,13 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
             f"{plugin.name} returned {_kind(result)}, not a model",
             "return the model, also where it was changed in place",
         )
-    _check_plain(plugin.name, before, result)
+    check_plain(plugin.name, before, result)
     if trains:
-        _check_shapes_kept(plugin.name, before, result)
+        check_shapes_kept(plugin.name, before, result)
         _tell_of_lost_zeros(plugin.name, before, result, ctx)
     else:
-        _check_changed(plugin.name, before, result)
-    _check_notes(plugin.name, ctx.notes)
+        check_changed(plugin.name, before, result)
+    check_notes(plugin.name, ctx.notes)
     return result
 
 
@@ -48,12 +48,12 @@ def rehearse_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext
         result = plugin.rehearse(model.to(ctx.compute.device).train(), ctx)
     if result is not None and not isinstance(result, nn.Module):
         raise CompressitError(f"{plugin.name}.rehearse returned {_kind(result)}, not a model or None")
-    _check_notes(plugin.name, ctx.notes)
+    check_notes(plugin.name, ctx.notes)
     return result
 
 
 @dataclass(frozen=True)
-class _Before:
+class Before:
     """What a result is compared with."""
 
     tensors: Mapping[str, Tensor]
@@ -61,12 +61,14 @@ class _Before:
     dressed: frozenset[str]  # modules with hooks or parametrizations: the builder's own
 
     @staticmethod
-    def of(model: nn.Module) -> _Before:
+    def of(model: nn.Module) -> Before:
+        """Copies of the model's tensors, and what its layers are."""
         tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
-        return _Before(tensors, _layers(model), frozenset(_dressed(model)))
+        return Before(tensors, _layers(model), frozenset(_dressed(model)))
 
 
-def _check_plain(name: str, before: _Before, model: nn.Module) -> None:
+def check_plain(name: str, before: Before, model: nn.Module) -> None:
+    """Raises CompressitError for a hook or parametrization that was not there before."""
     left = sorted(set(_dressed(model)) - before.dressed)
     if left:
         raise CompressitError(
@@ -75,7 +77,8 @@ def _check_plain(name: str, before: _Before, model: nn.Module) -> None:
         )
 
 
-def _check_shapes_kept(name: str, before: _Before, model: nn.Module) -> None:
+def check_shapes_kept(name: str, before: Before, model: nn.Module) -> None:
+    """Raises CompressitError for a tensor of another shape, and for one more or less."""
     after = {tensor: tuple(value.shape) for tensor, value in _tensors(model).items()}
     changed = [t for t, v in before.tensors.items() if after.get(t) != tuple(v.shape)]
     changed += [t for t in after if t not in before.tensors]
@@ -86,7 +89,7 @@ def _check_shapes_kept(name: str, before: _Before, model: nn.Module) -> None:
         )
 
 
-def _tell_of_lost_zeros(name: str, before: _Before, model: nn.Module, ctx: StageContext) -> None:
+def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageContext) -> None:
     """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant."""
     after = _tensors(model)
     weights = [tensor for tensor, value in before.tensors.items() if value.ndim > 1]
@@ -102,7 +105,8 @@ def _tell_of_lost_zeros(name: str, before: _Before, model: nn.Module, ctx: Stage
         )
 
 
-def _check_changed(name: str, before: _Before, model: nn.Module) -> None:
+def check_changed(name: str, before: Before, model: nn.Module) -> None:
+    """Raises NoEffectError for a model with the same layers and the same tensors."""
     after = _tensors(model)
     if (
         set(after) == set(before.tensors)
@@ -112,7 +116,8 @@ def _check_changed(name: str, before: _Before, model: nn.Module) -> None:
         raise NoEffectError(f"{name} changed nothing", "choose other layers or a larger amount")
 
 
-def _check_notes(name: str, notes: Mapping[str, Any]) -> None:
+def check_notes(name: str, notes: Mapping[str, Any]) -> None:
+    """Raises CompressitError for a note that is no JSON value."""
     for note, value in notes.items():
         try:
             json.dumps(value)

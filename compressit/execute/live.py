@@ -100,7 +100,7 @@ class PlainLive:
 
     def failed(self, task: Task, failure: Failure) -> None:
         self._progress.ended(task)
-        self._line(f"FAILED {failure}")
+        self._line(f"FAILED {failure.label}: {failure.message}")  # the help stands at the end of the run
 
     def announce(self, text: str) -> None:
         self._line(text)
@@ -147,7 +147,7 @@ class RichLive:
 
     def failed(self, task: Task, failure: Failure) -> None:
         self._progress.ended(task)
-        self._console.print(Text(f"FAILED {failure}", style="red"))
+        self._console.print(Text(f"FAILED {failure.label}: {failure.message}", style="red"))
 
     def announce(self, text: str) -> None:
         self._console.print(Text(text), highlight=False)

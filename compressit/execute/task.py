@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
 from compressit.keys import canonical, code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
+from compressit.measure import hidden_width
 from compressit.plugins import Host
 from compressit.seeds import Streams
 from compressit.splits import Contract, Data, RawData, prepare
@@ -244,7 +245,7 @@ class TaskRunner:
         if "loss" in arrays:
             curves["loss"] = thinned(arrays["loss"])
         facts = {
-            "notes": {"width": _width(model), **notes},
+            "notes": {"width": hidden_width(model), **notes},
             "curves": {name: _thinned_points(points) for name, points in curves.items()},
         }
 
@@ -321,13 +322,3 @@ def _load_weights(model: nn.Module, path: Path) -> None:
         model.load_state_dict(load_file(path), strict=True)
     except (SafetensorError, RuntimeError, OSError, ValueError) as error:
         raise CompressitError(f"{path}: these weights do not fit the model: {error}") from error
-
-
-def _width(model: nn.Module) -> int | None:
-    """Units of the widest hidden layer: the outputs of every linear and convolutional layer but the last."""
-    outputs = [
-        cast("int", getattr(m, "out_features", None) or getattr(m, "out_channels", None))
-        for m in model.modules()
-        if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)  # pyright: ignore[reportPrivateUsage]
-    ]
-    return max(outputs[:-1], default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from compressit.config import Config
 from compressit.recipe.model import ComputeConfig
@@ -67,6 +67,13 @@ class StageBlock(UseBlock):
     each: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="options to vary, like {with.amount: [0.5, 0.8]}: one member for every combination"
     )
+
+    @field_validator("feed")
+    @classmethod
+    def _feeds_a_ladder(cls, feed: str, info: ValidationInfo) -> str:
+        if info.data.get("repeat", 1) is None:
+            raise ValueError("has no effect without `repeat`: it says what the rungs of a ladder start from")
+        return feed
 
 
 class Body(Config):

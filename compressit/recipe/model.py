@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ComputeConfig(Config):
-    """Where to compute. Device and threads are recorded with a result; only precision is part of its key."""
+    """Where to compute. Device and threads are recorded with a result; precision and `compile` are part of its key."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: CUDA where torch sees one"

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressit.config import dump, model_refs
+from compressit.config import dump, model_refs, parse
+from compressit.data_options import DataConfig, validation_fault
 from compressit.errors import CompressitError, Mark, Problem, did_you_mean
+from compressit.kinds import Dataset
 from compressit.plugins import Host
-from compressit.recipe.blame import dotted, place_of, validate
+from compressit.recipe.blame import dotted, place_of, shown, validate
 from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
 from compressit.recipe.model import ModelSpec, Use
 from compressit.recipe.yamlfile import Node
@@ -61,6 +63,21 @@ def read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
             reference.mark,
             "an evaluator compares with the judged stage's own teacher: ctx.judged.reference",
         )
+    return use
+
+
+def read_data(node: Node, scope: Scope) -> Use | None:
+    """As `read_block`; a validation split is checked against the number of images, where that is known."""
+    use = read_block(node, "data", "dataset", scope)
+    if use is None:
+        return None
+    options = parse(scope.host.find(use.uses, "dataset").plugin.Config, use.config)
+    images = _train_size(use, scope)
+    fault = validation_fault(options, images) if isinstance(options, DataConfig) and images else None
+    if fault is not None:
+        written = node.at("with").at("validation")
+        scope.problem(f"data.with.validation {fault} (got {shown(written)})", written.mark)
+        return None
     return use
 
 
@@ -139,6 +156,13 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
     weights = _tensors(node.at("weights"), "model.weights", scope) if block.weights is not None else None
     use = read_use(node, "model", ("model",), scope)
     return ModelSpec(use, weights=weights) if use else None
+
+
+def _train_size(use: Use, scope: Scope) -> int | None:
+    try:
+        return scope.host.create(Dataset, use.uses, use.config).train_size
+    except Exception:  # noqa: BLE001 - somebody's code: what it says is of use only where it says it
+        return None
 
 
 def _tensors(node: Node, path: str, scope: Scope) -> Path | None:

@@ -76,7 +76,7 @@ class Sandbox:
             process = subprocess.Popen(
                 [sys.executable, "-m", "compressit", *map(str, arguments)],
                 cwd=self.folder,
-                env=self._environment({}),
+                env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -84,6 +84,12 @@ class Sandbox:
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else a background job's
             )
         return Running(process, log)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of every command: this folder's cache and store, and nobody's settings."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("COMPRESSIT_", "COLUMNS"))}
+        own = {"COMPRESSIT_CACHE": str(self.folder / "cache"), "COMPRESSIT_STORE": str(self.store)}
+        return {**inherited, **own, **more}
 
     def tasks(self, *arguments: str | Path) -> dict[str, dict[str, Any]]:
         """The plan's tasks by label."""
@@ -97,7 +103,7 @@ class Sandbox:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=self._environment(environment),
+            env=self.environment(**environment),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -108,10 +114,6 @@ class Sandbox:
         assert done.returncode == code, done.stderr + done.stdout
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def _environment(self, more: dict[str, str]) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("COMPRESSIT_", "COLUMNS"))}
-        own = {"COMPRESSIT_CACHE": str(self.folder / "cache"), "COMPRESSIT_STORE": str(self.store)}
-        return {**inherited, **own, **more}
 
 
 @dataclass(frozen=True)

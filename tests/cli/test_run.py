@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from .conftest import Ran
 from .recipes import TINY
@@ -16,6 +17,7 @@ from .sandbox import Sandbox, contents, rows
 MODELS = ["train", "blog-01", "blog-02", "prune@amount=0.5", "prune@amount=0.9"]
 PROMISED = [
     "variant", "stage", "rung", "seed", "width", "parameters", "nonzero", "multiply_adds", "bytes",
+    "compression_ratio", "compression_ratio_nonzero", "requested", "achieved",
     "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
     "noise_entropy_bits", "noise_majority", "images_seen",
 ]  # fmt: skip
@@ -44,6 +46,15 @@ def test_results_have_the_promised_columns_and_a_row_for_every_model(tiny: Ran) 
         assert 0 <= float(row["test_accuracy"]) <= 1, "a fraction"
         assert row["validation_accuracy"] == "", "no validation split was asked for"
         assert bool(row["fit_agreement"]) == (row["stage"] == "blog")
+        asked = {"blog": 0.5 ** int(row["rung"] or 0), "prune": float(row["each"].partition("=")[2] or 0)}
+        if row["stage"] in asked:
+            assert float(row["requested"]) == asked[row["stage"]]
+            assert float(row["achieved"]) == pytest.approx(asked[row["stage"]], abs=0.001)
+        parameters = {"1": 64 * 10 + 10 * 10 + 10 * 10 + 30, "2": 64 * 5 + 5 * 5 + 5 * 10 + 20}
+        whole = 64 * 20 + 20 * 20 + 20 * 10 + 50
+        ratio = whole / parameters.get(row["rung"], whole)
+        assert float(row["compression_ratio"]) == pytest.approx(ratio)
+        assert float(row["compression_ratio_nonzero"]) > 0.99 * ratio, "pruned ones are sparse"
     trained = {row["variant"]: row for row in table if row["stage"] == "train"}
     assert float(trained["real"]["test_accuracy"]) > 0.9
     assert float(trained["fake"]["test_accuracy"]) < 0.4, "random labels teach nothing about the test set"
@@ -126,6 +137,20 @@ def test_profile_settings_and_store_are_obeyed(sandbox: Sandbox) -> None:
     assert "report.html" in contents(out), "also where the recipe names no report"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+def test_the_same_recipe_runs_on_a_gpu(sandbox: Sandbox) -> None:
+    sandbox.write("recipe.yaml", TINY)
+    sandbox.run("run", "recipe.yaml", "--out", "out", "--set", "compute.device=cuda")
+    results = rows(sandbox.folder / "out")
+    assert len(results) == 10
+    trained = {row["variant"]: row["metrics"] for row in results if row["stage"] == "train"}
+    assert trained["real"]["test_accuracy"] > 0.9
+    assert trained["fake"]["test_accuracy"] < 0.4
+    assert all(0 <= row["metrics"]["fit_agreement"] <= 1 for row in results if row["stage"] == "blog")
+    for row in results:  # on a machine without one they must load as well
+        sandbox.run("inspect", f"out/{row['checkpoint']}", CUDA_VISIBLE_DEVICES="")
+
+
 @pytest.mark.parametrize("command", ["check", "plan", "--help"])
 def test_looking_imports_nothing_heavy_and_makes_nothing(command: str, sandbox: Sandbox) -> None:
     recipe = sandbox.write("recipe.yaml", TINY)
@@ -137,6 +162,21 @@ def test_looking_imports_nothing_heavy_and_makes_nothing(command: str, sandbox: 
     }
     assert expected[command] in done.out
     assert list(sandbox.folder.iterdir()) == [recipe]
+
+
+def test_a_folder_with_the_results_of_another_recipe_is_refused(tiny: Ran, sandbox: Sandbox) -> None:
+    sandbox.write("recipe.yaml", TINY.replace("name: tiny", "name: other"))
+    before = contents(tiny.out)
+    done = sandbox.light("run", "recipe.yaml", "--out", tiny.out, code=2)
+    assert f"error: {tiny.out} holds the results of another recipe, 'tiny'; this one is 'other'" in done.err
+    assert "--out" in done.err
+    assert contents(tiny.out) == before
+
+
+def test_one_of_a_kind_is_counted_as_one(sandbox: Sandbox) -> None:
+    sandbox.write("recipe.yaml", TINY)
+    only = ["--profile", "quick", "--set", "variants.fake=null"]
+    assert sandbox.light("check", "recipe.yaml", *only).out.strip().endswith("1 variant, 1 stage, seeds [0]")
 
 
 def test_a_plan_says_what_is_there(tiny: Ran) -> None:

@@ -40,7 +40,13 @@ def run_line(line: str, folder: Path, environment: Mapping[str, str]) -> str:
     `# exit code 2` behind it says how it ends. Lines may be wide: Rich must not break what the page shows.
     """
     command = shlex.split(line, comments=True)
-    replaced = {"compressit": [sys.executable, "-m", "compressit"], "python": [sys.executable]}
+    replaced = {
+        "compressit": [sys.executable, "-m", "compressit"],
+        "python": [sys.executable],
+        "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
+        "pip": [sys.executable, "-m", "pip", "--disable-pip-version-check"],
+        "cp": ["cp"],
+    }
     wanted = re.search(r"# exit code (\d+)", line)
     done = subprocess.run(
         [*replaced[command[0]], *command[1:]],

@@ -59,12 +59,12 @@ def killed() -> type[Exception]:
 
 @pytest.fixture
 def synthetic(tmp_path: Path) -> Callable[..., Data]:
-    """`data.synthetic` with these options, prepared as the host does."""
+    """`data.synthetic` with these options, prepared as the host does, on that device."""
 
-    def make(**options: Any) -> Data:
+    def make(device: str = "cpu", **options: Any) -> Data:
         dataset = Synthetic(SyntheticConfig(**options))
         raw = dataset.load(DataContext(tmp_path, print))
-        return prepare(raw, dataset.config, dataset.classes, dataset.class_names)
+        return prepare(raw, dataset.config, dataset.classes, dataset.class_names, device)
 
     return make
 

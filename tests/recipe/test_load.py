@@ -86,7 +86,8 @@ def test_each_reaches_nested_options_and_leaves_the_others(parse: Parse):
 def test_base_then_profile_then_variant_then_settings(parse: Parse):
     text = (
         BASE.replace(
-            "data.fake}", "data.fake, with: {limit: 1, validation: 1, seed: 1, label_fraction: 0.1}}"
+            "data.fake}",
+            "data.fake, with: {limit: 1, labels: random, validation: 1, seed: 1, label_fraction: 0.1}}",
         )
         + "variants: {a: {data: {with: {seed: 3, label_fraction: 0.3}}}, b: }\n"
         + "profiles: {p: {data: {with: {validation: 2, seed: 2, label_fraction: 0.2}}}}\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from compressit.formatting import grouped, percent
+from compressit.formatting import counted, grouped, percent
 from compressit_plugins.reports.twins_rows import Pair, Point, Twins
 
 FITS = 0.9  # agreement with its teacher on the noise it was trained on, from which a student "fits its noise"
@@ -70,9 +70,7 @@ def _unfinished(twins: Twins) -> str:
     count = len(twins.results.missing)
     if not count:
         return ""
-    return (
-        f"This run is not complete: {_count(count, 'planned model')} not there yet, left out of what follows."
-    )
+    return f"This run is not complete: {counted(count, 'planned model')} not there yet, left out of what follows."
 
 
 def _in_short(twins: Twins, ladders: list[str]) -> str:
@@ -103,7 +101,7 @@ def _ladder(twins: Twins, ladder: str) -> str:
     pairs = twins.pairs(ladder)
     half = _half_width(twins, pairs)
     sentences = [
-        f"Ladder {ladder}{_noise(twins, ladder)}: {_count(len(pairs), 'rung')}.",
+        f"Ladder {ladder}{_noise(twins, ladder)}: {counted(len(pairs), 'rung')}.",
         f"At {_place(half)} the students agree with their teachers on "
         f"{_both(twins, half, 'fit_agreement')} of the noise they were trained on and on "
         f"{_both(twins, half, 'noise_agreement')} of noise they never saw; of the original training labels "
@@ -288,10 +286,6 @@ def _stop(variant: str, misfit: Point | None) -> str:
 
 def _size(point: Point) -> float:
     return point.mean("nonzero") or point.mean("parameters") or float("inf")
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _listed(names: list[str]) -> str:

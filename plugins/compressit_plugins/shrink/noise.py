@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from compressit.config import ModelRef
+from compressit.config import ModelRef, changed
 from compressit.fit_options import FitConfig
 from compressit.hookspecs import hookimpl
 from compressit.kinds import Compressor, Work
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressit.context import StageContext
+
+
+# What drawing an image costs, in forward passes of the teacher: a random number for each pixel, and for a full
+# covariance the product with a matrix of a row and a column for each pixel, about a large layer. Measured for 784
+# pixels on one core: 3.4 and 10.4 µs, where the net 784-512-512-10 takes 11 µs.
+_DRAWING = {"uniform": 0.3, "gaussian": 0.3, "pixel": 0.3, "covariance": 1.0}
 
 
 class NoiseConfig(FitConfig):
@@ -44,11 +50,20 @@ class NoiseConfig(FitConfig):
         description="log the accuracy on the original data after 1, 2, 4, 8 ... epochs (nothing is selected by it)",
     )
 
+    @field_validator("temperature")
+    @classmethod
+    def _softens(cls, value: float, info: ValidationInfo) -> float:
+        labels = info.data.get("labels", "soft")
+        if labels != "soft" and changed(cls, info, value):
+            raise ValueError(f"has no effect with `labels: {labels}`: it belongs to `labels: soft`")
+        return value
+
 
 class NoiseShrinking(Compressor[NoiseConfig]):
     """Fit a narrower net to noise labelled by the teacher: what generalised should survive, what was memorised not."""
 
     name = "shrink.noise"
+    example: ClassVar[dict[str, Any]] = {"width": 0.5, "images": 64, "epochs": 3, "batch_size": 32}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The trained student."""
@@ -59,10 +74,10 @@ class NoiseShrinking(Compressor[NoiseConfig]):
         return fit_to_noise(student, ctx.model(self.config.teacher), ctx, self.config)
 
     def work(self, images: int, rung: int) -> Work:
-        """Students get narrower with the rung; the teacher labels every drawn image."""
+        """Students get narrower with the rung; every image is drawn, and labelled by the teacher."""
         c = self.config
-        draws = c.epochs if c.redraw == "epoch" else 1
-        return Work(c.steps(c.images), c.batch_size, c.width**rung, c.images * draws)
+        images = c.images * (c.epochs if c.redraw == "epoch" else 1)
+        return Work(c.steps(c.images), c.batch_size, c.width**rung, round(images * (1 + _DRAWING[c.noise])))
 
 
 @hookimpl

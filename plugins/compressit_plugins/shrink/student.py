@@ -6,6 +6,7 @@ from torch import nn
 
 from compressit.context import StageContext
 from compressit.errors import CompressitError
+from compressit.measure import hidden_width
 
 
 def student_of(model: nn.Module, ctx: StageContext, width: float) -> nn.Module:
@@ -13,14 +14,19 @@ def student_of(model: nn.Module, ctx: StageContext, width: float) -> nn.Module:
     once per rung; fresh weights. A model that does not declare how to be narrower gives its structurally pruned
     skeleton.
 
+    Notes the share of the widest hidden layer that was `requested` and `achieved`: rounding up keeps more.
     Raises CompressitError when neither is possible.
     """
     student = ctx.narrower(width, ctx.times())
-    if student is not None:
-        return student
-    from compressit_plugins.shrink.skeleton import skeleton
+    if student is None:
+        from compressit_plugins.shrink.skeleton import skeleton
 
-    return skeleton(model, width, ctx.data.contract.shape, ctx.streams.number("student"), ctx.times())
+        shape, seed = ctx.data.contract.shape, ctx.streams.number("student")
+        student = skeleton(model, width, shape, seed, ctx.times())
+    before, after = hidden_width(model), hidden_width(student)
+    if before and after:
+        ctx.note(requested=width ** ctx.times(), achieved=after / before)
+    return student
 
 
 def reset_parameters(model: nn.Module) -> None:

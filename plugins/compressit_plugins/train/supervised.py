@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
+from compressit.config import changed
 from compressit.fit_options import FitConfig
 from compressit.hookspecs import hookimpl
 from compressit.kinds import Trainer, Work
@@ -34,11 +35,20 @@ class SupervisedConfig(FitConfig):
         default="accuracy", description="the validation score `patience` and `restore_best` go by"
     )
 
+    @field_validator("monitor")
+    @classmethod
+    def _selects(cls, value: str, info: ValidationInfo) -> str:
+        idle = info.data.get("patience", 1) is None and info.data.get("restore_best") is False
+        if idle and changed(cls, info, value):
+            raise ValueError("has no effect without `patience` or `restore_best`")
+        return value
+
 
 class Supervised(Trainer[SupervisedConfig]):
     """Training with cross-entropy on the variant's own labels."""
 
     name = "train.supervised"
+    example: ClassVar[dict[str, Any]] = {"epochs": 3, "batch_size": 32}
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Never looks at the test split. Raises CompressitError when an option needs a validation split."""

@@ -51,13 +51,16 @@ def test_the_student_learns_what_the_teacher_says_even_where_the_labels_say_othe
     build_mlp: Callable[..., nn.Module],
     make_context: Contexts,
     narrow_mlp: Callable[..., Any],
+    device: str,
 ) -> None:
     options: dict[str, Any] = {"epochs": 20, "optimizer": {"name": "adam", "lr": 0.01}}
     teacher = build_mlp(32)
-    Supervised(SupervisedConfig.model_validate(options)).train(teacher, make_context(data=synthetic()))
+    Supervised(SupervisedConfig.model_validate(options)).train(
+        teacher, make_context(data=synthetic(device), device=device)
+    )
     teacher.zero_grad()
-    misled = synthetic(labels="random")
-    ctx = make_context({"train": teacher}, data=misled, narrow=narrow_mlp(32))
+    misled = synthetic(device, labels="random")
+    ctx = make_context({"train": teacher}, data=misled, narrow=narrow_mlp(32), device=device)
     config = SoftLabelsConfig.model_validate({**options, "teacher": "train", "alpha": 1.0})
     student = SoftLabels(config).compress(build_mlp(32), ctx)
     assert student.get_parameter("linear1.weight").shape == (16, 64)

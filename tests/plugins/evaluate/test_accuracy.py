@@ -17,17 +17,17 @@ Contexts = Callable[..., StageContext]
 
 
 def test_numbers_agree_with_scipy_and_train_means_the_given_labels(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts, device: str
 ) -> None:
-    data = synthetic(labels="random", validation=0.25)
-    model = build_mlp()
-    values = Accuracy(Accuracy.Config()).evaluate(model, make_context(data=data))
+    data = synthetic(device, labels="random", validation=0.25)
+    model = build_mlp().to(device)
+    values = Accuracy(Accuracy.Config()).evaluate(model, make_context(data=data, device=device))
     assert set(values) == set(Accuracy.metrics)
     for split in ("train", "validation", "test"):
         part = getattr(data, split)
         with torch.no_grad():
-            logits = model(part.x).double().numpy()
-        y = part.y.numpy()
+            logits = model(part.x).double().cpu().numpy()
+        y = part.y.cpu().numpy()
         assert values[f"{split}_accuracy"] == pytest.approx((logits.argmax(1) == y).mean())
         expected = -log_softmax(logits, axis=1)[np.arange(len(y)), y].mean()
         assert values[f"{split}_loss"] == pytest.approx(expected, rel=1e-5)

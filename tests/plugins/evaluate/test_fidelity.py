@@ -69,22 +69,22 @@ def test_agreement_counts_equal_classes() -> None:
 
 
 def test_every_number_is_what_a_hand_count_gives(
-    synthetic: Callable[..., Data], make_context: Contexts
+    synthetic: Callable[..., Data], make_context: Contexts, device: str
 ) -> None:
-    data = synthetic()
+    data = synthetic(device)
     student, teacher = Threshold(0.4), Threshold(0.7)
-    ctx = make_context({"train": teacher}, data=data, judged=_judged(_noted()))
+    ctx = make_context({"train": teacher}, data=data, judged=_judged(_noted()), device=device)
     measured = Fidelity(FidelityConfig(draws=3000)).evaluate(student, ctx)
 
     def share(x: Tensor) -> float:
-        first = x.flatten(1)[:, 0].numpy()
+        first = x.flatten(1)[:, 0].cpu().numpy()
         return float(np.mean((first > 0.4) == (first > 0.7)))
 
     assert set(measured) == REAL | NOISY == set(Fidelity.metrics)
     assert measured["agreement"] == pytest.approx(share(data.test.x))
     assert measured["train_agreement"] == pytest.approx(share(data.train.x))
     source = noise_source("uniform", data)
-    last = source.draw(50, noise_generator(STREAMS, "epoch", 2, "cpu"))
+    last = source.draw(50, noise_generator(STREAMS, "epoch", 2, device))
     assert measured["fit_agreement"] == pytest.approx(share(last))
     # of U[0, 1] 30 % lie between the levels, and 30 % above the teacher's: within five standard errors
     error = 5 * (0.21 / 3000) ** 0.5

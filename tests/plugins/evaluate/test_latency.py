@@ -22,18 +22,21 @@ class Recording(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.shapes: list[tuple[int, ...]] = []
+        self.devices: set[str] = set()
 
     def forward(self, x: Tensor) -> Tensor:
         self.shapes.append(tuple(x.shape))
+        self.devices.add(x.device.type)
         return x
 
 
 def test_every_size_is_warmed_up_and_repeated_and_every_number_declared(
-    make_context: Callable[..., StageContext],
+    make_context: Callable[..., StageContext], device: str
 ) -> None:
     model = Recording().eval()
     config = LatencyConfig(batch_sizes=(1, 128), warmup=3, repetitions=5)
-    values = Latency(config).evaluate(model, make_context())
+    values = Latency(config).evaluate(model, make_context(device=device))
+    assert model.devices == {device}
     assert model.shapes == [(1, 2, 3, 3)] * 8 + [(128, 2, 3, 3)] * 8
     assert set(values) <= set(Latency.metrics)
     assert values["latency_repetitions"] == 5

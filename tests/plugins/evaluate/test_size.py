@@ -16,9 +16,10 @@ def test_a_pruned_net_is_sparse_not_smaller(
     synthetic: Callable[..., Data],
     build_mlp: Callable[..., nn.Module],
     make_context: Callable[..., StageContext],
+    device: str,
 ) -> None:
-    model = build_mlp(20)
-    evaluator, ctx = Size(Size.Config()), make_context(data=synthetic())
+    model = build_mlp(20).to(device)
+    evaluator, ctx = Size(Size.Config()), make_context(data=synthetic(device), device=device)
     dense = evaluator.evaluate(model, ctx)
     prune_smallest(model, 0.75)
     sparse = evaluator.evaluate(model, ctx)

@@ -41,10 +41,12 @@ def test_it_learns_the_labels_the_variant_was_given_and_owes_nothing_to_the_inco
     build_mlp: Callable[..., nn.Module],
     make_context: Contexts,
     narrow_mlp: Callable[..., Any],
+    device: str,
 ) -> None:
     trained = []
     for seed in (0, 1):
-        ctx = make_context(data=synthetic(labels="shuffled", train=64), narrow=narrow_mlp(64))
+        data = synthetic(device, labels="shuffled", train=64)
+        ctx = make_context(data=data, narrow=narrow_mlp(64), device=device)
         config = CONFIG.model_copy(update={"epochs": 60})
         trained.append(Fresh(config).compress(build_mlp(64, seed=seed), ctx))
     for one, two in zip(*(m.parameters() for m in trained), strict=True):
@@ -54,10 +56,10 @@ def test_it_learns_the_labels_the_variant_was_given_and_owes_nothing_to_the_inco
 
 
 def test_a_model_that_does_not_say_how_to_be_narrower_is_narrowed_all_the_same(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts, device: str
 ) -> None:
-    given = build_mlp(32)
-    model = Fresh(CONFIG).compress(given, make_context(data=synthetic()))
+    given = build_mlp(32).to(device)
+    model = Fresh(CONFIG).compress(given, make_context(data=synthetic(device), device=device))
     assert model.get_parameter("linear1.weight").shape == (16, 64)
     assert given.get_parameter("linear1.weight").shape == (32, 64)
 

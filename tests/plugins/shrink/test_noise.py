@@ -8,13 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import stats
 from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressit.compute import Compute
-from compressit.config import model_refs
+from compressit.config import dump, model_refs, parse
 from compressit.context import StageContext
 from compressit.seeds import Streams
 from compressit.splits import Data
@@ -52,11 +53,19 @@ def _watched(model: nn.Module) -> list[Tensor]:
 @given(st.integers(0, 2**32), st.floats(0.5, 20))
 def test_targets_are_the_class_the_probabilities_or_the_logits(seed: int, temperature: float) -> None:
     _, taught = _logits(seed)
-    hard = targets(taught, _config(labels="hard", temperature=temperature))
+    hard = targets(taught, _config(labels="hard"))
     assert hard.tolist() == taught.numpy().argmax(1).tolist()
     soft = targets(taught, _config(labels="soft", temperature=temperature))
     np.testing.assert_allclose(soft, softmax(taught.double().numpy() / temperature, axis=1), atol=1e-6)
-    assert torch.equal(targets(taught, _config(labels="logits", temperature=temperature)), taught)
+    assert torch.equal(targets(taught, _config(labels="logits")), taught)
+
+
+@pytest.mark.parametrize("labels", ["hard", "logits"])
+def test_a_temperature_where_nothing_is_softened_is_refused(labels: str) -> None:
+    with pytest.raises(ValidationError, match=rf"temperature\n.*no effect with `labels: {labels}`"):
+        _config(labels=labels, temperature=2)
+    plain = _config(labels=labels)
+    assert parse(NoiseConfig, dump(plain)) == plain, "every default written out"
 
 
 @given(st.integers(0, 2**32))
@@ -94,15 +103,20 @@ def test_entropy_is_scipys(classes: list[int]) -> None:
 
 @pytest.mark.parametrize(("redraw", "draws"), [("epoch", 3), ("rung", 1), ("never", 1)])
 def test_the_teacher_labels_each_drawn_image_once_and_the_student_is_given_all_of_them(
-    redraw: str, draws: int, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+    redraw: str,
+    draws: int,
+    synthetic: Callable[..., Data],
+    build_mlp: Build,
+    make_context: Contexts,
+    device: str,
 ) -> None:
-    teacher, student = build_mlp(16), build_mlp(8)
+    teacher, student = build_mlp(16).to(device), build_mlp(8)
     asked, given_x = _watched(teacher), _watched(student)
     config = _config(redraw=redraw, track=False)
-    fit_to_noise(student, teacher, make_context(data=synthetic()), config)
+    fit_to_noise(student, teacher, make_context(data=synthetic(device), device=device), config)
+    assert {x.device.type for x in asked} == {device}
     assert [len(x) for x in asked] == [64] * draws
     assert len({tuple(x.flatten().tolist()) for x in asked}) == draws
-    assert NoiseShrinking(config).work(512, 1).forwards == 64 * draws
     for epoch in range(3):
         shown = torch.cat(given_x[2 * epoch : 2 * epoch + 2]).flatten(1)
         drawn = asked[epoch if redraw == "epoch" else 0].flatten(1)
@@ -125,13 +139,13 @@ def test_rungs_share_their_noise_only_when_it_is_never_redrawn(
 
 @pytest.mark.parametrize("noise", ["uniform", "gaussian", "pixel", "covariance"])
 def test_twins_see_the_same_noise(
-    noise: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+    noise: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts, device: str
 ) -> None:
     seen = []
     for seed, labels in ((0, "given"), (1, "random")):
-        teacher = build_mlp(16, seed=seed)
+        teacher = build_mlp(16, seed=seed).to(device)
         asked = _watched(teacher)
-        ctx = make_context(data=synthetic(labels=labels))
+        ctx = make_context(data=synthetic(device, labels=labels), device=device)
         fit_to_noise(build_mlp(8), teacher, ctx, _config(noise=noise, track=False))
         seen.append(torch.stack(asked))
     assert torch.equal(*seen)
@@ -154,6 +168,7 @@ def test_the_widths_are_the_published_ones(
         width = PUBLISHED[rung]
         shapes = [tuple(p.shape) for p in student.parameters() if p.ndim == 2]
         assert shapes == [(width, 64), (width, width), (10, width)]
+        assert ctx.notes == {"requested": pytest.approx(0.8**rung), "achieved": width / 512}
 
 
 def test_a_chained_ladder_narrows_what_it_is_given_once(
@@ -162,13 +177,14 @@ def test_a_chained_ladder_narrows_what_it_is_given_once(
     ctx = make_context({"previous": build_mlp(20)}, data=synthetic(), narrow=narrow_mlp(20), rung=3)
     student = NoiseShrinking(_config(width=0.8)).compress(build_mlp(20), ctx)
     assert student.get_parameter("linear1.weight").shape == (16, 64)
+    assert (ctx.notes["requested"], ctx.notes["achieved"]) == (0.8, 16 / 20)
 
 
 def test_retention_is_logged_after_each_power_of_two_and_the_last_epoch(
-    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts, device: str
 ) -> None:
-    ctx = make_context(data=synthetic(labels="random"))
-    student = fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(epochs=11))
+    ctx = make_context(data=synthetic(device, labels="random"), device=device)
+    student = fit_to_noise(build_mlp(8), build_mlp(16).to(device), ctx, _config(epochs=11))
     for name in ("train", "test"):
         seen = [step for step, _ in ctx.curves[f"retention_{name}"]]
         assert seen == [64.0 * epochs for epochs in (1, 2, 4, 8, 11)]
@@ -252,7 +268,7 @@ def test_it_works_in_bf16(
     labels: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
 ) -> None:
     ctx = make_context(data=synthetic(), compute=Compute("cpu", "bf16"))
-    student = fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(labels=labels, temperature=2.0))
+    student = fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(labels=labels))
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in student.parameters())
 
 
@@ -264,3 +280,14 @@ def test_the_teacher_is_an_edge_of_the_recipe_and_by_default_the_model_given() -
 def test_the_estimate_follows_the_ladder() -> None:
     work = NoiseShrinking(_config(images=100)).work(512, 3)
     assert (work.steps, work.batch_size, work.width) == (3 * 4, 32, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("noise", "redraw", "passes"),
+    [("covariance", "epoch", 3 * 200), ("covariance", "rung", 200), ("uniform", "epoch", 390), ("pixel", "never", 130)],
+)  # fmt: skip
+def test_the_estimate_counts_the_drawing_and_the_teachers_labels(
+    noise: str, redraw: str, passes: int
+) -> None:
+    work = NoiseShrinking(_config(images=100, noise=noise, redraw=redraw)).work(512, 1)
+    assert work.forwards == passes, "a draw with a full covariance takes as long as the teacher"

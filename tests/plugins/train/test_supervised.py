@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
+from compressit.config import dump, parse
 from compressit.context import StageContext
 from compressit.errors import CompressitError
 from compressit.splits import Data, order
@@ -22,13 +24,13 @@ def options(**values: Any) -> SupervisedConfig:
 
 
 def test_it_takes_the_steps_of_a_hand_written_loop(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts, device: str
 ) -> None:
-    ctx = make_context(data=synthetic(train=150))
+    ctx = make_context(data=synthetic(device, train=150), device=device)
     config = options(epochs=2, label_smoothing=0.1, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})
     trained = Supervised(config).train(build_mlp(), ctx)
 
-    model = build_mlp()
+    model = build_mlp().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     x, y = ctx.data.train.tensors()
     for epoch in range(2):
@@ -55,15 +57,25 @@ def test_selecting_without_a_validation_split_is_refused_with_help(
         Supervised(options(**values)).train(build_mlp(), make_context(data=synthetic()))
 
 
+def test_a_score_to_watch_without_anything_that_goes_by_it_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"monitor\n.*no effect without `patience` or `restore_best`"):
+        options(monitor="loss")
+    for values in ({"patience": 2}, {"restore_best": True}):
+        assert options(monitor="loss", **values).monitor == "loss"
+    assert parse(SupervisedConfig, dump(options())) == options()
+
+
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
 def test_it_ends_with_the_best_epoch_on_validation(
     monitor: str,
     synthetic: Callable[..., Data],
     build_mlp: Callable[..., nn.Module],
     make_context: Contexts,
+    device: str,
 ) -> None:
     # labels of noise: validation gets worse as the training set is memorised
-    ctx = make_context(data=synthetic(labels="random", validation=0.25, train=256))
+    data = synthetic(device, labels="random", validation=0.25, train=256)
+    ctx = make_context(data=data, device=device)
     config = options(epochs=15, restore_best=True, monitor=monitor, optimizer={"name": "adam", "lr": 0.01})
     model = Supervised(config).train(build_mlp(32), ctx)
     validation = ctx.data.validation
@@ -102,8 +114,9 @@ def test_a_killed_run_ends_with_the_tensors_of_one_never_killed(
     make_context: Contexts,
     killed_after: Callable[[int], Any],
     killed: type[Exception],
+    device: str,
 ) -> None:
-    data = synthetic(labels="random", validation=0.25, train=256)
+    data = synthetic(device, labels="random", validation=0.25, train=256)
     plugin = Supervised(
         options(
             epochs=30,
@@ -113,14 +126,14 @@ def test_a_killed_run_ends_with_the_tensors_of_one_never_killed(
             optimizer={"name": "adamw", "lr": 0.01},
         )
     )
-    whole = make_context(data=data)
+    whole = make_context(data=data, device=device)
     expected = plugin.train(build_mlp(32), whole)
     assert whole.notes["stopped_early"] > 4  # both kills happen before
 
     progress = killed_after(epochs)
     with pytest.raises(killed):
-        plugin.train(build_mlp(32), make_context(data=data, progress=progress))
-    resumed = make_context(data=data, progress=progress)
+        plugin.train(build_mlp(32), make_context(data=data, progress=progress, device=device))
+    resumed = make_context(data=data, progress=progress, device=device)
     model = plugin.train(build_mlp(32, seed=99), resumed)  # the fresh weights must not matter any more
     for name, value in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name

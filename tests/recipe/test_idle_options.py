@@ -1,0 +1,120 @@
+"""An option that would be accepted without any effect is a mistake, told at its own place."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import BASE, recipe_of, tiny_host
+
+from compressit.errors import RecipeError
+from compressit.plugins import Host
+
+from .samples import told
+
+NO_EFFECT = "has no effect"
+
+
+@pytest.fixture(scope="module")
+def host() -> Host:
+    """The tiny plugins: their data has 40 training images, their trainer has the options of every training."""
+    return tiny_host()
+
+
+def _problems(text: str, host: Host, *settings: str) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        recipe_of(text, host, *settings)
+    return told(list(caught.value.problems))
+
+
+def _place(text: str, words: str) -> str:
+    """Where the value stands of the option that these words begin with."""
+    key = words.split()[0].split(".")[-1] + ": "
+    number, line = next((n, line) for n, line in enumerate(text.splitlines(), 1) if key in line)
+    return f"recipe.yaml:{number}:{line.index(key) + len(key) + 1}"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("label_fraction: 0.5", "label_fraction has no effect with `labels: given`"),
+        ("seed: 3", "seed has no effect"),
+        ("validation: 1.5", "validation must be a fraction below 1 or a whole number of images (got 1.5)"),
+        ("validation: 0.001", "validation rounds to no image: there are 40 training images (got 0.001)"),
+        ("validation: 40", "validation leaves none of the 40 training images (got 40)"),
+        ("validation: 0.04, limit: 12", "validation rounds to no image: there are 12 training images"),
+    ],
+)
+def test_options_of_the_data(options: str, words: str, host: Host) -> None:
+    text = BASE.replace("tiny.data}", f"tiny.data, with: {{{options}}}}}")
+    (problem,) = _problems(text, host)
+    assert problem.startswith(f"{_place(text, words)}: data.with.{words}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "labels: random, label_fraction: 0.5, seed: 3",
+        "pixels: shuffled, seed: 3",
+        "validation: 0.5, seed: 3",
+        "validation: 39",
+        "validation: 1",
+        "labels: given, label_fraction: 1.0, seed: 0",
+    ],
+)
+def test_options_of_the_data_that_have_one_or_are_their_defaults(options: str, host: Host) -> None:
+    recipe_of(BASE.replace("tiny.data}", f"tiny.data, with: {{{options}}}}}"), host)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum has no effect with adam: it belongs to sgd"),
+        ("optimizer: {name: adamw, nesterov: true}", "optimizer.nesterov has no effect with adamw"),
+        ("optimizer: {betas: [0.5, 0.9]}", "optimizer.betas has no effect with sgd: it belongs to adam and"),
+        ("optimizer: {nesterov: true}", "optimizer.nesterov needs a momentum above 0"),
+        ("schedule: {gamma: 0.5}", "schedule.gamma has no effect with the schedule `constant`"),
+        ("schedule: {name: cosine, milestones: [2]}", "schedule.milestones has no effect with the schedule `cos"),
+        ("schedule: {warmup: 4}", "schedule.warmup must be shorter than the training, which has 4 epochs (got 4)"),
+    ],
+)  # fmt: skip
+def test_options_of_a_training(options: str, words: str, host: Host) -> None:
+    text = BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}")
+    (problem,) = _problems(text, host)
+    assert problem.startswith(f"{_place(text, words)}: stages.train.with.{words}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "optimizer: {name: adam, momentum: 0, nesterov: false, betas: [0.5, 0.9]}",
+        "optimizer: {momentum: 0.9, nesterov: true, betas: [0.9, 0.999]}",
+        "schedule: {name: step, gamma: 0.5, milestones: [2]}",
+        "schedule: {warmup: 3.9}",
+    ],
+)
+def test_options_of_a_training_that_have_one_or_are_their_defaults(options: str, host: Host) -> None:
+    recipe_of(BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}"), host)
+
+
+def test_every_mistake_of_a_training_is_told_at_once(host: Host) -> None:
+    options = "optimizer: {name: adam, momentum: 0.9, nesterov: true}, schedule: {warmup: 9, gamma: 0.5}"
+    text = BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}")
+    assert [NO_EFFECT in problem for problem in _problems(text, host)] == [True, True, True]
+
+
+def test_feed_belongs_to_a_ladder(host: Host) -> None:
+    text = BASE + "  cut: {uses: tiny.shrink, feed: original}\n"
+    (problem,) = _problems(text, host)
+    assert problem.startswith(_place(text, "feed") + ": stages.cut.feed has no effect without `repeat`")
+    text = text.replace("feed", "repeat: 2, feed")
+    recipe_of(text, host)
+    (problem,) = _problems(text, host, "stages.cut.repeat=null")
+    assert problem.startswith(_place(text, "feed") + ": stages.cut.feed has no effect")
+
+
+def test_what_a_setting_or_a_variant_makes_idle_is_told_where_it_was_written(host: Host) -> None:
+    assert _problems(BASE, host, "stages.train.with.schedule.warmup=5")[0].startswith(
+        "--set stages.train.with.schedule.warmup=5: stages.train.with.schedule.warmup must be shorter"
+    )
+    text = BASE.replace("tiny.data}", "tiny.data, with: {label_fraction: 0.5}}")
+    (problem,) = _problems(text + "variants: {real: {}, fake: {data: {with: {labels: random}}}}\n", host)
+    assert problem.endswith("(got 0.5) (variant real)")
