@@ -140,7 +140,8 @@ def leaves_pyplot(subject: Subject) -> None:
 
 
 CHECKS = (
-    runs, bears_missing_results, plain_text, draws, captions, axes_labelled, same_results_same_page, leaves_results, leaves_pyplot,
+    runs, bears_missing_results, plain_text, draws, captions, axes_labelled, same_results_same_page, leaves_results,
+    leaves_pyplot,
 )  # fmt: skip
 
 

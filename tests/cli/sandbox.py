@@ -115,7 +115,6 @@ class Sandbox:
         return Done(done.returncode, done.stdout, done.stderr)
 
 
-
 @dataclass(frozen=True)
 class Running:
     """A command in the background."""

@@ -61,9 +61,9 @@ def test_weights_are_rounded_to_three_values_as_the_paper_says(host: Host) -> No
     from compressit_ternary.ternary import round_weights  # type: ignore[import-not-found]
 
     model = nn.Sequential(nn.Linear(4, 1), nn.LayerNorm(1))
-    model[0].weight.data = torch.tensor([[1.0, -3.0, 0.5, -0.1]])
+    model[0].weight.data = torch.tensor([[1.0, -3.0, 0.75, -0.1]])
     bias = model[0].bias.detach().clone()
-    scales = round_weights(model, 0.7)  # mean size 1.15, so the threshold is 0.805
+    scales = round_weights(model, 0.7)  # mean size 1.2125, so the threshold is 0.849
     assert scales == {"0.weight": 2.0}
     assert model[0].weight.tolist() == [[2.0, -2.0, 0.0, 0.0]]
     assert torch.equal(model[0].bias, bias)

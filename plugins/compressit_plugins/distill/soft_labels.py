@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -32,7 +33,7 @@ class SoftLabels(Compressor[SoftLabelsConfig]):
     """Knowledge distillation: a narrower student learns the teacher's softened outputs and the labels."""
 
     name = "distill.soft_labels"
-    example: ClassVar[dict[str, Any]] = {"width": 0.5, "epochs": 3, "batch_size": 32}
+    example: ClassVar[Mapping[str, Any]] = {"width": 0.5, "epochs": 3, "batch_size": 32}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student starts from fresh weights and sees the variant's own training inputs and labels."""

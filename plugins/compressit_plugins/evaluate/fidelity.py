@@ -29,7 +29,7 @@ class Fidelity(Evaluator[FidelityConfig]):
     """Agreement with the teacher on real inputs, on its noise and on unseen noise; the noise labels' entropy."""
 
     name = "eval.fidelity"
-    example: ClassVar[dict[str, Any]] = {"draws": 64}
+    example: ClassVar[Mapping[str, Any]] = {"draws": 64}
     uses_stage = True
     metrics = {  # noqa: RUF012
         "agreement": Metric("higher", "fraction", "test inputs given the teacher's class"),

@@ -35,7 +35,7 @@ class Latency(Evaluator[LatencyConfig]):
     """Median and inter-quartile range of a forward pass, on the run's device, threads and precision."""
 
     name = "eval.latency"
-    example: ClassVar[dict[str, Any]] = {"batch_sizes": [1], "warmup": 1, "repetitions": 4}
+    example: ClassVar[Mapping[str, Any]] = {"batch_sizes": [1], "warmup": 1, "repetitions": 4}
     exclusive = True
     per_host = True
     uses_data = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt
@@ -29,7 +30,7 @@ class Convnet(Model[ConvnetConfig]):
     """A small convolutional network: convolution, batch norm, ReLU and pooling, then a linear layer."""
 
     name = "model.convnet"
-    example: ClassVar[dict[str, Any]] = {"channels": [8, 16]}
+    example: ClassVar[Mapping[str, Any]] = {"channels": [8, 16]}
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """An nn.Sequential with named layers. Raises CompressitError for inputs that are no images."""

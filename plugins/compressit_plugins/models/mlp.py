@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
@@ -29,7 +30,7 @@ class Mlp(Model[MlpConfig]):
     """A multilayer perceptron: inputs of any shape are flattened first."""
 
     name = "model.mlp"
-    example: ClassVar[dict[str, Any]] = {"hidden": [32]}
+    example: ClassVar[Mapping[str, Any]] = {"hidden": [32]}
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """An nn.Sequential with named layers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -41,7 +42,7 @@ class Magnitude(Compressor[MagnitudeConfig]):
     """Zero the smallest weights, in one shot: the model is sparse afterwards, not smaller."""
 
     name = "prune.magnitude"
-    example: ClassVar[dict[str, Any]] = {"amount": 0.5, "finetune": {"epochs": 2, "batch_size": 32}}
+    example: ClassVar[Mapping[str, Any]] = {"amount": 0.5, "finetune": {"epochs": 2, "batch_size": 32}}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Raises NoEffectError when a glob matches nothing or no weight would change."""

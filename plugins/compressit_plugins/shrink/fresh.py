@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -26,7 +27,7 @@ class Fresh(Compressor[FreshConfig]):
     """A narrower net trained from fresh weights on the variant's own labels: the control for shrinking."""
 
     name = "shrink.fresh"
-    example: ClassVar[dict[str, Any]] = {"width": 0.5, "epochs": 3, "batch_size": 32}
+    example: ClassVar[Mapping[str, Any]] = {"width": 0.5, "epochs": 3, "batch_size": 32}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Only the given model's architecture is used: what this net reaches owes nothing to a teacher."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -63,7 +64,7 @@ class NoiseShrinking(Compressor[NoiseConfig]):
     """Fit a narrower net to noise labelled by the teacher: what generalised should survive, what was memorised not."""
 
     name = "shrink.noise"
-    example: ClassVar[dict[str, Any]] = {"width": 0.5, "images": 64, "epochs": 3, "batch_size": 32}
+    example: ClassVar[Mapping[str, Any]] = {"width": 0.5, "images": 64, "epochs": 3, "batch_size": 32}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The trained student."""

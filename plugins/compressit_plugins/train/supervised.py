@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -48,7 +49,7 @@ class Supervised(Trainer[SupervisedConfig]):
     """Training with cross-entropy on the variant's own labels."""
 
     name = "train.supervised"
-    example: ClassVar[dict[str, Any]] = {"epochs": 3, "batch_size": 32}
+    example: ClassVar[Mapping[str, Any]] = {"epochs": 3, "batch_size": 32}
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Never looks at the test split. Raises CompressitError when an option needs a validation split."""

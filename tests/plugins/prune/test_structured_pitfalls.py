@@ -226,7 +226,7 @@ def old_weight_norm(net: Plain) -> nn.Module:
 @pytest.mark.parametrize(
     ("dress", "message"),
     [
-        (torch.compile, "the model is compiled"),
+        (lambda net: torch.compile(net, backend="eager"), "the model is compiled"),
         (nn.DataParallel, "wrapped in DataParallel"),
         (scripted, "a TorchScript module"),
         (masked, "conv1 is masked"),
