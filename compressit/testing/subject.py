@@ -111,13 +111,11 @@ def _config(plugin: type[Plugin[Any]], values: Mapping[str, Any]) -> Config:
     try:
         return parse(plugin.Config, values)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'its options'}: {e['msg']}"
-            for e in error.errors(include_url=False)
-        )
-        raise CompressitError(
-            f"{plugin.name} cannot be tried with {dict(values)}: {wrong}",
-            'set `example = {"option": value}` on the class, or give options: --set option=value',
-        ) from error
+        found = error.errors(include_url=False)
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'its options'}: {e['msg']}" for e in found)
+        hint = f"its options: {', '.join(plugin.Config.model_fields)}"
+        if any(e["type"] == "missing" for e in found):
+            hint = 'set `example = {"option": value}` on the class, or give options: --set option=value'
+        raise CompressitError(f"{plugin.name} cannot be tried with {dict(values)}: {wrong}", hint) from error
     except TypeError as error:  # no JSON
         raise CompressitError(f"{plugin.name}: its options are no plain values: {error}") from error

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet"], "train": ["supervised"],
-            "shrink": ["fresh", "noise"], "prune": ["magnitude"], "distill": ["soft_labels"],
+BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet", "torchvision_nets", "timm_nets"], "train": ["supervised"],
+            "shrink": ["fresh", "noise"], "prune": ["magnitude", "structured"], "distill": ["soft_labels"],
             "evaluate": ["accuracy", "size", "latency", "fidelity"]}  # fmt: skip
 MODULES = [f"{folder}.{name}" for folder, names in BUILT_IN.items() for name in names]
 
@@ -22,7 +22,7 @@ from compressit.kinds import Compressor, Dataset, Model, Plugin, Trainer
 classes = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Plugin)]
 plugins = [v for v in classes if hasattr(v, "name")]
 assert len(plugins) == 1, plugins
-plugin = plugins[0](plugins[0].Config(**({{"width": 0.5}} if module.__name__.endswith("noise") else {{}})))
+plugin = plugins[0](plugins[0].Config(**plugins[0].example))
 if isinstance(plugin, Dataset):
     plugin.fingerprint(), plugin.input_shape, plugin.classes, plugin.class_names, plugin.train_size
 elif isinstance(plugin, Model):

@@ -77,10 +77,10 @@ def test_every_kind_runs_as_it_stands(kind: str, tmp_path: Path, bench: Bench) -
 def test_the_evaluator_counts_what_it_says(tmp_path: Path, make_context: Callable[..., StageContext]) -> None:
     evaluator = scaffold("evaluator", tmp_path).create(Evaluator, "eval.mine", {})
     ctx = make_context()  # as many images of each of four classes
-    ctx.memo[("logits", "model", "", "test")] = torch.tensor([4.0, 3.0, 2.0, 1.0]).expand(20, 4)
-    assert evaluator.evaluate(nn.Identity(), ctx) == {"mine": 0.5}, (
-        "the third and the fourth class are missed"
-    )
+    logits = torch.tensor([4.0, 3.0, 2.0, 1.0]).repeat(20, 1)
+    logits[2, 2] = 3.5  # of the ten images of the third and the fourth class, this one is found
+    ctx.memo[("logits", "model", "", "test")] = logits
+    assert float(evaluator.evaluate(nn.Identity(), ctx)["mine"]) == pytest.approx(9 / 20)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,6 +27,9 @@ Target: TypeAlias = Literal["parameters", "multiply_adds", "latency", "channels"
 Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # of a forward pass of an input
 
 
+_TURNS = 15  # of timing a model and its parent
+
+
 @dataclass(frozen=True)
 class PruneReport:
     """What was asked and what came of it. Fractions are of the model as it was given."""
@@ -39,7 +42,7 @@ class PruneReport:
     widths: Mapping[
         str, tuple[int, int]
     ]  # channels before and after, by the first layer of each coupled group
-    skipped: Sequence[str]  # groups (by their first layer) that were to become narrower and could not
+    skipped: Sequence[str]  # groups (by their first layer) that were to become narrower and did not
 
 
 def prune_channels(
@@ -63,7 +66,8 @@ def prune_channels(
     0 < keep < 1, of every width that can be pruned (`channels`), or of the model's parameters, multiply-adds or
     seconds per input, to within 2 %. importance, scope, round_to, max_ratio: which channels, see `importance` and
     `selection`. ignore: globs over module names whose output widths stay, and with them those coupled to them.
-    steps: so many times, scoring anew in between. time_limit: seconds for tracing. seconds: the clock of `latency`.
+    steps: so many times, scoring anew in between. time_limit: seconds for tracing. seconds: the clock of `latency`,
+    by default the median of five passes; it is asked in turns about the model and its parent.
 
     The outputs keep their shape: the classifier is what reaches them. Train mode and `requires_grad` come back,
     gradients are cleared, random numbers stay. Parameters are new ones: build optimizers afterwards.
@@ -158,8 +162,7 @@ class _Job:
                 return parameters(trial) / self.parameters
             if self.target == "multiply_adds":
                 return self.multiply_adds(trial) / self.computed
-            # Both now: a machine's speed changes while it searches.
-            return self._timed(trial) / self._timed(self.given)
+            return self._time_kept(trial)
         except Exception:
             check(trial, self.given, self.empty_example)  # says it better where the trial does not run
             raise
@@ -167,12 +170,21 @@ class _Job:
     def multiply_adds(self, trial: nn.Module) -> int:
         return multiply_adds(trial, self.example.shape[1:])
 
-    def _timed(self, empty: nn.Module) -> float:
-        concrete = copy.deepcopy(empty).to_empty(device=self.example.device).eval()
-        with torch.no_grad():
-            for tensor in (*concrete.parameters(), *concrete.buffers()):
-                tensor.zero_()  # whatever was in that memory could be slow: subnormal numbers are
-        return self.seconds(concrete, self.example)
+    def _time_kept(self, trial: nn.Module) -> float:
+        """In turn with the model as it was given: a machine's speed changes while it is measured."""
+        given, small = _filled(self.given, self.example), _filled(trial, self.example)
+        return statistics.median(
+            self.seconds(small, self.example) / self.seconds(given, self.example) for _ in range(_TURNS)
+        )
+
+
+def _filled(empty: nn.Module, example: Tensor) -> nn.Module:
+    """With storage, all zeros: whatever was in that memory could be slow (subnormal numbers are)."""
+    filled = copy.deepcopy(empty).to_empty(device=example.device).eval()
+    with torch.no_grad():
+        for tensor in (*filled.parameters(), *filled.buffers()):
+            tensor.zero_()
+    return filled
 
 
 def _check_arguments(example: Tensor, keep: float, round_to: int, max_ratio: float, steps: int) -> None:
@@ -205,4 +217,4 @@ def _traceable(model: nn.Module) -> Generator[None]:
 
 
 def _median_seconds(model: nn.Module, example: Tensor) -> float:
-    return statistics.median(forward_seconds(model, example, Compute(example.device.type), 5, 30))
+    return statistics.median(forward_seconds(model, example, Compute(example.device.type), 1, 5))

@@ -34,9 +34,7 @@ def at_most(seconds: float, message: str, hint: str) -> Generator[None]:
     again every second where a bare `except` swallowed it. One endless call into C cannot be stopped.
     """
     thread = threading.get_ident()
-    sending = (
-        threading.Lock()
-    )  # whoever holds it decides: the watcher to interrupt, the block that it is over
+    sending = threading.Lock()  # held by the watcher while it interrupts, by the block once it is over
     finished = threading.Event()
 
     def watch() -> None:
