@@ -30,6 +30,10 @@ def test_the_recipe_is_valid_and_has_twelve_lines_at_most(tmp_path: Path) -> Non
     assert recipe.seeds == (0, 1, 2)
 
 
+def test_the_plugin_has_fifteen_lines() -> None:
+    assert sum(bool(line.strip()) for line in block("python", "noise.add").splitlines()) == 15
+
+
 def test_the_plugin_changes_every_weight_the_same_way_twice(tmp_path: Path) -> None:
     import copy
 

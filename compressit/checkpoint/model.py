@@ -24,6 +24,7 @@ from compressit.checkpoint.budget import Budget
 from compressit.checkpoint.compact import pack
 from compressit.checkpoint.header import Header, naming, read_header, replacing, tensors_digest
 from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe
+from compressit.checkpoint.unfilled import Unfilled
 from compressit.config import dump
 from compressit.errors import CompressitError
 from compressit.kinds import Model
@@ -237,7 +238,8 @@ def _check_same(
 
 def _restored(path: Path, header: Header, into: nn.Module | None, host: Host) -> nn.Module:
     tensors = tensor.read(path, header)
-    model = _skeleton(header, into, host)
+    with Unfilled():
+        model = _skeleton(header, into, host)
     tensor.put(model, tensors, header.manifest.tied)
     return model.eval()
 
