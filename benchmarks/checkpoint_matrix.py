@@ -131,12 +131,12 @@ def page(rows: list[Row]) -> str:
     others = len({row.architecture for row in rows}) - equal
     return f"""# Checkpoint matrix
 
-Every classification architecture of torchvision, pruned to 70 % and to 50 % of its channels, saved, and loaded in
+Classification architectures of torchvision, pruned to 70 % and to 50 % of their channels, saved, and loaded in
 another process. *bit-equal*: the file holds a printable header and tensors only, and the loaded model has the saved
 one's state and outputs to the last bit. {equal} architectures came back; {others} have a reason why not.
 
-Made by `python benchmarks/checkpoint_matrix.py --write docs/checkpoint-matrix.md` on {_today()} with
-{_machine()}. Fresh weights, 10 classes, square images of *side* pixels.
+Made by `python benchmarks/checkpoint_matrix.py --write docs/checkpoint-matrix.md` (`--only` for some of them) on
+{_today()} with {_machine()}. Fresh weights, 10 classes, square images of *side* pixels.
 
 | architecture | side | channels kept | parameters before | after | result |
 | --- | ---: | ---: | ---: | ---: | --- |
