@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
+from compressit.checkpoint.compact import unpack
+from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load
 from compressit.checkpoint.tensors import same_bits
 from compressit.errors import CompressitError
@@ -40,7 +42,7 @@ def fuzz(originals: Sequence[Path], host: Host, count: int, seed: int, scratch: 
             if model is None:
                 refused += 1
             else:
-                expected = load_file(scratch) if forging else known[which]
+                expected = _said(scratch) if forging else known[which]
                 state = model.state_dict()
                 assert all(same_bits(state[name], value) for name, value in expected.items())
         except Exception as error:
@@ -51,6 +53,10 @@ def fuzz(originals: Sequence[Path], host: Host, count: int, seed: int, scratch: 
                 f"{kind} file {number} of seed {seed} ({kept}): {type(error).__name__}: {error}"
             ) from error
     return refused
+
+
+def _said(path: Path) -> dict[str, Tensor]:
+    return unpack(load_file(path), read_header(path).manifest.compact)
 
 
 def _loaded(path: Path, host: Host) -> nn.Module | None:

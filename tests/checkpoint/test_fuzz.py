@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import save
 from compressit.plugins import Host
 
@@ -24,5 +25,11 @@ def test_500_mutated_files_are_refused_or_load_as_what_they_say(
         if architecture is MLP:
             model[1] = host.module_types()[0].cls()(16, 3, 12)
         save(model, originals[-1], architecture, host=host, metrics={"test_accuracy": 0.5})
+    sparse = make(CONV)
+    for parameter in sparse.parameters():
+        parameter.data[parameter.abs() < parameter.abs().quantile(0.8)] = 0
+    originals.append(tmp_path / "compact.safetensors")
+    save(sparse, originals[-1], CONV, host=host, compact=True)
+    assert read_header(originals[-1]).manifest.compact
     refused = fuzz(originals, host, 500, seed, tmp_path / "mutated.safetensors")
     assert 400 < refused < 500  # nearly all are refused; but forgeries reach the loader's end as well
