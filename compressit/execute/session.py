@@ -15,6 +15,7 @@ from compressit.execute.estimate import Estimate, History, in_words, unknown
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.pool import WorkerOptions
 from compressit.execute.runner import Failure, Runner
+from compressit.formatting import counted
 from compressit.kinds import Dataset
 from compressit.plugins import Host
 from compressit.results import Results
@@ -219,11 +220,7 @@ def _announcement(
     if resumed:
         text += f" ({resumed} of them begun)"
     about = in_words(estimate.total(tasks) / jobs)
-    return f"{text}, about {about} with {_count(jobs, 'worker')} of {_count(threads, 'thread')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"
+    return f"{text}, about {about} with {counted(jobs, 'worker')} of {counted(threads, 'thread')}"
 
 
 def _threads(plan: Plan, jobs: int) -> int:
