@@ -203,18 +203,20 @@ def undisturbed() -> Iterator[None]:
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_a_stage_in_this_process_computes_what_a_recipe_computes(tmp_path: Path, undisturbed: None) -> None:
+def test_a_stage_in_this_process_computes_what_a_recipe_computes(
+    tmp_path: Path, undisturbed: None, device: str
+) -> None:
     """Bit for bit: a recipe's stage of the plugin's own name draws the same random numbers."""
     text = (
         BASE.replace("  train:", "  tiny.train:") + "  tiny.prune: {uses: tiny.prune, with: {amount: 0.25}}\n"
     )
     lab = Lab(tmp_path)
-    plan = lab.plan(text)
+    plan = lab.plan(text, f"compute.device={device}")
     start = compressit.load(lab.run(plan)["base/seed0/init"].model_file)
     before = copy.deepcopy(start.state_dict())
     train = compressit.stage("tiny.train")
-    trained = train(start, compressit.data("tiny.data", announce=lambda text: None))
-    assert same(trained.state_dict(), lab.model(plan, "base/seed0/tiny.train"))
+    trained = train(start, compressit.data("tiny.data", device=device, announce=lambda text: None))
+    assert same(trained.cpu().state_dict(), lab.model(plan, "base/seed0/tiny.train"))
     assert not trained.training
     assert train.notes["images_seen"] == 160
     assert len(train.curves["seen"]) == 4

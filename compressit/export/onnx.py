@@ -87,7 +87,10 @@ def _session(content: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise CompressitError(f"onnxruntime cannot load the exported model: {error}") from error
+        raise CompressitError(
+            f"onnxruntime cannot load the exported model: {error}",
+            "it has every operator in float32 only: save `net.float()` and export that file",
+        ) from error
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compressit.checkpoint.header import read_header
-from compressit.checkpoint.model import load
+from compressit.checkpoint.model import load, save
 from compressit.errors import CompressitError
 from compressit.export import onnx as exporting
 from compressit.export.export import export
@@ -67,6 +67,18 @@ def test_what_computes_something_else_is_not_published(
     with pytest.raises(CompressitError, match="the ONNX model, run on a batch of 1, is off by up to"):
         export(path, "onnx", host=host)
     assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+
+
+def test_a_precision_that_onnxruntime_lacks_is_refused_with_the_one_it_has(
+    tmp_path: Path, saved: Saved, host: Host
+) -> None:
+    pytest.importorskip("onnx"), pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
+    net = load(saved(CONV), host=host).to(torch.bfloat16)
+    save(net, tmp_path / "half.safetensors", CONV, host=host)
+    with pytest.raises(CompressitError, match="onnxruntime cannot load") as caught:
+        export(tmp_path / "half.safetensors", "onnx", host=host)
+    assert "net.float()" in str(caught.value.hint)
+    assert not (tmp_path / "half.onnx").exists()
 
 
 def test_missing_packages_are_named_with_the_extra_that_has_them(
