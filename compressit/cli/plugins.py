@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -63,6 +63,9 @@ def check(
         list[str] | None,
         typer.Option("--set", help="An option of the plugin: --set amount=0.5 (repeatable)."),
     ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"], typer.Option(help="Where it computes; auto: CUDA where there is one.")
+    ] = "cpu",
     plugins: LocalFiles = None,
     trust: Trust = False,
     as_json: AsJson = False,
@@ -71,7 +74,7 @@ def check(
     open_host_with(plugins, trust).find(name)
     from compressit.testing.command import check_plugin
 
-    if not check_plugin(name, settings or (), plugins or (), as_json, say):
+    if not check_plugin(name, settings or (), plugins or (), device, as_json, say):
         raise typer.Exit(1)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from compressit.compute import Compute
 from compressit.errors import Problem, RecipeError
 from compressit.recipe.merge import parse_setting
 from compressit.testing.check import Outcome, outcomes
@@ -17,14 +18,19 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 
 def check_plugin(
-    name: str, settings: Sequence[str], files: Iterable[Path], as_json: bool, say: Callable[[str], None]
+    name: str,
+    settings: Sequence[str],
+    files: Iterable[Path],
+    device: str,
+    as_json: bool,
+    say: Callable[[str], None],
 ) -> bool:
     """Runs all checks of a plugin and tells how each went; whether all passed (or said nothing).
 
     `settings` are options as `optimizer.lr=0.1`. Raises CompressitError where there is no such plugin, and
     for options that are not valid.
     """
-    subject = Subject.of(name, options_of(settings), files)
+    subject = Subject.of(name, options_of(settings), files, Compute.select(device).device)
     if not as_json:
         say(f"{name} ({subject.kind}) with {json.dumps(subject.options)}")
     done: list[Outcome] = []

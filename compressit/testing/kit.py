@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from compressit.compute import Compute
 from compressit.kinds import Plugin
 from compressit.testing import datasets, evaluators, models, options, reports, stages
 from compressit.testing.check import Check, NotApplicable
@@ -48,18 +49,20 @@ def parametrize(
     *plugins: str | type[Plugin[Any]],
     options: Mapping[str, Any] | None = None,
     files: Iterable[Path | str] = (),
+    device: str = "cpu",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A pytest decorator: the test's argument `check` is each check of these plugins in turn, to be called.
 
     `@parametrize("prune.mine", options={"amount": 0.5})`; `options` are laid over the plugins' `example`,
-    `files` are local plugin files. Raises CompressitError for what `Subject.of` refuses.
+    `files` are local plugin files; `device` is where they are called: `cpu`, `cuda` or `auto`. Raises
+    CompressitError for what `Subject.of` refuses, and for a CUDA that is not there.
     """
     import pytest
 
-    files = tuple(files)
+    files, device = tuple(files), Compute.select(device).device
     cases = [
         pytest.param(_as_test(check, tested), id=f"{tested.name}-{check.name}")
-        for tested in (Subject.of(plugin, options, files) for plugin in plugins)
+        for tested in (Subject.of(plugin, options, files, device) for plugin in plugins)
         for check in checks_for(tested)
     ]
     return pytest.mark.parametrize("check", cases)

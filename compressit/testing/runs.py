@@ -69,7 +69,7 @@ def _recipe(subject: Subject) -> dict[str, Any]:
         "version": 1,
         "name": "conformance",
         "plugins": [str(file.path) for file in subject.files],
-        "compute": {"device": "cpu", "threads": 1},
+        "compute": {"device": subject.device, "threads": 1},
         "data": DATA,
         "model": {"uses": "testing.net"},
         "variants": {"real": {}, "fake": {"data": {"with": {"labels": "random"}}}},

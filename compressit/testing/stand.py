@@ -35,6 +35,7 @@ class Stand:
     host: Host
     folder: Path
     data: Data
+    compute: Compute
 
     def file(self, ref: str) -> Path:
         """The checkpoint of `init`, `train` (also `previous`) or `shrink`. Raises CompressitError for others."""
@@ -47,7 +48,7 @@ class Stand:
 
     def logits(self, model: nn.Module) -> Tensor:
         """Outputs on the test inputs."""
-        return Compute().forward(model, self.data.test.x)
+        return self.compute.forward(model.to(self.compute.device), self.data.test.x)
 
 
 @dataclass
@@ -126,8 +127,9 @@ def _stand(subject: Subject) -> Stand:
     host = subject.host
     dataset = host.create(Dataset, DATA["uses"], DATA["with"])
     raw = dataset.load(DataContext(subject.folder, lambda text: None))
-    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names)
-    place = Stand(host, subject.folder / "stand", data)
+    compute = Compute.select(subject.device)
+    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, compute.device)
+    place = Stand(host, subject.folder / "stand", data, compute)
     architecture = Architecture("testing.net", {"width": 8}, data.contract.shape, data.classes)
     with draws.building(0):
         net = checkpoint.build(architecture, host)
@@ -145,17 +147,21 @@ def _given(place: Stand, ref: str, streams: Streams) -> Given:
     built: list[tuple[nn.Module, Architecture]] = []
 
     def load_model(name: str) -> nn.Module:
-        loaded = checkpoint.load(place.file(name), host=place.host).eval().requires_grad_(False)
+        loaded = _loaded(place, name).eval().requires_grad_(False)
         others.append(Watched.of(loaded))
         return loaded
 
-    model = checkpoint.load(place.file(ref), host=place.host)
+    model = _loaded(place, ref)
     architecture = checkpoint.architecture_of(place.file(ref))
     assert architecture is not None
-    ctx = StageContext(Compute(), streams, lambda: place.data, load_model)
+    ctx = StageContext(place.compute, streams, lambda: place.data, load_model)
     ctx.narrow = lambda factor, times: _narrow(place, architecture, ctx, factor, times, built)
     watched, data = Watched.of(model), WatchedData.of(place.data)
     return Given(model, watched, Before.of(model), ctx, data, others, built, architecture)
+
+
+def _loaded(place: Stand, ref: str) -> nn.Module:
+    return checkpoint.load(place.file(ref), host=place.host).to(place.compute.device)
 
 
 def _narrow(
@@ -172,6 +178,6 @@ def _narrow(
     assert config is not None  # the bench's net says how to become narrower
     architecture = Architecture(given.name, config, given.input_shape, given.classes)
     with draws.narrowing(ctx.streams):
-        model = checkpoint.build(architecture, place.host).train()
+        model = checkpoint.build(architecture, place.host).to(place.compute.device).train()
     built.append((model, architecture))
     return model

@@ -33,6 +33,7 @@ class Subject:
     config: Config
     host: Host
     files: tuple[LocalPlugin, ...]  # what recipes of it must name: the kit's bench, then its own
+    device: str = "cpu"  # where it is called
     outcomes: dict[str, Exception | None] = field(default_factory=dict[str, Exception | None])
     kept: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -41,11 +42,12 @@ class Subject:
         plugin: str | type[Plugin[Any]],
         options: Mapping[str, Any] | None = None,
         files: Iterable[Path | str] = (),
+        device: str = "cpu",
     ) -> Subject:
         """The plugin of that name (or class), installed or in one of these local files.
 
-        `options` are laid over the plugin's `example`. Raises CompressitError where there is no such plugin,
-        and for options that are not valid.
+        `options` are laid over the plugin's `example`; `device` is `cpu` or `cuda`. Raises CompressitError where
+        there is no such plugin, and for options that are not valid.
         """
         host = _host()
         name = plugin if isinstance(plugin, str) else plugin.name
@@ -55,7 +57,7 @@ class Subject:
             host.load_file(file.path, file.digest)
         found = host.find(name)
         values = {**found.plugin.example, **(options or {})}
-        return Subject(found.plugin, found.kind, _config(found.plugin, values), host, loaded)
+        return Subject(found.plugin, found.kind, _config(found.plugin, values), host, loaded, device)
 
     @property
     def name(self) -> str:

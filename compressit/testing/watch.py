@@ -161,7 +161,7 @@ def differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[st
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is not None and other is not None and same_bits(one, other)
+    return one is not None and other is not None and same_bits(one.cpu(), other.cpu())  # wherever each is
 
 
 def _split_tensors(data: Data) -> Iterator[tuple[str, Tensor]]:

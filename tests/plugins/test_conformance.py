@@ -12,7 +12,7 @@ from compressit.testing import parametrize
 BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]
 
 
-@parametrize(*BUILT_IN)
+@parametrize(*BUILT_IN, device="auto")  # on a GPU where there is one
 def test_it_conforms(check: Callable[[], None], request: pytest.FixtureRequest) -> None:
     if "data.mnist" in request.node.name:
         request.getfixturevalue("mnist_cache")  # skips where the files cannot be had

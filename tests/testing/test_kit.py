@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from compressit.cli import app
@@ -24,6 +25,7 @@ from compressit.testing import (
     parametrize,
 )
 from compressit.testing.command import options_of
+from compressit.testing.stand import call
 
 MINE = """\
 \"\"\"Scales every weight.\"\"\"
@@ -197,6 +199,34 @@ def test_the_command_refuses_what_it_cannot_check(mine: Path, command: Any) -> N
     assert isinstance(wrong, CompressitError)
     assert wrong.exit_code == 2
     assert "factor: Input should be less than 1" in str(wrong)
+
+
+def test_a_plugin_is_called_on_the_device_it_is_told(mine: Path, device: str) -> None:
+    """On a GPU the kit finds what a CPU cannot show: tensors made in the wrong place."""
+    subject = Subject.of("prune.mine", files=[mine], device=device)
+    called = call(subject)
+    tensors = [*called.result.parameters(), called.given.ctx.data.train.x, called.given.data.data.test.y]
+    assert {tensor.device.type for tensor in tensors} == {device}
+    mine.write_text(
+        mine.read_text()
+        .replace(".mul_(self.config.factor)", ".mul_(torch.full(weight.shape, self.config.factor))")
+        .replace("from pydantic", "import torch\nfrom pydantic")
+    )
+    forgetful = Subject.of("prune.mine", files=[mine], device=device)
+    (outcome,) = outcomes(_named(checks_for(forgetful), "runs"), forgetful)
+    assert outcome.status == ("ok" if device == "cpu" else "failed"), outcome.reason
+    assert ("mine.py:" in outcome.reason) == (device == "cuda")
+
+
+def test_a_gpu_that_is_not_there_is_refused(
+    mine: Path, command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused = command("prune.mine", "--plugin", mine, "--trust", "--device", "cuda").exception
+    assert isinstance(refused, CompressitError)
+    assert "torch sees no CUDA device" in str(refused)
+    with pytest.raises(CompressitError, match="no CUDA"):
+        parametrize("prune.mine", files=[mine], device="cuda")
 
 
 def test_settings_are_nested_options() -> None:
