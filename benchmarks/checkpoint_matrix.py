@@ -1,10 +1,11 @@
-"""Prunes torchvision's classification architectures, saves them, loads them in another process, compares bits.
+"""Prunes architectures of torchvision and timm, saves them, loads them in another process, compares bits.
 
     python benchmarks/checkpoint_matrix.py [--only NAME...] [--quick] [--write docs/checkpoint-matrix.md]
 
-Each architecture is pruned to 70 % and to 50 % of its channels by `compressit_plugins.prune.channels`, in a process
-of its own; one further process loads all the files. A file passes when it holds nothing but a printable header
-and its tensors, and when the loaded model has the saved one's state and outputs, bit for bit.
+All classification architectures of torchvision, and those of timm that are named below (`timm/NAME`). Each is
+pruned to 70 % and to 50 % of its channels by `compressit_plugins.prune.channels`, in a process of its own; one
+further process loads all the files. A file passes when it holds nothing but a printable header and its tensors, and
+when the loaded model has the saved one's state and outputs, bit for bit.
 """
 
 from __future__ import annotations
@@ -36,8 +37,15 @@ from compressit_plugins.prune.channels import prune_channels
 
 KEEP = (0.7, 0.5)
 QUICK = ("mnasnet0_5", "squeezenet1_1", "resnet18")
+TIMM = (
+    "convnext_atto", "deit_tiny_patch16_224", "edgenext_xx_small", "efficientnet_lite0", "ghostnet_100",
+    "levit_128s", "mixer_s32_224", "mobilenetv3_small_100", "mobileone_s0", "poolformer_s12", "regnety_002",
+    "repvgg_a0", "resnest14d", "resnet18", "rexnet_100", "swin_tiny_patch4_window7_224",
+    "vit_tiny_patch16_224", "xcit_nano_12_p16_224",
+)  # fmt: skip
 SIDES = {"alexnet": 96, "inception": 96, "maxvit": 224, "vit": 224}
-"""Pixels of the square images, by the first word of an architecture's name; 64 for all others."""
+SIDES |= dict.fromkeys(("deit", "edgenext", "levit", "mixer", "swin_tiny", "xcit"), 224)
+"""Pixels of the square images, by how an architecture's name begins; 64 for all others."""
 LIMIT = 1800  # seconds for one architecture
 
 
@@ -69,7 +77,8 @@ def main() -> None:
         for answer in pruned_and_saved(arguments.one, arguments.folder):
             print(json.dumps(answer), flush=True)
         return
-    names = arguments.only or (QUICK if arguments.quick else sorted(classifiers()))
+    everything = (*sorted(classifiers()), *(f"timm/{name}" for name in TIMM))
+    names = arguments.only or (QUICK if arguments.quick else everything)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for row in matrix(names, Path(folder)):
@@ -100,10 +109,11 @@ def matrix(names: list[str] | tuple[str, ...], folder: Path) -> Iterator[Row]:
 def pruned_and_saved(name: str, folder: Path) -> Iterator[dict[str, Any]]:
     """Prunes one architecture to each width; what came of it, or the reason why nothing did."""
     host, shape = Host(), (3, side(name), side(name))
-    architecture = Architecture("model.torchvision", {"name": name}, shape, 10)
+    library, _, own = name.rpartition("/")
+    architecture = Architecture(f"model.{library or 'torchvision'}", {"name": own}, shape, 10)
     for keep in KEEP:
         answer: dict[str, Any] = {"keep": keep, "before": 0, "after": 0, "reason": ""}
-        answer["file"] = f"{name}-{keep}.safetensors"
+        answer["file"] = f"{name.replace('/', '-')}-{keep}.safetensors"
         try:
             torch.manual_seed(0)
             model = build(architecture, host).eval()
@@ -120,7 +130,8 @@ def pruned_and_saved(name: str, folder: Path) -> Iterator[dict[str, Any]]:
 
 def side(name: str) -> int:
     """Pixels of an architecture's square images: few, where it takes few."""
-    return SIDES.get(name.split("_")[0], 64)
+    own = name.rpartition("/")[2]
+    return next((side for start, side in SIDES.items() if own.startswith(start)), 64)
 
 
 def page(rows: list[Row]) -> str:
@@ -131,12 +142,14 @@ def page(rows: list[Row]) -> str:
     others = len({row.architecture for row in rows}) - equal
     return f"""# Checkpoint matrix
 
-Classification architectures of torchvision, pruned to 70 % and to 50 % of their channels, saved, and loaded in
-another process. *bit-equal*: the file holds a printable header and tensors only, and the loaded model has the saved
-one's state and outputs to the last bit. {equal} architectures came back; {others} have a reason why not.
+All classification architectures of torchvision, and some of timm's families, pruned to 70 % and to 50 % of their
+channels, saved, and loaded in another process. *bit-equal*: the file holds a printable header and tensors only, and
+the loaded model has the saved one's state and outputs to the last bit. {equal} architectures came back; {others} have a
+reason why not.
 
 Made by `python benchmarks/checkpoint_matrix.py --write docs/checkpoint-matrix.md` (`--only` for some of them) on
-{_today()} with {_machine()}. Fresh weights, 10 classes, square images of *side* pixels.
+{_today()} with {_machine()}.
+Fresh weights, 10 classes, square images of *side* pixels.
 
 | architecture | side | channels kept | parameters before | after | result |
 | --- | ---: | ---: | ---: | ---: | --- |
@@ -180,7 +193,7 @@ def _today() -> str:
 def _machine() -> str:
     from importlib.metadata import version
 
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "torch-pruning"))
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "torch-pruning"))
     return f"{libraries} on {platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
 
 
