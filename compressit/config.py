@@ -17,6 +17,10 @@ class Config(BaseModel):
     # defer_build: a command that names few plugins pays for their options only
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
+    def needs_validation(self) -> tuple[str, ...]:
+        """The options, by name, that need data with a validation split: a recipe without one is refused."""
+        return ()
+
 
 class NoOptions(Config):
     """For plugins that take no options."""

@@ -30,12 +30,10 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
     """Multiplies the recipe out into tasks: variants x seeds x stages x members x rungs, equal tasks once.
 
     Raises CompressitError for a starting checkpoint that does not fit the data, a plugin file that is no
-    Python, a reference to a fanned-out stage that does not say which of its members is meant, and two
-    evaluators of one metric.
+    Python, and a reference to a fanned-out stage that does not say which of its members is meant.
     """
     builder = _Builder(recipe, host)
     for variant in recipe.variants:
-        _check_metrics(variant, host)
         for seed in recipe.seeds:
             builder.add(variant, seed)
     tasks = _abreast(builder.tasks)
@@ -66,19 +64,6 @@ def _abreast(tasks: Mapping[str, Task]) -> dict[str, Task]:
             inputs.append(counts[lane])
         place[key] = max(inputs, default=0)
     return dict(sorted(tasks.items(), key=lambda item: place[item[0]]))  # stable: inputs still come first
-
-
-def _check_metrics(variant: Variant, host: Host) -> None:
-    owners: dict[str, str] = {}
-    for use in variant.evaluate:
-        plugin = cast("type[Evaluator[Any]]", host.find(use.uses, "evaluator").plugin)
-        for name in plugin.metrics:
-            if name in owners:
-                raise CompressitError(
-                    f"'{name}' is measured twice: by {owners[name]} and by {use.uses}",
-                    "leave one of them out: a metric is one column of the results",
-                )
-            owners[name] = use.uses
 
 
 class _Builder:

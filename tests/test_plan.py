@@ -272,11 +272,6 @@ def test_an_evaluator_that_judges_the_stage_gets_its_models() -> None:
     assert (accuracy.inputs, accuracy.judged) == ({"model": shrink.key}, None)
 
 
-def test_a_metric_is_measured_once() -> None:
-    with pytest.raises(CompressitError, match=r"'fine' is measured twice: by tiny\.odd and by tiny\.odd"):
-        _metrics("[tiny.odd, {uses: tiny.odd, with: {fault: undeclared}}]")
-
-
 def _references(text: str, folder: Path | None = None) -> dict[str, str | None]:
     return {p.name: p.reference for p in plan_of(text, folder=folder).points}
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import typer
@@ -12,28 +14,52 @@ import typer
 from compressit.cli import checkpoints, new, plugins, recipes
 from compressit.errors import CompressitError
 
-app = typer.Typer(
-    name="compressit",
-    help="Make networks smaller and know what you lost.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (recipes.run, recipes.check, recipes.plan, recipes.report):
-    app.command()(command)
-for command in (checkpoints.inspect, checkpoints.evaluate, checkpoints.export):
-    app.command()(command)
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(new.app, name="new")
-app.command()(recipes.schema)
+COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
+    "run": recipes.run,
+    "check": recipes.check,
+    "plan": recipes.plan,
+    "report": recipes.report,
+    "inspect": checkpoints.inspect,
+    "evaluate": checkpoints.evaluate,
+    "export": checkpoints.export,
+    "schema": recipes.schema,
+    "plugins": plugins.app,
+    "new": new.app,
+}
+"""In the order of `--help`."""
+
+
+def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands only: Typer works out the options of all it is given."""
+    app = typer.Typer(
+        name="compressit",
+        help="Make networks smaller and know what you lost.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(lambda: None)  # without one, a command that is alone goes by no name
+    for name in names:
+        command = COMMANDS[name]
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+app = build()
 
 
 def main() -> NoReturn:
     """The console script: exit codes 0, 1 (a stage failed), 2 (a mistake, nothing was run), 130 (Ctrl-C)."""
     gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
+    atexit.register(gc.freeze)  # nor does the end: its last search for cycles is a tenth of `check`
+    asked = [name for name in sys.argv[1:2] if name in COMMANDS]
+    command_line = build(asked) if asked else app
     try:
-        code: Any = app(standalone_mode=False)  # that of a raised typer.Exit, which comes back as the value
+        code: Any = command_line(standalone_mode=False)  # a raised typer.Exit comes back as its code
     except CompressitError as error:
         typer.echo(f"{error}" if _has_place(error) else f"error: {error}", err=True)
         sys.exit(error.exit_code)

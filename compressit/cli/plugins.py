@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -64,7 +64,7 @@ def check(
         typer.Option("--set", help="An option of the plugin: --set amount=0.5 (repeatable)."),
     ] = None,
     device: Annotated[
-        Literal["cpu", "cuda", "auto"], typer.Option(help="Where it computes; auto: CUDA where there is one.")
+        str, typer.Option(help="Where it computes: cpu, cuda, or auto for CUDA where there is one.")
     ] = "cpu",
     plugins: LocalFiles = None,
     trust: Trust = False,

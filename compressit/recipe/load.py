@@ -16,7 +16,7 @@ from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, He
 from compressit.recipe.merge import Setting, apply_setting, merge, only, parse_setting
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.stages import read_stages
-from compressit.recipe.uses import Scope, read_data, read_model, read_uses
+from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_uses
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
 Trust = Callable[[LocalPlugin], bool]
@@ -193,12 +193,16 @@ def _variants(root: Node, settings: Sequence[Setting], scope: Scope) -> list[Var
 
 def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
     validate(Body, body, "", scope.problems)
-    scope = replace(scope, stages=frozenset(body.at("stages").mapping))
-    stages = read_stages(body.at("stages"), scope)
-    evaluate = read_uses(body.at("evaluate"), "evaluate", "evaluator", scope)
     # What is missing or no mapping, `Body` has said.
     data = read_data(body.at("data"), scope) if _is_mapping(body.at("data")) else None
     model = read_model(body.at("model"), scope) if _is_mapping(body.at("model")) else None
+    scope = replace(
+        scope,
+        stages=frozenset(body.at("stages").mapping),
+        validation=data is None or bool(data.config["validation"]),  # unknown where the data has a mistake
+    )
+    stages = read_stages(body.at("stages"), scope)
+    evaluate = read_evaluators(body.at("evaluate"), scope)
     if scope.problems or data is None or model is None:
         return None
     return Variant(name, data, model, stages, evaluate)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from compressit.config import dump, model_refs, parse
 from compressit.data_options import DataConfig, validation_fault
 from compressit.errors import CompressitError, Mark, Problem, did_you_mean
-from compressit.kinds import Dataset
+from compressit.kinds import Dataset, Evaluator
 from compressit.plugins import Host
 from compressit.recipe.blame import dotted, place_of, shown, validate
 from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
@@ -28,6 +28,7 @@ class Scope:
     problems: list[Problem]
     stages: frozenset[str] = frozenset()  # the names a ModelRef may use
     complete: bool = True  # False: a plugin file was not loaded, so an unknown name may be its
+    validation: bool = True  # False: the data has no validation split, so no option may need one
 
     def problem(self, message: str, where: Mark, hint: str | None = None) -> None:
         """Notes a mistake."""
@@ -83,18 +84,25 @@ def read_data(node: Node, scope: Scope) -> Use | None:
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:
     """A list of plugins, each a name or a block; the same one twice is a mistake."""
-    found: dict[str, Use] = {}
-    for index, item in enumerate(items.items):
-        if isinstance(item.value, str):
-            item = Node({"uses": item}, item.mark, {"uses": item.mark})
-        use = read_block(item, f"{path}.{index}", kind, scope)
-        if use is None:
-            continue
-        identity = json.dumps([use.uses, use.config], sort_keys=True)
-        if identity in found:
-            scope.problem(f"{path}.{index}: {use.uses} stands here twice with the same options", item.mark)
-        found[identity] = use
-    return tuple(found.values())
+    return tuple(item.use for item in _items(items, path, kind, scope))
+
+
+def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
+    """As `read_uses`; a metric is one column of the results, so two evaluators of it are a mistake too."""
+    found = list(_items(items, "evaluate", "evaluator", scope))
+    owners: dict[str, str] = {}
+    for item in found:
+        plugin = cast("type[Evaluator[Any]]", scope.host.find(item.use.uses, "evaluator").plugin)
+        again = {name: owners[name] for name in plugin.metrics if name in owners}
+        if again:
+            metrics, others = ", ".join(again), " and ".join(dict.fromkeys(again.values()))
+            scope.problem(
+                f"{item.path}: {item.use.uses} measures {metrics} again, after {others}",
+                item.mark,
+                "leave one of them out: a metric is one column of the results",
+            )
+        owners = {**dict.fromkeys(plugin.metrics, item.use.uses), **owners}
+    return tuple(item.use for item in found)
 
 
 def read_use(
@@ -116,6 +124,12 @@ def read_use(
     config = validate(plugin.Config, options, f"{path}.with", scope.problems)
     if config is None:
         return None
+    for option in () if scope.validation else config.needs_validation():
+        scope.problem(
+            f"{path}.with.{option} needs a validation split, and the data has none",
+            place_of(options, (option,)),
+            "cut one from the training images, for example `data: {with: {validation: 0.1}}`",
+        )
     values = dump(config)
     for field_path, ref in model_refs(config):
         resolved = _resolve(ref, dotted(path, "with", *field_path), place_of(options, field_path), scope)
@@ -156,6 +170,33 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
     weights = _tensors(node.at("weights"), "model.weights", scope) if block.weights is not None else None
     use = read_use(node, "model", ("model",), scope)
     return ModelSpec(use, weights=weights) if use else None
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One of a list of plugins."""
+
+    use: Use
+    path: str
+    mark: Mark
+
+
+def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[_Item]:
+    """Those of a list that are right, each once."""
+    seen: set[str] = set()
+    for index, node in enumerate(items.items):
+        if isinstance(node.value, str):
+            node = Node({"uses": node}, node.mark, {"uses": node.mark})
+        item_path = f"{path}.{index}"
+        use = read_block(node, item_path, kind, scope)
+        if use is None:
+            continue
+        identity = json.dumps([use.uses, use.config], sort_keys=True)
+        if identity in seen:
+            scope.problem(f"{item_path}: {use.uses} stands here twice with the same options", node.mark)
+        else:
+            yield _Item(use, item_path, node.mark)
+        seen.add(identity)
 
 
 def _train_size(use: Use, scope: Scope) -> int | None:

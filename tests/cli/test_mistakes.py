@@ -42,6 +42,16 @@ RECIPES = {
     ),
     "missing stage": (TINY.replace("needs: train, repeat", "needs: trian, repeat"), "r.yaml:9:37:", "'train'"),
     "missing teacher": (TINY.replace("teacher: train", "teacher: trian"), "r.yaml:10:", "'train'"),
+    "one metric twice": (
+        TINY.replace("eval.size, eval", "eval.latency, {uses: eval.latency, with: {batch_sizes: [1]}}, eval"),
+        "r.yaml:12:41: evaluate.2:", "latency_1_median_seconds",
+    ),
+    "no validation split": (
+        TINY.replace("epochs: 10,", "epochs: 10, patience: 3,"), "r.yaml:8:64: stages.train.with.patience needs", "",
+    ),
+    "no split for the best": (
+        TINY.replace("epochs: 10,", "epochs: 10, restore_best: true,"), "r.yaml:8:68:", "{with: {validation: 0.1}}",
+    ),
     "no file": (_with(5, "model: {from: gone.safetensors}"), "r.yaml:5:15:", "gone.safetensors"),
     "no plugin file": (TINY + "plugins: [./mine.py]\n", "r.yaml:20:11:", "mine.py"),
     "empty": ("", "r.yaml", "empty"),
@@ -114,6 +124,7 @@ def test_what_the_system_refuses_is_one_line(
         raise OSError(28, "No space left on device", "runs/x/results.csv")
 
     monkeypatch.setattr(cli, "app", full)
+    monkeypatch.setattr("sys.argv", ["compressit"])
     with pytest.raises(SystemExit) as caught:
         cli.main()
     gc.enable()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
 from compressit.config import Config, ModelRef
 from compressit.data_options import DataConfig
 from compressit.hookspecs import hookimpl
-from compressit.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
+from compressit.kinds import Compressor, Dataset, Evaluator, Metric, Model, Report, Trainer
 
 
 class Optimizer(Config):
@@ -34,6 +34,19 @@ class Fit(Trainer[FitOptions]):
     """Trains."""
 
     name = "train.fake"
+
+
+class PatientOptions(FitOptions):
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation score")
+
+    def needs_validation(self) -> tuple[str, ...]:
+        return ("patience",) if self.patience else ()
+
+
+class Patient(Trainer[PatientOptions]):
+    """Trains until it gets no better."""
+
+    name = "early.stop"
 
 
 class PruneOptions(Config):
@@ -67,6 +80,20 @@ class Judge(Evaluator[EvalOptions]):
     """Judges."""
 
     name = "eval.fake"
+
+
+class Critic(Judge):
+    """Scores."""
+
+    name = "eval.critic"
+    metrics: ClassVar = {"score": Metric("higher", "fraction"), "taste": Metric("higher", "fraction")}
+
+
+class Rival(Judge):
+    """Scores too."""
+
+    name = "eval.rival"
+    metrics: ClassVar = {"size": Metric("lower", "bytes"), "score": Metric("higher", "fraction")}
 
 
 class NetOptions(Config):
@@ -113,7 +140,7 @@ class Broken(Report[Faulty]):
 
 @hookimpl
 def compressit_trainers():
-    return [Fit]
+    return [Fit, Patient]
 
 
 @hookimpl
@@ -123,7 +150,7 @@ def compressit_compressors():
 
 @hookimpl
 def compressit_evaluators():
-    return [Judge]
+    return [Judge, Critic, Rival]
 
 
 @hookimpl

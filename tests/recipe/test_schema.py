@@ -85,7 +85,7 @@ def test_it_refuses_mistakes(schema: dict[str, Any], changes: dict[str, Any]):
 
 def test_every_plugin_can_be_completed_with_its_description(schema: dict[str, Any]):
     stages = {block["title"]: block for block in schema["$defs"]["stage"]["oneOf"]}
-    assert sorted(stages) == ["distill.fake", "prune.structured", "train.fake"]
+    assert sorted(stages) == ["distill.fake", "early.stop", "prune.structured", "train.fake"]
     assert stages["train.fake"]["properties"]["uses"]["const"] == "train.fake"
     options = stages["prune.structured"]["properties"]["with"]["anyOf"][0]
     assert options["properties"]["amount"]["description"] == "fraction of channels to remove"

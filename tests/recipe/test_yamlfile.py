@@ -146,6 +146,21 @@ def test_a_mistake_is_told_with_its_place(text: str, fault: str):
     assert found[0].startswith(fault)
 
 
+# YAML 1.2, [1] c-printable; the byte order mark is allowed at the start of a file only.
+PRINTABLE = [
+    *[(0x9, 0xA), (0xD, 0xD), (0x20, 0x7E), (0x85, 0x85), (0xA0, 0xD7FF)],
+    *[(0xE000, 0xFEFE), (0xFF00, 0xFFFD), (0x10000, 0x10FFFF)],
+]
+
+
+def test_what_is_not_printable_is_refused_and_nothing_else():
+    edges = {edge + by for pair in PRINTABLE for edge in pair for by in (-1, 0, 1)} - {0x110000}
+    for code in {*range(0x100), *edges}:
+        printable = any(first <= code <= last for first, last in PRINTABLE)
+        refused = f"1:6: the character {chr(code)!a} is not allowed"
+        assert (refused in faults(f"a: 'x{chr(code)}'\n")) == (not printable), hex(code)
+
+
 def test_only_the_first_syntax_error_is_told_but_what_came_before_it_too():
     assert faults("a: 1\na: 2\nb: ]\nc: }\n") == ["2:1: duplicate key 'a'", faults("\n\nb: ]\n")[0]]
 

@@ -26,7 +26,7 @@ def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) ->
     Raises CompressitError when the options need a validation split and there is none.
     """
     data = ctx.data
-    selects = options.patience is not None or options.restore_best
+    selects = bool(options.needs_validation())
     if selects and data.validation is None:
         raise CompressitError(
             "train.supervised: patience and restore_best need a validation split, and the data has none",

@@ -36,6 +36,10 @@ class SupervisedConfig(FitConfig):
         default="accuracy", description="the validation score `patience` and `restore_best` go by"
     )
 
+    def needs_validation(self) -> tuple[str, ...]:
+        """Those two, where they are set."""
+        return tuple(name for name in ("patience", "restore_best") if getattr(self, name))
+
     @field_validator("monitor")
     @classmethod
     def _selects(cls, value: str, info: ValidationInfo) -> str:

@@ -1,0 +1,70 @@
+"""Only the command that is asked for is worked out: it must be as it is among all of them."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from compressit import cli
+
+from .recipes import TINY
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_command_alone_explains_itself_as_among_the_others(name: str) -> None:
+    alone, among = (CliRunner().invoke(app, [name, "--help"]) for app in (cli.build([name]), cli.app))
+    assert (alone.exit_code, alone.output) == (0, among.output)
+    assert f"compressit {name}" in alone.output
+
+
+def test_help_lists_every_command_in_order() -> None:
+    lines = CliRunner().invoke(cli.app, ["--help"]).output.split("Commands:\n")[1].splitlines()
+    listed = [line.split()[0] for line in lines if line[2:3].strip()]
+    assert listed == [
+        "run",
+        "check",
+        "plan",
+        "report",
+        "inspect",
+        "evaluate",
+        "export",
+        "schema",
+        "plugins",
+        "new",
+    ]
+
+
+def test_an_unknown_command_is_told_from_all_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _main(monkeypatch, "chek") == 2
+    assert "'check'" in capsys.readouterr().err
+
+
+def test_what_is_not_asked_for_is_not_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unbuildable(option: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
+        """Its option's type is not there when it is looked up."""
+
+    monkeypatch.setattr(cli, "COMMANDS", {**cli.COMMANDS, "export": unbuildable})
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(TINY)
+    assert _main(monkeypatch, "check", str(recipe)) == 0
+    assert "tiny is fine" in capsys.readouterr().out
+    with pytest.raises(NameError):
+        _main(monkeypatch, "export", "--help")
+
+
+def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["compressit", *arguments])
+    try:
+        cli.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        gc.enable()

@@ -1,0 +1,129 @@
+"""What is right by itself but not beside the rest of its variant: one metric twice, no validation split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compressit.errors import RecipeError
+from compressit.plugins import Host
+from compressit.recipe.load import parse_recipe
+
+from .samples import BASE, Parse, Problems, told
+
+PATIENT = BASE.replace("train.fake}", "early.stop, with: {patience: 2}}")
+NONE = "stages.fit.with.patience needs a validation split, and the data has none"
+
+
+# One metric is one column
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "expected"),
+    [
+        (
+            "[eval.critic, eval.fake, eval.rival]",
+            ["r.yaml:7:36: evaluate.2: eval.rival measures score again, after eval.critic"],
+        ),
+        (
+            "[eval.critic, {uses: eval.critic, with: {batch_size: 2}}]",
+            ["r.yaml:7:25: evaluate.1: eval.critic measures score, taste again, after eval.critic"],
+        ),
+        (
+            "[eval.rival, eval.critic, {uses: eval.critic, with: {batch_size: 2}}]",
+            [
+                "r.yaml:7:24: evaluate.1: eval.critic measures score again, after eval.rival",
+                "r.yaml:7:37: evaluate.2: eval.critic measures score, taste again, after eval.rival and eval.critic",
+            ],
+        ),
+        (
+            "[eval.critic, eval.critic]",
+            ["r.yaml:7:25: evaluate.1: eval.critic stands here twice with the same options"],
+        ),
+    ],
+)
+def test_two_evaluators_of_one_metric(problems: Problems, evaluate: str, expected: list[str]) -> None:
+    assert told(problems(f"{BASE}evaluate: {evaluate}\n")) == expected
+
+
+def test_it_is_told_along_with_other_mistakes_and_of_the_variant_that_has_it(problems: Problems) -> None:
+    text = BASE.replace("demo", "a b") + "evaluate: [eval.critic]\n"
+    text += "variants:\n  a: {}\n  b: {evaluate: [eval.rival, eval.critic]}\n"
+    assert told(problems(text)) == [
+        "r.yaml:2:7: name is no name for a file: use letters, digits, '.', '_' and '-', starting with a letter or "
+        "digit (got 'a b')",
+        "r.yaml:10:30: evaluate.1: eval.critic measures score again, after eval.rival (variant b)",
+    ]
+
+
+def test_variants_may_measure_the_same_with_different_evaluators(parse: Parse) -> None:
+    parse(BASE + "variants: {a: {evaluate: [eval.critic]}, b: {evaluate: [eval.rival]}}\n")
+
+
+# Options that need a validation split
+
+
+def test_an_option_that_needs_a_validation_split(problems: Problems) -> None:
+    (problem,) = problems(PATIENT)
+    assert told([problem]) == [f"r.yaml:6:44: {NONE}"]
+    assert "validation: 0.1" in str(problem.hint)
+
+
+def test_the_split_may_come_from_anywhere(parse: Parse, problems: Problems) -> None:
+    split = "data.fake, with: {validation: 0.1}}"
+    parse(PATIENT.replace("data.fake}", split))
+    parse(PATIENT + "profiles: {q: {data: {with: {validation: 5}}}}\n", profile="q")
+    parse(PATIENT, settings=["data.with.validation=0.5"])
+    parse(PATIENT + "variants: {a: {data: {with: {validation: 0.1}}}}\n")
+    text = PATIENT.replace("data.fake}", split) + "variants: {a: {}, b: {data: {with: {validation: null}}}}\n"
+    assert told(problems(text)) == [f"r.yaml:6:44: {NONE} (variant b)"]
+    parse(text.replace("null}}", "null}}, stages: {fit: {with: {patience: null}}}"))
+
+
+def test_it_is_told_where_the_option_was_written(problems: Problems) -> None:
+    text = PATIENT.replace("with: {patience: 2}", "each: {with.patience: [null, 3], with.epochs: [1, 2]}")
+    assert told(problems(text)) == [f"r.yaml:6:56: {NONE}"]
+    setting = "stages.fit.with.patience=3"
+    assert told(problems(PATIENT, settings=[setting])) == [f"--set {setting}: {NONE}"]
+
+
+def test_where_the_data_is_wrong_nothing_is_said_of_its_split(problems: Problems) -> None:
+    (problem,) = problems(PATIENT.replace("data.fake", "data.fak"))
+    assert problem.message.startswith("data.uses")
+
+
+SPLITS = st.sampled_from([None, 0, 0.25, 3])
+WAITS = st.lists(st.sampled_from([None, 1, 2]), min_size=1, max_size=3, unique=True)
+
+
+@given(base=SPLITS, variants=st.lists(SPLITS, max_size=3), waits=WAITS, repeat=st.sampled_from([None, 2]))
+def test_a_recipe_is_refused_exactly_when_a_variant_lacks_the_split(
+    host: Host,
+    base: float | None,
+    variants: Sequence[float | None],
+    waits: Sequence[int | None],
+    repeat: int | None,
+) -> None:
+    def data(split: float | None) -> dict[str, object]:
+        return {"uses": "data.fake", "with": {} if split is None else {"validation": split}}
+
+    stage = {"uses": "early.stop", "each": {"with.patience": waits}} | ({"repeat": repeat} if repeat else {})
+    recipe: dict[str, object] = {
+        "version": 1, "name": "demo", "data": data(base), "model": {"uses": "model.fake"}, "stages": {"fit": stage},
+    }  # fmt: skip
+    if variants:
+        recipe["variants"] = {f"v{n}": {"data": data(split)} for n, split in enumerate(variants)}
+    # a variant that says nothing of the split has the base's
+    splits = [base if split is None else split for split in variants] or [base]
+    check: Callable[[], object] = lambda: parse_recipe(json.dumps(recipe), "r.yaml", host)  # noqa: E731
+    if any(waits) and not all(splits):
+        with pytest.raises(RecipeError) as caught:
+            check()
+        assert {problem.message.split(" (variant")[0] for problem in caught.value.problems} == {NONE}
+        assert len(caught.value.problems) == len(list(filter(None, waits)))
+    else:
+        check()
