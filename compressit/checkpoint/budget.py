@@ -1,4 +1,4 @@
-"""A limit on what building a net may allocate: a file of a kilobyte must not order gigabytes."""
+"""A limit on what building a net may allocate: a file of a kilobyte must not order gigabytes, nor a million layers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from compressit.errors import CompressitError
 FREE_BYTES = 2**28
 GROWTH = 1000
 """A net may be this many times its file before its edits: pruning to 3 % of the channels leaves a 1000th."""
+FREE_TENSORS = 1000
+MORE_TENSORS = 10
+"""Tensors may be made for each of the file: layers that edits replace and helpers are not in it."""
 
 _MAKERS = frozenset(
     (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.Tensor.new_zeros,
@@ -22,16 +25,17 @@ _MAKERS = frozenset(
 
 
 class Budget(TorchFunctionMode):
-    """A block in which new tensors are counted, at 4 bytes a value, before they are made.
+    """A block in which new tensors and their bytes are counted, before they are made.
 
-    Raises CompressitError when a net takes more than its file's size can explain.
+    Raises CompressitError when a net takes more than its file's size and number of tensors can explain.
     """
 
-    def __init__(self, file_bytes: int) -> None:
+    def __init__(self, file_bytes: int, tensors: int) -> None:
         super().__init__()
-        self._most = max(FREE_BYTES, GROWTH * file_bytes)
-        self._file_bytes = file_bytes
-        self._ordered = 0
+        self._most_bytes = max(FREE_BYTES, GROWTH * file_bytes)
+        self._most_tensors = FREE_TENSORS + MORE_TENSORS * tensors
+        self._file = f"a file of {file_bytes / 1e6:.3g} MB with {tensors} tensors"
+        self._bytes = self._tensors = 0
 
     def __torch_function__(
         self,
@@ -40,15 +44,26 @@ class Budget(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        kwargs = kwargs or {}
         if func in _MAKERS:
-            self._ordered += 4 * _values(args, (kwargs or {}).get("size"))
-            if self._ordered > self._most:
-                raise CompressitError(
-                    f"its network would take {self._ordered / 1e9:.3g} GB or more, which does not go with a "
-                    f"file of {self._file_bytes / 1e6:.3g} MB",
-                    "the file is damaged, or was made to exhaust the memory",
-                )
-        return func(*args, **(kwargs or {}))
+            self._tensors += 1
+            self._bytes += _value_bytes(args, kwargs.get("dtype")) * _values(args, kwargs.get("size"))
+            if self._bytes > self._most_bytes:
+                raise self._refusal(f"{self._bytes / 1e9:.3g} GB")
+            if self._tensors > self._most_tensors:
+                raise self._refusal(f"{self._tensors} tensors")
+        return func(*args, **kwargs)
+
+    def _refusal(self, ordered: str) -> CompressitError:
+        return CompressitError(
+            f"its network would take {ordered} or more, which does not go with {self._file}",
+            "the file is damaged, or was made to exhaust the memory",
+        )
+
+
+def _value_bytes(args: Sequence[Any], dtype: torch.dtype | None) -> int:
+    like = args[0].dtype if args and isinstance(args[0], torch.Tensor) else torch.get_default_dtype()
+    return (dtype or like).itemsize
 
 
 def _values(args: Sequence[Any], size: Any) -> int:

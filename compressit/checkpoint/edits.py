@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from compressit.checkpoint.fitting import Changes
 from compressit.checkpoint.manifest import ReplaceEdit, SetEdit, canonical, strict_json
 from compressit.checkpoint.module_types import ModuleType, by_class, by_name, same_class
 from compressit.checkpoint.modules import children, submodule, unsaved_buffers
@@ -54,18 +55,20 @@ def snapshot(model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]
     return found
 
 
-def apply(model: nn.Module, edits: Sequence[Edit], module_types: Sequence[ModuleType]) -> None:
-    """Carries out edits in place, in their order.
+def apply(model: nn.Module, edits: Sequence[Edit], module_types: Sequence[ModuleType]) -> Changes:
+    """Carries out edits in place, in their order, and says what they changed.
 
     Raises CompressitError for a path or attribute that is not there, is not public, or holds another type.
     """
+    changes = Changes()
     for edit in edits:
         if isinstance(edit, ReplaceEdit):
-            _replace(model, edit, module_types)
+            _replace(model, edit, module_types, changes)
             continue
         module = _at(model, edit.at)
         for name, value in edit.attrs.items():
-            _set(module, edit.at, name, value)
+            _set(module, edit.at, name, value, changes)
+    return changes
 
 
 def unrecorded(fresh: nn.Module, model: nn.Module) -> list[str]:
@@ -77,7 +80,7 @@ def unrecorded(fresh: nn.Module, model: nn.Module) -> list[str]:
         if other is None:
             continue
         for name, value in vars(module).items():
-            simple = isinstance(value, (str, int, float, *_SEQUENCES)) and name != "training"
+            simple = isinstance(value, (str, int, float, *_SEQUENCES))
             if simple and repr(value) != repr(vars(other).get(name)):
                 found.append(_join(at, name))
         its = unsaved_buffers(other)
@@ -118,17 +121,21 @@ def _differences(
         yield from _differences(fresh_layers[name], child, _join(at, name), module_types)
 
 
-def _replace(model: nn.Module, edit: ReplaceEdit, module_types: Sequence[ModuleType]) -> None:
+def _replace(
+    model: nn.Module, edit: ReplaceEdit, module_types: Sequence[ModuleType], changes: Changes
+) -> None:
     parent_path, _, name = edit.at.rpartition(".")
     parent, current = _at(model, parent_path), _at(model, edit.at)
     if current is model:
         raise _unfit(edit.at, "the model itself cannot be replaced")
     rule = by_name(module_types, edit.type)
     if not same_class(type(current), rule.cls()):
-        setattr(parent, name, _built(rule, edit.args, edit.at))
+        built = _built(rule, edit.args, edit.at)
+        setattr(parent, name, built)
+        changes.made.update(built.modules())
 
 
-def _set(module: nn.Module, at: str, name: str, value: Any) -> None:
+def _set(module: nn.Module, at: str, name: str, value: Any, changes: Changes) -> None:
     if not _public(name):
         raise _unfit(at, f"{name!r} is not a public attribute")
     old = _attribute(module, name)
@@ -139,6 +146,7 @@ def _set(module: nn.Module, at: str, name: str, value: Any) -> None:
     if _differs(old, value):
         kind = type(old) if isinstance(old, _SEQUENCES) else tuple
         setattr(module, name, _frozen(value, kind) if isinstance(value, list) else value)
+        changes.before.setdefault((module, name), old)
 
 
 def _at(model: nn.Module, path: str) -> nn.Module:

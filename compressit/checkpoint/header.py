@@ -10,10 +10,12 @@ import hashlib
 import math
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +27,7 @@ KEY = "compressit"
 """The one metadata key: with several, safetensors writes them in another order in every process."""
 MASK, VALUES = "::mask", "::values"
 """What follows the name of a tensor that is stored in two parts (see `compact`)."""
-MOST_HEADER_BYTES = 2**24  # safetensors allows 100 MB; JSON takes some 20 times its text when it is read
+MOST_HEADER_BYTES = 2**23  # safetensors allows 100 MB; JSON takes up to 30 times its text when it is read
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
     "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
@@ -72,80 +74,12 @@ def read_header(path: Path) -> Header:
     Raises CompressitError for a file that is missing, cut short, no safetensors file, not from compressit, of
     another format version or with a description that was changed.
     """
-    with naming(path), open(path, "rb") as file:
-        return _read(file)
+    with naming(path), opened(path) as file:
+        return checked(file)
 
 
-def copy_with(source: Path, target: Path, **updates: Any) -> None:
-    """Copies a checkpoint with other fields of its manifest (`lineage=…`, `metrics=…`) and the same tensors.
-
-    `target` may be `source`. Published atomically. Raises CompressitError as `read_header` does.
-    """
-    with naming(source), open(source, "rb") as file:
-        header = _read(file)
-        manifest = header.manifest.updated(**updates)
-        with naming(target), replacing(target) as temporary, open(temporary, "wb") as copy:
-            copy.write(_header_bytes(header.tensors, manifest))
-            file.seek(header.start)
-            while block := file.read(1 << 20):
-                copy.write(block)
-
-
-def verify(path: Path) -> Header:
-    """`read_header`, and the tensors' bytes against their digest. Raises CompressitError."""
-    with naming(path), open(path, "rb") as file:
-        header = _read(file)
-        check_digest(header, _parts(header, file))
-        return header
-
-
-def tensors_digest(parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> str:
-    """sha256 over (name, safetensors type, shape, bytes) of every tensor, given in the order of their names.
-
-    The order of the tensors in the file does not matter.
-    """
-    digest = hashlib.sha256()
-    for name, dtype, shape, data in parts:
-        digest.update(canonical([name, dtype, list(shape)]).encode() + b"\n")
-        digest.update(data)
-    return digest.hexdigest()
-
-
-def check_digest(header: Header, parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> None:
-    """Raises CompressitError unless these tensors are the ones that were saved."""
-    if tensors_digest(parts) != header.manifest.tensors_sha256:
-        raise CompressitError("its tensors were changed: the digest does not match", "fetch the file again")
-
-
-@contextmanager
-def naming(path: Path) -> Generator[None]:
-    """Puts the file's name before every CompressitError, and makes one of every OSError."""
-    try:
-        yield
-    except CompressitError as error:
-        raise CompressitError(f"{path}: {error.message}", error.hint) from error
-    except OSError as error:
-        raise CompressitError(f"{path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def replacing(target: Path) -> Generator[Path]:
-    """A temporary path beside `target` that takes its place, synced to disk, if nothing goes wrong."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the umask says; safetensors makes its files private
-        yield temporary
-        temporary.chmod(mode)
-        sync(temporary)
-        os.replace(temporary, target)
-        sync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read(file: BinaryIO) -> Header:
+def checked(file: BinaryIO) -> Header:
+    """The header of an open file. Raises CompressitError as `read_header` does, without the file's name."""
     file_bytes = os.fstat(file.fileno()).st_size
     prefix = file.read(8)
     if len(prefix) < 8:
@@ -174,6 +108,86 @@ def _read(file: BinaryIO) -> Header:
     return Header(tensors, manifest, 8 + length, file_bytes)
 
 
+def copy_with(source: Path, target: Path, **updates: Any) -> None:
+    """Copies a checkpoint with other fields of its manifest (`lineage=…`, `metrics=…`) and the same tensors.
+
+    `target` may be `source`. Published atomically. Raises CompressitError as `read_header` does.
+    """
+    with naming(source), opened(source) as file:
+        header = checked(file)
+        manifest = header.manifest.updated(**updates)
+        with naming(target), replacing(target) as temporary, open(temporary, "wb") as copy:
+            copy.write(_header_bytes(header.tensors, manifest))
+            file.seek(header.start)
+            while block := file.read(1 << 20):
+                copy.write(block)
+
+
+def verify(path: Path) -> Header:
+    """`read_header`, and the tensors' bytes against their digest. Raises CompressitError."""
+    with naming(path), opened(path) as file:
+        header = checked(file)
+        check_digest(header, _parts(header, file))
+        return header
+
+
+def tensors_digest(parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> str:
+    """sha256 over (name, safetensors type, shape, bytes) of every tensor, given in the order of their names.
+
+    The order of the tensors in the file does not matter.
+    """
+    digest = hashlib.sha256()
+    for name, dtype, shape, data in parts:
+        digest.update(canonical([name, dtype, list(shape)]).encode() + b"\n")
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def check_digest(header: Header, parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> None:
+    """Raises CompressitError unless these tensors are the ones that were saved."""
+    if tensors_digest(parts) != header.manifest.tensors_sha256:
+        raise CompressitError("its tensors were changed: the digest does not match", "fetch the file again")
+
+
+def opened(path: Path) -> BufferedReader:
+    """The file, open for reading. Raises CompressitError at once for a pipe or device, which could block for ever."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise CompressitError("no regular file", "copy what it gives into a file first")
+    return file
+
+
+@contextmanager
+def naming(path: Path) -> Generator[None]:
+    """Puts the file's name before every CompressitError, and makes one of every OSError."""
+    try:
+        yield
+    except CompressitError as error:
+        raise CompressitError(
+            f"{path}: {_short(error.message)}", error.hint and _short(error.hint)
+        ) from error
+    except OSError as error:
+        raise CompressitError(f"{path}: {error.strerror or error}") from error
+
+
+@contextmanager
+def replacing(target: Path) -> Generator[Path]:
+    """A temporary path beside `target` that takes its place, synced to disk, if nothing goes wrong."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the umask says; safetensors makes its files private
+        yield temporary
+        temporary.chmod(mode)
+        sync(temporary)
+        os.replace(temporary, target)
+        sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _tensor(name: str, entry: Any) -> TensorInfo:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise CompressitError(f"no safetensors file: the entry of tensor {name!r} is malformed")
@@ -182,6 +196,8 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
         raise CompressitError(f"tensor {name!r} is of the unknown type {dtype!r}")
     if not (_counts(shape) and _counts(offsets) and len(offsets) == 2):
         raise CompressitError(f"no safetensors file: shape or offsets of tensor {name!r} are malformed")
+    if math.prod(max(1, size) for size in shape) >= 2**63:  # of an empty one too: torch computes its strides
+        raise CompressitError(f"no safetensors file: tensor {name!r} has the impossible shape {tuple(shape)}")
     return TensorInfo(dtype, tuple(shape), (offsets[0], offsets[1]))
 
 
@@ -189,6 +205,11 @@ def _counts(value: Any) -> bool:
     return (
         isinstance(value, list) and len(value) <= 64 and all(type(v) is int and 0 <= v < 2**63 for v in value)
     )
+
+
+def _short(text: str) -> str:
+    """Names in a file may be of any length; what is wrong with them is said at the end."""
+    return text if len(text) <= 1200 else f"{text[:600]} … {text[-600:]}"
 
 
 def _check_places(tensors: Mapping[str, TensorInfo], data_bytes: int) -> None:

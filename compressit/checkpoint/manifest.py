@@ -13,15 +13,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from compressit.errors import CompressitError
 
 FORMAT = 1
-MOST_INPUTS = 2**26
-"""Values in one input at most: the probe of a forged file must not fill the memory."""
+MOST_INPUTS = 2**24
+"""Values in one input at most (2364 x 2364 pixels in colour): the probe of a forged file must not fill the memory."""
 
-Shape = tuple[Annotated[int, Field(ge=0)], ...]
+Shape = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(max_length=64)]
+
+
+def affordable(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an input (without the batch). Raises ValueError where that has too many values."""
+    count = math.prod(max(1, size) for size in shape)
+    if count > MOST_INPUTS:
+        raise ValueError(f"an input of {count} values; at most {MOST_INPUTS} are allowed")
+    return shape
+
+
+InputShape = Annotated[Shape, AfterValidator(affordable)]
 
 
 @dataclass(frozen=True)
@@ -44,22 +55,15 @@ class Builder(_Entry):
 
     name: str
     config: dict[str, JsonValue]
-    input_shape: Shape
+    input_shape: InputShape
     classes: int = Field(ge=0)
     owner: str  # "compressit 0.1.0" or the name of a local file: for the message when it is missing
-
-    @field_validator("input_shape")
-    @classmethod
-    def _affordable(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
-        if math.prod(shape) > MOST_INPUTS:
-            raise ValueError(f"an input of {math.prod(shape)} values; at most {MOST_INPUTS} are allowed")
-        return shape
 
 
 class Inputs(_Entry):
     """How the inputs were made (`compressit.splits.Contract`)."""
 
-    shape: Shape  # without the batch dimension
+    shape: InputShape  # without the batch dimension
     dtype: str
     scale: str  # "unit" or "standard"
     mean: tuple[float, ...] | None  # per channel, of pixels in 0..1
@@ -100,6 +104,7 @@ class Manifest(_Entry):
     model: Builder | None  # None: saved without a registered builder, loads into a given module only
     input: Inputs | None
     edits: tuple[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")], ...] = ()
+    layer_owners: dict[str, str] = {}  # of the types in `edits`, as Builder's `owner`
     reshaped: bool = False  # some tensor has another shape than the builder gives it
     compact: dict[str, Shape] = {}  # shapes of the tensors stored as mask and values, see `compact`
     tied: tuple[tuple[str, str], ...] = ()  # (name in the file, other name of the same tensor)
@@ -130,7 +135,7 @@ class Manifest(_Entry):
 def encode(manifest: Manifest) -> str:
     """Canonical JSON (sorted keys, no spaces, ASCII), with the sha256 of the rest as its own field."""
     plain = manifest.model_dump(mode="json")
-    return canonical({**plain, "sha256": _digest(plain)})
+    return canonical({**plain, "sha256": _digest(canonical(plain))})
 
 
 def decode(text: str) -> Manifest:
@@ -152,11 +157,13 @@ def decode(text: str) -> Manifest:
         )
     digest = plain.pop("sha256", None)
     try:
-        if digest != _digest(plain):
+        rest = canonical(plain)
+        del plain  # it takes many times its text, and is read once more
+        if digest != _digest(rest):
             raise CompressitError(
                 "its description was changed: the digest does not match", "fetch the file again"
             )
-        return _validated(canonical(plain))
+        return _validated(rest)
     except (ValueError, RecursionError) as error:
         raise CompressitError(f"its description is malformed: {error}") from error
 
@@ -187,8 +194,8 @@ def _validated(text: str) -> Manifest:
         raise ValueError(f"{where}: {first['msg']}") from error
 
 
-def _digest(plain: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(plain).encode()).hexdigest()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

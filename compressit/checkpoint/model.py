@@ -18,12 +18,23 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from compressit.checkpoint import edits as edit
+from compressit.checkpoint import fitting
 from compressit.checkpoint import probe as probing
 from compressit.checkpoint import tensors as tensor
 from compressit.checkpoint.budget import Budget
 from compressit.checkpoint.compact import pack
-from compressit.checkpoint.header import Header, naming, read_header, replacing, tensors_digest
-from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe
+from compressit.checkpoint.header import (
+    Header,
+    checked,
+    naming,
+    opened,
+    read_header,
+    replacing,
+    tensors_digest,
+)
+from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe, ReplaceEdit
+from compressit.checkpoint.missing import check_installed
+from compressit.checkpoint.modules import on_cpu, unsaved_buffers
 from compressit.checkpoint.unfilled import Unfilled
 from compressit.config import dump
 from compressit.errors import CompressitError
@@ -74,6 +85,7 @@ def save(
     with naming(path), probing.quiet():
         tensor.check_storable(model)
         reference = _reference(model)
+        fitting.check(reference)
         tensors, tied = tensor.collect(reference)
         stored, shapes = pack(tensors) if compact else (tensors, {})
         module_types = host.module_types()
@@ -91,6 +103,7 @@ def save(
             model=_builder(architecture, host),
             input={**asdict(contract), "dtype": probe.dtype if probe else "float32"} if contract else None,
             edits=[e.model_dump(mode="json") for e in edits],
+            layer_owners=_layer_owners(edits, host),
             reshaped=reshaped,
             compact=shapes,
             tied=tied,
@@ -104,7 +117,9 @@ def save(
         with replacing(path) as temporary:
             tensor.write(stored, temporary, manifest)
             into = _copied(reference) if architecture is None else None
-            _check_same(reference, _restored(temporary, read_header(temporary), into, host), measured)
+            with opened(temporary) as file:
+                header = checked(file)
+            _check_same(reference, _restored(temporary, header, into, host), measured)
 
 
 def load(
@@ -121,12 +136,12 @@ def load(
     header = read_header(path)
     manifest = header.manifest
     with naming(path), probing.quiet():
-        device = next((p.device for p in into.parameters()), None) if into is not None else None
+        devices = [p.device for p in into.parameters() if not p.is_meta] if into is not None else []
         model = _restored(path, header, into, host or installed())
         shape = _input_shape(manifest)
         if probe and manifest.probe is not None and shape is not None:
-            probing.check(_copied(model), manifest.probe, shape)
-    return model.to(device) if device is not None else model
+            probing.check(_copied(model), manifest.probe, shape, _doubt(into))
+    return model.to(devices[0]) if devices else model
 
 
 def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> nn.Module:
@@ -143,9 +158,11 @@ def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> n
     path = Path(source)
     header = read_header(path)
     with naming(path), probing.quiet(seed):
-        model = _skeleton(header, None, host)
-        tensor.renew(model, {name: shape for name, (_, shape) in header.loaded().items()})
+        model, changes = _skeleton(header, None, host)
+        changed = tensor.narrow(model, {name: shape for name, (_, shape) in header.loaded().items()})
         tensor.retie(model, header.manifest.tied)
+        fitting.check(model, changes)
+        tensor.draw(changed)
     return model.train()
 
 
@@ -185,6 +202,21 @@ def _reference(model: nn.Module) -> nn.Module:
     return reference
 
 
+def _doubt(into: nn.Module | None) -> str:
+    """What is probably wrong where a loaded model computes something else."""
+    if into is None:
+        return "the plugin that builds it has probably changed"
+    unsaved = [
+        f"{at}.{name}".lstrip(".") for at, layer in into.named_modules() for name in unsaved_buffers(layer)
+    ]
+    if not unsaved:
+        return "the net it was loaded into is probably another one than was saved"
+    names = ", ".join(unsaved[:5])
+    return (
+        f"the file does not hold {names} (persistent=False): the net it is loaded into must have their values"
+    )
+
+
 def _copied(model: nn.Module) -> nn.Module:
     try:
         return copy.deepcopy(model)
@@ -196,16 +228,24 @@ def _builder(architecture: Architecture | None, host: Host) -> dict[str, Any] | 
     if architecture is None:
         return None
     plugin = host.create(Model, architecture.name, architecture.config)
-    owner = host.find(architecture.name, "model").owner
-    if owner.endswith(".py"):
-        owner = Path(owner).name  # a local file's folder is nobody's business
     return {
         "name": architecture.name,
         "config": dump(plugin.config),  # with every default as it is today
         "input_shape": list(architecture.input_shape),
         "classes": architecture.classes,
-        "owner": owner,
+        "owner": _stripped(host.find(architecture.name, "model").owner),
     }
+
+
+def _layer_owners(edits: Sequence[edit.Edit], host: Host) -> dict[str, str]:
+    owners = host.module_type_owners()
+    used = {e.type for e in edits if isinstance(e, ReplaceEdit)}
+    return {name: _stripped(owners[name]) for name in sorted(used)}
+
+
+def _stripped(owner: str) -> str:
+    """A local file's folder is nobody's business."""
+    return Path(owner).name if owner.endswith(".py") else owner
 
 
 def _architecture(builder: Builder, edited: bool = False) -> Architecture:
@@ -239,12 +279,13 @@ def _check_same(
 def _restored(path: Path, header: Header, into: nn.Module | None, host: Host) -> nn.Module:
     tensors = tensor.read(path, header)
     with Unfilled():
-        model = _skeleton(header, into, host)
+        model, changes = _skeleton(header, into, host)
     tensor.put(model, tensors, header.manifest.tied)
+    fitting.check(model, changes)
     return model.eval()
 
 
-def _skeleton(header: Header, into: nn.Module | None, host: Host) -> nn.Module:
+def _skeleton(header: Header, into: nn.Module | None, host: Host) -> tuple[nn.Module, fitting.Changes]:
     """The built (or given) model after the edits, before the file's tensors."""
     manifest = header.manifest
     if into is None and manifest.model is None:
@@ -252,31 +293,12 @@ def _skeleton(header: Header, into: nn.Module | None, host: Host) -> nn.Module:
             "it was saved without a registered builder, so compressit cannot build its network",
             "build the network yourself and pass it: compressit.load(path, into=net)",
         )
-    with Budget(header.file_bytes):
+    with Budget(header.file_bytes, len(header.loaded()) + len(manifest.tied)):
+        check_installed(manifest, host, built=into is None)
         if into is None and manifest.model is not None:
-            _check_installed(manifest.model, host)
             into = build(_architecture(manifest.model), host)
         assert into is not None
-        edit.apply(into.cpu(), manifest.edits, host.module_types())
-    return into
-
-
-def _check_installed(builder: Builder, host: Host) -> None:
-    try:
-        host.find(builder.name, "model")
-    except CompressitError as error:
-        advice = f"install {builder.owner}"
-        if " " not in builder.owner:  # a module, not a distribution and its version
-            advice = f"import {builder.owner} first: it registers the model with @compressit.model"
-        if builder.owner.endswith(".py"):
-            advice = (
-                "name that file: under `plugins:` in a recipe, with `--plugin FILE` for compressit evaluate and "
-                "export, or in Python `from compressit.plugins import installed; installed().load_file(Path(FILE))`"
-            )
-        raise CompressitError(
-            f"its model {builder.name!r} comes from {builder.owner}, which is not installed here",
-            "; ".join(filter(None, [advice, error.hint])),
-        ) from error
+        return into, edit.apply(on_cpu(into), manifest.edits, host.module_types())
 
 
 def _input_shape(manifest: Manifest) -> tuple[int, ...] | None:

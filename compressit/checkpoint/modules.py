@@ -24,6 +24,17 @@ def has_tensor(module: nn.Module, name: str) -> bool:
     return name in module._parameters or name in module._buffers
 
 
+def own_tensor(module: nn.Module, name: str) -> Tensor | None:
+    """The module's own parameter or buffer of that name; one that is computed (a parametrisation) does not count."""
+    tensor = module._parameters.get(name)
+    return module._buffers.get(name) if tensor is None else tensor
+
+
+def on_cpu(model: nn.Module) -> nn.Module:
+    """The same module with its tensors on the CPU; those without values (on the meta device) stay without."""
+    return model._apply(lambda tensor: tensor if tensor.is_meta else tensor.cpu())
+
+
 def unsaved_buffers(module: nn.Module) -> dict[str, Tensor]:
     """The module's own buffers that are not in its state dict."""
     names = sorted(module._non_persistent_buffers_set)

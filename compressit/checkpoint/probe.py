@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressit.checkpoint.manifest import Probe
+from compressit.checkpoint.manifest import Probe, affordable
 from compressit.errors import CompressitError
 
 BATCH = 2
 MOST_VALUES = 64
 TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 """Fractions of the largest output. One net differs by 1e-6 between CPUs in float32, wrong wiring by more."""
+_FLOATING = [getattr(torch, name) for name in TOLERANCE]
 _LEAST_SCALE = 1e-4  # outputs that are all zero here may be rounding errors there
 
 
@@ -36,9 +37,16 @@ def measure(model: nn.Module, shape: Sequence[int]) -> tuple[Probe, Tensor, list
     """The probe of a CPU model in eval mode, its input and all its outputs.
 
     Inputs are tried in the model's own floating type, then as integers (a model of tokens). Raises
-    CompressitError when the model runs on neither.
+    CompressitError when the model runs on neither, and for an input of too many values.
     """
-    floating = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    try:
+        affordable(tuple(shape))
+    except ValueError as error:
+        raise CompressitError(
+            f"its outputs cannot be recorded for {error}",
+            "give the shape of a smaller input that the network takes as well, of a crop for example",
+        ) from error
+    floating = next((p.dtype for p in model.parameters() if p.dtype in _FLOATING), torch.float32)
     failure: CompressitError | None = None
     for dtype in (floating, torch.int64):
         x = probe_input(shape, dtype)
@@ -47,22 +55,24 @@ def measure(model: nn.Module, shape: Sequence[int]) -> tuple[Probe, Tensor, list
         except CompressitError as error:
             failure = failure or error
             continue
-        tolerance = TOLERANCE.get(_name(floating), TOLERANCE["float16"])
         probe = Probe(
             dtype=_name(dtype),
             output_shape=tuple(found[0].shape),
             values=tuple(_sample(found[0])),
-            tolerance=tolerance,
+            tolerance=TOLERANCE[_name(floating)],
         )
         return probe, x, found
     assert failure is not None
     raise failure
 
 
-def check(model: nn.Module, probe: Probe, shape: Sequence[int]) -> None:
-    """Raises CompressitError, saying how far off, unless the model's outputs are the recorded ones."""
-    dtype = getattr(torch, probe.dtype, None)
-    if not isinstance(dtype, torch.dtype):
+def check(model: nn.Module, probe: Probe, shape: Sequence[int], doubt: str) -> None:
+    """Raises CompressitError, saying how far off, unless the model's outputs are the recorded ones.
+
+    `doubt`: what is probably wrong then.
+    """
+    dtype = next((d for d in (*_FLOATING, torch.int64) if _name(d) == probe.dtype), None)
+    if dtype is None:
         raise CompressitError(f"its probe has the unknown type {probe.dtype!r}")
     output = outputs(model, probe_input(shape, dtype))[0]
     got, wanted = _sample(output), probe.values
@@ -76,7 +86,7 @@ def check(model: nn.Module, probe: Probe, shape: Sequence[int]) -> None:
         raise CompressitError(
             f"the loaded model's outputs are off by up to {worst:.3g}, where {limit:.3g} is allowed "
             f"(its largest recorded output is {scale:.3g})",
-            "the plugin that builds it has probably changed; `load(path, probe=False)` loads it all the same",
+            f"{doubt}; `load(path, probe=False)` loads it all the same",
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from compressit.checkpoint.compact import unpack
-from compressit.checkpoint.header import KEY, Header, check_digest
+from compressit.checkpoint.header import KEY, Header, check_digest, opened
 from compressit.checkpoint.manifest import Manifest, encode
 from compressit.checkpoint.modules import has_tensor, submodule, unsaved_buffers
 from compressit.errors import CompressitError
@@ -32,8 +32,12 @@ _DTYPES = {name: dtype for dtype, name in TYPES.items()}
 
 
 def check_storable(model: nn.Module) -> None:
-    """Raises CompressitError for what a file cannot hold: objects in the state dict, sparse, meta tensors."""
-    for name, value in model.state_dict(keep_vars=True).items():
+    """Raises CompressitError for what a file cannot hold: objects in the state dict, sparse, meta tensors.
+
+    And for layers whose weight is computed before every forward by torch's old `weight_norm` or `prune`, which
+    could not be loaded into a fresh network.
+    """
+    for name, value in (*model.state_dict(keep_vars=True).items(), *model.named_buffers()):
         if not isinstance(value, Tensor):
             kind = type(value).__name__
             raise CompressitError(f"the state '{name}' is a {kind}; a checkpoint holds tensors only")
@@ -44,6 +48,18 @@ def check_storable(model: nn.Module) -> None:
         if value.is_meta or value.layout is not torch.strided or value.dtype not in TYPES:
             what = f"{value.dtype}, {value.layout}, on {value.device}"
             raise CompressitError(f"the tensor '{name}' cannot be stored: {what}")
+        if name == "__metadata__":
+            raise CompressitError(f"no tensor of a safetensors file can be called '{name}'", "rename it")
+    for at, layer in model.named_modules():
+        for name, value in vars(layer).items():
+            if not isinstance(value, Tensor):
+                continue
+            if has_tensor(layer, f"{name}_mask") and has_tensor(layer, f"{name}_orig"):
+                _refuse_computed(at, name, "a pruning mask", f"torch.nn.utils.prune.remove(layer, '{name}')")
+            if has_tensor(layer, f"{name}_g") and has_tensor(layer, f"{name}_v"):
+                _refuse_computed(
+                    at, name, "weight_norm", f"torch.nn.utils.remove_weight_norm(layer, '{name}')"
+                )
 
 
 def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
@@ -52,7 +68,7 @@ def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]
     first: dict[Any, str] = {}
     tied: list[tuple[str, str]] = []
     for name, value in model.state_dict(keep_vars=True).items():
-        same = (value.data_ptr(), value.dtype, value.shape, value.stride(), isinstance(value, nn.Parameter))
+        same = (value.data_ptr(), value.dtype, value.shape, value.stride())
         if value.numel() and same in first:
             tied.append((first[same], name))
             continue
@@ -75,12 +91,15 @@ def read(path: Path, header: Header) -> dict[str, Tensor]:
     Read, not mapped: a mapped file could change later, and its alignment could change outputs' last bits.
     """
     tensors: dict[str, Tensor] = {}
-    with open(path, "rb") as file:
+    with opened(path) as file:
         for name, info in sorted(header.tensors.items(), key=lambda item: item[1].offsets):
             tensors[name] = torch.empty(info.shape, dtype=_DTYPES[info.dtype])
             file.seek(header.start + info.offsets[0])
             file.readinto(_bytes(tensors[name]))  # what is missing after a short read, the digest finds
     check_digest(header, parts(tensors))
+    for name, tensor in tensors.items():
+        if tensor.dtype is torch.bool and tensor.view(torch.uint8).gt(1).any():
+            raise CompressitError(f"the tensor {name!r} of true and false holds bytes other than 1 and 0")
     return unpack(tensors, header.manifest.compact)
 
 
@@ -118,11 +137,10 @@ def put(model: nn.Module, tensors: Mapping[str, Tensor], tied: Sequence[tuple[st
             )
 
 
-def renew(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Gives the tensors of a freshly built model these smaller shapes, with fresh values.
+def narrow(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> list[nn.Module]:
+    """Cuts the tensors of a freshly built model to these smaller shapes; gives the layers where that changed one.
 
-    By `reset_parameters` of the module they belong to, else the corner of the builder's own tensor. Raises
-    CompressitError for a shape that is no part of the builder's.
+    What stays is the corner of the builder's own tensor. Raises CompressitError for a shape that is no part of it.
     """
     changed: dict[nn.Module, None] = {}
     for name, shape in shapes.items():
@@ -136,10 +154,20 @@ def renew(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
         is_parameter = isinstance(old, nn.Parameter)
         setattr(module, attribute, nn.Parameter(corner, old.requires_grad) if is_parameter else corner)
         changed[module] = None
-    for module in changed:
-        reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
+    return list(changed)
+
+
+def draw(layers: Sequence[nn.Module]) -> None:
+    """New weights by each layer's `reset_parameters`, where it has one. Raises CompressitError when that fails."""
+    for layer in layers:
+        reset = getattr(layer, "reset_parameters", None)
+        if not callable(reset):
+            continue
+        try:
             reset()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise CompressitError(f"a {type(layer).__name__} cannot get new weights: {reason}") from error
 
 
 def retie(model: nn.Module, tied: Sequence[tuple[str, str]]) -> None:
@@ -163,6 +191,13 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(*(t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
+
+
+def _refuse_computed(at: str, name: str, what: str, remedy: str) -> None:
+    raise CompressitError(
+        f"{name} of the layer {at or 'at the top'} is computed from {what}, which a checkpoint does not hold",
+        f"make it an ordinary tensor before saving, with `{remedy}`",
+    )
 
 
 def _bytes(tensor: Tensor) -> Any:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from compressit.checkpoint.compact import unpack
+from compressit.checkpoint.edits import snapshot
 from compressit.checkpoint.header import read_header
+from compressit.checkpoint.manifest import SetEdit
 from compressit.checkpoint.model import load
 from compressit.checkpoint.tensors import same_bits
 from compressit.errors import CompressitError
@@ -20,29 +23,33 @@ from .mutations import damaged, forged
 from .watch import watched
 
 
-def fuzz(originals: Sequence[Path], host: Host, count: int, seed: int, scratch: Path) -> int:
-    """Loads `count` mutations of these checkpoints in turn; returns how many were refused.
+def fuzz(
+    originals: Mapping[Path, nn.Module | None], host: Host, numbers: range, seed: int, scratch: Path
+) -> int:
+    """Loads mutations of these checkpoints in turn, the `numbers`-th of `seed`; returns how many were refused.
 
-    Raises AssertionError for a mutation that gives anything but a CompressitError that names the file, or the
-    file's own tensors (of a merely damaged file: the original's), or that runs code, writes a file or hangs.
+    A checkpoint that says how its network is built goes with None, another with a network to load it into. Raises
+    AssertionError for a mutation that gives anything but a CompressitError that names the file, or the file's own
+    tensors (of a merely damaged file: the original's), or that runs code, writes a file or hangs.
     """
-    contents = [path.read_bytes() for path in originals]
-    known = [load(path, host=host).state_dict() for path in originals]
+    files = [_Original(path, net, host) for path, net in originals.items()]
     refused = 0
-    for number in range(count):
+    for number in numbers:
         draw = random.Random(f"{seed} {number}")
-        which = number % len(contents)
+        original = files[number % len(files)]
         forging = draw.random() < 0.6
-        changed = (forged if forging else damaged)(contents[which], draw)
+        content = original.content
+        changed = forged(content, draw, original.numbers) if forging else damaged(content, draw)
         scratch.write_bytes(changed)
+        into = copy.deepcopy(original.net)
         try:
             with watched() as events:
-                model = _loaded(scratch, host)
+                model = _loaded(scratch, into, host)
             assert not events, events
             if model is None:
                 refused += 1
             else:
-                expected = _said(scratch) if forging else known[which]
+                expected = _said(scratch) if forging else original.state
                 state = model.state_dict()
                 assert all(same_bits(state[name], value) for name, value in expected.items())
         except Exception as error:
@@ -55,14 +62,26 @@ def fuzz(originals: Sequence[Path], host: Host, count: int, seed: int, scratch: 
     return refused
 
 
+class _Original:
+    """A checkpoint as it was saved."""
+
+    def __init__(self, path: Path, net: nn.Module | None, host: Host) -> None:
+        model = load(path, copy.deepcopy(net), host)
+        self.content = path.read_bytes()
+        self.net = net
+        self.state = model.state_dict()
+        edits = [edit for edit in snapshot(model, ()) if isinstance(edit, SetEdit)]
+        self.numbers = [(edit.at, name, value) for edit in edits for name, value in edit.attrs.items()]
+
+
 def _said(path: Path) -> dict[str, Tensor]:
     return unpack(load_file(path), read_header(path).manifest.compact)
 
 
-def _loaded(path: Path, host: Host) -> nn.Module | None:
+def _loaded(path: Path, into: nn.Module | None, host: Host) -> nn.Module | None:
     refusal = ""
     try:
-        return load(path, host=host)
+        return load(path, into, host)
     except CompressitError as error:
         refusal = str(error)
     assert str(path) in refusal

@@ -9,18 +9,23 @@ import copy
 import json
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from . import forge
 
 Draw = random.Random
+Numbers = Sequence[tuple[str, str, Any]]
+"""Path of a layer, name of an attribute of it that is a number or a tuple of some, its value."""
 _ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 3, 2**31, 2**63, 2**70, 10**15, 0.5, 1e300, "", "a.b", "..", "__class__",
     "__init__", "_parameters", "weight", "F64", "BOOL", "I64", "float64", "int64", "tiny.conv", "tiny.LowRank",
     [], [[]], [1, 2], [2**40, 2**40], [0, 2**62], {}, {"a": 1}, {"at": "", "do": "set", "attrs": {"training": 1}},
 )  # fmt: skip
+
+_NUMBERS = (0, 0, -1, 1, 2, 3, 5, 8, 9, 64, 65, 100, 1000, 2**20, 2**31 - 1, 2**31, 2**32 + 1, 2**40, 2**62, 2**64,
+            -(2**31), None, True, False, 0.0, 0.5, 2.0, -1.0, 1e-300, 1e308)  # fmt: skip
 
 
 def damaged(content: bytes, draw: Draw) -> bytes:
@@ -28,9 +33,16 @@ def damaged(content: bytes, draw: Draw) -> bytes:
     return draw.choice((_flip, _flip, _cut, _extend, _overwrite, _move, _length, _unsigned))(content, draw)
 
 
-def forged(content: bytes, draw: Draw) -> bytes:
-    """A file whose description, table or tensors were edited, with digests that match."""
+def forged(content: bytes, draw: Draw, numbers: Numbers) -> bytes:
+    """A file whose description, table or tensors were edited, with digests that match.
+
+    `numbers`: layers of its network and the names of their numbers.
+    """
     table, entry, data = forge.split(content)
+    if draw.random() < 0.4:
+        for _ in range(draw.choice((1, 1, 2, 3))):
+            _renumber(entry, numbers, draw)
+        return forge.joined(table, entry, data)
     for _ in range(draw.choice((1, 1, 2, 3))):
         if not table:  # all taken out
             break
@@ -136,6 +148,15 @@ def _edit(table: Any, entry: Any, data: bytes, draw: Draw) -> bytes:
     if isinstance(entry.get("edits"), list):
         entry["edits"] = [*entry["edits"], new]
     return data
+
+
+def _renumber(entry: Any, numbers: Numbers, draw: Draw) -> None:
+    """One more edit, of a number that is there: what native code would be handed."""
+    at, name, built = draw.choice(numbers)
+    value = draw.choice(_NUMBERS)
+    if isinstance(built, (tuple, list)) and draw.random() < 0.9:
+        value = [draw.choice((value, value, *built)) for _ in built]
+    entry["edits"] = [*entry["edits"], {"do": "set", "at": at, "attrs": {name: value}}]
 
 
 def _put_something_odd(value: Any, draw: Draw) -> None:

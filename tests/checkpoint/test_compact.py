@@ -130,6 +130,10 @@ def test_a_tensor_whose_parts_would_take_anothers_name_stays_dense() -> None:
 Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
 
+def end_of(table: dict[str, Any]) -> int:
+    return max(place["data_offsets"][1] for place in table.values())
+
+
 def _shape(shape: Any) -> Change:
     return lambda table, entry: entry["compact"].update({"1.weight": shape})
 
@@ -143,6 +147,9 @@ FORGED: dict[str, Change] = {
     "deep": _shape([1] * 100),
     "digits": _shape([10**4000] * 1000),
     "not stored so": lambda table, entry: entry["compact"].update({"5.bias": [5]}),
+    "stored densely too": lambda table, entry: table.update(
+        {"1.weight": {"dtype": "F32", "shape": [0], "data_offsets": [end_of(table), end_of(table)]}}
+    ),
     "a part": lambda table, entry: entry["compact"].update({"1.weight::mask": [768]}),
     "mask type": lambda table, entry: table["1.weight::mask"].update(dtype="I8"),
     "values": lambda table, entry: table["1.weight::values"].update(

@@ -121,11 +121,22 @@ def test_no_safetensors_file(tmp_path: Path, content: bytes) -> None:
     _refused(path, "no safetensors file|cut short|no valid JSON")
 
 
+def test_what_is_no_regular_file_is_refused_at_once(saved: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero")):
+        for read in (read_header, verify, lambda path: copy_with(path, tmp_path / "copy")):
+            with pytest.raises(CompressitError, match="no regular file"):
+                read(path)
+    (tmp_path / "link2").symlink_to(saved)
+    assert verify(tmp_path / "link2").tensors == read_header(saved).tensors
+
+
 def test_a_huge_header_is_refused_without_reading_it(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", 2**40) + b"{}")
     _refused(path, "header of 1099511627776 bytes")
-    path.write_bytes(struct.pack("<Q", 9_000_000) + b"{}")
+    path.write_bytes(struct.pack("<Q", 8_000_000) + b"{}")
     _refused(path, "cut short")
 
 
@@ -169,12 +180,48 @@ def test_places_must_be_exact(saved: Path) -> None:
     _refused(with_entry(first, dtype="F31"), "unknown type")
     _refused(with_entry(first, more=1), "malformed")
     _refused(forge.write(saved, {**table, first: None}, entry, data), "malformed")
+    _refused(with_entry(first, shape=[1] * 64 + [12]), "malformed")
+
+
+def test_a_gap_between_tensors_is_refused(saved: Path) -> None:
+    table, entry, data = forge.parts(saved)
+    names = sorted(table, key=lambda name: table[name]["data_offsets"])
+    for name in names[1:]:
+        table[name]["data_offsets"] = [at + 8 for at in table[name]["data_offsets"]]
+    end = table[names[0]]["data_offsets"][1]
+    hidden = data[:end] + b"\x80\x02hidden" + data[end:]
+    _refused(forge.write(saved, table, entry, hidden), "leaves a gap")
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62, 2**62], [2**62, 0, 3], [0] + [2**7] * 9])
+def test_an_empty_tensor_has_a_shape_that_torch_can_have(saved: Path, shape: list[int]) -> None:
+    table, entry, data = forge.parts(saved)
+    table["extra"] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data)]}
+    _refused(forge.write(saved, table, entry, data), "'extra' has the impossible shape")
 
 
 def test_repeated_keys_are_refused(saved: Path) -> None:
     header = b'{"a":1,"a":2}   '
     saved.write_bytes(struct.pack("<Q", len(header)) + header)
     _refused(saved, "there twice")
+
+
+def test_nan_anywhere_in_the_header_is_refused(saved: Path) -> None:
+    content = saved.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"]["note"] = float("nan")
+    text = json.dumps(header).encode()
+    saved.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    _refused(saved, "NaN is not allowed")
+
+
+def test_names_of_any_length_are_told_in_short(saved: Path) -> None:
+    table, entry, data = forge.parts(saved)
+    table["x" * 200_000] = {}
+    with pytest.raises(CompressitError, match="is malformed") as error:
+        read_header(forge.write(saved, table, entry, data))
+    assert len(str(error.value)) < 2000
 
 
 def test_deep_nesting_is_refused(saved: Path) -> None:
@@ -223,6 +270,10 @@ def test_a_description_changed_without_its_digest_is_refused(saved: Path) -> Non
         {"probe": {"dtype": "float32", "output_shape": [2, 5], "values": [], "tolerance": 1e9}},
         {"parameters": -1},
         {"tensors_sha256": None},
+        {"parameters": "3"},
+        {"parameters": 3.0},
+        {"metrics": {"a": True}},
+        {"reshaped": 1},
     ],
 )
 def test_a_malformed_description_is_refused(saved: Path, change: dict[str, object]) -> None:
@@ -237,7 +288,7 @@ def test_a_description_that_is_no_object_is_refused(saved: Path) -> None:
 
 def test_an_input_too_large_to_probe_is_refused(saved: Path) -> None:
     huge = forge.forged(saved, lambda entry: entry["model"].update(input_shape=[2**20, 2**20]))
-    _refused(huge, "at most 67108864")
+    _refused(huge, "at most 16777216")
 
 
 def test_verify_finds_a_changed_tensor_and_a_changed_name(saved: Path) -> None:

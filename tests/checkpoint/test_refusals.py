@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from compressit.checkpoint.budget import Budget
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load
 from compressit.errors import CompressitError
@@ -63,6 +65,14 @@ def _huge_header(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
+_INPUT = {
+    "shape": [2**25],
+    "dtype": "float32",
+    "scale": "unit",
+    "mean": None,
+    "std": None,
+    "class_names": ["a"],
+}
 _LOW_RANK = {"inputs": 16, "rank": 2**30, "outputs": 12}
 
 WRONG = [
@@ -74,7 +84,20 @@ WRONG = [
     Wrong("appended pickle", _bytes(lambda b: b + b"\x80\x02."), "3 bytes after the last tensor"),
     Wrong("newer format", _entry(lambda e: e.update(format=2)), "its format is 2", "upgrade"),
     Wrong("unknown format", _entry(lambda e: e.update(format="x")), "its format is 'x'", "fetch it again"),
-    Wrong("missing local file", lambda _: None, "'tiny.mlp' comes from tiny_models.py", "name that file", bare=True),
+    Wrong(
+        "missing local file",
+        lambda _: None,
+        "'tiny.mlp' comes from tiny_models.py",
+        "--plugin tiny_models.py --trust",
+        bare=True,
+    ),
+    Wrong(
+        "missing module",
+        _entry(lambda e: e["model"].update(name="my.net", owner="deep.nets")),
+        "'my.net' comes from deep.nets",
+        "--plugin deep/nets.py --trust` for compressit evaluate and export, under `plugins:` in a recipe; in Python "
+        "import deep.nets first",
+    ),
     Wrong(
         "missing package",
         _entry(lambda e: e["model"].update(name="nice.net", owner="nice-nets 1.2")),
@@ -115,13 +138,18 @@ WRONG = [
         "its network would take",
         "exhaust",
     ),
+    Wrong("many layers", _entry(lambda e: e["model"].update(config={"hidden": [1] * 50_000})), "tensors or more"),
     Wrong("huge classes", _entry(lambda e: e["model"].update(classes=2**40)), "its network would take"),
     Wrong(
         "huge replacement",
         _edits({"do": "replace", "at": "1", "type": "tiny.LowRank", "args": _LOW_RANK}),
         "its network would take",
     ),
-    Wrong("huge input", _entry(lambda e: e["model"].update(input_shape=[2**40])), "at most 67108864"),
+    Wrong("huge input", _entry(lambda e: e["model"].update(input_shape=[2**40])), "at most 16777216"),
+    Wrong("huge recorded input", _entry(lambda e: e.update(input=_INPUT)), "at most 16777216"),
+    Wrong("impossible shape", _entry(lambda e: e["model"].update(input_shape=[0, 2**62, 2**62])), "at most 16777216"),
+    Wrong("deep shape", _entry(lambda e: e["model"].update(input_shape=[1] * 65)), "at most 64 items"),
+    Wrong("long name", _edits({"do": "set", "at": "1." * 100_000, "attrs": {}}), "there is no such layer"),
     Wrong("100 MB of metadata", _huge_header, "a header of 1000000"),
 ]  # fmt: skip
 
@@ -135,6 +163,26 @@ def test_a_wrong_file_is_refused_in_words_and_runs_nothing(saved: Path, host: Ho
     assert events == []
     assert refusal.value.message.startswith(f"{saved}: ")
     assert wrong.hint in (refusal.value.hint or "")
+    assert len(str(refusal.value)) < 2500
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "qint8",
+        "quint4x2",
+        "bits8",
+        "uint1",
+        "int7",
+        "float4_e2m1fn_x2",
+        "float8_e4m3fn",
+        "complex64",
+        "uint64",
+    ],
+)
+def test_probes_are_of_types_that_networks_take(saved: Path, host: Host, dtype: str) -> None:
+    with pytest.raises(CompressitError, match=f"its probe has the unknown type '{dtype}'"):
+        load(forge.forged(saved, lambda entry: entry["probe"].update(dtype=dtype)), host=host)
 
 
 def test_what_runs_or_hangs_is_noticed(tmp_path: Path) -> None:
@@ -152,8 +200,10 @@ def _never_ends() -> None:
 
 
 def test_a_header_takes_memory_in_proportion_to_the_file(saved: Path) -> None:
-    """However it claims otherwise: a length without bytes costs nothing, and bytes at most some 40 times theirs."""
-    saved.write_bytes(struct.pack("<Q", 2**24) + b"[")
+    """However it claims otherwise: a length without bytes costs nothing, and bytes at most some 30 times theirs."""
+    saved_again = saved.with_name("again.safetensors")
+    saved_again.write_bytes(saved.read_bytes())
+    saved.write_bytes(struct.pack("<Q", 2**23) + b"[")
     assert _peak_of_reading(saved) < 100_000
     with saved.open("wb") as file:  # 100 MB that are there, without filling the disk
         file.write(struct.pack("<Q", 100_000_000))
@@ -162,7 +212,11 @@ def test_a_header_takes_memory_in_proportion_to_the_file(saved: Path) -> None:
     for filling in (b"[],", b"{},", b'"a",', b"1.5,"):
         header = b'{"a":[' + filling * 40_000 + b"0]}"
         saved.write_bytes(struct.pack("<Q", len(header)) + header)
-        assert _peak_of_reading(saved) < 40 * len(header)
+        assert _peak_of_reading(saved) < 30 * len(header)
+    table, entry, data = forge.parts(saved_again)
+    entry["lineage"] = [{}] * 100_000
+    forge.write(saved, table, {**entry, "parameters": -1}, data)  # it is read to its end and then refused
+    assert _peak_of_reading(saved) < 35 * saved.stat().st_size
 
 
 def _peak_of_reading(path: Path) -> int:
@@ -173,6 +227,19 @@ def _peak_of_reading(path: Path) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def test_what_is_ordered_is_counted_in_bytes_of_its_type() -> None:
+    with Budget(1000, 1):
+        torch.empty(2**25, dtype=torch.int8)
+        torch.empty(2**24)
+    with (
+        pytest.raises(CompressitError, match=r"would take 0\.\d+ GB or more, .* 0\.001 MB with 1 tensors"),
+        Budget(1000, 1),
+    ):
+        torch.empty(2**24).new_empty(2**26, dtype=torch.float64)
+    with pytest.raises(CompressitError, match="would take"), Budget(1000, 1):
+        torch.zeros(1, dtype=torch.float64).new_empty(2**25 + 1)
 
 
 def test_loading_orders_no_memory_that_the_file_does_not_explain(saved: Path) -> None:
