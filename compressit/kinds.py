@@ -83,6 +83,12 @@ class Trainer(Plugin[C]):
 class Compressor(Plugin[C]):
     """Makes a model smaller (or sparser): must change something, or raises NoEffectError."""
 
+    @property
+    def per_host(self) -> bool:
+        """Whether what it does with this config holds for this machine only, because it measures times: then machine,
+        device and threads are part of the result's key, and it never runs beside another task."""
+        return False
+
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Gets its own copy of the model; returns a plain module: no hooks, wrappers or parametrizations."""
         raise NotImplementedError(f"{type(self).__name__}.compress")

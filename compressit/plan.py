@@ -38,7 +38,7 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
             builder.add(variant, seed)
     tasks = _abreast(builder.tasks)
     first = [point for point in builder.points if point.seed == recipe.seeds[0]]
-    rehearsed = rehearsals([tasks[point.model] for point in first], host)
+    rehearsed = rehearsals([tasks[point.model] for point in first], host, builder.machine)
     return Plan(
         recipe,
         _before_all_stages(rehearsed.values(), tasks),
@@ -86,6 +86,17 @@ class _Builder:
 
     def config_of(self, kind: type[Plugin[Any]], use: Use) -> Any:
         return self.host.create(kind, use.uses, use.config)
+
+    def plugin(self, use: Use) -> Plugin[Any]:
+        cls = self.host.find(use.uses).plugin
+        return cls(parse(cls.Config, use.config))
+
+    def machine(self, per_host: bool) -> dict[str, Any]:
+        """What a result depends on that holds for this machine only."""
+        if not per_host:
+            return {}
+        compute = self.recipe.compute
+        return {"host": _host_name(), "device": compute.device, "threads": compute.threads}
 
     def code(self, use: Use, *roots: str) -> str:
         return code_digest(self.module(use.uses), *roots)
@@ -195,12 +206,15 @@ class _Graph:
                 files[ref] = ref
             else:
                 inputs[ref] = self._member(ref, stage, each)
+        plugin = self.builder.plugin(use)
+        per_host = isinstance(plugin, Compressor) and plugin.per_host
         facts = {
             "kind": "stage", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
             "files": {ref: weights_digest(Path(path)) for ref, path in files.items()},
             "seed": self.seed, "stage": stage.name, "rung": rung, "feed": stage.feed if rung else None,
             "data": self.data["id"], "precision": self.compute["precision"],
             "compile": self.compute["compile"], "torch": torch_version(),
+            **self.builder.machine(per_host),
         }  # fmt: skip
         key = key_of(facts)
         name = point_name(stage.name, each, rung)
@@ -214,7 +228,7 @@ class _Graph:
             key=key, kind="stage", label=f"{self.variant.name}/seed{self.seed}/{name}", uses=use.uses,
             config=use.config, seed=self.seed, inputs=inputs, files=files, data=self.data,
             compute=self.compute, stage=stage.name, rung=rung, feed=stage.feed, each=each,
-            work=self._work(use, rung), lineage=lineage,
+            work=self._work(plugin, rung), lineage=lineage, exclusive=per_host,
             **self._code(self.builder.module(use.uses), *_STAGE_CORE, *self.data_modules),
         )  # fmt: skip
         self.builder.put(task)
@@ -257,9 +271,7 @@ class _Graph:
                 "inputs": inputs, "seed": self.seed, "precision": self.compute["precision"],
                 "torch": torch_version(),
                 "data": self.data["id"] if plugin.uses_data else [self.input_shape, self.classes],
-                "host": _host_name() if plugin.per_host else "",
-                "device": self.compute["device"] if plugin.per_host else "",
-                "threads": self.builder.recipe.compute.threads if plugin.per_host else "",
+                **self.builder.machine(plugin.per_host),
             }  # fmt: skip
             key = key_of(facts)
             data = self.data_modules if plugin.uses_data else ()
@@ -284,18 +296,16 @@ class _Graph:
     def _refs(self, use: Use) -> Iterator[tuple[tuple[str, ...], str]]:
         return model_refs(parse(self.builder.host.find(use.uses).plugin.Config, use.config))
 
-    def _work(self, use: Use, rung: int | None) -> dict[str, float] | None:
+    def _work(self, plugin: Plugin[Any], rung: int | None) -> dict[str, float] | None:
         if self.images is None:
             return None
-        plugin = self.builder.host.find(use.uses).plugin
-        instance = plugin(parse(plugin.Config, use.config))
         work: Work | None = None
         try:
-            if isinstance(instance, Trainer):
-                work = instance.work(self.images)
-            elif isinstance(instance, Compressor):
+            if isinstance(plugin, Trainer):
+                work = plugin.work(self.images)
+            elif isinstance(plugin, Compressor):
                 # how many steps narrower than the recipe's own model: the rung, whichever way it is fed
-                work = instance.work(self.images, rung or 1)
+                work = plugin.work(self.images, rung or 1)
         except Exception:  # noqa: BLE001 - an estimate is no reason not to run
             return None
         return asdict(work) if work else None

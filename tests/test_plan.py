@@ -259,6 +259,62 @@ def test_an_exclusive_evaluator_makes_exclusive_tasks_keyed_by_host(monkeypatch:
     assert (two["tiny.clock"] != after["tiny.clock"], two["tiny.accuracy"]) == (True, after["tiny.accuracy"])
 
 
+HASTE = """\
+from compressit import Compressor, Config, hookimpl
+from pydantic import Field
+
+
+class HasteConfig(Config):
+    by: str = Field("size", description="what is kept to a fraction: size or time")
+
+
+class Haste(Compressor[HasteConfig]):
+    name = "tiny.haste"
+
+    @property
+    def per_host(self):
+        return self.config.by == "time"
+
+    def compress(self, model, ctx):
+        return model
+
+    def rehearse(self, model, ctx):
+        return None
+
+
+@hookimpl
+def compressit_compressors():
+    return [Haste]
+"""
+
+
+def test_a_compressor_that_measures_times_is_alone_and_keyed_by_host_where_its_options_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "haste.py"
+    file.write_text(HASTE)
+    host = tiny_host()
+    host.load_file(file)
+
+    def tasks(by: str, *settings: str) -> dict[str, Task]:
+        text = BASE + f"  haste: {{uses: tiny.haste, with: {{by: {by}}}}}\n  after: {{uses: tiny.train}}\n"
+        return {task.label: task for task in plan_of(text, *settings, host=host).tasks.values()}
+
+    def moved(by: str, before: dict[str, Task], *settings: str) -> set[str]:
+        return {label for label, task in tasks(by, *settings).items() if task.key != before[label].key}
+
+    size, time = tasks("size"), tasks("time")
+    concerned = {f"base/seed0/{name}" for name in ("haste", "haste rehearsal", "after")}
+    assert {label for label, task in time.items() if task.exclusive} == concerned - {"base/seed0/after"}
+    assert not any(task.exclusive for task in size.values())
+    for setting in ("compute.device=cpu", "compute.threads=2"):
+        assert moved("time", time, setting) == concerned
+        assert not moved("size", size, setting)
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    assert moved("time", time) == concerned
+    assert not moved("size", size)
+
+
 def test_an_evaluator_that_judges_the_stage_gets_its_models() -> None:
     plan = plan_of(TWINS)
     shrink = task_of(plan, "real/seed0/shrink-02")

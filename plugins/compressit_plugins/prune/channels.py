@@ -18,16 +18,14 @@ from compressit.measure import multiply_adds, parameters
 from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled
 from compressit_plugins.prune.importance import Importance, magnitude
-from compressit_plugins.prune.selection import Rule, Scope, Selection, select
+from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
 from compressit_plugins.prune.surgery import check, empty_copy, remove
-from compressit_plugins.prune.target import find_share
+from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_steps, off, unreachable
+from compressit_plugins.prune.timed import find_timed
 from compressit_plugins.prune.tracing import refuse_unprunable
 
 Target: TypeAlias = Literal["parameters", "multiply_adds", "latency", "channels"]
 Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # of a forward pass of an input
-
-
-_TURNS = 15  # of timing a model and its parent
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,12 @@ def prune_channels(
 
     example: one input with its batch dimension (1, ...), float, on the model's device. keep: the fraction left,
     0 < keep < 1, of every width that can be pruned (`channels`), or of the model's parameters, multiply-adds or
-    seconds per input, to within 2 %. importance, scope, round_to, max_ratio: which channels, see `importance` and
+    seconds per input, to within 2 %. Where no common share of the widths comes that near, one or two of them are moved
+    by a step or two (not for seconds). importance, scope, round_to, max_ratio: which channels, see `importance` and
     `selection`. ignore: globs over module names whose output widths stay, and with them those coupled to them.
     steps: so many times, scoring anew in between. time_limit: seconds for tracing. seconds: the clock of `latency`,
-    by default the median of five passes; it is asked in turns about the model and its parent.
+    by default `steady_seconds` in fp32; it is asked in turns about the model and its parent as often as it takes, see
+    `timed`.
 
     The outputs keep their shape: the classifier is what reaches them. Train mode and `requires_grad` come back,
     gradients are cleared, random numbers stay. Parameters are new ones: build optimizers afterwards.
@@ -77,14 +77,14 @@ def prune_channels(
     _check_arguments(example, keep, round_to, max_ratio, steps)
     refuse_unprunable(model)
     with _traceable(model):
-        job = _Job.of(model, example, target, seconds or _median_seconds)
-        groups, fixed, chosen = list[Group](), list[str](), Selection((), ())
+        job = _Job.of(model, example, target, seconds or steady_seconds(Compute(example.device.type)))
+        groups, fixed, chosen, achieved = list[Group](), list[str](), Selection((), ()), 1.0
         initial: dict[str, int] = {}
         for step in range(1, steps + 1):
             groups, fixed = coupled(model, example, importance(model), ignore, time_limit)
             initial = initial or {group.name: group.width for group in groups}
             rule = Rule(scope, round_to, max_ratio, initial)
-            chosen = job.choose(groups, rule, keep ** (step / steps), last=step == steps)
+            chosen, achieved = job.choose(groups, rule, keep ** (step / steps), last=step == steps)
             remove(model, groups, chosen.gone)
             job = job.after(groups, chosen)
     left = {g.name: g.width - gone for g, gone in zip(groups, chosen.key, strict=True)}
@@ -96,12 +96,29 @@ def prune_channels(
     return model, PruneReport(
         target,
         requested=keep,
-        achieved=kept[target] if target in kept else job.cost(job.empty),
+        achieved=kept.get(target, achieved),
         parameters_kept=kept["parameters"],
         multiply_adds_kept=kept["multiply_adds"],
         widths={name: (initial.get(name, width), width) for name, width in left.items()},
         skipped=(*chosen.skipped, *fixed),
     )
+
+
+def steady_seconds(compute: Compute) -> Seconds:
+    """The clock of `latency`: the mean of the faster half of five forward passes, or of as many as take 20 ms, after
+    one that is not timed.
+
+    On a busy machine a pass has a core or waits for one. Measured there, on passes of 0.1 to 100 ms: the median jumps
+    between the two where a pass is about as long as a time slice, the mean where it is shorter; this did in neither.
+    """
+
+    def seconds(model: nn.Module, example: Tensor) -> float:
+        passes = forward_seconds(model, example, compute, 1, 5)
+        while sum(passes) < 0.02:
+            passes += forward_seconds(model, example, compute, 0, len(passes))
+        return statistics.mean(sorted(passes)[: (len(passes) + 1) // 2])
+
+    return seconds
 
 
 @dataclass(frozen=True)
@@ -132,50 +149,70 @@ class _Job:
         remove(trial, groups, chosen.gone)
         return trial
 
-    def choose(self, groups: Sequence[Group], rule: Rule, keep: float, last: bool) -> Selection:
-        """The channels to remove now: only after trying it on a copy."""
-        share = keep if self.target == "channels" else self._share(groups, rule, keep, last)
-        chosen = select(groups, share, rule)
+    def choose(self, groups: Sequence[Group], rule: Rule, keep: float, last: bool) -> tuple[Selection, float]:
+        """The channels to remove now, only after trying it on a copy; and what is left then of what was asked about."""
+        if self.target == "channels":
+            chosen, achieved = select(groups, keep, rule), keep
+        else:
+            find = self._find_timed if self.target == "latency" else self._find_counted
+            chosen, achieved = find(groups, rule, keep, last)
         if last and not any(chosen.key) and self.empty is self.given:
             raise NoEffectError(
                 f"no channel would be removed (skipped: {', '.join(chosen.skipped[:5]) or 'none'})",
                 "a smaller `keep` or a smaller `round_to`",
             )
         check(self.pruned(groups, chosen), self.given, self.empty_example)
-        return chosen
+        return chosen, achieved
 
-    def _share(self, groups: Sequence[Group], rule: Rule, keep: float, last: bool) -> float:
+    def _find_counted(
+        self, groups: Sequence[Group], rule: Rule, keep: float, strict: bool
+    ) -> tuple[Selection, float]:
         costs: dict[tuple[int, ...], float] = {}
 
-        def cost(share: float) -> float:
-            selection = select(groups, share, rule)
+        def cost(selection: Selection) -> float:
             if selection.key not in costs:
                 costs[selection.key] = self.cost(self.pruned(groups, selection))
             return costs[selection.key]
 
-        return find_share(cost, keep, guess=keep**0.5, strict=last)  # costs go with a width's square, roughly
+        def cost_moved(steps: Steps) -> float | None:
+            moved = varied(groups, even, steps, rule)
+            return None if moved is None else cost(moved)
+
+        guess = keep**0.5  # costs go with a width's square, roughly
+        even = select(groups, find_share(lambda share: cost(select(groups, share, rule)), keep, guess), rule)
+        if not strict or off(cost(even), keep) <= TOLERANCE:
+            return even, cost(even)
+        chosen = varied(groups, even, find_steps(cost_moved, len(groups), keep), rule)
+        if chosen is None or off(cost(chosen), keep) > TOLERANCE:
+            raise unreachable(costs.values(), keep)
+        return chosen, cost(chosen)
+
+    def _find_timed(
+        self, groups: Sequence[Group], rule: Rule, keep: float, strict: bool
+    ) -> tuple[Selection, float]:
+        """In turn with the model as it was given: a machine's speed changes while it is measured."""
+        given = _filled(self.given, self.example)
+
+        def clock(selection: Selection) -> Callable[[], float]:
+            trial = self.pruned(groups, selection)
+            check(trial, self.given, self.empty_example)
+            small = _filled(trial, self.example)
+            return lambda: self.seconds(small, self.example) / self.seconds(given, self.example)
+
+        return find_timed(clock, lambda share: select(groups, share, rule), keep, strict)
 
     def cost(self, trial: nn.Module) -> float:
-        """What `target` names, as a fraction of the model as it was given."""
+        """What `target` counts, as a fraction of the model as it was given."""
         try:
             if self.target == "parameters":
                 return parameters(trial) / self.parameters
-            if self.target == "multiply_adds":
-                return self.multiply_adds(trial) / self.computed
-            return self._time_kept(trial)
+            return self.multiply_adds(trial) / self.computed
         except Exception:
             check(trial, self.given, self.empty_example)  # says it better where the trial does not run
             raise
 
     def multiply_adds(self, trial: nn.Module) -> int:
         return multiply_adds(trial, self.example.shape[1:])
-
-    def _time_kept(self, trial: nn.Module) -> float:
-        """In turn with the model as it was given: a machine's speed changes while it is measured."""
-        given, small = _filled(self.given, self.example), _filled(trial, self.example)
-        return statistics.median(
-            self.seconds(small, self.example) / self.seconds(given, self.example) for _ in range(_TURNS)
-        )
 
 
 def _filled(empty: nn.Module, example: Tensor) -> nn.Module:
@@ -214,7 +251,3 @@ def _traceable(model: nn.Module) -> Generator[None]:
         for name, parameter in model.named_parameters():
             parameter.grad = None
             parameter.requires_grad_(name not in frozen)
-
-
-def _median_seconds(model: nn.Module, example: Tensor) -> float:
-    return statistics.median(forward_seconds(model, example, Compute(example.device.type), 1, 5))

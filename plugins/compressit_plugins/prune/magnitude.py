@@ -63,6 +63,20 @@ class Magnitude(Compressor[MagnitudeConfig]):
         )
         return model
 
+    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The model as it is: shapes stay. Raises NoEffectError when a glob matches nothing, and when the amount will
+        change nothing whatever the weights are."""
+        from compressit_plugins.prune.masks import no_effect, select_weights
+
+        config = self.config
+        weights = select_weights(model, config.include, config.exclude)
+        sizes = [weight.numel() for weight in weights.values()]
+        parts = [sum(sizes)] if config.scope == "global" else sizes
+        again = (ctx.rung or 1) > 1 and ctx.feed == "previous"  # the rung before zeroed as many
+        if again or not any(round(config.amount * part) for part in parts):
+            raise no_effect(config.amount, sum(sizes))
+        return model
+
     def work(self, images: int, rung: int) -> Work:
         """No training unless `finetune` asks for it."""
         options = self.config.finetune

@@ -30,16 +30,20 @@ def prune_smallest(
     weights = select_weights(model, include, exclude)
     masks = smallest(weights, amount, scope)
     if not any(bool(weights[name][mask].any()) for name, mask in masks.items()):
-        total = sum(weight.numel() for weight in weights.values())
-        raise NoEffectError(
-            f"pruning {amount:g} of {total:,} weights changes none of them",
-            "the amount rounds to nothing, or that many weights are zero already: raise `amount`; for a "
-            "curve of amounts use `each: {with.amount: [...]}` instead of `repeat`",
-        )
+        raise no_effect(amount, sum(weight.numel() for weight in weights.values()))
     with torch.no_grad():
         for name, mask in masks.items():
             weights[name].masked_fill_(mask, 0)
     return masks
+
+
+def no_effect(amount: float, weights: int) -> NoEffectError:
+    """What to say where pruning that fraction of so many weights changes none."""
+    return NoEffectError(
+        f"pruning {amount:g} of {weights:,} weights changes none of them",
+        "the amount rounds to nothing, or that many weights are zero already: raise `amount`; for a "
+        "curve of amounts use `each: {with.amount: [...]}` instead of `repeat`",
+    )
 
 
 def select_weights(

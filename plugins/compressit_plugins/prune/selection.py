@@ -68,6 +68,29 @@ def select(groups: Sequence[Group], keep: float, rule: Rule) -> Selection:
     return Selection(gone, skipped)
 
 
+def varied(groups: Sequence[Group], chosen: Selection, steps: Sequence[int], rule: Rule) -> Selection | None:
+    """`chosen` with each group's width so many steps (to the next width the rule allows) larger; None where there is
+    no such width.
+
+    Within a group those of the lowest scores go, as ever. But where both were varied a smaller `keep` may leave a group
+    a few steps wider than a larger one does.
+    """
+    gone: list[Tensor] = []
+    for group, mask, count in zip(groups, chosen.gone, steps, strict=True):
+        width, unit, least = _grid(group, rule)
+        step = math.ceil((width - int(mask.sum()) // group.parts) / unit) + count
+        kept = min(step * unit, width)
+        if count and (group.scores is None or kept < least or step > math.ceil(width / unit)):
+            return None
+        gone.append(_without(group, width - kept) if count else mask)
+    skipped = [
+        group.name
+        for group, before, after in zip(groups, chosen.gone, gone, strict=True)
+        if not after.any() and (before.any() or group.name in chosen.skipped)
+    ]
+    return Selection(gone, skipped)
+
+
 def _scopes(groups: Sequence[Group], scope: Scope) -> dict[Hashable, list[int]]:
     scopes: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
@@ -89,12 +112,22 @@ def _lowest(groups: Sequence[Group], keep: float, rule: Rule, nudge: float) -> l
 
 def _gone(group: Group, count: int, rule: Rule) -> Tensor:
     """The `count` lowest of a part, rounded to what a width may be, in every part."""
-    width = group.width // group.parts
+    width, unit, least = _grid(group, rule)
+    kept = max(math.floor((width - count) / unit + 0.5) * unit, least)
+    return _without(group, width - kept if count and kept < width else 0)
+
+
+def _grid(group: Group, rule: Rule) -> tuple[int, int, int]:
+    """Of a part: its width, what kept widths are multiples of, and the least of them."""
     unit = math.lcm(rule.round_to, group.parts) // group.parts
     initial = rule.initial.get(group.name, group.width) // group.parts
     least = math.ceil(max(initial * (1 - rule.max_ratio) - 1e-9, unit) / unit) * unit
-    kept = max(math.floor((width - count) / unit + 0.5) * unit, least)
-    gone = torch.zeros(width, dtype=torch.bool)
-    if group.scores is not None and count and kept < width:
-        gone[group.scores.argsort(stable=True)[: width - kept]] = True
+    return group.width // group.parts, unit, least
+
+
+def _without(group: Group, count: int) -> Tensor:
+    """The `count` lowest of a part, in every part; none where there are no scores."""
+    gone = torch.zeros(group.width // group.parts, dtype=torch.bool)
+    if group.scores is not None:
+        gone[group.scores.argsort(stable=True)[:count]] = True
     return gone.repeat(group.parts)

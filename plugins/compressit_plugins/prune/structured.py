@@ -29,7 +29,9 @@ class StructuredConfig(Config):
     target: Literal["parameters", "multiply_adds", "latency", "channels"] = Field(
         default="multiply_adds",
         description="what is kept to that fraction of the model this stage is given: its parameters, multiply-adds, or "
-        "median time for one input on this machine, each found by search to within 2 %; or every width",
+        "the time of one input's forward pass (latency), each found by search to within 2 %; or every width. A time is "
+        "measured on this machine, device, threads and precision, in turn with the given model's, and once more when "
+        "the widths are chosen: that is the fraction noted as achieved. Another machine makes another model",
     )
     importance: Literal["magnitude", "taylor", "fpgm", "lamp", "bn_scale", "random"] = Field(
         default="magnitude",
@@ -74,6 +76,11 @@ class StructuredPruning(Compressor[StructuredConfig]):
         "target": "channels", "keep": 0.5, "recalibrate": 2, "batches": 2, "batch_size": 16,
     }  # fmt: skip
 
+    @property
+    def per_host(self) -> bool:
+        """With a latency as the target another machine finds other widths."""
+        return self.config.target == "latency"
+
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Raises CompressitError for a model that cannot be traced and a target out of reach."""
         from compressit_plugins.prune.batch_norm import recalibrate
@@ -112,7 +119,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
     def _prune(self, model: nn.Module, ctx: StageContext, importance: Importance) -> PruneReport:
         import torch
 
-        from compressit_plugins.prune.channels import prune_channels
+        from compressit_plugins.prune.channels import prune_channels, steady_seconds
 
         config = self.config
         dtype = next((p.dtype for p in model.parameters()), torch.float32)
@@ -129,6 +136,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
             ignore=config.ignore,
             steps=config.steps,
             time_limit=config.time_limit,
+            seconds=steady_seconds(ctx.compute),
         )
         return report
 

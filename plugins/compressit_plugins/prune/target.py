@@ -1,29 +1,40 @@
-"""What share of the channels to keep so that the model costs what was asked."""
+"""What to keep so that the model costs what was asked: first one share of all channels, then single widths."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+from typing import TypeAlias
 
 from compressit.errors import CompressitError
 
+Steps: TypeAlias = tuple[int, ...]  # how far each group's width is moved
+
 TOLERANCE = 0.02  # of the target: farther off is an error
 CLOSE = 0.005  # near enough not to look any further
-_TRIALS = 60
+_TRIALS = 60  # shares
+_FARTHEST = 2  # steps that a width may be away from the common share
+_PAIRS = 100  # of widths that are tried together
 
 
-def find_share(cost: Callable[[float], float], target: float, guess: float, strict: bool = True) -> float:
+def off(cost: float, target: float) -> float:
+    """How far a cost is from the target, as a fraction of the target."""
+    return abs(cost / target - 1)
+
+
+def find_share(cost: Callable[[float], float], target: float, guess: float, close: float = CLOSE) -> float:
     """The share of channels (0 to 1) at which `cost` comes nearest to `target`, a fraction of the parent's cost.
 
-    `cost` takes a share and does not fall as it grows; cost(1) is 1. It should remember what it has measured: where
-    widths change in steps it is asked for the same shape more than once. Raises CompressitError when nothing within
-    2 % of the target is found and `strict`.
+    `cost` takes a share; cost(1) is 1. It should remember what it has measured: where widths change in steps it is
+    asked for the same shape more than once. The search ends as soon as it is `close` (a fraction of the target). Where
+    the cost falls as the share grows it may miss the best share, but it ends.
     """
     known = {1.0: 1.0}
     share = guess
     for trial in range(_TRIALS):
         known[share] = cost(share)
-        if abs(known[share] / target - 1) <= CLOSE:
+        if off(known[share], target) <= close:
             return share
         if trial == 2 and min(known.values()) > target:
             known[0.0] = cost(0.0)  # the least there is: may be still too much
@@ -35,10 +46,45 @@ def find_share(cost: Callable[[float], float], target: float, guess: float, stri
         if high - low < 1e-9:
             break
         share = _between(low, high, known, target, trial)
-    best = min(known, key=lambda s: abs(known[s] / target - 1))
-    if strict and abs(known[best] / target - 1) > TOLERANCE:
-        raise _unreachable(known.values(), target)
-    return best
+    return min(known, key=lambda s: off(known[s], target))
+
+
+def find_steps(cost: Callable[[Steps], float | None], groups: int, target: float) -> Steps:
+    """The steps by which to move single widths so that `cost` comes nearest to `target`: at most two widths, by at
+    most two steps each.
+
+    `cost` takes the steps of each of `groups` widths; None where there is no such width. Pairs are tried in the order
+    of what the product of both changes promises, a hundred at most.
+    """
+    still = (0,) * groups
+    moves = [n for n in range(-_FARTHEST, _FARTHEST + 1) if n]
+    singles = [(*still[:i], n, *still[i + 1 :]) for i in range(groups) for n in moves]
+    known = {steps: found for steps in (still, *singles) if (found := cost(steps)) is not None}
+    nearest = min(known, key=lambda steps: off(known[steps], target))
+    for steps in _promising(known, still, target):
+        if off(known[nearest], target) <= CLOSE:
+            break
+        found = cost(steps)
+        if found is not None:
+            known[steps] = found
+            nearest = min(nearest, steps, key=lambda s: off(known[s], target))
+    return nearest
+
+
+def unreachable(costs: Iterable[float], target: float) -> CompressitError:
+    """What to say where none of these costs is near enough: the least one, or the nearest two."""
+    reached = sorted({1.0, *costs})
+    below = max((c for c in reached if c <= target), default=None)
+    above = min(c for c in reached if c > target)
+    if below is None:
+        return CompressitError(
+            f"keep {target:.3g} is out of reach: with every width at its smallest {above:.3g} is left",
+            "a larger `keep`, `max_ratio: 1.0`, a smaller `round_to`, or fewer layers in `ignore`",
+        )
+    return CompressitError(
+        f"no widths keep {target:.3g} to within {TOLERANCE:.0%}: the nearest are {below:.3g} and {above:.3g}",
+        f"`keep: {below:.3g}` or `keep: {above:.3g}`, a smaller `round_to`, or `target: channels`, which rounds widths",
+    )
 
 
 def _between(low: float, high: float, known: dict[float, float], target: float, trial: int) -> float:
@@ -57,16 +103,12 @@ def _between(low: float, high: float, known: dict[float, float], target: float, 
     return min(max(share, low + margin), high - margin)
 
 
-def _unreachable(costs: object, target: float) -> CompressitError:
-    reached = sorted(costs)  # pyright: ignore
-    below = max((c for c in reached if c <= target), default=None)
-    above = min(c for c in reached if c > target)
-    if below is None:
-        return CompressitError(
-            f"keep {target:.3g} is out of reach: with every width at its smallest {above:.3g} is left",
-            "a larger `keep`, `max_ratio: 1.0`, a smaller `round_to`, or fewer layers in `ignore`",
-        )
-    return CompressitError(
-        f"no widths keep {target:.3g} to within {TOLERANCE:.0%}: the nearest are {below:.3g} and {above:.3g}",
-        f"a smaller `round_to`, or `keep: {below:.3g}` or `keep: {above:.3g}`",
-    )
+def _promising(known: dict[Steps, float], still: Steps, target: float) -> Iterator[Steps]:
+    """Pairs of moved widths, those first whose changes multiplied lead to the target."""
+    singles = [steps for steps in known if steps != still]
+    pairs = [
+        (a, b) for a, b in combinations(singles, 2) if not any(m and n for m, n in zip(a, b, strict=True))
+    ]
+    pairs.sort(key=lambda pair: off(known[pair[0]] * known[pair[1]] / known[still], target))
+    for a, b in pairs[:_PAIRS]:
+        yield tuple(m + n for m, n in zip(a, b, strict=True))

@@ -74,6 +74,12 @@ class NoiseShrinking(Compressor[NoiseConfig]):
         student = student_of(model, ctx, self.config.width)
         return fit_to_noise(student, ctx.model(self.config.teacher), ctx, self.config)
 
+    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The student before it is trained. Raises CompressitError for a model that cannot be made narrower."""
+        from compressit_plugins.shrink.student import student_of
+
+        return student_of(model, ctx, self.config.width)
+
     def work(self, images: int, rung: int) -> Work:
         """Students get narrower with the rung; every image is drawn, and labelled by the teacher."""
         c = self.config

@@ -169,3 +169,45 @@ def test_the_estimate_counts_finetuning_only() -> None:
     assert Magnitude(MagnitudeConfig()).work(1000, 1).steps == 0
     config = MagnitudeConfig.model_validate({"finetune": {"epochs": 3, "batch_size": 100}})
     assert Magnitude(config).work(1000, 1).steps == 30
+
+
+def test_a_rehearsal_leaves_the_model_and_reads_no_data(
+    build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    def no_data() -> Data:
+        raise AssertionError("the data are read")
+
+    model = build_mlp(16)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    tried = Magnitude(MagnitudeConfig(amount=0.5)).rehearse(model, make_context(load_data=no_data))
+    assert tried is model
+    assert all(torch.equal(value, before[name]) for name, value in tried.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "rung", "message"),
+    [
+        ({"include": ("conv*",)}, 1, "'conv\\*' matches no weight"),
+        ({"amount": 0.0001}, 1, "changes none of them"),
+        ({"amount": 0.0009, "scope": "layer"}, 1, "changes none of them"),
+        ({"amount": 0.5}, 2, "changes none of them"),
+    ],
+)
+def test_what_will_change_nothing_is_said_by_the_rehearsal_and_then_it_is_so(
+    build_mlp: Callable[..., nn.Module], make_context: Contexts, options: Any, rung: int, message: str
+) -> None:
+    plugin = Magnitude(MagnitudeConfig(**options))
+    fresh, trained = build_mlp(8, 4), build_mlp(8, 4)
+    with pytest.raises(NoEffectError, match=message):
+        plugin.rehearse(fresh, make_context(rung=rung))
+    for number in range(1, rung):
+        plugin.compress(trained, make_context(rung=number))
+    with pytest.raises(NoEffectError, match=message):
+        plugin.compress(trained, make_context(rung=rung))
+
+
+def test_each_rung_from_the_original_has_its_effect(
+    build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    model = build_mlp(16)
+    assert Magnitude(MagnitudeConfig()).rehearse(model, make_context(rung=2, feed="original")) is model

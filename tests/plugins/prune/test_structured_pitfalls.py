@@ -34,9 +34,10 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 import compressit
+from compressit.compute import Compute
 from compressit.errors import CompressitError, NoEffectError
 from compressit.measure import multiply_adds
-from compressit_plugins.prune.channels import PruneReport, prune_channels
+from compressit_plugins.prune.channels import PruneReport, prune_channels, steady_seconds
 from compressit_plugins.prune.importance import taylor
 
 Widths = dict[str, tuple[int, ...]]
@@ -266,9 +267,7 @@ def test_pitfall_15_latency_is_measured_on_a_cpu_and_without_gradients() -> None
     report = pruned(built(Plain), target="latency", seconds=clock)
     assert report.achieved == pytest.approx(report.parameters_kept)
     assert set(seen) == {(False, False)}
-    from compressit_plugins.prune.channels import _median_seconds
-
-    assert _median_seconds(built(Plain).eval(), example()) > 0
+    assert steady_seconds(Compute())(built(Plain).eval(), example()) > 0
 
 
 @pytest.mark.parametrize("place", ["main thread", "another thread"])

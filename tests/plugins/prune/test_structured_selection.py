@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -9,10 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressit.errors import CompressitError
 from compressit_plugins.prune.coupling import Group
-from compressit_plugins.prune.selection import Rule, Scope, select
-from compressit_plugins.prune.target import find_share
+from compressit_plugins.prune.selection import Rule, Scope, select, varied
+from compressit_plugins.prune.target import find_share, find_steps, off, unreachable
 
 
 def group(scores: list[float] | None, parts: int = 1, name: str = "layer", pattern: str = "") -> Group:
@@ -65,6 +65,32 @@ def test_a_group_without_scores_stays_and_is_named() -> None:
         assert chosen.skipped == ["plain"]
 
 
+def test_single_widths_are_moved_by_steps_of_what_the_rule_allows() -> None:
+    groups = [group([1, 2, 3, 4, 5, 6], name="a"), group([6, 5, 4, 3, 2, 1, 0, 9], name="b")]
+    even = select(groups, 0.5, rule(round_to=2))  # 4 of 6 (3 rounds up) and 4 of 8
+    assert even.key == (2, 4)
+    moved = varied(groups, even, (-1, 1), rule(round_to=2))
+    assert moved is not None
+    assert [mask.tolist() for mask in moved.gone] == [
+        [True] * 4 + [False] * 2,
+        [False] * 5 + [True] * 2 + [False],
+    ]
+    assert varied(groups, even, (1, 0), rule(round_to=2)).key == (0, 4)  # type: ignore[union-attr]
+    assert varied(groups, even, (1, 0), rule(round_to=2)).skipped == ["a"]  # type: ignore[union-attr]
+    assert varied(groups, even, (2, 0), rule(round_to=2)) is None  # wider than it was
+    assert varied(groups, even, (0, -2), rule(round_to=2)) is None  # nothing left
+    assert varied(groups, even, (0, -1), rule(round_to=2, max_ratio=0.6)) is None
+    assert varied([group(None)], select([group(None)], 0.5, rule()), (-1,), rule()) is None
+
+
+def test_a_width_that_is_no_multiple_moves_to_the_next_one() -> None:
+    groups = [group([float(i) for i in range(12)])]
+    whole = select(groups, 0.99, rule(round_to=8))
+    assert whole.key == (0,)
+    assert varied(groups, whole, (-1,), rule(round_to=8)).key == (4,)  # type: ignore[union-attr]
+    assert varied(groups, whole, (1,), rule(round_to=8)) is None
+
+
 widths = st.lists(st.integers(1, 40), min_size=1, max_size=5)
 
 
@@ -97,6 +123,29 @@ def test_smaller_shares_never_bring_a_channel_back_and_widths_obey_the_rule(
         assert gone.view(parts, -1).unique(dim=0).shape[0] == 1
 
 
+@settings(max_examples=40)
+@given(widths, st.integers(1, 9), st.integers(1, 3), st.floats(0, 1), st.floats(0.1, 1), st.data())
+def test_moved_widths_obey_the_rule_and_wider_ones_only_bring_channels_back(
+    each: list[int], round_to: int, parts: int, keep: float, max_ratio: float, data: st.DataObject
+) -> None:
+    generator = torch.Generator().manual_seed(len(each))
+    groups = [group(torch.rand(width, generator=generator).tolist(), parts) for width in each]
+    limits = rule("local", round_to, max_ratio)
+    even = select(groups, keep, limits)
+    steps = data.draw(st.tuples(*[st.integers(-2, 2)] * len(each)))
+    moved = varied(groups, even, steps, limits)
+    if moved is None:
+        return
+    for found, before, after, step in zip(groups, even.gone, moved.gone, steps, strict=True):
+        kept = found.width - int(after.sum())
+        assert kept == found.width or kept % math.lcm(round_to, parts) == 0
+        assert kept >= max(1, found.width * (1 - max_ratio) - 1e-6) or not after.any()
+        assert after.view(parts, -1).unique(dim=0).shape[0] == 1
+        smaller, larger = (after, before) if step > 0 else (before, after)
+        assert not (smaller & ~larger).any()
+        assert (int(larger.sum()) > int(smaller.sum())) == (step != 0)
+
+
 @given(st.floats(0.05, 0.98), st.floats(0.3, 3.5), st.floats(0, 0.02))
 def test_the_search_finds_a_target_on_any_smooth_cost(target: float, power: float, floor: float) -> None:
     def cost(share: float) -> float:
@@ -116,20 +165,45 @@ def test_on_a_staircase_it_finds_a_step_within_two_percent_or_names_both_neighbo
         return max(math.floor(share * steps + 0.5), 1) / steps
 
     reachable = [n / steps for n in range(1, steps + 1)]
+    tried: list[float] = []
+    found = cost(find_share(lambda share: (tried.append(cost(share)), tried[-1])[1], target, 0.5))
     nearest = min(abs(c / target - 1) for c in reachable)
     if nearest <= 0.02:
-        assert abs(cost(find_share(cost, target, 0.5)) / target - 1) <= 0.02
+        assert abs(found / target - 1) <= 0.02
         return
-    with pytest.raises(CompressitError) as error:
-        find_share(cost, target, 0.5)
+    assert abs(found / target - 1) == pytest.approx(nearest)
+    message = unreachable(tried, target).message
     neighbours = [
         max((c for c in reachable if c <= target), default=None),
         min(c for c in reachable if c > target),
     ]
-    assert all(f"{c:.3g}" in error.value.message for c in neighbours if c is not None)
-    assert abs(cost(find_share(cost, target, 0.5, strict=False)) / target - 1) == pytest.approx(nearest)
+    assert all(f"{c:.3g}" in message for c in neighbours if c is not None)
 
 
 def test_a_target_below_the_smallest_model_is_said_with_what_is_left() -> None:
-    with pytest.raises(CompressitError, match=r"out of reach: .* 0\.3 is left"):
-        find_share(lambda share: max(share, 0.3), 0.2, 0.45)
+    tried: list[float] = []
+    find_share(lambda share: (tried.append(max(share, 0.3)), tried[-1])[1], 0.2, 0.45)
+    assert "out of reach: with every width at its smallest 0.3 is left" in unreachable(tried, 0.2).message
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(3, 12), min_size=1, max_size=3), st.floats(0.3, 0.95), st.floats(0.1, 3))
+def test_the_steps_are_those_that_trying_all_of_them_finds(
+    each: list[int], target: float, offset: float
+) -> None:
+    """On costs like a network's: products of neighbouring widths."""
+
+    def product(left: list[int]) -> float:
+        return sum(a * b + offset * b for a, b in zip([3, *left], [*left, 10], strict=True))
+
+    def cost(steps: tuple[int, ...]) -> float | None:
+        left = [width // 2 + 1 + step for width, step in zip(each, steps, strict=True)]
+        possible = all(1 <= n <= width for n, width in zip(left, each, strict=True))
+        return product(left) / product(each) if possible else None
+
+    every = itertools.product(range(-2, 3), repeat=len(each))
+    two = [steps for steps in every if sum(map(bool, steps)) <= 2]
+    best = min(off(c, target) for steps in two if (c := cost(steps)) is not None)
+    found = cost(find_steps(cost, len(each), target))
+    assert found is not None
+    assert off(found, target) == pytest.approx(best) or off(found, target) <= 0.005
