@@ -193,7 +193,9 @@ def _today() -> str:
 def _machine() -> str:
     from importlib.metadata import version
 
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "torch-pruning"))
+    libraries = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "torch-pruning")
+    )
     return f"{libraries} on {platform.system()} {platform.machine()}, {torch.get_num_threads()} threads"
 
 

@@ -27,6 +27,7 @@ EXPORTS = {
     "StageContext": "compressit.context",
     "Trainer": "compressit.kinds",
     "data": "compressit.api",
+    "evaluate": "compressit.evaluation",
     "fresh": "compressit.api",
     "hookimpl": "compressit.hookspecs",
     "load": "compressit.api",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from compressit.data_options import DataConfig as DataConfig
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
+    from compressit.evaluation import evaluate as evaluate
     from compressit.fit_options import FitConfig as FitConfig
     from compressit.hookspecs import hookimpl as hookimpl
     from compressit.kinds import Compressor as Compressor

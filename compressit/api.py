@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from compressit.errors import CompressitError, StageFailed
-from compressit.kinds import Plugin
+from compressit.files import checkpoint_file
+from compressit.inprocess import InProcess, check_net, create, plain
 from compressit.plan import make_plan
 from compressit.plugins import Host, installed
 from compressit.recipe.model import Recipe
 from compressit.results import Results, Row
 from compressit.tasks import Plan
-
-P = TypeVar("P", bound=Plugin[Any])
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -127,7 +125,9 @@ def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
     """
     from compressit.checkpoint import model as checkpoint
 
-    return checkpoint.load(Path(path), into=into, host=installed())
+    if into is not None:
+        check_net(into, "into=")
+    return checkpoint.load(checkpoint_file(path), into=into, host=installed())
 
 
 def save(
@@ -150,11 +150,15 @@ def save(
     tensors without their zeros. Raises CompressitError for a model that would not come back the same.
     """
     from compressit.checkpoint import model as checkpoint
+    from compressit.kinds import Model
     from compressit.live_models import name_of
 
+    check_net(model, "save")
     uses = uses or name_of(model)
     architecture = None
     if uses is not None:
+        config = dict(plain(uses, config))
+        create(Model, uses, config)  # tells a wrong option as everywhere else
         shape = contract.shape if input_shape is None and contract is not None else input_shape
         if shape is None:
             raise CompressitError(
@@ -176,7 +180,7 @@ def fresh(path: Path | str, seed: int = 0) -> nn.Module:
     """A model of a checkpoint's shape with new weights: the trained-from-scratch control."""
     from compressit.checkpoint import model as checkpoint
 
-    return checkpoint.fresh(Path(path), seed, host=installed())
+    return checkpoint.fresh(checkpoint_file(path), seed, host=installed())
 
 
 def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
@@ -185,7 +189,7 @@ def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = pr
     from compressit.kinds import Dataset
     from compressit.splits import prepare
 
-    dataset = _create(Dataset, name, options)
+    dataset = create(Dataset, name, plain(name, options))
     raw = dataset.load(DataContext(default_cache(), announce))
     return prepare(raw, dataset.config, dataset.classes, dataset.class_names, device)
 
@@ -199,7 +203,7 @@ def stage(
     computes on the data's device (without data, on the model's). The model given is left untouched; the
     function's `notes` and `curves` hold what the last call found out. Raises what a recipe's stage would.
     """
-    return _InProcess(name, options, teacher, seed)
+    return InProcess(name, options, teacher, seed)
 
 
 def default_store() -> Path:
@@ -212,66 +216,3 @@ def default_cache() -> Path:
     from platformdirs import user_cache_path
 
     return Path(os.environ.get("COMPRESSIT_CACHE") or user_cache_path("compressit"))
-
-
-def _create(kind: type[P], name: str, options: Mapping[str, Any]) -> P:
-    """The plugin with these options; paths count as text. Raises CompressitError for options it refuses."""
-    from pydantic import ValidationError
-
-    plain: dict[str, Any] = {}
-    for option, value in options.items():
-        try:
-            plain[option] = json.loads(json.dumps(value, default=os.fspath))
-        except (TypeError, ValueError) as error:
-            raise CompressitError(
-                f"{name}: {option}={value!r} is no plain value", "give a number, text, a list or a dict"
-            ) from error
-    try:
-        return installed().create(kind, name, plain)
-    except ValidationError as error:
-        wrong = [
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}"
-            + ("" if e["type"] == "missing" else f", not {e['input']!r}")
-            for e in error.errors(include_url=False)
-        ]
-        raise CompressitError(f"{name}: {'; '.join(wrong)}") from error
-
-
-class _InProcess:
-    """One plugin, called directly."""
-
-    def __init__(self, name: str, options: Mapping[str, Any], teacher: nn.Module | None, seed: int) -> None:
-        from compressit.kinds import Compressor, Trainer
-
-        trains = installed().find(name, "trainer", "compressor").kind == "trainer"
-        self._plugin = _create(Trainer if trains else Compressor, name, options)
-        self._teacher = teacher
-        self._seed = seed
-        self.name = name
-        self.notes: Mapping[str, Any] = {}
-        self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
-
-    def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
-        import copy
-
-        from compressit.compute import Compute
-        from compressit.context import StageContext
-        from compressit.execute.apply import apply_plugin
-        from compressit.seeds import Streams
-
-        def load_data() -> Data:
-            if data is None:
-                raise CompressitError(
-                    f"{self.name} needs data", "call it as stage(model, compressit.data(...))"
-                )
-            return data
-
-        place = data.train.x if data is not None else next(model.parameters(), None)
-        compute = Compute.select(place.device.type if place is not None else "cpu")
-        teacher = self._teacher if self._teacher is not None else model
-        ctx = StageContext(
-            compute, Streams(self._seed, self.name), load_data, lambda ref: copy.deepcopy(teacher)
-        )
-        result = apply_plugin(self._plugin, copy.deepcopy(model), ctx)
-        self.notes, self.curves = ctx.notes, ctx.curves
-        return result.eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     if close:
         return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
     return f"known: {', '.join(names)}" if names else None
+
+
+def place_in(error: BaseException, files: Sequence[Path]) -> str:
+    """` (mine.py:17)`: the innermost line of these files and folders that the error passed through; else nothing."""
+    import traceback
+
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if any(file == path or path in file.parents for path in files):
+            return f" ({file.name}:{frame.lineno})"
+    return ""

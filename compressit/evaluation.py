@@ -1,17 +1,51 @@
-"""Measuring a checkpoint file on a dataset, outside any recipe."""
+"""Measuring a model or a checkpoint file on a dataset, outside any recipe."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError
+from compressit.files import checkpoint_file
+from compressit.inprocess import blaming, check_net
 from compressit.kinds import Dataset, Evaluator
-from compressit.plugins import Host
+from compressit.plugins import Host, installed
+from compressit.recipe.blame import checked
 from compressit.recipe.yamlfile import parse_value
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.splits import Data
+
+USUAL = ("eval.accuracy", "eval.size")
+"""The evaluators where none is named."""
+
+
+def evaluate(model: nn.Module | Path | str, data: Data | str, *evaluators: str) -> dict[str, float]:
+    """Metrics by name: `compressit.evaluate(net, compressit.data("data.mnist"), "eval.accuracy")`.
+
+    `model`: a net, left as it is, or a checkpoint's path. `data`: what `compressit.data` gave, taken as it is,
+    or a dataset's name; by name, a checkpoint's inputs are scaled as in its training. `evaluators`: by default
+    eval.accuracy and eval.size. It computes where the data are. Raises CompressitError for data that do not fit
+    and for an evaluator that judges a recipe's stage.
+    """
+    import copy
+
+    from compressit import api
+
+    names = evaluators or USUAL
+    plugins = _evaluators(names, installed())
+    if isinstance(model, str | Path):
+        path = checkpoint_file(model)
+        if isinstance(data, str):
+            return evaluate_file(path, data, (), names, installed(), announce=print)
+        model = api.load(path)
+    check_net(model, "evaluate")
+    fed = api.data(data) if isinstance(data, str) else data
+    with blaming(model, fed):
+        return _measured(copy.deepcopy(model).eval(), fed, plugins)
 
 
 def evaluate_file(
@@ -26,48 +60,68 @@ def evaluate_file(
 
     `settings`: options of the dataset as `name=value`. Unless they say otherwise, inputs are scaled as the
     checkpoint's input contract says, with the mean and deviation it was trained with. `announce` is told of
-    downloads. Raises CompressitError when the data do not fit the model, for an option the dataset does not
-    have, and for an evaluator that needs a stage to judge.
+    downloads, and of a scale that is not the training's. Raises CompressitError when the data do not fit the
+    model, for an option the dataset does not have, and for an evaluator that needs a stage to judge.
     """
     from compressit.api import default_cache
     from compressit.checkpoint import model as checkpoint
     from compressit.compute import Compute
-    from compressit.context import DataContext, StageContext
-    from compressit.seeds import Streams
+    from compressit.context import DataContext
     from compressit.splits import prepare
 
-    plugins = [host.create(Evaluator, name, {}) for name in evaluators]
-    for plugin in plugins:
-        if plugin.uses_stage:
-            raise CompressitError(
-                f"{plugin.name} judges a stage of a recipe, not a file", "put it into a recipe"
-            )
+    plugins = _evaluators(evaluators, host)
     options = dict(_setting(text) for text in settings)
     dataset = _dataset(host, data, options)
     contract, architecture = checkpoint.contract_of(path), checkpoint.architecture_of(path)
     if architecture is not None:
-        _check_fits(path, "inputs", tuple(architecture.input_shape), data, tuple(dataset.input_shape))
-        _check_fits(path, "classes", architecture.classes, data, dataset.classes)
+        _check_same(path, "inputs", tuple(architecture.input_shape), data, tuple(dataset.input_shape))
+        _check_same(path, "classes", architecture.classes, data, dataset.classes)
     model = checkpoint.load(path, host=host)
-    compute = Compute.select("auto")
     raw = dataset.load(DataContext(default_cache(), announce))
     like = contract if "scale" not in options else None
-    prepared = prepare(raw, dataset.config, dataset.classes, dataset.class_names, compute.device, like)
-    ctx = StageContext(compute, Streams(0), lambda: prepared, lambda ref: model)
+    if contract is not None and options.get("scale", contract.scale) != contract.scale:
+        announce(
+            f"{path} was trained on inputs of scale {contract.scale}, and is measured on {options['scale']}"
+        )
+    device = Compute.select("auto").device
+    return _measured(
+        model, prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like), plugins
+    )
+
+
+def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
+    plugins = [host.create(Evaluator, name, {}) for name in names]
+    for plugin in plugins:
+        if plugin.uses_stage:
+            raise CompressitError(
+                f"{plugin.name} judges a stage of a recipe, not a model alone", "put it into a recipe"
+            )
+    return plugins
+
+
+def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -> dict[str, float]:
+    from compressit.compute import Compute
+    from compressit.context import StageContext
+    from compressit.seeds import Streams
+
+    compute = Compute.select(data.train.x.device.type)
+    ctx = StageContext(compute, Streams(0), lambda: data, lambda ref: model)
     model.to(compute.device)
-    return {name: value for plugin in plugins for name, value in plugin.evaluate(model, ctx).items()}
+    return {
+        name: value
+        if isinstance(value, int | float)
+        else float(value)  # a tensor of one value is a number too
+        for plugin in plugins
+        for name, value in plugin.evaluate(model, ctx).items()
+    }
 
 
 def _dataset(host: Host, name: str, options: Mapping[str, Any]) -> Dataset[Any]:
-    try:
-        return host.create(Dataset, name, options)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CompressitError(f"{name}: {where}: {first['msg']}", "see --set") from error
+    plugin = host.find(name, "dataset").plugin
+    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
 
 
-def _check_fits(path: Path, what: str, wanted: object, data: str, given: object) -> None:
+def _check_same(path: Path, what: str, wanted: object, data: str, given: object) -> None:
     if wanted != given:
         raise CompressitError(
             f"{path} has {what} {wanted}, {data} has {given}", "choose the data it was trained on"

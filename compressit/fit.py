@@ -88,6 +88,7 @@ def fit(
                 state.save(ctx, epoch + 1)
     except StopTraining:
         pass
+    optimizer.zero_grad(set_to_none=True)
     ctx.save("loss", torch.cat(state.losses) if state.losses else torch.zeros(0))
     ctx.note(
         images_seen=ctx.notes.get("images_seen", 0) + state.images_seen,

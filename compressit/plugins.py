@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import pluggy
 
 from compressit import hookspecs
-from compressit.config import Config, parse
-from compressit.data_options import DataConfig
+from compressit.config import parse
 from compressit.errors import CompressitError, did_you_mean
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
+from compressit.registration import LOCAL, PluginFault, check_class, check_hooks, classes_of, shown
 
 KINDS: Mapping[str, type[Plugin[Any]]] = {
     "trainer": Trainer,
@@ -87,6 +87,7 @@ class Host:
         self._pm.add_hookspecs(hookspecs)
         self._found: dict[str, Registered] = {}
         self._broken: list[Broken] = []
+        self._sources: dict[str, Source] = {}  # by the name of a registration
         self._disabled = frozenset(disabled)
         if entry_points:
             for source, entry in _entry_points():
@@ -119,7 +120,12 @@ class Host:
         if found is not None:
             hint = did_you_mean(name, self.names(*kinds))
             raise CompressitError(f"'{name}' is {_article(found.kind)}, not {_article(wanted)}", hint)
-        hints = [did_you_mean(name, self.names(*kinds))]
+        hints = [did_you_mean(name, self.names(*kinds)), *self.left_out()]
+        raise CompressitError(f"no {wanted} is called '{name}'", "; ".join(filter(None, hints)) or None)
+
+    def left_out(self) -> list[str]:
+        """In words, why a plugin may be missing although it is installed."""
+        hints: list[str] = []
         if self._broken:
             broken = "; ".join(f"{b.entry} ({b.owner}): {b.reason}" for b in self._broken)
             hints.append(f"these plugins could not be loaded: {broken}")
@@ -127,7 +133,7 @@ class Host:
             hints.append(f"COMPRESSIT_DISABLE_PLUGINS leaves out: {', '.join(sorted(self._disabled))}")
         if not (self._found or self._broken or self._disabled):
             hints.append("no plugins are installed; from a checkout run `pip install -e .`")
-        raise CompressitError(f"no {wanted} is called '{name}'", "; ".join(filter(None, hints)) or None)
+        return hints
 
     def create(self, kind: type[P], name: str, config: Mapping[str, Any]) -> P:
         """An instance of plugin `name` with these (already validated or raw) options."""
@@ -144,7 +150,7 @@ class Host:
         digest = hashlib.sha256(source).hexdigest()
         if expected_digest is not None and digest != expected_digest:
             raise CompressitError(f"{path} has changed since this run was planned", "start the run again")
-        name = f"compressit_local_{path.stem}_{digest[:12]}"
+        name = f"{LOCAL}{path.stem}_{digest[:12]}"
         if self._pm.has_plugin(name):
             return
         folder = str(path.absolute().parent)
@@ -155,41 +161,43 @@ class Host:
             module = _import_source(name, path, source)
         except (Exception, SystemExit) as error:
             self._found = before  # a model that it had already named is gone with it
-            raise CompressitError(f"{path}:{_line(error, path)}: {_reason(error)}") from error
+            raise _fault(error, path, source) from error
         finally:
             _IMPORTING.reset(token)
-        problem = self._register(module, name, Source(str(path)), has_models=self._found is not before)
-        if problem:
+        error = self._register(module, name, Source(str(path)), has_models=self._found is not before)
+        if error is not None:
             self._found = before
-            raise CompressitError(f"{path}: {problem}")
+            raise _fault(error, path, source) from error
 
     def add_model(self, plugin: type[Model[Any]], source: Source) -> None:
         """Registers one model, without a hook; made again of the same builder, it takes the old one's place.
 
         Raises CompressitError when its name is malformed or another plugin's.
         """
-        try:
-            _check_class(plugin, Model, "compressit.model")
-            other = self._found.get(plugin.name)
-            if other is not None and _qualified(other.plugin) != _qualified(plugin):
-                raise _twice(other, Registered("model", plugin, source))
-        except (TypeError, ValueError) as error:
-            raise CompressitError(str(error)) from error
+        check_class(plugin, Model)
+        other = self._found.get(plugin.name)
+        if other is not None and _qualified(other.plugin) != _qualified(plugin):
+            raise _twice(other, Registered("model", plugin, source))
         self._found = {**self._found, plugin.name: Registered("model", plugin, source)}
 
     def module_types(self) -> list[Any]:
         """How to rebuild replaced layers: every plugin's `compressit_module_types` that works."""
-        found: list[Any] = []
+        return [rule for rule, _ in self._module_types()]
+
+    def module_type_owners(self) -> dict[str, str]:
+        """Where each of `module_types` comes from in words, by its name."""
+        return {rule.name: str(source) for rule, source in self._module_types()}
+
+    def _module_types(self) -> Iterator[tuple[Any, Source]]:
         for implementation in self._pm.hook.compressit_module_types.get_hookimpls():
             hook: Callable[[], Any] = implementation.function
             try:
-                found.extend(hook())
+                yield from [(rule, self._sources[implementation.plugin_name]) for rule in hook()]
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
                 name = implementation.plugin_name
                 broken = Broken(name, Source(name), _reason(error))
                 if broken not in self._broken:
                     self._broken.append(broken)
-        return found
 
     def stage_started(self, task: Any) -> list[str]:
         """Tells the observers; returns the complaints of those that failed."""
@@ -215,41 +223,33 @@ class Host:
         finally:
             _IMPORTING.reset(token)
         # two distributions may use one entry name
-        problem = self._register(module, f"{source} ({entry.name})", source)
-        if problem:
-            self._broken.append(Broken(entry.name, source, problem))
+        error = self._register(module, f"{source} ({entry.name})", source)
+        if error is not None:
+            self._broken.append(Broken(entry.name, source, _reason(error)))
 
     def _register(
         self, module: ModuleType | Any, name: str, source: Source, has_models: bool = False
-    ) -> str | None:
+    ) -> BaseException | None:
         """Registers a module's hooks; returns what is wrong with it, leaving it out, or None."""
         found = dict(self._found)
         try:
+            check_hooks(module, lambda hook: self._pm.parse_hookimpl_opts(module, hook))
             self._pm.register(module, name=name)
-            self._pm.check_pending()
-            for registered in self._classes_of(module, source):
+            for registered in _registered(module, source):
                 other = found.setdefault(registered.plugin.name, registered)
                 if other is not registered:
                     raise _twice(other, registered)
             if not self._pm.get_hookcallers(module) and not has_models:
-                raise TypeError("it has no hook: add `@hookimpl def compressit_compressors(): return [...]`")
+                raise PluginFault(
+                    "it has no hook: add `@hookimpl def compressit_compressors(): return [...]`"
+                )
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
             if self._pm.has_plugin(name):
                 self._pm.unregister(name=name)
-            return _reason(error)
+            return error
         self._found = found
+        self._sources[name] = source
         return None
-
-    def _classes_of(self, module: Any, source: Source) -> Iterator[Registered]:
-        for hook in vars(hookspecs):
-            if hook.startswith("compressit_") and callable(getattr(module, hook, None)):  # noqa: SIM102
-                if not self._pm.parse_hookimpl_opts(module, hook):
-                    raise TypeError(f"{hook} lacks its @hookimpl")
-        for kind, base in KINDS.items():
-            collect: Callable[[], Iterable[Any]] = getattr(module, f"compressit_{kind}s", tuple)
-            for plugin in collect():
-                _check_class(plugin, base, f"compressit_{kind}s")
-                yield Registered(kind, plugin, source)
 
     def _broadcast(self, hook: str, **arguments: Any) -> list[str]:
         complaints: list[str] = []
@@ -300,23 +300,16 @@ def _entry_points() -> list[tuple[Source, importlib.metadata.EntryPoint]]:
     return sorted(found, key=lambda item: (item[0].name != "compressit", item[1].name))
 
 
-def _check_class(plugin: Any, base: type[Plugin[Any]], hook: str) -> None:
-    if not (isinstance(plugin, type) and issubclass(plugin, base)):
-        raise TypeError(f"{hook} returned {plugin!r}, which is no {base.__name__} class")
-    name = getattr(plugin, "name", None)
-    if not isinstance(name, str) or not re.fullmatch(r"[\w-]+\.[\w-]+", name):
-        raise ValueError(f"{_qualified(plugin)}.name is {name!r}; it must be like 'kind.method'")
-    config = DataConfig if base is Dataset else Config
-    options = [plugin.Config, *(a for b in getattr(plugin, "__orig_bases__", ()) for a in get_args(b))]
-    if not all(issubclass(option, config) for option in options if isinstance(option, type)):
-        raise TypeError(f"{_qualified(plugin)}.Config must derive from {_qualified(config)}")
+def _registered(module: Any, source: Source) -> Iterator[Registered]:
+    for kind, base in KINDS.items():
+        for plugin in classes_of(module, kind, base):
+            yield Registered(kind, plugin, source)
 
 
-def _twice(one: Registered, other: Registered) -> ValueError:
-    first, second = (f"{_qualified(r.plugin)} ({r.source})" for r in (one, other))
-    return ValueError(
-        f"'{one.plugin.name}' is the name of two plugins: {first} and {second}; the first is kept"
-    )
+def _twice(one: Registered, other: Registered) -> PluginFault:
+    first, second = (f"{shown(r.plugin)} ({r.source})" for r in (one, other))
+    message = f"'{one.plugin.name}' is the name of two plugins: {first} and {second}; the first is kept"
+    return PluginFault(message, at=other.plugin.__qualname__)
 
 
 def _import_source(name: str, path: Path, source: bytes) -> ModuleType:
@@ -347,17 +340,37 @@ class _Source(importlib.abc.SourceLoader):
         return self._source
 
 
-def _line(error: BaseException, path: Path) -> int:
-    """The last line of this file that the error passed through."""
+def _fault(error: BaseException, path: Path, source: bytes) -> CompressitError:
+    """An error of a local file, with its line where one is known."""
+    line = _line(error, path, source)
+    place = f"{path}:{line}" if line else f"{path}"
+    if isinstance(error, CompressitError):
+        return CompressitError(f"{place}: {error.message}", error.hint)
+    return CompressitError(f"{place}: {_reason(error)}")
+
+
+def _line(error: BaseException, path: Path, source: bytes) -> int | None:
+    """The last line of this file that the error passed through, else that of what is at fault."""
     file = str(path.absolute())
     if isinstance(error, SyntaxError) and error.filename == file:
         return error.lineno or 1
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-    return (frames[-1].lineno if frames else None) or 1
+    at: BaseException | None = error
+    while at is not None:
+        frames = [frame for frame in traceback.extract_tb(at.__traceback__) if frame.filename == file]
+        if frames:
+            return frames[-1].lineno
+        at = at.__cause__
+    if isinstance(error, PluginFault) and error.at:
+        wanted = re.compile(rf"\s*(async\s+)?(def|class)\s+{re.escape(error.at)}\b".encode())
+        lines = (number for number, line in enumerate(source.splitlines(), 1) if wanted.match(line))
+        return next(lines, None)
+    return None
 
 
 def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """In one line."""
+    told = str(error) if isinstance(error, CompressitError) else f"{type(error).__name__}: {error}"
+    return " ".join(told.split())
 
 
 def _qualified(plugin: type) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,7 +69,26 @@ class Results:
     missing: Sequence[str] = ()
     failures: Sequence[str] = ()
     description: str = ""
-    config: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the recipe as resolved, per variant
+    # The recipe: as it was written (`recipe`), and as resolved, per variant (`variants`).
+    config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def text(self) -> str:
+        """The recipe as it was written; "" where it was made in Python."""
+        return str(self._written.get("text", ""))
+
+    @property
+    def command(self) -> str:
+        """The command line that runs `text` again, saved under its own name."""
+        written = self._written
+        words = ["compressit", "run", str(written.get("file", f"{self.recipe}.yaml"))]
+        words += ["--profile", self.profile] if self.profile else []
+        words += [word for setting in written.get("settings", ()) for word in ("--set", str(setting))]
+        return shlex.join([*words, *(["--trust"] if self.config.get("plugins") else [])])
+
+    @property
+    def _written(self) -> Mapping[str, Any]:
+        return self.config.get("recipe") or {}
 
     def table(self) -> list[dict[str, Any]]:
         """One flat dict per row with every column of COLUMNS and every further metric; None where empty."""

@@ -18,6 +18,7 @@ from compressit.errors import CompressitError
 from compressit.keys import code_digest, key_of
 from compressit.kinds import Dataset
 from compressit.plugins import Host
+from compressit.recipe.model import Recipe
 from compressit.results import Results, Row
 from compressit.store import Artifact
 from compressit.tasks import Plan, Point
@@ -92,7 +93,11 @@ class RunFolder:
             "files": sorted(name for name in made | earlier if (self.folder / name).is_file()),
         }
         (self.folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        return [] if drawn else complaint.decode(errors="replace").strip().splitlines()[-3:]
+        said = complaint.decode(errors="replace").strip().splitlines()
+        if not drawn:
+            return [f"report: {line}" for line in said[-3:]]
+        reports = tuple(f"{use.uses}: " for use in self._plan.recipe.report)
+        return [line for line in said if line.startswith(reports)]  # other lines are some library's warnings
 
     def write_results(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> Results:
         """Exports the checkpoints and writes results.json and results.csv; returns the results."""
@@ -167,7 +172,7 @@ class RunFolder:
         ]
         recipe = self._plan.recipe
         facts: dict[str, Any] = {
-            "recipe": [recipe.name, recipe.profile, recipe.description],
+            "recipe": [recipe.name, recipe.profile, recipe.description, _written(recipe)],
             "points": [asdict(point) for point in self._plan.points],
             "reports": reports,
             "layout": code_digest("compressit.report", "compressit.results"),
@@ -276,10 +281,17 @@ def _about(plan: Plan, artifacts: Mapping[str, Artifact], host: Host, command: s
     }
 
 
+def _written(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as its author wrote it, and what was given with it on the command line."""
+    file = recipe.path.name if recipe.path else f"{recipe.name}.yaml"
+    return {"file": file, "text": recipe.text, "settings": list(recipe.settings)}
+
+
 def _config(plan: Plan) -> dict[str, Any]:
     recipe = plan.recipe
     variants = {variant.name: asdict(variant) for variant in recipe.variants}
     return {
+        "recipe": _written(recipe),
         "report": [asdict(use) for use in recipe.report],
         "plugins": [{"path": str(p.path), "digest": p.digest} for p in recipe.plugins],
         "seeds": list(recipe.seeds),

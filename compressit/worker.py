@@ -12,9 +12,12 @@ import queue
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from compressit.plugins import Host
 
 
 def main() -> None:
@@ -24,16 +27,26 @@ def main() -> None:
     messages = _messages()
     try:
         from compressit import compute
+        from compressit.execute import settings
         from compressit.execute.calibrate import calibrate
+        from compressit.execute.lending import lending
         from compressit.execute.task import TaskRunner
         from compressit.plugins import installed
         from compressit.store import Store
         from compressit.tasks import Task
 
+        before = settings.read()
         host = installed()
         for plugin in options.plugin:
             path, _, digest = plugin.rpartition("=")
             host.load_file(Path(path), digest)
+        for change in settings.put_back(before):
+            send(
+                {
+                    "event": "announce",
+                    "text": f"importing a plugin changed a setting of the process: {change}",
+                }
+            )
         compute.set_threads(options.threads)
         store = Store(options.store, warn=lambda text: send({"event": "announce", "text": text}))
         runner = TaskRunner(store, host, options.cache, options.save_every)
@@ -44,14 +57,16 @@ def main() -> None:
     while (message := messages.get()) is not None:
         try:
             if "calibrate" in message:
-                send({"event": "calibrated", "result": calibrate(message["calibrate"], host)})
+                with lending(message["calibrate"]["uses"]):
+                    result = calibrate(message["calibrate"], host)
+                send({"event": "calibrated", "result": result})
                 continue
             artifact = runner.run(
                 Task.from_json(message["task"]), lambda event: send({**event, "event": "progress"})
             )
             send({"event": "done", "seconds": artifact.seconds})
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's failure is the task's, not the worker's
-            send(_failure(error))
+            send(_failure(error, _plugin_files(host)))
 
 
 def _options() -> argparse.Namespace:
@@ -108,12 +123,20 @@ def _number(value: Any) -> Any:
         return str(value)
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
-    from compressit.errors import CompressitError
+def _plugin_files(host: Host) -> list[Path]:
+    """The file of each plugin that is no package's, and the folder of each package that brings one."""
+    modules = {host.find(name).plugin.__module__.split(".")[0] for name in host.names()}
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in sorted(modules))
+    paths = [Path(file) for file in files if file]
+    return [path.parent if path.name == "__init__.py" else path for path in paths]
+
+
+def _failure(error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
+    from compressit.errors import CompressitError, place_in
 
     if isinstance(error, CompressitError):
         return {"event": "failed", "message": error.message, "hint": error.hint, "traceback": None}
-    message = f"{type(error).__name__}: {error}"
+    message = f"{type(error).__name__}: {error}{place_in(error, files)}"
     return {"event": "failed", "message": message, "hint": None, "traceback": traceback.format_exc()}
 
 

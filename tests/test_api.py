@@ -6,7 +6,7 @@ import copy
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,15 +118,35 @@ def test_no_worker_at_all_is_a_mistake(recipe: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_wrong_options_are_named_with_their_values() -> None:
-    with pytest.raises(CompressitError, match=r"tiny\.data: images: .*not -3"):
-        compressit.data("tiny.data", images=-3)
-    with pytest.raises(CompressitError, match=r"tiny\.train: epochs: .*not 'many'"):
-        compressit.stage("tiny.train", epochs="many")
-    with pytest.raises(CompressitError, match=r"tiny\.data: images=.* is no plain value"):
-        compressit.data("tiny.data", images=object())
-    with pytest.raises(CompressitError, match="not 'some/where'"):
-        compressit.data("tiny.data", images=Path("some/where"))  # text, like any path
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: compressit.data("tiny.data", images=-3), "tiny.data.images must be at least 1 (got -3)"),
+        (lambda: compressit.data("tiny.data", imges=3), "unknown key 'imges' in tiny.data\n      help: did you"),
+        (lambda: compressit.data("tiny.data", images=object()), "is no plain value"),
+        (lambda: compressit.data("tiny.data", images=Path("some/where")), "(got 'some/where')"),
+        (lambda: compressit.stage("tiny.train", epochs="many"), "tiny.train.epochs must be a whole number (got"),
+        (lambda: compressit.stage("tiny.prune", amont=1), "help: did you mean 'amount'?"),
+        (lambda: compressit.stage("tiny.train", optimizer={"lrr": 1}), "unknown key 'lrr' in tiny.train.optimizer"),
+        (lambda: compressit.stage("tiny.train", momentum=0.9), "did you mean 'optimizer.momentum'? It belongs into a "),
+        (lambda: compressit.save(_net(), "x", uses="tiny.mlp", contract=_data().contract, hiden=[12]), "mean 'hidden'"),
+    ],
+)  # fmt: skip
+def test_wrong_options_are_told_as_in_a_recipe(wrong: Callable[[], object], told: str) -> None:
+    with pytest.raises(CompressitError) as caught:
+        wrong()
+    assert told in str(caught.value)
+    assert "recipe" not in str(caught.value)
+
+
+def test_every_wrong_option_is_told() -> None:
+    with pytest.raises(CompressitError) as caught:
+        compressit.stage("tiny.train", epochs=0, batch_size=0, epoch=1)
+    assert [line.split(" (got")[0] for line in str(caught.value).splitlines() if "help" not in line] == [
+        "tiny.train.epochs must be at least 1",
+        "tiny.train.batch_size must be at least 1",
+        "unknown key 'epoch' in tiny.train",
+    ]
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +196,46 @@ def _net() -> torch.nn.Module:
     from compressit.checkpoint.model import Architecture, build
 
     return build(Architecture("tiny.mlp", {"hidden": [12]}, (1, 2, 3), 3), installed())
+
+
+def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    compressit.save(
+        _net(), tmp_path / "model.safetensors", uses="tiny.mlp", input_shape=(1, 2, 3), hidden=[12]
+    )
+    for use in (
+        compressit.load,
+        compressit.fresh,
+        lambda path: compressit.evaluate(path, _data(), "tiny.size"),
+    ):
+        with pytest.raises(CompressitError, match="is a folder, not a checkpoint") as caught:
+            use(tmp_path)
+        assert caught.value.hint == f"did you mean {tmp_path / 'model.safetensors'}?"
+
+
+# Measuring
+
+
+def test_a_net_measures_as_its_file_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, net = _data(), _net()
+    measured = compressit.evaluate(net, data, "tiny.accuracy", "tiny.size")
+    with torch.no_grad():
+        right = (net.eval()(data.test.x).argmax(1) == data.test.y).float().mean()
+    assert measured["test_accuracy"] == pytest.approx(float(right))
+    assert measured["parameters"] == 123
+    compressit.save(net, tmp_path / "net.safetensors", uses="tiny.mlp", contract=data.contract, hidden=[12])
+    for model, on in ((tmp_path / "net.safetensors", data), (str(tmp_path / "net.safetensors"), "tiny.data")):
+        assert compressit.evaluate(model, on, "tiny.accuracy", "tiny.size") == measured
+    assert capsys.readouterr().out == "loading dots\n"
+    with pytest.raises(CompressitError, match=r"tiny\.fidelity judges a stage"):
+        compressit.evaluate(net, data, "tiny.fidelity")
+
+
+def test_measuring_leaves_the_net_as_it_was() -> None:
+    net = _net().train()
+    before = copy.deepcopy(net.state_dict())
+    compressit.evaluate(net, _data(), "tiny.accuracy")
+    assert net.training
+    assert same(net.state_dict(), before)
 
 
 # Data
@@ -229,14 +289,47 @@ def test_a_stage_in_this_process_computes_what_a_recipe_computes(
 
 
 def test_a_stage_refuses_what_a_recipe_refuses() -> None:
-    with pytest.raises(NoEffectError):
+    with pytest.raises(NoEffectError, match="every weight and buffer the same") as caught:
         compressit.stage("tiny.prune", amount=0)(_net())
+    assert "amount" not in str(caught.value), "not every compressor has one"
     with pytest.raises(CompressitError, match="returned nothing"):
         compressit.stage("tiny.train", epochs=1, fault="nothing")(_net(), _data())
     with pytest.raises(CompressitError, match=r"tiny\.train needs data"):
         compressit.stage("tiny.train")(_net())
     with pytest.raises(CompressitError, match=r"tiny\.size' is a.* evaluator"):
         compressit.stage("tiny.size")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: compressit.stage("tiny.train", teacher="train"), "teacher= takes a net, not 'train'"),
+        (lambda: compressit.stage("tiny.train")(_data(), _net()), "takes the net first, then the data"),
+        (lambda: compressit.stage("tiny.train")("net", _data()), "tiny.train takes a net, not 'net'"),
+        (lambda: compressit.stage("tiny.train")(_net(), [1]), "takes data as compressit.data gives them, not a list"),
+        (lambda: compressit.stage("tiny.train")(torch.nn.Linear, _data()), "Linear is a class of nets"),
+        (lambda: compressit.stage("tiny.train")(torch.nn.Linear(7, 3), _data()), "the net does not run on the data: "),
+        (lambda: compressit.stage("tiny.train")(_linear(2), _data()), "the net has 2 outputs"),
+        (lambda: compressit.save(torch.nn.Linear, "x.safetensors"), "save takes a net, and Linear is a class"),
+        (lambda: compressit.load("x.safetensors", into=torch.nn.Linear), "into= takes a net, and Linear is a class"),
+        (lambda: compressit.evaluate(torch.nn.Linear(7, 3), _data(), "tiny.accuracy"), "inputs of shape (1, 2, 3)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_net_or_no_data_for_it_is_told(wrong: Callable[[], object], told: str) -> None:
+    with pytest.raises(CompressitError) as caught:
+        wrong()
+    assert told in str(caught.value)
+    assert caught.value.hint
+
+
+def test_an_error_of_a_plugin_stays_its_own() -> None:
+    """Where the data fit the net, it is not for want of that."""
+    with pytest.raises(RuntimeError, match="the plugin is broken"):
+        compressit.stage("tiny.train", epochs=1, fault="raise")(_net(), _data())
+
+
+def _linear(outputs: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, outputs))
 
 
 def test_the_teacher_serves_every_reference() -> None:

@@ -59,6 +59,18 @@ def test_inputs_are_scaled_as_in_training_whatever_data_they_are_measured_on(
     assert own["test_accuracy"] < measured["test_accuracy"], "unless it is asked for"
 
 
+def test_another_scale_than_in_training_is_told(tmp_path: Path, host: Host) -> None:
+    file, _ = _trained(tmp_path, "standard")
+    for setting, told in (
+        ("scale=unit", [f"{file} was trained on inputs of scale standard, and is measured on unit"]),
+        ("scale=standard", []),
+        ("limit=3", []),
+    ):
+        said: list[str] = []
+        evaluate_file(file, "tiny.data", [setting], ["tiny.size"], host, said.append)
+        assert [text for text in said if text != "loading dots"] == told
+
+
 def test_options_of_the_dataset_are_taken(tmp_path: Path, host: Host) -> None:
     file, measured = _trained(tmp_path, "unit")
     found = evaluate_file(file, "tiny.data", ["labels=random", "seed=3"], ["tiny.accuracy"], host)
@@ -69,9 +81,9 @@ def test_options_of_the_dataset_are_taken(tmp_path: Path, host: Host) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["limit=0"], r"tiny\.data: limit: Input should be greater than or equal to 1"),
-        (["limit=many"], r"tiny\.data: limit: "),
-        (["limits=3"], r"tiny\.data: limits: Extra inputs"),
+        (["limit=0"], r"tiny\.data\.limit must be at least 1 \(got 0\)"),
+        (["limit=many"], r"tiny\.data\.limit must be a whole number"),
+        (["limits=3"], r"unknown key 'limits' in tiny\.data\n +help: did you mean 'limit'"),
         (["limit"], "there is no '='"),
         (["limit=[1"], "--set"),
     ],
@@ -107,7 +119,9 @@ def test_a_file_that_says_nothing_of_its_inputs_is_measured_on_unit_pixels(
 
 
 def test_an_evaluator_that_judges_a_stage_is_refused(tmp_path: Path, host: Host) -> None:
-    with pytest.raises(CompressitError, match=r"tiny\.fidelity judges a stage of a recipe, not a file"):
+    with pytest.raises(
+        CompressitError, match=r"tiny\.fidelity judges a stage of a recipe, not a model alone"
+    ):
         evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.fidelity"], host)
 
 

@@ -176,7 +176,7 @@ def test_a_function_is_called_with_what_it_asks_for(tmp_path: Path) -> None:
     builder = read_header(tmp_path / "net.safetensors").manifest.model
     assert (builder.config, builder.classes) == ({"hidden": [7], "bias": True}, 4)
     assert torch.equal(outputs(compressit.load(tmp_path / "net.safetensors")), outputs(net))
-    with pytest.raises(CompressitError, match=r"'my\.flat' refuses bias"):
+    with pytest.raises(CompressitError, match=r"my\.flat\.bias must be true or false"):
         compressit.save(net, tmp_path / "x.safetensors", uses="my.flat", input_shape=SHAPE, bias="yes")
 
 

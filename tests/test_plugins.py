@@ -26,6 +26,9 @@ GOOD = """
         '''Prune a little.'''
         name = "{name}"
 
+        def compress(self, model, ctx):
+            return model
+
     @hookimpl
     def compressit_compressors():
         return [Prune]
@@ -58,7 +61,7 @@ BROKEN = {
     "exit": ("import sys; sys.exit('bye')", "SystemExit: bye"),
     "misspelt": (
         GOOD.replace("def compressit_compressors", "def compressit_compresors"),
-        "compressit_compresors",
+        "no hook is called 'compressit_compresors'",
     ),
     "signature": (
         GOOD.replace("def compressit_compressors()", "def compressit_compressors(host)"),
@@ -66,8 +69,23 @@ BROKEN = {
     ),
     "unmarked": (GOOD.replace("@hookimpl", ""), "compressit_compressors lacks its @hookimpl"),
     "wrong-kind": (GOOD.replace("compressit_compressors", "compressit_trainers"), "is no Trainer class"),
-    "instance": (GOOD.replace("[Prune]", "[Prune(Options())]"), "is no Compressor class"),
-    "no-list": (GOOD.replace("[Prune]", "Prune"), "TypeError"),
+    "instance": (
+        GOOD.replace("[Prune]", "[Prune(Options())]"),
+        "compressit_compressors returned an instance of Prune, which is no Compressor class",
+    ),
+    "no-list": (
+        GOOD.replace("[Prune]", "Prune"),
+        "compressit_compressors returned the class Prune, not a list of classes",
+    ),
+    "called": (
+        GOOD.replace("[Prune]", "[Prune()]"),
+        "compressit_compressors failed: TypeError: Plugin.__init__() missing 1 required",
+    ),
+    "method": (GOOD.replace("def compress(", "def compres("), "Prune has no 'compress'"),
+    "arguments": (
+        GOOD.replace("self, model, ctx", "self, model"),
+        "Prune.compress cannot be called as it will be: too many positional arguments",
+    ),
     "raises": (GOOD.replace("return [Prune]", "raise KeyError('inside')"), "KeyError: 'inside'"),
     "no-hook": (GOOD.split("@hookimpl")[0], "it has no hook: add `@hookimpl def compressit_"),
     "foreign-config": (
@@ -293,6 +311,75 @@ def test_an_error_in_a_local_file_names_the_line_of_that_file(tmp_path: Path, so
     assert caught.value.message.startswith(f"{file}:{line}: ")
 
 
+@pytest.mark.parametrize(
+    ("kind", "written", "told", "helped"),
+    [
+        ("called", "return [Prune()]", "compressit_compressors failed: TypeError", "`return [Mine]`"),
+        ("no-list", "def compressit_compressors", "compressit_compressors returned", "`return [Mine]`"),
+        ("instance", "def compressit_compressors", "compressit_compressors returned", "not of instances"),
+        ("misspelt", "def compressit_compresors", "no hook is", "did you mean 'compressit_compressors'"),
+        ("bad-name", "class Prune", "Prune.name is 'prune mine'", 'name = "prune.mine"'),
+        ("method", "class Prune", "Prune has no 'compress'", "it has 'compres': call that 'compress'"),
+        ("arguments", "class Prune", "Prune.compress cannot be called", "`def compress(self, model, ctx)`"),
+        ("raises", "raise KeyError", "KeyError: 'inside'", None),
+    ],
+)
+def test_a_mistake_in_a_local_file_has_its_line_and_what_to_do(
+    tmp_path: Path, kind: str, written: str, told: str, helped: str | None
+) -> None:
+    file = _file(tmp_path, BROKEN[kind][0])
+    with pytest.raises(CompressitError) as caught:
+        Host(entry_points=False).load_file(file)
+    number = next(n for n, line in enumerate(file.read_text().splitlines(), 1) if written in line)
+    assert caught.value.message.startswith(f"{file}:{number}: {told}")
+    assert (helped or "") in (caught.value.hint or "")
+    assert "compressit_local" not in str(caught.value)
+
+
+NEEDS = {
+    "Trainer": "train", "Compressor": "compress", "Evaluator": "evaluate", "Model": "build", "Dataset": "load",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "method"), NEEDS.items())
+def test_every_kind_must_have_what_will_be_called(tmp_path: Path, kind: str, method: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"from compressit import {kind}, hookimpl\n"
+        f"class Mine({kind}):\n    name = 'own.mine'\n    input_shape, classes = (3,), 2\n"
+        f"@hookimpl\ndef compressit_{kind.lower()}s():\n    return [Mine]\n"
+    )
+    with pytest.raises(CompressitError) as caught:
+        Host(entry_points=False).load_file(file)
+    assert caught.value.message == f"{file}:2: Mine has no '{method}'"
+    assert f"write `def {method}(self, " in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "def compress(self, *args): return args[0]",
+        "def compress(self, model, ctx, more=None): return model",
+        "compress = staticmethod(lambda model, ctx: model)",
+    ],
+)
+def test_a_method_may_take_more_than_it_is_given(tmp_path: Path, written: str) -> None:
+    source = GOOD.replace("def compress(self, model, ctx):\n            return model", written)
+    assert _local(tmp_path, source).names() == ["prune.x"]
+
+
+@pytest.mark.parametrize(
+    ("method", "fits"), [("def work(self, images)", False), ("def work(self, images, rung)", True)]
+)
+def test_a_method_that_need_not_be_there_is_looked_at_too(tmp_path: Path, method: str, fits: bool) -> None:
+    source = GOOD.replace("def compress(", f"{method}:\n            return None\n\n        def compress(")
+    if fits:
+        assert _local(tmp_path, source).names() == ["prune.x"]
+    else:
+        with pytest.raises(CompressitError, match=r"Prune\.work cannot be called"):
+            _local(tmp_path, source)
+
+
 def test_a_local_file_that_is_missing_or_no_python_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CompressitError, match=r"none\.py: No such file"):
         Host(entry_points=False).load_file(tmp_path / "none.py")
@@ -371,6 +458,7 @@ def test_a_local_plugin_may_import_a_module_beside_it(tmp_path: Path) -> None:
         "from compressit import Compressor, hookimpl\n"
         "class Times(Compressor):\n"
         "    name = f'times.x{FACTOR}'\n"
+        "    def compress(self, model, ctx): return model\n"
         "@hookimpl\n"
         "def compressit_compressors():\n"
         "    return [Times]\n"

@@ -94,7 +94,9 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.cells: list[str] = []
+        self.blocks: dict[str, str] = {}  # <pre> by id
         self._cell = False
+        self._block = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -102,14 +104,20 @@ class Page(HTMLParser):
         if tag in ("td", "th"):
             self._cell = True
             self.cells.append("")
+        elif tag == "pre":
+            self._block = dict(attrs)["id"] or ""
 
     def handle_endtag(self, tag: str) -> None:
+        if tag == "pre":
+            self._block = ""
         if tag in ("td", "th"):
             self._cell = False
 
     def handle_data(self, data: str) -> None:
         if self._cell:
             self.cells[-1] += data.replace("\u202f", " ")
+        elif self._block:
+            self.blocks[self._block] = self.blocks.get(self._block, "") + data
 
     def values(self, attribute: str) -> list[str]:
         return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
@@ -149,7 +157,7 @@ def test_csv_has_the_promised_columns_and_fractions(tmp_path: Path) -> None:
 
 
 def test_results_survive_json(tmp_path: Path) -> None:
-    results = make_results(missing=["real/seed0/blog-03"], config={"data": {"uses": "data.mnist"}})
+    results = make_results(missing=["real/seed0/blog-03"], config={"variants": {"real": {"name": "real"}}})
     write(tmp_path, results)
     again = Results.read_json(tmp_path / "results.json")
     assert again.table() == results.table()
@@ -157,7 +165,12 @@ def test_results_survive_json(tmp_path: Path) -> None:
 
 
 def test_page_shows_words_numbers_figures_facts_and_recipe(tmp_path: Path) -> None:
-    results = make_results(config={"data": {"uses": "data.mnist"}})
+    written = {
+        "file": "twins.yaml",
+        "text": "data: {uses: data.mnist}  # a < b\n",
+        "settings": ["seeds=[1, 2]"],
+    }
+    results = make_results(config={"recipe": written, "plugins": [{"path": "/home/me/x.py"}]})
     text = write(tmp_path, results, Plain(NoOptions()))
     page = Page(text)
     assert "There are 3 models." in text
@@ -165,8 +178,9 @@ def test_page_shows_words_numbers_figures_facts_and_recipe(tmp_path: Path) -> No
     assert "validation accuracy" not in page.cells  # empty everywhere
     assert "1\u202fh 02\u202fmin" in text
     assert "versions torch" in text
-    assert "data.mnist" in text
-    assert "compressit run mnist_twins.yaml --profile quick" in text
+    assert page.blocks["recipe"] == written["text"]
+    assert page.blocks["command"] == "compressit run twins.yaml --profile quick --set 'seeds=[1, 2]' --trust"
+    assert "/home/me" not in text, "a path of this machine"
     assert "Accuracy &amp; &lt;size&gt;" in text
 
 
@@ -188,13 +202,13 @@ HOSTILE = "<script>alert('x')</script>\"&"
 
 def test_everything_is_escaped(tmp_path: Path) -> None:
     row = make_row(
-        HOSTILE, variant=HOSTILE, each=HOSTILE, metrics={HOSTILE: 1.0}, notes={"width": HOSTILE},
+        HOSTILE, variant=HOSTILE, each=HOSTILE, metrics={HOSTILE: 1.0}, notes={"width": HOSTILE, HOSTILE: HOSTILE},
         checkpoint=f"a/{HOSTILE}",
     )  # fmt: skip
     fields: dict[str, Any] = {
         "recipe": HOSTILE, "profile": HOSTILE, "description": HOSTILE,
-        "missing": [HOSTILE], "failures": [HOSTILE],
-        "about": {HOSTILE: HOSTILE, "versions": {HOSTILE: [HOSTILE]}}, "config": {HOSTILE: HOSTILE},
+        "missing": [HOSTILE], "failures": [HOSTILE], "config": {"recipe": {"file": HOSTILE, "text": HOSTILE}},
+        "about": {HOSTILE: HOSTILE, "versions": {HOSTILE: [HOSTILE]}},
         "metrics": {HOSTILE: {"unit": HOSTILE, "better": HOSTILE, "about": HOSTILE}},
     }  # fmt: skip
     text = write(tmp_path, make_results([row], **fields))
@@ -249,17 +263,26 @@ def test_a_run_without_a_model_has_a_page(tmp_path: Path) -> None:
     )
 
 
-def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None:
+def test_a_broken_report_is_named_and_loses_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = [Raising(NoOptions()), Undrawable(NoOptions()), Plain(NoOptions()), Plain(NoOptions())]
     text = write(tmp_path, make_results(), *broken)
     assert "report.raising: no figures: RuntimeError: no &lt;figure&gt; today" in text
     assert "report.raising: no paragraphs: KeyError" in text
     assert "report.undrawable: figure &#39;broken&#39; could not be drawn" in text
     assert "figure &#39;../outside&#39; could not be drawn" in text
-    assert "report.plain: figure &#39;accuracy&#39; could not be drawn: ValueError: another report" in text
-    assert len(Page(text).values("src")) == 2
+    assert len(Page(text).values("src")) == 3
+    page = tmp_path / "report.html"
+    where = r" \(test_report\.py:\d+\)"
+    told = [
+        rf"report\.raising: no paragraphs: KeyError: 'words'{where}, and 1 more; see {page}",
+        rf"report\.undrawable: figure 'broken' could not be drawn: .*, and 1 more; see {page}",
+    ]
+    said = capsys.readouterr().err.splitlines()
+    assert all(re.fullmatch(*pair) for pair in zip(told, said, strict=True)), said
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
-        "accuracy.png", "accuracy.svg", "fine.png", "fine.svg",
+        "accuracy-2.png", "accuracy-2.svg", "accuracy.png", "accuracy.svg", "fine.png", "fine.svg",
     ]  # fmt: skip
     assert not list(tmp_path.parent.glob("outside*"))
 
@@ -271,6 +294,62 @@ def test_columns_that_no_evaluator_measures_are_explained_too(tmp_path: Path) ->
     for name in ("compression_ratio", "requested", "width"):
         assert f"<dt>{name}</dt><dd>{ABOUT[name]}</dd>" in text
     assert "<dt>achieved</dt>" not in text, "a column that is not there"
+
+
+def test_the_main_numbers_come_first_behind_the_models_name(tmp_path: Path) -> None:
+    metrics = {"zeta": 1.0, "latency": 0.25, "parameters": 1000, "nonzero": 500, "test_accuracy": 0.5}
+    declared = {**METRICS, "latency": {"better": "lower", "unit": "seconds", "about": "of a batch"}}
+    rows = [make_row(metrics=metrics, dense="train"), make_row("prune", metrics=metrics, dense="train")]
+    page = Page(write(tmp_path, make_results(rows, metrics=declared)))
+    head = page.cells[: page.cells.index("checkpoint") + 1]
+    assert head == [
+        "model", "test accuracy", "compression ratio", "compression ratio nonzero", "parameters", "nonzero",
+        "latency", "width", "zeta", "time", "checkpoint",
+    ]  # fmt: skip
+    names = [cell for cell in page.cells if cell in ("train", "prune")]
+    assert names == ["train", "prune"], "one variant, one seed: they say nothing"
+    assert page.values("scope").count("row") == 2
+    others = [*rows, make_row(variant="fake", seed=3)]
+    cells = Page(write(tmp_path, make_results(others))).cells
+    assert {"real/seed0/train", "real/seed0/prune", "fake/seed3/train"} <= set(cells)
+
+
+def test_what_a_stage_noted_is_under_the_table(tmp_path: Path) -> None:
+    notes = {
+        "width": 12, "images_seen": 50, "ranks": {"fc": 3, "head": [1, 2]}, "remark": "<b>hello</b>",
+        "long": list(range(100)), "text": "x" * 999, "share": 0.3, "done": True, "requested": [0.5],
+    }  # fmt: skip
+    rows = [
+        make_row(),
+        make_row("svd", rung=1, uses="shrink.svd", notes=notes),
+        make_row("svd", rung=2, notes=notes),
+    ]
+    text = write(tmp_path, make_results([replace(row, uses="shrink.svd") for row in rows]))
+    assert text.count('<details class="notes">') == 1, "train noted its width only, which is a column"
+    assert "<summary>svd (shrink.svd), 2 models</summary>" in text
+    cells = Page(text).cells
+    head = cells.index("ranks")
+    assert cells[head - 1 : head + 8] == [
+        "model", "ranks", "remark", "long", "text", "share", "done", "requested", "svd-01",
+    ]  # fmt: skip
+    assert cells[head + 8 : head + 10] == ["fc: 3, head: [1, 2]", "<b>hello</b>"]
+    assert cells[head + 10] == "[0, 1, 2, 3, 4, 5, 6, 7, … (100 in all)]"
+    assert cells[head + 11] == "x" * 159 + "…"
+    assert cells[head + 12 : head + 15] == ["0.3", "true", "[0.5]"]
+
+
+def test_facts_are_words(tmp_path: Path) -> None:
+    hosts = [{"host": "lab", "cores": 2, "gpu": ""}, {"host": "den", "cores": 8, "gpu": "H100"}]
+    text = write(tmp_path, make_results(about={"hosts": hosts, "task_seconds": 90.0, "sizes": [1, 2]}))
+    assert "<dd>host lab, cores 2, gpu none; host den, cores 8, gpu H100</dd>" in text
+    assert "<dt>task seconds</dt><dd>1\u202fmin 30\u202fs</dd>" in text
+    assert "<dd>1, 2</dd>" in text
+
+
+def test_a_recipe_made_in_python_is_said_to_be(tmp_path: Path) -> None:
+    text = write(tmp_path, make_results(config={"variants": {}}))
+    assert "made in Python" in text
+    assert Page(text).blocks == {}
 
 
 def test_several_seeds_are_summarised(tmp_path: Path) -> None:
@@ -301,9 +380,18 @@ class Heavy(Report[NoOptions]):
 
 def test_page_stays_below_five_megabytes(tmp_path: Path) -> None:
     rows = [
-        make_row("blog", rung=i, seed=i % 3, checkpoint=f"checkpoints/{i}.safetensors") for i in range(3000)
+        make_row(
+            "blog",
+            rung=i,
+            seed=i % 3,
+            checkpoint=f"checkpoints/{i}.safetensors",
+            notes={"width": 2, "ranks": ["<" * 99] * 9, "words": "<" * 999},
+        )
+        for i in range(3000)
     ]
-    text = write(tmp_path, make_results(rows, config={"x": ["y" * 99] * 9000}), Heavy(NoOptions()))
+    text = write(
+        tmp_path, make_results(rows, config={"recipe": {"text": "# y\n" * 250_000}}), Heavy(NoOptions())
+    )
     assert len(text.encode()) <= 5_000_000
     page = Page(text)
     assert len(page.values("src")) == 1

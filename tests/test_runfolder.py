@@ -5,18 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
+import shlex
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import BASE, PLUGINS, TWINS, Bench, Lab, point, same, task_of, tiny_host
+from tiny import BASE, PLUGINS, TWINS, Bench, Drawing, Lab, point, same, task_of, tiny_host
 
 from compressit import keys, runfolder
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.errors import CompressitError
+from compressit.plan import make_plan
+from compressit.plugins import Host
+from compressit.recipe.model import Recipe
+from compressit.report import render
 from compressit.results import Results
 from compressit.runfolder import RunFolder, collect
 from compressit.store import Artifact
@@ -347,7 +354,7 @@ def _forget() -> None:
 
 def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(done: Done, bench: Bench) -> None:
     bench.draw_fails = True
-    assert done.finish() == ["the pencil broke"]
+    assert done.finish() == ["report: the pencil broke"]
     assert done.folder.finished() is None
     bench.draw_fails = False
     assert done.finish() == []
@@ -418,3 +425,66 @@ def test_a_changed_plugin_file_is_not_run_for_the_report(tmp_path: Path) -> None
     mine.write_text(PLUGINS.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
     assert "no report is called 'tiny.report'" in done.finish()[0]
     assert not (tmp_path / "ran").exists()
+
+
+# The recipe as it was written
+
+
+WRITTEN = """\
+# as written: <b>&amp;
+version: 1
+name: written
+plugins: [./mine.py]
+data: {uses: tiny.data}
+model: {uses: tiny.mlp}
+profiles: {quick: {stages: {train: {with: {epochs: 1}}}}}
+stages:
+  train: {uses: tiny.train, with: {epochs: 4}}
+  prune: {uses: tiny.prune}
+evaluate: [tiny.accuracy]
+"""
+
+
+def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    for folder in (home, other):
+        folder.mkdir()
+        (folder / "mine.py").write_text(PLUGINS.read_text())
+    (home / "lab 1.yaml").write_text(WRITTEN)
+    arguments = ("--profile", "quick", "--set", "stages.prune.with.amount=0.25", "--set", "seeds=[3, 4]")
+
+    def plan(file: Path, *options: str) -> tuple[Plan, Host]:
+        host = Host(entry_points=False)
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        settings = [value for name, value in zip(options[::2], options[1::2], strict=True) if name == "--set"]
+        return make_plan(
+            Recipe.load(file, given.get("--profile"), settings, trust=True, host=host), host
+        ), host
+
+    first, host = plan(home / "lab 1.yaml", *arguments)
+    render(collect(first, {}, [], host, "python mine.py"), [], tmp_path / "run")
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert str(tmp_path) not in html, "paths as they were written"
+    command, recipe = (
+        unescape(re.findall(rf'<pre id="{name}">(.*?)</pre>', html, re.DOTALL)[0])
+        for name in ("command", "recipe")
+    )
+    assert recipe == WRITTEN
+    run, verb, name, *options, trust = shlex.split(command)
+    assert (run, verb, trust) == ("compressit", "run", "--trust")
+    (other / name).write_text(recipe)
+    again, _ = plan(other / name, *options)
+    assert list(again.tasks) == list(first.tasks)
+    assert len(first.points) == 4
+
+
+def test_reports_that_failed_are_told_a_line_each(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Said(Drawing):
+        def communicate(self) -> tuple[bytes, bytes]:
+            return (
+                b"",
+                b"UserWarning: a font\n  warn()\ntiny.report: no figures: ValueError: x; see report.html\n",
+            )
+
+    monkeypatch.setattr(RunFolder, "_draw", lambda self, stderr: Said(0))
+    assert done.finish() == ["tiny.report: no figures: ValueError: x; see report.html"]

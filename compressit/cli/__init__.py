@@ -7,10 +7,11 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from compressit import __version__
 from compressit.cli import checkpoints, new, plugins, recipes
 from compressit.errors import CompressitError
 
@@ -29,6 +30,20 @@ COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
 """In the order of `--help`."""
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"compressit {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What goes before a command."""
+
+
 def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """The command line with these commands only: Typer works out the options of all it is given."""
     app = typer.Typer(
@@ -39,7 +54,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.callback()(lambda: None)  # without one, a command that is alone goes by no name
+    app.callback()(_options)  # without one, a command that is alone goes by no name
     for name in names:
         command = COMMANDS[name]
         if isinstance(command, typer.Typer):
@@ -57,7 +72,7 @@ def main() -> NoReturn:
     gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
     atexit.register(gc.freeze)  # nor does the end: its last search for cycles is a tenth of `check`
     asked = [name for name in sys.argv[1:2] if name in COMMANDS]
-    command_line = build(asked) if asked else app
+    command_line = build(asked) if asked or sys.argv[1:2] == ["--version"] else app
     try:
         code: Any = command_line(standalone_mode=False)  # a raised typer.Exit comes back as its code
     except CompressitError as error:

@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from compressit.cli.terminal import AsJson, CheckpointFile, LocalFiles, Trust, open_host_with, say, tell
+from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host_with, say, tell
+from compressit.files import checkpoint_file
+
+CheckpointFile = Annotated[
+    Path,
+    typer.Argument(help="A compressit .safetensors file.", show_default=False, callback=checkpoint_file),
+]
 
 
 def inspect(file: CheckpointFile, as_json: AsJson = False) -> None:
@@ -34,10 +40,10 @@ def evaluate(
     trust: Trust = False,
 ) -> None:
     """Measure a checkpoint on a dataset."""
-    from compressit.evaluation import evaluate_file
+    from compressit.evaluation import USUAL, evaluate_file
 
     host = open_host_with(plugins, trust)
-    names = tuple(evaluators or ("eval.accuracy", "eval.size"))
+    names = evaluators or USUAL
     for name, value in evaluate_file(file, data, settings or (), names, host, announce=tell).items():
         say(f"{name:24} {value:.6g}")
 

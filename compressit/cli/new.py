@@ -55,7 +55,10 @@ def plugin(
     new = NewPlugin(name, kind, package)
     files = {folder / path: text for path, text in plugin_files(new)}
     recipe = folder / new.recipe
-    refuse_existing([*files, recipe])
+    refuse_existing(
+        [*files, recipe],
+        f"files are called after what follows the dot: choose another name, or --folder {name.split('.')[0]}",
+    )
     _parts(new, host)  # a recipe without a data set is a mistake before anything is written
     write_new(files)
     host.load_file(folder / new.file)

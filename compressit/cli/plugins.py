@@ -71,9 +71,12 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check that a plugin keeps the contract of its kind, on a tiny net. Exit code 1: it does not."""
-    open_host_with(plugins, trust).find(name)
-    from compressit.testing.command import check_plugin
+    found = open_host_with(plugins, trust).find(name).plugin
+    from compressit.recipe.blame import checked
+    from compressit.testing.command import check_plugin, options_of
 
+    if settings:
+        checked(found.Config, {**found.example, **options_of(settings)}, name)
     if not check_plugin(name, settings or (), plugins or (), device, as_json, say):
         raise typer.Exit(1)
 

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from compressit.plugins import Host
     from compressit.recipe.model import LocalPlugin, Recipe
 
-CheckpointFile = Annotated[Path, typer.Argument(help="A compressit .safetensors file.", show_default=False)]
-Trust = Annotated[bool, typer.Option("--trust", help="Run the plugin files the recipe names without asking.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Run local plugin files without asking.")]
 LocalFiles = Annotated[
-    list[Path] | None, typer.Option("--plugin", help="A local plugin file the model needs.")
+    list[Path] | None, typer.Option("--plugin", help="A local plugin file to load (repeatable).")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

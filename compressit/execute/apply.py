@@ -113,7 +113,10 @@ def check_changed(name: str, before: Before, model: nn.Module) -> None:
         and _layers(model) == before.layers
         and all(_equal(after[tensor], value) for tensor, value in before.tensors.items())
     ):
-        raise NoEffectError(f"{name} changed nothing", "choose other layers or a larger amount")
+        raise NoEffectError(
+            f"{name} changed nothing: every layer is of the same type, every weight and buffer the same",
+            "check its options: do they choose any layer? A forward that computes something else does not count",
+        )
 
 
 def check_notes(name: str, notes: Mapping[str, Any]) -> None:

@@ -67,7 +67,7 @@ def run_plan(
         failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
     complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
     for complaint in target.finish(artifacts, failures, complete):
-        say(f"report: {complaint}")
+        say(complaint)
     results = collect(plan, artifacts, failures, host, command)
     _warn(results, say)
     return results, failures

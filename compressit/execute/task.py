@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from compressit.data_options import DataConfig
 from compressit.errors import CompressitError
 from compressit.execute import draws
 from compressit.execute.apply import apply_plugin, rehearse_plugin
+from compressit.execute.lending import lending
 from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
 from compressit.keys import canonical, code_now
@@ -50,8 +52,8 @@ class TaskRunner:
     def run(self, task: Task, emit: Emit) -> Artifact:
         """Makes the task's result, or returns the one that another process published meanwhile.
 
-        Raises CompressitError for a user's mistake and for code that changed since the plan; whatever else a
-        plugin raises comes through.
+        Raises CompressitError for a user's mistake, for code that changed since the plan, and for a plugin that
+        changed what it was lent or a setting of the process; whatever else a plugin raises comes through.
         """
         with self._store.lock(task.key):
             present = self._store.find(task.key)
@@ -69,14 +71,14 @@ class TaskRunner:
         started = time.perf_counter()
         if "checkpoint" in task.files:
             path = Path(task.files["checkpoint"])
-            model = checkpoint.load(path, host=self._host)
+            model = self._load(path)
             architecture, contract = checkpoint.architecture_of(path), checkpoint.contract_of(path)
         else:
             dataset = self._host.create(Dataset, task.data["uses"], task.data["config"])
             architecture = checkpoint.Architecture(
                 task.uses, dict(task.config), tuple(dataset.input_shape), dataset.classes
             )
-            with draws.building(task.seed):
+            with lending(task.uses), draws.building(task.seed):
                 model, contract = checkpoint.build(architecture, self._host), None
         if "weights" in task.files:
             _load_weights(model, Path(task.files["weights"]))
@@ -90,7 +92,8 @@ class TaskRunner:
         if not source.exists():  # the rehearsal before this one could not say its shapes
             return self._publish(task, {"notes": {}}, time.perf_counter() - started)
         model, given, built, ctx = self._given(task, source, emit)
-        result = rehearse_plugin(self._host.create(Compressor, task.uses, task.config), model, ctx)
+        with self._lending(task):
+            result = rehearse_plugin(self._host.create(Compressor, task.uses, task.config), model, ctx)
         seconds = time.perf_counter() - started
         if result is None:
             return self._publish(task, {"notes": {}}, seconds)
@@ -103,7 +106,8 @@ class TaskRunner:
         ctx.progress = progress
         trains = self._host.find(task.uses, "trainer", "compressor").kind == "trainer"
         plugin = self._host.create(Trainer if trains else Compressor, task.uses, task.config)
-        result = apply_plugin(plugin, model, ctx)
+        with self._lending(task):
+            result = apply_plugin(plugin, model, ctx)
         architecture = next((a for module, a in built if module is result), given)
         return self._publish_model(task, result, architecture, ctx.data.contract, ctx, progress.seconds())
 
@@ -111,7 +115,7 @@ class TaskRunner:
         self, task: Task, source: Path, emit: Emit
     ) -> tuple[nn.Module, checkpoint.Architecture | None, _Built, StageContext]:
         """The model a stage is given, its architecture, the narrower ones built since, and the context."""
-        model = checkpoint.load(source, host=self._host)
+        model = self._load(source)
         given = checkpoint.architecture_of(source)
         built: _Built = []
         ctx = self._context(task, emit)
@@ -121,10 +125,11 @@ class TaskRunner:
     def _evaluate(self, task: Task, emit: Emit) -> Artifact:
         started = time.perf_counter()
         ctx = self._context(task, emit)
-        model = ctx.model("model")
         evaluator = self._host.create(Evaluator, task.uses, task.config)
-        with draws.measuring(ctx.streams):
-            measured = evaluator.evaluate(model, ctx)
+        with self._lending(task):
+            model = ctx.model("model")
+            with draws.measuring(ctx.streams):
+                measured = evaluator.evaluate(model, ctx)
         if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise CompressitError(
                 f"{task.uses} returned {type(measured).__name__}, not a mapping of metrics",
@@ -146,7 +151,7 @@ class TaskRunner:
         compute = Compute.select(**task.compute)
 
         def load_model(ref: str) -> nn.Module:
-            return checkpoint.load(self._model_file(task, ref), host=self._host)
+            return self._load(self._model_file(task, ref))
 
         def identity(ref: str) -> str:
             if not ref:
@@ -165,6 +170,30 @@ class TaskRunner:
             memo=self._memo,
             identity=identity,
         )
+
+    def _lending(self, task: Task) -> AbstractContextManager[None]:
+        """The block in which the task's plugin computes with what tasks share."""
+
+        def called(key: Hashable) -> str:
+            match key:
+                case ("model", identity):
+                    known = {**task.files, **task.inputs}
+                    *_, ref = (
+                        ref for ref, value in known.items() if value == identity
+                    )  # "previous" comes first
+                    return "the model it measured" if ref == "model" else f"the model '{ref}'"
+                case ("logits", *_):
+                    return "outputs of ctx.logits"
+                case _:
+                    return "the data" if key in self._data else "what it keeps in ctx.memo"
+
+        return lending(task.uses, self._memo, self._data, called=called)
+
+    def _load(self, path: Path) -> nn.Module:
+        """The model of a checkpoint; building it may not change the process's settings either."""
+        architecture = checkpoint.architecture_of(path)
+        with lending(architecture.name if architecture else "the model"):
+            return checkpoint.load(path, host=self._host)
 
     def _judged(self, task: Task) -> Judged | None:
         if task.judged is None:
@@ -187,7 +216,9 @@ class TaskRunner:
             if raw_key not in self._data:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 context = DataContext(self._cache, lambda text: emit({"announce": text}))
-                self._data[raw_key] = _as_declared(dataset, dataset.load(context))
+                with lending(dataset.name):
+                    raw = dataset.load(context)
+                self._data[raw_key] = _as_declared(dataset, raw)
             self._data[key] = prepare(
                 self._data[raw_key], dataset.config, dataset.classes, dataset.class_names, compute.device
             )

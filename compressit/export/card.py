@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -23,7 +23,7 @@ def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    filters: dict[str, Any] = {"code": code, "cell": cell, "block": block, "yaml": _yaml, "json": _json}
+    filters: dict[str, Any] = {"code": code, "cell": cell, "block": block, "json": _json}
     environment.filters.update(filters)
     return environment.from_string(source).render(
         name=name,
@@ -33,7 +33,7 @@ def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -
         metrics={key: _number(value) for key, value in sorted(facts["metrics"].items())},
         steps=list(_steps(facts["lineage"])),
         recipe=recipe,
-        loading="\n".join(_loading(facts["architecture"]["owner"])),
+        loading="\n".join(_loading([facts["architecture"]["owner"], *facts["layer_owners"].values()])),
     )
 
 
@@ -56,18 +56,21 @@ def block(text: str, language: str) -> str:
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
-def _loading(owner: str) -> Iterator[str]:
-    """Python that loads the model, whose builder comes from `owner`."""
+def _loading(owners: Iterable[str]) -> Iterator[str]:
+    """Python that loads the model, whose network and layer types come from `owners`."""
+    own = [owner for owner in dict.fromkeys(owners) if not owner.startswith("compressit ")]
+    files = [owner for owner in own if owner.endswith(".py")]
+    modules = [owner for owner in own if owner not in files and re.fullmatch(r"\w+(\.\w+)*", owner)]
     yield "import compressit"
-    if owner.endswith(".py"):
+    if files:
         yield "from compressit.plugins import installed"
         yield "from pathlib import Path"
         yield ""
-        yield f"installed().load_file(Path({json.dumps(owner)}))  # defines the network"
-    elif re.fullmatch(r"\w+(\.\w+)*", owner):
-        yield f"import {owner}  # defines the network"
-    elif not owner.startswith("compressit "):
-        yield f"# needs the package {json.dumps(owner)}, which defines the network"
+    yield from (f"installed().load_file(Path({json.dumps(file)}))  # defines the network" for file in files)
+    yield from (f"import {module}  # defines the network" for module in modules)
+    for package in own:
+        if package not in files and package not in modules:
+            yield f"# needs the package {json.dumps(package)}, which defines the network"
     yield ""
     yield 'net = compressit.load("model.safetensors")  # in eval mode; its outputs are compared with recorded ones'
 

@@ -56,6 +56,7 @@ def facts(subject: Subject, weights: Path) -> dict[str, Any]:
         "format": {"name": "compressit", "version": manifest["format"], "versions": manifest["versions"]},
         "architecture": {key: builder[key] for key in ("name", "config", "owner")},
         "edits": manifest["edits"],
+        "layer_owners": manifest["layer_owners"],
         "reshaped": manifest["reshaped"],
         "input_shape": builder["input_shape"],
         "input": manifest["input"],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compressit.results import Results
 
@@ -18,7 +17,8 @@ class RecipeUsed:
     description: str
     variant: str
     seed: int
-    resolved: Any  # the variant with every option written out, as JSON values
+    text: str  # as it was written; "" for one made in Python
+    command: str  # the command line that runs it
 
 
 def recipe_of(checkpoint: Path) -> RecipeUsed | None:
@@ -36,7 +36,9 @@ def _found(run: Path, checkpoint: str) -> RecipeUsed | None:
         row = next((row for row in results.rows if row.checkpoint == checkpoint), None)
         if row is None:
             return None
-        resolved = results.config["variants"][row.variant]
+        text, command = results.text, results.command
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
-    return RecipeUsed(results.recipe, results.profile, results.description, row.variant, row.seed, resolved)
+    return RecipeUsed(
+        results.recipe, results.profile, results.description, row.variant, row.seed, text, command
+    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from compressit.config import parse
-from compressit.errors import Mark, Problem, did_you_mean
+from compressit.errors import CompressitError, Mark, Problem, did_you_mean
 from compressit.recipe.yamlfile import Node
 
 C = TypeVar("C", bound=BaseModel)
@@ -31,6 +31,21 @@ def validate(config_type: type[C], node: Node, path: str, problems: list[Problem
             Problem(message, node.mark, f"a fault of {config_type.__module__}, not of the recipe")
         )
     return None
+
+
+def checked(config_type: type[C], values: Mapping[str, Any], plugin: str) -> C:
+    """The validated options of `plugin`, outside any recipe; `values` are plain, as JSON has them.
+
+    Raises CompressitError with every mistake, in a recipe's words.
+    """
+    problems: list[Problem] = []
+    config = validate(config_type, _node(values, Mark(plugin)), plugin, problems)
+    if config is None:
+        told = [Problem(problem.message, hint=problem.hint) for problem in problems]
+        if len(told) == 1:
+            raise CompressitError(told[0].message, told[0].hint)
+        raise CompressitError("\n".join(map(str, told)))
+    return config
 
 
 def shown(node: Node) -> str:
@@ -60,6 +75,15 @@ def dotted(*parts: str | int) -> str:
     return ".".join(str(part) for part in parts if part != "")
 
 
+def _node(value: Any, mark: Mark) -> Node:
+    """Plain values as a tree of which every part was written at `mark`."""
+    if isinstance(value, Mapping):
+        return Node({k: _node(v, mark) for k, v in value.items()}, mark, dict.fromkeys(value, mark))
+    if isinstance(value, list | tuple):
+        return Node(tuple(_node(item, mark) for item in value), mark)
+    return Node(value, mark)
+
+
 def _problems(error: ValidationError, config_type: type[BaseModel], node: Node, path: str) -> list[Problem]:
     # A union gives one error for each member: they have one place and become one message.
     found: dict[tuple[str, Mark | None, str | None], list[str]] = {}
@@ -84,14 +108,13 @@ def _one(error: Any, config_type: type, node: Node, path: str) -> tuple[str, str
     value, parts, mark, annotation, field = _follow(node, location, config_type)
     subject = dotted(path, *parts)
     if kind == "extra_forbidden":
-        known = _field_names(annotation)
         where = value.keys.get(str(key), value.mark)
         return (
             f"unknown key '{key}'",
             f" in {subject}" if subject else "",
             "",
             where,
-            did_you_mean(str(key), known),
+            _meant(str(key), annotation),
         )
     if kind == "missing" and isinstance(key, int):
         return (
@@ -166,9 +189,25 @@ def _members(annotation: Any) -> list[Any]:
     return [found for argument in get_args(annotation) for found in _members(argument)]
 
 
-def _field_names(annotation: Any) -> list[str]:
-    configs = [m for m in _members(annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
-    return [field.alias or name for config in configs for name, field in config.model_fields.items()]
+def _meant(key: str, annotation: Any) -> str | None:
+    """What an unknown key may be instead: an option of that very name in a nested block, else a similar one."""
+    inside = [path for path in _paths(annotation) if len(path) > 1 and path[-1] == key]
+    if not inside:
+        return did_you_mean(key, [path[0] for path in _paths(annotation) if len(path) == 1])
+    names = " or ".join(f"'{dotted(*path)}'" for path in inside)
+    *blocks, _ = inside[0]
+    written = "".join(f"{block}: {{" for block in blocks) + f"{key}: …" + "}" * len(blocks)
+    return f"did you mean {names}? It belongs into a block: `{written}`"
+
+
+def _paths(annotation: Any, above: tuple[type, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The options of the configs a type holds, and those of their blocks, each as its path."""
+    for config in _members(annotation):
+        if isinstance(config, type) and issubclass(config, BaseModel) and config not in above:
+            for name, field in config.model_fields.items():
+                yield (field.alias or name,)
+                for below in _paths(field.annotation, (*above, config)):
+                    yield (field.alias or name, *below)
 
 
 def _demand(message: str) -> str:

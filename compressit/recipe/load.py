@@ -86,6 +86,8 @@ def parse_recipe(
         report=report,
         plugins=plugins,
         description=head.description,
+        text=text,
+        settings=tuple(settings),
     )
 
 

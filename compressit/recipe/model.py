@@ -99,6 +99,8 @@ class Recipe:
     report: tuple[Use, ...]
     plugins: tuple[LocalPlugin, ...] = ()
     description: str = ""
+    text: str = ""  # as it was written; "" for a recipe made in Python
+    settings: tuple[str, ...] = ()  # the `--set` arguments it was read with
 
     @staticmethod
     def load(

@@ -68,12 +68,15 @@ class NewPlugin:
 def kind_of(name: str) -> str:
     """The kind that a name's first part says: `eval.…` is an evaluator; what says nothing is a compressor.
 
-    Raises CompressitError for what is no plugin's name.
+    Raises CompressitError for what is no plugin's name, and for capitals, which no plugin here has.
     """
-    if not re.fullmatch(r"[A-Za-z][\w-]*\.[A-Za-z0-9][\w-]*", name, re.ASCII):
-        raise CompressitError(
-            f"'{name}' is no name for a plugin", "use kind.method, for example prune.mine or eval.mine"
-        )
+    form = re.compile(r"[a-z][a-z0-9_-]*\.[a-z0-9][a-z0-9_-]*")
+    if not form.fullmatch(name):
+        small = name.lower()
+        hint = "use kind.method, for example prune.mine or eval.mine"
+        if form.fullmatch(small):
+            hint = f"use small letters: {small}"
+        raise CompressitError(f"'{name}' is no name for a plugin", hint)
     return _KINDS.get(name.split(".")[0], "compressor")
 
 

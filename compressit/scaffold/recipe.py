@@ -1,4 +1,4 @@
-"""The beginning of a recipe: installed plugins, with options that take seconds, and comments."""
+"""The beginning of a recipe: installed plugins, every option in sight, and a first run that is quick."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from compressit.config import Config
-from compressit.data_options import DataConfig
 from compressit.describe import made
 from compressit.errors import CompressitError
 from compressit.fit_options import FitConfig
@@ -20,7 +19,6 @@ from compressit.kinds import Dataset, Evaluator, Model, Plugin
 from compressit.plugins import Host, Registered
 from compressit.recipe.envelope import INIT, MODEL, PREVIOUS
 
-_SHARED = (DataConfig, FitConfig)  # options that many plugins have: named here only where they are set
 _FEW_IMAGES = 1000
 _QUICK_FIT = {"epochs": 5, "batch_size": 32, "optimizer": {"name": "adam", "lr": 0.01}}  # learns in few steps
 
@@ -58,11 +56,12 @@ def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) 
 def missing_options(parts: Parts, host: Host) -> list[str]:
     """Options without a default that no example sets either, as `plugin: option`: the user has to fill them in."""
     names = (parts.data, parts.model, *parts.stages, *parts.evaluate, *parts.report)
+    plugins = [host.find(name).plugin for name in dict.fromkeys(names)]
     return [
-        f"{name}: {option}"
-        for name in dict.fromkeys(names)
-        for option, field in host.find(name).plugin.Config.model_fields.items()
-        if field.is_required() and (field.alias or option) not in _chosen(host.find(name).plugin)
+        f"{plugin.name}: {option}"
+        for plugin in plugins
+        for option in _required(plugin.Config)
+        if option not in plugin.example
     ]
 
 
@@ -118,7 +117,7 @@ def _lines(name: str, parts: Parts, host: Host, files: Sequence[str]) -> Iterato
     trust = " --trust" if files else ""
     yield f"# `compressit check {name}.yaml{trust}` finds mistakes, `compressit run {name}.yaml{trust}` runs it."
     yield "# `compressit plugins` lists what may follow `uses`; `compressit plugins show NAME` its options, for `with`."
-    yield "# A line with a # in front shows a default."
+    yield "# A line with a # in front shows a default. `quick` is for a short first run, `example` for you to choose."
     yield "version: 1"
     yield f"name: {name}"
     if files:
@@ -168,32 +167,46 @@ def _listed(key: str, plugins: Sequence[Registered]) -> Iterator[str]:
 def _block(registered: Registered, indent: str) -> Iterator[str]:
     plugin = registered.plugin
     yield f"{indent}uses: {plugin.name}  # {plugin.summary()}"
-    options = list(_options(plugin.Config, _chosen(plugin)))
+    options = list(_options(plugin))
     if options:
         yield f"{indent}{'' if any(not o.startswith('#') for o in options) else '# '}with:"
         yield from (f"{indent}  {option}" for option in options)
 
 
-def _options(config: type[Config], chosen: Mapping[str, Any]) -> Iterator[str]:
-    shared = {name for base in _SHARED if issubclass(config, base) for name in base.model_fields}
-    for name, field in config.model_fields.items():
-        shown = field.alias or name
-        about = f"  # {' '.join((field.description or '').split())}".rstrip(" #")
-        if shown in chosen:
-            yield f"{shown}: {_yaml(chosen[shown])}{about}"
+def _options(plugin: type[Plugin[Any]]) -> Iterator[str]:
+    """A line for each option: what must be given, what makes the first run quick, and defaults behind a #."""
+    needed, quick = _needed(plugin), _quick(plugin)
+    for name, field in plugin.Config.model_fields.items():
+        shown, about = field.alias or name, " ".join((field.description or "").split())
+        if shown in needed:
+            yield f"{shown}: {_yaml(needed[shown])}  # example: {about}".rstrip(": ")
         elif field.is_required():
-            yield f"{shown}: null  # FILL IN: {field.description or ''}"
-        elif name not in shared:
-            yield f"# {shown}: {_yaml(field.get_default(call_default_factory=True))}{about}"
+            yield f"{shown}: null  # FILL IN: {about}"
+        else:
+            default = _yaml(field.get_default(call_default_factory=True))
+            if shown in quick:
+                yield f"{shown}: {_yaml(quick[shown])}  # quick (default {default}): {about}".rstrip(": ")
+            else:
+                yield f"# {shown}: {default}  # {about}".rstrip(" #")
 
 
-def _chosen(plugin: type[Plugin[Any]]) -> dict[str, Any]:
-    """Options that make it quick, as far as the plugin or the host know some."""
-    quick = _QUICK_FIT if issubclass(plugin.Config, FitConfig) else {}
-    chosen = {**quick, **plugin.example}
-    if issubclass(plugin, Dataset) and "limit" not in chosen and _many_images(plugin):
-        chosen["limit"] = _FEW_IMAGES
-    return chosen
+def _needed(plugin: type[Plugin[Any]]) -> Mapping[str, Any]:
+    """The example's options that have no default; where those alone will not do, all of it."""
+    example = plugin.example
+    needed = {option: example[option] for option in _required(plugin.Config) if option in example}
+    alone = made(plugin, needed) is not None or made(plugin, example) is None
+    return needed if alone else example
+
+
+def _required(config: type[Config]) -> list[str]:
+    return [field.alias or name for name, field in config.model_fields.items() if field.is_required()]
+
+
+def _quick(plugin: type[Plugin[Any]]) -> dict[str, Any]:
+    """Options that make a first run short."""
+    if issubclass(plugin, Dataset):
+        return {"limit": _FEW_IMAGES} if _many_images(plugin) else {}
+    return _QUICK_FIT if issubclass(plugin.Config, FitConfig) else {}
 
 
 def _many_images(plugin: type[Dataset[Any]]) -> bool:

@@ -8,13 +8,13 @@ from pathlib import Path
 from compressit.errors import CompressitError
 
 
-def refuse_existing(paths: Iterable[Path]) -> None:
+def refuse_existing(paths: Iterable[Path], hint: str = "choose another name or --folder") -> None:
     """Raises CompressitError, naming them, when some of these paths exist."""
     there = [str(path) for path in paths if path.exists()]
     if there:
         raise CompressitError(
             f"{', '.join(there)}: already there, and nothing is overwritten",
-            "choose another name or --folder",
+            hint,
         )
 
 

@@ -28,6 +28,10 @@ class NotApplicable(Exception):  # noqa: N818 - a finding, not an error
     """A check that says nothing about this plugin, and why."""
 
 
+class _Blocked(NotApplicable):
+    """A check that was not tried."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One rule of the contract. `needs`: checks without which it would only say the same again."""
@@ -49,8 +53,10 @@ class Check:
         for need in self.needs:
             try:
                 need.run(subject)
-            except (ConformanceError, NotApplicable):
-                return NotApplicable(f"it needs '{need.name}', which did not pass")
+            except (ConformanceError, _Blocked):
+                return _Blocked(f"it needs '{need.name}', which did not pass")
+            except NotApplicable:
+                continue  # it found nothing wrong
         try:
             self.test(subject)
         except (ConformanceError, NotApplicable) as error:

@@ -6,12 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 
-from compressit import measure
 from compressit.testing.check import ConformanceError, NotApplicable, check
+from compressit.testing.sizes import wrong_sizes
 from compressit.testing.stand import Called, stand
 from compressit.testing.stand import measure as call
 from compressit.testing.subject import Subject
-from compressit.testing.watch import changed, check_switches
+from compressit.testing.watch import changed, check_environment, check_settings
 
 UNITS = "a unit: fraction, bits, nats, bytes, seconds, count …"
 
@@ -72,10 +72,10 @@ def finite(subject: Subject) -> None:
 @check(finite)
 def same_seed_same_numbers(subject: Subject) -> None:
     """Called again, it gives the same numbers, unless it declares `per_host`."""
-    if subject.plugin.per_host:  # type: ignore[attr-defined]
+    if subject.per_host:
         raise NotApplicable("it measures this machine (`per_host`)")
-    again = call(subject).result
-    other = changed(_values(subject), {name: float(value) for name, value in again.items()})
+    again = {name: float(value) for name, value in _again(subject).result.items()}
+    other = changed(_values(subject), again)
     if other:
         raise ConformanceError(
             f"called twice, it gives two values of {', '.join(other)}",
@@ -100,9 +100,10 @@ def leaves_data(subject: Subject) -> None:
 
 @check(runs)
 def restores_modes(subject: Subject) -> None:
-    """Eval mode, `requires_grad` and torch's settings are as before."""
+    """Eval mode, `requires_grad` and settings of the process are as before."""
     called = _called(subject)
-    check_switches(*called.switches)
+    check_settings(*called.settings)
+    check_environment(*_again(subject).environment)  # what an import sets, the second call does not
     called.given.watched.check_modes("the model it measured")
     for other in called.given.others:
         other.check_modes("a model it asked for")
@@ -111,20 +112,12 @@ def restores_modes(subject: Subject) -> None:
 @check(runs)
 def honest_sizes(subject: Subject) -> None:
     """Parameters, non-zeros, bytes and multiply-adds are what `compressit.measure` counts."""
-    called, shape = _called(subject), stand(subject).data.contract.shape
-    model = called.given.model
-    for name, count in (
-        ("parameters", lambda: measure.parameters(model)),
-        ("nonzero", lambda: measure.nonzero(model)),
-        ("bytes", lambda: measure.tensor_bytes(model)),
-        ("multiply_adds", lambda: measure.multiply_adds(model, shape)),
-    ):
-        value = _values(subject).get(name)
-        if value is not None and value != count():
-            raise ConformanceError(
-                f"{name} is {value:g}, and the model has {count()}",
-                "these columns have one meaning in every report: choose another name for another number",
-            )
+    wrong = wrong_sizes(_values(subject), _called(subject).given.model, stand(subject).data.contract.shape)
+    if wrong:
+        raise ConformanceError(
+            f"it measured {wrong}",
+            "these columns have one meaning in every report: choose another name for another number",
+        )
 
 
 CHECKS = (
@@ -135,6 +128,10 @@ CHECKS = (
 
 def _called(subject: Subject) -> Called:
     return subject.keep("called", lambda: call(subject))
+
+
+def _again(subject: Subject) -> Called:
+    return subject.keep("called again", lambda: call(subject))
 
 
 def _values(subject: Subject) -> dict[str, float]:

@@ -8,14 +8,14 @@ from typing import Any
 
 from compressit.compute import Compute
 from compressit.kinds import Plugin
-from compressit.testing import datasets, evaluators, models, options, reports, stages
+from compressit.testing import datasets, evaluators, ladders, models, options, reports, stages
 from compressit.testing.check import Check, NotApplicable
 from compressit.testing.runs import run_checks
 from compressit.testing.subject import Subject
 
 _WORKS: Mapping[str, tuple[Check, ...]] = {
     "trainer": stages.TRAINER,
-    "compressor": stages.COMPRESSOR,
+    "compressor": (*stages.COMPRESSOR, ladders.climbs),
     "evaluator": evaluators.CHECKS,
     "model": models.CHECKS,
     "dataset": datasets.CHECKS,

@@ -17,7 +17,7 @@ from compressit.execute.task import TaskRunner
 from compressit.plan import make_plan
 from compressit.recipe.load import load_recipe
 from compressit.store import Artifact, Store
-from compressit.tasks import Plan
+from compressit.tasks import Plan, Task
 from compressit.testing.check import Check, ConformanceError, check
 from compressit.testing.pickles import pickles
 from compressit.testing.stand import DATA, TRAINING
@@ -40,7 +40,7 @@ def run_checks(*needs: Check) -> tuple[Check, Check]:
         for key, task in plan.tasks.items():
             one, other = here.find(key), there.find(key)
             if one is not None and other is not None:
-                _check_same(task.label, one, other, _per_host(subject, task.uses))
+                _check_same(task.label, one, other, subject.per_host and _concerns(subject, task))
 
     @check(runs_under_jobs)
     def no_pickle(subject: Subject) -> None:
@@ -127,7 +127,7 @@ def _there(subject: Subject, plan: Plan, here: Store) -> Store:
 
 
 def _check_same(label: str, one: Artifact, other: Artifact, per_host: bool) -> None:
-    if one.model_file.exists():
+    if one.model_file.exists() and not per_host:
         names = differing(load_file(one.model_file), load_file(other.model_file))
         if names:
             raise ConformanceError(
@@ -144,8 +144,9 @@ def _check_same(label: str, one: Artifact, other: Artifact, per_host: bool) -> N
         )
 
 
-def _per_host(subject: Subject, uses: str) -> bool:
-    return bool(getattr(subject.host.find(uses).plugin, "per_host", False)) if uses == subject.name else False
+def _concerns(subject: Subject, task: Task) -> bool:
+    """Whether it is the plugin's own, or measures a model that the plugin made."""
+    return task.uses == subject.name or task.stage == "tested"
 
 
 def _tracebacks(folder: Path) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from compressit import measure
 from compressit.checkpoint import model as checkpoint
-from compressit.checkpoint.header import read_header
+from compressit.checkpoint.tensors import same_bits
 from compressit.execute.apply import (
     check_changed,
     check_notes,
@@ -21,15 +22,22 @@ from compressit.execute.progress import StoredProgress
 from compressit.kinds import Compressor
 from compressit.store import Store
 from compressit.testing.check import ConformanceError, NotApplicable, check
+from compressit.testing.sizes import wrong_sizes
 from compressit.testing.stand import Called, call, given, stand
 from compressit.testing.subject import Subject
-from compressit.testing.watch import changed, check_switches, differing, gradients, hooks, quiet_place, state
+from compressit.testing.watch import (
+    attributes,
+    changed,
+    check_environment,
+    check_settings,
+    differing,
+    gradients,
+    left_on,
+    quiet_place,
+    state,
+)
 
 KILLS = 4
-SIZES = {
-    "parameters": measure.parameters, "nonzero": measure.nonzero, "bytes": measure.tensor_bytes,
-}  # fmt: skip
-"""Notes by these names are sizes of the whole model: what `compressit.measure` counts."""
 
 
 @check()
@@ -52,12 +60,15 @@ def runs(subject: Subject) -> None:
 
 @check(runs)
 def nothing_left(subject: Subject) -> None:
-    """No hook and no parametrization of its own is left on the model."""
+    """No hook, gradient or parametrization of its own is left on the model."""
     called = _called(subject)
     check_plain(subject.name, called.given.before, called.result)
-    left = [name for name in hooks(called.result) if name not in called.given.watched.hooks]
+    left = [what for what in left_on(called.result) if what not in called.given.watched.extras]
     if left:
-        raise ConformanceError(f"it left a hook on {', '.join(left[:5])}", "remove it in a finally")
+        raise ConformanceError(
+            f"it left on the model: {', '.join(left[:5])}",
+            "remove hooks in a finally, gradients with zero_grad(set_to_none=True)",
+        )
 
 
 @check(runs)
@@ -65,6 +76,19 @@ def keeps_shapes(subject: Subject) -> None:
     """A trainer keeps the name and shape of every tensor."""
     called = _called(subject)
     check_shapes_kept(subject.name, called.given.before, called.result)
+
+
+@check(keeps_shapes)
+def leaves_frozen(subject: Subject) -> None:
+    """A trainer leaves the values of parameters that want no gradient."""
+    watched, now = _called(subject).given.watched, state(_called(subject).result)
+    frozen = [name for name, wanted in watched.wants_gradient.items() if not wanted]
+    names = differing(*({name: tensors[name] for name in frozen} for tensors in (watched.tensors, now)))
+    if names:
+        raise ConformanceError(
+            f"it trained what is frozen: {', '.join(names)}",
+            "give the optimizer the parameters that `requires_grad`",
+        )
 
 
 @check(runs)
@@ -96,9 +120,10 @@ def leaves_data(subject: Subject) -> None:
 
 @check(runs)
 def restores_modes(subject: Subject) -> None:
-    """The model is all in train or all in eval mode, `requires_grad` and torch's settings are as before."""
+    """The model is all in train or all in eval mode, `requires_grad` and settings of the process are as before."""
     called = _called(subject)
-    check_switches(*called.switches)
+    check_settings(*called.settings)
+    check_environment(*_again(subject).environment)  # what an import sets, the second call does not
     mixed = [
         name for name, module in called.result.named_modules() if module.training != called.result.training
     ]
@@ -118,14 +143,15 @@ def restores_modes(subject: Subject) -> None:
 
 @check(runs)
 def same_seed_same_result(subject: Subject) -> None:
-    """Called again with the same seed, it gives the same result to the last bit."""
-    one, other = _called(subject).result, call(subject).result
+    """Called again with the same seed, it gives the same result to the last bit, unless it declares `per_host`."""
+    _repeatable(subject)
+    one, other = _called(subject).result, _again(subject).result
     _check_same(one, other, "called twice with the same seed, it gives two results")
 
 
 @check(runs, nothing_left)
 def saves_and_reloads(subject: Subject) -> None:
-    """The model is saved and loaded again with the same tensors and outputs."""
+    """The model is saved and loaded again: to the last bit, with all its attributes."""
     called, place = _called(subject), stand(subject)
     path = subject.folder / "stand" / "result.safetensors"
     with quiet_place(subject):
@@ -133,36 +159,34 @@ def saves_and_reloads(subject: Subject) -> None:
             called.result, path, called.given.built_as(called.result), place.data.contract, subject.host
         )
         loaded = checkpoint.load(path, host=subject.host)
-        difference = (place.logits(called.result) - place.logits(loaded)).abs().max()
-    _check_same(called.result, loaded, "the loaded model is another")
-    if not float(difference) < 1e-4:
-        raise ConformanceError(f"the loaded model's outputs differ by up to {float(difference):.2g}")
-
-
-@check(saves_and_reloads)
-def honest_sizes(subject: Subject) -> None:
-    """Sizes it notes, and those its file states, are those of the model."""
-    called = _called(subject)
-    header = read_header(subject.folder / "stand" / "result.safetensors")
-    counted = {name: count(called.result) for name, count in SIZES.items()}
-    if header.manifest.parameters != counted["parameters"]:
+        wanted, got = place.logits(_contiguous(called.result)), place.logits(loaded)
+    if not same_bits(wanted, got):
         raise ConformanceError(
-            f"its file states {header.manifest.parameters} parameters, the model has {counted['parameters']}"
+            f"the loaded model's outputs differ by up to {float((wanted - got).abs().max()):.2g}"
         )
-    stored = sum(stop - start for start, stop in (t.offsets for t in header.tensors.values()))
-    if stored != counted["bytes"]:
-        raise ConformanceError(f"its file holds {stored} bytes of tensors, the model {counted['bytes']}")
-    wrong = {n: v for n, v in called.given.ctx.notes.items() if n in counted and v != counted[n]}
-    if wrong:
-        told = ", ".join(f"{name} = {value}, which is {counted[name]}" for name, value in wrong.items())
+    lost = sorted(attributes(called.result) - attributes(loaded))
+    if lost:
         raise ConformanceError(
-            f"it noted {told}", "count with compressit.measure, or give the note a name of its own"
+            f"the loaded model has no attribute {', '.join(lost[:5])}",
+            "leave none on the model; what a layer of your own needs, its ModuleType describes",
+        )
+
+
+@check(runs)
+def honest_sizes(subject: Subject) -> None:
+    """Sizes it notes are those of the model."""
+    called, place = _called(subject), stand(subject)
+    wrong = wrong_sizes(called.given.ctx.notes, called.result, place.data.contract.shape)
+    if wrong:
+        raise ConformanceError(
+            f"it noted {wrong}", "count with compressit.measure, or give the note a name of its own"
         )
 
 
 @check(same_seed_same_result)
 def resumes(subject: Subject) -> None:
     """Killed after each save of its progress and called again, it ends with the very same result."""
+    _repeatable(subject)
     store = Store(subject.folder / "killed")
     whole, again = _called(subject), None
     for kill in range(KILLS + 1):
@@ -207,7 +231,7 @@ _THEN = (
     notes_are_json, leaves_models, leaves_data, restores_modes, same_seed_same_result, saves_and_reloads,
     honest_sizes, resumes,
 )  # fmt: skip
-TRAINER = (*_FIRST, keeps_shapes, *_THEN)
+TRAINER = (*_FIRST, keeps_shapes, leaves_frozen, *_THEN)
 COMPRESSOR = (*_FIRST, changes_something, *_THEN, rehearses)
 
 
@@ -228,8 +252,25 @@ class _Killing(StoredProgress):
             raise _Killed
 
 
+def _repeatable(subject: Subject) -> None:
+    if subject.per_host:
+        raise NotApplicable("it measures this machine (`per_host`)")
+
+
 def _called(subject: Subject) -> Called:
     return subject.keep("called", lambda: call(subject))
+
+
+def _again(subject: Subject) -> Called:
+    return subject.keep("called again", lambda: call(subject))
+
+
+def _contiguous(model: nn.Module) -> nn.Module:
+    """A copy, its tensors laid out as a file's are: strides choose the kernels, and so the last bits of the outputs."""
+    copied = copy.deepcopy(model)
+    for value in (*copied.parameters(), *copied.buffers()):
+        value.data = value.data.clone(memory_format=torch.contiguous_format)
+    return copied
 
 
 def _check_same(one: nn.Module, other: nn.Module, message: str, hint: str | None = None) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -15,14 +16,14 @@ from compressit.compute import Compute
 from compressit.config import parse
 from compressit.context import DataContext, Judged, Progress, StageContext
 from compressit.errors import CompressitError
-from compressit.execute import draws
+from compressit.execute import draws, settings
 from compressit.execute.apply import Before
 from compressit.kinds import Dataset, Model, Trainer
 from compressit.plugins import Host
 from compressit.seeds import Streams
 from compressit.splits import Data, prepare
 from compressit.testing.subject import Subject
-from compressit.testing.watch import Watched, WatchedData, quiet_place, switches
+from compressit.testing.watch import Watched, WatchedData, quiet_place
 
 DATA: Mapping[str, Any] = {"uses": "testing.data", "with": {"validation": 0.25}}
 TRAINING: Mapping[str, Any] = {"epochs": 2, "batch_size": 24}
@@ -38,11 +39,12 @@ class Stand:
     compute: Compute
 
     def file(self, ref: str) -> Path:
-        """The checkpoint of `init`, `train` (also `previous`) or `shrink`. Raises CompressitError for others."""
-        name = {"previous": "train", "model": "shrink"}.get(ref, ref)
-        if name not in ("init", "train", "shrink"):
+        """The checkpoint of `init`, `train`, `shrink` (what evaluators call `model`) or `rung`, the first of a ladder.
+        Raises CompressitError for others."""
+        name = {"model": "shrink"}.get(ref, ref)
+        if name not in ("init", "train", "shrink", "rung"):
             raise CompressitError(
-                f"it asked for the model '{ref}'", "here there are init, train and previous (the same)"
+                f"it asked for the model '{ref}'", "here there are init, train and previous"
             )
         return self.folder / f"{name}.safetensors"
 
@@ -75,7 +77,8 @@ class Called:
 
     given: Given
     result: Any
-    switches: tuple[Mapping[str, Any], Mapping[str, Any]]  # torch's settings before and after
+    settings: tuple[Mapping[str, Any], Mapping[str, Any]]  # of the process, before and after
+    environment: tuple[Mapping[str, str], Mapping[str, str]]
 
 
 def stand(subject: Subject) -> Stand:
@@ -83,11 +86,17 @@ def stand(subject: Subject) -> Stand:
     return subject.keep("stand", lambda: _stand(subject))
 
 
-def given(subject: Subject, ref: str = "train") -> Given:
-    """A copy of the bench's trained (or other) net in train mode, with a context, for a stage."""
-    model = _given(stand(subject), ref, Streams(0, "tested"))
-    model.model.train()
-    return model
+def given(
+    subject: Subject,
+    ref: str = "train",
+    rung: int | None = None,
+    feed: Literal["previous", "original"] = "previous",
+) -> Given:
+    """A copy of the bench's trained (or other) net in train mode, with a context, for a stage or a rung of it."""
+    inputs = _given(stand(subject), ref, Streams(0, "tested", rung), previous=ref)
+    inputs.ctx.rung, inputs.ctx.feed = rung, feed
+    inputs.model.train()
+    return inputs
 
 
 def call(subject: Subject, progress: Progress | None = None) -> Called:
@@ -110,17 +119,18 @@ def measure(subject: Subject) -> Called:
             "shrink", "testing.shrink", {**TRAINING, "teacher": "train"}, {}, streams, "train"
         )
     with quiet_place(subject), draws.measuring(inputs.ctx.streams):
-        before = switches()
-        result = plugin.evaluate(inputs.model, inputs.ctx)
-        return Called(inputs, result, (before, switches()))
+        return _watching(inputs, plugin.evaluate)
 
 
 def _call(subject: Subject, plugin: Any, inputs: Given) -> Called:
     with quiet_place(subject), draws.acting(inputs.ctx.streams):
-        before = switches()
-        act = plugin.train if isinstance(plugin, Trainer) else plugin.compress
-        result = act(inputs.model, inputs.ctx)
-        return Called(inputs, result, (before, switches()))
+        return _watching(inputs, plugin.train if isinstance(plugin, Trainer) else plugin.compress)
+
+
+def _watching(inputs: Given, act: Callable[[nn.Module, StageContext], Any]) -> Called:
+    before, environment = settings.read(), dict(os.environ)
+    result = act(inputs.model, inputs.ctx)
+    return Called(inputs, result, (before, settings.read()), (environment, dict(os.environ)))
 
 
 def _stand(subject: Subject) -> Stand:
@@ -142,12 +152,12 @@ def _stand(subject: Subject) -> Stand:
     return place
 
 
-def _given(place: Stand, ref: str, streams: Streams) -> Given:
+def _given(place: Stand, ref: str, streams: Streams, previous: str = "train") -> Given:
     others: list[Watched] = []
     built: list[tuple[nn.Module, Architecture]] = []
 
     def load_model(name: str) -> nn.Module:
-        loaded = _loaded(place, name).eval().requires_grad_(False)
+        loaded = _loaded(place, previous if name == "previous" else name).eval().requires_grad_(False)
         others.append(Watched.of(loaded))
         return loaded
 
@@ -172,6 +182,8 @@ def _narrow(
     times: int,
     built: list[tuple[nn.Module, Architecture]],
 ) -> nn.Module | None:
+    if given.edited:
+        return None
     config = draws.narrowed(
         given.config, times, lambda config: place.host.create(Model, given.name, config).narrower(factor)
     )

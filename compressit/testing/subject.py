@@ -85,6 +85,11 @@ class Subject:
         """A new instance, as a worker makes it."""
         return self.plugin(parse(self.plugin.Config, self.options))
 
+    @property
+    def per_host(self) -> bool:
+        """Whether with these options it measures this machine: it need not give the same twice."""
+        return bool(getattr(self.create(), "per_host", False))
+
     def keep(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gave when it was first asked for."""
         if name not in self.kept:

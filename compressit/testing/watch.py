@@ -1,34 +1,28 @@
-"""What a plugin must leave as it found it: models, data, torch's switches. Taken before, compared after."""
+"""What a plugin must leave as it found it: models, data, settings of the process. Taken before, compared after."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+import os
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
 from compressit.checkpoint.tensors import same_bits
+from compressit.execute import settings
 from compressit.splits import Data
 from compressit.testing.check import ConformanceError
 from compressit.testing.subject import Subject
 
-_SWITCHES: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
-    "threads": (torch.get_num_threads, torch.set_num_threads),
-    "deterministic algorithms": (
-        torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms,
-    ),
-    "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    "fast attention": (
-        torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled,
-    ),
-}  # fmt: skip
-"""Torch's settings of the process: how to read and how to set them."""
+_HOOKS = (
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_post_accumulate_grad_hooks",
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,26 +33,24 @@ class Watched:
     tensors: Mapping[str, Tensor]
     training: Mapping[str, bool]  # by module
     wants_gradient: Mapping[str, bool]  # by parameter
-    hooks: Mapping[str, int]  # by module or parameter, where there are any
+    extras: Mapping[str, int]  # what else hangs on it
 
     @staticmethod
     def of(model: nn.Module) -> Watched:
         """Copies of its tensors, and the rest by name."""
         tensors = {name: value.detach().clone() for name, value in state(model).items()}
-        return Watched(model, tensors, modes(model), gradients(model), hooks(model))
+        return Watched(model, tensors, modes(model), gradients(model), extras(model))
 
     def check_content(self, what: str) -> None:
-        """Raises ConformanceError for other tensors, layers or hooks than before."""
+        """Raises ConformanceError for other tensors, layers, hooks, gradients or attributes than before."""
         now = state(self.model)
         other = [n for n in {**self.tensors, **now} if not _equal(self.tensors.get(n), now.get(n))]
         if other:
             raise ConformanceError(
                 f"it changed {what}: {', '.join(other[:5])}", "work on a copy.deepcopy of it"
             )
-        if left := changed(self.hooks, hooks(self.model)):
-            raise ConformanceError(
-                f"it left a hook on {what}: at {', '.join(left[:5])}", "remove it in a finally"
-            )
+        if left := changed(self.extras, extras(self.model)):
+            raise ConformanceError(f"it left on {what}: {', '.join(left[:5])}", "remove it in a finally")
 
     def check_modes(self, what: str) -> None:
         """Raises ConformanceError where train or eval mode, or `requires_grad`, is another than before."""
@@ -95,33 +87,36 @@ class WatchedData:
             )
 
 
-def switches() -> dict[str, Any]:
-    """Torch's settings of this process."""
-    return {name: get() for name, (get, _) in _SWITCHES.items()}
-
-
-def check_switches(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Raises ConformanceError for a setting that is another."""
+def check_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Raises ConformanceError for a setting of the process that is another."""
     if other := changed(before, after):
         told = ", ".join(f"{name} (now {after[name]})" for name in other)
         raise ConformanceError(
-            f"it left torch's settings changed: {told}", "use a `with` block, or restore them in a finally"
+            f"it left settings of the process changed: {told}",
+            "use a `with` block, or restore them in a finally",
+        )
+
+
+def check_environment(before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Raises ConformanceError for an environment variable that is another."""
+    if other := changed(before, after):
+        raise ConformanceError(
+            f"it left environment variables changed: {', '.join(other)}", "restore them in a finally"
         )
 
 
 @contextlib.contextmanager
 def quiet_place(subject: Subject) -> Generator[Path]:
-    """One thread, a working folder of the subject's own, and torch's settings as they were afterwards."""
+    """One thread, a working folder of the subject's own, and the process's settings as they were afterwards."""
     folder = subject.folder / "working folder"
     folder.mkdir(exist_ok=True)
-    before = switches()
+    before = settings.read()
     torch.set_num_threads(1)  # results are bit-equal only at the same number
     try:
-        with contextlib.chdir(folder):
+        with patch.dict(os.environ), contextlib.chdir(folder):
             yield folder
     finally:
-        for name in changed(before, switches()):
-            _SWITCHES[name][1](before[name])
+        settings.put_back(before)
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
@@ -139,15 +134,26 @@ def gradients(model: nn.Module) -> dict[str, bool]:
     return {name: value.requires_grad for name, value in model.named_parameters()}
 
 
-def hooks(model: nn.Module) -> dict[str, int]:
-    """How many hooks there are, by the module or parameter they are on."""
-    holders = [*model.named_modules(), *model.named_parameters()]
-    kinds = (
-        "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
-        "_post_accumulate_grad_hooks",
-    )  # fmt: skip
-    counts = {name: sum(len(getattr(holder, k, None) or ()) for k in kinds) for name, holder in holders}
+def left_on(model: nn.Module) -> dict[str, int]:
+    """How many hooks there are, by the module or parameter they are on, and which parameters have a gradient."""
+    parameters = dict(model.named_parameters())
+    holders = {**dict(model.named_modules()), **parameters}
+    counts = {
+        f"a hook on {name or 'the model'}": sum(len(getattr(holder, kind, None) or ()) for kind in _HOOKS)
+        for name, holder in holders.items()
+    }
+    counts |= {f"the gradient of {name}": 1 for name, value in parameters.items() if value.grad is not None}
     return {name: count for name, count in counts.items() if count}
+
+
+def attributes(model: nn.Module) -> set[str]:
+    """What each module has in its `__dict__`, as `0.stride`."""
+    return {f"{at}.{name}".lstrip(".") for at, module in model.named_modules() for name in vars(module)}
+
+
+def extras(model: nn.Module) -> dict[str, int]:
+    """All that is on a model besides tensors and modes."""
+    return left_on(model) | {f"the attribute {name}": 1 for name in attributes(model)}
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -40,6 +40,24 @@ def test_inspect_of_anything_else_is_a_mistake(text: str, sandbox: Sandbox) -> N
     assert "x.safetensors" in sandbox.run("inspect", "x.safetensors", code=2).err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["inspect"], ["evaluate", "--data", "data.synthetic"], ["export", "--to", "onnx"]]
+)
+def test_a_folder_with_a_checkpoint_is_told_which(arguments: list[str], sandbox: Sandbox) -> None:
+    (sandbox.folder / "pkg").mkdir()
+    sandbox.write("pkg/model.safetensors", "…")
+    told = sandbox.run(*arguments, "pkg", code=2).err
+    assert "pkg is a folder, not a checkpoint\n      help: did you mean pkg/model.safetensors?" in told
+
+
+def test_evaluate_says_beside_the_numbers_that_the_scale_is_another(tiny: Ran) -> None:
+    done = tiny.sandbox.run(
+        "evaluate", tiny.out / BLOG, "--data", "data.synthetic", "--set", "scale=standard"
+    )
+    assert "was trained on inputs of scale unit, and is measured on standard" in done.err
+    assert "scale" not in done.out
+
+
 def test_evaluate_gives_the_recipes_numbers(tiny: Ran) -> None:
     done = tiny.sandbox.run("evaluate", tiny.out / BLOG, "--data", "data.synthetic", "--set", "labels=random")
     measured = {name: float(value) for name, value in map(str.split, done.out.splitlines())}

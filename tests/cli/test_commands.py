@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from compressit import cli
+from compressit import __version__, cli
 
 from .recipes import TINY
+from .sandbox import Sandbox
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -36,6 +38,33 @@ def test_help_lists_every_command_in_order() -> None:
         "plugins",
         "new",
     ]
+
+
+def test_the_version_is_told_without_building_anything(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unbuildable(option: Nowhere) -> None:  # type: ignore[name-defined]  # noqa: F821
+        """Its option's type is not there when it is looked up."""
+
+    assert "--version" in CliRunner().invoke(cli.app, ["--help"]).output
+    monkeypatch.setattr(cli, "COMMANDS", {**cli.COMMANDS, "export": unbuildable})
+    monkeypatch.setattr(cli, "app", cli.build())
+    assert _main(monkeypatch, "--version") == 0
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert capsys.readouterr().out == f"compressit {project['project']['version']}\n"
+
+
+def test_the_version_needs_no_torch(sandbox: Sandbox) -> None:
+    assert sandbox.light("--version").out == f"compressit {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["plugins", "show"], ["plugins", "check"], ["new", "recipe"], ["evaluate"], ["export"]]
+)
+def test_shared_options_say_what_is_true_everywhere(command: list[str]) -> None:
+    told = " ".join(CliRunner().invoke(cli.app, [*command, "--help"]).output.split())
+    assert "A local plugin file to load (repeatable)." in told
+    assert "Run local plugin files without asking." in told
 
 
 def test_an_unknown_command_is_told_from_all_there_are(

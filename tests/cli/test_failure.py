@@ -79,7 +79,11 @@ def test_everything_that_does_not_need_the_failed_stages_is_run(fragile: Sandbox
     done = fragile.run("run", "recipe.yaml", "--out", "out", "--trust", code=1)
     out = fragile.folder / "out"
     assert _ran(fragile)
-    assert "base/seed0/explode: RuntimeError: boom at layer 3 (the traceback is in " in done.err
+    line = PLUGIN.split('RuntimeError("boom at layer 3")')[0].count("\n") + 1
+    assert (
+        f"base/seed0/explode: RuntimeError: boom at layer 3 (mine.py:{line}) (the traceback is in "
+        in done.err
+    )
     assert "base/seed0/vanish: the worker process ended with exit code 3" in done.err
     assert "base/seed0/refuse: this model is too round\n      help: use a square one" in done.err
     assert done.err.count("help: ") == 1

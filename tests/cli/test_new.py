@@ -73,6 +73,7 @@ def test_what_is_left_out_is_listed(sandbox: Sandbox) -> None:
     [
         (["plugin", "mine"], "is no name for a plugin"),
         (["plugin", "mine", "--kind", "trainer"], "is no name for a plugin"),
+        (["plugin", "Eval.Foo"], "use small letters: eval.foo"),
         (["plugin", "prune.magnitude"], "is taken: compressit 0"),
         (["plugin", "prune.mine", "--kind", "pruner"], "'pruner' is no kind of plugin"),
         (["recipe", "a/b"], "is no name for a recipe"),
@@ -89,6 +90,13 @@ def test_nothing_is_overwritten(sandbox: Sandbox, there: str) -> None:
     before = contents(sandbox.folder)
     assert f"{there}: already there" in sandbox.run("new", "plugin", "prune.mine", code=2).err
     assert contents(sandbox.folder) == before
+
+
+def test_a_second_one_of_that_method_is_told_where_it_can_go(sandbox: Sandbox) -> None:
+    sandbox.light("new", "plugin", "noise.mine")
+    told = sandbox.run("new", "plugin", "eval.mine", code=2).err
+    assert "files are called after what follows the dot: choose another name, or --folder eval" in told
+    sandbox.light("new", "plugin", "eval.mine", "--folder", "eval")
 
 
 def test_a_package_is_found_when_it_is_installed(sandbox: Sandbox) -> None:

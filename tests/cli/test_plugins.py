@@ -29,6 +29,9 @@ class Zero(Evaluator):
 
     name = "other.zero"
 
+    def evaluate(self, model, ctx):
+        return {}
+
 
 @hookimpl
 def compressit_evaluators():
@@ -96,3 +99,26 @@ def test_the_schema_is_one_and_knows_the_plugins(third_party: dict[str, Any], sa
     assert not list(validator.iter_errors(recipe))
     recipe["stages"]["train"]["with"]["epoch"] = 3
     assert list(validator.iter_errors(recipe))
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("amont=0.3", "unknown key 'amont' in prune.magnitude\n      help: did you mean 'amount'?"),
+        ("amount=2", "prune.magnitude.amount must be less than 1 (got 2)"),
+        ("epochs=3", "did you mean 'finetune.epochs'?"),
+    ],
+)
+def test_a_wrong_option_of_a_check_is_told_as_in_a_recipe(setting: str, told: str, sandbox: Sandbox) -> None:
+    assert told in sandbox.run("plugins", "check", "prune.magnitude", "--set", setting, code=2).err
+
+
+def test_a_plugin_without_its_method_is_refused_by_check(sandbox: Sandbox) -> None:
+    sandbox.run("new", "plugin", "prune.mine")
+    file = sandbox.folder / "mine.py"
+    file.write_text(
+        file.read_text(encoding="utf-8").replace("def compress(", "def compres("), encoding="utf-8"
+    )
+    told = sandbox.run("check", "mine.yaml", "--trust", code=2).err
+    assert "Mine has no 'compress'" in told
+    assert "it has 'compres': call that 'compress'" in told

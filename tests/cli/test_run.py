@@ -89,7 +89,7 @@ def test_the_report_stands_alone(tiny: Ran) -> None:
 
 def test_it_tells_first_how_long_it_will_take_and_last_where_the_result_is(tiny: Ran) -> None:
     first = tiny.said.err.splitlines()[0]
-    assert re.fullmatch(r"tiny: 41 of 41 tasks to do, about .+ with 1 worker of 1 thread", first)
+    assert re.fullmatch(r"tiny: 49 of 49 tasks to do, about .+ with 1 worker of 1 thread", first)
     assert "real/seed0/blog-02: epoch 2/2, loss " in tiny.said.err
     assert tiny.said.out.splitlines() == ["report: out/report.html", "numbers: out/results.csv"]
 
@@ -157,7 +157,7 @@ def test_looking_imports_nothing_heavy_and_makes_nothing(command: str, sandbox: 
     done = sandbox.light(command, *([] if command == "--help" else ["recipe.yaml"]))
     expected = {
         "check": "recipe.yaml: tiny is fine: 2 variants, 6 stages, seeds [0]",
-        "plan": "41 of 41 tasks to do",
+        "plan": "49 of 49 tasks to do",
         "--help": "inspect",
     }
     assert expected[command] in done.out
@@ -181,7 +181,7 @@ def test_one_of_a_kind_is_counted_as_one(sandbox: Sandbox) -> None:
 
 def test_a_plan_says_what_is_there(tiny: Ran) -> None:
     done = tiny.sandbox.light("plan", "recipe.yaml", "--set", "stages.blog.repeat=3")
-    assert done.out.splitlines()[-1] == "8 of 49 tasks to do"
+    assert done.out.splitlines()[-1] == "10 of 59 tasks to do"
     states = {line.split()[-1]: line.split()[1] for line in done.out.splitlines()[:-1] if "eval" not in line}
     assert states["real/seed0/blog-02"] == "here"
     assert states["real/seed0/blog-03"] == "to"
@@ -192,4 +192,4 @@ def test_a_plan_says_what_is_there(tiny: Ran) -> None:
 
 def test_a_new_report_or_evaluator_trains_nothing(tiny: Ran) -> None:
     done = tiny.sandbox.light("plan", "recipe.yaml", "--set", "evaluate=[eval.accuracy, eval.latency]")
-    assert done.out.splitlines()[-1] == "10 of 31 tasks to do"
+    assert done.out.splitlines()[-1] == "10 of 39 tasks to do"

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
 
 from compressit.execute.pool import Worker, WorkerOptions
@@ -118,9 +120,15 @@ def test_each_failure_tells_its_reason(troubled: Finished) -> None:
     failures = {label.split("/")[2]: failure for label, failure in troubled.listener.failures.items()}
     assert (failures["refuse"].message, failures["refuse"].hint) == ("the plugin refuses", "try another")
     assert failures["refuse"].traceback is None, "a mistake of the user's"
-    assert failures["raise"].message == "RuntimeError: the plugin is broken"
+    lines = PLUGINS.read_text().splitlines()
+    raised, left = (
+        next(i for i, line in enumerate(lines, 1) if word in line) for word in ("RuntimeError(", "Exit(")
+    )
+    assert failures["raise"].message == f"RuntimeError: the plugin is broken (tiny_plugins.py:{raised})"
     assert "tiny_plugins.py" in (failures["raise"].traceback or "")
-    assert failures["exit"].message == "SystemExit: 7", "a plugin's sys.exit is a failure, not an end"
+    assert failures["exit"].message == f"SystemExit: 7 (tiny_plugins.py:{left})", (
+        "a plugin's sys.exit is a failure, not an end"
+    )
     assert failures["die"].message.startswith("the worker process ended with exit code 3")
     assert failures["sigkill"].message.startswith("the worker process was killed (often: ")
     assert str(failures["refuse"]).startswith(
@@ -208,6 +216,26 @@ def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(tmp_path: Path)
     assert failure.message.startswith("no worker can start: ")
     assert "has changed since this run was planned" in failure.message
     assert failure.hint == "start the run again"
+
+
+def test_a_setting_that_an_import_changes_changes_nobodys_results(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGINS.read_text() + "\nimport torch\ntorch.set_default_dtype(torch.float64)\n")
+    listener = Recording()
+    options = replace(_options(tmp_path), plugins=(LocalPlugin(file, file_digest(file)),))
+    host = tiny_host(file)
+    torch.set_default_dtype(torch.float32)  # it was imported here too
+    plan = plan_of(BASE, host=host)
+    with Runner(options, host, listener) as runner:
+        runner.run(list(plan.tasks.values()))
+    assert listener.said == [
+        "importing a plugin changed a setting of the process: default dtype (now torch.float64)",
+        "loading dots",
+    ]
+    lab = Lab(tmp_path / "lab")
+    wanted = lab.run(lab.plan(BASE))["base/seed0/train"]
+    made = tensors(Store(tmp_path / "store"), plan, "base/seed0/train")
+    assert same(made, load_file(wanted.model_file))
 
 
 def test_the_first_worker_measures_the_machine_and_then_works(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def facts(word: str) -> dict[str, Any]:
     return {
         "format": {"name": "compressit", "version": 1, "versions": {"torch": word}},
         "architecture": {"name": word, "config": {"a": word}, "owner": word + ".py"},
+        "layer_owners": {},
         "edits": [], "reshaped": False, "input_shape": [2], "classes": 3,
         "input": {"mean": None, "std": None, "class_names": [word]},
         "sizes": {"parameters": 3, "multiply_adds": None}, "compact": [], "metrics": {word: 1.0, "nan": None},
@@ -41,7 +42,7 @@ def facts(word: str) -> dict[str, Any]:
 
 
 def test_words_that_are_markdown_or_html_stay_words() -> None:
-    recipe = RecipeUsed(EVIL, EVIL, EVIL, EVIL, 0, {"description": EVIL})
+    recipe = RecipeUsed(EVIL, EVIL, EVIL, EVIL, 0, EVIL, EVIL)
     card = model_card(EVIL, facts(EVIL), recipe)
     body = card[card.index("\n---\n\n# ") + 6 :]
     found = list(tokens(body))
@@ -77,5 +78,10 @@ def test_the_card_says_how_to_get_the_network() -> None:
         known = facts("x")
         known["architecture"]["owner"] = owner
         assert line in model_card("x", known, None).splitlines()
+    known["layer_owners"] = {"svd.Thin": "svd.py", "svd.Thinner": "svd.py", "other.Thin": "thin 2.0"}
+    several = model_card("x", known, None)
+    assert several.count('load_file(Path("svd.py"))') == 1
+    assert '# needs the package "thin 2.0"' in several
+    known["layer_owners"] = {}
     known["architecture"]["owner"] = "compressit 0.1.0"
     assert "defines the network" not in model_card("x", known, None)

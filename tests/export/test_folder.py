@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 from torch import nn
 
@@ -140,15 +141,21 @@ def test_the_recipe_of_a_run_folder_is_in_the_card(saved: Saved, host: Host, tmp
         "base", "prune", None, "", 1, "prune.x", None, {}, {}, {},
         checkpoint="checkpoints/base/seed1/prune.safetensors",
     )  # fmt: skip
-    stages = [{"name": "prune", "use": {"uses": "prune.x", "config": {"amount": 0.5}}}]
-    config = {"variants": {"base": {"name": "base", "stages": stages}}}
+    text = "version: 1  # ```\nstages: {prune: {uses: prune.x}}\n"
+    config = {"recipe": {"file": "my first.yaml", "text": text, "settings": ["name=x"]}, "plugins": [{}]}
     Results("first", "quick", [row], {}, {}, config=config, description="Try it.").write_json(
         run / "results.json"
     )
     card = (export(file, "folder", tmp_path / "out", host=host) / "README.md").read_text()
-    assert "`first`, profile `quick`, variant `base`, seed 1: `Try it.`" in card
-    _, _, block = card.partition("```yaml\n")
-    assert YAML(typ="safe", pure=True).load(block.partition("```")[0]) == config["variants"]["base"]
+    assert "`first`, profile `quick`, variant `base`, seed 1: `Try it.`\n\nWith this recipe" in card
+    blocks = {
+        token.info: token.content for token in MarkdownIt("commonmark").parse(card) if token.type == "fence"
+    }
+    assert blocks["yaml"] == text
+    assert blocks["sh"] == "compressit run 'my first.yaml' --profile quick --set name=x --trust\n"
+    Results("first", None, [row], {}, {}, config={"variants": {}}).write_json(run / "results.json")
+    card = (export(file, "folder", tmp_path / "out", host=host) / "README.md").read_text()
+    assert "It was made in Python, without a file" in card
     (run / "results.json").write_text("[]")
     assert "## Recipe" not in (export(file, "folder", tmp_path / "out", host=host) / "README.md").read_text()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,10 @@ from compressit.config import Config, ModelRef
 from compressit.data_options import DataConfig
 from compressit.hookspecs import hookimpl
 from compressit.kinds import Compressor, Dataset, Evaluator, Metric, Model, Report, Trainer
+
+
+def _never(self: Any, *given: Any) -> Any:
+    raise AssertionError("nothing runs here")
 
 
 class Optimizer(Config):
@@ -34,6 +38,7 @@ class Fit(Trainer[FitOptions]):
     """Trains."""
 
     name = "train.fake"
+    train = _never
 
 
 class PatientOptions(FitOptions):
@@ -47,6 +52,7 @@ class Patient(Trainer[PatientOptions]):
     """Trains until it gets no better."""
 
     name = "early.stop"
+    train = _never
 
 
 class PruneOptions(Config):
@@ -60,6 +66,7 @@ class Prune(Compressor[PruneOptions]):
     """Removes channels."""
 
     name = "prune.structured"
+    compress = _never
 
 
 class DistilOptions(Config):
@@ -70,6 +77,7 @@ class Distil(Compressor[DistilOptions]):
     """Learns from teachers."""
 
     name = "distill.fake"
+    compress = _never
 
 
 class EvalOptions(Config):
@@ -80,6 +88,7 @@ class Judge(Evaluator[EvalOptions]):
     """Judges."""
 
     name = "eval.fake"
+    evaluate = _never
 
 
 class Critic(Judge):
@@ -104,18 +113,21 @@ class Net(Model[NetOptions]):
     """A net."""
 
     name = "model.fake"
+    build = _never
 
 
 class Digits(Dataset[DataConfig]):
     """Digits."""
 
     name = "data.fake"
+    input_shape, classes, load = (4,), 2, _never
 
 
 class Letters(Dataset[DataConfig]):
     """Letters."""
 
     name = "data.letters"
+    input_shape, classes, load = (4,), 2, _never
 
 
 class Words(Report):

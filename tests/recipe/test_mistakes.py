@@ -169,6 +169,11 @@ def test_the_expected_style_of_a_problem(parse: Parse):
             "did you mean 'lr'?",
         ),
         (
+            "{uses: train.fake, with: {momentum: 0.9}}",
+            "6:34: unknown key 'momentum' in stages.fit.with",
+            "did you mean 'optimizer.momentum'? It belongs into a block: `optimizer: {momentum: …}`",
+        ),
+        (
             "{uses: train.fake, with: {optimizer: {name: adam, momentum: 1}}}",
             "6:45: stages.fit.with.optimizer: momentum belongs to sgd, not to adam",
             "the optimizer",

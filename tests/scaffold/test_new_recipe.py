@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny import tiny_host
+from tiny import PLUGINS, tiny_host
 
 from compressit.errors import CompressitError
 from compressit.plugins import Host
@@ -25,7 +25,7 @@ from compressit.scaffold.recipe import (
 )
 
 MORE = """
-from pydantic import Field
+from pydantic import Field, model_validator
 from compressit import Compressor, Config, DataConfig, Dataset, FitConfig, Model, Trainer, hookimpl
 
 class Big(Dataset):
@@ -34,6 +34,7 @@ class Big(Dataset):
     input_shape = (3, 32, 32)
     classes = 10
     train_size = 50_000
+    def load(self, ctx): ...
 
 class Unknown(Big):
     "Of unknown size."
@@ -48,27 +49,46 @@ class Broken(Big):
 
 class Rigid(Model):
     name = "a.rigid"
+    def build(self, input_shape, classes): ...
 
 class NeedyConfig(Config):
     amount: float = Field(description="how much")
     mode: str = Field(description="how")
+    rounds: int = Field(100, description="how often")
 
 class Needy(Compressor[NeedyConfig]):
     "Wants: options # and more."
     name = "need.options"
-    example = {"mode": "null"}
+    example = {"mode": "null", "rounds": 1}
+    def compress(self, model, ctx): ...
+
+class PairConfig(Config):
+    low: int = Field(description="the least")
+    high: int = Field(10, description="the most")
+
+    @model_validator(mode="after")
+    def _ordered(self):
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+class Pair(Needy, Compressor[PairConfig]):
+    "Its example is right as a whole only."
+    name = "need.both"
+    example = {"low": 20, "high": 30}
 
 class Longer(Trainer[FitConfig]):
     "Trains."
     name = "train.longer"
     example = {"epochs": 7, "optimizer": {"name": "adam", "lr": 0.01}}
+    def train(self, model, ctx): ...
 
 @hookimpl
 def compressit_datasets(): return [Big, Unknown, Broken]
 @hookimpl
 def compressit_models(): return [Rigid]
 @hookimpl
-def compressit_compressors(): return [Needy]
+def compressit_compressors(): return [Needy, Pair]
 @hookimpl
 def compressit_trainers(): return [Longer]
 """
@@ -117,11 +137,38 @@ def test_uncommenting_every_option_changes_nothing(host: Host) -> None:
     assert [s.use.config for s in after.stages] == [s.use.config for s in before.stages]
 
 
-def test_training_is_short_unless_the_plugin_gives_an_example(host: Host) -> None:
-    (variant,) = recipe(recipe_text("lab", parts(stages=["tiny.train", "train.longer"]), host), host).variants
-    first, second = (stage.use.config for stage in variant.stages)
-    assert (first["epochs"], second["epochs"]) == (5, 7)
-    assert second["optimizer"]["name"] == "adam"
+def test_every_training_is_short_and_says_that_this_is_no_default(host: Host) -> None:
+    text = recipe_text("lab", parts(stages=["tiny.train", "train.longer"]), host)
+    (variant,) = recipe(text, host).variants
+    for stage in variant.stages:
+        assert (stage.use.config["epochs"], stage.use.config["optimizer"]["name"]) == (5, "adam")
+    assert text.count("epochs: 5  # quick (default ") == 2
+
+
+def test_an_example_gives_only_what_has_no_default(host: Host) -> None:
+    """The values a plugin is tried with are no recommendation."""
+    text = recipe_text("lab", parts(stages=["need.options"]), host)
+    assert 'mode: "null"  # example: how\n' in text
+    assert "# rounds: 100  # how often\n" in text
+    whole = recipe(recipe_text("lab", parts(stages=["need.both"]), host), host)
+    assert whole.variants[0].stages[0].use.config == {"low": 20, "high": 30}, "where it needs all"
+
+
+def test_every_option_of_every_installed_plugin_is_shown() -> None:
+    host = Host()
+    host.load_file(PLUGINS)
+    for registered in host.registered():
+        kind = {"dataset": "data", "model": "model", "evaluator": "evaluate", "report": "report"}.get(
+            registered.kind, "stages"
+        )
+        name = registered.plugin.name
+        text = recipe_text("lab", parts(**{kind: name if kind in ("data", "model") else [name]}), host)
+        block = text[text.index(f"uses: {name} ") :]
+        for option, field in registered.plugin.Config.model_fields.items():
+            assert re.search(rf"^ +(# )?{field.alias or option}: ", block, re.M), (name, option)
+            if not field.is_required():
+                chosen = re.search(rf"^ +{field.alias or option}: .*", block, re.M)
+                assert chosen is None or "# quick (default " in chosen.group(), (name, option)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +185,7 @@ def test_what_only_the_user_can_know_is_marked_and_told(host: Host) -> None:
     text = recipe_text("lab", needy, host)
     assert "amount: null  # FILL IN: how much" in text
     filled = recipe(text.replace("amount: null", "amount: 0.5"), host).variants[0].stages[0].use.config
-    assert filled == {"amount": 0.5, "mode": "null"}
+    assert filled == {"amount": 0.5, "mode": "null", "rounds": 100}
 
 
 def test_a_part_of_the_wrong_kind_is_a_mistake(host: Host) -> None:

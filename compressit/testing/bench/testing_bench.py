@@ -32,12 +32,21 @@ class NetConfig(Config):
 
 
 class Net(Model[NetConfig]):
-    """Two convolutions (for other inputs: linear layers) with batch norm, then a linear layer."""
+    """Two convolutions (for other inputs: linear layers) with batch norm, then a linear layer; the first is frozen."""
 
     name = "testing.net"
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """An nn.Sequential: logits (N, classes)."""
+        net = self._layers(input_shape, classes)
+        next(net.parameters()).requires_grad_(False)  # what a plugin must neither train nor thaw
+        return net
+
+    def narrower(self, factor: float) -> NetConfig:
+        """The width times `factor`, rounded up."""
+        return self.config.model_copy(update={"width": max(1, math.ceil(self.config.width * factor))})
+
+    def _layers(self, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
         from torch import nn
 
         width = self.config.width
@@ -57,10 +66,6 @@ class Net(Model[NetConfig]):
             nn.Flatten(),
             nn.Linear(width, classes),
         )
-
-    def narrower(self, factor: float) -> NetConfig:
-        """The width times `factor`, rounded up."""
-        return self.config.model_copy(update={"width": max(1, math.ceil(self.config.width * factor))})
 
 
 class SamplesConfig(DataConfig):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from compressit.config import ModelRef
+from compressit.config import ModelRef, changed
 from compressit.fit_options import FitConfig
 from compressit.hookspecs import hookimpl
 from compressit.kinds import Compressor, Work
@@ -23,10 +23,17 @@ class SoftLabelsConfig(FitConfig):
 
     width: float = Field(default=0.5, gt=0, lt=1, description="each hidden width times this, rounded up")
     teacher: ModelRef = Field(default="previous", description="the model whose outputs the student learns")
-    temperature: float = Field(default=4.0, gt=0, description="both models' logits are divided by it")
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="weight of the teacher's soft labels; the labels have the rest"
     )
+    temperature: float = Field(default=4.0, gt=0, description="both models' logits are divided by it")
+
+    @field_validator("temperature")
+    @classmethod
+    def _softens(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("alpha") == 0 and changed(cls, info, value):
+            raise ValueError("has no effect with `alpha: 0`: no soft labels are learned")
+        return value
 
 
 class SoftLabels(Compressor[SoftLabelsConfig]):
@@ -43,6 +50,12 @@ class SoftLabels(Compressor[SoftLabelsConfig]):
         student = student_of(model, ctx, self.config.width)
         teacher = ctx.model(self.config.teacher)
         return distil(student, teacher, ctx, self.config, self.config.temperature, self.config.alpha)
+
+    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The student before it is trained. Raises CompressitError for a model that cannot be made narrower."""
+        from compressit_plugins.shrink.student import student_of
+
+        return student_of(model, ctx, self.config.width)
 
     def work(self, images: int, rung: int) -> Work:
         """The teacher sees every image once, the student once an epoch."""

@@ -24,6 +24,7 @@ class Broken(Compressor):
             optimizer.step()
             if epoch < 2 and ctx.progress.due():
                 ctx.progress.save(model.state_dict(), {"epoch": epoch + 1})
+        optimizer.zero_grad()
         return model
 
 

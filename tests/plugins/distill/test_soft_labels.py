@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.special import log_softmax
 from torch import nn
 
@@ -104,3 +105,14 @@ def test_a_killed_distillation_ends_with_the_same_tensors(
 
 def test_the_teacher_is_an_edge_of_the_recipe() -> None:
     assert list(model_refs(SoftLabelsConfig(teacher="train"))) == [(("teacher",), "train")]
+
+
+def test_a_temperature_without_soft_labels_is_a_mistake() -> None:
+    """By the closed form: at alpha 0 the loss is cross-entropy, whatever the temperature."""
+    outputs, taught, labels = torch.randn(6, 5), torch.randn(6, 5), torch.arange(6) % 5
+    hot, cold = (soft_label_loss(outputs, labels, taught, t, 0.0) for t in (100.0, 0.5))
+    assert torch.equal(hot, cold)
+    with pytest.raises(ValidationError, match="has no effect with `alpha: 0`"):
+        SoftLabelsConfig(temperature=2, alpha=0)
+    SoftLabelsConfig(temperature=2, alpha=0.1)
+    assert SoftLabelsConfig(temperature=4, alpha=0).alpha == 0, "written out, a default is no mistake"

@@ -1,0 +1,141 @@
+"""A plugin called directly, in this process: what `compressit.stage` gives, and how Python's options are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from compressit.errors import CompressitError
+from compressit.kinds import Compressor, Plugin, Trainer
+from compressit.plugins import KINDS, installed
+from compressit.recipe.blame import checked
+
+P = TypeVar("P", bound=Plugin[Any])
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.splits import Data
+
+
+class InProcess:
+    """One trainer or compressor; see `compressit.stage`."""
+
+    def __init__(self, name: str, options: Mapping[str, Any], teacher: nn.Module | None, seed: int) -> None:
+        if teacher is not None:
+            check_net(teacher, "teacher=")
+        trains = installed().find(name, "trainer", "compressor").kind == "trainer"
+        self._plugin = create(Trainer if trains else Compressor, name, plain(name, options))
+        self._teacher = teacher
+        self._seed = seed
+        self.name = name
+        self.notes: Mapping[str, Any] = {}
+        self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
+
+    def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
+        import copy
+
+        from compressit.compute import Compute
+        from compressit.context import StageContext
+        from compressit.execute.apply import apply_plugin
+        from compressit.seeds import Streams
+
+        self._check_arguments(model, data)
+
+        def load_data() -> Data:
+            if data is None:
+                raise CompressitError(
+                    f"{self.name} needs data", "call it as stage(model, compressit.data(...))"
+                )
+            return data
+
+        place = data.train.x if data is not None else next(model.parameters(), None)
+        compute = Compute.select(place.device.type if place is not None else "cpu")
+        teacher = self._teacher if self._teacher is not None else model
+        ctx = StageContext(
+            compute, Streams(self._seed, self.name), load_data, lambda ref: copy.deepcopy(teacher)
+        )
+        with blaming(model, data):
+            result = apply_plugin(self._plugin, copy.deepcopy(model), ctx)
+        self.notes, self.curves = ctx.notes, ctx.curves
+        return result.eval()
+
+    def _check_arguments(self, model: object, data: object) -> None:
+        from compressit.splits import Data
+
+        if isinstance(model, Data):
+            raise CompressitError(f"{self.name} takes the net first, then the data", "stage(net, data)")
+        check_net(model, self.name)
+        if data is not None and not isinstance(data, Data):
+            raise CompressitError(
+                f"{self.name} takes data as compressit.data gives them, not a {type(data).__name__}",
+                'call it as stage(net, compressit.data("data.mnist"))',
+            )
+
+
+def create(kind: type[P], name: str, options: Mapping[str, Any]) -> P:
+    """The plugin with these options. Raises CompressitError for those it refuses."""
+    label = next(label for label, base in KINDS.items() if base is kind)
+    plugin = installed().find(name, label).plugin
+    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
+
+
+def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them; paths count as text. Raises CompressitError for what JSON cannot hold."""
+    found: dict[str, Any] = {}
+    for option, value in options.items():
+        try:
+            found[option] = json.loads(json.dumps(value, default=os.fspath))
+        except (TypeError, ValueError) as error:
+            raise CompressitError(
+                f"{name}: {option}={value!r} is no plain value", "give a number, text, a list or a dict"
+            ) from error
+    return found
+
+
+def check_net(value: object, place: str) -> None:
+    """Raises CompressitError for what is no nn.Module. `place`: what takes one."""
+    from torch import nn
+
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        hint = f"build one: {value.__name__}(…)"
+        raise CompressitError(f"{place} takes a net, and {value.__name__} is a class of nets", hint)
+    if not isinstance(value, nn.Module):
+        given = f"'{value}'" if isinstance(value, str) else f"a {type(value).__name__}"
+        raise CompressitError(f"{place} takes a net, not {given}", "a net is a torch.nn.Module")
+
+
+@contextmanager
+def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
+    """Tells, when something goes wrong inside, whether it is that the model cannot be fed these data.
+
+    Then raises CompressitError: it does not run on such inputs, or has fewer outputs than there are classes.
+    """
+    try:
+        yield
+    except CompressitError:
+        raise
+    except Exception as error:
+        if data is not None:
+            _check_runs(model, data, error)
+        raise
+
+
+def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
+    import copy
+
+    from compressit.compute import Compute
+
+    x = data.train.x[:2]
+    hint = (
+        f"the data have inputs of shape {tuple(x.shape[1:])} and {data.classes} classes: build a net for them"
+    )
+    try:
+        outputs = Compute(x.device.type).forward(copy.deepcopy(model).to(x.device), x)
+    except Exception as error:
+        raise CompressitError(f"the net does not run on the data: {error}", hint) from error
+    if outputs.ndim == 2 and outputs.shape[1] < data.classes:
+        raise CompressitError(f"the net has {outputs.shape[1]} outputs", hint) from cause
