@@ -116,18 +116,18 @@ def run(
     return done
 
 
-def load(path: Path | str, into: nn.Module | None = None) -> nn.Module:
+def load(path: Path | str, into: nn.Module | None = None, *, probe: bool = True) -> nn.Module:
     """The model of a checkpoint file, in eval mode on the CPU, of the shape it was saved with.
 
-    `into`: a live module of the right shape, for files saved without a registered builder. Runs no code from
-    the file. Raises CompressitError for a damaged file, a missing plugin, or outputs that differ from the
-    recorded ones.
+    `into`: a live module of the right shape, for files saved without a registered builder. `probe`: whether its
+    outputs are compared with the recorded ones. Runs no code from the file. Raises CompressitError for a damaged
+    file, a missing plugin, or outputs that differ from the recorded ones.
     """
     from compressit.checkpoint import model as checkpoint
 
     if into is not None:
         check_net(into, "into=")
-    return checkpoint.load(checkpoint_file(path), into=into, host=installed())
+    return checkpoint.load(checkpoint_file(path), into=into, host=installed(), probe=probe)
 
 
 def save(

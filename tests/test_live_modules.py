@@ -21,6 +21,7 @@ from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import Builder
 from compressit.errors import CompressitError
 from compressit.plugins import Host, Source, installed
+from compressit.splits import Contract
 
 SHAPE = (2, 6, 6)
 
@@ -306,3 +307,15 @@ def test_another_process_loads_it_once_it_has_imported_the_module(run: Run, tmp_
     )
     assert "its model 'file.net' comes from my_net, which is not installed here" in missing.stdout
     assert "import my_net first" in missing.stdout
+
+
+def test_what_computes_something_else_is_loaded_where_that_is_not_asked(tmp_path: Path) -> None:
+    """The error says how; an activation is no part of a file."""
+    contract = Contract((4,), "unit", None, None, ("a", "b"))
+    path = tmp_path / "net.safetensors"
+    compressit.save(nn.Sequential(nn.Linear(4, 2), nn.Tanh()), path, contract=contract)
+    other = nn.Sequential(nn.Linear(4, 2), nn.Sigmoid())
+    with pytest.raises(CompressitError, match="outputs are off") as refused:
+        compressit.load(path, into=other)
+    assert "probe=False" in str(refused.value)
+    assert compressit.load(path, into=other, probe=False) is other
