@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, place_in
 from compressit.testing.subject import Subject
 
 
@@ -106,9 +104,4 @@ def outcomes(checks: Sequence[Check], subject: Subject) -> Iterator[Outcome]:
 
 def _place(error: BaseException, subject: Subject) -> str:
     """The last line of the plugin's own files that the error passed through."""
-    own = [Path(file.path) for file in subject.files[1:]] or [subject.source.parent]
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename)
-        if any(file == path or path in file.parents for path in own):
-            return f" ({file.name}:{frame.lineno})"
-    return ""
+    return place_in(error, [file.path for file in subject.files[1:]] or [subject.source.parent])
