@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -84,9 +85,24 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
     return bench
 
 
+# What `pip install compressit[EXTRA]` brings, by extra.
+_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "timm": ("timm",)}
+
+
+def _require_extras(item: pytest.Item) -> None:
+    """Skips a test marked `extra("name")` where that extra is not installed; in CI, with
+    COMPRESSIT_REQUIRE_EXTRAS, that is a failure."""
+    for mark in item.iter_markers("extra"):
+        missing = [name for name in _EXTRAS[mark.args[0]] if importlib.util.find_spec(name) is None]
+        if missing:
+            told = f"compressit[{mark.args[0]}] is not installed here ({', '.join(missing)} missing)"
+            (pytest.fail if os.environ.get("COMPRESSIT_REQUIRE_EXTRAS") else pytest.skip)(told)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The core's own tests run with the built-ins blocked: nothing in it may need them."""
+    _require_extras(item)
     about_built_ins = {"plugins", "cli", "docs", "examples", "test_readme.py"}
     wanted = "" if item.path.relative_to(Path(__file__).parent).parts[0] in about_built_ins else "*"
     if os.environ.get("COMPRESSIT_DISABLE_PLUGINS") != wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -57,9 +58,9 @@ def test_a_folder_of_a_runs_checkpoint_has_its_metrics_lineage_and_recipe(
     assert str(tiny.out) not in card
 
 
+@pytest.mark.extra("onnx")
 def test_a_local_file_of_a_registered_model_goes_to_onnx(sandbox: Sandbox) -> None:
-    runtime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    runtime = importlib.import_module("onnxruntime")
     sandbox.write("my_net.py", FILE)
     sandbox.python(SAVE)
     missing = sandbox.run("export", "net.safetensors", "--to", "onnx", code=2)

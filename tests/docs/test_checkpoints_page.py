@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
+import pytest
 from blocks import blocks, run_line, shows
 
 PAGE = "checkpoints.md"
-HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime"))
 
 
-def test_every_block_runs_and_prints_what_the_page_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("onnx", [False, pytest.param(True, marks=pytest.mark.extra("onnx"))])
+def test_every_block_runs_and_prints_what_the_page_shows(onnx: bool, tmp_path: Path) -> None:
     environment = {
         "COMPRESSIT_STORE": str(tmp_path / "store"),
         "COMPRESSIT_CACHE": str(tmp_path / "cache"),
@@ -22,12 +22,12 @@ def test_every_block_runs_and_prints_what_the_page_shows(tmp_path: Path) -> None
         if block.title:
             block.write(tmp_path)
         elif block.language == "sh":
-            lines = [line for line in block.text.splitlines() if HAS_ONNX or "--to onnx" not in line]
+            lines = [line for line in block.text.splitlines() if onnx or "--to onnx" not in line]
             printed = "".join(run_line(line, tmp_path, environment) for line in lines)
         else:
             assert block.language == "text", f"a {block.language} block that is no file"
             for line in block.text.splitlines():
-                if HAS_ONNX or "onnx" not in line:
+                if onnx or "onnx" not in line:
                     assert shows(printed, line), f"not printed: {line}\n{printed}"
     assert "Traceback" not in printed
     published = {file.name for file in (tmp_path / "published").iterdir()}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,10 @@ from .conftest import CONV, TIED
 Saved = Callable[..., Path]
 
 
+@pytest.mark.extra("onnx")
 @pytest.mark.parametrize("architecture", [CONV, TIED], ids=lambda a: a.name)
 def test_onnxruntime_computes_the_models_outputs(architecture: Any, saved: Saved, host: Host) -> None:
-    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
+    onnx, runtime = importlib.import_module("onnx"), importlib.import_module("onnxruntime")
     path = saved(architecture)
     out = export(path, "onnx", host=host)
     assert {file.name for file in path.parent.iterdir()} == {"net.safetensors", "net.onnx"}
@@ -45,10 +46,10 @@ def test_onnxruntime_computes_the_models_outputs(architecture: Any, saved: Saved
     ]
 
 
+@pytest.mark.extra("onnx")
 def test_what_computes_something_else_is_not_published(
     saved: Saved, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnx"), pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
     path = saved(CONV)
     session = exporting._session
 
@@ -69,10 +70,10 @@ def test_what_computes_something_else_is_not_published(
     assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
 
 
+@pytest.mark.extra("onnx")
 def test_a_precision_that_onnxruntime_lacks_is_refused_with_the_one_it_has(
     tmp_path: Path, saved: Saved, host: Host
 ) -> None:
-    pytest.importorskip("onnx"), pytest.importorskip("onnxscript"), pytest.importorskip("onnxruntime")
     net = load(saved(CONV), host=host).to(torch.bfloat16)
     save(net, tmp_path / "half.safetensors", CONV, host=host)
     with pytest.raises(CompressitError, match="onnxruntime cannot load") as caught:
@@ -85,9 +86,9 @@ def test_missing_packages_are_named_with_the_extra_that_has_them(
     saved: Saved, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(CONV)
-    find = importlib.util.find_spec
+    present = importlib.util.find_spec("json")
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else find(name, *rest)
+        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else present
     )
     with pytest.raises(CompressitError, match="needs onnxruntime") as caught:
         export(path, "onnx", host=host)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import sys
 
 import pytest
@@ -29,14 +30,15 @@ def test_names_that_would_fetch_or_read_a_model_are_refused(name: str) -> None:
         parse(TimmConfig, {"name": name})
 
 
+@pytest.mark.extra("timm")
 @pytest.mark.parametrize(("name", "shape"), [("test_resnet", (1, 8, 8)), ("test_vit", (2, 48, 48))])
 def test_it_fits_the_data(name: str, shape: tuple[int, ...]) -> None:
-    pytest.importorskip("timm", reason="the extra timm is not installed")
     assert build(name, *shape)(torch.rand(2, *shape)).shape == (2, 5)
 
 
+@pytest.mark.extra("timm")
 def test_it_is_timms_own_net() -> None:
-    timm = pytest.importorskip("timm", reason="the extra timm is not installed")
+    timm = importlib.import_module("timm")
     net = build("test_resnet", 1, 16, 16)
     torch.manual_seed(0)
     own = timm.create_model("test_resnet", num_classes=5, in_chans=1)
@@ -44,8 +46,8 @@ def test_it_is_timms_own_net() -> None:
     assert torch.equal(net.eval()(x), own.eval()(x))
 
 
+@pytest.mark.extra("timm")
 def test_an_unknown_name_and_images_it_does_not_take() -> None:
-    pytest.importorskip("timm", reason="the extra timm is not installed")
     with pytest.raises(CompressitError, match=r"no architecture 'reznet18'(.|\n)*'resnet18'"):
         build("reznet18", 3, 32, 32)
     with pytest.raises(CompressitError, match="test_vit does not take inputs of 3 x 40 x 40"):
