@@ -9,14 +9,13 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from compressit.files import sync
+from compressit.lock import held
 
 FORMAT = 1
 
@@ -115,17 +114,32 @@ class Store:
         return artifact
 
     @contextlib.contextmanager
-    def lock(self, key: str) -> Generator[None]:
-        """Holds the right to make this result: another process with the same task waits.
+    def lock(self, key: str, say: Callable[[str], None] = lambda text: None) -> Generator[None]:
+        """Holds the right to make this result: another process with the same task waits, and says for whom.
 
         Removes what a process that was killed while it held the lock had half written.
         """
-        folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{key}.lock"):
+        with held(self._lock_file(key), say):
             for left in (self.root / "tmp").glob(f"{key}.*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield
+
+    def tidy(self, keys: Iterable[str]) -> None:
+        """Removes what processes that were killed left of these results: locks, half-written folders, and the
+        saved progress of what is published. What another process is making now stays."""
+        half = list((self.root / "tmp").glob("*"))
+        for key in keys:
+            lock, progress = self._lock_file(key), self._progress_folder(key)
+            left = [path for path in half if path.name.startswith(f"{key}.")]
+            if progress.exists() and self.find(key) is not None:
+                left.append(progress)
+            if left or lock.exists():
+                with contextlib.suppress(OSError), held(lock, patience=0):  # held by another; read-only
+                    for path in left:
+                        shutil.rmtree(path, ignore_errors=True)
+
+    def _lock_file(self, key: str) -> Path:
+        return self.root / "locks" / f"{key}.lock"
 
     def save_progress(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
         """Replaces the saved state of an unfinished stage atomically; `write(file)` writes its tensors."""

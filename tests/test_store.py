@@ -223,6 +223,40 @@ def test_the_lock_keeps_others_out_until_it_is_given_back(store: Store) -> None:
     assert order == ["mine", "done", "other"]
 
 
+def test_what_killed_processes_left_goes_and_what_others_are_making_stays(store: Store) -> None:
+    other = "cd" + KEY[2:]
+    _save(store, "state", 1)
+    _publish(store)
+    _save(store, "state", 1)  # killed before it was removed
+    store.save_progress(other, {"epoch": 1}, lambda file: file.write_bytes(b"") and None)
+    for name in (f"{KEY}.half", f"{other}.half"):
+        (store.root / "tmp" / name).mkdir()
+    (store.root / "locks").mkdir(exist_ok=True)
+    (store.root / "locks" / f"{KEY}.lock").touch()
+    code = f"""
+import sys, time
+from pathlib import Path
+from compressit.store import Store
+with Store(Path({str(store.root)!r})).lock({other!r}):
+    Path({str(store.root / "tmp" / f"{other}.now")!r}).mkdir()
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    store.tidy([KEY, other, "ef" + KEY[2:]])
+    assert [path.name for path in (store.root / "locks").iterdir()] == [f"{other}.lock"]
+    assert [path.name for path in (store.root / "tmp").iterdir()] == [f"{other}.now"]
+    assert [path.name for path in (store.root / "progress").iterdir()] == [other]
+    process.communicate("")
+    store.tidy([KEY, other])
+    assert [*(store.root / "locks").iterdir(), *(store.root / "tmp").iterdir()] == []
+    assert store.has_progress(other), "what was begun goes on"
+
+
 # Progress
 
 

@@ -65,6 +65,7 @@ def run_plan(
     failures: list[str] = []
     if tasks:
         failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
+    objects.tidy(plan.tasks)
     complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
     for complaint in target.finish(artifacts, failures, complete):
         say(complaint)

@@ -55,7 +55,7 @@ class TaskRunner:
         Raises CompressitError for a user's mistake, for code that changed since the plan, and for a plugin that
         changed what it was lent or a setting of the process; whatever else a plugin raises comes through.
         """
-        with self._store.lock(task.key):
+        with self._store.lock(task.key, lambda text: emit({"announce": f"{task.label}: {text}"})):
             present = self._store.find(task.key)
             if present is not None:
                 return present

@@ -1,0 +1,95 @@
+"""A lock on a file that says who holds it, and leaves no file behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+FIRST_WORD = 2.0  # seconds of waiting before it is told
+LONGEST_SILENCE = 60.0  # seconds at most from one telling to the next; the pauses double until then
+_PLAIN = os.O_NONBLOCK | os.O_NOFOLLOW  # a pipe in its place must not keep us, a link lead us elsewhere
+
+
+@contextlib.contextmanager
+def held(
+    file: Path, say: Callable[[str], None] = lambda text: None, patience: float = math.inf
+) -> Generator[None]:
+    """Holds the lock `file`; where another process holds it, waits and tells now and then for whom.
+
+    The kernel frees the lock of a process that ended, however it ended. The file is removed when the block is left.
+    Raises TimeoutError, which names the holder, after `patience` seconds; OSError where the file cannot be made.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    end = time.monotonic() + patience
+    pause = FIRST_WORD
+    while True:
+        try:
+            lock.acquire(timeout=max(0.0, min(pause, end - time.monotonic())))
+            break
+        except Timeout:
+            if time.monotonic() >= end:
+                raise TimeoutError(f"locked by {holder(file)}") from None
+            say(f"waiting for {holder(file)}")
+            pause = min(2 * pause, LONGEST_SILENCE)
+    try:
+        _sign(file)
+        yield
+    finally:
+        file.unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
+        lock.release()
+
+
+def holder(file: Path) -> str:
+    """Who holds the lock, since when, and what can be done; for people."""
+    try:
+        facts: dict[str, Any] = json.loads(_read(file))
+        pid, host, since = int(facts["pid"]), ascii(str(facts["host"])[:80])[1:-1], float(facts["since"])
+        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return f"another process, which holds {file}"
+    text = f"process {pid} on {host}, which has held {file} since {begun}"
+    if host != _host():
+        return text
+    if _stopped(pid):
+        return f"{text} and is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
+    return f"{text}; if it hangs, `kill {pid}` ends it"
+
+
+def _sign(file: Path) -> None:
+    facts = {"pid": os.getpid(), "host": _host(), "since": time.time()}
+    with contextlib.suppress(OSError):  # the disk is full: only what others are told is lost
+        descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | _PLAIN)
+        try:
+            os.write(descriptor, json.dumps(facts).encode())
+        finally:
+            os.close(descriptor)
+
+
+def _read(file: Path) -> bytes:
+    descriptor = os.open(file, os.O_RDONLY | _PLAIN)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+
+
+def _host() -> str:
+    return ascii(socket.gethostname()[:80])[1:-1]
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process of this machine is stopped (SIGSTOP, Ctrl-Z); False where it cannot be known."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):
+        return False
