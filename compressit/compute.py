@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from compressit.batching import batch_sizes
 from compressit.errors import CompressitError, did_you_mean
 
 
@@ -61,7 +62,8 @@ class Compute:
         try:
             # not inference_mode: its outputs cannot be a loss's targets
             with torch.no_grad(), self.autocast():
-                return torch.cat([model(part).float() for part in x.split(batch_size)])
+                sizes = batch_sizes(len(x), batch_size) or [0]
+                return torch.cat([model(part).float() for part in x.split(sizes)])
         finally:
             for module, mode in was_training:
                 module.training = mode

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from compressit.context import StageContext
+from compressit.errors import CompressitError
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
-from compressit.splits import order
+from compressit.splits import in_batches, order
 
 Tensors = tuple[Tensor, ...]
 
@@ -98,8 +99,16 @@ def fit(
 
 
 def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> torch.optim.Optimizer:
-    """A fused optimizer over the parameters that want gradients."""
+    """A fused optimizer over the parameters that want gradients. Raises CompressitError where none does."""
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        count = sum(1 for _ in model.parameters())
+        raise CompressitError(
+            f"there is nothing to train: all {count} parameters of {type(model).__name__} are frozen"
+            if count
+            else f"there is nothing to train: {type(model).__name__} has no parameters",
+            "let the layers learn that should: layer.requires_grad_(True)" if count else None,
+        )
     common: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay, "fused": True}
     if options.name == "sgd":
         return torch.optim.SGD(parameters, momentum=options.momentum, nesterov=options.nesterov, **common)
@@ -107,10 +116,13 @@ def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> 
     return kind(parameters, betas=options.betas, **common)
 
 
-def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int) -> float:
-    """The factor at `progress` epochs (fractional, from 0) of `epochs`."""
+def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int, step: float) -> float:
+    """The factor of the step that begins at `progress` epochs (fractional, from 0) of `epochs` and is `step` long.
+
+    A warm-up counts the step itself, as those of torch and timm do: its first step has a rate above 0.
+    """
     if progress < options.warmup:
-        return progress / options.warmup
+        return min(1.0, (progress + step) / options.warmup)
     if options.name == "constant":
         return 1.0
     if options.name == "step":
@@ -130,7 +142,7 @@ def _epoch(
 ) -> tuple[Tensor, float | None]:
     """One pass: every minibatch's loss (S,) on the CPU, and its last ones' agreement with the targets."""
     count = len(tensors[0])
-    batches = order(count, ctx.streams, epoch, tensors[0].device).split(options.batch_size)
+    batches = in_batches(order(count, ctx.streams, epoch, tensors[0].device), options.batch_size)
     losses = torch.empty(len(batches), device=tensors[0].device)
     hits: list[Tensor] = []
     base = [group["initial_lr"] for group in optimizer.param_groups]
@@ -138,7 +150,8 @@ def _epoch(
     scored = len(batches) - _SCORED
     for number, index in enumerate(batches):
         if scheduled:
-            factor = learning_rate_factor(options.schedule, epoch + number / len(batches), options.epochs)
+            progress = epoch + number / len(batches)
+            factor = learning_rate_factor(options.schedule, progress, options.epochs, 1 / len(batches))
             for group, lr in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * factor
         inputs, *targets = [tensor.index_select(0, index) for tensor in tensors]

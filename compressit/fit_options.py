@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
+from compressit.batching import batch_count
 from compressit.config import Config, changed, misplaced
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -49,8 +50,10 @@ class ScheduleConfig(Config):
         default="constant",
         description="constant; cosine or linear to zero over all epochs; step: times `gamma`",
     )
-    warmup: float = Field(default=0.0, ge=0, description="epochs of linear warm-up from zero")
-    milestones: tuple[int, ...] = Field(
+    warmup: float = Field(
+        default=0.0, ge=0, description="epochs of linear warm-up; its first step has a rate above 0"
+    )
+    milestones: tuple[PositiveInt, ...] = Field(
         default=(), description="epochs after which `step` multiplies by gamma"
     )
     gamma: float = Field(default=0.1, gt=0, description="factor of `step`")
@@ -74,7 +77,9 @@ class FitConfig(Config):
     """Options of a training run."""
 
     epochs: int = Field(default=10, ge=1, description="passes over the training set")
-    batch_size: int = Field(default=128, ge=1, description="examples per optimizer step")
+    batch_size: int = Field(
+        default=128, ge=1, description="examples per optimizer step; a last one alone joins the step before"
+    )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="learning-rate schedule")
     clip: float | None = Field(default=None, gt=0, description="largest gradient norm; none by default")
@@ -83,13 +88,16 @@ class FitConfig(Config):
     @classmethod
     def _warms_up_in_time(cls, schedule: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
         epochs = info.data.get("epochs")
-        if epochs is not None and schedule.warmup >= epochs:
-            message = (
-                f"must be shorter than the training, which has {epochs} epoch{'s' if epochs > 1 else ''}"
-            )
-            raise misplaced("warmup", message, schedule.warmup)
+        if epochs is None:  # itself refused
+            return schedule
+        length = f"the training, which has {epochs} epoch{'s' if epochs > 1 else ''}"
+        if schedule.warmup >= epochs:
+            raise misplaced("warmup", f"must be shorter than {length}", schedule.warmup)
+        late = [milestone for milestone in schedule.milestones if milestone >= epochs]
+        if late:
+            raise misplaced("milestones", f"must lie before the end of {length}", late[0])
         return schedule
 
     def steps(self, images: int) -> int:
         """Optimizer steps for a training set of that many images."""
-        return self.epochs * -(-images // self.batch_size)
+        return self.epochs * batch_count(images, self.batch_size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from compressit.batching import batch_sizes
 from compressit.data_options import DataConfig, validation_fault
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
@@ -72,8 +73,8 @@ class Split:
         return self.x, self.y
 
     def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's batches in its own order, the last one shorter."""
-        for index in order(len(self), self.streams, epoch, self.x.device).split(size):
+        """The epoch's batches in its own order, by `in_batches`."""
+        for index in in_batches(order(len(self), self.streams, epoch, self.x.device), size):
             yield self.x[index], self.y[index]
 
     def statistics(self) -> Statistics:
@@ -111,6 +112,12 @@ class Data:
 def order(count: int, streams: Streams, epoch: int, device: torch.device | str = "cpu") -> Tensor:
     """The permutation (count,) int64 in which an epoch visits its examples, drawn on the CPU everywhere."""
     return torch.randperm(count, generator=streams.generator("order", epoch)).to(device)
+
+
+def in_batches(values: Tensor, size: int) -> tuple[Tensor, ...]:
+    """`values` (N, ...) in parts of `size` along the first dimension, the last one shorter; a last one of one joins
+    the part before it (`batching`). Every loop over batches goes through here."""
+    return values.split(batch_sizes(len(values), size))
 
 
 def prepare(

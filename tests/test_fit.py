@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from compressit.compute import Compute
 from compressit.context import Progress, StageContext
+from compressit.errors import CompressitError
 from compressit.fit import EpochEnd, StopTraining, fit
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.seeds import Streams
@@ -299,7 +300,29 @@ def test_the_schedule_sets_the_learning_rate_of_every_step(make_context: Make) -
     options = FitConfig(epochs=3, batch_size=1, optimizer=OptimizerConfig(lr=0.5), schedule=schedule)
     fit(model, make_context(), options, lambda epoch: (torch.ones(2, 1),), loss)
     steps = -np.diff([*weights[1:], model.weight.item()])
-    np.testing.assert_allclose(steps, 0.5 * np.array([0, 0.5, 1, 0.75, 0.5, 0.25]), atol=1e-6)
+    np.testing.assert_allclose(steps, 0.5 * np.array([0.5, 1, 1, 0.75, 0.5, 0.25]), atol=1e-6)
+
+
+def test_a_last_batch_of_one_joins_the_one_before(make_context: Make, device: str) -> None:
+    """17 examples by 8: batch norm would refuse the last one alone; steps are those a plugin announces."""
+    sizes: list[int] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        sizes.append(len(outputs))
+        return _loss(outputs, targets)
+
+    options = FitConfig(epochs=2, batch_size=8)
+    ctx = make_context(compute=Compute(device))
+    fit(_net(), ctx, options, lambda epoch: (X[:17].to(device), Y[:17].to(device)), loss)
+    assert sizes == [8, 9] * 2
+    assert len(ctx.arrays["loss"]) == options.steps(17) == 4
+
+
+def test_a_frozen_net_is_refused_in_words(make_context: Make) -> None:
+    with pytest.raises(CompressitError, match="nothing to train: all 6 parameters of Sequential are frozen"):
+        fit(_net().requires_grad_(False), make_context(), FitConfig(), _data(), _loss)
+    with pytest.raises(CompressitError, match="ReLU has no parameters"):
+        fit(nn.ReLU(), make_context(), FitConfig(), _data(), _loss)
 
 
 def test_bf16_trains_float32_weights(make_context: Make) -> None:

@@ -73,6 +73,7 @@ def test_options_of_the_data_that_have_one_or_are_their_defaults(options: str, h
         ("optimizer: {nesterov: true}", "optimizer.nesterov needs a momentum above 0"),
         ("schedule: {gamma: 0.5}", "schedule.gamma has no effect with the schedule `constant`"),
         ("schedule: {name: cosine, milestones: [2]}", "schedule.milestones has no effect with the schedule `cos"),
+        ("schedule: {name: step, milestones: [2, 4]}", "schedule.milestones must lie before the end"),
         ("schedule: {warmup: 4}", "schedule.warmup must be shorter than the training, which has 4 epochs (got 4)"),
     ],
 )  # fmt: skip

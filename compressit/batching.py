@@ -1,0 +1,21 @@
+"""How many examples go into one batch: one rule for every loop over batches. No torch here."""
+
+from __future__ import annotations
+
+
+def batch_sizes(count: int, size: int) -> list[int]:
+    """Sizes of the batches of `count` examples: `size` each, the last one what is left.
+
+    A last one of a single example joins the batch before it: a batch norm cannot train on one (Ioffe & Szegedy
+    2015 divide by its variance, which is zero).
+    """
+    whole, rest = divmod(count, size)
+    if rest == 1 and whole and size > 1:
+        return [size] * (whole - 1) + [size + 1]
+    return [size] * whole + [rest] * (rest > 0)
+
+
+def batch_count(count: int, size: int) -> int:
+    """How many batches `batch_sizes` gives."""
+    whole, rest = divmod(count, size)
+    return whole + (rest > 0 and not (rest == 1 and whole > 0 and size > 1))
