@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from compressit.errors import CompressitError
 from compressit.keys import code_digest, key_of
 from compressit.kinds import Dataset
 from compressit.plugins import Host
+from compressit.process import environment, python
 from compressit.recipe.model import Recipe
 from compressit.results import Results, Row
 from compressit.store import Artifact
@@ -129,9 +129,10 @@ class RunFolder:
     def _draw(self, stderr: int) -> subprocess.Popen[bytes]:
         # its plugin files were trusted for the run, as they were then
         trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
-        command = [sys.executable, "-m", "compressit", "report", str(self.folder), *trusted]
         return subprocess.Popen(
-            command,
+            python("compressit", "report", str(self.folder.resolve()), *trusted),
+            env=environment(),
+            cwd=self.folder.resolve().anchor,  # a matplotlibrc of the current folder would change the figures
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

@@ -8,13 +8,13 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compressit.process import environment, python
 from compressit.recipe.model import LocalPlugin
 
 Events = queue.Queue[tuple["Worker", dict[str, Any]]]
@@ -40,13 +40,7 @@ class WorkerOptions:
             "save-every": self.save_every,
         }
         flags = [f"--{name}={value}" for name, value in options.items()]
-        return [
-            sys.executable,
-            "-m",
-            "compressit.worker",
-            *flags,
-            *(f"--plugin={p.path}={p.digest}" for p in self.plugins),
-        ]
+        return python("compressit.worker", *flags, *(f"--plugin={p.path}={p.digest}" for p in self.plugins))
 
 
 class Worker:
@@ -57,14 +51,14 @@ class Worker:
         self.number = number
         self.log = options.logs / f"worker-{number}.log"
         threads = str(options.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        own = {**environment(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         with self.log.open("wb") as log:  # an older run's worker of this number has had its say
             self._process = subprocess.Popen(
                 options.command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment,
+                env=own,
                 start_new_session=True,  # Ctrl-C is the parent's business; what it starts ends with it
                 text=True,
                 encoding="utf-8",
