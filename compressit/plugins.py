@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from compressit import hookspecs
+from compressit import files, hookspecs
 from compressit.config import parse
 from compressit.errors import CompressitError, did_you_mean
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
@@ -278,12 +278,15 @@ def importing() -> Host:
 
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes. Raises CompressitError when it cannot be read."""
-    return hashlib.sha256(_read(path)).hexdigest()
+    try:
+        return files.digest(path)
+    except OSError as error:
+        raise CompressitError(f"{path}: {error.strerror}") from error
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return files.content(path)
     except OSError as error:
         raise CompressitError(f"{path}: {error.strerror}") from error
 

@@ -10,18 +10,16 @@ import hashlib
 import math
 import os
 import secrets
-import stat
 import struct
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from compressit.checkpoint.manifest import Manifest, canonical, decode, encode, strict_json
 from compressit.errors import CompressitError
-from compressit.files import sync
+from compressit.files import opened, sync
 
 KEY = "compressit"
 """The one metadata key: with several, safetensors writes them in another order in every process."""
@@ -147,15 +145,6 @@ def check_digest(header: Header, parts: Iterable[tuple[str, str, tuple[int, ...]
     """Raises CompressitError unless these tensors are the ones that were saved."""
     if tensors_digest(parts) != header.manifest.tensors_sha256:
         raise CompressitError("its tensors were changed: the digest does not match", "fetch the file again")
-
-
-def opened(path: Path) -> BufferedReader:
-    """The file, open for reading. Raises CompressitError at once for a pipe or device, which could block for ever."""
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise CompressitError("no regular file", "copy what it gives into a file first")
-    return file
 
 
 @contextmanager

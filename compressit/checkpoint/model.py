@@ -27,7 +27,6 @@ from compressit.checkpoint.header import (
     Header,
     checked,
     naming,
-    opened,
     read_header,
     replacing,
     tensors_digest,
@@ -38,6 +37,7 @@ from compressit.checkpoint.modules import on_cpu, unsaved_buffers
 from compressit.checkpoint.unfilled import Unfilled
 from compressit.config import dump
 from compressit.errors import CompressitError
+from compressit.files import opened
 from compressit.kinds import Model
 from compressit.plugins import Host, installed
 from compressit.splits import Contract

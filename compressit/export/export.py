@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from compressit.checkpoint.header import naming, read_header
 from compressit.errors import CompressitError, did_you_mean
+from compressit.files import content
 
 if TYPE_CHECKING:
     from compressit.plugins import Host
@@ -62,7 +63,7 @@ def _takes_folder(target: Path) -> bool:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return True
     try:
-        about = json.loads((target / "config.json").read_text(encoding="utf-8"))
+        about = json.loads(content(target / "config.json"))
         return about["format"]["name"] == "compressit"
     except (OSError, ValueError, TypeError, LookupError):
         return False

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from compressit.errors import Mark, Problem, RecipeError
+from compressit.files import opened
 
 MAX_BYTES = 2**20
 MAX_NODES = 10_000  # with every alias written out
@@ -56,14 +57,14 @@ def read_text(path: Path) -> str:
     """The text of a recipe. Raises RecipeError where there is no file, or one too large or not UTF-8 text."""
     source = str(path)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         _fail("no such file", Mark(source))
     except IsADirectoryError:
         _fail("is a folder, not a recipe", Mark(source), "give the path of the recipe's file")
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        _fail(f"cannot be read: {getattr(error, 'strerror', None) or error}", Mark(source))
+    except OSError as error:
+        _fail(f"cannot be read: {error.strerror or error}", Mark(source))
     if len(data) > MAX_BYTES:
         _fail("is larger than 1 MiB: too large for a recipe", Mark(source))
     if b"\0" in data:

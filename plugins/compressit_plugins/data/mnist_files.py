@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressit.errors import CompressitError
+from compressit.files import opened
 
 Contents = Mapping[str, bytes]  # file name -> the uncompressed IDX file
 
@@ -177,15 +178,15 @@ def _read(folder: Path, name: str, size: int) -> bytes:
     """One byte more than `size` at most: a larger file is not MNIST's, however far it would unpack."""
     plain, packed = folder / name, folder / f"{name}.gz"
     try:
-        if plain.is_file():
-            with plain.open("rb") as stream:
+        if plain.exists():
+            with opened(plain) as stream:
                 return stream.read(size + 1)
-        with gzip.open(packed) as stream:
-            return stream.read(size + 1)
+        with opened(packed) as stream, gzip.open(stream) as unpacked:
+            return unpacked.read(size + 1)
     except FileNotFoundError:
         raise Unavailable(f"{folder} has no {name}") from None
     except (OSError, EOFError) as error:
-        raise Unavailable(f"{packed if not plain.is_file() else plain} cannot be read: {error}") from error
+        raise Unavailable(f"{plain if plain.exists() else packed} cannot be read: {error}") from error
 
 
 def _write(path: Path, content: bytes) -> None:
