@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+MOST_SHOWN = 50  # mistakes of a recipe: nobody reads more at once
+MOST_NAMES = 100  # known names that a hint chooses among
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -64,8 +67,9 @@ class RecipeError(CompressitError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        tail = f"{count} problem{'s' if count != 1 else ''}, nothing was run"
-        super().__init__("\n".join([*(str(p) for p in self.problems), tail]))
+        more = f" ({count - MOST_SHOWN:,} of them are not shown)" if count > MOST_SHOWN else ""
+        tail = f"{count:,} problem{'s' if count != 1 else ''}{more}, nothing was run"
+        super().__init__("\n".join([*(str(p) for p in self.problems[:MOST_SHOWN]), tail]))
 
 
 class StageFailed(CompressitError):  # noqa: N818 - it reads as what happened
@@ -83,10 +87,12 @@ class NoEffectError(CompressitError):
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The nearest known names as a help text, else all of them; None when there are none."""
     names = sorted(known)
-    close = get_close_matches(word, names, n=3, cutoff=0.5)
+    # Comparing takes longer than anything else here: of thousands of names, and of endless ones, only some are.
+    close = get_close_matches(word, names[:MOST_NAMES], n=3, cutoff=0.5) if len(word) <= 100 else []
     if close:
         return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
-    return f"known: {', '.join(names)}" if names else None
+    more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""
+    return f"known: {', '.join(names[:MOST_NAMES])}{more}" if names else None
 
 
 def place_in(error: BaseException, files: Sequence[Path]) -> str:

@@ -44,6 +44,17 @@ def test_a_recipe_error_shows_every_problem_and_counts_them() -> None:
     assert two.problems[1].message == "b"
 
 
+def test_thousands_of_mistakes_and_of_names_do_not_drown_the_reader() -> None:
+    many = RecipeError([Problem(f"fault {number}") for number in range(3000)])
+    assert len(many.problems) == 3000
+    assert len(str(many).splitlines()) < 100
+    assert "3,000 problems (2,950 of them are not shown)" in str(many)
+    hint = did_you_mean("zzz", [f"a{number}" for number in range(3000)])
+    assert hint is not None
+    assert len(hint) < 1000
+    assert hint.endswith("and 2,900 more")
+
+
 def test_exit_codes_tell_a_bad_recipe_from_a_failed_stage() -> None:
     assert (RecipeError([]).exit_code, CompressitError("x").exit_code) == (2, 2)
     assert (StageFailed("x").exit_code, NoEffectError("x").exit_code) == (1, 1)

@@ -82,12 +82,11 @@ def plan(
     objects = Store(store or default_store(), warn=lambda text: typer.echo(text, err=True))
     present = {key: objects.find(key) is not None for key in made.tasks}
     pending = {task.key for task in made.pending(present)}
-    if as_json:
-        say(
-            json.dumps(
-                [task.to_json() | {"present": present[task.key]} for task in made.tasks.values()], indent=1
-            )
-        )
+    if as_json:  # one by one: a long ladder's tasks, with their lineages, would fill the memory
+        for index, task in enumerate(made.tasks.values()):
+            text = json.dumps(task.to_json() | {"present": present[task.key]}, indent=1)
+            say(("[\n" if index == 0 else ",\n") + text)
+        say("]")
         return
     for task in made.tasks.values():
         state = "to do" if task.key in pending else "here"

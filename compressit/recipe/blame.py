@@ -86,15 +86,14 @@ def _node(value: Any, mark: Mark) -> Node:
 
 def _problems(error: ValidationError, config_type: type[BaseModel], node: Node, path: str) -> list[Problem]:
     # A union gives one error for each member: they have one place and become one message.
-    found: dict[tuple[str, Mark | None, str | None], list[str]] = {}
+    found: dict[tuple[str, str, Mark | None, str | None], list[str]] = {}
     for item in error.errors(include_url=False):
         subject, demand, tail, where, hint = _one(item, config_type, node, path)
-        demands = found.setdefault((subject + "\0" + tail, where, hint), [])
+        demands = found.setdefault((subject, tail, where, hint), [])
         if demand not in demands:
             demands.append(demand)
     problems: list[Problem] = []
-    for (ends, where, hint), demands in found.items():
-        subject, tail = ends.split("\0")
+    for (subject, tail, where, hint), demands in found.items():
         text = demands[0] + "".join(f" or {d.removeprefix('must be ')}" for d in demands[1:])
         problems.append(Problem(f"{subject}{text}{tail}", where, hint))
     return problems

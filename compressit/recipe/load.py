@@ -13,8 +13,9 @@ from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_y
 from compressit.plugins import Host, file_digest
 from compressit.recipe.blame import shown, validate
 from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
-from compressit.recipe.merge import Setting, apply_setting, merge, only, parse_setting
+from compressit.recipe.merge import Setting, apply_setting, idle_deletion, merge, only, parse_setting
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
+from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
 from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_uses
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
@@ -65,6 +66,7 @@ def parse_recipe(
     variants = frozenset(root.at("variants").mapping)
     for setting in parsed:
         if setting.path[0] not in VARIANT_KEYS:
+            problems.extend(idle_deletion(setting, [root], {"variants": variants}))
             root = apply_setting(root, setting, {"variants": variants}, problems)
     head = validate(Head, only(root, Head.model_fields), "", problems)
 
@@ -181,12 +183,17 @@ def _variants(root: Node, settings: Sequence[Setting], scope: Scope) -> list[Var
     ]
     drafts = drafts or [_Draft("base", base)]
     names = {"stages": {name for draft in drafts for name in draft.body.at("stages").mapping}}
+    for setting in settings:
+        scope.problems.extend(idle_deletion(setting, [draft.body for draft in drafts], names))
+        drafts = [
+            replace(draft, body=apply_setting(draft.body, setting, names, draft.problems)) for draft in drafts
+        ]
+    too_large = size_problem([draft.body for draft in drafts], root.at("seeds"))
+    if too_large is not None:
+        raise RecipeError(_in_order([*scope.problems, too_large]))
     found: list[Variant] = []
     for draft in drafts:
-        body = draft.body
-        for setting in settings:
-            body = apply_setting(body, setting, names, draft.problems)
-        variant = _variant(draft.name, body, replace(scope, problems=draft.problems))
+        variant = _variant(draft.name, draft.body, replace(scope, problems=draft.problems))
         if variant is not None:
             found.append(variant)
     scope.problems.extend(_shared(drafts))

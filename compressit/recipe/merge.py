@@ -6,7 +6,7 @@ with the values, so a mistake is reported where it was written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from compressit.errors import Mark, Problem, RecipeError, did_you_mean
@@ -67,8 +67,8 @@ def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
     if not equals or not all(path):
         problems.append(Problem("must look like path=value", mark, "for example stages.train.with.epochs=5"))
         return None
-    if "each" in path[:-1]:  # the keys of `each` are paths themselves
-        at = path.index("each") + 1
+    at = _after_each(path)
+    if at is not None:  # the keys of `each` are paths themselves
         path = (*path[:at], ".".join(path[at:]))
     try:
         return Setting(path, parse_value(value, mark, problems))
@@ -106,6 +106,35 @@ def apply_setting(
     for part in reversed(setting.path):
         over = Node({part: over}, setting.mark, {part: setting.mark})
     return merge(root, over)
+
+
+def idle_deletion(
+    setting: Setting, roots: Sequence[Node], names: Mapping[str, Collection[str]]
+) -> Iterator[Problem]:
+    """A setting that would delete what is in none of `roots`; `names` as in `apply_setting`, which tells of the
+    entries it lacks."""
+    first, *rest = setting.path
+    if setting.value.value is not None or (rest and first in names and rest[0] not in names[first]):
+        return
+    if not any(_holds(root, setting.path) for root in roots):
+        message = f"there is no {'.'.join(setting.path)} to delete"
+        yield Problem(message, setting.mark, "null takes away what the recipe gives")
+
+
+def _holds(node: Node, path: Sequence[str]) -> bool:
+    for part in path:
+        if part not in node.mapping:
+            return False
+        node = node.mapping[part]
+    return True
+
+
+def _after_each(path: tuple[str, ...]) -> int | None:
+    """Where the key below a stage's `each` begins: stages.NAME.each.KEY, of a variant too."""
+    for stages in (0, 2):
+        if path[stages : stages + 1] == ("stages",) and path[stages + 2 : stages + 3] == ("each",):
+            return stages + 3 if len(path) > stages + 3 else None
+    return None
 
 
 def _dropped(base: Node, over: Node) -> frozenset[str]:

@@ -29,11 +29,11 @@ def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
         if draft is not None:
             drafts[name] = draft
         default = name
-        for other in node.mapping:
-            if draft and draft.stage.repeat and re.fullmatch(re.escape(name) + r"-\d+", other):
-                scope.problem(
-                    f"'{other}' is the name of a rung of '{name}'", node.keys[other], "choose another name"
-                )
+    for name, mark in node.keys.items():
+        ladder = drafts.get(re.sub(r"-\d+$", "", name))
+        if ladder is not None and ladder.stage.repeat and ladder.stage.name != name:
+            message = f"'{name}' is the name of a rung of '{ladder.stage.name}'"
+            scope.problem(message, mark, "choose another name")
     return _ordered(drafts, scope)
 
 
@@ -100,6 +100,16 @@ def _members(block: Node, path: str, scope: Scope, references: list[Reference]) 
     if count > MAX_MEMBERS:
         scope.problem(f"{path}.each gives {count:,} members: at most {MAX_MEMBERS:,}", each.mark)
         return
+    for key in keys:
+        if (idle := _written(block, key.split("."))) is not None:
+            option, mark = idle
+            hint = f"leave one of the two out; over another's recipe, `{option}: null` takes it away"
+            scope.problem(f"{path}.{option} has no effect: `each` varies {key}", mark, hint)
+            return
+    if (two := _nested(keys)) is not None:
+        message = f"{path}.each: '{two[0]}' and '{two[1]}' vary the same option"
+        scope.problem(message, each.keys[two[1]], "leave one of them out")
+        return
     labels: set[str] = set()
     for values in product(*choices):
         member = block
@@ -112,6 +122,26 @@ def _members(block: Node, path: str, scope: Scope, references: list[Reference]) 
         elif use is not None:
             yield label, use
         labels.add(label)
+
+
+def _written(block: Node, path: Sequence[str]) -> tuple[str, Mark] | None:
+    """The option a block gives at this path, or on the way to it where that holds no options, and its place."""
+    node = block
+    for depth, part in enumerate(path):
+        if node.value is None:
+            return None
+        if not isinstance(node.value, Mapping):
+            return ".".join(path[:depth]), node.mark
+        if part not in node.mapping:
+            return None
+        node = node.mapping[part]
+    return ".".join(path), node.mark
+
+
+def _nested(keys: Sequence[str]) -> tuple[str, str] | None:
+    """Two keys of which one lies within the other."""
+    pairs = ((one, two) for one in keys for two in keys if two.startswith(f"{one}."))
+    return next(pairs, None)
 
 
 def _label(key: str, value: Node) -> str:

@@ -6,6 +6,7 @@ allowed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,9 +98,11 @@ def parse_yaml(text: str, source: str, problems: list[Problem]) -> Node:
 def parse_value(text: str, mark: Mark, problems: list[Problem]) -> Node:
     """The tree of a value given in one line (`0.5`, `[a, b]`, `{x: 1}`), every node at `mark`.
 
-    Raises RecipeError as `parse_yaml` does.
+    Raises RecipeError as `parse_yaml` does, and where nothing stands for a value: a variable of the shell that
+    is not set must not read as a null.
     """
-    return _Builder(text, mark, problems).document() or Node(None, mark)
+    builder = _Builder(text, mark, problems)
+    return builder.document() or builder.no_value(mark)
 
 
 class _Places:
@@ -147,6 +150,11 @@ class _Builder:
 
     def fail(self, message: str, where: Mark, hint: str | None = None) -> NoReturn:
         raise RecipeError([*self._problems, Problem(message, where, hint)])
+
+    def no_value(self, where: Mark) -> NoReturn:
+        self.fail(
+            "has no value", where, "write null where you mean it (it deletes), and '\"\"' for an empty text"
+        )
 
     def _node(self, event: Any, depth: int) -> Node:
         mark = self._mark(event)
@@ -219,10 +227,19 @@ class _Builder:
                 return ""
         if event.style is not None or event.tag is not None:
             return text
-        if _INTEGER.fullmatch(text) and len(text) > 100:
-            self._add("a whole number of more than 100 digits", mark)
+        if not text and isinstance(self._places, Mark):
+            self.no_value(mark)
+        if len(text) > 100 and (_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)):
+            self._add("a number of more than 100 digits", mark)
             return 0
-        return _resolve(text)
+        value = _resolve(text)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            self._add("a whole number that does not fit into 64 bits", mark)
+            return 0
+        if isinstance(value, float) and math.isinf(value) and "inf" not in text.lower():
+            self._add("a number too large to be held", mark, "infinity is written .inf")
+            return 0
+        return value
 
     def _until(self, end: str) -> Iterator[Any]:
         while type(event := next(self._events)).__name__ != end:

@@ -64,9 +64,10 @@ def test_places_travel_with_the_values():
     assert str(merged.at("a").keys["c"]) == "p.yaml:3:5"
 
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 MAPPINGS = st.recursive(
-    st.dictionaries(st.sampled_from("abc"), st.none() | st.integers() | st.lists(st.integers(), max_size=2)),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), inner | st.none() | st.integers()),
+    st.dictionaries(st.sampled_from("abc"), st.none() | INTEGERS | st.lists(INTEGERS, max_size=2)),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner | st.none() | INTEGERS),
     max_leaves=8,
 )
 
@@ -109,6 +110,12 @@ ROOT = "stages: {fit: {uses: t.a, with: {epochs: 1, lr: 2}}}\nseeds: [0]\nname: 
         ("compute.threads=2", ("compute", "threads"), 2),
         ("stages.fit.with.optimizer={name: adam}", ("stages", "fit", "with", "optimizer"), {"name": "adam"}),
         ("stages.fit.each.with.lr=[1, 2]", ("stages", "fit", "each", "with.lr"), [1, 2]),
+        (
+            "variants.a.stages.fit.each.with.lr=[1]",
+            ("variants", "a", "stages", "fit", "each", "with.lr"),
+            [1],
+        ),
+        ("data.with.each.lr=1", ("data", "with", "each", "lr"), 1),
     ],
 )
 def test_a_setting_reaches_its_place(text: str, path: tuple[str, ...], value: Any):
@@ -124,7 +131,7 @@ def test_a_setting_reaches_its_place(text: str, path: tuple[str, ...], value: An
 def test_a_setting_follows_the_rules_of_merging():
     assert setting(tree(ROOT), "stages.fit.with.epochs=null")[0]["stages"]["fit"]["with"] == {"lr": 2}
     assert setting(tree(ROOT), "stages.fit.uses=t.b")[0]["stages"]["fit"] == {"uses": "t.b"}
-    assert setting(tree(ROOT), "stages.fit=")[0]["stages"] == {}
+    assert setting(tree(ROOT), "stages.fit=null")[0]["stages"] == {}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,8 @@ def test_a_setting_follows_the_rules_of_merging():
         ("seeds.0=5", "seeds is a list: give it whole"),
         ("name.first=5", "name is a single value"),
         ("seeds=[1", "broken YAML: expected ',' or ']', but got '<stream end>'"),
+        ("name=", "has no value"),
+        ("stages.fit={with: }", "has no value"),
         ("name=!!python/object x", "the tag !!python/object is not allowed"),
     ],
 )

@@ -259,8 +259,77 @@ def test_a_mistake_in_a_stage(problems: Problems, block: str, expected: str, hin
     ],
 )
 def test_a_mistake_in_each(problems: Problems, each: str, expected: str):
-    text = f"  p: {{uses: prune.structured, each: {each}, with: {{amount: 0.5}}}}\n"
+    given = "" if "with.amount" in each else ", with: {amount: 0.5}"
+    text = f"  p: {{uses: prune.structured, each: {each}{given}}}\n"
     assert f"r.yaml:{expected}" in told(problems(UNTIL_STAGES + text))
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        (
+            "with: {amount: 0.3}, each: {with.amount: [0.5]}",
+            "6:46: stages.p.with.amount has no effect: `each` varies",
+        ),
+        (
+            "with: {rate: null}, each: {with.amount: [0.5], with.rate: [1]}",
+            "6:44: stages.p.with.rate has no effect",
+        ),
+        (
+            "with: 5, each: {with.amount: [0.5]}",
+            "6:37: stages.p.with has no effect: `each` varies with.amount",
+        ),
+        (
+            "with: {amount: 0.5, skip: [a]}, each: {with.skip.x: [1]}",
+            "6:57: stages.p.with.skip has no effect",
+        ),
+        (
+            "each: {with.amount: [0.5], with.amount.x: [1]}",
+            "6:58: stages.p.each: 'with.amount' and 'with.amount.x'",
+        ),
+    ],
+)
+def test_each_overrides_nothing_silently(problems: Problems, block: str, expected: str):
+    assert any(
+        line.startswith(f"r.yaml:{expected}")
+        for line in told(problems(UNTIL_STAGES + f"  p: {{uses: prune.structured, {block}}}\n"))
+    )
+
+
+def test_each_and_a_setting_of_the_same_option_are_told_where_the_setting_was_written(problems: Problems):
+    text = UNTIL_STAGES + "  p: {uses: prune.structured, each: {with.amount: [0.5, 0.9]}}\n"
+    (problem,) = problems(text, settings=["stages.p.with.amount=0.7"])
+    assert told([problem])[0].startswith("--set stages.p.with.amount=0.7: stages.p.with.amount has no effect")
+
+
+def test_each_takes_the_place_of_what_a_setting_takes_away(parse: Parse):
+    text = UNTIL_STAGES + "  p: {uses: prune.structured, with: {amount: 0.3}}\n"
+    settings = ["stages.p.with.amount=null", "stages.p.each.with.amount=[0.5, 0.9]"]
+    assert [
+        use.config["amount"] for _, use in parse(text, settings=settings).variants[0].stages[0].members
+    ] == [
+        0.5,
+        0.9,
+    ]
+
+
+def test_a_setting_that_deletes_nothing_is_a_mistake(parse: Parse, problems: Problems):
+    for setting in ("stages.fit.with.epocs=null", "compute.threads=null", "seeds=null"):
+        assert told(problems(BASE, settings=[setting])) == [
+            f"--set {setting}: there is no {setting.partition('=')[0]} to delete"
+        ]
+    text = BASE + "variants: {a: {}, b: {stages: {fit: {with: {epochs: 3}}}}}\n"
+    found = parse(text, settings=["stages.fit.with.epochs=null"])  # one variant has it
+    assert [variant.stages[0].use.config["epochs"] for variant in found.variants] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "seeds", ["[-1]", "[0, true]", "[0, 0]", "[1.5]", "['1']", "[9223372036854775808]", "[]", "3"]
+)
+def test_odd_seeds_are_refused(problems: Problems, seeds: str):
+    found = told(problems(BASE + f"seeds: {seeds}\n"))
+    assert found
+    assert all(line.startswith("r.yaml:7:") for line in found)
 
 
 def test_each_is_bounded(problems: Problems):

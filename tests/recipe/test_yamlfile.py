@@ -56,14 +56,12 @@ def faults(text: str) -> list[str]:
         ("False", False),
         ("~", None),
         ("null", None),
-        ("", None),
         ("'1'", "1"),
         ('"true"', "true"),
         ("!!str 5", "5"),
         ("-.inf", -math.inf),
         ("e5", "e5"),
         (".", "."),
-        ("-", [None]),
         ("[1, {a: b}]", [1, {"a": "b"}]),
     ],
 )
@@ -71,6 +69,22 @@ def test_scalars_are_yaml_1_2_core(written: str, value: object):
     problems: list[Problem] = []
     found = parse_value(written, Mark("--set x"), problems).plain()
     assert (found, type(found), problems) == (value, type(value), [])
+
+
+@pytest.mark.parametrize("written", ["", " ", "# words", "---", "{x: }", "{x}", "[1, {x: }]", "-"])
+def test_a_setting_in_which_nothing_stands_for_a_value_is_refused(written: str):
+    with pytest.raises(RecipeError, match="--set x: has no value") as caught:
+        parse_value(written, Mark("--set x"), [])
+    assert "null" in str(caught.value.problems[0].hint)
+
+
+def test_a_recipe_may_leave_a_value_empty():
+    assert read("a:\nb: [1, ~]\nc: {d}\ne: ''\n").plain() == {
+        "a": None,
+        "b": [1, None],
+        "c": {"d": None},
+        "e": "",
+    }
 
 
 def test_nan_is_a_float():
@@ -136,7 +150,13 @@ def test_a_byte_order_mark_and_windows_line_ends_keep_the_places(tmp_path: Path)
         ("a: 1\nb: \x07\n", "2:4: the character '\\x07' is not allowed"),
         ('a: 1\nb: "\\ud800"\n', "2:4: half a character"),
         ('a: 1\nb: "\\UFFFFFFFF"\n', "2:2: broken YAML after this place"),
-        ("a: " + "9" * 101, "1:4: a whole number of more than 100 digits"),
+        ("a: " + "9" * 101, "1:4: a number of more than 100 digits"),
+        ("a: 1." + "9" * 101, "1:4: a number of more than 100 digits"),
+        ("a: [1, 9223372036854775808]", "1:8: a whole number that does not fit into 64 bits"),
+        ("a: -9223372036854775809", "1:4: a whole number that does not fit into 64 bits"),
+        ("a: 0x" + "f" * 17, "1:4: a whole number that does not fit into 64 bits"),
+        ("a: 1e400", "1:4: a number too large"),
+        ("a: [-1e999999999]", "1:5: a number too large"),
         ("a: " + "[" * 60 + "]" * 60, "1:54: nested more than 50 deep"),
     ],
 )
@@ -204,7 +224,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
 SCALARS = (
     st.none()
     | st.booleans()
-    | st.integers(-(10**20), 10**20)
+    | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
 )
