@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from compressit.printable import folded, line
+
 MOST_SHOWN = 50  # mistakes of a recipe: nobody reads more at once
 MOST_NAMES = 100  # known names that a hint chooses among
 
@@ -35,15 +37,17 @@ class Problem:
     hint: str | None = None
 
     def __str__(self) -> str:
-        lines = [f"{self.where}: {self.message}" if self.where else self.message]
+        told = folded(self.message)
+        lines = [f"{line(self.where)}: {told}" if self.where else told]
         if self.where and self.where.snippet is not None and self.where.line is not None:
             gutter = f"{self.where.line:>5} | "
-            lines.append(gutter + self.where.snippet)
+            lines.append(gutter + "".join(c if c == "\t" else line(c) for c in self.where.snippet))
             before = self.where.snippet[: (self.where.column or 1) - 1]
-            indent = "".join("\t" if c == "\t" else " " for c in before)  # a tab stays one, as wide as above
+            # a tab stays one, as wide as above
+            indent = "".join("\t" if c == "\t" else " " * len(line(c)) for c in before)
             lines.append(" " * (len(gutter) - 2) + "| " + indent + "^")
         if self.hint:
-            lines.append(f"      help: {self.hint}")
+            lines.append(f"      help: {folded(self.hint)}")
         return "\n".join(lines)
 
 
@@ -58,10 +62,18 @@ class CompressitError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n      help: {self.hint}" if self.hint else self.message
+        told = folded(self.message)
+        return f"{told}\n      help: {folded(self.hint)}" if self.hint else told
 
 
-class RecipeError(CompressitError):
+class SeveralErrors(CompressitError):  # noqa: N818 - as many as there are lines
+    """Its message consists of lines that are fit to print as they are."""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RecipeError(SeveralErrors):
     """Every problem found in a recipe, all at once."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
@@ -72,7 +84,7 @@ class RecipeError(CompressitError):
         super().__init__("\n".join([*(str(p) for p in self.problems[:MOST_SHOWN]), tail]))
 
 
-class StageFailed(CompressitError):  # noqa: N818 - it reads as what happened
+class StageFailed(SeveralErrors):
     """A stage ended with an error; whatever else could run has run. Exit code 1."""
 
     exit_code = 1

@@ -160,9 +160,7 @@ def compressit_module_types():
     run = desk.run(plugin + dedent(types), train=stage)
     loaded = load(_checkpoint(run), host=desk.host)
     assert loaded.get_parameter("3.scale").tolist() == [2.0]
-    with pytest.raises(
-        CompressitError, match=r"'hooked\.Scale' comes from hooked\.py, which is not installed"
-    ):
+    with pytest.raises(CompressitError, match=r"comes from 'hooked\.py'"):
         load(_checkpoint(run), host=tiny_host())
 
 

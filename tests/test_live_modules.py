@@ -305,8 +305,8 @@ def test_another_process_loads_it_once_it_has_imported_the_module(run: Run, tmp_
             print(error)
         """
     )
-    assert "its model 'file.net' comes from my_net, which is not installed here" in missing.stdout
-    assert "import my_net first" in missing.stdout
+    assert "it comes from 'my_net'" in missing.stdout
+    assert "in Python import that module first" in missing.stdout
 
 
 def test_what_computes_something_else_is_loaded_where_that_is_not_asked(tmp_path: Path) -> None:

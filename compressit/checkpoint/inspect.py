@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.checkpoint.header import BYTES, verify
+from compressit.printable import line
 
 _FIELDS = ("model", "edits", "reshaped", "compact", "input", "tied", "lineage", "metrics", "versions")
 _MOST_TENSORS = 60  # lines of the listing
@@ -43,7 +44,7 @@ def facts(path: Path) -> dict[str, Any]:
 
 def render(facts: Mapping[str, Any]) -> str:
     """The facts as plain text; control characters a file may hold are shown, not sent to the terminal."""
-    return "\n".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in _lines(facts))
+    return "\n".join(map(line, _lines(facts)))
 
 
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:

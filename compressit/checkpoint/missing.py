@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from compressit.checkpoint.manifest import Manifest, ReplaceEdit
 from compressit.errors import CompressitError
 from compressit.plugins import Host
@@ -9,7 +11,7 @@ from compressit.plugins import Host
 
 def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
     """Raises CompressitError unless `host` knows the types of the layers that were replaced and, where the network is
-    to be `built`, its model. It says where they come from and how to have them.
+    to be `built`, its model. It says where the file says they come from, and how to have them.
     """
     missing: dict[str, list[str]] = {}  # by their owner
     builder = manifest.model
@@ -22,20 +24,26 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
             missing.setdefault(owner, []).append(f"its layer type {name!r}")
     if missing:
         told = [
-            f"{' and '.join(what)} come{'s' if len(what) == 1 else ''} from {owner}, which is not installed here"
+            f"{' and '.join(what)} {'is' if len(what) == 1 else 'are'} not registered here; "
+            f"by the file's own word, {'it comes' if len(what) == 1 else 'they come'} from {owner!r}"
             for owner, what in missing.items()
         ]
-        raise CompressitError("; ".join(told), "; ".join([*map(_advice, missing), *host.left_out()]))
+        advice = dict.fromkeys(map(_advice, missing))  # words of ours alone: a file may name what it likes
+        raise CompressitError("; ".join(told), "; ".join([*advice, *host.left_out()]))
+
+
+def without_folder(owner: str) -> str:
+    """An owner as files name it: a local file's folder is nobody's business."""
+    return Path(owner).name if owner.endswith(".py") else owner
 
 
 def _advice(owner: str) -> str:
     if " " in owner:  # a distribution and its version
-        return f"install {owner}"
-    file, in_python = f"{owner.replace('.', '/')}.py", f"import {owner} first"
+        return "install that package if you know it and trust it: nobody has checked what the file says"
+    in_python = "import that module first"
     if owner.endswith(".py"):
-        file = owner
         in_python = "`from compressit.plugins import installed; installed().load_file(Path(FILE))`"
     return (
-        f"name that file: `--plugin {file} --trust` for compressit evaluate and export, under `plugins:` in a "
-        f"recipe; in Python {in_python}"
+        "if you have that code and trust it, name its file: `--plugin FILE` for compressit evaluate and export, "
+        f"under `plugins:` in a recipe; in Python {in_python}"
     )

@@ -32,7 +32,7 @@ from compressit.checkpoint.header import (
     tensors_digest,
 )
 from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe, ReplaceEdit
-from compressit.checkpoint.missing import check_installed
+from compressit.checkpoint.missing import check_installed, without_folder
 from compressit.checkpoint.modules import on_cpu, unsaved_buffers
 from compressit.checkpoint.unfilled import Unfilled
 from compressit.config import dump
@@ -233,19 +233,14 @@ def _builder(architecture: Architecture | None, host: Host) -> dict[str, Any] | 
         "config": dump(plugin.config),  # with every default as it is today
         "input_shape": list(architecture.input_shape),
         "classes": architecture.classes,
-        "owner": _stripped(host.find(architecture.name, "model").owner),
+        "owner": without_folder(host.find(architecture.name, "model").owner),
     }
 
 
 def _layer_owners(edits: Sequence[edit.Edit], host: Host) -> dict[str, str]:
     owners = host.module_type_owners()
     used = {e.type for e in edits if isinstance(e, ReplaceEdit)}
-    return {name: _stripped(owners[name]) for name in sorted(used)}
-
-
-def _stripped(owner: str) -> str:
-    """A local file's folder is nobody's business."""
-    return Path(owner).name if owner.endswith(".py") else owner
+    return {name: without_folder(owners[name]) for name in sorted(used)}
 
 
 def _architecture(builder: Builder, edited: bool = False) -> Architecture:

@@ -13,7 +13,9 @@ import typer
 
 from compressit import __version__
 from compressit.cli import checkpoints, new, plugins, recipes
+from compressit.cli.terminal import fail, tell
 from compressit.errors import CompressitError
+from compressit.printable import guard_streams
 
 COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
     "run": recipes.run,
@@ -69,6 +71,7 @@ app = build()
 
 def main() -> NoReturn:
     """The console script: exit codes 0, 1 (a stage failed), 2 (a mistake, nothing was run), 130 (Ctrl-C)."""
+    guard_streams()
     gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
     atexit.register(gc.freeze)  # nor does the end: its last search for cycles is a tenth of `check`
     asked = [name for name in sys.argv[1:2] if name in COMMANDS]
@@ -76,28 +79,24 @@ def main() -> NoReturn:
     try:
         code: Any = command_line(standalone_mode=False)  # a raised typer.Exit comes back as its code
     except CompressitError as error:
-        typer.echo(f"{error}" if _has_place(error) else f"error: {error}", err=True)
+        fail(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted", err=True)
+        tell("interrupted")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # the disk is full, a file may not be read …
         about = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        typer.echo(f"error: {about}", err=True)
+        tell(f"error: {about}")
         sys.exit(1)
     except Exception as error:
         if _is_usage(error):
-            error.show()  # type: ignore[attr-defined]
+            error.show(file=sys.stderr)  # type: ignore[attr-defined]
             sys.exit(2)
         raise
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _has_place(error: CompressitError) -> bool:
-    return hasattr(error, "problems")
 
 
 def _is_usage(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host_with, say, tell
+from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host_with, put, say, tell
 from compressit.files import checkpoint_file
 
 CheckpointFile = Annotated[
@@ -22,7 +22,7 @@ def inspect(file: CheckpointFile, as_json: AsJson = False) -> None:
     from compressit.checkpoint.inspect import facts, render
 
     found = facts(file)
-    say(json.dumps(found, indent=1, sort_keys=True) if as_json else render(found))
+    put(json.dumps(found, indent=1, sort_keys=True) if as_json else render(found))
 
 
 def evaluate(

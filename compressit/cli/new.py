@@ -66,7 +66,7 @@ def plugin(
     write_new({recipe: recipe_text(recipe.stem, _parts(new, host), host, local)})
     for path in (*files, recipe):
         say(f"wrote {path}")
-    say("\nnext:")
+    say("", "next:")
     if package:
         say(f"  pip install -e '{folder / new.folder}[test]'")
     say(f"  compressit run {recipe}{'' if package else ' --trust'}")
@@ -120,7 +120,7 @@ def recipe(
     say(f"wrote {file}")
     for option in missing_options(parts, host):
         say(f"fill in {option} (it has no default)")
-    say(f"\nnext:\n  compressit run {file}{' --trust' if local else ''}")
+    say("", "next:", f"  compressit run {file}{' --trust' if local else ''}")
 
 
 def _parts(new: NewPlugin, host: Host) -> Parts:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host, open_host_with, say, table
+from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host, open_host_with, put, table
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -34,12 +34,12 @@ def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
         for b in host.broken
     ]
     if as_json:
-        say(json.dumps({"plugins": rows, "broken": broken, "disabled": sorted(host.disabled)}, indent=1))
+        put(json.dumps({"plugins": rows, "broken": broken, "disabled": sorted(host.disabled)}, indent=1))
         return
     lines = [[row["name"], row["kind"], row["from"], row["version"] or "", row["about"]] for row in rows]
     lines += [[b["entry"], "BROKEN", b["from"], b["version"] or "", b["reason"]] for b in broken]
     lines += [[name, "disabled", "", "", "by COMPRESSIT_DISABLE_PLUGINS"] for name in sorted(host.disabled)]
-    say(table(("name", "kind", "from", "version", "about"), lines))
+    put(table(("name", "kind", "from", "version", "about"), lines))
 
 
 @app.command()
@@ -53,7 +53,7 @@ def show(
     from compressit.describe import facts
 
     found = facts(open_host_with(plugins, trust).find(name))
-    say(json.dumps(found, indent=1) if as_json else "\n".join(_shown(found)))
+    put(json.dumps(found, indent=1) if as_json else "\n".join(_shown(found)))
 
 
 @app.command()
@@ -77,7 +77,7 @@ def check(
 
     if settings:
         checked(found.Config, {**found.example, **options_of(settings)}, name)
-    if not check_plugin(name, settings or (), plugins or (), device, as_json, say):
+    if not check_plugin(name, settings or (), plugins or (), device, as_json, put):
         raise typer.Exit(1)
 
 

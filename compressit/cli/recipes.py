@@ -9,7 +9,19 @@ from typing import Annotated
 
 import typer
 
-from compressit.cli.terminal import MALFORMED, AsJson, Trust, asker, command, load, open_host, say
+from compressit.cli.terminal import (
+    MALFORMED,
+    AsJson,
+    Trust,
+    asker,
+    command,
+    console,
+    load,
+    open_host,
+    put,
+    say,
+    tell,
+)  # fmt: skip
 from compressit.errors import CompressitError
 from compressit.formatting import counted
 
@@ -46,12 +58,19 @@ def run(
     gc.enable()
     try:
         done = api.run(
-            loaded, out=out, store=store, jobs=jobs, host=host, save_every=save_every, command=command()
+            loaded,
+            out=out,
+            store=store,
+            jobs=jobs,
+            host=host,
+            save_every=save_every,
+            command=command(),
+            console=console(),
         )
     except KeyboardInterrupt:
-        say(f"\ninterrupted; what is done is kept. To go on: {command()}")
+        say("", f"interrupted; what is done is kept. To go on: {command()}")
         raise typer.Exit(130) from None
-    say(f"report: {done.folder / 'report.html'}\nnumbers: {done.folder / 'results.csv'}")
+    say(f"report: {done.folder / 'report.html'}", f"numbers: {done.folder / 'results.csv'}")
 
 
 def check(
@@ -79,14 +98,14 @@ def plan(
 
     host = open_host()
     made = make_plan(load(recipe, profile, settings, trust, host), host)
-    objects = Store(store or default_store(), warn=lambda text: typer.echo(text, err=True))
+    objects = Store(store or default_store(), warn=tell)
     present = {key: objects.find(key) is not None for key in made.tasks}
     pending = {task.key for task in made.pending(present)}
     if as_json:  # one by one: a long ladder's tasks, with their lineages, would fill the memory
         for index, task in enumerate(made.tasks.values()):
             text = json.dumps(task.to_json() | {"present": present[task.key]}, indent=1)
-            say(("[\n" if index == 0 else ",\n") + text)
-        say("]")
+            put(("[\n" if index == 0 else ",\n") + text)
+        put("]")
         return
     for task in made.tasks.values():
         state = "to do" if task.key in pending else "here"
@@ -137,4 +156,4 @@ def schema() -> None:
     """Print the JSON Schema of a recipe over the installed plugins, for editors."""
     from compressit.recipe.schema import json_schema
 
-    say(json.dumps(json_schema(open_host()), indent=1))
+    put(json.dumps(json_schema(open_host()), indent=1))

@@ -8,11 +8,16 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from compressit.errors import CompressitError, RecipeError
+from compressit.printable import folded, line
+
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from compressit.plugins import Host
     from compressit.recipe.model import LocalPlugin, Recipe
 
@@ -35,7 +40,6 @@ def open_host() -> Host:
 
 def open_host_with(files: list[Path] | None, trust: bool) -> Host:
     """Everything installed, and these local files. Raises CompressitError for one that was not trusted."""
-    from compressit.errors import CompressitError
     from compressit.plugins import file_digest
     from compressit.recipe.model import LocalPlugin
 
@@ -81,11 +85,28 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(shown)
 
 
-def say(text: Any) -> None:
-    """A line of the result."""
+def say(*lines: object) -> None:
+    """Lines of the result."""
+    put("\n".join(map(line, lines)))
+
+
+def put(text: str) -> None:
+    """A part of the result that was laid out: a table, JSON."""
     typer.echo(text)
 
 
-def tell(text: str) -> None:
-    """A line about what happens, beside the result."""
-    typer.echo(text, err=True)
+def tell(text: object) -> None:
+    """What happens, beside the result."""
+    typer.echo(folded(text), err=True)
+
+
+def fail(error: CompressitError) -> None:
+    """What went wrong."""
+    typer.echo(f"{error}" if isinstance(error, RecipeError) else f"error: {error}", err=True)
+
+
+def console() -> Console:
+    """Where a run shows its progress: stderr as it is, since it is steered there."""
+    from rich.console import Console
+
+    return Console(file=getattr(sys.stderr, "stream", None), stderr=True)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from compressit.execute.estimate import Estimate, in_words
 from compressit.execute.runner import Failure
+from compressit.printable import folded, line
 from compressit.tasks import Task
 
 PLAIN_EVERY = 15.0  # seconds between lines about one running task
@@ -111,7 +112,7 @@ class PlainLive:
     def _line(self, text: str) -> None:
         p = self._progress
         self._console.print(
-            f"[{p.done}/{p.total}, {in_words(p.eta())} left] {text}",
+            f"[{p.done}/{p.total}, {in_words(p.eta())} left] {folded(text)}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -143,14 +144,16 @@ class RichLive:
         event = self._progress.running[task.key][1]
         took = self._progress.ended(task)
         if task.kind == "stage":
-            self._console.print(Text(f"{task.label}  {_facts(event)}  {in_words(took)}"), highlight=False)
+            self._console.print(
+                Text(line(f"{task.label}  {_facts(event)}  {in_words(took)}")), highlight=False
+            )
 
     def failed(self, task: Task, failure: Failure) -> None:
         self._progress.ended(task)
-        self._console.print(Text(f"FAILED {failure.label}: {failure.message}", style="red"))
+        self._console.print(Text(folded(f"FAILED {failure.label}: {failure.message}"), style="red"))
 
     def announce(self, text: str) -> None:
-        self._console.print(Text(text), highlight=False)
+        self._console.print(Text(folded(text)), highlight=False)
 
     def tick(self) -> None:
         pass
@@ -162,7 +165,7 @@ class RichLive:
         for task, event, since in list(self._progress.running.values()):
             known = dict(_known(event))
             cells = [known.get(name, "") for name in ("epoch", "loss", "accuracy")]
-            table.add_row(Text(task.label), *cells, in_words(time.monotonic() - since))
+            table.add_row(Text(line(task.label)), *cells, in_words(time.monotonic() - since))
         p = self._progress
         bar = Table.grid(padding=(0, 2))
         bar.add_row(

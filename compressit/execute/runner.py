@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from compressit.execute.pool import Events, Worker, WorkerOptions
 from compressit.execute.schedule import Schedule
 from compressit.plugins import Host
+from compressit.printable import folded, line
 from compressit.tasks import Task
 
 START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
@@ -37,7 +38,8 @@ class Failure:
     traceback: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.label}: {self.message}" + (f"\n      help: {self.hint}" if self.hint else "")
+        told = f"{line(self.label)}: {folded(self.message)}"
+        return f"{told}\n      help: {folded(self.hint)}" if self.hint else told
 
 
 @dataclass

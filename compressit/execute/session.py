@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from compressit.api import default_cache
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, SeveralErrors
 from compressit.execute.estimate import Estimate, History, in_words, unknown
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.pool import WorkerOptions
@@ -18,6 +18,7 @@ from compressit.execute.runner import Failure, Runner
 from compressit.formatting import counted
 from compressit.kinds import Dataset
 from compressit.plugins import Host
+from compressit.printable import folded
 from compressit.results import Results
 from compressit.runfolder import RunFolder, collect, short_name
 from compressit.store import Artifact, Store
@@ -136,7 +137,7 @@ def _rehearse(tasks: Sequence[Task], runner: Runner, listener: _Listener) -> Non
     made = {task.key for task in tried}.union(*(task.inputs.values() for task in tried))
     runner.run([task for task in tasks if task.key in made])
     if tried and listener.failures:
-        raise CompressitError("\n".join([*listener.failures, "nothing was trained"]))
+        raise SeveralErrors("\n".join([*listener.failures, "nothing was trained"]))
 
 
 class _Listener:
@@ -230,4 +231,4 @@ def _threads(plan: Plan, jobs: int) -> int:
 
 
 def _speaker(console: Console) -> Any:
-    return lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+    return lambda text: console.print(folded(text), markup=False, highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 
 from compressit.export.recipe import RecipeUsed
+from compressit.printable import line
 
 
 def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -> str:
@@ -39,10 +40,10 @@ def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -
 
 def code(text: Any) -> str:
     """A code span that holds this text, whatever it is, on one line."""
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)) or " "
-    fence = "`" * (_longest_run(line) + 1)
-    gap = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{gap}{line}{gap}{fence}"
+    shown = line(text) or " "
+    fence = "`" * (_longest_run(shown) + 1)
+    gap = " " if shown.startswith("`") or shown.endswith("`") else ""
+    return f"{fence}{gap}{shown}{gap}{fence}"
 
 
 def cell(text: Any) -> str:

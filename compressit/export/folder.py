@@ -11,6 +11,7 @@ from typing import Any
 
 from compressit.checkpoint.compact import pack
 from compressit.checkpoint.header import copy_with, read_header, tensors_digest
+from compressit.checkpoint.missing import without_folder
 from compressit.checkpoint.model import load
 from compressit.checkpoint.probe import outputs
 from compressit.checkpoint.tensors import parts, read
@@ -19,7 +20,7 @@ from compressit.export.card import model_card
 from compressit.export.recipe import recipe_of
 from compressit.export.subject import Subject
 from compressit.measure import multiply_adds, nonzero, parameters, tensor_bytes
-from compressit.plugins import Host
+from compressit.plugins import Host, installed
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
@@ -34,7 +35,7 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
         _weights(subject, made / WEIGHTS, compact)
         again = load(made / WEIGHTS, host=host)
         subject.check(lambda x: outputs(again, x), "the folder's model")
-        about = facts(subject, made / WEIGHTS)
+        about = facts(subject, made / WEIGHTS, host or installed())
         (made / CONFIG).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (made / CARD).write_text(model_card(target.name, about, recipe_of(subject.path)), encoding="utf-8")
         target.mkdir(exist_ok=True)
@@ -44,19 +45,25 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
         shutil.rmtree(made, ignore_errors=True)
 
 
-def facts(subject: Subject, weights: Path) -> dict[str, Any]:
+def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
     """What config.json holds, as JSON values: how the network is built and fed, sizes, metrics, lineage.
 
-    `multiply_adds` is None where they cannot be counted (a model of tokens).
+    Where its parts come from is what `host` has, not what the file says. `multiply_adds` is None where they cannot
+    be counted (a model of tokens).
     """
     manifest = read_header(weights).manifest.model_dump(mode="json")
     builder: dict[str, Any] = manifest["model"]
+    owners = host.module_type_owners()
     counted = multiply_adds(subject.model, builder["input_shape"]) if subject.x.is_floating_point() else None
     return {
         "format": {"name": "compressit", "version": manifest["format"], "versions": manifest["versions"]},
-        "architecture": {key: builder[key] for key in ("name", "config", "owner")},
+        "architecture": {
+            "name": builder["name"],
+            "config": builder["config"],
+            "owner": without_folder(host.find(builder["name"], "model").owner),
+        },
         "edits": manifest["edits"],
-        "layer_owners": manifest["layer_owners"],
+        "layer_owners": {name: without_folder(owners[name]) for name in manifest["layer_owners"]},
         "reshaped": manifest["reshaped"],
         "input_shape": builder["input_shape"],
         "input": manifest["input"],

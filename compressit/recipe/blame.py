@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from compressit.config import parse
-from compressit.errors import CompressitError, Mark, Problem, did_you_mean
+from compressit.errors import CompressitError, Mark, Problem, SeveralErrors, did_you_mean
 from compressit.recipe.yamlfile import Node
 
 C = TypeVar("C", bound=BaseModel)
@@ -44,7 +44,7 @@ def checked(config_type: type[C], values: Mapping[str, Any], plugin: str) -> C:
         told = [Problem(problem.message, hint=problem.hint) for problem in problems]
         if len(told) == 1:
             raise CompressitError(told[0].message, told[0].hint)
-        raise CompressitError("\n".join(map(str, told)))
+        raise SeveralErrors("\n".join(map(str, told)))
     return config
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from compressit.compute import Compute
 from compressit.errors import Problem, RecipeError
+from compressit.printable import folded
 from compressit.recipe.merge import parse_setting
 from compressit.testing.check import Outcome, outcomes
 from compressit.testing.kit import checks_for
@@ -67,9 +68,9 @@ def options_of(settings: Sequence[str]) -> dict[str, Any]:
 
 
 def _line(outcome: Outcome) -> str:
-    about = outcome.reason or outcome.check.about
+    about = folded(outcome.reason or outcome.check.about)
     line = f"{_WORDS[outcome.status]:8} {outcome.check.name:24} {about}"
-    return f"{line}\n{' ' * 9}help: {outcome.hint}" if outcome.hint else line
+    return f"{line}\n{' ' * 9}help: {folded(outcome.hint)}" if outcome.hint else line
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:

@@ -87,22 +87,21 @@ WRONG = [
     Wrong(
         "missing local file",
         lambda _: None,
-        "'tiny.mlp' comes from tiny_models.py",
-        "--plugin tiny_models.py --trust",
+        "comes from 'tiny_models.py'",
+        "if you have that code and trust it, name its file: `--plugin FILE`",
         bare=True,
     ),
     Wrong(
         "missing module",
         _entry(lambda e: e["model"].update(name="my.net", owner="deep.nets")),
-        "'my.net' comes from deep.nets",
-        "--plugin deep/nets.py --trust` for compressit evaluate and export, under `plugins:` in a recipe; in Python "
-        "import deep.nets first",
+        "comes from 'deep.nets'",
+        "in Python import that module first",
     ),
     Wrong(
         "missing package",
         _entry(lambda e: e["model"].update(name="nice.net", owner="nice-nets 1.2")),
-        "'nice.net' comes from nice-nets 1.2",
-        "install nice-nets 1.2",
+        "comes from 'nice-nets 1.2'",
+        "install that package if you know it",
     ),
     Wrong(
         "missing module type",

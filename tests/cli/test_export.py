@@ -64,7 +64,7 @@ def test_a_local_file_of_a_registered_model_goes_to_onnx(sandbox: Sandbox) -> No
     sandbox.write("my_net.py", FILE)
     sandbox.python(SAVE)
     missing = sandbox.run("export", "net.safetensors", "--to", "onnx", code=2)
-    assert "comes from my_net.py, which is not installed here" in missing.err
+    assert "it comes from 'my_net.py'" in missing.err
     sandbox.run("export", "net.safetensors", "--to", "onnx", "--plugin", "my_net.py", code=2)  # nobody to ask
     assert not (sandbox.folder / "net.onnx").exists()
     done = sandbox.run("export", "net.safetensors", "--to", "onnx", "--plugin", "my_net.py", "--trust")

@@ -1,0 +1,62 @@
+"""What a terminal may be sent: text of files and plugins in it is shown, never obeyed.
+
+A character that is not printable (control codes, which begin a terminal's commands; marks that turn the reading
+direction; halves of surrogate pairs, as in file names that are no UTF-8) is replaced by its escape as Python writes it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def line(text: object) -> str:
+    """One line: breaks in it are shown as escapes too, so that it cannot begin another."""
+    told = str(text)
+    return told if told.isprintable() else "".join(map(_shown, told))
+
+
+def block(text: object) -> str:
+    """Lines: line breaks and tabs stay."""
+    told = str(text)
+    return "".join(c if c in "\n\t" else _shown(c) for c in told)
+
+
+def folded(text: object) -> str:
+    """Somebody's text inside a message of ours: lines after its first are marked as its own."""
+    first, *rest = str(text).splitlines() or [""]
+    return "".join([line(first), *(f"\n      | {line(more)}" for more in rest)])
+
+
+class Printable:
+    """A text stream that shows what is not printable. `stream`: the one it writes to."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal's encoding lacks
+
+    def write(self, text: str) -> int:
+        """Writes text; returns how many characters of it."""
+        if not isinstance(text, str):
+            raise TypeError(f"text expected, not {type(text).__name__}")
+        self.stream.write(block(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Writes several texts."""
+        for text in lines:
+            self.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def guard_streams() -> None:
+    """From now on nothing that this process prints reaches the terminal as it is."""
+    sys.stdout = None if sys.stdout is None else Printable(sys.stdout)  # type: ignore[assignment]
+    sys.stderr = None if sys.stderr is None else Printable(sys.stderr)  # type: ignore[assignment]
+
+
+def _shown(character: str) -> str:
+    return character if character.isprintable() else repr(character)[1:-1]
