@@ -101,7 +101,7 @@ def test_a_checkpoints_claims_are_quoted_as_its_own(sandbox: Sandbox) -> None:
         done = sandbox.run(*command, code=2)
         _check_clean(done)
         assert "by the file's own word" in done.err
-        helped = done.err[done.err.index("help:") :]
+        helped = done.err[done.err.index("\n      help:") :]
         assert "trojan" not in helped, "no advice of ours is made of a file's words"
     _check_clean(sandbox.run("inspect", net))
 
