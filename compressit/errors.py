@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -94,6 +95,27 @@ class NoEffectError(CompressitError):
     """A compressor changed nothing: a selector matched nothing, or an amount rounded to none."""
 
     exit_code = 1
+
+
+LONGEST_TEXT = 2000  # characters of what a plugin says of its failure; its traceback has them all
+
+
+def sound(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Text that can be printed, stored and sent anywhere: valid Unicode, no control character but line ends and tabs,
+    at most `longest` characters of it."""
+    if len(text) > longest:
+        text = f"{text[:longest]} … ({len(text)} characters)"
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else repr(c)[1:-1] for c in text)
+
+
+def told(error: BaseException) -> str:
+    """`RuntimeError: its text`, whatever class and text somebody made of it."""
+    try:
+        text = str(error)
+    except BaseException as second:  # noqa: BLE001 - somebody's __str__
+        text = f"(its text cannot be had: {type(second).__name__})"
+    return sound(f"{type(error).__name__}: {text}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -1,11 +1,14 @@
 """`python -m compressit.worker`: carries out tasks given as JSON lines on stdin, says how it goes on stdout.
 
-Models travel through the store. It ends when stdin closes, also when its parent was killed.
+Models travel through the store. It ends when stdin closes, also when its parent was killed, and so does all that it
+has started (`guard`).
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
+import io
 import json
 import os
 import queue
@@ -16,13 +19,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressit import guard
+from compressit.forgiving import Forgiving
+
 if TYPE_CHECKING:
     from compressit.plugins import Host
+
+CHANNEL = (
+    "COMPRESSIT_CHANNEL"  # the variable with what stands before each message, so that noise is told apart
+)
 
 
 def main() -> None:
     """Reads options, loads plugins and torch, says "ready", then works until stdin closes."""
     options = _options()
+    guard.stand()
+    faulthandler.enable()  # a crash in native code tells in the log where Python was
     send = _channel()
     messages = _messages()
     try:
@@ -65,7 +77,7 @@ def main() -> None:
                 Task.from_json(message["task"]), lambda event: send({**event, "event": "progress"})
             )
             send({"event": "done", "seconds": artifact.seconds})
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's failure is the task's, not the worker's
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the task's failure, not the worker's
             send(_failure(error, _plugin_files(host)))
 
 
@@ -80,19 +92,36 @@ def _options() -> argparse.Namespace:
 
 
 def _channel() -> Callable[[Mapping[str, Any]], None]:
-    """Keeps the real stdout for messages; whatever else prints goes to stderr."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    """Keeps the real stdout for messages, each after the run's token; whatever else prints goes to stderr."""
+    token = os.environ.pop(CHANNEL, "")
+    out = os.dup(1)
     os.dup2(2, 1)
-    sys.stdout = sys.stderr
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout = sys.stderr = _log()
+    speaking = threading.Lock()  # plugins have threads
 
     def send(message: Mapping[str, Any]) -> None:
+        # ASCII but for halves of surrogate pairs, which no UTF-8 has
+        text = json.dumps(message, default=_number, ensure_ascii=False).encode("utf-8", "replace")
+        line = memoryview(token.encode() + text + b"\n")
         try:
-            out.write(json.dumps(message, default=_number) + "\n")
-            out.flush()
+            with speaking:
+                while line:
+                    line = line[os.write(out, line) :]
         except BrokenPipeError:
             os._exit(1)  # nobody listens any more
+        except OSError as error:
+            sys.stderr.write(f"a plugin closed the connection between this worker and its run ({error})\n")
+            os._exit(1)
 
     return send
+
+
+def _log() -> Forgiving:
+    """Where Python's prints go: plugins may close it, which closes no file, and a full disk is no error of theirs."""
+    return Forgiving(open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False))
 
 
 def _messages() -> queue.Queue[dict[str, Any] | None]:
@@ -132,11 +161,18 @@ def _plugin_files(host: Host) -> list[Path]:
 
 
 def _failure(error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
-    from compressit.errors import CompressitError, place_in
+    from compressit.errors import CompressitError, place_in, sound, told
 
     if isinstance(error, CompressitError):
-        return {"event": "failed", "message": error.message, "hint": error.hint, "traceback": None}
-    message = f"{type(error).__name__}: {error}{place_in(error, files)}"
+        message, hint = (getattr(error, name, None) for name in ("message", "hint"))
+        if isinstance(message, str):
+            return {
+                "event": "failed",
+                "message": sound(message),
+                "hint": sound(hint) if isinstance(hint, str) else None,
+                "traceback": None,
+            }
+    message = told(error) + place_in(error, files)
     return {"event": "failed", "message": message, "hint": None, "traceback": traceback.format_exc()}
 
 

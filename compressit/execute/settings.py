@@ -5,11 +5,49 @@ Not the global random numbers: `draws` gives every plugin its own.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+
+
+class _Output:
+    """Where a file descriptor leads: once it is closed, the next file that is opened takes its number, and whatever
+    is printed goes into that."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._kept: int | None = None
+        self._file: tuple[int, int] | None = None
+        with contextlib.suppress(OSError):  # it is closed
+            self._kept = fcntl.fcntl(
+                descriptor, fcntl.F_DUPFD_CLOEXEC, 10
+            )  # not a number that is looked at here
+            facts = os.fstat(descriptor)
+            self._file = facts.st_dev, facts.st_ino
+
+    def restore(self) -> None:
+        """Lets it lead there again."""
+        if self._kept is not None:
+            os.dup2(self._kept, self._descriptor)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Output) and self._file == other._file
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __str__(self) -> str:
+        return "closed" if self._file is None else "another file"
+
+    def __del__(self) -> None:
+        if self._kept is not None:
+            with contextlib.suppress(OSError):  # a plugin closed whatever it found
+                os.close(self._kept)
+
 
 SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
@@ -29,6 +67,9 @@ SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         lambda device: torch.set_default_device(None if device.type == "cpu" else device),
     ),
     "working folder": (lambda: _folder(), lambda folder: os.chdir(folder)),
+    "recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
+    "standard output": (lambda: _Output(1), lambda output: output.restore()),
+    "standard error": (lambda: _Output(2), lambda output: output.restore()),
 }  # fmt: skip
 """By name: how to read it, and how to set it."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Hashable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class TaskRunner:
         if not source.exists():  # the rehearsal before this one could not say its shapes
             return self._publish(task, {"notes": {}}, time.perf_counter() - started)
         model, given, built, ctx = self._given(task, source, emit)
-        with self._lending(task):
+        with self._lending(task, emit):
             result = rehearse_plugin(self._host.create(Compressor, task.uses, task.config), model, ctx)
         seconds = time.perf_counter() - started
         if result is None:
@@ -106,7 +106,7 @@ class TaskRunner:
         ctx.progress = progress
         trains = self._host.find(task.uses, "trainer", "compressor").kind == "trainer"
         plugin = self._host.create(Trainer if trains else Compressor, task.uses, task.config)
-        with self._lending(task):
+        with self._lending(task, emit):
             result = apply_plugin(plugin, model, ctx)
         architecture = next((a for module, a in built if module is result), given)
         return self._publish_model(task, result, architecture, ctx.data.contract, ctx, progress.seconds())
@@ -126,7 +126,7 @@ class TaskRunner:
         started = time.perf_counter()
         ctx = self._context(task, emit)
         evaluator = self._host.create(Evaluator, task.uses, task.config)
-        with self._lending(task):
+        with self._lending(task, emit):
             model = ctx.model("model")
             with draws.measuring(ctx.streams):
                 measured = evaluator.evaluate(model, ctx)
@@ -171,7 +171,8 @@ class TaskRunner:
             identity=identity,
         )
 
-    def _lending(self, task: Task) -> AbstractContextManager[None]:
+    @contextmanager
+    def _lending(self, task: Task, emit: Emit) -> Generator[None]:
         """The block in which the task's plugin computes with what tasks share."""
 
         def called(key: Hashable) -> str:
@@ -187,7 +188,9 @@ class TaskRunner:
                 case _:
                     return "the data" if key in self._data else "what it keeps in ctx.memo"
 
-        return lending(task.uses, self._memo, self._data, called=called)
+        with lending(task.uses, self._memo, self._data, called=called):
+            yield
+        emit({})  # a plugin that closed our way to the run is found out before its result is kept
 
     def _load(self, path: Path) -> nn.Module:
         """The model of a checkpoint; building it may not change the process's settings either."""

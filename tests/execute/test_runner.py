@@ -7,7 +7,7 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -281,8 +281,13 @@ def test_a_worker_ends_in_the_middle_of_a_task_when_its_parent_is_gone(tmp_path:
 
 
 def _spoken(root: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, Any]], Worker]:
-    """What arrives from a process that says this."""
-    monkeypatch.setattr(WorkerOptions, "command", lambda self: [sys.executable, "-c", code])
+    """What arrives from a process that does this; it speaks with `say`."""
+    speaks = """
+import json, os, sys
+def say(message, end="\\n", fd=1):
+    os.write(fd, (os.environ["COMPRESSIT_CHANNEL"] + json.dumps(message) + end).encode())
+"""
+    monkeypatch.setattr(WorkerOptions, "command", lambda self: [sys.executable, "-c", speaks + code])
     events: Any = queue.Queue()
     worker = Worker(1, _options(root), events)
     heard = []
@@ -296,10 +301,12 @@ def test_half_a_line_of_a_dying_worker_is_no_end_of_listening(
 ) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "worker-1.log").write_text("what an older run left\n")
-    code = (
-        'import sys; print(\'{"event": "ready"}\'); sys.stdout.write(\'{"event": "prog\'); sys.stdout.flush(); '
-        "sys.stderr.write('a\\nb\\nout of paper\\n\\n'); sys.exit(5)"
-    )
+    code = """
+say({"event": "ready"})
+os.write(1, os.environ["COMPRESSIT_CHANNEL"].encode() + b'{"event": "prog')
+sys.stderr.write("a\\nb\\nout of paper\\n\\n")
+sys.exit(5)
+"""
     heard, worker = _spoken(tmp_path, code, monkeypatch)
     assert heard == [{"event": "ready"}, {"event": "ended"}]
     assert worker.how_it_ended() == "the worker process ended with exit code 5: a / b / out of paper"
@@ -307,22 +314,46 @@ def test_half_a_line_of_a_dying_worker_is_no_end_of_listening(
     worker.end()
 
 
-def test_ending_a_worker_ends_what_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_among_the_messages_is_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = """
-import subprocess, time
-print('{"event": "ready", "pid": %d}' % subprocess.Popen(["sleep", "600"]).pid, flush=True)
-time.sleep(600)
+os.write(1, b'[1]\\n5\\nnull\\n{"event": "done"}\\n{"event": 7}\\n\\xff\\x00 no line end')
+say({"event": "ready"}, end="")
+os.write(1, b"\\n" + b"[" * 100_000 + b"\\n")
+say({"event": "done", "seconds": 1})
 """
-    monkeypatch.setattr(WorkerOptions, "command", lambda self: [sys.executable, "-c", code])
-    events: Any = queue.Queue()
-    worker = Worker(1, _options(tmp_path), events)
-    pid = events.get(timeout=60)[1]["pid"]
-    worker.end()
+    heard, _ = _spoken(tmp_path, code, monkeypatch)
+    assert [event["event"] for event in heard] == ["ready", "done", "ended"]
+
+
+def test_the_end_is_told_although_a_child_keeps_the_channel_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """
+import signal, subprocess
+child = subprocess.Popen(["sleep", "600"], stdout=1)
+say({"event": "ready", "child": child.pid})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    heard, worker = _spoken(tmp_path, code, monkeypatch)
     assert worker.how_it_ended() == "the worker process was killed (often: the machine ran out of memory)"
+    assert gone_soon([heard[0]["child"]])
+
+
+def test_a_worker_whose_log_cannot_be_written_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "logs").write_text("no folder")
+    heard, worker = _spoken(tmp_path, 'say({"event": "ready"}); sys.exit("lost words")', monkeypatch)
+    assert heard[0] == {"event": "ready"}
+    assert worker.how_it_ended() == "the worker process ended with exit code 1"
+
+
+def gone_soon(pids: Iterable[int]) -> bool:
+    """Whether these processes end within a while."""
     deadline = time.monotonic() + 30
-    while not _gone(pid) and time.monotonic() < deadline:
+    left = list(pids)
+    while left and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert _gone(pid)
+        left = [pid for pid in left if not _gone(pid)]
+    return not left
 
 
 def _gone(pid: int) -> bool:
