@@ -255,11 +255,27 @@ def test_an_error_inside_is_the_one_that_is_told() -> None:
     assert torch.get_default_dtype() is torch.float32
 
 
+class _Nowhere:
+    """Leads standard output or error to another file, as a setting."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def restore(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._descriptor)
+        os.close(nowhere)
+
+    def __str__(self) -> str:
+        return "another file"
+
+
 OTHER: dict[str, Any] = {
     "gradients": False, "default dtype": torch.float64, "threads": 7, "deterministic algorithms": 2,
     "anomaly detection": True, "fast attention": not torch.backends.mha.get_fastpath_enabled(),
     "float32 matmul precision": "medium", "cudnn.benchmark": True, "default device": torch.device("meta"),
-    "working folder": "/",
+    "working folder": "/", "recursion limit": 5000,
+    "standard output": _Nowhere(1), "standard error": _Nowhere(2),
 }  # fmt: skip
 
 
