@@ -16,10 +16,11 @@ from compressit.compute import Compute
 from compressit.errors import CompressitError, NoEffectError
 from compressit.measure import multiply_adds, parameters
 from compressit_plugins.evaluate.latency import forward_seconds
-from compressit_plugins.prune.coupling import Group, coupled
+from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
+from compressit_plugins.prune.faults import faulty, halves
 from compressit_plugins.prune.importance import Importance, magnitude
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
-from compressit_plugins.prune.surgery import check, empty_copy, remove
+from compressit_plugins.prune.surgery import check, empty_copy, remove, unseen
 from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_steps, off, unreachable
 from compressit_plugins.prune.timed import find_timed
 from compressit_plugins.prune.tracing import refuse_unprunable
@@ -40,7 +41,10 @@ class PruneReport:
     widths: Mapping[
         str, tuple[int, int]
     ]  # channels before and after, by the first layer of each coupled group
-    skipped: Sequence[str]  # groups (by their first layer) that were to become narrower and did not
+    skipped: Mapping[
+        str, str
+    ]  # groups (by their first layer) that were to become narrower and did not, and why
+    gap: float  # the largest difference from the model with zeros for what was removed, of its largest output
 
 
 def prune_channels(
@@ -57,6 +61,7 @@ def prune_channels(
     steps: int = 1,
     time_limit: float = 60.0,
     seconds: Seconds | None = None,
+    inputs: Sequence[Tensor] = (),
 ) -> tuple[nn.Module, PruneReport]:
     """Prunes `model` in place and returns it: `net, report = prune_channels(net, torch.zeros(1, 3, 224, 224), 0.5)`.
 
@@ -67,7 +72,10 @@ def prune_channels(
     `selection`. ignore: globs over module names whose output widths stay, and with them those coupled to them.
     steps: so many times, scoring anew in between. time_limit: seconds for tracing. seconds: the clock of `latency`,
     by default `steady_seconds` in fp32; it is asked in turns about the model and its parent as often as it takes, see
-    `timed`.
+    `timed`. inputs: real ones (N, ...), for the comparison below; beside them it uses random ones.
+
+    The pruned model computes what the given one does with zeros in place of what was removed: this is tried, see
+    `oracle`. Groups of layers with which it fails keep their widths and are named in `skipped`.
 
     The outputs keep their shape: the classifier is what reaches them. Train mode and `requires_grad` come back,
     gradients are cleared, random numbers stay. Parameters are new ones: build optimizers afterwards.
@@ -77,16 +85,22 @@ def prune_channels(
     _check_arguments(example, keep, round_to, max_ratio, steps)
     refuse_unprunable(model)
     with _traceable(model):
-        job = _Job.of(model, example, target, seconds or steady_seconds(Compute(example.device.type)))
-        groups, fixed, chosen, achieved = list[Group](), list[str](), Selection((), ()), 1.0
+        clock = seconds or steady_seconds(Compute(example.device.type))
+        job = _Job.of(model, example, target, clock, inputs)
+        done, left_alone = _Chosen((), Selection((), ()), 1.0, 0.0), dict[str, str]()
         initial: dict[str, int] = {}
         for step in range(1, steps + 1):
             groups, fixed = coupled(model, example, importance(model), ignore, time_limit)
-            initial = initial or {group.name: group.width for group in groups}
+            left_alone |= fixed
+            found = [group for group in groups if group.name not in left_alone]
+            if step == 1:
+                found = _without(found, job.unfit(model, found), left_alone, type(model).__name__)
+                initial = {group.name: group.width for group in found}
             rule = Rule(scope, round_to, max_ratio, initial)
-            chosen, achieved = job.choose(groups, rule, keep ** (step / steps), last=step == steps)
-            remove(model, groups, chosen.gone)
-            job = job.after(groups, chosen)
+            done = job.settle(model, found, rule, keep ** (step / steps), step == steps, left_alone)
+            remove(model, done.groups, done.selection.gone)
+            job = job.after(done.groups, done.selection)
+    groups, chosen = done.groups, done.selection
     left = {g.name: g.width - gone for g, gone in zip(groups, chosen.key, strict=True)}
     kept = {
         "parameters": parameters(model) / job.parameters,
@@ -96,11 +110,12 @@ def prune_channels(
     return model, PruneReport(
         target,
         requested=keep,
-        achieved=kept.get(target, achieved),
+        achieved=kept.get(target, done.achieved),
         parameters_kept=kept["parameters"],
         multiply_adds_kept=kept["multiply_adds"],
         widths={name: (initial.get(name, width), width) for name, width in left.items()},
-        skipped=(*chosen.skipped, *fixed),
+        skipped=dict.fromkeys(chosen.skipped, "no narrower width is allowed") | left_alone,
+        gap=done.gap,
     )
 
 
@@ -122,12 +137,23 @@ def steady_seconds(compute: Compute) -> Seconds:
 
 
 @dataclass(frozen=True)
+class _Chosen:
+    """What to remove from which groups."""
+
+    groups: Sequence[Group]
+    selection: Selection
+    achieved: float  # what is left then of what was asked about
+    gap: float
+
+
+@dataclass(frozen=True)
 class _Job:
     """What is measured against, and the model so far as a copy without storage."""
 
     target: Target
     seconds: Seconds
-    example: Tensor  # a real input
+    example: Tensor  # with storage
+    inputs: Sequence[Tensor]  # to compare the pruned model by
     empty_example: Tensor
     given: nn.Module  # empty
     empty: nn.Module
@@ -135,10 +161,47 @@ class _Job:
     computed: int  # multiply-adds of the model as it was given
 
     @staticmethod
-    def of(model: nn.Module, example: Tensor, target: Target, seconds: Seconds) -> _Job:
+    def of(
+        model: nn.Module, example: Tensor, target: Target, seconds: Seconds, inputs: Sequence[Tensor]
+    ) -> _Job:
         empty, empty_example = empty_copy(model, example)
         computed = multiply_adds(empty, example.shape[1:])
-        return _Job(target, seconds, example, empty_example, empty, empty, parameters(model), computed)
+        inputs = [*inputs, *_random(example)]
+        return _Job(
+            target, seconds, example, inputs, empty_example, empty, empty, parameters(model), computed
+        )
+
+    def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
+        """Which groups the model does not survive, whichever of their channels go, and why."""
+        sizes = unseen(self.empty, self.empty_example)
+        reasons: dict[str, str] = {}
+        for group in groups:
+            widths = {group.width, *(len(member.channels) for member in group.members)}
+            layer = next((name for name, own in sizes.items() if own & widths), None)
+            if layer is not None:
+                reasons[group.name] = f"'{layer}' did not run on the example, and may read these channels"
+        rest = [group for group in groups if group.name not in reasons]
+        return reasons | faulty(model, self.empty, rest, halves(rest), _random(self.example))[0]
+
+    def settle(
+        self,
+        model: nn.Module,
+        groups: Sequence[Group],
+        rule: Rule,
+        keep: float,
+        last: bool,
+        left: dict[str, str],
+    ) -> _Chosen:
+        """The channels to remove now. Groups that turn out to be faulty join `left`."""
+        while True:
+            try:
+                selection, achieved = self.choose(groups, rule, keep, last)
+            except CompressitError as error:
+                raise _with_reasons(error, left) from error
+            wrong, gap = faulty(model, self.empty, groups, selection.gone, self.inputs[:1])
+            if not wrong:
+                return _Chosen(groups, selection, achieved, gap)
+            groups = _without(groups, wrong, left, type(model).__name__)
 
     def after(self, groups: Sequence[Group], chosen: Selection) -> _Job:
         return replace(self, empty=self.pruned(groups, chosen))
@@ -213,6 +276,31 @@ class _Job:
 
     def multiply_adds(self, trial: nn.Module) -> int:
         return multiply_adds(trial, self.example.shape[1:])
+
+
+def _without(
+    groups: Sequence[Group], faults: Mapping[str, str], left: dict[str, str], kind: str
+) -> Sequence[Group]:
+    """The groups without the faulty ones, which join `left`. Raises CompressitError where none is left."""
+    left |= faults
+    groups = [group for group in groups if group.name not in faults]
+    if not groups:
+        raise none_left(kind, left)
+    return groups
+
+
+def _with_reasons(error: CompressitError, left: Mapping[str, str]) -> CompressitError:
+    return type(error)(f"{error.message} (left alone: {reasons(left)})", error.hint) if left else error
+
+
+def _random(example: Tensor) -> list[Tensor]:
+    """Bright and dark inputs like `example`: what is chosen by the input shows."""
+    generator = torch.Generator().manual_seed(0)
+    draws = (
+        torch.rand(example.shape, generator=generator),
+        torch.randn(example.shape, generator=generator) - 1,
+    )
+    return [draw.to(example) for draw in draws]
 
 
 def _filled(empty: nn.Module, example: Tensor) -> nn.Module:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
@@ -25,6 +25,8 @@ from compressit_plugins.prune.tracing import at_most
 Scorer: TypeAlias = Callable[
     [Any], Tensor | None
 ]  # a Torch-Pruning importance: a group -> a score per channel
+
+_ROOTS = (nn.modules.conv._ConvNd, nn.Linear)  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Group:
 
 def coupled(
     model: nn.Module, example: Tensor, scorer: Scorer, ignore: Sequence[str], time_limit: float
-) -> tuple[list[Group], list[str]]:
-    """The groups whose channels may go, and the first layers of those that may not although nobody ignored them.
+) -> tuple[list[Group], dict[str, str]]:
+    """The groups whose channels may go, and why not those that nobody ignored, by their first layer.
 
     A group that reaches the model's output is left out: its channels are the classes. So is one whose output side
     has a layer that a glob of `ignore` matches. `model` must be in eval mode with gradients enabled.
@@ -69,19 +71,31 @@ def coupled(
     ):
         try:
             trace = _Trace.of(model, example, scorer)
-            groups = [trace.group(found) for found in trace.found() if not trace.reaches(found, kept)]
+            groups, left = trace.groups(kept)
         except (Exception, RecursionError) as error:
             raise CompressitError(
                 f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
                 "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
             ) from error
-    usable = [group for group in groups if isinstance(group, Group)]
-    if not usable:
-        raise CompressitError(
-            f"{kind} has no width that could be pruned",
-            "every layer is ignored or coupled with the output, whose width is the number of classes",
-        )
-    return usable, [group for group in groups if isinstance(group, str)]
+    if not groups:
+        raise none_left(kind, left)
+    return groups, left
+
+
+def none_left(kind: str, left: Mapping[str, str]) -> CompressitError:
+    """What to say where no group can be pruned."""
+    others = "every other layer" if left else "every layer"
+    return CompressitError(
+        f"{kind} has no width that could be pruned{': ' if left else ''}{reasons(left)}",
+        f"{others} is ignored or coupled with the output, whose width is the number of classes; `prune.magnitude` "
+        "works on any network",
+    )
+
+
+def reasons(left: Mapping[str, str]) -> str:
+    """Why the first few layers are left alone, in one line."""
+    more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
+    return "; ".join(f"'{name}': {reason}" for name, reason in list(left.items())[:3]) + more
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,7 @@ class _Trace:
     names: Mapping[int, str]  # modules and parameters by identity
     outputs: frozenset[int]  # modules and operations whose result the model returns
     heads: Mapping[nn.Module, int]
-    tied: frozenset[str]  # modules that share a parameter with another
+    tied: Mapping[str, str]  # modules that share a parameter, and with which
 
     @staticmethod
     def of(model: nn.Module, example: Tensor, scorer: Scorer) -> _Trace:
@@ -115,7 +129,7 @@ class _Trace:
                 num_heads={m.qkv: m.num_heads for m in model.modules() if _is_attention(m)},  # pyright: ignore
                 in_channel_groups={},  # the defaults are shared by all pruners of a process
                 out_channel_groups={},
-                root_module_types=[nn.modules.conv._ConvNd, nn.Linear],  # pyright: ignore[reportPrivateUsage]
+                root_module_types=[],  # it would walk all groups at once, and none is left if one fails
             )
         gradients = {id(out.grad_fn) for out in tree_leaves(returned) if isinstance(out, Tensor)}
         nodes = pruner.DG.module2node.items()
@@ -128,11 +142,47 @@ class _Trace:
             {id(thing): name for name, thing in [*model.named_modules(), *model.named_parameters()]},
             frozenset(id(module) for module, node in nodes if id(node.grad_fn) in gradients),
             heads | pruner.num_heads,
-            frozenset(_tied(model)),
+            _tied(model),
         )
 
-    def found(self) -> list[Any]:
-        return list(self.pruner.DG.get_all_groups(root_module_types=self.pruner.root_module_types))
+    def groups(self, kept: frozenset[str]) -> tuple[list[Group], dict[str, str]]:
+        """All groups but those that reach an output or a layer of `kept`; and why others are left alone."""
+        groups: list[Group] = []
+        left: dict[str, str] = {}
+        for name, found in self.found():
+            try:
+                if isinstance(found, Exception):
+                    raise found
+                if self.reaches(found, kept):
+                    continue
+                group = self.group(found)
+            except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
+                group = f"Torch-Pruning cannot follow its channels: {type(error).__name__}: {error}"
+            if isinstance(group, Group):
+                groups.append(group)
+            else:
+                left[name] = group
+        return groups, left
+
+    def found(self) -> Generator[tuple[str, Any]]:
+        """Torch-Pruning's group of every layer that is not yet in one, or its error; and the layer's name."""
+        visited: set[int] = set()
+        for layer in list(self.pruner.DG.module2node):
+            if not isinstance(layer, _ROOTS) or id(layer) in visited:
+                continue
+            pruner = self.pruner.DG.get_pruner_of_module(layer)
+            try:
+                channels = list(range(pruner.get_out_channels(layer)))
+                found = self.pruner.DG.get_pruning_group(layer, pruner.prune_out_channels, channels)
+            except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
+                yield self.names[id(layer)], error
+                continue
+            visited |= {
+                id(dep.target.module)
+                for dep, _ in found
+                if self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
+            }
+            yield self.names[id(layer)], found
 
     def reaches(self, found: Any, kept: frozenset[str]) -> bool:
         """Whether an output, or a layer whose width is to stay, is among those that would become narrower."""
@@ -143,18 +193,22 @@ class _Trace:
         )
 
     def group(self, found: Any) -> Group | str:
-        """The group as plain values, or only its name where its channels cannot be told apart."""
+        """The group as plain values, or why it is left alone."""
         name = self.names[id(found[0].dep.target.module)]
         attention, _ = self.pruner._is_atten_group(found)
         if attention:  # the layer behind the heads numbers channels once, query, key and value three times
+            self.pruner.root_module_types = list(_ROOTS)
             found = self.pruner._downstream_node_as_root_if_attention(found)
         if found is None or any(None in item.root_idxs for item in found.items):
-            return name
+            return "Torch-Pruning cannot tell its channels apart"
         members = [member for item in found.items if (member := self._member(item)) is not None]
         width = len(found[0].idxs)
         parts = math.lcm(*(self._parts(dep) for dep, _ in found))
-        if width % parts or any(member.name in self.tied for member in members):
-            return name
+        if width % parts:
+            return f"its {width} channels cannot be divided into {parts} equal parts"
+        shared = next((member.name for member in members if member.name in self.tied), None)
+        if shared is not None:
+            return f"'{shared}' shares its weight with '{self.tied[shared]}': pruning would give each its own"
         return Group(name, width, parts, members, self._scores(found, parts), self._pattern(found))
 
     def _member(self, item: Any) -> Member | None:
@@ -209,12 +263,15 @@ def _is_attention(module: nn.Module) -> bool:
     )
 
 
-def _tied(model: nn.Module) -> set[str]:
-    """Modules with a parameter that another module has as well: pruning would give each its own."""
-    owners: dict[int, set[str]] = {}
+def _tied(model: nn.Module) -> dict[str, str]:
+    """Modules with a parameter that another module has as well, and that one's name."""
+    owners: dict[int, dict[str, None]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), set()).add(name.rpartition(".")[0])
-    return {name for names in owners.values() if len(names) > 1 for name in names}
+        owners.setdefault(id(parameter), {})[name.rpartition(".")[0]] = None
+    tied: dict[str, str] = {}
+    for names in map(list, owners.values()):
+        tied |= {name: names[0] if name != names[0] else names[1] for name in names if len(names) > 1}
+    return tied
 
 
 def _maps(model: nn.Module) -> Any:

@@ -86,7 +86,8 @@ class StructuredPruning(Compressor[StructuredConfig]):
         from compressit_plugins.prune.batch_norm import recalibrate
 
         config = self.config
-        report = self._prune(model, ctx, self._importance(ctx))
+        some = [x[:4] for x, _ in _batches(ctx, 1, self.config.batch_size, epoch=0)]
+        report = self._prune(model, ctx, self._importance(ctx), some)
         inputs = (x for x, _ in _batches(ctx, config.recalibrate, config.batch_size, epoch=1))
         recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
         ctx.note(
@@ -95,7 +96,8 @@ class StructuredPruning(Compressor[StructuredConfig]):
             achieved=report.achieved,
             parameters_kept=report.parameters_kept,
             multiply_adds_kept=report.multiply_adds_kept,
-            skipped=list(report.skipped),
+            skipped=dict(report.skipped),
+            masked_gap=report.gap,
             widths={name: list(widths) for name, widths in report.widths.items()},
             recalibrated=recalibrated,
         )
@@ -109,14 +111,16 @@ class StructuredPruning(Compressor[StructuredConfig]):
         from compressit_plugins.prune.importance import magnitude
 
         taylor = self.config.importance == "taylor"
-        self._prune(model, ctx, magnitude if taylor else self._importance(ctx))
+        self._prune(model, ctx, magnitude if taylor else self._importance(ctx), [])
         return model if self.config.scope == "local" and self.config.target != "latency" else None
 
     def work(self, images: int, rung: int) -> Work:
         """No training."""
         return Work(0, 1)
 
-    def _prune(self, model: nn.Module, ctx: StageContext, importance: Importance) -> PruneReport:
+    def _prune(
+        self, model: nn.Module, ctx: StageContext, importance: Importance, inputs: list[Tensor]
+    ) -> PruneReport:
         import torch
 
         from compressit_plugins.prune.channels import prune_channels, steady_seconds
@@ -137,6 +141,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
             steps=config.steps,
             time_limit=config.time_limit,
             seconds=steady_seconds(ctx.compute),
+            inputs=inputs,
         )
         return report
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -23,18 +23,30 @@ def remove(model: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor]) ->
     `model` is the one the groups were found in, or a copy. Its parameters become new ones, so optimizers must be
     built afterwards. Sizes that a forward pass reads from attributes follow in the networks where they are known.
     """
+    for (name, prune, dim), channels in removals(groups, gone).items():
+        _remove(model, name, prune, dim, channels)
+    for module in model.modules():
+        _follow(module)
+
+
+def removals(groups: Sequence[Group], gone: Sequence[Tensor]) -> dict[tuple[str, Any, int], list[int]]:
+    """Which positions go: by the layer's name, Torch-Pruning's function for the side, and the dimension.
+
+    Each layer and side comes once: positions are those of the layer as it is, whichever group they come from.
+    """
     positions: dict[tuple[str, Any, int], list[Tensor]] = defaultdict(list)
     for group, mask in zip(groups, gone, strict=True):
         if mask.any():
             for member in group.members:
                 positions[member.name, member.prune, member.dim].append(member.channels[mask[member.roots]])
-    # Once for each layer and side: positions are those of the layer as it was, whichever group they come from.
-    for (name, prune, dim), parts in positions.items():
-        channels = torch.cat(parts).unique().tolist()
-        if channels:
-            _remove(model, name, prune, dim, channels)
-    for module in model.modules():
-        _follow(module)
+    merged = {key: torch.cat(parts).unique().tolist() for key, parts in positions.items()}
+    return {key: channels for key, channels in merged.items() if channels}
+
+
+def sharing_copy(model: nn.Module) -> nn.Module:
+    """A copy whose parameters and buffers are the model's own: what replaces one there leaves the model alone."""
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo)
 
 
 def empty_copy(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
@@ -61,7 +73,7 @@ def empty_copy(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
 
 def output_shapes(model: nn.Module, example: Tensor) -> list[torch.Size]:
     """Shapes of the tensors that a forward pass returns. Raises CompressitError that names the layer it failed in."""
-    with _entered(model) as stack, torch.no_grad():
+    with entered(model) as stack, torch.no_grad():
         try:
             outputs = model(example)
         except Exception as error:
@@ -71,6 +83,31 @@ def output_shapes(model: nn.Module, example: Tensor) -> list[torch.Size]:
                 f"it was given one input of shape {tuple(example.shape)}",
             ) from error
     return [leaf.shape for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def unseen(model: nn.Module, example: Tensor) -> dict[str, set[int]]:
+    """Layers with parameters that a forward pass runs neither in eval mode nor in train mode, and their sizes.
+
+    `model` may be without storage; it ends in eval mode.
+    """
+    called: set[nn.Module] = set()
+    hooks = [m.register_forward_pre_hook(lambda module, _: called.add(module)) for m in model.modules()]
+    try:
+        output_shapes(model, example)
+        with suppress(CompressitError):
+            output_shapes(model.train(), torch.cat([example, example]))  # batch norm needs two
+    finally:
+        model.eval()
+        for hook in hooks:
+            hook.remove()
+    for module in list(called):
+        if isinstance(module, nn.MultiheadAttention):  # it reads its layers' weights
+            called |= set(module.modules())
+    return {
+        name: {size for parameter in module.parameters(recurse=False) for size in parameter.shape}
+        for name, module in model.named_modules()
+        if module not in called and any(True for _ in module.parameters(recurse=False))
+    }
 
 
 def check(pruned: nn.Module, given: nn.Module, example: Tensor) -> None:
@@ -129,7 +166,7 @@ def _follow(module: Any) -> None:
 
 
 @contextmanager
-def _entered(model: nn.Module) -> Generator[list[str]]:
+def entered(model: nn.Module) -> Generator[list[str]]:
     """The names of the modules a forward pass is in, outermost first; where it failed, they stay."""
     stack: list[str] = []
     handles: list[Any] = []

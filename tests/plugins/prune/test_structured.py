@@ -291,8 +291,8 @@ def test_a_rehearsal_finds_the_widths_without_any_data(context: Context) -> None
     assert plugin(scope="global").rehearse(Plain(64, 96), blind) is None
     with pytest.raises(CompressitError, match="out of reach"):
         plugin(keep=0.4, round_to=40, target="parameters").rehearse(Plain(40, 40), blind)
-    with pytest.raises(CompressitError, match="after pruning, a forward pass fails"):
-        plugin().rehearse(built(Constant), blind)
+    with pytest.raises(CompressitError, match=r"conv2.*a forward pass fails"):
+        plugin(ignore=["conv1"]).rehearse(built(Constant), blind)
 
 
 def test_an_error_leaves_the_model_as_it_was() -> None:
@@ -301,7 +301,7 @@ def test_an_error_leaves_the_model_as_it_was() -> None:
     net.conv2.requires_grad_(False)
     before = copy.deepcopy(net)
     with pytest.raises(CompressitError):
-        prune_channels(net, example(), 0.5)
+        prune_channels(net, example(), 0.5, ignore=["conv1"])
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.state_dict().items())
     assert [m.training for m in net.modules()] == [m.training for m in before.modules()]
     assert [p.requires_grad for p in net.parameters()] == [p.requires_grad for p in before.parameters()]
