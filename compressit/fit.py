@@ -233,7 +233,8 @@ class _State:
         self.steps = sum(len(part) for part in self.losses)
         self.kept.update(_under(tensors, "kept/"))
         self.images_seen = facts["images_seen"]
-        ctx.curves.update({name: [(s, v) for s, v in points] for name, points in facts["curves"].items()})
+        for name, points in facts["curves"].items():  # null: a value that was not finite
+            ctx.curves[name] = [(step, math.nan if value is None else value) for step, value in points]
         ctx.notes.update(facts["notes"])
         ctx.emit({"resumed": facts["epoch"]})
         return facts["epoch"]

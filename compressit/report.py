@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 import re
 import sys
 import traceback
@@ -20,6 +19,7 @@ from typing import Any
 from compressit import tables
 from compressit.kinds import Report
 from compressit.results import Results
+from compressit.sealed import replace
 
 DPI = 120
 PICTURE_BYTES = 3_150_000  # of PNG in the page: 4.2 MB as base64, which leaves room below 5 MB for the rest
@@ -58,7 +58,7 @@ def render(results: Results, reports: Sequence[Report[Any]], folder: Path) -> No
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             first = " ".join(found[0].split())
             sys.stderr.write(f"{first}{more}; see {folder / 'report.html'}\n")
-    _replace(folder / "report.html", _page(results, contents).encode())
+    replace(folder / "report.html", _page(results, contents).encode())
 
 
 def _collect(report: Report[Any], results: Results, folder: Path, contents: _Contents) -> None:
@@ -92,8 +92,8 @@ def _draw(name: str, figure: Any, folder: Path, before: Sequence[_Picture]) -> _
         figure.set_layout_engine("none")  # as it was laid out for the PNG: half the work
         figure.savefig(svg, format="svg", metadata={"Date": None})
     folder.mkdir(exist_ok=True)
-    _replace(folder / f"{name}.png", png.getvalue())
-    _replace(folder / f"{name}.svg", svg.getvalue())
+    replace(folder / f"{name}.png", png.getvalue())
+    replace(folder / f"{name}.svg", svg.getvalue())
     encoded = base64.b64encode(png.getvalue()).decode("ascii")
     used = sum(len(picture.source) for picture in before if picture.source)
     fits = used + len(encoded) <= PICTURE_BYTES * 4 / 3
@@ -139,9 +139,3 @@ def _page(results: Results, contents: _Contents) -> str:
         facts=list(tables.facts(results.about)),
         text=text,
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two runs may fill one folder
-    temporary.write_bytes(content)
-    temporary.replace(path)

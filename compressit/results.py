@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from compressit.sealed import read_sealed, replace, write_sealed
 
 SCHEMA = 1
 COLUMNS = (  # always there, in this order; whatever other evaluators measure follows in alphabetical order
@@ -105,18 +106,23 @@ class Results:
         ]
 
     def write_json(self, path: Path) -> None:
-        """Writes the results atomically; numbers that are not finite become null."""
-        content = _finite({"schema": SCHEMA, **asdict(self)})
-        _replace(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        """Writes the results atomically, with a digest of what they say; numbers that are not finite become null."""
+        write_sealed(path, {"schema": SCHEMA, **asdict(self)})
 
     @staticmethod
     def read_json(path: Path) -> Results:
-        """Reads what `write_json` wrote, null as NaN. Raises ValueError for anything else."""
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-            raise ValueError(f"{path}: not results of schema {SCHEMA}")
-        content["rows"] = [_row(row) for row in content["rows"]]
-        return Results(**content)
+        """Reads what `write_json` wrote, null as NaN. Raises OSError, and ValueError for anything else, a file that
+        was changed since among it."""
+        content: Any = read_sealed(path)
+        if content.pop("schema", None) != SCHEMA:
+            raise ValueError(f"not results of schema {SCHEMA}")
+        try:
+            rows = [_row(row) for row in content.pop("rows")]
+            results = Results(rows=rows, **content)
+            _check_types(results)
+        except (TypeError, LookupError, AttributeError) as error:
+            raise ValueError(f"not the results of a run: {error}") from error
+        return results
 
     def write_csv(self, path: Path) -> None:
         """A row per model, a header of the table's columns; empty cells where nothing was measured."""
@@ -129,7 +135,7 @@ class Results:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in table)
-        _replace(path, text.getvalue())
+        replace(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
     @staticmethod
     def _flat(row: Row, dense: Row | None, extra: Sequence[str]) -> dict[str, Any]:
@@ -161,18 +167,40 @@ def _row(content: Mapping[str, Any]) -> Row:
         name: [(step, math.nan if value is None else value) for step, value in points]
         for name, points in content["curves"].items()
     }
-    return Row(**{**content, "metrics": metrics, "curves": curves})
+    row = Row(**{**content, "metrics": metrics, "curves": curves})
+    _check_types(row)
+    return row
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+def _check_types(value: Row | Results) -> None:
+    """Raises TypeError where a value is not of the type that its class declares."""
+    types = get_type_hints(type(value))
+    for declared in fields(value):
+        _check_type(declared.name, getattr(value, declared.name), types[declared.name])
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # two runs may fill one folder
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def _check_type(name: str, value: Any, declared: Any) -> None:
+    origin, inner = get_origin(declared) or declared, get_args(declared)
+    if origin is Any:
+        return
+    if origin is UnionType:
+        allowed = [get_origin(kind) or kind for kind in inner]
+        fits = type(value) in allowed or (float in allowed and type(value) is int)
+    elif origin is Mapping:
+        fits = isinstance(value, dict)
+        for key, item in value.items() if fits else ():
+            _check_type(f"{name}.{key}", item, inner[1])
+    elif origin is Sequence:
+        fits = isinstance(value, list)
+        for index, item in enumerate(value if fits else ()):
+            _check_type(f"{name}[{index}]", item, inner[0])
+    elif origin is tuple:
+        fits = len(value) == len(inner) and all(type(item) in (int, float) for item in value)
+    else:
+        fits = type(value) is origin or (origin is float and type(value) is int)
+    if not fits:
+        raise TypeError(f"{name} is {value!r:.80}")
+
+
+def _finite(value: float | None) -> float | None:
+    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import math
 import os
 import shutil
 import time
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressit.files import sync
+from compressit.files import digest, sync
 from compressit.lock import held
+from compressit.sealed import read_sealed, write_sealed
 
 FORMAT = 1
 
@@ -44,8 +44,11 @@ class Artifact:
 
     @property
     def curves(self) -> dict[str, list[tuple[float, float]]]:
-        """Logged curves, at most 200 points each."""
-        return dict(self.manifest.get("curves", {}))
+        """Logged curves, at most 200 points each; NaN where a value was not finite."""
+        return {
+            name: [(step, math.nan if value is None else value) for step, value in points]
+            for name, points in self.manifest.get("curves", {}).items()
+        }
 
     @property
     def seconds(self) -> float:
@@ -63,20 +66,15 @@ class Store:
     def find(self, key: str) -> Artifact | None:
         """The artifact, every file of it checked by size and digest; None (with a warning) where damaged."""
         folder = self._folder(key)
-        manifest_file = folder / "manifest.json"
-        if not manifest_file.exists():
-            return None
         try:
-            manifest = json.loads(manifest_file.read_bytes())
-            if manifest.pop("sha256") != _text_digest(manifest):
-                raise ValueError("its manifest has changed")
-            if manifest["format"] != FORMAT or manifest["key"] != key:
-                raise ValueError("its manifest belongs to something else")
-            for name, digest in manifest["files"].items():
-                if _sha256(folder / name) != digest:
+            manifest = read_sealed(folder / "manifest.json")
+            _check_manifest(manifest, key)
+            for name, known in manifest["files"].items():
+                if Path(name).name != name or digest(folder / name) != known:
                     raise ValueError(f"{name} has changed")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._warn(f"damaged result {key[:12]} is made anew: {error}")
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if os.path.lexists(folder / "manifest.json"):
+                self._warn(f"damaged result {key[:12]} is made anew: {error}")
             return None
         return Artifact(folder, manifest)
 
@@ -91,14 +89,11 @@ class Store:
         temporary.mkdir(parents=True)
         try:
             write(temporary)
-            files = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+            files = {path.name: digest(path) for path in sorted(temporary.iterdir())}
             for path in temporary.iterdir():
                 sync(path)
             manifest = {"format": FORMAT, "key": key, "files": files, "created": time.time(), **facts}
-            manifest = json.loads(json.dumps(manifest))  # as it will be read: text keys, lists
-            manifest["sha256"] = _text_digest(manifest)
-            _write_synced(temporary / "manifest.json", json.dumps(manifest, sort_keys=True, indent=1))
-            sync(temporary)
+            write_sealed(temporary / "manifest.json", manifest)
             folder = self._folder(key)
             folder.parent.mkdir(parents=True, exist_ok=True)
             if folder.exists() and self.find(key) is None:
@@ -148,11 +143,9 @@ class Store:
         name = f"state-{uuid.uuid4().hex}.safetensors"
         write(folder / name)
         sync(folder / name)
-        text = json.dumps({**facts, "tensors": name, "sha256": _sha256(folder / name)})
-        _write_synced(folder / "progress.tmp", text)
-        os.replace(folder / "progress.tmp", folder / "progress.json")
-        sync(folder)
-        for old in folder.glob("state-*.safetensors"):
+        told = {**facts, "key": key, "tensors": name, "tensors_sha256": digest(folder / name)}
+        write_sealed(folder / "progress.json", told)
+        for old in (*folder.glob("state-*.safetensors"), *folder.glob(".progress.json.*.tmp")):
             if old.name != name:
                 old.unlink(missing_ok=True)
 
@@ -160,13 +153,15 @@ class Store:
         """The file with the saved tensors and the facts; None (with a warning where it is damaged)."""
         folder = self._progress_folder(key)
         try:
-            facts = json.loads((folder / "progress.json").read_bytes())
-            tensors = folder / facts["tensors"]
-            if _sha256(tensors) != facts["sha256"]:
+            facts = read_sealed(folder / "progress.json")
+            if facts["key"] != key:
+                raise ValueError("it belongs to another stage")
+            tensors = folder / Path(facts["tensors"]).name
+            if digest(tensors) != facts["tensors_sha256"]:
                 raise ValueError("its tensors have changed")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            if not self.has_progress(key):
+                return None
             self._warn(f"the saved progress of {key[:12]} is damaged and not used: {error}")
             return None
         return tensors, facts
@@ -199,15 +194,14 @@ def _rename_unless_there(source: Path, target: Path) -> None:
         sync(target.parent)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _text_digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
-def _write_synced(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    sync(path)
+def _check_manifest(manifest: Mapping[str, Any], key: str) -> None:
+    """Raises ValueError, LookupError, TypeError or AttributeError unless everything that is read of it later is there
+    and of its type."""
+    if manifest["format"] != FORMAT or manifest["key"] != key:
+        raise ValueError("its manifest belongs to something else")
+    notes, metrics, curves = (manifest.get(name, {}) for name in ("notes", "metrics", "curves"))
+    numbers = [*metrics.values(), manifest["seconds"]]
+    numbers += [step for points in curves.values() for step, _ in points]
+    values = [value for points in curves.values() for _, value in points if value is not None]
+    if not isinstance(notes, dict) or not all(type(number) in (int, float) for number in [*numbers, *values]):
+        raise ValueError("its manifest holds something else than numbers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -233,14 +234,12 @@ def test_models_to_distrust_are_named(tmp_path: Path) -> None:
 
 
 def test_two_processes_do_not_share_a_temporary_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[str] = []
-    real = Path.write_bytes
-    monkeypatch.setattr(
-        Path, "write_bytes", lambda self, data: (written.append(self.name), real(self, data))[1]
-    )
-    monkeypatch.setattr("os.getpid", lambda: 4711)
-    write(tmp_path, make_results())
-    assert written == [".report.html.4711.tmp"]
+    written: list[Path] = []
+    real = os.replace
+    monkeypatch.setattr("os.replace", lambda source, target: (written.append(source), real(source, target)))
+    for _ in range(2):
+        write(tmp_path, make_results())
+    assert len(written) == len(set(written)) > 2
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from compressit.store import Store, _text_digest
+from compressit.sealed import digest_of
+from compressit.store import Store
 
 KEY = "ab" + "0" * 62
 
@@ -80,7 +81,7 @@ def _change(folder: Path, change: Callable[[dict[str, Any]], object], sign: bool
     change(manifest)
     if sign:
         del manifest["sha256"]
-        manifest["sha256"] = _text_digest(manifest)
+        manifest["sha256"] = digest_of(manifest)
     _manifest(folder, json.dumps(manifest))
 
 
@@ -306,3 +307,43 @@ def test_progress_goes_when_the_result_is_there(store: Store) -> None:
     _publish(store)
     assert not store.has_progress(KEY)
     assert not (store.root / "progress" / KEY).exists()
+
+
+@pytest.mark.parametrize("change", ["epoch", "seconds", "tensors"])
+def test_a_changed_fact_of_saved_progress_is_noticed(store: Store, warnings: list[str], change: str) -> None:
+    store.save_progress(KEY, {"epoch": 12, "seconds": 2.5}, lambda file: file.write_text("one") and None)
+    file = store.root / "progress" / KEY / "progress.json"
+    facts = json.loads(file.read_text())
+    facts[change] = 4 if change != "tensors" else "../../elsewhere"
+    file.write_text(json.dumps(facts))
+    assert store.load_progress(KEY) is None
+    assert "not used" in warnings[0]
+
+
+def test_the_progress_of_another_stage_is_not_taken_for_its_own(store: Store, warnings: list[str]) -> None:
+    _save(store, "one", 1)
+    other = "cd" + KEY[2:]
+    (store.root / "progress" / KEY).rename(store.root / "progress" / other)
+    assert store.load_progress(other) is None
+    assert "another stage" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seconds": "1"}, {"seconds": None}, {"metrics": {"a": "0.5"}}, {"metrics": [1]}, {"notes": []},
+        {"curves": {"loss": [[1]]}}, {"curves": {"loss": [[1, "2"]]}}, {"curves": 5}, {"metrics": {"a": True}},
+    ],
+)  # fmt: skip
+def test_a_manifest_of_other_types_is_damaged_though_it_is_sealed(
+    store: Store, warnings: list[str], wrong: dict[str, Any]
+) -> None:
+    _publish(store)
+    _change(store.root / "objects" / "ab" / KEY, lambda m: m.update(wrong), sign=True)
+    assert store.find(KEY) is None
+    assert KEY[:12] in warnings[0]
+
+
+def test_a_value_that_is_not_finite_is_none_in_the_file_and_nan_again_in_a_curve(store: Store) -> None:
+    found = store.publish(KEY, {"seconds": 1, "curves": {"loss": [(1.0, float("inf")), (2.0, 0.5)]}})
+    assert str(found.curves["loss"]) == "[(1.0, nan), (2.0, 0.5)]"

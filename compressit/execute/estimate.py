@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.keys import key_of
+from compressit.sealed import read_sealed, write_sealed
 from compressit.tasks import Task
 
 _EVALUATION = 0.7  # seconds, until something is known
@@ -25,8 +24,8 @@ class History:
         self._file = store / "history.json"
         self._threads = threads
         self._seconds: dict[str, float] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            self._seconds = {name: float(taken) for name, taken in json.loads(self._file.read_text()).items()}
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self._seconds = {name: float(taken) for name, taken in read_sealed(self._file).items()}
 
     def seconds(self, task: Task) -> float | None:
         """What a task like this (other seeds and labels included) took last time."""
@@ -40,9 +39,7 @@ class History:
         """Writes the file if it can; other runs' additions since it was read may be lost."""
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(self._seconds))
-            temporary.replace(self._file)
+            write_sealed(self._file, self._seconds)
 
     def _like(self, task: Task) -> str:
         config = {
