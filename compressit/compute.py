@@ -47,6 +47,7 @@ class Compute:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.backends.cudnn.benchmark = False
             torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.cuda.init()  # from here on `seeds.seeded` keeps its random numbers too
         return Compute(chosen, "bf16" if precision == "bf16" else "fp32", compile)
 
     def autocast(self) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from compressit.compute import Compute
-from compressit.seeds import Streams
+from compressit.seeds import Streams, seeded
 from compressit.splits import Data
 
 
@@ -95,7 +95,9 @@ class StageContext:
         with `ref`, of the model of that reference: computed once for all evaluators of a model."""
         key = ("logits", self.identity(ref), self.identity(""), split)
         if key not in self.memo:
-            self.memo[key] = self.compute.forward(model, getattr(self.data, split).x)
+            # not from the stream of whichever evaluator asks first: some nets draw in eval mode too
+            with seeded(Streams(0, "logits").number(split)):
+                self.memo[key] = self.compute.forward(model, getattr(self.data, split).x)
         return self.memo[key]
 
     def log(self, step: float, **values: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,7 @@ def evaluate_file(
     from compressit.checkpoint import model as checkpoint
     from compressit.compute import Compute
     from compressit.context import DataContext
+    from compressit.execute.loading import loaded
     from compressit.splits import prepare
 
     plugins = _evaluators(evaluators, host)
@@ -77,7 +79,7 @@ def evaluate_file(
         _check_same(path, "inputs", tuple(architecture.input_shape), data, tuple(dataset.input_shape))
         _check_same(path, "classes", architecture.classes, data, dataset.classes)
     model = checkpoint.load(path, host=host)
-    raw = dataset.load(DataContext(default_cache(), announce))
+    raw = loaded(dataset, DataContext(default_cache(), announce))
     like = contract if "scale" not in options else None
     if contract is not None and options.get("scale", contract.scale) != contract.scale:
         announce(
@@ -102,18 +104,29 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
 def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -> dict[str, float]:
     from compressit.compute import Compute
     from compressit.context import StageContext
+    from compressit.execute.apply import measure_with
+    from compressit.execute.lending import lending
     from compressit.seeds import Streams
 
     compute = Compute.select(data.train.x.device.type)
-    ctx = StageContext(compute, Streams(0), lambda: data, lambda ref: model)
     model.to(compute.device)
-    return {
-        name: value
-        if isinstance(value, int | float)
-        else float(value)  # a tensor of one value is a number too
-        for plugin in plugins
-        for name, value in plugin.evaluate(model, ctx).items()
-    }
+    found: dict[str, float] = {}
+    memo: dict[Hashable, Any] = {}
+    for plugin in plugins:
+        ctx = StageContext(compute, Streams(0), lambda: data, partial(_only, model, plugin.name), memo=memo)
+        with lending(plugin.name):
+            found |= measure_with(plugin, model, ctx)
+    return found
+
+
+def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
+    """The one model there is, by the name that evaluators have for it."""
+    if ref == "model":
+        return model
+    raise CompressitError(
+        f"{name} compares the model with another one, '{ref}', and there is none here",
+        "put it into a recipe: its stages and checkpoints have names there",
+    )
 
 
 def _dataset(host: Host, name: str, options: Mapping[str, Any]) -> Dataset[Any]:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from compressit.context import StageContext
 from compressit.errors import CompressitError
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+from compressit.measure import answers
+from compressit.seeds import draw_from
 from compressit.splits import in_batches, order
 
 Tensors = tuple[Tensor, ...]
@@ -171,12 +173,12 @@ def _epoch(
 
 def _agreement(outputs: Tensor, target: Tensor) -> Tensor:
     classes = target if target.ndim == 1 else target.argmax(1)  # labels, or a teacher's outputs
-    return outputs.argmax(1) == classes
+    return answers(outputs) == classes
 
 
 def _seed_layers(ctx: StageContext, epoch: int) -> None:
-    # Dropout and the like draw from torch's global generator: seeded per epoch, a resumed run draws alike.
-    torch.manual_seed(ctx.streams.number("layers", epoch))
+    # Dropout and the like draw from the global generators: seeded per epoch, a resumed run draws alike.
+    draw_from(ctx.streams.number("layers", epoch))
 
 
 class _State:

@@ -41,6 +41,7 @@ class InProcess:
         from compressit.compute import Compute
         from compressit.context import StageContext
         from compressit.execute.apply import apply_plugin
+        from compressit.execute.lending import lending
         from compressit.seeds import Streams
 
         self._check_arguments(model, data)
@@ -54,14 +55,26 @@ class InProcess:
 
         place = data.train.x if data is not None else next(model.parameters(), None)
         compute = Compute.select(place.device.type if place is not None else "cpu")
-        teacher = self._teacher if self._teacher is not None else model
         ctx = StageContext(
-            compute, Streams(self._seed, self.name), load_data, lambda ref: copy.deepcopy(teacher)
+            compute,
+            Streams(self._seed, self.name),
+            load_data,
+            lambda ref: copy.deepcopy(self._of(ref, model)),
         )
-        with blaming(model, data):
+        with blaming(model, data), lending(self.name):
             result = apply_plugin(self._plugin, copy.deepcopy(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
         return result.eval()
+
+    def _of(self, ref: str, model: nn.Module) -> nn.Module:
+        """The model of a reference: the teacher, or the net itself where the stage means what it is given."""
+        if self._teacher is not None:
+            return self._teacher
+        if ref == "previous":
+            return model
+        raise CompressitError(
+            f"{self.name} names the model '{ref}', and stages have no names here", "pass the net: teacher=net"
+        )
 
     def _check_arguments(self, model: object, data: object) -> None:
         from compressit.splits import Data

@@ -171,7 +171,11 @@ class Dataset(Plugin[D]):
         return ""
 
     def load(self, ctx: DataContext) -> RawData:
-        """Inputs as uint8 (0..255) or float (0..1) tensors and int64 labels."""
+        """Inputs as uint8 (0..255) or float (0..1) tensors and int64 labels.
+
+        Called on a dataset whose options of the host (limit, labels, seed …) are at their defaults: variants that
+        differ in those share what it loads. The global random numbers stand at a place named after the dataset.
+        """
         raise NotImplementedError(f"{type(self).__name__}.load")
 
 

@@ -32,14 +32,32 @@ def tensor_bytes(model: nn.Module) -> int:
 
 
 def hidden_width(model: nn.Module) -> int | None:
-    """Units of the widest hidden layer: the outputs of every linear and convolutional layer but the last; None
-    where there is none."""
-    outputs = [
-        cast("int", getattr(m, "out_features", None) or getattr(m, "out_channels", None))
-        for m in model.modules()
-        if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)  # pyright: ignore[reportPrivateUsage]
-    ]
-    return max(outputs[:-1], default=None)
+    """Units of the widest hidden layer: the outputs of every linear and convolutional layer but the last, as many of
+    them as later layers take; None where there is no hidden layer.
+
+    A layer whose outputs no later one takes whole (or several times over: flattened, concatenated) hands on fewer
+    units than it has outputs: the pieces of a maxout, the gates of a GLU.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.modules.conv._ConvNd)]  # pyright: ignore[reportPrivateUsage]
+    widths = [_size(layer, "out") for layer in layers]
+    taken = [_size(layer, "in") for layer in layers]
+    return max((_handed_on(out, taken[at:]) for at, out in enumerate(widths[:-1], 1)), default=None)
+
+
+def _size(layer: nn.Module, side: str) -> int:
+    return cast("int", getattr(layer, f"{side}_features", None) or getattr(layer, f"{side}_channels", 0))
+
+
+def _handed_on(outputs: int, taken: Sequence[int]) -> int:
+    """How many units layers that take `taken` inputs have from one with so many outputs."""
+    if not outputs or any(inputs % outputs == 0 for inputs in taken if inputs):
+        return outputs
+    return max((inputs for inputs in taken if inputs and outputs % inputs == 0), default=outputs)
+
+
+def answers(logits: Tensor) -> Tensor:
+    """The class (N,) int64 that each row of logits (N, K) answers with; -1, which is no class, for one with a NaN."""
+    return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
 
 
 def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:

@@ -20,6 +20,7 @@ from compressit import tables
 from compressit.kinds import Report
 from compressit.results import Results
 from compressit.sealed import replace
+from compressit.seeds import Streams, seeded
 
 DPI = 120
 PICTURE_BYTES = 3_150_000  # of PNG in the page: 4.2 MB as base64, which leaves room below 5 MB for the rest
@@ -53,7 +54,8 @@ def render(results: Results, reports: Sequence[Report[Any]], folder: Path) -> No
     contents = _Contents()
     for report in reports:
         before = len(contents.problems)
-        _collect(report, results, folder / "figures", contents)
+        with seeded(Streams(0, report.name).number("report")):  # the same results give the same page
+            _collect(report, results, folder / "figures", contents)
         if found := contents.problems[before:]:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             first = " ".join(found[0].split())

@@ -20,7 +20,7 @@ Index = slice | Tensor
 class RawData:
     """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64.
 
-    Raises CompressitError for another type or length.
+    Raises CompressitError for another type, length or range.
     """
 
     train_x: Tensor
@@ -34,7 +34,8 @@ class RawData:
             if fault:
                 raise CompressitError(
                     f"the dataset's {split} {fault}",
-                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,)",
+                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
+                    "`scale: standard` standardises them",
                 )
 
 
@@ -163,7 +164,12 @@ def _fault(x: Tensor, y: Tensor) -> str | None:
         return f"labels are {y.dtype} of shape {tuple(y.shape)}"
     if len(x) != len(y) or len(x) == 0:
         return f"split has {len(x)} inputs and {len(y)} labels"
-    return None if x.dtype == torch.uint8 or x.is_floating_point() else f"inputs are {x.dtype}"
+    if x.dtype == torch.uint8:
+        return None
+    if not x.is_floating_point():
+        return f"inputs are {x.dtype}"
+    low, high = (float(value) for value in x.aminmax()) if x.numel() else (0.0, 1.0)
+    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
 
 
 def _unit(x: Tensor) -> Tensor:

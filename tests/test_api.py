@@ -343,6 +343,11 @@ def test_the_teacher_serves_every_reference() -> None:
     assert not same(rewound.state_dict(), model.state_dict())
 
 
+def test_without_a_teacher_no_reference_but_the_net_itself_is_known() -> None:
+    with pytest.raises(CompressitError, match=r"tiny\.prune names the model 'anything'.*\n.*teacher=net"):
+        compressit.stage("tiny.prune", rewind="anything", amount=0.01)(_net())
+
+
 def test_a_stage_computes_where_the_data_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also on a machine with a GPU: data on the CPU are not moved."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +124,28 @@ def test_an_evaluator_that_judges_a_stage_is_refused(tmp_path: Path, host: Host)
         CompressitError, match=r"tiny\.fidelity judges a stage of a recipe, not a model alone"
     ):
         evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.fidelity"], host)
+
+
+def test_there_is_no_other_model_to_compare_with(tmp_path: Path, host: Host) -> None:
+    """Least of all the model itself, from which everything is at distance 0."""
+    with pytest.raises(CompressitError, match=r"tiny\.distance compares the model with another one, 'train'"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.distance"], host)
+
+
+@pytest.mark.parametrize("evaluator", ["tiny.odd"])
+def test_evaluators_are_held_to_what_a_recipe_holds_them_to(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch, evaluator: str
+) -> None:
+    plugin: Any = host.find(evaluator).plugin
+    monkeypatch.setattr(plugin, "evaluate", lambda self, model, ctx: ctx.note(seen=1) or {"fine": 1.0})
+    with pytest.raises(CompressitError, match=r"tiny\.odd called ctx\.note 'seen'"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), [evaluator], host)
+    monkeypatch.setattr(
+        plugin, "evaluate", lambda self, model, ctx: torch.set_default_dtype(torch.float64) or {}
+    )
+    with pytest.raises(CompressitError, match="left settings of the process changed: default dtype"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), [evaluator], host)
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_files_and_plugins_that_are_not_there_are_named(tmp_path: Path, host: Host) -> None:

@@ -221,7 +221,7 @@ def test_the_streams_that_the_host_draws_from_count_for_first_models_and_stages(
     edit("compressit.execute.draws", 'number("student")', 'number("pupil")')
     again = made()
     assert not again & after
-    edit("compressit.execute.draws", "random.seed(number)", "random.seed(number + 1)")
+    edit("compressit.seeds", "random.seed(number)", "random.seed(number + 1)")
     assert not made() & again
 
 

@@ -105,3 +105,43 @@ def test_half_precision_weights() -> None:
     model = linears(8, 4).to(torch.bfloat16)
     assert measure.tensor_bytes(model) == 2 * 36
     assert measure.multiply_adds(model, (8,)) == 32
+
+
+class Maxout(nn.Module):
+    """Goodfellow et al. 2013: each unit is the largest of its pieces."""
+
+    def __init__(self, units: int, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+        self.one, self.two, self.head = (
+            nn.Linear(units, units * pieces),
+            nn.Linear(units, units * pieces),
+            nn.Linear(units, 3),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.one, self.two):
+            x = layer(x).unflatten(1, (-1, self.pieces)).amax(2)
+        return self.head(x)
+
+
+def test_a_units_pieces_are_no_width_of_their_own() -> None:
+    assert measure.hidden_width(Maxout(32, 2)) == 32
+    gated = nn.Sequential(nn.Linear(8, 64), nn.GLU(), nn.Linear(32, 48), nn.GLU(), nn.Linear(24, 2))
+    assert measure.hidden_width(gated) == 32
+
+
+def test_the_widest_hidden_layer_of_usual_nets() -> None:
+    assert measure.hidden_width(linears(784, 512, 300, 10)) == 512
+    flat = nn.Sequential(nn.Conv2d(1, 12, 3), nn.Flatten(), nn.Linear(12 * 36, 7), nn.Linear(7, 2))
+    assert measure.hidden_width(flat) == 12
+    attention = nn.TransformerEncoderLayer(16, 4, 40, batch_first=True)
+    assert measure.hidden_width(nn.Sequential(attention, nn.Linear(16, 3))) == 40
+    assert measure.hidden_width(nn.Linear(3, 4)) is None
+    assert measure.hidden_width(nn.Sequential(nn.Linear(3, 0), nn.Linear(0, 2))) == 0
+
+
+def test_a_row_with_a_nan_answers_with_no_class() -> None:
+    nan = float("nan")
+    logits = torch.tensor([[0.0, 1.0], [nan, 1.0], [2.0, nan], [float("inf"), 0.0]])
+    assert measure.answers(logits).tolist() == [1, -1, -1, 0]

@@ -68,7 +68,7 @@ def test_standard_scale_only_centres_a_channel_that_never_varies() -> None:
 
 
 def test_standard_scale_of_plain_vectors_is_per_feature() -> None:
-    train = torch.rand(40, 3) * torch.tensor([1.0, 5.0, 0.1])
+    train = torch.rand(40, 3) * torch.tensor([1.0, 0.5, 0.1])
     data = _prepare(
         RawData(train, torch.zeros(40).long(), train[:2], torch.zeros(2).long()), scale="standard"
     )
@@ -238,6 +238,9 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) 
         ({"train_y": torch.zeros(5, 3).long()}, r"training labels are torch.int64 of shape \(5, 3\)"),
         ({"train_y": torch.arange(4)}, "the dataset's training split has 5 inputs and 4 labels"),
         ({"test_x": torch.zeros(5, 1).long()}, "the dataset's test inputs are torch.int64"),
+        ({"train_x": torch.full((5, 1), 255.0)}, "the dataset's training inputs go from 255 to 255"),
+        ({"test_x": torch.linspace(-1, 1, 5)[:, None]}, "the dataset's test inputs go from -1 to 1"),
+        ({"train_x": torch.tensor([[0.5]] * 4 + [[float("nan")]])}, "training inputs go from nan to nan"),
     ],
 )
 def test_what_a_dataset_loads_is_checked(change: dict[str, object], fault: str) -> None:

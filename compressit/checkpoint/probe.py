@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compressit.checkpoint.manifest import Probe, affordable
 from compressit.errors import CompressitError
+from compressit.seeds import seeded
 
 BATCH = 2
 MOST_VALUES = 64
@@ -107,12 +108,9 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
     return found
 
 
-@contextmanager
-def quiet(seed: int = 0) -> Generator[None]:
-    """A block with its own random numbers from torch's global CPU generator, which is then as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs as well
-        yield
+def quiet(seed: int = 0) -> AbstractContextManager[None]:
+    """A block with its own random numbers from the global generators, which are then as they were."""
+    return seeded(seed)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

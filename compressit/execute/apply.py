@@ -1,4 +1,4 @@
-"""Carries out one trainer or compressor and checks what it gives back."""
+"""Carries out one trainer, compressor or evaluator and checks what it gives back."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from torch import Tensor, nn
 
 from compressit.context import StageContext
 from compressit.errors import CompressitError, NoEffectError
-from compressit.execute.draws import acting
-from compressit.kinds import Compressor, Trainer
+from compressit.execute.draws import acting, measuring
+from compressit.kinds import Compressor, Evaluator, Trainer
 
 
-def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module:
+def apply_plugin(
+    plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: StageContext, fresh: bool = False
+) -> nn.Module:
     """The plugin's result for `model`, which is the plugin's own: moved to the stage's device, in train mode.
+
+    `fresh`: nothing can have pruned it, so that its zeros are those it was built with.
 
     Raises CompressitError for a result that is no module or left with hooks, a trainer that changed a shape,
     notes that are no JSON; NoEffectError for a compressor that changed nothing.
@@ -35,7 +39,8 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
     check_plain(plugin.name, before, result)
     if trains:
         check_shapes_kept(plugin.name, before, result)
-        _tell_of_lost_zeros(plugin.name, before, result, ctx)
+        if not fresh:
+            _tell_of_lost_zeros(plugin.name, before, result, ctx)
     else:
         check_changed(plugin.name, before, result)
     check_notes(plugin.name, ctx.notes)
@@ -50,6 +55,50 @@ def rehearse_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext
         raise CompressitError(f"{plugin.name}.rehearse returned {_kind(result)}, not a model or None")
     check_notes(plugin.name, ctx.notes)
     return result
+
+
+def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) -> dict[str, float]:
+    """The evaluator's metrics of `model` by name, those that are not finite among them.
+
+    Raises CompressitError for what is no mapping of numbers, an undeclared metric, and for curves, arrays or notes:
+    nobody would ever see them.
+    """
+    with measuring(ctx.streams):
+        measured = plugin.evaluate(model, ctx)
+    if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CompressitError(
+            f"{plugin.name} returned {_kind(measured)}, not a mapping of metrics",
+            "return {} where nothing is defined",
+        )
+    metrics: dict[str, float] = {}
+    for name, value in measured.items():
+        try:
+            metrics[name] = float(value)  # a tensor of one value is a number too
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise CompressitError(
+                f"{plugin.name} returned {_kind(value)} as '{name}', not a number", "a metric is one number"
+            ) from error
+    unknown = sorted(set(metrics) - set(plugin.metrics))
+    if unknown:
+        raise CompressitError(
+            f"{plugin.name} returned undeclared metrics: {', '.join(unknown)}",
+            "declare them in its `metrics`",
+        )
+    check_only_metrics(plugin.name, ctx)
+    return metrics
+
+
+def check_only_metrics(name: str, ctx: StageContext) -> None:
+    """Raises CompressitError for what an evaluator gave to its context: only metrics are kept of it."""
+    given = {"ctx.log": ctx.curves, "ctx.save": ctx.arrays, "ctx.note": ctx.notes}
+    told = [f"{call} '{what}'" for call, values in given.items() for what in values]
+    if told:
+        raise CompressitError(
+            f"{name} called {', '.join(told[:3])}{' …' if len(told) > 3 else ''}, which is lost: of an evaluator "
+            "only the metrics are kept",
+            "return it as a metric. What trains a probe with `fit` gives that a context of its own: "
+            "dataclasses.replace(ctx, curves={}, notes={}, arrays={})",
+        )
 
 
 @dataclass(frozen=True)
@@ -90,16 +139,25 @@ def check_shapes_kept(name: str, before: Before, model: nn.Module) -> None:
 
 
 def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageContext) -> None:
-    """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant."""
+    """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant.
+
+    Zeros of a weight matrix that has other values too are a pruning's. Those of class tokens and position tables, and
+    of layers that start at zero, are where training begins.
+    """
     after = _tensors(model)
-    weights = [tensor for tensor, value in before.tensors.items() if value.ndim > 1]
-    zeros = sum(int((before.tensors[tensor] == 0).sum()) for tensor in weights)
-    lost = zeros - sum(int((after[tensor] == 0).sum()) for tensor in weights)
+    zeros = {
+        tensor: int((value == 0).sum())
+        for tensor, value in before.tensors.items()
+        if value.ndim > 1 and "weight" in tensor.rpartition(".")[2]
+    }
+    zeros = {tensor: count for tensor, count in zeros.items() if count < before.tensors[tensor].numel()}
+    total = sum(zeros.values())
+    lost = total - sum(int((after[tensor] == 0).sum()) for tensor in zeros)
     if lost > 0:
         ctx.note(zeros_lost=lost)
         ctx.emit(
             {
-                "announce": f"{name} trained away {lost} of the {zeros} zeros it was given: the model is less "
+                "announce": f"{name} trained away {lost} of the {total} zeros it was given: the model is less "
                 "sparse now (pruning plugins can fine-tune and keep them)"
             }
         )

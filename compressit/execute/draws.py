@@ -5,18 +5,19 @@ Part of every key (`compressit.plan`), with `compressit.seeds`: whatever else th
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Generator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from compressit.seeds import Streams
+from compressit.seeds import Streams, seeded
 
 if TYPE_CHECKING:
     from compressit.config import Config
+
+
+def lent(name: str) -> AbstractContextManager[None]:
+    """The draws of whatever code the plugin `name` runs when nothing below says otherwise: a dataset that loads."""
+    return seeded(Streams(0, name).number("lent"))
 
 
 def building(seed: int) -> AbstractContextManager[None]:
@@ -49,21 +50,3 @@ def narrowed(
             return None
         config = found.model_dump(mode="json")
     return config
-
-
-@contextmanager
-def seeded(number: int) -> Generator[None]:
-    """A block whose global random numbers (torch's, numpy's, Python's) start from `number`.
-
-    Afterwards they go on as if it had not been there.
-    """
-    python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(number)
-        random.seed(number)
-        np.random.seed(number % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)

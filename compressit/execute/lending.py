@@ -1,4 +1,7 @@
-"""What a plugin is lent, and must give back as it was: shared models and data, and the process's settings."""
+"""What a plugin is lent, and must give back as it was: shared models and data, settings of the process, random numbers.
+
+All code that is not ours runs in a `lending` block: datasets, models that are built or loaded, stages, evaluators.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 
 from compressit.errors import CompressitError
-from compressit.execute import settings
+from compressit.execute import draws, settings
 from compressit.execute.memo import Recent
 
 
@@ -14,8 +17,9 @@ from compressit.execute.memo import Recent
 def lending(name: str, *memos: Recent, called: Callable[[Hashable], str] = str) -> Generator[None]:
     """A block in which the plugin `name` computes with what is in `memos`.
 
-    Afterwards settings are what they were, and where something in a memo was changed, all memos are empty: the
-    next task loads anew what it needs. Raises CompressitError for either, unless the block raised already.
+    Its global random numbers start from a stream named after it, whatever ran before, and go on afterwards as if it
+    had not been there. Afterwards settings are what they were, and where something in a memo was changed, all memos
+    are empty: the next task loads anew what it needs. Raises CompressitError for either, unless the block raised.
     `called` names the value of a key.
     """
     before = settings.read()
@@ -24,7 +28,8 @@ def lending(name: str, *memos: Recent, called: Callable[[Hashable], str] = str) 
     damage: dict[str, list[str]] = {}
     changed: list[str] = []
     try:
-        yield
+        with draws.lent(name):
+            yield
     finally:
         changed = settings.put_back(before)
         for memo in memos:

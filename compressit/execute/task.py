@@ -12,24 +12,23 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
-from torch import cat, nn
+from torch import nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.compute import Compute, host_facts
 from compressit.context import DataContext, Judged, StageContext
-from compressit.data_options import DataConfig
 from compressit.errors import CompressitError
-from compressit.execute import draws
-from compressit.execute.apply import apply_plugin, rehearse_plugin
+from compressit.execute import draws, loading
+from compressit.execute.apply import apply_plugin, measure_with, rehearse_plugin
 from compressit.execute.lending import lending
 from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
-from compressit.keys import canonical, code_now
+from compressit.keys import code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.measure import hidden_width
 from compressit.plugins import Host
 from compressit.seeds import Streams
-from compressit.splits import Contract, Data, RawData, prepare
+from compressit.splits import Contract, Data, prepare
 from compressit.store import Artifact, Store
 from compressit.tasks import Task
 
@@ -107,9 +106,17 @@ class TaskRunner:
         trains = self._host.find(task.uses, "trainer", "compressor").kind == "trainer"
         plugin = self._host.create(Trainer if trains else Compressor, task.uses, task.config)
         with self._lending(task, emit):
-            result = apply_plugin(plugin, model, ctx)
+            result = apply_plugin(plugin, model, ctx, self._fresh(task))
         architecture = next((a for module, a in built if module is result), given)
         return self._publish_model(task, result, architecture, ctx.data.contract, ctx, progress.seconds())
+
+    def _fresh(self, task: Task) -> bool:
+        """Whether nothing but training has changed the model since it was built here."""
+        if not task.lineage:
+            return False
+        first, *others = task.lineage
+        trained = all(self._host.find(step["uses"]).kind == "trainer" for step in others)
+        return trained and not {"checkpoint", "weights"} & first.keys()
 
     def _given(
         self, task: Task, source: Path, emit: Emit
@@ -128,22 +135,9 @@ class TaskRunner:
         evaluator = self._host.create(Evaluator, task.uses, task.config)
         with self._lending(task, emit):
             model = ctx.model("model")
-            with draws.measuring(ctx.streams):
-                measured = evaluator.evaluate(model, ctx)
-        if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise CompressitError(
-                f"{task.uses} returned {type(measured).__name__}, not a mapping of metrics",
-                "return {} where nothing is defined",
-            )
-        metrics = {name: float(value) for name, value in measured.items()}
-        unknown = sorted(set(metrics) - set(evaluator.metrics))
-        if unknown:
-            raise CompressitError(
-                f"{task.uses} returned undeclared metrics: {', '.join(unknown)}",
-                "declare them in its `metrics`",
-            )
+            metrics = measure_with(evaluator, model, ctx)
         finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
-        notes = {**ctx.notes, "not_finite": sorted(set(metrics) - set(finite))}
+        notes = {"not_finite": sorted(set(metrics) - set(finite))}
         seconds = time.perf_counter() - started
         return self._publish(task, {"metrics": finite, "notes": notes}, seconds)
 
@@ -215,13 +209,11 @@ class TaskRunner:
         key = (task.data["id"], compute.device)
         if key not in self._data:
             dataset = self._host.create(Dataset, task.data["uses"], task.data["config"])
-            raw_key = ("raw", task.data["uses"], dataset.fingerprint(), _loading_options(task.data["config"]))
+            raw_key = ("raw", *loading.content(dataset))
             if raw_key not in self._data:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 context = DataContext(self._cache, lambda text: emit({"announce": text}))
-                with lending(dataset.name):
-                    raw = dataset.load(context)
-                self._data[raw_key] = _as_declared(dataset, raw)
+                self._data[raw_key] = loading.loaded(dataset, context)
             self._data[key] = prepare(
                 self._data[raw_key], dataset.config, dataset.classes, dataset.class_names, compute.device
             )
@@ -312,25 +304,6 @@ class TaskRunner:
         return self._store.publish(task.key, {**told, **facts}, write)
 
 
-def _as_declared(dataset: Dataset[Any], raw: Any) -> RawData:
-    """What a dataset loaded, if it is what the dataset says of itself."""
-    if not isinstance(raw, RawData):
-        raise CompressitError(f"{dataset.name} loaded {type(raw).__name__}, not RawData")
-    shape = tuple(raw.train_x.shape[1:])
-    if shape != tuple(dataset.input_shape) or shape != tuple(raw.test_x.shape[1:]):
-        raise CompressitError(
-            f"{dataset.name} loaded inputs {shape} and {tuple(raw.test_x.shape[1:])}, "
-            f"but declares {tuple(dataset.input_shape)}"
-        )
-    labels = cat([raw.train_y, raw.test_y])
-    if int(labels.min()) < 0 or int(labels.max()) >= dataset.classes:
-        raise CompressitError(
-            f"{dataset.name} loaded labels from {int(labels.min())} to {int(labels.max())}, "
-            f"but declares {dataset.classes} classes"
-        )
-    return raw
-
-
 def thinned(values: np.ndarray) -> list[tuple[float, float]]:
     """At most CURVE_POINTS points (step, mean of its bin) of a value per step."""
     bins = np.array_split(values.astype(np.float64), min(CURVE_POINTS, len(values))) if len(values) else []
@@ -344,11 +317,6 @@ def _thinned_points(points: list[tuple[float, float]]) -> list[tuple[float, floa
         return points
     chosen = np.linspace(0, len(points) - 1, CURVE_POINTS).round().astype(int)
     return [points[i] for i in chosen]
-
-
-def _loading_options(config: Mapping[str, Any]) -> str:
-    """What `load` may depend on: a dataset's own options, not the host's."""
-    return canonical({name: value for name, value in config.items() if name not in DataConfig.model_fields})
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 
+from compressit.errors import CompressitError
+from compressit.execute.apply import check_only_metrics
 from compressit.testing.check import ConformanceError, NotApplicable, check
 from compressit.testing.sizes import wrong_sizes
 from compressit.testing.stand import Called, stand
@@ -58,6 +60,15 @@ def only_declared(subject: Subject) -> None:
     unknown = sorted(set(_values(subject)) - set(subject.plugin.metrics))  # type: ignore[attr-defined]
     if unknown:
         raise ConformanceError(f"it returned {', '.join(unknown)}", "declare them in its `metrics`")
+
+
+@check(runs)
+def only_metrics(subject: Subject) -> None:
+    """It gives ctx.log, ctx.note and ctx.save nothing: only metrics are kept of an evaluator."""
+    try:
+        check_only_metrics(subject.name, _called(subject).given.ctx)
+    except CompressitError as error:
+        raise ConformanceError(error.message, error.hint) from error
 
 
 @check(runs)
@@ -121,7 +132,7 @@ def honest_sizes(subject: Subject) -> None:
 
 
 CHECKS = (
-    metrics_described, runs, only_declared, finite, same_seed_same_numbers, leaves_models, leaves_data,
+    metrics_described, runs, only_declared, only_metrics, finite, same_seed_same_numbers, leaves_models, leaves_data,
     restores_modes, honest_sizes,
 )  # fmt: skip
 

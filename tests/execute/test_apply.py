@@ -16,8 +16,8 @@ from compressit.config import NoOptions
 from compressit.context import StageContext
 from compressit.errors import CompressitError, NoEffectError
 from compressit.execute.apply import apply_plugin
-from compressit.execute.draws import seeded
 from compressit.kinds import Compressor, Trainer
+from compressit.seeds import seeded
 
 Make = Callable[..., StageContext]
 Change = Callable[[nn.Module, StageContext], Any]
@@ -33,14 +33,14 @@ def _compress(change: Change, model: nn.Module, ctx: StageContext) -> nn.Module:
     return apply_plugin(Plugin(NoOptions()), model, ctx)
 
 
-def _train(change: Change, model: nn.Module, ctx: StageContext) -> nn.Module:
+def _train(change: Change, model: nn.Module, ctx: StageContext, fresh: bool = False) -> nn.Module:
     class Plugin(Trainer[NoOptions]):
         name = "test.trainer"
 
         def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
             return change(model, ctx)
 
-    return apply_plugin(Plugin(NoOptions()), model, ctx)
+    return apply_plugin(Plugin(NoOptions()), model, ctx, fresh)
 
 
 def _net() -> nn.Sequential:
@@ -128,7 +128,25 @@ def test_zeros_that_a_trainer_gives_up_are_told(make_context: Make) -> None:
     assert "18 of the 36 zeros" in said[0]["announce"]
     quiet = make_context(emit=pytest.fail)
     _train(_halve, net, quiet)
+    _train(revive_one_row, net, quiet, fresh=True)
     assert "zeros_lost" not in quiet.notes
+
+
+def test_zeros_that_no_pruning_made_are_where_training_begins(make_context: Make) -> None:
+    """A class token, a position table, a layer that starts at zero: torchvision's ViTs have them all."""
+    net = _net()
+    net[1].weight.data.zero_()
+    net.token, net.table = nn.Parameter(torch.zeros(1, 1, 8)), nn.Parameter(torch.zeros(3, 8))
+    net.table.data[0] = 1
+
+    def train(model: Any, ctx: StageContext) -> nn.Module:
+        for parameter in model.parameters():
+            parameter.data += 1
+        return model
+
+    ctx = make_context(emit=pytest.fail)
+    _train(train, net, ctx)
+    assert "zeros_lost" not in ctx.notes
 
 
 def test_a_trainer_need_not_change_anything(make_context: Make) -> None:

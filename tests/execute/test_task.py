@@ -15,7 +15,7 @@ from tiny import BASE, PLUGINS, TWINS, Lab, same, task_of, tensors, tiny_host
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
-from compressit.context import Progress
+from compressit.context import Judged, Progress
 from compressit.errors import CompressitError, NoEffectError
 from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
@@ -197,6 +197,19 @@ def test_metrics_must_be_declared(lab: Lab) -> None:
         lab.run(lab.plan(BASE + "evaluate: [{uses: tiny.odd, with: {fault: undeclared}}]\n"))
 
 
+@pytest.mark.parametrize("fault", ["log", "save", "note", "directly"])
+def test_what_an_evaluator_keeps_beside_its_metrics_is_refused(lab: Lab, fault: str) -> None:
+    """Nobody would ever see it."""
+    with pytest.raises(CompressitError, match=r"tiny\.odd called ctx\.(log|save|note) 'seen', which is lost"):
+        lab.run(lab.plan(BASE + f"evaluate: [{{uses: tiny.odd, with: {{fault: {fault}}}}}]\n"))
+
+
+@pytest.mark.parametrize("fault", ["text", "list"])
+def test_a_metric_that_is_no_number_is_named(lab: Lab, fault: str) -> None:
+    with pytest.raises(CompressitError, match=r"tiny\.odd returned a (str|list) as 'fine', not a number"):
+        lab.run(lab.plan(BASE + f"evaluate: [{{uses: tiny.odd, with: {{fault: {fault}}}}}]\n"))
+
+
 def test_a_number_that_is_not_finite_is_a_missing_one(lab: Lab) -> None:
     found = lab.run(lab.plan(BASE + "evaluate: [tiny.odd]\n"))["base/seed0/train tiny.odd"]
     assert found.metrics == {"fine": 1.0}
@@ -251,10 +264,14 @@ def test_code_that_changed_since_the_plan_publishes_nothing(tmp_path: Path, old:
 # Judging
 
 
-def test_an_evaluator_reads_the_stage_it_judges(lab: Lab) -> None:
-    notes = lab.run(lab.plan(TWINS))["real/seed0/shrink-02 tiny.fidelity"].notes
-    assert (notes["judged"], notes["of"]) == ("shrink", "train")
-    assert notes["noted"] == ["epochs", "images_seen", "width"]
+def test_an_evaluator_reads_the_stage_it_judges(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Judged] = []
+    evaluator: Any = lab.host.find("tiny.fidelity").plugin
+    monkeypatch.setattr(evaluator, "evaluate", lambda self, model, ctx: judged.append(ctx.judged) or {})
+    lab.run(lab.plan(TWINS))
+    found = next(j for j in judged if j.streams.rung == 2)
+    assert (found.stage, found.reference) == ("shrink", "train")
+    assert sorted(found.notes) == ["epochs", "images_seen", "width"]
 
 
 # Killed and going on

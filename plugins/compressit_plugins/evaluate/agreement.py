@@ -6,13 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from compressit.context import Judged, StageContext
+from compressit.measure import answers
 from compressit_plugins.shrink.noise_fit import entropy_bits
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
 
 
 def agreement(a: Tensor, b: Tensor) -> float:
-    """The fraction of inputs on which two models' logits (N, K) have the same largest class."""
-    return float((a.argmax(1) == b.argmax(1)).double().mean())
+    """The fraction of inputs on which two models' logits (N, K) have the same largest class.
+
+    A row with a NaN agrees with nothing, another NaN included.
+    """
+    return same_answers(answers(a), answers(b))
+
+
+def same_answers(a: Tensor, b: Tensor) -> float:
+    """The fraction of equal classes of `compressit.measure.answers` (N,); no answer equals nothing."""
+    return float(((a == b) & (a >= 0)).double().mean())
 
 
 def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str, float]:
@@ -27,7 +36,7 @@ def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str
 
 def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: int) -> dict[str, float]:
     """Agreement on the noise the stage was last given and on `draws` unseen draws of the same kind, with the entropy
-    (bits) and majority share of the teacher's classes on the unseen ones."""
+    (bits) and majority share of the teacher's classes on the unseen ones, unless it gives none but NaN."""
     noise = judged.notes["noise"]
     device = ctx.compute.device
     source = shared_noise_source(noise["kind"], ctx)
@@ -36,11 +45,13 @@ def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: i
     seen = source.draw(noise["images"], noise_generator(judged.streams, noise["redraw"], last, device))
     unseen = source.draw(draws, judged.streams.generator("unseen noise", device=device))
     fitted = agreement(ctx.compute.forward(model, seen), ctx.compute.forward(teacher, seen))
-    labels = ctx.compute.forward(teacher, unseen).argmax(1)
-    answers = ctx.compute.forward(model, unseen).argmax(1)
-    return {
+    labels = answers(ctx.compute.forward(teacher, unseen))
+    found = {
         "fit_agreement": fitted,
-        "noise_agreement": float((labels == answers).double().mean()),
-        "noise_entropy_bits": entropy_bits(labels, ctx.data.classes),
-        "noise_majority": float(torch.bincount(labels).max()) / len(labels),
+        "noise_agreement": same_answers(labels, answers(ctx.compute.forward(model, unseen))),
     }
+    known = labels[labels >= 0]
+    if len(known):
+        found["noise_entropy_bits"] = entropy_bits(known, ctx.data.classes)
+        found["noise_majority"] = float(torch.bincount(known).max()) / len(known)
+    return found

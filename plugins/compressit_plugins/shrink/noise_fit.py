@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressit.context import StageContext
+from compressit.errors import CompressitError
 from compressit.fit import EpochEnd, fit
+from compressit.measure import answers
 from compressit_plugins.shrink.noise import NoiseConfig
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
 
@@ -49,9 +51,18 @@ def fit_to_noise(
 
 
 def targets(logits: Tensor, options: NoiseConfig) -> Tensor:
-    """What the student is fitted to: classes (N,) int64, probabilities (N, K), or logits (N, K)."""
+    """What the student is fitted to: classes (N,) int64, probabilities (N, K), or logits (N, K).
+
+    Raises CompressitError where classes are wanted and the teacher answers with NaN: it has none.
+    """
     if options.labels == "hard":
-        return logits.argmax(1)
+        classes = answers(logits)
+        if lost := int((classes < 0).sum()):
+            raise CompressitError(
+                f"the teacher answers {lost} of {len(classes)} noise images with NaN, which is no label",
+                "its training diverged: lower the learning rate there",
+            )
+        return classes
     return (logits / options.temperature).softmax(1) if options.labels == "soft" else logits
 
 
@@ -75,7 +86,7 @@ def _tracker(
             return
         data = ctx.data
         for name, split in (("train", data.train), ("test", data.test)):
-            correct = ctx.compute.forward(student, split.x).argmax(1) == split.y
+            correct = answers(ctx.compute.forward(student, split.x)) == split.y
             ctx.log(end.images_seen, **{f"retention_{name}": float(correct.double().mean())})
 
     return track

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from compressit.context import StageContext
 from compressit.errors import CompressitError
 from compressit.fit import EpochEnd, StopTraining, fit
+from compressit.measure import answers
 from compressit.splits import Split
 
 if TYPE_CHECKING:
@@ -66,12 +68,13 @@ def _scores(model: nn.Module, ctx: StageContext, split: Split) -> dict[str, floa
     logits = ctx.compute.forward(model, split.x)
     return {
         "validation_loss": float(F.cross_entropy(logits, split.y)),
-        "validation_accuracy": float((logits.argmax(1) == split.y).double().mean()),
+        "validation_accuracy": float((answers(logits) == split.y).double().mean()),
     }
 
 
 def _remember(kept: dict[str, Tensor], score: float, epoch: int, model: nn.Module | None) -> None:
-    """The first of equally good epochs counts as the best."""
+    """The first of equally good epochs counts as the best; one whose score is NaN is worse than any other."""
+    score = -math.inf if math.isnan(score) else score
     if kept and not score > float(kept["best"]):
         return
     kept["best"] = torch.tensor(score, dtype=torch.float64)

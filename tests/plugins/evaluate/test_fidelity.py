@@ -66,6 +66,10 @@ def test_agreement_counts_equal_classes() -> None:
     b = torch.tensor([[0.0, 9.0], [1.0, 2.0], [2.0, 7.0], [5.0, 4.0]])
     assert agreement(a, b) == 0.75
     assert agreement(a, a) == 1.0
+    nan = torch.full((4, 2), float("nan"))
+    assert agreement(nan, nan) == agreement(a, nan) == 0.0
+    half = torch.where(torch.tensor([[True], [True], [False], [False]]), a, nan)
+    assert agreement(half, half) == agreement(a, half) == 0.5
 
 
 def test_every_number_is_what_a_hand_count_gives(
@@ -142,6 +146,17 @@ def test_a_teacher_that_says_one_thing_has_no_entropy(
     measured = Fidelity(FidelityConfig(draws=100)).evaluate(Threshold(0.5), ctx)
     assert measured["noise_entropy_bits"] == 0.0
     assert measured["noise_majority"] == 1.0
+
+
+def test_a_diverged_teacher_is_no_score_at_all(
+    synthetic: Callable[..., Data], make_context: Contexts
+) -> None:
+    """Models that answer NaN agree in nothing, and NaN is no class whose share could be measured."""
+    diverged = Threshold(float("nan"))
+    ctx = make_context({"train": diverged}, data=synthetic(), judged=_judged(_noted()))
+    measured = Fidelity(FidelityConfig(draws=100)).evaluate(Threshold(float("nan")), ctx)
+    assert set(measured.values()) == {0.0}
+    assert set(measured) == {"agreement", "train_agreement", "fit_agreement", "noise_agreement"}
 
 
 def test_unseen_noise_is_the_same_for_both_twins_and_other_for_other_rungs(

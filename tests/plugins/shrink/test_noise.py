@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from compressit.compute import Compute
 from compressit.config import dump, model_refs, parse
 from compressit.context import StageContext
+from compressit.errors import CompressitError
 from compressit.seeds import Streams
 from compressit.splits import Data
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
@@ -58,6 +59,12 @@ def test_targets_are_the_class_the_probabilities_or_the_logits(seed: int, temper
     soft = targets(taught, _config(labels="soft", temperature=temperature))
     np.testing.assert_allclose(soft, softmax(taught.double().numpy() / temperature, axis=1), atol=1e-6)
     assert torch.equal(targets(taught, _config(labels="logits")), taught)
+
+
+def test_a_diverged_teacher_gives_no_classes() -> None:
+    taught = torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])
+    with pytest.raises(CompressitError, match="answers 1 of 2 noise images with NaN"):
+        targets(taught, _config(labels="hard"))
 
 
 @pytest.mark.parametrize("labels", ["hard", "logits"])

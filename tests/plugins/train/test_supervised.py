@@ -93,6 +93,28 @@ def test_it_ends_with_the_best_epoch_on_validation(
     assert steps == [step for step, _ in ctx.curves["loss"]]
 
 
+@pytest.mark.parametrize("monitor", ["accuracy", "loss"])
+def test_an_epoch_whose_score_is_nan_is_never_the_best(
+    monitor: str,
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first epoch's answers on the validation split are NaN, the others are not."""
+    ctx = make_context(data=synthetic(validation=0.25, train=64))
+    forward, calls = type(ctx.compute).forward, []
+
+    def broken(self: Any, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        return forward(self, model, x) * (float("nan") if len(calls) == 1 else 1.0)
+
+    monkeypatch.setattr(type(ctx.compute), "forward", broken)
+    Supervised(options(epochs=3, restore_best=True, monitor=monitor)).train(build_mlp(8), ctx)
+    assert ctx.notes["best_epoch"] > 1
+    assert ctx.curves["validation_accuracy"][0][1] == 0.0
+
+
 def test_patience_counts_epochs_since_the_best(
     synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
 ) -> None:
