@@ -55,7 +55,7 @@ def code_now(*roots: str) -> str:
     """`code_digest` of the files as they are at this moment, read again every time."""
     packages = {"compressit", *(root.split(".")[0] for root in roots)}
     files = [_source_file(root) for root in roots if root.startswith(_LOCAL)]
-    folders = [file.parent for file in files if file is not None]
+    folders = [(file.parent, _top_level(file.parent)) for file in files if file is not None]
     found: dict[str, _Module] = {}
     waiting = list(roots)
     while waiting:
@@ -67,7 +67,7 @@ def code_now(*roots: str) -> str:
         waiting += [
             imported
             for imported in module.imports
-            if imported.split(".")[0] in packages or any(_lies_in(folder, imported) for folder in folders)
+            if imported.split(".")[0] in packages or any(_lies_in(*folder, imported) for folder in folders)
         ]
     return hashlib.sha256(
         canonical(sorted((_stable(n), m.digest) for n, m in found.items())).encode()
@@ -151,12 +151,11 @@ def _exported(name: str) -> Iterator[str]:
         yield EXPORTS.get(name, f"compressit.{name}")
 
 
-def _lies_in(folder: Path, module: str) -> bool:
-    file = _source_file(module) if module.split(".")[0] in _top_level(folder) else None
+def _lies_in(folder: Path, names: frozenset[str], module: str) -> bool:
+    file = _source_file(module) if module.split(".")[0] in names else None
     return file is not None and file.resolve().is_relative_to(folder.resolve())
 
 
-@cache
 def _top_level(folder: Path) -> frozenset[str]:
     return frozenset(path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir())
 

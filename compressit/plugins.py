@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.abc
-import importlib.machinery
 import importlib.metadata
-import importlib.util
 import os
 import re
-import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -21,10 +17,11 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from compressit import files, hookspecs
+from compressit import files, hookspecs, localcode
 from compressit.config import parse
 from compressit.errors import CompressitError, did_you_mean
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
+from compressit.localcode import LocalCode
 from compressit.registration import LOCAL, PluginFault, check_class, check_hooks, classes_of, shown
 
 KINDS: Mapping[str, type[Plugin[Any]]] = {
@@ -88,6 +85,7 @@ class Host:
         self._found: dict[str, Registered] = {}
         self._broken: list[Broken] = []
         self._sources: dict[str, Source] = {}  # by the name of a registration
+        self._local: dict[Path, tuple[str, LocalCode]] = {}  # registrations of local files, by the real file
         self._disabled = frozenset(disabled)
         if entry_points:
             for source, entry in _entry_points():
@@ -144,30 +142,61 @@ class Host:
     def load_file(self, path: Path, expected_digest: str | None = None) -> None:
         """Imports a local plugin file (runs its code: ask for trust first) and registers its hooks.
 
-        Raises CompressitError when the file is missing, changed since it was trusted, or fails to import.
+        Loaded again with changed code, it takes its own place. Raises CompressitError when the file is missing, it or a
+        module beside it changed since it was trusted, two plugins have modules of one name, or it fails to import.
         """
-        source = _read(path)
-        digest = hashlib.sha256(source).hexdigest()
-        if expected_digest is not None and digest != expected_digest:
+        code = localcode.read(path)
+        if expected_digest is not None and code.digest != expected_digest:
             raise CompressitError(f"{path} has changed since this run was planned", "start the run again")
-        name = f"{LOCAL}{path.stem}_{digest[:12]}"
+        name = f"{LOCAL}{path.stem}_{code.digest[:12]}"
         if self._pm.has_plugin(name):
             return
-        folder = str(path.absolute().parent)
-        if folder not in sys.path:
-            sys.path.append(folder)  # it may import its neighbours; last, so that they shadow nothing
-        before, token = self._found, _IMPORTING.set(self)
+        place = code.folder / code.name
+        self._check_apart(code, place)
+        with self._in_place_of(place):
+            token = _IMPORTING.set(self)
+            before = self._found
+            try:
+                module = localcode.run(name, code)
+            except (Exception, SystemExit) as error:
+                raise _fault(error, path, code.source) from error
+            finally:
+                _IMPORTING.reset(token)
+            has_models = self._found is not before
+            error = self._register(module, name, Source(str(path)), has_models)
+            if error is not None:
+                raise _fault(error, path, code.source) from error
+        self._local[place] = (name, code)
+
+    def _check_apart(self, code: LocalCode, place: Path) -> None:
+        """Raises CompressitError where a name means one module to this plugin and another to one that is loaded."""
+        for other, (_, loaded) in self._local.items():
+            shared = localcode.clash(code, loaded) if other != place else None
+            if shared is not None:
+                message = (
+                    f"{code.path} and {loaded.path} import a module of one name, '{shared}', each its own"
+                )
+                raise CompressitError(
+                    message, "Python has one module of each name: rename one of the two files"
+                )
+
+    @contextmanager
+    def _in_place_of(self, place: Path) -> Generator[None]:
+        """Takes out what that file brought before; puts it back if what happens inside raises."""
+        found, sources = self._found, self._sources
+        name, _ = self._local.get(place, (None, None))
+        module = self._pm.unregister(name=name) if name is not None else None
+        if name is not None:
+            gone = sources[name]
+            self._sources = {key: source for key, source in sources.items() if key != name}
+            self._found = {key: r for key, r in found.items() if r.source != gone}
         try:
-            module = _import_source(name, path, source)
-        except (Exception, SystemExit) as error:
-            self._found = before  # a model that it had already named is gone with it
-            raise _fault(error, path, source) from error
-        finally:
-            _IMPORTING.reset(token)
-        error = self._register(module, name, Source(str(path)), has_models=self._found is not before)
-        if error is not None:
-            self._found = before
-            raise _fault(error, path, source) from error
+            yield
+        except BaseException:
+            self._found, self._sources = found, sources  # a model that it had already named is gone with it
+            if module is not None:
+                self._pm.register(module, name=name)
+            raise
 
     def add_model(self, plugin: type[Model[Any]], source: Source) -> None:
         """Registers one model, without a hook; made again of the same builder, it takes the old one's place.
@@ -248,7 +277,7 @@ class Host:
                 self._pm.unregister(name=name)
             return error
         self._found = found
-        self._sources[name] = source
+        self._sources = {**self._sources, name: source}
         return None
 
     def _broadcast(self, hook: str, **arguments: Any) -> list[str]:
@@ -284,13 +313,6 @@ def file_digest(path: Path) -> str:
         raise CompressitError(f"{path}: {error.strerror}") from error
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return files.content(path)
-    except OSError as error:
-        raise CompressitError(f"{path}: {error.strerror}") from error
-
-
 def _entry_points() -> list[tuple[Source, importlib.metadata.EntryPoint]]:
     """Every entry point with its source: ours first, so that a duplicate name is blamed on who came later."""
     sources: dict[int, Source] = {}  # a distribution parses its metadata anew at every question
@@ -313,34 +335,6 @@ def _twice(one: Registered, other: Registered) -> PluginFault:
     first, second = (f"{shown(r.plugin)} ({r.source})" for r in (one, other))
     message = f"'{one.plugin.name}' is the name of two plugins: {first} and {second}; the first is kept"
     return PluginFault(message, at=other.plugin.__qualname__)
-
-
-def _import_source(name: str, path: Path, source: bytes) -> ModuleType:
-    loader = _Source(path, source)
-    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(path.absolute()))
-    spec.has_location = True
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look their module up
-    try:
-        loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-class _Source(importlib.abc.SourceLoader):
-    """Runs exactly the bytes whose digest was trusted: no second reading, no cached bytecode."""
-
-    def __init__(self, path: Path, source: bytes) -> None:
-        self._path = str(path.absolute())
-        self._source = source
-
-    def get_filename(self, fullname: str) -> str:
-        return self._path
-
-    def get_data(self, path: str) -> bytes:
-        return self._source
 
 
 def _fault(error: BaseException, path: Path, source: bytes) -> CompressitError:

@@ -1,43 +1,94 @@
-"""Whether a recipe's plugin file may run: asked once per content, remembered by its digest."""
+"""Whether a recipe's plugin file may run: asked once per content, of it and of what it can import beside it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from compressit import files
+from compressit.errors import CompressitError
+from compressit.printable import line
 from compressit.recipe.model import LocalPlugin
+
+_MOST_LISTED = 20  # files at a question
 
 
 def ask(plugin: LocalPlugin) -> bool:
     """True when this very content was trusted before, or the user says yes now.
 
-    Without a terminal nobody can. The question goes to stderr: stdout may be piped.
+    Without a terminal nobody can. The question goes to stderr: stdout may be piped. It lists the files that would run
+    and, where an earlier content of this plugin was trusted, what changed since.
     """
     known = _known()
-    if plugin.digest in known:
+    if any(entry["digest"] == plugin.digest for entry in known):
         return True
-    if not sys.stdin.isatty():
+    if sys.stderr is None or not _is_terminal():
         return False
-    sys.stderr.write(
-        f"{plugin.path} is code that this recipe wants to run. Have you read it, and shall it run? [y/N] "
-    )
+    path = str(plugin.path.resolve())
+    before = next((entry["files"] for entry in reversed(known) if entry["path"] == path), None)
+    sys.stderr.write(f"{_question(plugin, before)} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    try:
+        answer = sys.stdin.readline().strip().lower()
+    except (OSError, ValueError):  # closed meanwhile, or no text
         return False
-    with contextlib.suppress(OSError):  # then it is asked again next time
+    if answer not in ("y", "yes"):
+        return False
+    entry = {"path": path, "digest": plugin.digest, "files": dict(plugin.files)}
+    with contextlib.suppress(OSError, CompressitError):  # then it is asked again next time
         _file().parent.mkdir(parents=True, exist_ok=True)
-        _file().write_text(json.dumps([*known, plugin.digest]), encoding="utf-8")
+        _file().write_text(json.dumps([*known, entry], indent=1), encoding="utf-8")
     return True
 
 
-def _known() -> list[str]:
+def _question(plugin: LocalPlugin, before: Mapping[str, str] | None) -> str:
+    told = f"{line(plugin.path)} is code that this recipe wants to run"
+    now = dict(plugin.files)
+    if before is None and len(now) < 2:
+        return f"{told}. Have you read it, and shall it run?"
+    listed = list(_changes(now, before))
+    more = [f"… and {len(listed) - _MOST_LISTED} more"] if len(listed) > _MOST_LISTED else []
+    since = "" if before is None else ". Since your last yes"
+    head = f"{told}{since or ', with modules beside it'}:"
+    rows = "\n".join(f"  {line(row)}" for row in [*listed[:_MOST_LISTED], *more])
+    return f"{head}\n{rows}\nHave you read {'them' if before is None else 'what changed'}, and shall it run?"
+
+
+def _changes(now: Mapping[str, str], before: Mapping[str, str] | None) -> Iterator[str]:
+    """A line for each file: what changed first."""
+    if before is None:
+        yield from now
+        return
+    yield from (f"changed    {name}" for name in now if name in before and before[name] != now[name])
+    yield from (f"new        {name}" for name in now if name not in before)
+    yield from (f"gone       {name}" for name in before if name not in now)
+    yield from (f"as it was  {name}" for name in now if before.get(name) == now[name])
+
+
+def _is_terminal() -> bool:
+    """Whether somebody can answer: stdin may be closed, or be no terminal."""
     try:
-        known = json.loads(_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return sys.stdin is not None and sys.stdin.isatty()
+    except ValueError:
+        return False
+
+
+def _known() -> list[dict[str, Any]]:
+    """The contents that were trusted, oldest first."""
+    try:
+        known = json.loads(files.content(_file()))
+    except (OSError, ValueError, RecursionError, CompressitError):
         return []
-    return known if isinstance(known, list) else []
+    return [entry for entry in known if _is_entry(entry)] if isinstance(known, list) else []
+
+
+def _is_entry(entry: Any) -> bool:
+    wanted = {"path": str, "digest": str, "files": dict}
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in wanted.items())
 
 
 def _file() -> Path:

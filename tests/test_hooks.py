@@ -103,7 +103,7 @@ def test_hook_models(desk: Desk) -> None:
     """
     run = desk.run(_plugin("Model", body), model="{uses: hooked.model}")
     assert run.metrics[0]["parameters"] == 18
-    with pytest.raises(CompressitError, match=r"hooked\.py, which is not installed"):
+    with pytest.raises(CompressitError, match=r"comes from 'hooked\.py'"):
         load(_checkpoint(run), host=tiny_host())
 
 

@@ -58,7 +58,7 @@ def _fresh() -> Iterator[None]:
 
 
 def _forget() -> None:
-    for cached in (keys.code_digest, keys._module, keys._top_level):
+    for cached in (keys.code_digest, keys._module):
         cached.cache_clear()
 
 

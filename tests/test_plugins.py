@@ -11,7 +11,8 @@ import pytest
 
 from compressit.errors import CompressitError
 from compressit.kinds import Compressor, Trainer
-from compressit.plugins import Host, file_digest, installed
+from compressit.plugins import Host, installed
+from compressit.recipe.model import LocalPlugin
 
 GOOD = """
     from pydantic import Field
@@ -254,7 +255,7 @@ def test_find_tells_a_plugin_of_another_kind(tmp_path: Path) -> None:
 def test_a_local_file_registers_its_plugins_once(tmp_path: Path) -> None:
     file = _file(tmp_path, GOOD)
     host = Host(entry_points=False)
-    host.load_file(file, file_digest(file))
+    host.load_file(file, LocalPlugin.read(file).digest)
     host.load_file(file)
     (found,) = host.registered()
     assert found.owner == str(file)
@@ -264,7 +265,7 @@ def test_a_local_file_registers_its_plugins_once(tmp_path: Path) -> None:
 
 def test_a_local_file_changed_since_it_was_trusted_is_not_run(tmp_path: Path) -> None:
     file = _file(tmp_path, GOOD)
-    digest = file_digest(file)
+    digest = LocalPlugin.read(file).digest
     file.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     with pytest.raises(CompressitError, match="has changed"):
         Host(entry_points=False).load_file(file, digest)

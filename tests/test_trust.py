@@ -25,6 +25,10 @@ def remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "trusted.json"
 
 
+def _remembered(file: Path) -> list[str]:
+    return [entry["digest"] for entry in json.loads(file.read_text())]
+
+
 def _answer(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
     """What is typed at the terminal; None: there is no terminal."""
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n") if text is None else _Terminal(text))
@@ -61,7 +65,22 @@ def test_anything_but_yes_is_no_and_is_not_remembered(
     assert not remembered.exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "3", "null", '{"d1": true}', "\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "3",
+        "null",
+        '{"d1": true}',
+        "\x00",
+        '["d1"]',
+        '[{"digest": "d1"}]',
+        "[" * 100_000,
+        '[{"path": "/somewhere/mine.py", "digest": "d1", "files": 3}]',
+    ],
+    ids=lambda content: content[:20],
+)
 def test_a_damaged_memory_trusts_nothing(
     remembered: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
@@ -71,7 +90,7 @@ def test_a_damaged_memory_trusts_nothing(
     assert not ask(PLUGIN)
     _answer(monkeypatch, "y\n")
     assert ask(PLUGIN)
-    assert json.loads(remembered.read_text()) == ["d1"]
+    assert _remembered(remembered) == ["d1"]
 
 
 def test_what_was_trusted_before_stays_trusted(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +99,7 @@ def test_what_was_trusted_before_stays_trusted(remembered: Path, monkeypatch: py
         assert ask(LocalPlugin(PLUGIN.path, digest))
     _answer(monkeypatch, None)
     assert ask(PLUGIN)
-    assert json.loads(remembered.read_text()) == ["d1", "d2", "d3"]
+    assert _remembered(remembered) == ["d1", "d2", "d3"]
 
 
 def test_a_yes_counts_even_where_it_cannot_be_written(
@@ -89,3 +108,68 @@ def test_a_yes_counts_even_where_it_cannot_be_written(
     remembered.parent.write_text("a file where the folder should be")
     _answer(monkeypatch, "y\n")
     assert ask(PLUGIN)
+
+
+def test_a_question_shows_what_would_run_and_the_next_one_what_changed(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    mine, pack = tmp_path / "mine.py", tmp_path / "pack"
+    pack.mkdir()
+    mine.write_text("import helper, pack, other\n")
+    for name in ("helper.py", "other.py", "pack/__init__.py", "pack/deep.py", "unrelated.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    _answer(monkeypatch, "y\n")
+    assert ask(LocalPlugin.read(mine))
+    first = capsys.readouterr().err
+    assert all(
+        name in first for name in ("mine.py", "helper.py", "other.py", "pack/__init__.py", "pack/deep.py")
+    )
+    assert "unrelated" not in first
+    (tmp_path / "unrelated.py").write_text("x = 2\n")
+    _answer(monkeypatch, None)
+    assert ask(LocalPlugin.read(mine)), "what cannot be imported does not count"
+
+    (tmp_path / "helper.py").write_text("x = 2\n")
+    (pack / "new.py").write_text("x = 2\n")
+    (tmp_path / "other.py").unlink()
+    assert not ask(LocalPlugin.read(mine))
+    _answer(monkeypatch, "y\n")
+    assert ask(LocalPlugin.read(mine))
+    lines = [text.split() for text in capsys.readouterr().err.splitlines()]
+    for told in (
+        ["changed", "helper.py"],
+        ["new", "pack/new.py"],
+        ["gone", "other.py"],
+        ["as", "it", "was", "mine.py"],
+    ):
+        assert told in lines
+
+
+class _Closed(io.StringIO):
+    def isatty(self) -> bool:
+        raise ValueError("I/O operation on closed file")
+
+
+class _NoText(_Terminal):
+    def readline(self, size: int = -1, /) -> str:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+
+@pytest.mark.parametrize("stdin", [None, _Closed(), _NoText()], ids=["none", "closed", "no text"])
+def test_where_nobody_can_answer_the_answer_is_no(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO | None
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert not ask(PLUGIN)
+    monkeypatch.setattr("sys.stderr", None)
+    assert not ask(PLUGIN)
+
+
+def test_a_hostile_path_cannot_steer_the_terminal_that_asks(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _answer(monkeypatch, "n\n")
+    ask(LocalPlugin(Path("/x\x1b[2J\nsafe.py is fine\u202e/m.py"), "d", (("a\x1b.py", "1"), ("m.py", "2"))))
+    shown = capsys.readouterr().err
+    assert shown.replace("\n", "").isprintable()
+    assert not any(text.startswith("safe") for text in shown.splitlines())

@@ -123,7 +123,6 @@ def report(
 ) -> None:
     """Draw a run folder's report again from its results.json."""
     from compressit.kinds import Report
-    from compressit.plugins import file_digest
     from compressit.recipe.model import LocalPlugin
     from compressit.report import render
     from compressit.results import Results
@@ -141,7 +140,7 @@ def report(
     try:
         for entry in results.config.get("plugins", ()):
             path = Path(entry["path"])
-            plugin = LocalPlugin(path, file_digest(path))  # as it is now: an edited report is drawn anew
+            plugin = LocalPlugin.read(path)  # as it is now: an edited report is drawn anew
             if plugin.digest in (trusted or ()) or asker(trust)(plugin):
                 host.load_file(path, plugin.digest)
         uses = results.config.get("report", ())

@@ -40,12 +40,11 @@ def open_host() -> Host:
 
 def open_host_with(files: list[Path] | None, trust: bool) -> Host:
     """Everything installed, and these local files. Raises CompressitError for one that was not trusted."""
-    from compressit.plugins import file_digest
     from compressit.recipe.model import LocalPlugin
 
     found = open_host()
     for path in files or ():
-        plugin = LocalPlugin(path, file_digest(path))
+        plugin = LocalPlugin.read(path)
         if not asker(trust)(plugin):
             raise CompressitError(f"{path} was not trusted", "read the file, then pass --trust")
         found.load_file(path, plugin.digest)

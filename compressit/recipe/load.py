@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
-from compressit.plugins import Host, file_digest
+from compressit.plugins import Host
 from compressit.recipe.blame import shown, validate
 from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.merge import Setting, apply_setting, idle_deletion, merge, only, parse_setting
@@ -152,7 +152,7 @@ def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPl
             continue  # the envelope's check says so
         try:
             path = scope.file(item.value)
-            plugin = LocalPlugin(path, file_digest(path))
+            plugin = LocalPlugin.read(path)
             if not trust(plugin):
                 message = f"the plugin file {item.value} is not trusted, so it was not run"
                 scope.problem(message, item.mark, "read the file, then pass --trust")

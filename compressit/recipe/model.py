@@ -83,7 +83,16 @@ class LocalPlugin:
     """A plugin file named by the recipe, with the digest under which it was trusted."""
 
     path: Path
-    digest: str  # sha256 of its bytes
+    digest: str  # sha256 of the file and of the modules that it can import from its folder
+    files: tuple[tuple[str, str], ...] = ()  # each of them, relative to its folder, with its own sha256
+
+    @staticmethod
+    def read(path: Path) -> LocalPlugin:
+        """As it is now. Nothing of it is run. Raises CompressitError for what cannot be read."""
+        from compressit import localcode
+
+        code = localcode.read(path)
+        return LocalPlugin(path, code.digest, code.files)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from compressit.config import Config, dump, parse
 from compressit.errors import CompressitError
 from compressit.kinds import Plugin
-from compressit.plugins import Host, file_digest, installed
+from compressit.plugins import Host, installed
 from compressit.recipe.model import LocalPlugin
 
 BENCH = Path(__file__).parent / "bench" / "testing_bench.py"
@@ -52,7 +52,7 @@ class Subject:
         host = _host()
         name = plugin if isinstance(plugin, str) else plugin.name
         local = [Path(file) for file in files] or _home(host, plugin)
-        loaded = tuple(LocalPlugin(path.absolute(), file_digest(path)) for path in (BENCH, *local))
+        loaded = tuple(LocalPlugin.read(path.absolute()) for path in (BENCH, *local))
         for file in loaded:
             host.load_file(file.path, file.digest)
         found = host.find(name)

@@ -19,7 +19,6 @@ from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
 
 from compressit.execute.pool import Worker, WorkerOptions
 from compressit.execute.runner import Failure, Runner
-from compressit.plugins import file_digest
 from compressit.recipe.model import LocalPlugin
 from compressit.store import Store
 from compressit.tasks import Plan, Task
@@ -67,7 +66,7 @@ class Finished:
 
 
 def _options(root: Path, digest: str | None = None) -> WorkerOptions:
-    plugin = LocalPlugin(PLUGINS, digest or file_digest(PLUGINS))
+    plugin = LocalPlugin(PLUGINS, digest) if digest else LocalPlugin.read(PLUGINS)
     return WorkerOptions(root / "store", root / "cache", 1, root / "logs", (plugin,))
 
 
@@ -222,7 +221,7 @@ def test_a_setting_that_an_import_changes_changes_nobodys_results(tmp_path: Path
     file = tmp_path / "mine.py"
     file.write_text(PLUGINS.read_text() + "\nimport torch\ntorch.set_default_dtype(torch.float64)\n")
     listener = Recording()
-    options = replace(_options(tmp_path), plugins=(LocalPlugin(file, file_digest(file)),))
+    options = replace(_options(tmp_path), plugins=(LocalPlugin.read(file),))
     host = tiny_host(file)
     torch.set_default_dtype(torch.float32)  # it was imported here too
     plan = plan_of(BASE, host=host)

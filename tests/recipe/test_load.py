@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compressit.errors import RecipeError
-from compressit.plugins import Host, file_digest
+from compressit.plugins import Host
 from compressit.recipe.load import load_recipe
 from compressit.recipe.model import LocalPlugin, Recipe, Stage
 
@@ -183,7 +183,7 @@ def test_a_trusted_plugin_file_is_loaded_and_recorded(tmp_path: Path):
     path = with_plugin(tmp_path)
     asked: list[LocalPlugin] = []
     recipe = load_recipe(path, fresh_host(), trust=lambda plugin: asked.append(plugin) or True)
-    assert recipe.plugins == (LocalPlugin(tmp_path / "mine.py", file_digest(tmp_path / "mine.py")),)
+    assert recipe.plugins == (LocalPlugin.read(tmp_path / "mine.py"),)
     assert asked == list(recipe.plugins)
     assert recipe.variants[0].stages[0].use.uses == "train.mine"
 

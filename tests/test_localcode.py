@@ -1,0 +1,225 @@
+"""A local plugin runs as it was read, with the neighbours that were read with it and no others."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import py_compile
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from compressit import localcode
+from compressit.errors import CompressitError
+from compressit.plugins import Host
+from compressit.recipe.model import LocalPlugin
+
+PLUGIN = """
+from compressit import Compressor, hookimpl
+{imports}
+class A(Compressor):
+    name = "{name}"
+    def compress(self, model, ctx):
+        {lazy}
+@hookimpl
+def compressit_compressors(): return [A]
+"""
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """Writes a plugin that imports at its top, or when it is called, and files beside it."""
+    before, modules = list(sys.meta_path), set(sys.modules)
+
+    def write(
+        imports: str = "", lazy: str = "return 0", name: str = "tiny.a", folder: str = "one", **files: str
+    ) -> Path:
+        for file, text in files.items():
+            path = tmp_path / folder / (file.replace("__", "/").replace("//init/", "/__init__") + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        plugin = tmp_path / folder / "plug.py"
+        plugin.write_text(PLUGIN.format(imports=imports, lazy=lazy, name=name))
+        return plugin
+
+    yield write
+    sys.meta_path[:] = before
+    for module in set(sys.modules) - modules:
+        if module.startswith(("hlp", "compressit_local")):
+            del sys.modules[module]
+
+
+def _call(host: Host, name: str = "tiny.a") -> object:
+    plugin = host.find(name).plugin
+    return plugin(plugin.Config()).compress(None, None)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import hlp", "from hlp import x", "if True:\n    import hlp", "try:\n    import hlp\nexcept ImportError: pass",
+        "import importlib; hlp = importlib.import_module('hlp')", "hlp = __import__('hlp')",
+        "import hlp_two", "from hlp_pack import deep", "from hlp_pack.deep import y", "import hlp_space.hlp",
+        "from hlp_space import hlp", "import sys, os; sys.path.append(os.path.dirname(__file__) + '/hlp_space'); import hlp",
+    ],
+)  # fmt: skip
+def test_the_digest_covers_whatever_the_plugin_can_import(write: Write, imports: str) -> None:
+    files = {
+        "hlp": "x = 1\n", "hlp_two": "import hlp\n", "hlp_pack____init__": "from hlp_pack import deep\n",
+        "hlp_pack__deep": "y = 1\nimport hlp\n", "hlp_space__hlp": "import hlp\n",
+    }  # fmt: skip
+    plugin = write(imports, **files)
+    before = LocalPlugin.read(plugin).digest
+    assert LocalPlugin.read(plugin).digest == before
+    changed = "hlp_space__hlp" if "sys.path" in imports else "hlp"
+    write(imports, **{**files, changed: "import os\nx = 2\n"})
+    assert LocalPlugin.read(plugin).digest != before
+    with pytest.raises(CompressitError, match="has changed"):
+        Host(entry_points=False).load_file(plugin, before)
+    assert "hlp" not in sys.modules
+
+
+def test_a_file_beside_it_that_nothing_names_counts_for_nothing_and_is_not_found(write: Write) -> None:
+    plugin = write(lazy="import importlib; return importlib.import_module('hl' + 'p').x", hlp="x = 1\n")
+    before = LocalPlugin.read(plugin).digest
+    write(lazy="import importlib; return importlib.import_module('hl' + 'p').x", hlp="x = 2\n")
+    assert LocalPlugin.read(plugin).digest == before
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    with pytest.raises(ModuleNotFoundError):
+        _call(host)
+
+
+def test_neighbours_run_as_they_were_read_not_as_they_are_nor_as_cached_bytecode_says(write: Write) -> None:
+    plugin = write(lazy="import hlp; return hlp.x", hlp="x = 66\n")
+    helper = plugin.with_name("hlp.py")
+    py_compile.compile(str(helper))
+    times = (helper.stat().st_atime_ns, helper.stat().st_mtime_ns)
+    helper.write_text("x = 11\n")
+    os.utime(
+        helper, ns=times
+    )  # same time and size: Python's own import would take the bytecode for this file's
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    helper.write_text("x = 99\n")  # after it was read and trusted, before it is imported
+    assert _call(host) == 11
+
+
+def test_an_edited_plugin_takes_its_own_place_with_its_neighbours(write: Write) -> None:
+    host = Host(entry_points=False)
+    seen: list[object] = []
+    for number in (1, 2, 3, 1):
+        plugin = write(
+            "import hlp",
+            "return hlp.x, hlp.hlp_more.y",
+            hlp="import hlp_more\nx = 5\n",
+            hlp_more=f"y = {number}\n",
+        )
+        host.load_file(plugin)
+        seen.append(_call(host))
+    assert seen == [(5, 1), (5, 2), (5, 3), (5, 1)]
+    assert len(host.registered()) == 1
+    host.load_file(write(name="tiny.renamed"))
+    assert host.names() == ["tiny.renamed"]
+
+
+def test_an_edit_that_breaks_it_leaves_the_plugin_that_worked(write: Write) -> None:
+    host = Host(entry_points=False)
+    host.load_file(write(lazy="return 1"))
+    with pytest.raises(CompressitError, match=r"plug\.py:3: "):
+        host.load_file(write("import no_such_module_at_all", lazy="return 2"))
+    assert _call(host) == 1
+    host.load_file(write(lazy="return 3"))
+    assert _call(host) == 3
+
+
+def test_plugins_of_one_folder_share_their_neighbours_and_those_of_two_may_not_be_confused(
+    write: Write, tmp_path: Path
+) -> None:
+    host = Host(entry_points=False)
+    plugin = write("import hlp", "return hlp.x", hlp="x = 1\n")
+    host.load_file(plugin)
+    again = plugin.with_name("again.py")
+    again.write_text(plugin.read_text().replace("tiny.a", "tiny.b"))
+    host.load_file(again)
+    assert (_call(host), _call(host, "tiny.b")) == (1, 1)
+    other = write("import hlp", "return hlp.x", name="tiny.c", folder="two", hlp="x = 2\n")
+    with pytest.raises(CompressitError, match="'hlp', each its own") as caught:
+        host.load_file(other)
+    assert "rename" in str(caught.value.hint)
+    elsewhere = Host(entry_points=False)
+    elsewhere.load_file(other)
+    assert _call(elsewhere, "tiny.c") == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["random", "statistics", "json", "yaml", "pluggy", "numpy", "torch", "pytest"]
+)
+def test_a_neighbour_shadows_nothing_that_is_installed(write: Write, name: str) -> None:
+    plugin = write(f"import {name}", f"return {name}.__file__", **{name: "raise RuntimeError('it ran')\n"})
+    code = (
+        "import sys; from pathlib import Path; from compressit.plugins import Host\n"
+        "host = Host(entry_points=False); host.load_file(Path(sys.argv[1]))\n"
+        "plugin = host.find('tiny.a').plugin; print(plugin(plugin.Config()).compress(None, None))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, plugin], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(plugin.parent) not in done.stdout
+    assert str(plugin.parent) not in sys.path
+
+
+def test_an_importer_in_the_plugins_folder_finds_the_trusted_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook has the current folder on its path."""
+    host = Host(entry_points=False)
+    for number in (1, 2):
+        plugin = write("import hlp", "return hlp.x", hlp=f"x = {number}\n")
+        monkeypatch.chdir(plugin.parent)
+        monkeypatch.setattr(sys, "path", ["", *sys.path])
+        importlib.invalidate_caches()
+        host.load_file(plugin)
+        assert _call(host) == number
+
+
+def test_a_link_brings_the_neighbours_of_what_it_points_to(write: Write, tmp_path: Path) -> None:
+    plugin = write("import hlp", "return hlp.x", hlp="x = 1\n")
+    (tmp_path / "hlp.py").write_text("x = 66\n")
+    (tmp_path / "link.py").symlink_to(plugin)
+    host = Host(entry_points=False)
+    host.load_file(tmp_path / "link.py", LocalPlugin.read(tmp_path / "link.py").digest)
+    assert _call(host) == 1
+
+
+def test_links_in_a_circle_and_pipes_do_not_hang_it(write: Write) -> None:
+    plugin = write("import hlp_round, hlp_pipe", hlp_round____init__="", hlp_round__x="")
+    (plugin.parent / "hlp_round" / "again").symlink_to(plugin.parent / "hlp_round")
+    (plugin.parent / "src").symlink_to(plugin.parent)
+    write("import src.src.src.hlp_pipe, hlp_round, hlp_pipe")
+    os.mkfifo(plugin.parent / "hlp_pipe.py")
+    names = [name for name, _ in LocalPlugin.read(plugin).files]
+    assert {"plug.py", "hlp_round/__init__.py", "hlp_round/x.py"} <= set(names)
+    assert "hlp_pipe.py" not in names
+    assert len(names) < 10
+
+
+def test_a_plugin_among_too_many_files_is_told_to_move(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = write("import hlp_pack", hlp_pack____init__="", hlp_pack__a="", hlp_pack__b="")
+    monkeypatch.setattr(localcode, "MOST_FILES", 3)
+    with pytest.raises(CompressitError, match="more than 3 files") as caught:
+        LocalPlugin.read(plugin)
+    assert "folder of its own" in str(caught.value.hint)
+
+
+def test_files_beside_a_package_are_read_from_the_disk(write: Write) -> None:
+    lazy = "import hlp_pack, pkgutil; return pkgutil.get_data('hlp_pack', 'words.txt')"
+    plugin = write(lazy=lazy, hlp_pack____init__="")
+    (plugin.parent / "hlp_pack" / "words.txt").write_text("words")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    assert _call(host) == b"words"
