@@ -65,7 +65,8 @@ def _call(host: Host, name: str = "tiny.a") -> object:
         "import hlp", "from hlp import x", "if True:\n    import hlp", "try:\n    import hlp\nexcept ImportError: pass",
         "import importlib; hlp = importlib.import_module('hlp')", "hlp = __import__('hlp')",
         "import hlp_two", "from hlp_pack import deep", "from hlp_pack.deep import y", "import hlp_space.hlp",
-        "from hlp_space import hlp", "import sys, os; sys.path.append(os.path.dirname(__file__) + '/hlp_space'); import hlp",
+        "from hlp_space import hlp",
+        "import sys, os; sys.path.append(os.path.dirname(__file__) + '/hlp_space'); import hlp",
     ],
 )  # fmt: skip
 def test_the_digest_covers_whatever_the_plugin_can_import(write: Write, imports: str) -> None:
