@@ -334,6 +334,7 @@ def _traceable(model: nn.Module) -> Generator[None]:
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
+        model.train()  # some forget here what they remember of a forward pass
         for module, mode in modes:
             module.training = mode
         for name, parameter in model.named_parameters():

@@ -117,6 +117,7 @@ class _Trace:
             returned.append(net(*inputs))  # Torch-Pruning's own way hides errors
             return returned[-1]
 
+        attributes = [(module, dict(vars(module))) for module in model.modules()]
         inputs: Any = (example,)  # a bare tensor would be unpacked along its batch
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about parameters outside layers: `_dimension` sees to them
@@ -131,6 +132,10 @@ class _Trace:
                 out_channel_groups={},
                 root_module_types=[],  # it would walk all groups at once, and none is left if one fails
             )
+        for module, before in attributes:  # what the net keeps of a forward pass cannot be copied
+            vars(module).update(before)
+            for name in set(vars(module)) - set(before):
+                delattr(module, name)
         gradients = {id(out.grad_fn) for out in tree_leaves(returned) if isinstance(out, Tensor)}
         nodes = pruner.DG.module2node.items()
         heads: dict[nn.Module, int] = {

@@ -45,8 +45,12 @@ def removals(groups: Sequence[Group], gone: Sequence[Tensor]) -> dict[tuple[str,
 
 def sharing_copy(model: nn.Module) -> nn.Module:
     """A copy whose parameters and buffers are the model's own: what replaces one there leaves the model alone."""
-    memo: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    return copy.deepcopy(model, memo)
+    own = [*model.parameters(), *model.buffers()]
+    kept = [
+        leaf for module in model.modules() for leaf in tree_leaves(vars(module))
+    ]  # results it keeps on itself
+    memo: dict[int, Any] = {id(t): t.detach() for t in kept if isinstance(t, Tensor)}
+    return copy.deepcopy(model, memo | {id(tensor): tensor for tensor in own})
 
 
 def empty_copy(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
