@@ -14,6 +14,8 @@ from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
 Index = slice | Tensor
+ALIGNMENT = 64
+"""Bytes by which torch aligns the memory that it allocates."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,10 @@ def _fault(x: Tensor, y: Tensor) -> str | None:
 
 
 def _unit(x: Tensor) -> Tensor:
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+    if x.dtype == torch.uint8:
+        return x.float().div_(255)
+    # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
+    return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)
 
 
 def _statistics(x: Tensor, scale: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:

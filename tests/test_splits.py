@@ -11,7 +11,7 @@ from compressit.data_options import DataConfig
 from compressit.errors import CompressitError
 from compressit.kinds import images_after
 from compressit.seeds import Streams
-from compressit.splits import Data, RawData, Split, order, prepare
+from compressit.splits import ALIGNMENT, Data, RawData, Split, order, prepare
 
 NAMES = ("a", "b", "c", "d")
 
@@ -37,6 +37,16 @@ def test_unit_scale_divides_bytes_by_255_and_keeps_floats(raw: RawData) -> None:
     assert (data.contract.scale, data.contract.mean, data.contract.class_names) == ("unit", None, NAMES)
     halves = RawData(raw.train_x / 510, raw.train_y, raw.test_x / 510, raw.test_y)
     assert torch.equal(_prepare(halves).train.x, halves.train_x)
+
+
+def test_inputs_out_of_a_map_or_an_array_come_into_memory_that_is_aligned_like_torchs() -> None:
+    odd = torch.rand(9 * 4 + 1)[1:].view(9, 4)
+    assert odd.data_ptr() % ALIGNMENT
+    data = _prepare(RawData(odd, torch.arange(9) % 4, odd[2:], torch.arange(7) % 4))
+    for split, loaded in ((data.train, odd), (data.test, odd[2:])):
+        assert split.x.data_ptr() % ALIGNMENT == 0
+        assert torch.equal(split.x, loaded)
+    assert torch.rand(5).data_ptr() % ALIGNMENT == 0
 
 
 def test_limit_takes_the_first_training_images_and_leaves_the_test_split(raw: RawData) -> None:

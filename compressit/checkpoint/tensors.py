@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -102,6 +102,15 @@ def read(path: Path, header: Header) -> dict[str, Tensor]:
         if tensor.dtype is torch.bool and tensor.view(torch.uint8).gt(1).any():
             raise CompressitError(f"the tensor {name!r} of true and false holds bytes other than 1 and 0")
     return unpack(tensors, header.manifest.compact)
+
+
+def read_any(path: Path) -> dict[str, Tensor]:
+    """The tensors of any safetensors file, in memory of our own: not mapped, as `read` says.
+
+    Raises OSError or SafetensorError.
+    """
+    opened(path).close()
+    return {name: value.clone() for name, value in load_file(path).items()}
 
 
 def parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, tuple[int, ...], Any]]:

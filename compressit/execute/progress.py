@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from compressit.checkpoint.tensors import read_any
 from compressit.context import Progress
 from compressit.store import Store
 
@@ -31,7 +32,7 @@ class StoredProgress(Progress):
         file, facts = saved
         if not self._loaded:  # a later one is this session's own
             self._loaded, self.spent = True, float(facts["seconds"])
-        return load_file(file), facts["facts"]
+        return read_any(file), facts["facts"]
 
     def due(self) -> bool:
         return time.perf_counter() - self._last >= self._every

@@ -42,7 +42,7 @@ for name in sys.argv[3:]:
     model = load(Path(name), host=host)
     exchange = Path(name).with_suffix(".exchange")
     with torch.no_grad():
-        y = model(load_file(exchange)["x"])
+        y = model(load_file(exchange)["x"].clone())  # a map's memory is not aligned as torch's own
     save_file({"y": y, **{n: v.clone() for n, v in model.state_dict().items()}}, exchange)
 """
 
