@@ -213,7 +213,21 @@ def default_store() -> Path:
 
 
 def default_cache() -> Path:
-    """Where downloads are kept: COMPRESSIT_CACHE, else the user's cache folder."""
+    """Where downloads are kept: COMPRESSIT_CACHE, else the user's cache folder.
+
+    Raises CompressitError where the user has none: no HOME, and no entry among the machine's users.
+    """
     from platformdirs import user_cache_path
 
-    return Path(os.environ.get("COMPRESSIT_CACHE") or user_cache_path("compressit"))
+    if given := os.environ.get("COMPRESSIT_CACHE"):
+        return Path(given)
+    try:
+        path = user_cache_path("compressit")
+    except (RuntimeError, KeyError):
+        path = Path("~")
+    if not path.is_absolute():  # else a folder called "~" would appear in the current one
+        raise CompressitError(
+            "there is no home folder to keep results and downloads in",
+            "set HOME, or COMPRESSIT_CACHE to a folder of your own",
+        )
+    return path

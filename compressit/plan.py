@@ -102,7 +102,14 @@ class _Builder:
         return code_digest(self.module(use.uses), *roots)
 
     def module(self, name: str) -> str:
-        return self.host.find(name).plugin.__module__
+        found = self.host.find(name)
+        if found.live:
+            raise CompressitError(
+                f"'{name}' was registered in this Python process ({found.source}), and the tasks of a run are carried "
+                "out by other processes, which do not have it",
+                "put it into a file, and name that in the recipe under `plugins:`",
+            )
+        return found.plugin.__module__
 
 
 class _Graph:

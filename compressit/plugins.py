@@ -54,6 +54,7 @@ class Registered:
     kind: str
     plugin: type[Plugin[Any]]
     source: Source
+    live: bool = False  # a model that this process registered itself: no other process has it
 
     @property
     def owner(self) -> str:
@@ -199,15 +200,18 @@ class Host:
             raise
 
     def add_model(self, plugin: type[Model[Any]], source: Source) -> None:
-        """Registers one model, without a hook; made again of the same builder, it takes the old one's place.
+        """Registers one model, without a hook; made again of the same builder, it takes the old one's place, and one
+        of a plugin file that of a model which this process registered itself.
 
         Raises CompressitError when its name is malformed or another plugin's.
         """
         check_class(plugin, Model)
+        made = Registered("model", plugin, source, live=_IMPORTING.get() is None)
         other = self._found.get(plugin.name)
-        if other is not None and _qualified(other.plugin) != _qualified(plugin):
-            raise _twice(other, Registered("model", plugin, source))
-        self._found = {**self._found, plugin.name: Registered("model", plugin, source)}
+        from_file = other is not None and other.live and not made.live
+        if other is not None and not from_file and _qualified(other.plugin) != _qualified(plugin):
+            raise _twice(other, made)
+        self._found = {**self._found, plugin.name: made}
 
     def module_types(self) -> list[Any]:
         """How to rebuild replaced layers: every plugin's `compressit_module_types` that works."""

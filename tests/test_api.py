@@ -367,3 +367,24 @@ def test_a_stage_computes_on_the_device_that_the_data_were_put_on(device: str) -
 
 def _data() -> Data:
     return compressit.data("tiny.data", announce=lambda text: None)
+
+
+@pytest.mark.parametrize("xdg", [None, "relative/cache"])
+def test_without_a_home_the_user_is_asked_for_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, xdg: str | None
+) -> None:
+    def nobody(uid: int) -> object:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "COMPRESSIT_CACHE", "COMPRESSIT_STORE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if xdg is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", xdg)
+    with pytest.raises(CompressitError, match="home folder") as caught:
+        api.default_store()
+    assert "COMPRESSIT_CACHE" in str(caught.value.hint)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "mine"))
+    assert api.default_store() == tmp_path / "mine" / "store"

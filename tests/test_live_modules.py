@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch_pruning
-from tiny import BASE, PLUGINS, Lab, same
+from tiny import BASE, PLUGINS, Lab, same, tiny_host
 from torch import Tensor, nn
 
 import compressit
@@ -21,6 +21,7 @@ from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import Builder
 from compressit.errors import CompressitError
 from compressit.plugins import Host, Source, installed
+from compressit.recipe.model import Recipe
 from compressit.splits import Contract
 
 SHAPE = (2, 6, 6)
@@ -275,6 +276,33 @@ def test_a_recipe_uses_it_and_its_code_is_in_the_keys(tmp_path: Path) -> None:
     assert read_header(file).manifest.model.owner == "nets.py"
     (tmp_path / "nets.py").write_text(FLAT.replace("ReLU", "GELU"))
     assert not plan.tasks.keys() & Lab(tmp_path).plan(text).tasks.keys()
+
+
+def test_a_model_of_this_process_is_refused_before_anything_runs_until_a_file_brings_it(
+    tmp_path: Path,
+) -> None:
+    text = BASE.replace("{uses: tiny.mlp}", "{uses: file.flat, with: {width: 7}}")
+    (tmp_path / "nets.py").write_text(FLAT)
+    host = tiny_host()
+    recipe, named = tmp_path / "live.yaml", tmp_path / "named.yaml"
+    recipe.write_text(text)
+    named.write_text(text.replace("data:", "plugins: [./nets.py]\ndata:"))
+
+    @compressit.model("file.flat")
+    def flat(width: int = 4) -> nn.Module:
+        return nn.Linear(3, width)
+
+    host.add_model(installed().find("file.flat").plugin, installed().find("file.flat").source)
+    with pytest.raises(
+        CompressitError, match=r"'file\.flat' was registered in this Python process"
+    ) as caught:
+        compressit.run(
+            Recipe.load(recipe, host=host), out=tmp_path / "out", store=tmp_path / "store", host=host
+        )
+    assert "plugins:" in str(caught.value.hint)
+    assert not (tmp_path / "out").exists()
+    Recipe.load(named, trust=True, host=host)
+    assert host.find("file.flat").owner == str(tmp_path / "nets.py")
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
