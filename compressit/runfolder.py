@@ -130,9 +130,8 @@ class RunFolder:
         # its plugin files were trusted for the run, as they were then
         trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
         return subprocess.Popen(
-            python("compressit", "report", str(self.folder.resolve()), *trusted),
+            python("compressit", "report", *trusted, "--", str(self.folder)),
             env=environment(),
-            cwd=self.folder.resolve().anchor,  # a matplotlibrc of the current folder would change the figures
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

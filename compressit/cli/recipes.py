@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Annotated
 
@@ -143,8 +144,12 @@ def report(
             plugin = LocalPlugin.read(path)  # as it is now: an edited report is drawn anew
             if plugin.digest in (trusted or ()) or asker(trust)(plugin):
                 host.load_file(path, plugin.digest)
-        uses = results.config.get("report", ())
-        render(results, [host.create(Report, use["uses"], use["config"]) for use in uses], folder)
+        reports = [
+            host.create(Report, use["uses"], use["config"]) for use in results.config.get("report", ())
+        ]
+        real = folder.resolve()
+        with chdir(real.anchor):  # a matplotlibrc of the current folder would change the figures
+            render(results, reports, real)
     except MALFORMED as error:  # somebody edited it
         why = f"{type(error).__name__}: {error}"
         raise CompressitError(f"{file}: not the results of a run: {why}") from error
