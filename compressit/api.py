@@ -73,12 +73,14 @@ def run(
     host: Host | None = None,
     console: Console | None = None,
     save_every: float = 10.0,
+    task_timeout: float | None = None,
     command: str | None = None,
 ) -> Run:
     """Runs a recipe: what the store has is taken from it, the rest is made in `jobs` worker processes.
 
     `out`: the run folder, by default `runs/<name>[-profile]`; `store`: by default a cache folder of the user;
-    `save_every`: seconds between saves of a stage's progress. Raises StageFailed when stages failed
+    `save_every`: seconds between saves of a stage's progress; `task_timeout`: seconds after which a task is ended and
+    has failed. Raises StageFailed when stages failed
     (everything else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can
     go on).
     """
@@ -106,6 +108,7 @@ def run(
         jobs=jobs,
         console=console,
         save_every=save_every,
+        task_timeout=task_timeout,
         command=command or shlex.join(sys.argv),
     )
     done = Run(folder, plan, results, failures, host)

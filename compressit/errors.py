@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from compressit.printable import folded, line
+from compressit.printable import block, folded, line
 
 MOST_SHOWN = 50  # mistakes of a recipe: nobody reads more at once
 MOST_NAMES = 100  # known names that a hint chooses among
@@ -101,12 +100,10 @@ LONGEST_TEXT = 2000  # characters of what a plugin says of its failure; its trac
 
 
 def sound(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Text that can be printed, stored and sent anywhere: valid Unicode, no control character but line ends and tabs,
-    at most `longest` characters of it."""
+    """Text that can be printed, stored and sent anywhere: `printable.block` of its first `longest` characters."""
     if len(text) > longest:
         text = f"{text[:longest]} … ({len(text)} characters)"
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else repr(c)[1:-1] for c in text)
+    return block(text)
 
 
 def told(error: BaseException) -> str:

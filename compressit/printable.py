@@ -6,8 +6,11 @@ direction; halves of surrogate pairs, as in file names that are no UTF-8) is rep
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
+
+from compressit.forgiving import Forgiving
 
 
 def line(text: object) -> str:
@@ -53,9 +56,15 @@ class Printable:
 
 
 def guard_streams() -> None:
-    """From now on nothing that this process prints reaches the terminal as it is."""
-    sys.stdout = None if sys.stdout is None else Printable(sys.stdout)  # type: ignore[assignment]
-    sys.stderr = None if sys.stderr is None else Printable(sys.stderr)  # type: ignore[assignment]
+    """From now on nothing that this process prints reaches the terminal as it is, and a stderr that is full or closed
+    stops nothing. A stream that the process was started without leads nowhere: the next file that is opened would get
+    its number, and what is printed with it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+    sys.stdout = Printable(sys.stdout)  # type: ignore[assignment]
+    sys.stderr = Printable(Forgiving(sys.stderr))  # type: ignore[assignment]
 
 
 def _shown(character: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import sys
@@ -84,12 +85,10 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         tell("interrupted")
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:  # the disk is full, a file may not be read …
-        about = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        tell(f"error: {about}")
+        if not isinstance(error, BrokenPipeError):  # nobody reads on: no mistake
+            tell(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
+        _drop_output()
         sys.exit(1)
     except Exception as error:
         if _is_usage(error):
@@ -97,6 +96,14 @@ def main() -> NoReturn:
             sys.exit(2)
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again at the end, where it would become exit code 120."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _is_usage(error: Exception) -> bool:

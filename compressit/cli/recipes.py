@@ -17,6 +17,7 @@ from compressit.cli.terminal import (
     asker,
     command,
     console,
+    forgive_output,
     load,
     open_host,
     put,
@@ -49,28 +50,41 @@ def run(
     save_every: Annotated[
         float, typer.Option(min=0, hidden=True, help="Seconds between saves of a stage's progress.")
     ] = 10.0,
+    task_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            metavar="SECONDS",
+            help="End a task that takes longer; what does not need it goes on. Default: none is ended.",
+            show_default=False,
+        ),
+    ] = None,
     trust: Trust = False,
 ) -> None:
     """Run a recipe: make what the store lacks, then write the report."""
     from compressit import api
+    from compressit.cli.signals import Ended, ending
 
+    forgive_output()  # what it says at its end is for people
     host = open_host()
     loaded = load(recipe, profile, settings, trust, host)
     gc.enable()
-    try:
-        done = api.run(
-            loaded,
-            out=out,
-            store=store,
-            jobs=jobs,
-            host=host,
-            save_every=save_every,
-            command=command(),
-            console=console(),
-        )
-    except KeyboardInterrupt:
-        say("", f"interrupted; what is done is kept. To go on: {command()}")
-        raise typer.Exit(130) from None
+    with ending():
+        try:
+            done = api.run(
+                loaded,
+                out=out,
+                store=store,
+                jobs=jobs,
+                host=host,
+                save_every=save_every,
+                task_timeout=task_timeout,
+                command=command(),
+                console=console(),
+            )
+        except Ended as ended:
+            say("", f"{ended}; what is done is kept. To go on: {command()}")
+            raise typer.Exit(128 + ended.number) from None
     say(f"report: {done.folder / 'report.html'}", f"numbers: {done.folder / 'results.csv'}")
 
 

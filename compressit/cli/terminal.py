@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compressit.errors import CompressitError, RecipeError
-from compressit.printable import folded, line
+from compressit.forgiving import Forgiving
+from compressit.printable import Printable, folded, line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -102,6 +103,11 @@ def tell(text: object) -> None:
 def fail(error: CompressitError) -> None:
     """What went wrong."""
     typer.echo(f"{error}" if isinstance(error, RecipeError) else f"error: {error}", err=True)
+
+
+def forgive_output() -> None:
+    """From now on a stdout that is full or closed is no failure."""
+    sys.stdout = Printable(Forgiving(getattr(sys.stdout, "stream", sys.stdout)))  # type: ignore[assignment]
 
 
 def console() -> Console:

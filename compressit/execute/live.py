@@ -21,6 +21,9 @@ from compressit.printable import folded, line
 from compressit.tasks import Task
 
 PLAIN_EVERY = 15.0  # seconds between lines about one running task
+SILENT_AFTER = (
+    60.0  # seconds without a word from a task that are worth one; the pauses between such lines double
+)
 
 
 class Progress:
@@ -30,6 +33,7 @@ class Progress:
         self.total = len(tasks)
         self.done = 0
         self.running: dict[str, tuple[Task, dict[str, Any], float]] = {}
+        self._heard: dict[str, float] = {}
         self._left = {task.key: estimate.seconds(task) for task in tasks}
         self._expected = 0.0  # of finished tasks
         self._taken = 0.0
@@ -50,10 +54,16 @@ class Progress:
 
     def started(self, task: Task) -> None:
         self.running[task.key] = (task, {}, time.monotonic())
+        self._heard[task.key] = time.monotonic()
 
     def progress(self, task: Task, event: Mapping[str, Any]) -> None:
         known, old, since = self.running[task.key]
         self.running[task.key] = (known, {**old, **event}, since)
+        self._heard[task.key] = time.monotonic()
+
+    def silent(self, task: Task) -> float:
+        """Seconds since a running task said something."""
+        return time.monotonic() - self._heard[task.key]
 
     def ended(self, task: Task) -> float:
         """Takes the task out; returns the seconds it took here."""
@@ -72,6 +82,7 @@ class PlainLive:
         self._console = console
         self._progress = progress
         self._spoke: dict[str, float] = {}
+        self._patience: dict[str, float] = {}
 
     def __enter__(self) -> PlainLive:
         return self
@@ -82,9 +93,11 @@ class PlainLive:
     def started(self, task: Task) -> None:
         self._progress.started(task)
         self._spoke[task.key] = time.monotonic()
+        self._patience[task.key] = SILENT_AFTER
 
     def progress(self, task: Task, event: Mapping[str, Any]) -> None:
         self._progress.progress(task, event)
+        self._patience[task.key] = SILENT_AFTER
         if "resumed" in event:
             self._line(f"{task.label}: goes on after epoch {event['resumed']}")
         elif time.monotonic() - self._spoke[task.key] > PLAIN_EVERY:
@@ -107,7 +120,11 @@ class PlainLive:
         self._line(text)
 
     def tick(self) -> None:
-        pass
+        for task, _, _ in self._progress.running.values():
+            silent = self._progress.silent(task)
+            if silent > self._patience[task.key]:
+                self._patience[task.key] *= 2
+                self._line(f"{task.label}: has said nothing for {in_words(silent)}")
 
     def _line(self, text: str) -> None:
         p = self._progress
@@ -165,7 +182,9 @@ class RichLive:
         for task, event, since in list(self._progress.running.values()):
             known = dict(_known(event))
             cells = [known.get(name, "") for name in ("epoch", "loss", "accuracy")]
-            table.add_row(Text(line(task.label)), *cells, in_words(time.monotonic() - since))
+            taken, silent = time.monotonic() - since, self._progress.silent(task)
+            words = f", silent for {in_words(silent)}" if silent > SILENT_AFTER else ""
+            table.add_row(Text(line(task.label)), *cells, in_words(taken) + words)
         p = self._progress
         bar = Table.grid(padding=(0, 2))
         bar.add_row(

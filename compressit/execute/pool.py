@@ -37,6 +37,7 @@ class WorkerOptions:
     logs: Path  # folder for what workers print
     plugins: Sequence[LocalPlugin] = ()
     save_every: float = 10.0  # seconds between saves of a stage's progress
+    task_timeout: float | None = None  # seconds after which a task is ended; the worker does not know
 
     def command(self) -> list[str]:
         """The command line."""
@@ -70,7 +71,8 @@ class Worker:
             )
         reader = threading.Thread(target=self._read, args=(events,), daemon=True)
         reader.start()
-        threading.Thread(target=self._wait, args=(events, reader), daemon=True).start()
+        self._waiter = threading.Thread(target=self._wait, args=(events, reader), daemon=True)
+        self._waiter.start()
 
     @property
     def pid(self) -> int:
@@ -90,10 +92,11 @@ class Worker:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # nobody reads it any more
             self._process.stdin.close()  # its guard leaves no process behind
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(PATIENCE)
-        self._end_group()
-        self._process.wait()
+        except subprocess.TimeoutExpired:
+            self._end_group()
+        self._waiter.join()
 
     def how_it_ended(self) -> str:
         """For the user: the exit status in words and what its log says last."""

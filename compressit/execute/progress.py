@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from safetensors.torch import save_file
@@ -11,17 +11,23 @@ from torch import Tensor
 
 from compressit.checkpoint.tensors import read_any
 from compressit.context import Progress
+from compressit.errors import told
 from compressit.store import Store
 
 
 class StoredProgress(Progress):
-    """Saves at most every `every` seconds; `spent` is what earlier, killed sessions took."""
+    """Saves at most every `every` seconds; `spent` is what earlier, killed sessions took.
 
-    def __init__(self, store: Store, key: str, every: float) -> None:
+    A save that fails costs a killed run its way back, and no stage its end: `warn` is told once.
+    """
+
+    def __init__(self, store: Store, key: str, every: float, warn: Callable[[str], None]) -> None:
         self._store = store
         self._key = key
         self._every = every
         self._started = self._last = time.perf_counter()
+        self._warn = warn
+        self._warned = False
         self._loaded = False
         self.spent = 0.0
 
@@ -38,13 +44,21 @@ class StoredProgress(Progress):
         return time.perf_counter() - self._last >= self._every
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        self._loaded = True
+        try:
+            self._save(tensors, facts)
+        except Exception as error:  # noqa: BLE001 - a full disk, a note that is no JSON: told where it matters
+            if not self._warned:
+                self._warned = True
+                self._warn(f"its progress cannot be saved; it goes on, but not after a kill: {told(error)}")
+        self._last = time.perf_counter()
+
+    def _save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         # clones: momentum buffers and parameters must not share storage in a safetensors file
         plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        self._loaded = True
         self._store.save_progress(
             self._key, {"seconds": self.seconds(), "facts": facts}, lambda path: save_file(plain, path)
         )
-        self._last = time.perf_counter()
 
     def seconds(self) -> float:
         """What the stage has taken so far, of all its sessions together."""

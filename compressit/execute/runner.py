@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import time
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,8 @@ class Runner:
     jobs: int = 1
     failures: list[Failure] = field(default_factory=list[Failure])
     _unusable: bool = False  # a worker could not start, so none can
+    _ready: set[Worker] = field(default_factory=set["Worker"])
+    _deadlines: dict[Worker, float] = field(default_factory=dict["Worker", float])  # of busy ones
     _events: Events = field(default_factory=queue.Queue)
     _workers: list[Worker] = field(default_factory=list[Worker])
     _started: int = 0
@@ -76,8 +79,8 @@ class Runner:
             if event["event"] == "calibrated":
                 return event["result"]
             if event["event"] in ("failed", "unusable", "ended"):
-                self._forget(worker, [])
-                return None
+                break
+        self._forget(worker, [])
         return None
 
     def run(self, tasks: Sequence[Task]) -> None:
@@ -90,6 +93,7 @@ class Runner:
             if not busy:
                 break
             self._listen(schedule, busy, idle)
+            self._end_overdue(schedule, busy, idle)
             self.listener.tick()
 
     def _give_out(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
@@ -103,6 +107,7 @@ class Runner:
             else:
                 idle.pop()
             busy[worker] = task
+            self._set_deadline(worker)
             schedule.start(task, worker.number)
             worker.send({"task": task.to_json()})
             self.listener.started(task)
@@ -117,6 +122,9 @@ class Runner:
         task = busy.get(worker)
         if kind == "announce":
             self.listener.announce(event["text"])
+        elif kind == "ready":
+            self._ready.add(worker)
+            self._set_deadline(worker)
         elif task is None:
             if kind == "ended":
                 self._forget(worker, idle)
@@ -139,6 +147,22 @@ class Runner:
                 self._unusable = kind == "unusable"
                 self._forget(worker, idle)
             self._fail(schedule, task, _failure(task, worker, event))
+
+    def _set_deadline(self, worker: Worker) -> None:
+        """A task's time begins when its worker has loaded everything."""
+        if self.options.task_timeout is not None:
+            start = 0.0 if worker in self._ready else START_TIMEOUT
+            self._deadlines[worker] = time.monotonic() + start + self.options.task_timeout
+
+    def _end_overdue(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
+        """Ends what takes too long, with its worker: there is no other way to stop it."""
+        now = time.monotonic()
+        for worker in [worker for worker in busy if self._deadlines.get(worker, math.inf) < now]:
+            task = busy.pop(worker)
+            self._forget(worker, idle)
+            taken = f"it took longer than {self.options.task_timeout:g} s and was ended (--task-timeout)"
+            hint = "give it more time: it goes on from what it saved, if it trains"
+            self._fail(schedule, task, Failure(task.label, taken, hint))
 
     def _fail(self, schedule: Schedule, task: Task, failure: Failure) -> None:
         skipped = schedule.fail(task)

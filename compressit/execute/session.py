@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from compressit.execute.estimate import Estimate, History, in_words, unknown
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.pool import WorkerOptions
 from compressit.execute.runner import Failure, Runner
+from compressit.forgiving import Forgiving
 from compressit.formatting import counted
 from compressit.kinds import Dataset
 from compressit.plugins import Host
@@ -37,6 +39,7 @@ def run_plan(
     jobs: int = 1,
     console: Console | None = None,
     save_every: float = 10.0,
+    task_timeout: float | None = None,
     command: str = "",
 ) -> tuple[Results, list[str]]:
     """Runs what the store lacks and writes the folder. Returns the results and what failed, a line each.
@@ -45,7 +48,7 @@ def run_plan(
     """
     _require_writable(folder, "run folder", "--out")
     _require_writable(store, "store", "--store")
-    console = console or Console(stderr=True)
+    console = console or Console(file=Forgiving(sys.stderr))
     say = _speaker(console)
     objects = Store(store, warn=say)
     artifacts = {key: found for key in plan.tasks if (found := objects.find(key)) is not None}
@@ -62,6 +65,7 @@ def run_plan(
         logs=folder / "logs",
         plugins=plan.recipe.plugins,
         save_every=save_every,
+        task_timeout=task_timeout,
     )
     failures: list[str] = []
     if tasks:
@@ -122,7 +126,8 @@ def _execute(
     except CompressitError:  # nothing was trained
         raise
     except BaseException as error:  # Ctrl-C above all; the workers have ended
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped by {type(error).__name__}"
+        stopped = f"stopped by {type(error).__name__}"
+        why = str(error) or "interrupted" if isinstance(error, KeyboardInterrupt) else stopped
         unfinished = [f"{task.label}: {why}" for task in listener.running]
         target.finish(artifacts, [*listener.failures, *unfinished], complete=False)
         raise
@@ -168,6 +173,8 @@ class _Listener:
         artifact = self._store.find(task.key)
         if artifact is not None:
             self._artifacts[task.key] = artifact
+        else:
+            self.failures.append(f"{task.label}: its result cannot be read back from the store")
         self.live.finished(task, seconds)
 
     def failed(self, task: Task, failure: Failure) -> None:
@@ -187,8 +194,11 @@ def _failure_text(folder: Path, task: Task, failure: Failure) -> str:
         return str(failure)
     name = short_name(task.label.replace("/", "_").replace(" ", "_"))
     file = folder / "logs" / f"{name}.txt"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(failure.traceback, encoding="utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(failure.traceback, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        return f"{failure} (the traceback could not be written: {error.strerror})"
     return f"{failure} (the traceback is in {file})"
 
 

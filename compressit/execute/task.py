@@ -100,7 +100,12 @@ class TaskRunner:
         return self._publish_model(task, result, architecture, ctx.data.contract, ctx, seconds)
 
     def _stage(self, task: Task, emit: Emit) -> Artifact:
-        progress = StoredProgress(self._store, task.key, self._save_every)
+        progress = StoredProgress(
+            self._store,
+            task.key,
+            self._save_every,
+            lambda text: emit({"announce": f"{task.label}: {text}"}),
+        )
         model, given, built, ctx = self._given(task, self._model_file(task, "previous"), emit)
         ctx.progress = progress
         trains = self._host.find(task.uses, "trainer", "compressor").kind == "trainer"

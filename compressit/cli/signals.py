@@ -1,0 +1,52 @@
+"""SIGTERM and SIGHUP end a run as Ctrl-C does; a second signal ends it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Generator
+from types import FrameType
+
+_NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+_SAME = 1.0  # seconds within which a further signal tells the same: a terminal that goes sends several
+
+
+class Ended(KeyboardInterrupt):
+    """Somebody ends this process; `number` is the signal."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(
+            "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+        )
+
+
+@contextlib.contextmanager
+def ending() -> Generator[None]:
+    """A block in which these signals raise Ended, once: there is a report to write then.
+
+    A further one, a second later or more, ends the process at once with exit code 128 + its number; the workers notice.
+    A signal that was ignored before (`nohup`) is so in the block.
+    """
+    first: list[float] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if not first:
+            first.append(time.monotonic())
+            raise Ended(number)
+        if time.monotonic() - first[0] >= _SAME:
+            with contextlib.suppress(OSError):
+                os.write(2, b"\nended at once, without a report; what is done is kept\n")
+            os._exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in _NUMBERS}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
