@@ -62,7 +62,8 @@ def guard_streams() -> None:
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))
+            nowhere = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, nowhere)
     sys.stdout = Printable(sys.stdout)  # type: ignore[assignment]
     sys.stderr = Printable(Forgiving(sys.stderr))  # type: ignore[assignment]
 

@@ -141,10 +141,14 @@ class Store:
         folder = self._progress_folder(key)
         folder.mkdir(parents=True, exist_ok=True)
         name = f"state-{uuid.uuid4().hex}.safetensors"
-        write(folder / name)
-        sync(folder / name)
-        told = {**facts, "key": key, "tensors": name, "tensors_sha256": digest(folder / name)}
-        write_sealed(folder / "progress.json", told)
+        try:
+            write(folder / name)
+            sync(folder / name)
+            told = {**facts, "key": key, "tensors": name, "tensors_sha256": digest(folder / name)}
+            write_sealed(folder / "progress.json", told)
+        except BaseException:
+            (folder / name).unlink(missing_ok=True)  # half of it would only fill the disk
+            raise
         for old in (*folder.glob("state-*.safetensors"), *folder.glob(".progress.json.*.tmp")):
             if old.name != name:
                 old.unlink(missing_ok=True)

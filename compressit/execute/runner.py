@@ -76,6 +76,7 @@ class Runner:
                 _, event = self._events.get(timeout=0.25)
             except queue.Empty:
                 continue
+            self._ready.add(worker)  # it has spoken
             if event["event"] == "calibrated":
                 return event["result"]
             if event["event"] in ("failed", "unusable", "ended"):

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 
@@ -48,13 +48,14 @@ def run_plan(
     """
     _require_writable(folder, "run folder", "--out")
     _require_writable(store, "store", "--store")
-    console = console or Console(file=Forgiving(sys.stderr))
+    console = console or Console(file=cast("IO[str]", Forgiving(sys.stderr)))
     say = _speaker(console)
     objects = Store(store, warn=say)
     artifacts = {key: found for key in plan.tasks if (found := objects.find(key)) is not None}
     tasks = plan.pending(dict.fromkeys(artifacts, True))
     target = RunFolder(folder, plan, host, command)
     if not tasks and (finished := target.finished()) is not None:
+        objects.tidy(plan.tasks)
         say(f"nothing to do: all {len(plan.tasks)} results are in the store; see {folder / 'report.html'}")
         _warn(finished, say)
         return finished, []

@@ -243,13 +243,17 @@ class _Killing(StoredProgress):
     """Saves whenever it is asked, and is killed by it."""
 
     def __init__(self, store: Store, kills: bool) -> None:
-        super().__init__(store, "0" * 64, every=0)
+        super().__init__(store, "0" * 64, 0.0, _refuse)
         self._kills = kills
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         super().save(tensors, facts)
         if self._kills:
             raise _Killed
+
+
+def _refuse(text: str) -> None:
+    raise ConformanceError(text)
 
 
 def _repeatable(subject: Subject) -> None:

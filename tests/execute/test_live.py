@@ -173,3 +173,30 @@ def test_the_time_left_shrinks_with_epochs_and_finished_tasks_and_with_jobs(
     slow.running[task.key] = (task, {}, time.monotonic() - 1000)
     slow.ended(task)
     assert slow.eta() > 10 * progress.eta(), "what took longer than thought lets the rest take longer"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_long_a_task_has_been_silent_is_told(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(live_module.time, "monotonic", lambda: now[0])
+    console = _console(terminal)
+    task = _stage(plan)
+    live = live_display(console, _progress(plan, tmp_path))
+    live.started(task)
+    told = []
+    for seconds in range(0, 1000, 10):  # it says something after 400 s, and then nothing more
+        now[0] = 1000.0 + seconds
+        if seconds == 400:
+            live.progress(task, EPOCH)
+        before = len(_text(console))
+        live.tick()
+        if isinstance(live, RichLive):
+            console.print(live._render())
+        if "silent for" in _text(console)[before:] or "has said nothing for" in _text(console)[before:]:
+            told.append(seconds)
+    if terminal:
+        assert told == [*range(70, 400, 10), *range(470, 1000, 10)]
+    else:
+        assert told == [70, 130, 250, 470, 530, 650, 890]

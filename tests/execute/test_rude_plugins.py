@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,16 @@ def test_what_a_plugin_started_ends_with_its_worker(tmp_path: Path, ending: str)
     if "killed" in ending:
         assert listener.failures["base/seed0/starts"].message.startswith("the worker process was killed")
         assert "base/seed0/last" in listener.done
+
+
+def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
+    listener = Recording()
+    options = replace(_options(tmp_path), task_timeout=3.0)
+    with Runner(options, tiny_host(), listener) as runner:
+        runner.run(list(_plan("hangs", "stops").tasks.values()))
+    assert {label.rpartition("/")[2] for label in listener.done} == {"init", "train", "last"}
+    for what in ("hangs", "stops"):
+        failure = listener.failures[f"base/seed0/{what}"]
+        assert "longer than 3 s" in failure.message
+        assert "--task-timeout" in failure.message
+    assert [*(tmp_path / "store" / "tmp").glob("*"), *(tmp_path / "store" / "progress").glob("*")] == []

@@ -325,7 +325,7 @@ def test_the_time_of_all_sessions_counts_once(lab: Lab, monkeypatch: pytest.Monk
     monkeypatch.setattr("compressit.execute.progress.time.perf_counter", lambda: now[0])
 
     def session() -> tuple[StoredProgress, Any]:
-        progress = StoredProgress(lab.store, "ab" * 32, every=5)
+        progress = StoredProgress(lab.store, "ab" * 32, every=5, warn=print)
         return progress, progress.load()
 
     first, saved = session()
@@ -349,7 +349,7 @@ def test_the_time_of_all_sessions_counts_once(lab: Lab, monkeypatch: pytest.Monk
 
 
 def test_tensors_that_share_memory_can_be_saved(lab: Lab) -> None:
-    progress = StoredProgress(lab.store, "ab" * 32, every=0)
+    progress = StoredProgress(lab.store, "ab" * 32, every=0, warn=print)
     x = torch.arange(4.0)
     progress.save({"all": x, "half": x[:2], "turned": x.view(2, 2).T}, {})
     loaded = progress.load()

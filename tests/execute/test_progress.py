@@ -1,0 +1,64 @@
+"""What becomes of a stage whose progress cannot be saved: nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from tiny import BASE, Lab, same, task_of
+from torch import ones
+
+from compressit.execute.progress import StoredProgress
+from compressit.store import Store
+
+KEY = "ab" + "0" * 62
+
+
+def _announced(lab: Lab) -> list[str]:
+    return [event["announce"] for event in lab.events if "cannot be saved" in event.get("announce", "")]
+
+
+def test_a_stage_goes_on_whose_progress_cannot_be_saved_and_says_it_once(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "lab", save_every=0.0)
+    plan = lab.plan(BASE)
+    task = task_of(plan, "base/seed0/train")
+    blocked = lab.store.root / "progress" / task.key
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("no folder")
+    lab.run(plan)
+    [said] = _announced(lab)
+    assert said.startswith("base/seed0/train: its progress cannot be saved")
+    assert "FileExistsError" in said
+    sound = Lab(tmp_path / "sound", save_every=0.0)
+    sound.run(sound.plan(BASE))
+    assert _announced(sound) == []
+    assert same(lab.model(plan, "base/seed0/train"), sound.model(plan, "base/seed0/train"))
+
+
+@pytest.mark.parametrize("facts", [{"notes": {"it": object()}}, {"epoch": 1}])
+def test_whatever_keeps_it_from_being_saved_leaves_the_state_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts: dict[str, object]
+) -> None:
+    store = Store(tmp_path)
+    said: list[str] = []
+    progress = StoredProgress(store, KEY, 0.0, said.append)
+    progress.save({"weight": ones(2)}, {"epoch": 0})
+    with monkeypatch.context() as patch:
+        if "notes" not in facts:
+            patch.setattr(os, "fsync", _full)
+        for _ in range(3):
+            progress.save({"weight": ones(3)}, facts)
+    assert len(said) == 1
+    saved = progress.load()
+    assert saved is not None
+    assert (len(saved[0]["weight"]), saved[1]) == (2, {"epoch": 0})
+    assert len(list((tmp_path / "progress" / KEY).glob("state-*"))) == 1, "no half state fills the disk"
+    progress.save({"weight": ones(4)}, {"epoch": 4})
+    saved = progress.load()
+    assert saved is not None
+    assert len(saved[0]["weight"]) == 4
+
+
+def _full(descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
