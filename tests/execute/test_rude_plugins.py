@@ -15,7 +15,6 @@ from tiny import BASE, PLUGINS, plan_of, tiny_host
 
 from compressit.execute.pool import WorkerOptions
 from compressit.execute.runner import Failure, Runner
-from compressit.plugins import file_digest
 from compressit.recipe.model import LocalPlugin
 from compressit.store import Store
 from compressit.tasks import Plan
@@ -45,7 +44,7 @@ GOES_WELL = ["prints", "writes_everywhere", "closes_streams", "raises_elsewhere"
 
 
 def _options(root: Path) -> WorkerOptions:
-    plugins = tuple(LocalPlugin(path, file_digest(path)) for path in (PLUGINS, RUDE))
+    plugins = (LocalPlugin.read(PLUGINS), LocalPlugin.read(RUDE))
     return WorkerOptions(root / "store", root / "cache", 1, root / "logs", plugins)
 
 

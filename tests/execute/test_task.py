@@ -360,7 +360,7 @@ def test_tensors_that_share_memory_can_be_saved(lab: Lab) -> None:
 
 def test_progress_is_read_into_memory_of_torchs_own(lab: Lab) -> None:
     """A map's alignment would change outputs' last bits, and what happens to its file the tensors."""
-    progress = StoredProgress(lab.store, "ab" * 32, every=0)
+    progress = StoredProgress(lab.store, "ab" * 32, every=0, warn=print)
     progress.save({f"x{size}": torch.ones(size) for size in (1, 3, 20)}, {})
     loaded = progress.load()
     assert loaded is not None
