@@ -131,6 +131,7 @@ class PlainLive:
         self._console.print(
             f"[{p.done}/{p.total}, {in_words(p.eta())} left] {folded(text)}",
             markup=False,
+            emoji=False,
             highlight=False,
             soft_wrap=True,
         )

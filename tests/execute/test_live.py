@@ -117,11 +117,14 @@ def test_text_that_looks_like_markup_is_shown_as_it_is(plan: Plan, tmp_path: Pat
             console.print(live._render())
             assert "a[/red]b[bold]" in _text(console)
         live.announce("files in [red] and [/nothing]")
+        live.announce("mine.py:100: late :smile:\x1b]0;title\x07\nsecond\u202e line")
         live.failed(task, failure)
         live.tick()
     text = _text(console)
     assert "files in [red] and [/nothing]" in text
     assert "FAILED train: wrong [/red] closing [bold" in text
+    assert "mine.py:100: late :smile:\\x1b]0;title\\x07" in text
+    assert "      | second\\u202e line" in text
     assert "help" not in text, "it stands once, at the end of the run"
 
 
