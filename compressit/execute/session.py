@@ -242,4 +242,6 @@ def _threads(plan: Plan, jobs: int) -> int:
 
 
 def _speaker(console: Console) -> Any:
-    return lambda text: console.print(folded(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+    return lambda text: console.print(
+        folded(text), markup=False, emoji=False, highlight=False, soft_wrap=True
+    )
