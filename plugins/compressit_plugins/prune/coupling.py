@@ -1,32 +1,30 @@
-"""Which channels must go together: Torch-Pruning's dependency graph as plain values. The one file here that traces.
+"""Which channels must go together, as plain values.
 
-DepGraph: Fang et al., "DepGraph: Towards any structural pruning" (2023). Torch-Pruning is used for what it is good
-at, the graph, the groups and their scores; which channels go (`selection`) and their removal (`surgery`) are ours.
+Torch-Pruning is used for what it is good at, the graph (`depgraph`), the groups and their scores. Which channel of one
+layer is which of another is checked against where they really go (`wiring`), and where the two differ that decides.
+Which channels go (`selection`) and their removal (`surgery`) are ours.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
-from torch_pruning import ops
 
 from compressit.errors import CompressitError, NoEffectError, did_you_mean
+from compressit_plugins.prune.depgraph import Trace
 from compressit_plugins.prune.tracing import at_most
+from compressit_plugins.prune.wired import Side, agreed, arranged, as_found, components, places
+from compressit_plugins.prune.wiring import Wiring, wiring
 
 Scorer: TypeAlias = Callable[
     [Any], Tensor | None
 ]  # a Torch-Pruning importance: a group -> a score per channel
-
-_ROOTS = (nn.modules.conv._ConvNd, nn.Linear)  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass(frozen=True)
@@ -64,19 +62,28 @@ def coupled(
     """
     kept = _ignored(model, ignore)
     kind = type(model).__name__
-    with at_most(
-        time_limit,
-        f"Torch-Pruning did not finish tracing {kind} within {time_limit:g} s",
-        "raise `time_limit` if the network is just large; on some architectures (Swin, MaxViT) it never ends",
-    ):
-        try:
-            trace = _Trace.of(model, example, scorer)
-            groups, left = trace.groups(kept)
-        except (Exception, RecursionError) as error:
-            raise CompressitError(
-                f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
-                "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
-            ) from error
+    where = _wiring(model, example)
+    found = _Found(model, scorer, where, kept)
+    late = f"Torch-Pruning did not finish tracing {kind} within {time_limit:g} s"
+    help_late = (
+        "raise `time_limit` if the network is just large; on some architectures (Swin, MaxViT) it never ends"
+    )
+    failure: CompressitError | None = None
+    try:
+        with at_most(time_limit, late, help_late):
+            found.by_dependencies(Trace.of(model, example))
+    except CompressitError as error:
+        failure = error
+    except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
+        failure = CompressitError(
+            f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
+            "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
+        )
+    if failure is not None and (where is None or where.tainted):
+        raise failure
+    with at_most(time_limit, late, help_late):
+        found.by_wiring(everything=failure is not None)
+    groups, left = found.groups, found.left
     if not groups:
         raise none_left(kind, left)
     return groups, left
@@ -98,156 +105,143 @@ def reasons(left: Mapping[str, str]) -> str:
     return "; ".join(f"'{name}': {reason}" for name, reason in list(left.items())[:3]) + more
 
 
-@dataclass(frozen=True)
-class _Trace:
-    """A traced model: Torch-Pruning's pruner, and what its modules are called."""
+class _Found:
+    """What is found out about a model's groups."""
 
-    pruner: Any
-    scorer: Scorer
-    names: Mapping[int, str]  # modules and parameters by identity
-    outputs: frozenset[int]  # modules and operations whose result the model returns
-    heads: Mapping[nn.Module, int]
-    tied: Mapping[str, str]  # modules that share a parameter, and with which
+    def __init__(self, model: nn.Module, scorer: Scorer, where: Wiring | None, kept: frozenset[str]) -> None:
+        self.model, self.scorer, self.where, self.kept = model, scorer, where, kept
+        self.graph: Any = tp.DependencyGraph()  # for its functions; it traces nothing
+        self.tied = _tied(model)
+        self.groups: list[Group] = []
+        self.left: dict[str, str] = {}
+        self.doubtful: dict[str, str] = {}  # layers that Torch-Pruning got wrong, and the name of their group
 
-    @staticmethod
-    def of(model: nn.Module, example: Tensor, scorer: Scorer) -> _Trace:
-        returned: list[Any] = []
-
-        def forward(net: nn.Module, inputs: tuple[Tensor]) -> Any:
-            returned.append(net(*inputs))  # Torch-Pruning's own way hides errors
-            return returned[-1]
-
-        attributes = [(module, dict(vars(module))) for module in model.modules()]
-        inputs: Any = (example,)  # a bare tensor would be unpacked along its batch
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about parameters outside layers: `_dimension` sees to them
-            pruner = tp.pruner.BasePruner(
-                model,
-                inputs,
-                scorer,
-                forward_fn=forward,
-                unwrapped_parameters=_maps(model),
-                num_heads={m.qkv: m.num_heads for m in model.modules() if _is_attention(m)},  # pyright: ignore
-                in_channel_groups={},  # the defaults are shared by all pruners of a process
-                out_channel_groups={},
-                root_module_types=[],  # it would walk all groups at once, and none is left if one fails
-            )
-        for module, before in attributes:  # what the net keeps of a forward pass cannot be copied
-            vars(module).update(before)
-            for name in set(vars(module)) - set(before):
-                delattr(module, name)
-        gradients = {id(out.grad_fn) for out in tree_leaves(returned) if isinstance(out, Tensor)}
-        nodes = pruner.DG.module2node.items()
-        heads: dict[nn.Module, int] = {
-            m: m.num_heads for m in model.modules() if isinstance(m, nn.MultiheadAttention)
-        }
-        return _Trace(
-            pruner,
-            scorer,
-            {id(thing): name for name, thing in [*model.named_modules(), *model.named_parameters()]},
-            frozenset(id(module) for module, node in nodes if id(node.grad_fn) in gradients),
-            heads | pruner.num_heads,
-            _tied(model),
-        )
-
-    def groups(self, kept: frozenset[str]) -> tuple[list[Group], dict[str, str]]:
-        """All groups but those that reach an output or a layer of `kept`; and why others are left alone."""
-        groups: list[Group] = []
-        left: dict[str, str] = {}
-        for name, found in self.found():
+    def by_dependencies(self, trace: Trace) -> None:
+        """Torch-Pruning's groups but those that reach an output or a layer to be kept."""
+        self.groups, self.left, self.doubtful = [], {}, {}
+        for name, found in trace.found():
+            members: list[Member] = []
             try:
                 if isinstance(found, Exception):
                     raise found
-                if self.reaches(found, kept):
+                if trace.reaches(found, self.kept):
                     continue
-                group = self.group(found)
+                members = self.members(found, trace.names)
+                apart = trace.told_apart(found)
+                if apart is None:
+                    self.doubt(name, members, "Torch-Pruning cannot tell its channels apart")
+                    continue
+                group = self.group(name, apart, trace.names, trace.parts(apart))
             except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
-                group = f"Torch-Pruning cannot follow its channels: {type(error).__name__}: {error}"
+                reason = f"Torch-Pruning cannot follow its channels: {type(error).__name__}: {error}"
+                self.doubt(name, members, reason)
+                continue
             if isinstance(group, Group):
-                groups.append(group)
+                self.groups.append(group)
             else:
-                left[name] = group
-        return groups, left
+                self.doubt(name, members, group)
 
-    def found(self) -> Generator[tuple[str, Any]]:
-        """Torch-Pruning's group of every layer that is not yet in one, or its error; and the layer's name."""
-        visited: set[int] = set()
-        for layer in list(self.pruner.DG.module2node):
-            if not isinstance(layer, _ROOTS) or id(layer) in visited:
+    def by_wiring(self, everything: bool) -> None:
+        """Groups in place of the doubtful ones, or all of them."""
+        if self.where is None:
+            return
+        settled = {member.name for group in self.groups for member in group.members if self.made(member)}
+        for root_of in components(self.where, self.kept):
+            at = places(self.where, root_of)
+            layers = {name for name, side in at.roots if side != "in"}
+            if layers & settled or not (everything or layers & set(self.doubtful)):
                 continue
-            pruner = self.pruner.DG.get_pruner_of_module(layer)
+            if set(root_of) & set(self.where.tainted):
+                continue
+            found = as_found(self.model, at, self.graph.get_pruner_of_module, self.where.dims)
+            if found is None:
+                continue
+            name, items = found
+            names = {id(thing): own for own, thing in _things(self.model)}
             try:
-                channels = list(range(pruner.get_out_channels(layer)))
-                found = self.pruner.DG.get_pruning_group(layer, pruner.prune_out_channels, channels)
-            except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
-                yield self.names[id(layer)], error
-                continue
-            visited |= {
-                id(dep.target.module)
-                for dep, _ in found
-                if self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
-            }
-            yield self.names[id(layer)], found
+                group = self.group(name, items, names, 1)
+            except Exception as error:  # noqa: BLE001 - it is told
+                group = f"its importance cannot score it: {type(error).__name__}: {error}"
+            for layer in layers:
+                self.left.pop(self.doubtful.get(layer, ""), None)
+            if isinstance(group, Group):
+                self.groups.append(group)
+            else:
+                self.left[name] = group
 
-    def reaches(self, found: Any, kept: frozenset[str]) -> bool:
-        """Whether an output, or a layer whose width is to stay, is among those that would become narrower."""
-        return any(
-            self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
-            and (id(dep.target.module) in self.outputs or self.names.get(id(dep.target.module)) in kept)
-            for dep, _ in found
-        )
+    def doubt(self, name: str, members: Sequence[Member], reason: str) -> None:
+        self.left[name] = reason
+        self.doubtful |= {member.name: name for member in members if self.made(member)} | {name: name}
 
-    def group(self, found: Any) -> Group | str:
+    def made(self, member: Member) -> bool:
+        """Whether the layer itself becomes narrower."""
+        return self.graph.is_out_channel_pruning_fn(member.prune)
+
+    def group(self, name: str, found: Any, names: Mapping[int, str], parts: int) -> Group | str:
         """The group as plain values, or why it is left alone."""
-        name = self.names[id(found[0].dep.target.module)]
-        attention, _ = self.pruner._is_atten_group(found)
-        if attention:  # the layer behind the heads numbers channels once, query, key and value three times
-            self.pruner.root_module_types = list(_ROOTS)
-            found = self.pruner._downstream_node_as_root_if_attention(found)
-        if found is None or any(None in item.root_idxs for item in found.items):
-            return "Torch-Pruning cannot tell its channels apart"
-        members = [member for item in found.items if (member := self._member(item)) is not None]
+        members = self.members(found, names)
         width = len(found[0].idxs)
-        parts = math.lcm(*(self._parts(dep) for dep, _ in found))
         if width % parts:
             return f"its {width} channels cannot be divided into {parts} equal parts"
         shared = next((member.name for member in members if member.name in self.tied), None)
         if shared is not None:
             return f"'{shared}' shares its weight with '{self.tied[shared]}': pruning would give each its own"
-        return Group(name, width, parts, members, self._scores(found, parts), self._pattern(found))
+        order = torch.arange(width)
+        if self.where is not None:
+            sides = {self.side(m): (m.channels.tolist(), m.roots.tolist()) for m in members}
+            right = agreed(self.where, sides)
+            if right is False:
+                return "Torch-Pruning couples its channels with others than they meet"
+            arrangement = arranged(self.where, sides, width, parts) if right else (order, parts)
+            if arrangement is None:
+                return "its channels are arranged in rows, as of heads or groups, in more than one way"
+            order, parts = arrangement
+        place = torch.empty_like(order)
+        place[order] = torch.arange(width)
+        members = [replace(member, roots=place[member.roots]) for member in members]
+        return Group(name, width, parts, members, self.scores(found, order, parts), self.pattern(found))
 
-    def _member(self, item: Any) -> Member | None:
-        dep, layer = item.dep, item.dep.target.module
-        name = self.names.get(id(layer))
-        dim = dep.target.pruning_dim
-        if isinstance(layer, nn.Parameter):
-            dim = _dimension(layer, len(item.idxs))
-        if name is None or dim is None:
-            return None  # an operation without weights, or a parameter that has none per channel
-        return Member(name, dep.handler, dim, torch.tensor(item.idxs), torch.tensor(item.root_idxs))
+    def side(self, member: Member) -> Side:
+        assert self.where is not None
+        both = (member.name, "both")
+        return both if both in self.where.sides else (member.name, "out" if self.made(member) else "in")
 
-    def _parts(self, dep: Any) -> int:
-        layer = dep.target.module
-        pruner = self.pruner.DG.get_pruner_of_module(layer)
-        out = self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
-        if out and layer in self.heads:
-            return self.heads[layer]
-        if getattr(layer, "groups", 1) == getattr(layer, "out_channels", None):
-            return 1  # a depthwise convolution has a group for each channel
-        return pruner.get_out_channel_groups(layer) if out else pruner.get_in_channel_groups(layer)
+    def members(self, found: Any, names: Mapping[int, str]) -> list[Member]:
+        members: list[Member] = []
+        for item in found.items:
+            layer = item.dep.target.module
+            name, dim = names.get(id(layer)), item.dep.target.pruning_dim
+            if isinstance(layer, nn.Parameter):
+                dim = _dimension(layer, len(item.idxs))
+            if name is None or dim is None or None in item.root_idxs:
+                continue  # an operation without weights, or a parameter that has none per channel
+            channels, roots = torch.tensor(item.idxs), torch.tensor(item.root_idxs)
+            members.append(Member(name, item.dep.handler, dim, channels, roots))
+        return members
 
-    def _scores(self, found: Any, parts: int) -> Tensor | None:
+    def scores(self, found: Any, order: Tensor, parts: int) -> Tensor | None:
         scores = self.scorer(found)
         if scores is None:
             return None
-        return scores.detach().float().cpu().nan_to_num().view(parts, -1).mean(0)
+        return scores.detach().float().cpu().nan_to_num()[order].view(parts, -1).mean(0)
 
-    def _pattern(self, found: Any) -> Hashable:
+    def pattern(self, found: Any) -> Hashable:
         """Fang et al., "Isomorphic pruning for vision models" (2024): kinds of layers and the side they lose."""
-        out = self.pruner.DG.is_out_channel_pruning_fn
+        out = self.graph.is_out_channel_pruning_fn
         return tuple(
             (dep.source.type, dep.target.type, out(dep.trigger), out(dep.handler)) for dep, _ in found
         )
+
+
+def _wiring(model: nn.Module, example: Tensor) -> Wiring | None:
+    try:
+        return wiring(model, example)
+    except Exception:  # noqa: BLE001 - Torch-Pruning's own pass says what is wrong
+        return None
+
+
+def _things(model: nn.Module) -> list[tuple[str, Any]]:
+    return [*model.named_modules(), *model.named_parameters()]
 
 
 def _ignored(model: nn.Module, globs: Sequence[str]) -> frozenset[str]:
@@ -261,33 +255,16 @@ def _ignored(model: nn.Module, globs: Sequence[str]) -> frozenset[str]:
     return frozenset(kept)
 
 
-def _is_attention(module: nn.Module) -> bool:
-    """Attention as timm writes it: query, key and value of all heads in one linear layer."""
-    return isinstance(getattr(module, "qkv", None), nn.Linear) and isinstance(
-        getattr(module, "num_heads", None), int
-    )
-
-
 def _tied(model: nn.Module) -> dict[str, str]:
     """Modules with a parameter that another module has as well, and that one's name."""
     owners: dict[int, dict[str, None]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), {})[name.rpartition(".")[0]] = None
+    for at, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), {})[at] = None
     tied: dict[str, str] = {}
     for names in map(list, owners.values()):
         tied |= {name: names[0] if name != names[0] else names[1] for name in names if len(names) > 1}
     return tied
-
-
-def _maps(model: nn.Module) -> Any:
-    """Parameters (1, C, H, W) outside layers with the dimension of their channels: Torch-Pruning would take W."""
-    return [
-        (parameter, 1)
-        for module in model.modules()
-        if ops.module2type(module) == ops.OPTYPE.ELEMENTWISE
-        for parameter in module.parameters(recurse=False)
-        if parameter.ndim == 4 and parameter.shape[0] == 1 and parameter.shape[1] > 1
-    ]
 
 
 def _dimension(parameter: Tensor, width: int) -> int | None:

@@ -38,13 +38,12 @@ def faulty(
     where that goes wrong they are tried by halves. Raises CompressitError where too many would have to be tried.
     """
     example = inputs[0].to(next(empty.parameters()).device)
-    wanted = output_shapes(empty, example)
 
     def runs(chosen: Sequence[int]) -> str:
         trial = copy.deepcopy(empty)
         try:
             remove(trial, [groups[i] for i in chosen], [gone[i] for i in chosen])
-            shapes = output_shapes(trial, example)
+            shapes, wanted = output_shapes(trial, example), output_shapes(empty, example)
         except CompressitError as error:
             return error.message
         except Exception as error:  # noqa: BLE001 - Torch-Pruning's function for a layer
@@ -79,7 +78,9 @@ def faulty(
 
         return once
 
-    running, stuck = _sift(moved, counted(runs))
+    if moved and not right(moved):
+        return {}, gaps[tuple(moved)].largest
+    running, stuck = _sift(moved, counted(runs))  # shapes first: that is cheap
     correct, wrong = _sift(running, counted(right))
     gap = gaps[tuple(correct)].largest if correct else 0.0
     return {groups[i].name: reason for i, reason in (stuck | wrong).items()}, gap

@@ -65,8 +65,9 @@ def compare(
     }
     heads = {n: m.head_dim for n, m in pruned.named_modules() if isinstance(m, nn.MultiheadAttention)}
     norms = {name: deepcopy(module) for name, module in norms.items()}
+    shapes = {name: tensor.shape for name, tensor in (*pruned.named_parameters(), *pruned.named_buffers())}
     del pruned
-    masked = _mask(lively, groups, gone, norms)
+    masked = _mask(lively, groups, gone, norms, shapes)
     for name, scale in scales.items():
         masked.get_submodule(name).scale = scale
     for name, size in heads.items():
@@ -112,9 +113,16 @@ def _uniform(like: Tensor, name: str, low: float, high: float) -> Tensor:
 
 @torch.no_grad()
 def _mask(
-    net: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], norms: Mapping[str, nn.Module]
+    net: nn.Module,
+    groups: Sequence[Group],
+    gone: Sequence[Tensor],
+    norms: Mapping[str, nn.Module],
+    shapes: Mapping[str, torch.Size],
 ) -> nn.Module:
-    """`net`, changed: zeros wherever something was removed; norms across channels see only those left."""
+    """`net`, changed: zeros wherever something was removed; norms across channels see only those left.
+
+    norms, shapes: those norms, and all tensors' shapes, of the pruned net.
+    """
     sides: dict[str, list[tuple[Any, int, list[int]]]] = defaultdict(list)
     for (name, prune, dim), channels in removals(groups, gone).items():
         sides[name].append((prune, dim, channels))
@@ -128,17 +136,19 @@ def _mask(
         elif name in norms:
             setattr(owner, last, _MaskedNorm(layer, norms[name], removed[0][2]))
         else:
-            _mask_layer(layer, removed)
+            _mask_layer(name, layer, removed, shapes)
     return net
 
 
-def _mask_layer(layer: nn.Module, removed: Sequence[tuple[Any, int, list[int]]]) -> None:
-    for owner_name, owner in layer.named_modules():
+def _mask_layer(
+    at: str, layer: nn.Module, removed: Sequence[tuple[Any, int, list[int]]], shapes: Mapping[str, torch.Size]
+) -> None:
+    for owner_name, owner in layer.named_modules(prefix=at):
         for name, tensor in _tensors(owner):
-            for dim in range(tensor.ndim):
-                kept = _kept(layer, owner_name, name, dim, removed)
-                if len(kept) == tensor.shape[dim]:
+            for dim, left in enumerate(shapes[f"{owner_name}.{name}".lstrip(".")]):
+                if left == tensor.shape[dim]:
                     continue
+                kept = _kept(layer, owner_name.removeprefix(at).lstrip("."), name, dim, removed)
                 lost = torch.ones(tensor.shape[dim], dtype=torch.bool, device=tensor.device)
                 lost[kept] = False
                 tensor.index_fill_(dim, lost.nonzero()[:, 0], 1.0 if name == "running_var" else 0.0)

@@ -98,17 +98,25 @@ def unseen(model: nn.Module, example: Tensor) -> dict[str, set[int]]:
     hooks = [m.register_forward_pre_hook(lambda module, _: called.add(module)) for m in model.modules()]
     try:
         output_shapes(model, example)
-        with suppress(CompressitError):
-            output_shapes(model.train(), torch.cat([example, example]))  # batch norm needs two
+        if _uncalled(model, called):
+            with suppress(CompressitError):
+                output_shapes(model.train(), torch.cat([example, example]))  # batch norm needs two
     finally:
         model.eval()
         for hook in hooks:
             hook.remove()
+    return {
+        name: {size for parameter in module.parameters(recurse=False) for size in parameter.shape}
+        for name, module in _uncalled(model, called).items()
+    }
+
+
+def _uncalled(model: nn.Module, called: set[nn.Module]) -> dict[str, nn.Module]:
     for module in list(called):
         if isinstance(module, nn.MultiheadAttention):  # it reads its layers' weights
             called |= set(module.modules())
     return {
-        name: {size for parameter in module.parameters(recurse=False) for size in parameter.shape}
+        name: module
         for name, module in model.named_modules()
         if module not in called and any(True for _ in module.parameters(recurse=False))
     }

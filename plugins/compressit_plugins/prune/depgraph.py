@@ -1,0 +1,136 @@
+"""Torch-Pruning's dependency graph of a model: which layers it couples. The one file here that lets it trace.
+
+DepGraph: Fang et al., "DepGraph: Towards any structural pruning" (2023).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch_pruning as tp
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch_pruning import ops
+
+ROOTS = (nn.modules.conv._ConvNd, nn.Linear)  # pyright: ignore[reportPrivateUsage]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A traced model: Torch-Pruning's pruner, and what its modules are called."""
+
+    pruner: Any
+    names: Mapping[int, str]  # modules and parameters by identity
+    outputs: frozenset[int]  # modules and operations whose result the model returns
+    heads: Mapping[nn.Module, int]
+
+    @staticmethod
+    def of(model: nn.Module, example: Tensor) -> Trace:
+        returned: list[Any] = []
+
+        def forward(net: nn.Module, inputs: tuple[Tensor]) -> Any:
+            returned.append(net(*inputs))  # Torch-Pruning's own way hides errors
+            return returned[-1]
+
+        attributes = [(module, dict(vars(module))) for module in model.modules()]
+        inputs: Any = (example,)  # a bare tensor would be unpacked along its batch
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about parameters outside layers: `_dimension` sees to them
+            pruner = tp.pruner.BasePruner(
+                model,
+                inputs,
+                tp.importance.GroupMagnitudeImportance(),  # of no account: scores are asked for elsewhere
+                forward_fn=forward,
+                unwrapped_parameters=_maps(model),
+                num_heads={m.qkv: m.num_heads for m in model.modules() if _is_attention(m)},  # pyright: ignore
+                in_channel_groups={},  # the defaults are shared by all pruners of a process
+                out_channel_groups={},
+                root_module_types=[],  # it would walk all groups at once, and none is left if one fails
+            )
+        for module, before in attributes:  # what the net keeps of a forward pass cannot be copied
+            vars(module).update(before)
+            for name in set(vars(module)) - set(before):
+                delattr(module, name)
+        gradients = {id(out.grad_fn) for out in tree_leaves(returned) if isinstance(out, Tensor)}
+        nodes = pruner.DG.module2node.items()
+        heads: dict[nn.Module, int] = {
+            m: m.num_heads for m in model.modules() if isinstance(m, nn.MultiheadAttention)
+        }
+        return Trace(
+            pruner,
+            {id(thing): name for name, thing in [*model.named_modules(), *model.named_parameters()]},
+            frozenset(id(module) for module, node in nodes if id(node.grad_fn) in gradients),
+            heads | pruner.num_heads,
+        )
+
+    def found(self) -> Generator[tuple[str, Any]]:
+        """Torch-Pruning's group of every layer that is not yet in one, or its error; and the layer's name."""
+        visited: set[int] = set()
+        for layer in list(self.pruner.DG.module2node):
+            if not isinstance(layer, ROOTS) or id(layer) in visited:
+                continue
+            pruner = self.pruner.DG.get_pruner_of_module(layer)
+            try:
+                channels = list(range(pruner.get_out_channels(layer)))
+                found = self.pruner.DG.get_pruning_group(layer, pruner.prune_out_channels, channels)
+            except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
+                yield self.names[id(layer)], error
+                continue
+            visited |= {
+                id(dep.target.module)
+                for dep, _ in found
+                if self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
+            }
+            yield self.names[id(layer)], found
+
+    def reaches(self, found: Any, kept: frozenset[str]) -> bool:
+        """Whether an output, or a layer whose width is to stay, is among those that would become narrower."""
+        return any(
+            self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
+            and (id(dep.target.module) in self.outputs or self.names.get(id(dep.target.module)) in kept)
+            for dep, _ in found
+        )
+
+    def told_apart(self, found: Any) -> Any:
+        """The group with a root whose channels tell all others'; None where there is none."""
+        attention, _ = self.pruner._is_atten_group(found)
+        if attention:  # the layer behind the heads numbers channels once, query, key and value three times
+            self.pruner.root_module_types = list(ROOTS)
+            found = self.pruner._downstream_node_as_root_if_attention(found)
+        return None if found is None or any(None in item.root_idxs for item in found.items) else found
+
+    def parts(self, found: Any) -> int:
+        """Into how many equal parts, which must shrink alike, its layers divide the channels."""
+        return math.lcm(*(self._parts(dep) for dep, _ in found))
+
+    def _parts(self, dep: Any) -> int:
+        layer = dep.target.module
+        pruner = self.pruner.DG.get_pruner_of_module(layer)
+        out = self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
+        if out and layer in self.heads:
+            return self.heads[layer]
+        if getattr(layer, "groups", 1) == getattr(layer, "out_channels", None):
+            return 1  # a depthwise convolution has a group for each channel
+        return pruner.get_out_channel_groups(layer) if out else pruner.get_in_channel_groups(layer)
+
+
+def _is_attention(module: nn.Module) -> bool:
+    """Attention as timm writes it: query, key and value of all heads in one linear layer."""
+    return isinstance(getattr(module, "qkv", None), nn.Linear) and isinstance(
+        getattr(module, "num_heads", None), int
+    )
+
+
+def _maps(model: nn.Module) -> Any:
+    """Parameters (1, C, H, W) outside layers with the dimension of their channels: Torch-Pruning would take W."""
+    return [
+        (parameter, 1)
+        for module in model.modules()
+        if ops.module2type(module) == ops.OPTYPE.ELEMENTWISE
+        for parameter in module.parameters(recurse=False)
+        if parameter.ndim == 4 and parameter.shape[0] == 1 and parameter.shape[1] > 1
+    ]

@@ -1,0 +1,397 @@
+"""Where each channel goes: a forward pass in which every value carries the number of the channel it came from.
+
+Torch-Pruning follows modules and guesses what happens between them. Here what happens is done to the numbers as well:
+whatever moves values (a view, a permutation, a concatenation, a padding, a flip) is applied to a tensor of numbers,
+so a channel is where it is. Where two channels are added they become one class. A layer tells which class stands at
+which of its positions. What is not understood taints the classes that go in: they prove nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.weak import WeakTensorKeyDictionary
+
+_STAYS = 1  # the class of what no layer makes: padding, and what is concatenated to channels
+_BATCH_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
+_CONV = nn.modules.conv._ConvNd  # pyright: ignore[reportPrivateUsage]
+_LAYERS = (_CONV, nn.Linear, *_BATCH_NORM, nn.LayerNorm, nn.GroupNorm, nn.PReLU, nn.MultiheadAttention)
+_MOVES = {
+    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "slice", "select", "split",
+    "split_with_sizes", "chunk", "unbind", "squeeze", "unsqueeze", "cat", "stack", "flip", "roll", "index_select",
+    "repeat", "clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "pixel_shuffle", "pixel_unshuffle",
+    "channel_shuffle", "native_channel_shuffle", "narrow", "movedim",
+}  # fmt: skip
+_SAME = {"_softmax", "_log_softmax", "native_dropout", "dropout", "native_layer_norm", "native_group_norm",
+         "native_batch_norm", "_fused_rms_norm", "cumsum"}  # fmt: skip
+_REDUCE = {"mean", "sum", "amax", "amin"}
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What a pass found. Classes are positive numbers; 0: no channel of a layer."""
+
+    sides: Mapping[
+        tuple[str, str], Tensor
+    ]  # (layer or parameter, "in", "out" or "both") -> class of each position
+    rows: Sequence[Tensor]  # (r, c) classes: as many must go from each of the r rows
+    tainted: Mapping[int, str]  # classes, and the operation that was not understood
+    fixed: frozenset[int]  # classes that reach the output or meet padding
+    dims: Mapping[str, int]  # of the channels of parameters outside layers
+
+
+def wiring(model: nn.Module, example: Tensor) -> Wiring:
+    """Runs `model` (in eval mode, with storage) once on `example` (1, ...)."""
+    pass_ = _Pass(model)
+    hooks: list[Any] = []
+    for name, module in model.named_modules():
+        if isinstance(module, _LAYERS):
+            hooks.append(module.register_forward_pre_hook(pass_.enter, with_kwargs=True))
+            hooks.append(
+                module.register_forward_hook(
+                    lambda m, a, k, out, name=name: pass_.leave(name, m, a, k, out), with_kwargs=True
+                )
+            )
+    try:
+        with torch.no_grad(), pass_:
+            outputs = model(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for leaf in tree_leaves(outputs):
+        if isinstance(leaf, Tensor) and (numbers := pass_.numbers.get(leaf)) is not None:
+            for number in numbers.unique().long().tolist():
+                pass_.join(number, _STAYS)
+    return pass_.result()
+
+
+class _Pass(TorchDispatchMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.numbers: Any = (
+            WeakTensorKeyDictionary()
+        )  # float tensors: every operation that moves values takes them
+        self.sides: dict[tuple[str, str], Tensor] = {}
+        self.rows: list[Tensor] = []
+        self.taints: dict[int, str] = {}
+        self.parents = [0, _STAYS]
+        self.inside = 0
+        self.loose = _loose_parameters(model)
+
+    # Classes: a forest whose roots are the classes.
+
+    def find(self, number: int) -> int:
+        while self.parents[number] != number:
+            self.parents[number] = self.parents[self.parents[number]]
+            number = self.parents[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        if one and other:
+            a, b = sorted((self.find(one), self.find(other)))
+            self.parents[b] = a
+
+    def new(self, count: int) -> Tensor:
+        """Numbers of a layer's own channels; a single one cannot be removed and has none."""
+        if count == 1:
+            return torch.zeros(1)
+        start = len(self.parents)
+        self.parents += range(start, start + count)
+        return torch.arange(start, start + count, dtype=torch.float32)
+
+    def taint(self, numbers: Tensor | None, why: str) -> None:
+        if numbers is not None:
+            for number in numbers.unique().long().tolist():
+                if number:
+                    self.taints.setdefault(number, why)
+
+    def result(self) -> Wiring:
+        lookup = torch.tensor([self.find(number) for number in range(len(self.parents))])
+        tainted: dict[int, str] = {}
+        for number, why in self.taints.items():
+            tainted.setdefault(int(lookup[number]), why)
+        return Wiring(
+            {side: lookup[numbers.long()] for side, numbers in self.sides.items()},
+            [lookup[rows.long()] for rows in self.rows],
+            tainted,
+            frozenset({int(lookup[_STAYS])}),
+            dict(self.loose.values()),
+        )
+
+    # Layers
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self.inside += 1
+
+    def leave(self, name: str, module: nn.Module, args: Any, kwargs: Any, outputs: Any) -> None:
+        self.inside -= 1
+        if self.inside:
+            return
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        x, out = inputs[0], outputs[0] if isinstance(outputs, tuple) else outputs
+        dim = self._channel_dim(module, x)
+        own = [self._along(t, dim if t is x else t.ndim - 1, name) for t in inputs]
+        seen = own[0]
+        if isinstance(module, nn.Linear | _CONV) and not _depthwise(module):
+            groups = getattr(module, "groups", 1)
+            width = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+            self._record(name, "in", seen)
+            if (name, "out") not in self.sides:
+                self.sides[name, "out"] = self.new(width)
+            made = self.sides[name, "out"]
+            if groups > 1:
+                self.rows += [seen.view(groups, -1), made.view(groups, -1)]
+        else:
+            for other in own[1:]:
+                if isinstance(module, nn.MultiheadAttention) and other.shape == seen.shape:
+                    self._unite(seen, other)
+            single = isinstance(module, nn.PReLU) and module.num_parameters == 1
+            if not single:
+                self._record(name, "both", seen)
+            parts = getattr(module, "num_groups", getattr(module, "num_heads", 1))
+            if isinstance(parts, int) and parts > 1:
+                self.rows.append(seen.view(parts, -1))
+            made = seen
+        at = dim if dim == 1 and out.ndim > 2 else (1 if isinstance(module, _CONV) else out.ndim - 1)
+        if isinstance(module, _CONV) or (dim == 1 and out.ndim == x.ndim):
+            at = 1
+        view = [-1 if d == at else 1 for d in range(out.ndim)]
+        self.numbers[out] = made.view(view).expand(out.shape)
+
+    def _channel_dim(self, module: nn.Module, x: Tensor) -> int:
+        if isinstance(module, nn.Linear | nn.MultiheadAttention):
+            return x.ndim - 1
+        if isinstance(module, nn.LayerNorm):
+            size = module.normalized_shape[-1]
+            return 1 if x.ndim == 4 and x.shape[1] == size and x.shape[-1] != size else x.ndim - 1
+        return 1
+
+    def _along(self, x: Tensor, dim: int, name: str) -> Tensor:
+        """The numbers along one dimension; where they differ along others too, they are tainted."""
+        numbers = self.numbers.get(x)
+        if numbers is None:
+            return torch.zeros(x.shape[dim])
+        compact = _compact(numbers)
+        if compact.numel() != compact.shape[dim]:
+            self.taint(numbers, f"channels are arranged in more than one dimension before '{name}'")
+            return torch.zeros(x.shape[dim])
+        return compact.flatten().expand(x.shape[dim])
+
+    def _record(self, name: str, side: str, numbers: Tensor) -> None:
+        before = self.sides.get((name, side))
+        if before is None:
+            self.sides[name, side] = numbers
+        else:  # a layer that runs twice
+            self._unite(before, numbers)
+            self.sides[name, side] = torch.where(before > 0, before, numbers)
+
+    def _unite(self, one: Tensor, other: Tensor) -> None:
+        pairs = torch.stack([one.flatten(), other.flatten()], 1)
+        pairs = pairs[(pairs > 0).all(1) & (pairs[:, 0] != pairs[:, 1])].unique(dim=0)
+        for a, b in pairs.long().tolist():
+            self.join(a, b)
+
+    # Operations between layers
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        outputs = func(*args, **kwargs)
+        if self.inside:
+            return outputs
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for tensor in tensors:
+            if id(tensor) in self.loose and tensor not in self.numbers:
+                self._parameter(tensor)
+        if not any(tensor in self.numbers for tensor in tensors):
+            return outputs
+        name = func._schema.name.rpartition("::")[2]
+        try:
+            found = self._follow(name, func, args, kwargs, tensors, outputs)
+        except Exception:  # noqa: BLE001 - an operation that numbers cannot pass
+            found = None
+        if found is None:
+            for tensor in tensors:
+                self.taint(self.numbers.get(tensor), name)
+            return outputs
+        for leaf, numbers in zip(tree_leaves(outputs), found, strict=False):
+            if isinstance(leaf, Tensor) and numbers is not None and numbers.shape == leaf.shape:
+                self.numbers[leaf] = _compact(numbers).expand(leaf.shape)
+        return outputs
+
+    def _parameter(self, parameter: Tensor) -> None:
+        name, dim = self.loose[id(parameter)]
+        numbers = self.new(parameter.shape[dim])
+        self.sides[name, "both"] = numbers
+        self.numbers[parameter] = numbers.view([-1 if d == dim else 1 for d in range(parameter.ndim)]).expand(
+            parameter.shape
+        )
+
+    def _follow(
+        self, name: str, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor], outputs: Any
+    ) -> list[Tensor | None] | None:
+        """The numbers of the outputs; None where they are not known."""
+        out = next((leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)), None)
+        if name.endswith("_") and any(t._is_view() for t in tensors[:1]):
+            return None
+        if out is None or not out.is_floating_point():
+            return []
+        first = self.numbers.get(tensors[0])
+        if name in _MOVES:
+            return self._moved(name, func, args, kwargs, outputs)
+        if name == "constant_pad_nd":
+            assert first is not None
+            return [torch.constant_pad_nd(first, args[1], float(_STAYS))]
+        if name in ("bmm", "mm", "matmul"):
+            return [self._product(tensors[0], tensors[1])]
+        if name.startswith("_scaled_dot_product"):
+            q, k, v = (self._numbers(t) for t in tensors[:3])
+            if not _constant(v, -2):
+                return None
+            self._unite(_compact(q, keep=-1), _compact(k, keep=-1))
+            return [v[..., :1, :].expand(out.shape)]
+        if name in _SAME and first is not None and out.shape == first.shape:
+            rest = [self.numbers[t] for t in tensors[1:] if t in self.numbers]
+            for numbers in rest:  # weights and shifts
+                dim = 1 if "layer_norm" not in name and "rms" not in name else first.ndim - 1
+                self._unite(_compact(first, keep=dim).flatten(), numbers.flatten())
+            return [first]
+        if name in _REDUCE and first is not None:
+            return [self._reduced(first, args, kwargs)]
+        if torch.Tag.pointwise in func.tags or name in ("add_", "mul_", "relu_", "copy_"):
+            return [self._pointwise(tensors, out)]
+        pool = name.startswith(("avg_pool", "max_pool", "_adaptive_avg_pool", "adaptive_", "upsample_"))
+        if (
+            pool or name in ("grid_sampler_2d", "reflection_pad2d", "replication_pad2d")
+        ) and first is not None:
+            spatial = range(2, first.ndim)
+            if all(_constant(first, d) for d in spatial):
+                corner = first[(slice(None), slice(None), *(slice(0, 1) for _ in spatial))]
+                return [corner.expand(out.shape)] * len(tree_leaves(outputs))
+        return None
+
+    def _numbers(self, tensor: Tensor) -> Tensor:
+        numbers = self.numbers.get(tensor)
+        return torch.zeros(()).expand(tensor.shape) if numbers is None else numbers
+
+    def _moved(self, name: str, func: Any, args: Any, kwargs: Any, outputs: Any) -> list[Tensor | None]:
+        if name in ("view", "_unsafe_view", "reshape"):
+            numbers = self._numbers(args[0]).reshape(outputs.shape)
+            self._arranged(numbers)
+            return [numbers]
+        joined = name in ("cat", "stack")  # what has no number there cannot become narrower
+
+        def number(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+                return leaf
+            known = self.numbers.get(leaf)
+            if known is None:
+                return torch.full(leaf.shape, float(_STAYS if joined else 0))
+            return known
+
+        if name == "_to_copy":
+            return [self._numbers(args[0])]
+        moved = func(*tree_map(number, args), **kwargs)
+        found = [leaf for leaf in tree_leaves(moved) if isinstance(leaf, Tensor)]
+        if joined and not any(
+            t in self.numbers and not _constant(self.numbers[t], _dim(args, kwargs)) for t in args[0]
+        ):
+            found = [torch.where(leaf == _STAYS, 0.0, leaf) for leaf in found]  # not along the channels
+        if name in ("split", "split_with_sizes", "chunk", "unbind") and len({p.shape for p in found}) == 1:
+            rows = torch.stack([_compact(piece).flatten() for piece in found]) if _alike(found) else None
+            if rows is not None and rows.shape[1] > 1:
+                self.rows.append(rows)
+        return list(found)
+
+    def _arranged(self, numbers: Tensor) -> None:
+        """A view that spreads channels over two dimensions stays one only if as many go from each row."""
+        compact = _compact(numbers)
+        sizes = [size for size in compact.shape if size > 1]
+        if len(sizes) >= 2:
+            self.rows += list(compact.reshape(-1, sizes[-2], sizes[-1]))
+
+    def _pointwise(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor | None:
+        known = [self._numbers(t) for t in tensors if t.is_floating_point() and t.ndim <= out.ndim]
+        known = [n.reshape([1] * (out.ndim - n.ndim) + list(n.shape)) for n in known]
+        varying = [[d for d in range(out.ndim) if not _constant(n, d)] for n in known]
+        for n, own in zip(known, varying, strict=True):
+            spread = [d for other in varying for d in other if n.shape[d] == 1]
+            if own and spread:
+                return None  # an outer product: a value belongs to two channels
+        shapes = [_compact(n) for n in known if bool((n > 0).any())]
+        joint = shapes[0]
+        for other in shapes[1:]:
+            one, two = torch.broadcast_tensors(joint, other)
+            self._unite(one, two)
+            joint = torch.where(one > 0, one, two)
+        return joint.expand(out.shape)
+
+    def _reduced(self, numbers: Tensor, args: Any, kwargs: Any) -> Tensor | None:
+        dims = args[1] if len(args) > 1 and isinstance(args[1], list | tuple | int) else range(numbers.ndim)
+        dims = sorted(d % numbers.ndim for d in ([dims] if isinstance(dims, int) else dims))
+        keep = bool(args[2]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
+        across = not all(_constant(numbers, d) for d in dims)
+        for d in dims:
+            numbers = numbers.narrow(d, 0, 1)
+        numbers = torch.zeros_like(numbers) if across else numbers
+        return numbers if keep else numbers.squeeze(dims)
+
+    def _product(self, one: Tensor, other: Tensor) -> Tensor | None:
+        a, b = self._numbers(one), self._numbers(other)
+        rows, columns = not _constant(a, -2), not _constant(b, -1)
+        inner, outer = not _constant(a, -1), not _constant(b, -2)
+        if (rows and inner) or (columns and outer) or (rows and columns):
+            return None
+        if inner and outer:
+            self._unite(a[..., :1, :].transpose(-1, -2), b[..., :1])
+        elif inner or outer:
+            return None  # channels are mixed with what is none
+        shape = (*a.shape[:-1], b.shape[-1])
+        if rows:
+            return a[..., :1].expand(shape)
+        return (b[..., :1, :] if columns else torch.zeros(())).expand(shape)
+
+
+def _loose_parameters(model: nn.Module) -> dict[int, tuple[str, int]]:
+    """Parameters outside known layers: their names, and the dimension of their channels."""
+    loose: dict[int, tuple[str, int]] = {}
+    for at, module in model.named_modules():
+        if isinstance(module, _LAYERS) or any(isinstance(p, nn.MultiheadAttention) for p in [module]):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            wide = [d for d, size in enumerate(parameter.shape) if size > 1]
+            if wide and parameter.is_floating_point():
+                image = parameter.ndim == 4 and parameter.shape[0] == 1 and parameter.shape[1] > 1
+                loose[id(parameter)] = (f"{at}.{name}".lstrip("."), 1 if image else wide[-1])
+    return loose
+
+
+def _depthwise(layer: nn.Module) -> bool:
+    return isinstance(layer, _CONV) and layer.groups == layer.out_channels == layer.in_channels > 1
+
+
+def _constant(numbers: Tensor, dim: int) -> bool:
+    if numbers.shape[dim] <= 1 or numbers.stride(dim) == 0:
+        return True
+    return bool((numbers == numbers.narrow(dim, 0, 1)).all())
+
+
+def _compact(numbers: Tensor, keep: int | None = None) -> Tensor:
+    """With size 1 in every dimension along which the numbers are the same."""
+    for dim in range(numbers.ndim):
+        if (keep is None or dim != keep % numbers.ndim) and _constant(numbers, dim):
+            numbers = numbers.narrow(dim, 0, min(1, numbers.shape[dim]))
+    return numbers
+
+
+def _alike(pieces: Sequence[Tensor]) -> bool:
+    return len({_compact(piece).shape for piece in pieces}) == 1
+
+
+def _dim(args: Any, kwargs: Any) -> int:
+    return args[1] if len(args) > 1 else kwargs.get("dim", 0)
