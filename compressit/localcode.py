@@ -14,6 +14,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ from compressit import files
 from compressit.errors import CompressitError
 
 MOST_FILES, MOST_BYTES = 2_000, 64 * 2**20  # of one plugin: a folder with more is not one plugin's
+MOST_SOURCE = 2**20  # bytes of one source file: its syntax tree takes some two hundred times as many
 _SOURCE = ".py"
 _SUFFIXES = (_SOURCE, *importlib.machinery.EXTENSION_SUFFIXES)
 
@@ -129,14 +131,15 @@ class _Search:
         name = file.relative_to(self._folder).as_posix()
         if name in self.contents:
             return
-        data = files.content(file)
-        self._bytes += len(data)
-        self.contents[name] = data
-        if len(self.contents) > MOST_FILES:
+        is_source = file.name.endswith(_SOURCE) or not self.contents
+        size = file.stat().st_size
+        self._bytes += size
+        if len(self.contents) == MOST_FILES:
             raise _TooMuch(f"{MOST_FILES:,} files")
-        if self._bytes > MOST_BYTES:
-            raise _TooMuch(f"{MOST_BYTES >> 20} MB")
-        if file.name.endswith(_SOURCE) or len(self.contents) == 1:
+        if self._bytes > MOST_BYTES or (is_source and size > MOST_SOURCE):
+            raise _TooMuch(f"{MOST_SOURCE if is_source else MOST_BYTES:,} bytes ({name})")
+        self.contents[name] = data = files.content(file)
+        if is_source:
             imported, words = _names(data)
             self.imported |= imported
             self._words |= words
@@ -193,7 +196,9 @@ def _package(folder: Path) -> Iterator[Path]:
 def _names(source: bytes) -> tuple[set[str], set[str]]:
     """The dotted names that a module's import statements spell, and the words in its strings."""
     try:
-        tree = ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are told when it runs
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set(), set()  # it imports nothing either: running it fails
     imported: set[str] = set()

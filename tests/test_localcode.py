@@ -217,6 +217,15 @@ def test_a_plugin_among_too_many_files_is_told_to_move(write: Write, monkeypatch
     assert "folder of its own" in str(caught.value.hint)
 
 
+def test_huge_or_nested_source_is_refused_or_passed_before_it_can_fill_the_memory(write: Write) -> None:
+    plugin = write("import hlp", hlp="(" * 500_000)
+    assert dict(LocalPlugin.read(plugin).files).keys() == {"plug.py", "hlp.py"}
+    with plugin.with_name("hlp.py").open("wb") as file:
+        file.truncate(1 << 40)  # a file with a hole
+    with pytest.raises(CompressitError, match=r"bytes \(hlp\.py\)"):
+        LocalPlugin.read(plugin)
+
+
 def test_files_beside_a_package_are_read_from_the_disk(write: Write) -> None:
     lazy = "import hlp_pack, pkgutil; return pkgutil.get_data('hlp_pack', 'words.txt')"
     plugin = write(lazy=lazy, hlp_pack____init__="")
