@@ -1,0 +1,73 @@
+"""A yes at the terminal is for the code that was shown, and for no other."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+from .sandbox import PATIENCE, Done, Sandbox
+
+PLUGIN = """
+from pathlib import Path
+from compressit import Compressor, hookimpl
+from helper import step
+Path(__file__).with_name("ran.txt").write_text("it ran")
+class Add(Compressor):
+    name = "noise.add"
+    def compress(self, model, ctx):
+        for weight in model.parameters(): weight.data += step
+        return model
+@hookimpl
+def compressit_compressors(): return [Add]
+"""
+RECIPE = """\
+version: 1
+name: trusted
+plugins: [./mine.py]
+data: {uses: data.synthetic, with: {train: 64, test: 32}}
+model: {uses: model.mlp, with: {hidden: [4]}}
+stages: {add: {uses: noise.add}}
+"""
+
+
+def test_a_remembered_yes_is_asked_again_when_a_module_beside_the_plugin_changes(sandbox: Sandbox) -> None:
+    sandbox.write("mine.py", PLUGIN)
+    sandbox.write("helper.py", "step = 1.0\n")
+    sandbox.write("recipe.yaml", RECIPE)
+    ran = sandbox.folder / "ran.txt"
+
+    asked = _answered(sandbox, "yes\n", "check", "recipe.yaml")
+    assert asked.code == 0, asked.err
+    assert "helper.py" in asked.err
+    ran.unlink()
+    sandbox.write("other.py", "unrelated = 1\n")
+    assert _answered(sandbox, "no\n", "check", "recipe.yaml").code == 0, "it remembers"
+    ran.unlink()
+
+    sandbox.write("helper.py", "step = 2.0\n")
+    asked = _answered(sandbox, "no\n", "run", "recipe.yaml")
+    assert asked.code == 2
+    assert "changed    helper.py" in asked.err
+    assert not ran.exists(), "code that nobody said yes to ran"
+    assert sandbox.run("check", "recipe.yaml", code=2).out == "", "nor where nobody can be asked"
+    assert not ran.exists()
+
+    asked = _answered(sandbox, "y\n", "check", "recipe.yaml")
+    assert asked.code == 0, asked.err
+    sandbox.write("helper.py", "step = 1.0\n")
+    assert sandbox.run("check", "recipe.yaml").code == 0, "an earlier content is trusted as it was"
+
+
+def _answered(sandbox: Sandbox, answer: str, *arguments: str) -> Done:
+    """A command with a terminal for stdin alone, where that is typed."""
+    terminal, end = pty.openpty()
+    os.write(terminal, answer.encode())
+    done = subprocess.run(
+        [sys.executable, "-m", "compressit", *arguments], cwd=sandbox.folder, env=sandbox.environment(),
+        stdin=end, capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    os.close(end)
+    os.close(terminal)
+    return Done(done.returncode, done.stdout, done.stderr)
