@@ -28,6 +28,8 @@ from compressit.errors import CompressitError
 MOST_FILES, MOST_BYTES = 2_000, 64 * 2**20  # of one plugin: a folder with more is not one plugin's
 MOST_SOURCE = 2**20  # bytes of one source file: its syntax tree takes some two hundred times as many
 _SOURCE = ".py"
+_OWN = Path(__file__).resolve().parent  # a plugin may lie beside a checkout of this package
+_STANDARD = sys.stdlib_module_names
 _SUFFIXES = (_SOURCE, *importlib.machinery.EXTENSION_SUFFIXES)
 
 
@@ -159,6 +161,10 @@ class _Search:
                         self._take(found)
 
     def _take(self, found: Path) -> None:
+        if found.resolve() == _OWN or (
+            found.parent == self._folder and found.name.split(".")[0] in _STANDARD
+        ):
+            return  # whoever imports that gets what is installed
         if not found.is_dir():
             self.add(found)
         elif any((found / f"__init__{suffix}").is_file() for suffix in _SUFFIXES):
@@ -275,7 +281,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 def clash(one: LocalCode, other: LocalCode) -> str | None:
     """A name under which both would import a module of their own: Python has one module of each name."""
-    for name in sorted((one.imported & other.imported) - sys.stdlib_module_names):
+    for name in sorted(one.imported & other.imported):
         first, second = one.find(name), other.find(name)
         apart = first and second and (one.folder / first).resolve() != (other.folder / second).resolve()
         if apart and importlib.machinery.PathFinder.find_spec(name) is None:

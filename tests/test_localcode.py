@@ -209,6 +209,18 @@ def test_links_in_a_circle_and_pipes_do_not_hang_it(write: Write) -> None:
     assert len(names) < 10
 
 
+def test_this_package_and_the_standard_library_are_nobodys_neighbours(write: Write) -> None:
+    plugin = write("import random, compressit.fit_options, hlp", random="x = 1\n", hlp="x = 1\n")
+    (plugin.parent / "compressit").symlink_to(Path(localcode.__file__).parent)
+    assert [name for name, _ in LocalPlugin.read(plugin).files] == ["hlp.py", "plug.py"]
+    before = sys.modules["compressit"]
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    write("import random, compressit.fit_options, hlp", lazy="return 1")
+    host.load_file(plugin)
+    assert sys.modules["compressit"] is before
+
+
 def test_a_plugin_among_too_many_files_is_told_to_move(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin = write("import hlp_pack", hlp_pack____init__="", hlp_pack__a="", hlp_pack__b="")
     monkeypatch.setattr(localcode, "MOST_FILES", 3)
