@@ -155,8 +155,10 @@ def save(
     from compressit.checkpoint import model as checkpoint
     from compressit.kinds import Model
     from compressit.live_models import name_of
+    from compressit.nets import unwrapped
 
     check_net(model, "save")
+    model = unwrapped(model)
     uses = uses or name_of(model)
     architecture = None
     if uses is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compressit.batching import batch_sizes
 from compressit.errors import CompressitError, did_you_mean
+from compressit.nets import check_tensor, fault_of
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,21 @@ class Compute:
         return nullcontext()
 
     def forward(self, model: nn.Module, x: Tensor, batch_size: int = 2048) -> Tensor:
-        """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored."""
+        """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored.
+
+        Raises CompressitError for outputs that are not one tensor, and for weights of another floating type.
+        """
         was_training = [(m, m.training) for m in model.modules()]
         model.eval()
         try:
             # not inference_mode: its outputs cannot be a loss's targets
             with torch.no_grad(), self.autocast():
                 sizes = batch_sizes(len(x), batch_size) or [0]
-                return torch.cat([model(part).float() for part in x.split(sizes)])
+                return torch.cat([check_tensor(model(part)).float() for part in x.split(sizes)])
+        except Exception as error:
+            if not isinstance(error, CompressitError) and (fault := fault_of(model, x)) is not None:
+                raise fault from error
+            raise
         finally:
             for module, mode in was_training:
                 module.training = mode

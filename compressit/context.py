@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from compressit.compute import Compute
+from compressit.nets import check_logits
 from compressit.seeds import Streams, seeded
 from compressit.splits import Data
 
@@ -97,7 +98,9 @@ class StageContext:
         if key not in self.memo:
             # not from the stream of whichever evaluator asks first: some nets draw in eval mode too
             with seeded(Streams(0, "logits").number(split)):
-                self.memo[key] = self.compute.forward(model, getattr(self.data, split).x)
+                outputs = self.compute.forward(model, getattr(self.data, split).x)
+            check_logits(outputs)
+            self.memo[key] = outputs
         return self.memo[key]
 
     def log(self, step: float, **values: float) -> None:

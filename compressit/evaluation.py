@@ -32,9 +32,8 @@ def evaluate(model: nn.Module | Path | str, data: Data | str, *evaluators: str) 
     eval.accuracy and eval.size. It computes where the data are. Raises CompressitError for data that do not fit
     and for an evaluator that judges a recipe's stage.
     """
-    import copy
-
     from compressit import api
+    from compressit.nets import copied, unwrapped
 
     names = evaluators or USUAL
     plugins = _evaluators(names, installed())
@@ -44,9 +43,10 @@ def evaluate(model: nn.Module | Path | str, data: Data | str, *evaluators: str) 
             return evaluate_file(path, data, (), names, installed(), announce=print)
         model = api.load(path)
     check_net(model, "evaluate")
+    model = unwrapped(model)
     fed = api.data(data) if isinstance(data, str) else data
     with blaming(model, fed):
-        return _measured(copy.deepcopy(model).eval(), fed, plugins)
+        return _measured(copied(model).eval(), fed, plugins)
 
 
 def evaluate_file(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from compressit.context import StageContext
 from compressit.errors import CompressitError
 from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.measure import answers
+from compressit.nets import check_logits, check_tensor, fault_of
 from compressit.seeds import draw_from
 from compressit.splits import in_batches, order
 
@@ -157,18 +158,43 @@ def _epoch(
             for group, lr in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * factor
         inputs, *targets = [tensor.index_select(0, index) for tensor in tensors]
-        with ctx.compute.autocast():
-            outputs = model(inputs)
-            value = loss(outputs, *targets)
+        outputs: Any = None
+        try:
+            with ctx.compute.autocast():
+                outputs = model(inputs)
+                value = loss(outputs, *targets)
+        except Exception as error:
+            if (fault := _fault(model, inputs, outputs, targets)) is not None:
+                raise fault from error
+            raise
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if options.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), options.clip)
         optimizer.step()
         losses[number] = value.detach()
-        if number >= scored and targets and outputs.ndim == 2:
+        if number >= scored and targets and isinstance(outputs, Tensor) and outputs.ndim == 2:
             hits.append(_agreement(outputs.detach(), targets[0]))
     return losses.cpu(), float(torch.cat(hits).float().mean()) if hits else None
+
+
+def _fault(
+    model: nn.Module, inputs: Tensor, outputs: object, targets: Sequence[Tensor]
+) -> CompressitError | None:
+    """Why a step failed, where net and data do not go together; None where it is somebody's own error."""
+    try:
+        if outputs is not None:
+            labels = bool(targets) and targets[0].ndim == 1 and targets[0].dtype == torch.int64
+            check_logits(outputs, int(targets[0].max()) + 1) if labels else check_tensor(outputs)
+    except CompressitError as fault:
+        return fault
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
+    if outputs is None and norms and len(inputs) == 1:
+        return CompressitError(
+            "a batch of one example came to a net with batch norm, which has no variance to divide by",
+            "give it a `batch_size` above 1, and more than one training example",
+        )
+    return fault_of(model, inputs) if outputs is None else None
 
 
 def _agreement(outputs: Tensor, target: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from compressit.recipe.blame import checked
 P = TypeVar("P", bound=Plugin[Any])
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from compressit.splits import Data
@@ -27,6 +28,9 @@ class InProcess:
     def __init__(self, name: str, options: Mapping[str, Any], teacher: nn.Module | None, seed: int) -> None:
         if teacher is not None:
             check_net(teacher, "teacher=")
+            from compressit.nets import unwrapped
+
+            teacher = unwrapped(teacher)
         trains = installed().find(name, "trainer", "compressor").kind == "trainer"
         self._plugin = create(Trainer if trains else Compressor, name, plain(name, options))
         self._teacher = teacher
@@ -36,15 +40,18 @@ class InProcess:
         self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
 
     def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
-        import copy
-
         from compressit.compute import Compute
         from compressit.context import StageContext
         from compressit.execute.apply import apply_plugin
         from compressit.execute.lending import lending
+        from compressit.nets import copied, refuse_unworkable, try_out, unwrapped
         from compressit.seeds import Streams
 
         self._check_arguments(model, data)
+        model = unwrapped(model)
+        refuse_unworkable(model)
+        with lending(self.name):
+            try_out(model, data.train.x[:2].to(_device(model)) if data is not None else None)
 
         def load_data() -> Data:
             if data is None:
@@ -53,16 +60,15 @@ class InProcess:
                 )
             return data
 
-        place = data.train.x if data is not None else next(model.parameters(), None)
-        compute = Compute.select(place.device.type if place is not None else "cpu")
+        compute = Compute.select(data.train.x.device.type if data is not None else _device(model).type)
         ctx = StageContext(
             compute,
             Streams(self._seed, self.name),
             load_data,
-            lambda ref: copy.deepcopy(self._of(ref, model)),
+            lambda ref: copied(self._of(ref, model)),
         )
         with blaming(model, data), lending(self.name):
-            result = apply_plugin(self._plugin, copy.deepcopy(model), ctx)
+            result = apply_plugin(self._plugin, copied(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
         return result.eval()
 
@@ -129,8 +135,6 @@ def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
     """
     try:
         yield
-    except CompressitError:
-        raise
     except Exception as error:
         if data is not None:
             _check_runs(model, data, error)
@@ -138,17 +142,37 @@ def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
 
 
 def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
-    import copy
-
     from compressit.compute import Compute
+    from compressit.nets import check_logits, copied, fault_of, place_of
 
     x = data.train.x[:2]
     hint = (
         f"the data have inputs of shape {tuple(x.shape[1:])} and {data.classes} classes: build a net for them"
     )
+    net = copied(model)
     try:
-        outputs = Compute(x.device.type).forward(copy.deepcopy(model).to(x.device), x)
+        outputs = Compute(x.device.type).forward(net.to(x.device), x)
     except Exception as error:
-        raise CompressitError(f"the net does not run on the data: {error}", hint) from error
-    if outputs.ndim == 2 and outputs.shape[1] < data.classes:
-        raise CompressitError(f"the net has {outputs.shape[1]} outputs", hint) from cause
+        if (fault := fault_of(net, x)) is not None:
+            raise fault from cause
+        if isinstance(cause, CompressitError):
+            return
+        if isinstance(error, CompressitError):
+            raise error from cause
+        raise CompressitError(
+            f"the net does not run on the data: {place_of(error, net)}{error}", hint
+        ) from cause
+    if not isinstance(cause, CompressitError):
+        try:
+            check_logits(outputs, data.classes)
+        except CompressitError as fault:
+            raise CompressitError(fault.message, f"{fault.hint}; {hint}") from cause
+
+
+def _device(model: nn.Module) -> torch.device:
+    """Where the net's tensors are."""
+    from itertools import chain
+
+    import torch
+
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))

@@ -75,15 +75,21 @@ def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
 
 @contextmanager
 def _counted_as_written(model: nn.Module) -> Generator[None]:
-    """Eval mode, and attention as plain matrix products: the counter sees nothing inside fused kernels."""
+    """Eval mode, attention as plain matrix products (the counter sees nothing inside fused kernels), and no gradients:
+    the counter's hooks fail on a view of a parameter that a layer is given."""
     modes = [(module, module.training) for module in model.modules()]
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.is_leaf]
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     model.eval()
+    for parameter in wanted:
+        parameter.requires_grad_(False)
     try:
         with sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+        for parameter in wanted:
+            parameter.requires_grad_(True)
         for module, mode in modes:
             module.training = mode

@@ -131,6 +131,7 @@ def test_a_units_pieces_are_no_width_of_their_own() -> None:
     assert measure.hidden_width(gated) == 32
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
 def test_the_widest_hidden_layer_of_usual_nets() -> None:
     assert measure.hidden_width(linears(784, 512, 300, 10)) == 512
     flat = nn.Sequential(nn.Conv2d(1, 12, 3), nn.Flatten(), nn.Linear(12 * 36, 7), nn.Linear(7, 2))

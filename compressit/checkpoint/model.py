@@ -6,7 +6,6 @@ whose shapes are the file's. Builders and module types are looked up by name amo
 
 from __future__ import annotations
 
-import copy
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -39,6 +38,7 @@ from compressit.config import dump
 from compressit.errors import CompressitError
 from compressit.files import opened
 from compressit.kinds import Model
+from compressit.nets import copied, unwrapped
 from compressit.plugins import Host, installed
 from compressit.splits import Contract
 
@@ -62,7 +62,7 @@ def build(architecture: Architecture, host: Host) -> nn.Module:
         raise CompressitError(f"'{architecture.name}' cannot build the model: {reason}") from error
     if not isinstance(model, nn.Module):
         raise CompressitError(f"'{architecture.name}' built a {type(model).__name__}, not an nn.Module")
-    return model
+    return unwrapped(model)
 
 
 def save(
@@ -96,7 +96,7 @@ def save(
             edits = edit.diff(unchanged, reference, module_types)
             reshaped = _shapes(unchanged) != _shapes(reference)
         shape = architecture.input_shape if architecture else contract.shape if contract else None
-        measured = probing.measure(_copied(reference), shape) if shape is not None else None
+        measured = probing.measure(copied(reference), shape) if shape is not None else None
         probe = measured[0] if measured else None
         manifest = Manifest.of(
             format=1,
@@ -116,7 +116,7 @@ def save(
         )
         with replacing(path) as temporary:
             tensor.write(stored, temporary, manifest)
-            into = _copied(reference) if architecture is None else None
+            into = copied(reference) if architecture is None else None
             with opened(temporary) as file:
                 header = checked(file)
             _check_same(reference, _restored(temporary, header, into, host), measured)
@@ -140,7 +140,7 @@ def load(
         model = _restored(path, header, into, host or installed())
         shape = _input_shape(manifest)
         if probe and manifest.probe is not None and shape is not None:
-            probing.check(_copied(model), manifest.probe, shape, _doubt(into))
+            probing.check(copied(model), manifest.probe, shape, _doubt(into))
     return model.to(devices[0]) if devices else model
 
 
@@ -193,7 +193,7 @@ def contract_of(path: Path) -> Contract | None:
 
 def _reference(model: nn.Module) -> nn.Module:
     """A copy on the CPU, in eval mode, tensors contiguous: a loaded model will be this to the last bit."""
-    reference = _copied(model)
+    reference = copied(model)
     reference.cpu().eval().zero_grad(set_to_none=True)
     for value in (*reference.parameters(), *reference.buffers()):
         # Strides and alignment choose the kernels, and so the last bits of the outputs.
@@ -215,13 +215,6 @@ def _doubt(into: nn.Module | None) -> str:
     return (
         f"the file does not hold {names} (persistent=False): the net it is loaded into must have their values"
     )
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise CompressitError(f"the model cannot be copied: {type(error).__name__}: {error}") from error
 
 
 def _builder(architecture: Architecture | None, host: Host) -> dict[str, Any] | None:

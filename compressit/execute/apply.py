@@ -14,6 +14,7 @@ from compressit.context import StageContext
 from compressit.errors import CompressitError, NoEffectError
 from compressit.execute.draws import acting, measuring
 from compressit.kinds import Compressor, Evaluator, Trainer
+from compressit.nets import let_go, unwrapped
 
 
 def apply_plugin(
@@ -36,6 +37,8 @@ def apply_plugin(
             f"{plugin.name} returned {_kind(result)}, not a model",
             "return the model, also where it was changed in place",
         )
+    result = unwrapped(result)
+    let_go(result)
     check_plain(plugin.name, before, result)
     if trains:
         check_shapes_kept(plugin.name, before, result)
@@ -54,6 +57,9 @@ def rehearse_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext
     if result is not None and not isinstance(result, nn.Module):
         raise CompressitError(f"{plugin.name}.rehearse returned {_kind(result)}, not a model or None")
     check_notes(plugin.name, ctx.notes)
+    if result is not None:
+        result = unwrapped(result)
+        let_go(result)
     return result
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
-from torch import nn
+from torch import float32, nn
 
 from compressit.checkpoint import model as checkpoint
+from compressit.checkpoint.probe import probe_input
 from compressit.compute import Compute, host_facts
 from compressit.context import DataContext, Judged, StageContext
 from compressit.errors import CompressitError
@@ -26,6 +27,7 @@ from compressit.execute.progress import StoredProgress
 from compressit.keys import code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.measure import hidden_width
+from compressit.nets import fault_of, refuse_unworkable, try_out
 from compressit.plugins import Host
 from compressit.seeds import Streams
 from compressit.splits import Contract, Data, prepare
@@ -81,8 +83,24 @@ class TaskRunner:
                 model, contract = checkpoint.build(architecture, self._host), None
         if "weights" in task.files:
             _load_weights(model, Path(task.files["weights"]))
+        self._try_out(task, model, architecture, contract)
         seconds = time.perf_counter() - started
         return self._publish_model(task, model, architecture, contract, None, seconds)
+
+    def _try_out(
+        self,
+        task: Task,
+        model: nn.Module,
+        architecture: checkpoint.Architecture | None,
+        contract: Contract | None,
+    ) -> None:
+        """Refuses, before anything is trained, a first model that could not be trained, copied or saved afterwards."""
+        shape = architecture.input_shape if architecture else contract.shape if contract else None
+        x = probe_input(shape, float32) if shape is not None else None
+        with lending(task.uses):
+            refuse_unworkable(model)
+            if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
+                raise fault
 
     def _rehearse(self, task: Task, emit: Emit) -> Artifact:
         """Keeps a model of the shapes the stage will give, saved and loaded again like its result will be."""

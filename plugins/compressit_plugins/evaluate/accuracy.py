@@ -30,11 +30,14 @@ class Accuracy(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """No validation numbers where the data has no validation split."""
+        from compressit.nets import check_logits
+
         values: dict[str, float] = {}
         for split in ("train", "validation", "test"):
             part = getattr(ctx.data, split)
             if part is not None:
                 logits = ctx.logits(model, split)
+                check_logits(logits, ctx.data.classes)
                 values[f"{split}_accuracy"], values[f"{split}_loss"] = accuracy_and_loss(logits, part.y)
         return values
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from compressit.errors import CompressitError
+from compressit.nets import copied
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.shrink.student import reset_parameters
 
@@ -26,7 +26,7 @@ def skeleton(
     2023). Raises CompressitError when Torch-Pruning cannot trace the model or nothing could be removed.
     """
     device = next((p.device for p in model.parameters()), "cpu")
-    net = copy.deepcopy(model).cpu().eval().requires_grad_(True)
+    net = copied(model).cpu().eval().requires_grad_(True)
     inputs = torch.zeros(1, *input_shape)
     before = sum(p.numel() for p in net.parameters())
     classifier = _classifier(net, inputs)

@@ -1,0 +1,264 @@
+"""What a net must be to be worked on, found out before any work, and said with the layer or attribute concerned.
+
+Known wrappers are taken off. What a forward pass leaves on a net is let go, so that nets can be copied and saved.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
+
+from compressit.errors import CompressitError
+
+_WRAPPERS = {
+    "DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
+    "OptimizedModule": "_orig_mod",
+}  # fmt: skip
+"""torch's own by class name (importing torch.compile's takes seconds), and where each keeps the net."""
+_COMPUTED = {
+    "torch.nn.utils.prune": ("masked by torch.nn.utils.prune", "torch.nn.utils.prune.remove(layer, '{}')"),
+    "torch.nn.utils.weight_norm": (
+        "computed by torch.nn.utils.weight_norm", "torch.nn.utils.remove_weight_norm(layer, '{}')",
+    ),
+}  # fmt: skip
+_OWN = ("_parameters", "_modules")  # attributes of every module that hold no results
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The net inside what torch wraps around one: DataParallel and its like, torch.compile, averaged weights."""
+    kind = type(model)
+    inner = _WRAPPERS.get(kind.__name__) if kind.__module__.startswith("torch.") else None
+    return unwrapped(getattr(model, inner)) if inner else model
+
+
+def refuse_unworkable(model: nn.Module) -> None:
+    """Raises CompressitError for what no stage can work on: TorchScript, FSDP, masks, tensors without values."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise CompressitError("the net is a TorchScript module", "work on the Python module, then script it")
+    for at, layer in model.named_modules():
+        if type(layer).__name__ == "FullyShardedDataParallel":
+            raise CompressitError(
+                f"{_called(at)} is wrapped in FullyShardedDataParallel",
+                "gather its full state dict into the plain net, and give that",
+            )
+        for hook in layer._forward_pre_hooks.values():  # pyright: ignore[reportPrivateUsage]
+            found = _COMPUTED.get(type(hook).__module__)
+            if found is not None:
+                what, remedy = found
+                name = str(getattr(hook, "_tensor_name", getattr(hook, "name", "weight")))
+                call = remedy.format(name)
+                raise CompressitError(f"'{name}' of {_called(at)} is {what}", f"call {call} on it first")
+    if (fault := _without_values(model)) is not None:
+        raise fault
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy; results that a forward pass left on the net are in it, without their gradients' graph.
+
+    Raises CompressitError naming the attribute that cannot be copied.
+    """
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in _computed(model).values()}
+    try:
+        return copy.deepcopy(model, dict(memo))
+    except Exception as error:
+        at, value, reason = _culprit(model, memo) or ("", model, error)
+        what = (
+            f"'{at}', a {type(value).__name__}, cannot be: {reason}"
+            if at
+            else f"{type(error).__name__}: {error}"
+        )
+        raise CompressitError(
+            f"the net cannot be copied: {what}",
+            "make it where it is used instead of keeping it on the net" if at else None,
+        ) from error
+
+
+def let_go(model: nn.Module) -> None:
+    """Takes results of a forward pass that the net keeps on itself out of their gradients' graph, in place."""
+    for layer in model.modules():
+        for holder in (vars(layer), layer._buffers):  # pyright: ignore[reportPrivateUsage]
+            for name, value in list(holder.items()):
+                if name not in (*_OWN, "_buffers") and any(_is_computed(leaf) for _, leaf in _leaves(value)):
+                    holder[name] = tree_map(lambda leaf: leaf.detach() if _is_computed(leaf) else leaf, value)
+
+
+def try_out(model: nn.Module, x: Tensor | None) -> bool:
+    """Sees on a copy whether the net could still be copied and saved after training on inputs like `x` (N, ...).
+
+    Gives back whether it runs on them; one that does not passes, since not all that can be done to a net feeds it.
+    Raises CompressitError naming the attribute
+    that is computed when the net is built (a copy would be cut off from what it was computed of), the tensor that a
+    forward pass makes or reshapes, or what cannot be copied after one.
+    """
+    computed = _computed(model)
+    trial = copied(model)
+    before, kept = _shapes(trial), _kept(trial)
+    ran = x is not None and _runs(trial, x)
+    again = _kept(trial)
+    for name in computed:
+        if not ran or again.get(name) is kept[name]:
+            raise CompressitError(
+                f"'{name}' was computed from the net's parameters, and a copy of the net would keep it as it is now",
+                "compute it in forward, from the parameters"
+                + ("" if ran else "; a result of an earlier forward pass? then detach it, or delete it"),
+            )
+    if not ran:
+        return False
+    after = _shapes(trial)
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if changed:
+        raise CompressitError(
+            f"a forward pass changes the net's tensors: '{changed[0]}' goes from "
+            f"{before.get(changed[0], 'nothing')} to {after.get(changed[0], 'nothing')}",
+            "make all parameters and buffers in __init__, or a buffer with persistent=False",
+        )
+    let_go(trial)
+    same: dict[int, Any] = {id(t): t for t in (*trial.parameters(), *trial.buffers())}
+    if (found := _culprit(trial, same)) is not None:
+        at, value, reason = found
+        raise CompressitError(
+            f"after a forward pass the net cannot be copied: it keeps '{at}', a {type(value).__name__}: {reason}",
+            "make it where it is used instead of keeping it on the net",
+        )
+    return True
+
+
+def fault_of(model: nn.Module, x: Tensor) -> CompressitError | None:
+    """Why a net failed on inputs `x`, where that is a matter of its tensors: no values, or another floating type."""
+    model = unwrapped(model)
+    if (fault := _without_values(model)) is not None:
+        return fault
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and x.is_floating_point() and weight.dtype != x.dtype:
+            return CompressitError(
+                f"the net's weights are {weight.dtype} ('{name}'), and its inputs {x.dtype}",
+                "give it as float32: net.float(). A recipe computes in bfloat16 with `compute: {precision: bf16}`",
+            )
+    return None
+
+
+def place_of(error: BaseException, model: nn.Module) -> str:
+    """`in '0.conv1' (Conv2d): `: the innermost layer that the error passed through; nothing where there is none."""
+    names = {id(layer): (at, type(layer).__name__) for at, layer in model.named_modules() if at}
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        named = names.get(id(trace.tb_frame.f_locals.get("self")))
+        found = f"in '{named[0]}' ({named[1]}): " if named else found
+        trace = trace.tb_next
+    return found
+
+
+def check_tensor(outputs: object) -> Tensor:
+    """A net's outputs. Raises CompressitError where they are not one tensor."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    raise CompressitError(
+        f"the net's output is not one tensor: {_described(outputs)}",
+        "wrap it in a module whose forward gives its logits (N, classes) alone",
+    )
+
+
+def check_logits(outputs: object, classes: int | None = None) -> None:
+    """Raises CompressitError for outputs that are not one tensor of logits (N, K), with K >= `classes`."""
+    shape = tuple(check_tensor(outputs).shape)
+    if len(shape) != 2:
+        raise CompressitError(f"the net gives outputs of shape {shape}", "it must give logits (N, classes)")
+    if classes is not None and shape[1] < classes:
+        raise CompressitError(
+            f"the net gives outputs of shape {shape}, and labels go up to {classes - 1}",
+            f"it must give logits of shape (N, {classes})",
+        )
+
+
+def _runs(model: nn.Module, x: Tensor) -> bool:
+    """Runs it in eval mode, then in train mode as far as it can be. Whether it ran in the one or the other."""
+    ran = False
+    for training in (False, True):
+        try:
+            with torch.enable_grad():
+                model.train(training)(x)
+            ran = True
+        except Exception:  # noqa: BLE001 - what feeds it will fail alike, and say so
+            continue
+    return ran
+
+
+def _kept(model: nn.Module) -> dict[str, Tensor]:
+    """Tensors that the net's modules keep besides their parameters, by name (`0.features`, `seen[0]`)."""
+    found: dict[str, Tensor] = {}
+    for at, layer in model.named_modules():
+        for holder in (vars(layer), layer._buffers):  # pyright: ignore[reportPrivateUsage]
+            for name, value in holder.items():
+                if name in (*_OWN, "_buffers"):
+                    continue
+                for path, leaf in _leaves(value):
+                    if isinstance(leaf, Tensor):
+                        found[f"{at}.{name}{path}".lstrip(".")] = leaf
+    return found
+
+
+def _computed(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in _kept(model).items() if _is_computed(value)}
+
+
+def _is_computed(value: object) -> bool:
+    return isinstance(value, Tensor) and value.grad_fn is not None
+
+
+def _leaves(value: object) -> Iterator[tuple[str, Any]]:
+    for path, leaf in tree_flatten_with_path(value)[0]:
+        yield keystr(path), leaf
+
+
+def _culprit(model: nn.Module, memo: Mapping[int, Any]) -> tuple[str, Any, Exception] | None:
+    """The first attribute that cannot be copied, with the reason."""
+    for at, layer in model.named_modules():
+        for name, value in vars(layer).items():
+            if name in _OWN:
+                continue
+            try:
+                copy.deepcopy(value, dict(memo))
+            except Exception as error:  # noqa: BLE001 - whatever a class raises when it is copied
+                return f"{at}.{name}".lstrip("."), value, error
+    return None
+
+
+def _without_values(model: nn.Module) -> CompressitError | None:
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            return CompressitError(
+                f"'{name}' has no shape yet: it belongs to a lazy layer",
+                "run the net once on an input before",
+            )
+        if tensor.is_meta:
+            return CompressitError(
+                f"'{name}' has no values: it is on the device 'meta'",
+                "build the net on the CPU, or load its values first",
+            )
+    return None
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {n: tuple(value.shape) for n, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _described(outputs: object) -> str:
+    """`tuple of 2 (tensor (8, 10), tensor (8, 10))`."""
+    if isinstance(outputs, Tensor):
+        return f"tensor {tuple(outputs.shape)}"
+    kind = type(outputs).__name__
+    if isinstance(outputs, Mapping):
+        return f"{kind} of {', '.join(map(str, outputs))}"
+    if isinstance(outputs, list | tuple):
+        return f"{kind} of {len(outputs)} ({', '.join(_described(part) for part in outputs[:3])})"
+    return kind
+
+
+def _called(at: str) -> str:
+    return f"'{at}'" if at else "the net"
