@@ -310,7 +310,7 @@ def test_a_stage_refuses_what_a_recipe_refuses() -> None:
         (lambda: compressit.stage("tiny.train")(_net(), [1]), "takes data as compressit.data gives them, not a list"),
         (lambda: compressit.stage("tiny.train")(torch.nn.Linear, _data()), "Linear is a class of nets"),
         (lambda: compressit.stage("tiny.train")(torch.nn.Linear(7, 3), _data()), "the net does not run on the data: "),
-        (lambda: compressit.stage("tiny.train")(_linear(2), _data()), "outputs of shape (16, 2), and labels go up to 2"),
+        (lambda: compressit.stage("tiny.train")(_linear(2), _data()), "(16, 2), and labels go up to 2"),
         (lambda: compressit.save(torch.nn.Linear, "x.safetensors"), "save takes a net, and Linear is a class"),
         (lambda: compressit.load("x.safetensors", into=torch.nn.Linear), "into= takes a net, and Linear is a class"),
         (lambda: compressit.evaluate(torch.nn.Linear(7, 3), _data(), "tiny.accuracy"), "inputs of shape (1, 2, 3)"),
