@@ -47,6 +47,9 @@ def main() -> None:
         from compressit.store import Store
         from compressit.tasks import Task
 
+        sys.setrecursionlimit(
+            max(sys.getrecursionlimit(), 2000)
+        )  # as torch.compile does: no plugin is to blame
         before = settings.read()
         host = installed()
         for plugin in options.plugin:
