@@ -27,6 +27,9 @@ def stand() -> None:
     The guard ends when the other end of its stdin is closed (with exit code 0) or when the worker has ended (the
     same way, signals included), and leaves no process behind.
     """
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # somebody ends this process: no KeyboardInterrupt of a plugin's
     wake, woken = os.pipe()
     guard = os.getpid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent is the guard's
@@ -51,7 +54,6 @@ def _watch(worker: int, wake: int, woken: int) -> int:
     """Returns when the worker has ended, with its exit code (negative: a signal), or when nobody needs it: 0."""
     silence = os.open(os.devnull, os.O_RDWR)
     os.dup2(silence, 1)  # the way to the run is the worker's alone: where it ends, it ends
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)

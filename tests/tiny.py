@@ -205,9 +205,15 @@ class InProcessRunner:
                 done = self._tasks.run(task, partial(self._listener.progress, task))
             except Exception as error:  # noqa: BLE001 - as a worker does
                 schedule.fail(task)
-                self._listener.failed(task, Failure(task.label, str(error), traceback="Traceback: …"))
+                self._listener.failed(task, _failure(task, error))
             else:
                 self._bench.ran.append(task.label)
                 schedule.finish(task)
                 self._listener.finished(task, done.seconds)
             self._listener.tick()
+
+
+def _failure(task: Task, error: Exception) -> Failure:
+    """As a worker tells it; a ChildProcessError stands for one that was killed."""
+    ended = isinstance(error, ChildProcessError)
+    return Failure(task.label, str(error), traceback="Traceback: …", ended=ended)

@@ -37,6 +37,7 @@ class Failure:
     message: str
     hint: str | None = None
     traceback: str | None = None
+    ended: bool = False  # its worker did, which need not happen again
 
     def __str__(self) -> str:
         told = f"{line(self.label)}: {folded(self.message)}"
@@ -163,7 +164,7 @@ class Runner:
             self._forget(worker, idle)
             taken = f"it took longer than {self.options.task_timeout:g} s and was ended (--task-timeout)"
             hint = "give it more time: it goes on from what it saved, if it trains"
-            self._fail(schedule, task, Failure(task.label, taken, hint))
+            self._fail(schedule, task, Failure(task.label, taken, hint, ended=True))
 
     def _fail(self, schedule: Schedule, task: Task, failure: Failure) -> None:
         skipped = schedule.fail(task)
@@ -193,7 +194,7 @@ class Runner:
 
 def _failure(task: Task, worker: Worker, event: Mapping[str, Any]) -> Failure:
     if event["event"] == "ended":
-        return Failure(task.label, worker.how_it_ended())
+        return Failure(task.label, worker.how_it_ended(), ended=True)
     message = event["message"]
     if event["event"] == "unusable":
         message = f"no worker can start: {message}"

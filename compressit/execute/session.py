@@ -11,7 +11,7 @@ from typing import IO, Any, cast
 from rich.console import Console
 
 from compressit.api import default_cache
-from compressit.errors import CompressitError, SeveralErrors
+from compressit.errors import CompressitError, SeveralErrors, StageFailed
 from compressit.execute.estimate import Estimate, History, in_words, unknown
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
 from compressit.execute.pool import WorkerOptions
@@ -143,7 +143,8 @@ def _rehearse(tasks: Sequence[Task], runner: Runner, listener: _Listener) -> Non
     made = {task.key for task in tried}.union(*(task.inputs.values() for task in tried))
     runner.run([task for task in tasks if task.key in made])
     if tried and listener.failures:
-        raise SeveralErrors("\n".join([*listener.failures, "nothing was trained"]))
+        told = "\n".join([*listener.failures, "nothing was trained"])
+        raise StageFailed(told) if listener.ended else SeveralErrors(told)
 
 
 class _Listener:
@@ -160,6 +161,7 @@ class _Listener:
         self._history = history
         self.failures: list[str] = []
         self.running: list[Task] = []
+        self.ended = False  # whether a worker was killed or crashed: no mistake of the recipe's
 
     def started(self, task: Task) -> None:
         self.running.append(task)
@@ -180,6 +182,7 @@ class _Listener:
 
     def failed(self, task: Task, failure: Failure) -> None:
         self.running.remove(task)
+        self.ended |= failure.ended
         self.failures.append(_failure_text(self._target.folder, task, failure))
         self.live.failed(task, failure)
 

@@ -129,6 +129,7 @@ def test_each_failure_tells_its_reason(troubled: Finished) -> None:
         "a plugin's sys.exit is a failure, not an end"
     )
     assert failures["die"].message.startswith("the worker process ended with exit code 3")
+    assert {name for name, failure in failures.items() if failure.ended} == {"die", "sigkill"}
     assert failures["sigkill"].message.startswith("the worker process was killed (often: ")
     assert str(failures["refuse"]).startswith(
         "base/seed0/refuse: the plugin refuses\n      help: try another"

@@ -219,6 +219,17 @@ def test_ctrl_c_during_the_calibration_is_an_interrupted_run_too(
     assert Results.read_json(desk.folder / "results.json").rows == []
 
 
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError, 2), (ChildProcessError, 1)])
+def test_a_rehearsal_that_fails_is_a_mistake_unless_its_worker_was_killed(
+    desk: Desk, bench: Bench, error: type[Exception], code: int
+) -> None:
+    bench.before = _interrupt_at("base/seed0/cut rehearsal", error)
+    with pytest.raises(CompressitError, match="nothing was trained") as caught:
+        desk.run(plan_of(BASE + "  cut: {uses: tiny.cut}\n"))
+    assert caught.value.exit_code == code
+    assert "base/seed0/train" not in bench.ran
+
+
 # What it says first
 
 
