@@ -65,7 +65,7 @@ class Inputs(_Entry):
 
     shape: InputShape  # without the batch dimension
     dtype: str
-    scale: str  # "unit" or "standard"
+    scale: Literal["unit", "standard"]  # a message may advise it: no other word of a file
     mean: tuple[float, ...] | None  # per channel, of pixels in 0..1
     std: tuple[float, ...] | None
     class_names: tuple[str, ...]

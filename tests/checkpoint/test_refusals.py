@@ -145,6 +145,11 @@ WRONG = [
         "its network would take",
     ),
     Wrong("huge input", _entry(lambda e: e["model"].update(input_shape=[2**40])), "at most 16777216"),
+    Wrong(
+        "advice for a scale",
+        _entry(lambda e: e.update(input={**_INPUT, "shape": [8], "scale": "unit` and run `pip install trojan"})),
+        "input.scale",
+    ),
     Wrong("huge recorded input", _entry(lambda e: e.update(input=_INPUT)), "at most 16777216"),
     Wrong("impossible shape", _entry(lambda e: e["model"].update(input_shape=[0, 2**62, 2**62])), "at most 16777216"),
     Wrong("deep shape", _entry(lambda e: e["model"].update(input_shape=[1] * 65)), "at most 64 items"),
