@@ -14,6 +14,7 @@ import multiprocessing
 import multiprocessing.connection
 import resource
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 import torchvision
@@ -27,7 +28,23 @@ def structured(net: nn.Module, side: int) -> None:
     prune_channels(net, torch.zeros(1, 3, side, side), 0.5, target="multiply_adds")
 
 
-PLUGINS: dict[str, Callable[[nn.Module, int], None]] = {"structured": structured}
+def magnitude(net: nn.Module, side: int) -> None:
+    """`prune.magnitude`, half of the weights, as a stage calls it: with what the host remembers of the net."""
+    del side
+    from compressit.compute import Compute
+    from compressit.context import StageContext
+    from compressit.execute.apply import apply_plugin
+    from compressit.seeds import Streams
+    from compressit_plugins.prune.magnitude import Magnitude, MagnitudeConfig
+
+    def nothing(*_: object) -> NoReturn:
+        raise AssertionError("it needs no data and no teacher")
+
+    ctx = StageContext(Compute("cpu"), Streams(0, "prune"), nothing, nothing)
+    apply_plugin(Magnitude(MagnitudeConfig(amount=0.5)), net, ctx)
+
+
+PLUGINS: dict[str, Callable[[nn.Module, int], None]] = {"structured": structured, "magnitude": magnitude}
 
 
 def main() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from compressit.context import StageContext
 from compressit.errors import CompressitError, NoEffectError
 from compressit.execute.draws import acting, measuring
+from compressit.execute.fingerprint import fingerprint
 from compressit.kinds import Compressor, Evaluator, Trainer
 from compressit.nets import let_go, unwrapped
 
@@ -108,17 +109,32 @@ def check_only_metrics(name: str, ctx: StageContext) -> None:
 
 
 @dataclass(frozen=True)
+class Was:
+    """A tensor as it was, without a copy of it."""
+
+    shape: tuple[int, ...]
+    zeros: int
+    values: Hashable  # other bits, another value
+
+    @staticmethod
+    def of(tensor: Tensor) -> Was:
+        """Reads all of it, without a copy (a sum of truth values would make one of eight bytes for each)."""
+        found = fingerprint(tensor.detach())
+        return Was(tuple(tensor.shape), tensor.numel() - int(tensor.count_nonzero()), tuple(found.values()))
+
+
+@dataclass(frozen=True)
 class Before:
     """What a result is compared with."""
 
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Was]
     layers: Mapping[str, type[nn.Module]]
     dressed: frozenset[str]  # modules with hooks or parametrizations: the builder's own
 
     @staticmethod
     def of(model: nn.Module) -> Before:
-        """Copies of the model's tensors, and what its layers are."""
-        tensors = {name: value.detach().clone() for name, value in _tensors(model).items()}
+        """What the model's tensors and layers are; no copies, so that a large model fits twice."""
+        tensors = {name: Was.of(value) for name, value in _tensors(model).items()}
         return Before(tensors, _layers(model), frozenset(_dressed(model)))
 
 
@@ -135,7 +151,7 @@ def check_plain(name: str, before: Before, model: nn.Module) -> None:
 def check_shapes_kept(name: str, before: Before, model: nn.Module) -> None:
     """Raises CompressitError for a tensor of another shape, and for one more or less."""
     after = {tensor: tuple(value.shape) for tensor, value in _tensors(model).items()}
-    changed = [t for t, v in before.tensors.items() if after.get(t) != tuple(v.shape)]
+    changed = [t for t, v in before.tensors.items() if after.get(t) != v.shape]
     changed += [t for t in after if t not in before.tensors]
     if changed:
         raise CompressitError(
@@ -152,13 +168,12 @@ def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageC
     """
     after = _tensors(model)
     zeros = {
-        tensor: int((value == 0).sum())
-        for tensor, value in before.tensors.items()
-        if value.ndim > 1 and "weight" in tensor.rpartition(".")[2]
+        tensor: was.zeros
+        for tensor, was in before.tensors.items()
+        if len(was.shape) > 1 and "weight" in tensor.rpartition(".")[2] and was.zeros < math.prod(was.shape)
     }
-    zeros = {tensor: count for tensor, count in zeros.items() if count < before.tensors[tensor].numel()}
     total = sum(zeros.values())
-    lost = total - sum(int((after[tensor] == 0).sum()) for tensor in zeros)
+    lost = total - sum(after[tensor].numel() - int(after[tensor].count_nonzero()) for tensor in zeros)
     if lost > 0:
         ctx.note(zeros_lost=lost)
         ctx.emit(
@@ -175,7 +190,7 @@ def check_changed(name: str, before: Before, model: nn.Module) -> None:
     if (
         set(after) == set(before.tensors)
         and _layers(model) == before.layers
-        and all(_equal(after[tensor], value) for tensor, value in before.tensors.items())
+        and all(Was.of(after[tensor]).values == was.values for tensor, was in before.tensors.items())
     ):
         raise NoEffectError(
             f"{name} changed nothing: every layer is of the same type, every weight and buffer the same",
@@ -210,11 +225,6 @@ def _dressed(model: nn.Module) -> list[str]:
         for name, module in model.named_modules()
         if hasattr(module, "parametrizations") or any(getattr(module, hook, None) for hook in hooks)
     ]
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    same = one.shape == other.shape and one.dtype == other.dtype
-    return same and torch.equal(one.to(other.device), other)
 
 
 def _kind(value: object) -> str:

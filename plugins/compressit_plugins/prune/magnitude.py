@@ -9,6 +9,7 @@ from pydantic import Field
 
 from compressit.config import Config
 from compressit.fit_options import FitConfig
+from compressit.formatting import counted
 from compressit.hookspecs import hookimpl
 from compressit.kinds import Compressor, Work
 
@@ -30,9 +31,16 @@ class MagnitudeConfig(Config):
     include: tuple[str, ...] = Field(
         default=("*",),
         min_length=1,
-        description="globs over names of weights and of modules that hold them; biases and norms stay",
+        description="globs over names of weight matrices and of modules that hold them: weights of linear, bilinear, "
+        "convolutional and recurrent layers and projections of attention. Biases and norms stay, and so do embeddings, "
+        "scales, class tokens, position tables and what layers of other types hold",
     )
     exclude: tuple[str, ...] = Field(default=(), description="globs like `include`, for what stays dense")
+    also: tuple[str, ...] = Field(
+        default=(),
+        description="globs like `include`, over parameters of two or more dimensions that are not selected because no "
+        "layer has them as its weight matrix",
+    )
     finetune: FitConfig | None = Field(
         default=None, description="training afterwards, with the zeros kept; none by default"
     )
@@ -47,12 +55,23 @@ class Magnitude(Compressor[MagnitudeConfig]):
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Raises NoEffectError when a glob matches nothing or no weight would change."""
         from compressit_plugins.prune.masks import finetune, prune_smallest
+        from compressit_plugins.prune.weights import others
 
         config = self.config
-        pruned = prune_smallest(model, config.amount, config.scope, config.include, config.exclude)
+        pruned = prune_smallest(
+            model, config.amount, config.scope, config.include, config.exclude, config.also
+        )
+        stay = others(model, pruned)
+        if stay:
+            shown = ", ".join(stay[:5]) + (", …" if len(stay) > 5 else "")
+            left = f"{counted(len(stay), 'parameter')} that no layer has as its weight matrix"
+            ctx.emit({"announce": f"{self.name} leaves {left}: {shown} (`also` takes them in)"})
         if config.finetune is not None:
             finetune(model, ctx, config.finetune, pruned)
-        zeros = {name: int((model.get_parameter(name) == 0).sum()) for name in pruned}
+        zeros = {
+            name: mask.numel() - int(model.get_parameter(name).count_nonzero())
+            for name, mask in pruned.items()
+        }
         selected = sum(mask.numel() for mask in pruned.values())
         ctx.note(
             requested=config.amount,
@@ -60,16 +79,18 @@ class Magnitude(Compressor[MagnitudeConfig]):
             zeros=sum(zeros.values()),
             selected=selected,
             layers={name: zeros[name] / mask.numel() for name, mask in pruned.items()},
+            **({"others": stay} if stay else {}),
         )
         return model
 
     def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The model as it is: shapes stay. Raises NoEffectError when a glob matches nothing, and when the amount will
         change nothing whatever the weights are."""
-        from compressit_plugins.prune.masks import no_effect, select_weights
+        from compressit_plugins.prune.masks import no_effect
+        from compressit_plugins.prune.weights import select_weights
 
         config = self.config
-        weights = select_weights(model, config.include, config.exclude)
+        weights = select_weights(model, config.include, config.exclude, config.also)
         sizes = [weight.numel() for weight in weights.values()]
         parts = [sum(sizes)] if config.scope == "global" else sizes
         again = (ctx.rung or 1) > 1 and ctx.feed == "previous"  # the rung before zeroed as many

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -11,9 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressit.context import StageContext
-from compressit.errors import NoEffectError, did_you_mean
+from compressit.errors import NoEffectError
 from compressit.fit import fit
 from compressit.fit_options import FitConfig
+from compressit_plugins.prune.weights import select_weights
+
+_CHUNK = 1 << 20  # weights looked at together
+_NAN = 0x7F800001  # one above infinity
 
 
 def prune_smallest(
@@ -22,14 +25,15 @@ def prune_smallest(
     scope: Literal["global", "layer"] = "global",
     include: Sequence[str] = ("*",),
     exclude: Sequence[str] = (),
+    also: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Zeroes the smallest weights of `model` in place; returns what is zero, as bool masks by parameter name.
 
-    Raises NoEffectError when a glob matches nothing or nothing changes.
+    Raises as `select_weights` does, and NoEffectError when nothing changes.
     """
-    weights = select_weights(model, include, exclude)
+    weights = select_weights(model, include, exclude, also)
     masks = smallest(weights, amount, scope)
-    if not any(bool(weights[name][mask].any()) for name, mask in masks.items()):
+    if not any(bool((weights[name] != 0).logical_and_(mask).any()) for name, mask in masks.items()):
         raise no_effect(amount, sum(weight.numel() for weight in weights.values()))
     with torch.no_grad():
         for name, mask in masks.items():
@@ -46,26 +50,6 @@ def no_effect(amount: float, weights: int) -> NoEffectError:
     )
 
 
-def select_weights(
-    model: nn.Module, include: Sequence[str] = ("*",), exclude: Sequence[str] = ()
-) -> dict[str, nn.Parameter]:
-    """The parameters of at least two dimensions whose name, or the name of a module that holds them, matches
-    a glob of `include` and none of `exclude`; tied parameters once.
-
-    Raises NoEffectError, which names the glob, when one matches no such parameter, or when none is left.
-    """
-    weights = {name: weight for name, weight in model.named_parameters() if weight.ndim >= 2}
-    for glob in (*include, *exclude):
-        if not any(_matches(name, [glob]) for name in weights):
-            raise NoEffectError(f"'{glob}' matches no weight of the model", did_you_mean(glob, weights))
-    chosen = {n: w for n, w in weights.items() if _matches(n, include) and not _matches(n, exclude)}
-    if not chosen:
-        raise NoEffectError(
-            f"exclude ({', '.join(exclude)}) leaves nothing of what include ({', '.join(include)}) selects"
-        )
-    return chosen
-
-
 def smallest(
     weights: Mapping[str, Tensor], amount: float, scope: Literal["global", "layer"] = "global"
 ) -> dict[str, Tensor]:
@@ -73,12 +57,48 @@ def smallest(
     weights (`global`) or over each tensor (`layer`); of equal magnitudes those that stand first."""
     if scope == "layer":
         return {name: smallest({name: weight}, amount)[name] for name, weight in weights.items()}
-    magnitudes = torch.cat([weight.detach().abs().float().flatten() for weight in weights.values()])
-    order = magnitudes.argsort(stable=True)
-    chosen = torch.zeros_like(magnitudes, dtype=torch.bool)
-    chosen[order[: round(amount * len(order))]] = True
-    parts = chosen.split([weight.numel() for weight in weights.values()])
-    return {name: part.view_as(weight) for (name, weight), part in zip(weights.items(), parts, strict=True)}
+    count = round(amount * sum(weight.numel() for weight in weights.values()))
+    if not count:
+        return {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    cut, ties = _cut(weights.values(), count)
+    masks: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        mask = torch.empty(weight.numel(), dtype=torch.bool, device=weight.device)
+        for part, bits in zip(mask.split(_CHUNK), _magnitudes(weight), strict=True):
+            torch.lt(bits, cut, out=part)
+            equal = (bits == cut).nonzero().flatten()[:ties]
+            part[equal] = True
+            ties -= len(equal)
+        masks[name] = mask.view(weight.shape)
+    return masks
+
+
+def _magnitudes(weight: Tensor) -> Iterator[Tensor]:
+    """In turn `_CHUNK` magnitudes at a time, as the bits of float32: whole numbers (int32) of the same order. NaN is
+    the largest."""
+    for part in weight.detach().reshape(-1).split(_CHUNK):
+        yield part.abs().float().view(torch.int32).clamp_(max=_NAN)
+
+
+def _cut(weights: Collection[Tensor], count: int) -> tuple[int, int]:
+    """The bits of the count-th smallest magnitude (1-based), and how many that are equal to it are among the first
+    `count`. Counted by the upper, then the lower half of the bits: no copy and no sorting of all weights."""
+    upper, before = _bin((bits >> 16 for weight in weights for bits in _magnitudes(weight)), count)
+    lower, below = _bin(
+        (bits[bits >> 16 == upper] & 0xFFFF for weight in weights for bits in _magnitudes(weight)),
+        count - before,
+    )
+    return (upper << 16) + lower, count - before - below
+
+
+def _bin(values: Iterable[Tensor], count: int) -> tuple[int, int]:
+    """The count-th smallest (1-based) of whole numbers below 2**16, and how many are smaller."""
+    counts = sum(
+        (value.bincount(minlength=1 << 16).cpu() for value in values), torch.zeros(1 << 16, dtype=torch.int64)
+    )
+    reached = counts.cumsum(0)
+    found = int(torch.searchsorted(reached, count))
+    return found, int(reached[found] - counts[found])
 
 
 def finetune(
@@ -100,9 +120,3 @@ def finetune(
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _matches(parameter: str, globs: Iterable[str]) -> bool:
-    parts = parameter.split(".")
-    names = [".".join(parts[: end + 1]) for end in range(len(parts))]  # every module on the way, then itself
-    return any(fnmatchcase(name, glob) for name in names for glob in globs)

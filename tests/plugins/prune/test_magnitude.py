@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
 from compressit.context import StageContext
-from compressit.errors import NoEffectError
+from compressit.errors import CompressitError, NoEffectError
 from compressit.splits import Data
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.prune.magnitude import Magnitude, MagnitudeConfig
-from compressit_plugins.prune.masks import prune_smallest, select_weights, smallest
+from compressit_plugins.prune.masks import prune_smallest, smallest
+from compressit_plugins.prune.weights import others, select_weights
 
 Contexts = Callable[..., StageContext]
 # few values, so that ties are the rule
@@ -211,3 +214,150 @@ def test_each_rung_from_the_original_has_its_effect(
 ) -> None:
     model = build_mlp(16)
     assert Magnitude(MagnitudeConfig()).rehearse(model, make_context(rung=2, feed="original")) is model
+
+
+class Own(nn.Linear):
+    """A linear layer of one's own."""
+
+
+class Mixing(nn.Module):
+    """A layer of one's own that holds its matrix itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.rand(4, 4))
+
+
+class Kinds(nn.Module):
+    """Every kind of layer with weight matrices, and of parameters that look like one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.token = nn.Embedding(5, 4), nn.Parameter(torch.rand(1, 1, 4))
+        self.scale, self.places = nn.Parameter(torch.rand(4, 1, 1)), nn.Parameter(torch.rand(1, 3, 4))
+        self.conv, self.up = nn.Conv1d(4, 4, 3), nn.ConvTranspose2d(4, 4, 2)
+        self.same, self.other = (
+            nn.MultiheadAttention(4, 2),
+            nn.MultiheadAttention(4, 2, kdim=3, add_bias_kv=True),
+        )
+        self.lstm, self.cell = nn.LSTM(4, 4, 2, proj_size=2), nn.GRUCell(4, 4)
+        self.pair, self.own, self.mixing = nn.Bilinear(4, 4, 4), Own(4, 4), Mixing()
+        self.norm, self.tied = nn.LayerNorm((3, 4)), nn.Linear(4, 5)
+        self.tied.weight = nn.Parameter(torch.rand(5, 4))
+        self.first = nn.Embedding(5, 4)
+        self.first.weight = self.tied.weight
+
+
+OTHERS = {"token", "scale", "places", "table.weight", "other.bias_k", "other.bias_v", "mixing.matrix"}
+OTHERS |= {"norm.weight", "norm.bias"}
+
+
+def test_weights_are_chosen_by_the_type_of_their_layer() -> None:
+    net = Kinds()
+    chosen = select_weights(net)
+    lstm = {f"lstm.weight_{part}_l{layer}" for part in ("ih", "hh", "hr") for layer in (0, 1)}
+    assert set(chosen) == lstm | {
+        "conv.weight", "up.weight", "same.in_proj_weight", "same.out_proj.weight", "other.q_proj_weight",
+        "other.k_proj_weight", "other.v_proj_weight", "other.out_proj.weight", "cell.weight_ih", "cell.weight_hh",
+        "pair.weight", "own.weight", "tied.weight",
+    }  # fmt: skip
+    assert set(others(net)) == OTHERS
+    assert list(chosen) == [
+        name for name, _ in net.named_parameters() if name in chosen
+    ]  # ties: what stands first
+
+
+def test_other_parameters_are_taken_when_they_are_named_and_only_then() -> None:
+    net = Kinds()
+    assert set(select_weights(net, ("own",), also=("table", "*.matrix"))) == {
+        "own.weight", "table.weight", "mixing.matrix",
+    }  # fmt: skip
+    assert "table.weight" not in others(net, select_weights(net, also=("table",)))
+    with pytest.raises(NoEffectError, match=r"'table' matches no weight matrix(.|\n)*table.weight.*`also`"):
+        select_weights(net, ("table",))
+    with pytest.raises(NoEffectError, match="'own' matches no"):
+        select_weights(net, also=("own",))
+    assert "table.weight" not in select_weights(net, exclude=("table",), also=("t*",))
+
+
+def test_a_tied_weight_is_found_by_each_of_its_names() -> None:
+    assert set(select_weights(Block(), ("tied",))) == {"head.weight"}
+    assert "head.weight" not in select_weights(Block(), exclude=("tied",))
+    assert set(select_weights(Kinds(), ("first",))) == {"tied.weight"}
+
+
+def masked() -> nn.Module:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    torch_prune.l1_unstructured(net[1], "weight", 0.5)
+    return net
+
+
+def parametrised() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)))
+
+
+def recurrent() -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.utils.parametrizations.spectral_norm(nn.GRU(4, 4), "weight_hh_l0")
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (masked, r"1\.weight is masked by torch\.nn\.utils\.prune(.|\n)*remove"),
+        (parametrised, r"1\.weight is parametrised(.|\n)*remove_parametrizations"),
+        (recurrent, r"1\.weight_hh_l0 is parametrised"),
+    ],
+)
+def test_a_weight_that_is_computed_is_refused_by_name_unless_it_stays(
+    build: Callable[[], nn.Module], words: str
+) -> None:
+    with pytest.raises(CompressitError, match=words):
+        select_weights(build())
+    assert "0.weight" in select_weights(build(), exclude=("1",))
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "vit_b_16", "swin_v2_t"])
+def test_scales_tokens_and_tables_of_torchvisions_nets_stay(name: str) -> None:
+    with torch.device("meta"):
+        net = torchvision.models.get_model(name, num_classes=10)
+    tables = ("layer_scale", "class_token", "pos_embedding", "relative_position_bias_table", "logit_scale")
+    stay = [n for n, p in net.named_parameters() if n.rpartition(".")[2] in tables]
+    assert stay
+    assert set(others(net)) == set(stay)
+    modules = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.MultiheadAttention)]
+    assert len(select_weights(net)) == len(modules)
+
+
+def test_the_smallest_scales_of_a_net_stay_and_are_named(make_context: Contexts) -> None:
+    net = Kinds()
+    with torch.no_grad():
+        net.scale.fill_(1e-6)
+        net.token.fill_(1e-6)
+    told: list[Any] = []
+    ctx = dataclasses.replace(make_context(), emit=told.append)
+    Magnitude(MagnitudeConfig(amount=0.5)).compress(net, ctx)
+    assert set(ctx.notes["others"]) == OTHERS
+    assert (net.scale == 1e-6).all()
+    assert (net.token == 1e-6).all()
+    assert any("scale" in event.get("announce", "") and "also" in event["announce"] for event in told)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("amount", [0.0, 1e-6, 0.3, 0.999, 1.0])
+def test_the_selection_is_that_of_a_stable_sort(dtype: torch.dtype, amount: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    odd = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-45])
+    weights = {
+        "large": torch.randn(1_200, 1_000, generator=draws).round(decimals=2),  # more than one chunk, full of ties
+        "odd": odd, "turned": torch.randn(7, 5, generator=draws).t(), "empty": torch.empty(0, 3),
+    }  # fmt: skip
+    weights = {name: weight.to(dtype) for name, weight in weights.items()}
+    flat = torch.cat([weight.abs().float().flatten() for weight in weights.values()])
+    order = flat.argsort(stable=True)
+    expected = torch.zeros_like(flat, dtype=torch.bool)
+    expected[order[: round(amount * len(order))]] = True
+    masks = smallest(weights, amount)
+    assert [mask.shape for mask in masks.values()] == [weight.shape for weight in weights.values()]
+    assert torch.equal(torch.cat([mask.flatten() for mask in masks.values()]), expected)

@@ -1,0 +1,128 @@
+"""Which parameters of a model are the weight matrices of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from compressit.errors import CompressitError, NoEffectError, did_you_mean
+
+_ONE_WEIGHT = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)  # pyright: ignore[reportPrivateUsage]
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+def select_weights(
+    model: nn.Module,
+    include: Sequence[str] = ("*",),
+    exclude: Sequence[str] = (),
+    also: Sequence[str] = (),
+) -> dict[str, nn.Parameter]:
+    """The weight matrices of the model's layers whose name, or the name of a module that holds them, matches a glob of
+    `include`, and the other parameters of at least two dimensions that match one of `also`; without what matches
+    `exclude`.
+
+    Weight matrices are chosen by the type of their layer, subclasses included: the weights of linear, bilinear,
+    (transposed) convolutional and recurrent layers, and the projections of `nn.MultiheadAttention`. Embeddings, scales,
+    class tokens, position tables and what a layer of one's own holds are others: only `also` takes them.
+    Tied parameters come once, by their first name; any of their names may match, and one that a linear layer shares
+    with an embedding is a weight matrix.
+
+    Raises NoEffectError, which names the glob, when one matches no such parameter, or when none is left;
+    CompressitError for a chosen weight that is computed from other tensors (masked, parametrised).
+    """
+    names = _names(model)
+    matrices, computed = _matrices(model)
+    first = {n: p for n, p in model.named_parameters() if p.ndim >= 2}
+    weights = {n: p for n, p in first.items() if id(p) in matrices}
+    others = {n: p for n, p in first.items() if id(p) not in matrices}
+
+    def matching(among: dict[str, nn.Parameter], globs: Sequence[str]) -> set[str]:
+        return {n for n, p in among.items() if any(_matches(name, globs) for name in names[id(p)])}
+
+    for glob in include:
+        if not matching(weights, [glob]) and not any(_matches(name, [glob]) for name in computed):
+            raise _no_weight(glob, matching(others, [glob]), weights)
+    for globs, among in ((exclude, first), (also, others)):
+        for glob in globs:
+            if not matching(among, [glob]) and not any(_matches(name, [glob]) for name in computed):
+                raise NoEffectError(f"'{glob}' matches no weight of the model", did_you_mean(glob, among))
+    for name, why in computed.items():
+        if _matches(name, include) and not _matches(name, exclude):
+            raise CompressitError(f"weights cannot be zeroed: {name} is {why[0]}", why[1])
+    chosen = (matching(weights, include) | matching(others, also)) - matching(first, exclude)
+    if not chosen:
+        raise NoEffectError(
+            f"exclude ({', '.join(exclude)}) leaves nothing of what include ({', '.join(include)}) selects"
+        )
+    return {name: first[name] for name in first if name in chosen}
+
+
+def others(model: nn.Module, chosen: Iterable[str] = ()) -> list[str]:
+    """Parameters of at least two dimensions that are no layer's weight matrix, without those that were chosen."""
+    matrices, _ = _matrices(model)
+    taken = set(chosen)
+    return [
+        n for n, p in model.named_parameters() if p.ndim >= 2 and id(p) not in matrices and n not in taken
+    ]
+
+
+def _no_weight(glob: str, beside: set[str], weights: dict[str, nn.Parameter]) -> NoEffectError:
+    shown = ", ".join(sorted(beside)[:3])
+    return NoEffectError(
+        f"'{glob}' matches no weight matrix of a layer in the model",
+        f"{shown} is none: name it in `also` to prune it as well" if beside else did_you_mean(glob, weights),
+    )
+
+
+def _matrices(model: nn.Module) -> tuple[set[int], dict[str, tuple[str, str]]]:
+    """Identities of the parameters that are weight matrices; by name those that are computed, and what helps."""
+    matrices: set[int] = set()
+    computed: dict[str, tuple[str, str]] = {}
+    for at, layer in model.named_modules():
+        for own in _own(layer):
+            value = layer._parameters.get(own)  # pyright: ignore[reportPrivateUsage]
+            if value is not None:
+                matrices.add(id(value))
+            elif getattr(layer, own, None) is not None:
+                computed[f"{at}.{own}".lstrip(".")] = _computed(layer)
+    return matrices, computed
+
+
+def _own(layer: nn.Module) -> Iterator[str]:
+    if isinstance(layer, nn.RNNBase):
+        yield from (own for part in layer._all_weights for own in part if own.startswith("weight"))  # pyright: ignore
+    elif isinstance(layer, nn.RNNCellBase):
+        yield from ("weight_ih", "weight_hh")
+    elif isinstance(layer, nn.MultiheadAttention):
+        yield from _ATTENTION
+    elif isinstance(layer, _ONE_WEIGHT):
+        yield "weight"
+
+
+def _computed(layer: nn.Module) -> tuple[str, str]:
+    hooks = {type(hook).__module__ for hook in layer._forward_pre_hooks.values()}  # pyright: ignore[reportPrivateUsage]
+    if "torch.nn.utils.prune" in hooks:
+        return "masked by torch.nn.utils.prune", "call torch.nn.utils.prune.remove on its layer first"
+    if parametrize.is_parametrized(layer) or any(hook.startswith("torch.nn.utils.") for hook in hooks):
+        return (
+            "parametrised (weight_norm, spectral_norm): made of other tensors in every pass",
+            "make it a plain parameter first, with torch.nn.utils.parametrize.remove_parametrizations or "
+            "remove_weight_norm, or `exclude` it",
+        )
+    return "no parameter of its layer", "give the layer a plain parameter as its weight, or `exclude` it"
+
+
+def _names(model: nn.Module) -> dict[int, list[str]]:
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return names
+
+
+def _matches(parameter: str, globs: Iterable[str]) -> bool:
+    parts = parameter.split(".")
+    names = [".".join(parts[: end + 1]) for end in range(len(parts))]  # every module on the way, then itself
+    return any(fnmatchcase(name, glob) for name in names for glob in globs)
