@@ -5,7 +5,9 @@
 All classification architectures of torchvision, and those of timm that are named below (`timm/NAME`). Each is
 pruned to 70 % and to 50 % of its channels by `compressit_plugins.prune.channels`, in a process of its own; one
 further process loads all the files. A file passes when it holds nothing but a printable header and its tensors, and
-when the loaded model has the saved one's state and outputs, bit for bit.
+when the loaded model has the saved one's state and outputs, bit for bit. Beside it stands how far the pruned net is
+from the given one with zeros for what was removed (`compressit_plugins.prune.oracle`), and how many widths were left
+alone since they could not be pruned rightly.
 """
 
 from __future__ import annotations
@@ -39,11 +41,13 @@ KEEP = (0.7, 0.5)
 QUICK = ("mnasnet0_5", "squeezenet1_1", "resnet18")
 TIMM = (
     "convnext_atto", "deit_tiny_patch16_224", "edgenext_xx_small", "efficientnet_lite0", "ghostnet_100",
-    "levit_128s", "mixer_s32_224", "mobilenetv3_small_100", "mobileone_s0", "poolformer_s12", "regnety_002",
+    "crossvit_9_240", "levit_128s", "mixer_s32_224", "mobilenetv3_small_100", "mobileone_s0", "poolformer_s12",
+    "regnety_002",
     "repvgg_a0", "resnest14d", "resnet18", "rexnet_100", "swin_tiny_patch4_window7_224",
     "vit_tiny_patch16_224", "xcit_nano_12_p16_224",
 )  # fmt: skip
 SIDES = {"alexnet": 96, "inception": 96, "maxvit": 224, "vit": 224}
+SIDES |= {"crossvit": 240}
 SIDES |= dict.fromkeys(("deit", "edgenext", "levit", "mixer", "swin_tiny", "xcit"), 224)
 """Pixels of the square images, by how an architecture's name begins; 64 for all others."""
 LIMIT = 1800  # seconds for one architecture
@@ -58,11 +62,15 @@ class Row:
     keep: float
     before: int = 0
     after: int = 0
+    gap: float | None = None  # of the largest output; None: nothing was pruned
+    left: int = 0  # widths
     result: str = ""
 
     def __str__(self) -> str:
         sizes = " | ".join(f"{count:,}" if count else "" for count in (self.before, self.after))
-        return f"| {self.architecture} | {self.side} | {self.keep:.0%} | {sizes} | {self.result} |"
+        gap = "refused" if self.gap is None else f"{self.gap:.0e}"
+        left = str(self.left or "")
+        return f"| {self.architecture} | {self.side} | {self.keep:.0%} | {sizes} | {gap} | {left} | {self.result} |"
 
 
 def main() -> None:
@@ -102,7 +110,9 @@ def matrix(names: list[str] | tuple[str, ...], folder: Path) -> Iterator[Row]:
                     loader.stdin.flush()
                     result = _verdict(path, answer["fingerprint"], json.loads(loader.stdout.readline()))
                     path.unlink()
-                yield Row(name, side(name), answer["keep"], answer["before"], answer["after"], result)
+                sizes = answer["before"], answer["after"]
+                gap, left = answer.get("gap"), answer.get("left", 0)
+                yield Row(name, side(name), answer["keep"], *sizes, gap, left, result)
         loader.stdin.close()
 
 
@@ -118,7 +128,8 @@ def pruned_and_saved(name: str, folder: Path) -> Iterator[dict[str, Any]]:
             torch.manual_seed(0)
             model = build(architecture, host).eval()
             answer["before"] = sum(p.numel() for p in model.parameters())
-            model, _ = prune_channels(model, torch.zeros(1, *shape), keep)
+            model, report = prune_channels(model, torch.zeros(1, *shape), keep)
+            answer |= {"gap": report.gap, "left": len(report.skipped)}
             answer["after"] = sum(p.numel() for p in model.parameters())
             path = folder / answer["file"]
             save(model, path, architecture, host=host)
@@ -140,6 +151,12 @@ def page(rows: list[Row]) -> str:
     equal = len({row.architecture for row in saved})
     lines = "\n".join(map(str, rows))
     others = len({row.architecture for row in rows}) - equal
+    gaps = [row.gap for row in rows if row.gap is not None]
+    gap = (
+        f"The largest is {max(gaps):.0e}; {len(rows) - len(gaps)} of {len(rows)} were refused."
+        if gaps
+        else ""
+    )
     return f"""# Checkpoint matrix
 
 All classification architectures of torchvision, and some of timm's families, pruned to 70 % and to 50 % of their
@@ -147,12 +164,17 @@ channels, saved, and loaded in another process. *bit-equal*: the file holds a pr
 the loaded model has the saved one's state and outputs to the last bit. {equal} architectures came back; {others} have a
 reason why not.
 
+*gap*: the largest difference between the pruned net and the given one with zeros for what was removed, of the largest
+output; both with random weights, on random inputs. Above 1e-4 nothing is given out. *left alone*: widths that could
+not be pruned rightly and stayed.
+{gap}
+
 Made by `python benchmarks/checkpoint_matrix.py --write docs/checkpoint-matrix.md` (`--only` for some of them) on
 {_today()} with {_machine()}.
 Fresh weights, 10 classes, square images of *side* pixels.
 
-| architecture | side | channels kept | parameters before | after | result |
-| --- | ---: | ---: | ---: | ---: | --- |
+| architecture | side | channels kept | parameters before | after | gap | left alone | result |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
 {lines}
 """
 

@@ -94,7 +94,9 @@ def prune_channels(
             left_alone |= fixed
             found = [group for group in groups if group.name not in left_alone]
             if step == 1:
-                found = _without(found, job.unfit(model, found), left_alone, type(model).__name__)
+                found = _without(found, job.unread(found), left_alone, type(model).__name__)
+                if not all(group.followed for group in found):
+                    found = _without(found, job.unfit(model, found), left_alone, type(model).__name__)
                 initial = {group.name: group.width for group in found}
             rule = Rule(scope, round_to, max_ratio, initial)
             done = job.settle(model, found, rule, keep ** (step / steps), step == steps, left_alone)
@@ -171,8 +173,8 @@ class _Job:
             target, seconds, example, inputs, empty_example, empty, empty, parameters(model), computed
         )
 
-    def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
-        """Which groups the model does not survive, whichever of their channels go, and why."""
+    def unread(self, groups: Sequence[Group]) -> dict[str, str]:
+        """Which groups a layer may read that the trace has not seen, and why that is thought."""
         sizes = unseen(self.empty, self.empty_example)
         reasons: dict[str, str] = {}
         for group in groups:
@@ -180,8 +182,11 @@ class _Job:
             layer = next((name for name, own in sizes.items() if own & widths), None)
             if layer is not None:
                 reasons[group.name] = f"'{layer}' did not run on the example, and may read these channels"
-        rest = [group for group in groups if group.name not in reasons]
-        return reasons | faulty(model, self.empty, rest, halves(rest), _random(self.example))[0]
+        return reasons
+
+    def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
+        """Which groups the model does not survive, whichever of their channels go, and why."""
+        return faulty(model, self.empty, groups, halves(groups), _random(self.example)[:1])[0]
 
     def settle(
         self,
@@ -193,14 +198,19 @@ class _Job:
         left: dict[str, str],
     ) -> _Chosen:
         """The channels to remove now. Groups that turn out to be faulty join `left`."""
+        tried = False
         while True:
             try:
                 selection, achieved = self.choose(groups, rule, keep, last)
             except CompressitError as error:
-                raise _with_reasons(error, left) from error
-            wrong, gap = faulty(model, self.empty, groups, selection.gone, self.inputs[:1])
-            if not wrong:
-                return _Chosen(groups, selection, achieved, gap)
+                wrong = {} if tried else self.unfit(model, groups)
+                tried = True
+                if not wrong:
+                    raise _with_reasons(error, left) from error
+            else:
+                wrong, gap = faulty(model, self.empty, groups, selection.gone, self.inputs[:2])
+                if not wrong:
+                    return _Chosen(groups, selection, achieved, gap)
             groups = _without(groups, wrong, left, type(model).__name__)
 
     def after(self, groups: Sequence[Group], chosen: Selection) -> _Job:

@@ -48,6 +48,7 @@ class Group:
     members: Sequence[Member]
     scores: Tensor | None  # (width / parts,) float32; None: this importance cannot score it
     pattern: Hashable  # equal for groups with the same kinds of layers
+    followed: bool = False  # its channels were followed to all these places
 
 
 def coupled(
@@ -186,7 +187,7 @@ class _Found:
         shared = next((member.name for member in members if member.name in self.tied), None)
         if shared is not None:
             return f"'{shared}' shares its weight with '{self.tied[shared]}': pruning would give each its own"
-        order = torch.arange(width)
+        order, right = torch.arange(width), None
         if self.where is not None:
             sides = {self.side(m): (m.channels.tolist(), m.roots.tolist()) for m in members}
             right = agreed(self.where, sides)
@@ -199,7 +200,8 @@ class _Found:
         place = torch.empty_like(order)
         place[order] = torch.arange(width)
         members = [replace(member, roots=place[member.roots]) for member in members]
-        return Group(name, width, parts, members, self.scores(found, order, parts), self.pattern(found))
+        scores = self.scores(found, order, parts)
+        return Group(name, width, parts, members, scores, self.pattern(found), right is True)
 
     def side(self, member: Member) -> Side:
         assert self.where is not None

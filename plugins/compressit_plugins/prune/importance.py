@@ -18,11 +18,70 @@ from compressit.errors import CompressitError
 from compressit_plugins.prune.coupling import Scorer
 
 Importance: TypeAlias = Callable[[nn.Module], Scorer]
+Loss: TypeAlias = Callable[[Any, Tensor], Tensor]  # of a model's outputs and the targets
+
+
+def classification(classes: int) -> Loss:
+    """The loss of the data's task, cross-entropy of logits (N, classes) and labels (N,) int64.
+
+    Raises CompressitError for outputs that are no such logits: another loss belongs to them, and its gradients.
+    """
+
+    def loss(outputs: Any, labels: Tensor) -> Tensor:
+        if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (len(labels), classes):
+            shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise CompressitError(
+                f"importance 'taylor' needs the gradients of the task's loss, the cross-entropy of ({len(labels)}, "
+                f"{classes}) logits, and the model returns {shape}",
+                "use `importance: magnitude`, which needs no loss",
+            )
+        return F.cross_entropy(outputs, labels)
+
+    return loss
 
 
 def magnitude(model: nn.Module) -> Scorer:
-    """The mean L2 norm of a channel's weights over all coupled layers (Fang et al. 2023, after Li et al. 2017)."""
-    return tp.importance.GroupMagnitudeImportance(p=2)
+    """The mean L2 norm of a channel's weights over all coupled layers (Fang et al. 2023, after Li et al. 2017).
+
+    Torch-Pruning's, but for the copies of a layer's weights it makes: here a few rows are squared at a time.
+    """
+    importance: Any = tp.importance.GroupMagnitudeImportance(p=2)
+
+    @torch.no_grad()
+    def scored(group: Any) -> Tensor | None:
+        squares = [(_squares(item.dep, item.idxs), item.root_idxs) for item in group.items]
+        found = [(norms, roots) for norms, roots in squares if norms is not None]
+        if not found:
+            return None
+        reduced = importance._reduce([norms for norms, _ in found], [roots for _, roots in found])
+        return importance._normalize(reduced, importance.normalizer)
+
+    return scored
+
+
+def _squares(dep: Any, channels: list[int]) -> Tensor | None:
+    """The sum of squares of each channel's weights in one layer, on one side; None: it does not count."""
+    layer, prune = dep.layer, dep.pruning_fn
+    if prune in (tp.prune_conv_out_channels, tp.prune_linear_out_channels):
+        weight = layer.weight.detach()
+        return _rows((weight.transpose(0, 1) if getattr(layer, "transposed", False) else weight), channels)
+    if prune in (tp.prune_conv_in_channels, tp.prune_linear_in_channels):
+        weight = layer.weight.detach()
+        rows = weight if getattr(layer, "transposed", False) else weight.transpose(0, 1)
+        norms = _rows(rows, list(range(len(rows))))
+        if getattr(layer, "groups", 1) not in (1, getattr(layer, "in_channels", 1)):
+            norms = norms.repeat(layer.groups)
+        return norms[channels]
+    if prune in (tp.prune_batchnorm_out_channels, tp.prune_layernorm_out_channels):
+        weight = layer.weight
+        return None if weight is None else weight.detach()[channels].square()
+    return None
+
+
+def _rows(weight: Tensor, rows: list[int]) -> Tensor:
+    some = max(1, 2**20 // max(weight[0].numel(), 1))
+    parts = [rows[at : at + some] for at in range(0, len(rows), some)]
+    return torch.cat([weight[part].flatten(1).square().sum(1) for part in parts])
 
 
 def fpgm(model: nn.Module) -> Scorer:
@@ -53,17 +112,18 @@ def random(generator: torch.Generator) -> Importance:
     return lambda model: lambda group: torch.rand(len(group[0].idxs), generator=generator)
 
 
-def taylor(batches: Iterable[tuple[Tensor, Tensor]]) -> Importance:
-    """First-order change of the cross-entropy when a channel goes (Molchanov et al. 2019): |weight * gradient|.
+def taylor(batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> Importance:
+    """First-order change of the loss when a channel goes (Molchanov et al. 2019): |weight * gradient|.
 
-    `batches`: inputs (N, ...) and labels (N,) int64, on the model's device. The gradients stay on the model, in eval
-    mode, until the channels are chosen; `prune_channels` clears them.
+    `batches`: inputs (N, ...) and targets, on the model's device. `loss(outputs, targets)` gives a scalar: the one the
+    model is trained with. The gradients stay on the model, in eval mode, until the channels are chosen;
+    `prune_channels` clears them.
     """
 
     def scored(model: nn.Module) -> Scorer:
         model.zero_grad()
         for x, y in batches:
-            F.cross_entropy(model(x), y).backward()
+            loss(model(x), y).backward()
         for parameter in model.parameters():  # layers that run only in training
             if parameter.grad is None and parameter.requires_grad:
                 parameter.grad = torch.zeros_like(parameter)

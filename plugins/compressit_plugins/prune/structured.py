@@ -149,7 +149,8 @@ class StructuredPruning(Compressor[StructuredConfig]):
         from compressit_plugins.prune import importance as score
 
         if self.config.importance == "taylor":
-            return score.taylor(_batches(ctx, self.config.batches, self.config.batch_size, epoch=0))
+            batches = _batches(ctx, self.config.batches, self.config.batch_size, epoch=0)
+            return score.taylor(batches, score.classification(ctx.data.classes))
         if self.config.importance == "random":
             return score.random(ctx.streams.generator("importance"))
         plain = {

@@ -136,7 +136,11 @@ class _Pass(TorchDispatchMode):
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         x, out = inputs[0], outputs[0] if isinstance(outputs, tuple) else outputs
         dim = self._channel_dim(module, x)
-        own = [self._along(t, dim if t is x else t.ndim - 1, name) for t in inputs]
+        numbers = self.numbers.get(x)
+        if numbers is not None and _constant(numbers, dim) and _compact(numbers).numel() != 1:
+            self._carry(name, module, numbers, dim, out)
+            return
+        own = [self._along(t, dim if t is x else t.ndim - 1) for t in inputs]
         seen = own[0]
         if isinstance(module, nn.Linear | _CONV) and not _depthwise(module):
             groups = getattr(module, "groups", 1)
@@ -151,18 +155,22 @@ class _Pass(TorchDispatchMode):
             for other in own[1:]:
                 if isinstance(module, nn.MultiheadAttention) and other.shape == seen.shape:
                     self._unite(seen, other)
-            single = isinstance(module, nn.PReLU) and module.num_parameters == 1
-            if not single:
+            if not (isinstance(module, nn.PReLU) and module.num_parameters == 1):
                 self._record(name, "both", seen)
             parts = getattr(module, "num_groups", getattr(module, "num_heads", 1))
             if isinstance(parts, int) and parts > 1:
                 self.rows.append(seen.view(parts, -1))
             made = seen
-        at = dim if dim == 1 and out.ndim > 2 else (1 if isinstance(module, _CONV) else out.ndim - 1)
-        if isinstance(module, _CONV) or (dim == 1 and out.ndim == x.ndim):
-            at = 1
+        at = 1 if dim == 1 and out.ndim == x.ndim else out.ndim - 1
         view = [-1 if d == at else 1 for d in range(out.ndim)]
         self.numbers[out] = made.view(view).expand(out.shape)
+
+    def _carry(self, name: str, module: nn.Module, numbers: Tensor, dim: int, out: Tensor) -> None:
+        """A layer that is applied to each channel alike, along another dimension: its own width is not followed."""
+        if isinstance(module, _CONV) or (isinstance(module, _BATCH_NORM) and dim == 1):
+            self.taint(numbers, f"'{name}', which is applied across channels")
+        else:
+            self.numbers[out] = numbers.narrow(dim, 0, 1).expand(out.shape)
 
     def _channel_dim(self, module: nn.Module, x: Tensor) -> int:
         if isinstance(module, nn.Linear | nn.MultiheadAttention):
@@ -172,16 +180,15 @@ class _Pass(TorchDispatchMode):
             return 1 if x.ndim == 4 and x.shape[1] == size and x.shape[-1] != size else x.ndim - 1
         return 1
 
-    def _along(self, x: Tensor, dim: int, name: str) -> Tensor:
-        """The numbers along one dimension; where they differ along others too, they are tainted."""
+    def _along(self, x: Tensor, dim: int) -> Tensor:
+        """The numbers along one dimension. What stands at one position of it, along others, is one class."""
         numbers = self.numbers.get(x)
         if numbers is None:
             return torch.zeros(x.shape[dim])
-        compact = _compact(numbers)
-        if compact.numel() != compact.shape[dim]:
-            self.taint(numbers, f"channels are arranged in more than one dimension before '{name}'")
-            return torch.zeros(x.shape[dim])
-        return compact.flatten().expand(x.shape[dim])
+        rows = _compact(numbers, keep=dim).movedim(dim, 0).flatten(1)
+        for column in range(1, rows.shape[1]):
+            self._unite(rows[:, 0], rows[:, column])
+        return rows.amax(1).expand(x.shape[dim])
 
     def _record(self, name: str, side: str, numbers: Tensor) -> None:
         before = self.sides.get((name, side))
