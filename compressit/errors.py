@@ -96,6 +96,9 @@ class NoEffectError(CompressitError):
     exit_code = 1
 
 
+FOREIGN = (Exception, SystemExit, GeneratorExit, BaseExceptionGroup)
+"""What somebody's code may raise in a process that is not a worker. KeyboardInterrupt is the user's there."""
+
 LONGEST_TEXT = 2000  # characters of what a plugin says of its failure; its traceback has them all
 
 

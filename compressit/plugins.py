@@ -19,7 +19,7 @@ import pluggy
 
 from compressit import files, hookspecs, localcode
 from compressit.config import parse
-from compressit.errors import CompressitError, did_you_mean
+from compressit.errors import FOREIGN, CompressitError, did_you_mean, told
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
 from compressit.localcode import LocalCode
 from compressit.registration import LOCAL, PluginFault, check_class, check_hooks, classes_of, shown
@@ -159,7 +159,7 @@ class Host:
             before = self._found
             try:
                 module = localcode.run(name, code)
-            except (Exception, SystemExit) as error:
+            except FOREIGN as error:
                 raise _fault(error, path, code.source) from error
             finally:
                 _IMPORTING.reset(token)
@@ -226,7 +226,7 @@ class Host:
             hook: Callable[[], Any] = implementation.function
             try:
                 yield from [(rule, self._sources[implementation.plugin_name]) for rule in hook()]
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
+            except FOREIGN as error:  # a hook is somebody's code
                 name = implementation.plugin_name
                 broken = Broken(name, Source(name), _reason(error))
                 if broken not in self._broken:
@@ -250,7 +250,7 @@ class Host:
         token = _IMPORTING.set(self)
         try:
             module = entry.load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - must not take the program down
+        except FOREIGN as error:  # must not take the program down
             self._broken.append(Broken(entry.name, source, _reason(error), traceback.format_exc()))
             return
         finally:
@@ -276,7 +276,7 @@ class Host:
                 raise PluginFault(
                     "it has no hook: add `@hookimpl def compressit_compressors(): return [...]`"
                 )
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a hook is somebody's code
+        except FOREIGN as error:  # a hook is somebody's code
             if self._pm.has_plugin(name):
                 self._pm.unregister(name=name)
             return error
@@ -290,7 +290,7 @@ class Host:
             names = implementation.argnames
             try:
                 implementation.function(**{name: arguments[name] for name in names})
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - an observer never fails a stage
+            except FOREIGN as error:  # an observer never fails a stage
                 complaints.append(f"{implementation.plugin_name}: {hook}: {_reason(error)}")
         return complaints
 
@@ -370,8 +370,8 @@ def _line(error: BaseException, path: Path, source: bytes) -> int | None:
 
 def _reason(error: BaseException) -> str:
     """In one line."""
-    told = str(error) if isinstance(error, CompressitError) else f"{type(error).__name__}: {error}"
-    return " ".join(told.split())
+    text = str(error) if isinstance(error, CompressitError) else told(error)
+    return " ".join(text.split())
 
 
 def _qualified(plugin: type) -> str:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from compressit import hookspecs
 from compressit.config import Config
 from compressit.data_options import DataConfig
-from compressit.errors import CompressitError, did_you_mean
+from compressit.errors import CompressitError, did_you_mean, told
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
 
 LOCAL = "compressit_local_"
@@ -55,7 +55,7 @@ def classes_of(module: Any, kind: str, base: type[Plugin[Any]]) -> Iterator[type
     try:
         found = collect()
     except TypeError as error:  # most often a class that was called
-        raise PluginFault(f"{hook} failed: {type(error).__name__}: {error}", hint, hook) from error
+        raise PluginFault(f"{hook} failed: {told(error)}", hint, hook) from error
     if isinstance(found, type) or not isinstance(found, Iterable):
         raise PluginFault(f"{hook} returned {_shown(found)}, not a list of classes", hint, hook)
     for plugin in found:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit import tables
+from compressit.errors import FOREIGN, told
 from compressit.kinds import Report
 from compressit.results import Results
 from compressit.sealed import replace
@@ -66,17 +67,17 @@ def render(results: Results, reports: Sequence[Report[Any]], folder: Path) -> No
 def _collect(report: Report[Any], results: Results, folder: Path, contents: _Contents) -> None:
     try:
         contents.paragraphs += [str(paragraph) for paragraph in report.paragraphs(results)]
-    except Exception as error:  # noqa: BLE001 - somebody's report must not lose the others
+    except FOREIGN as error:  # somebody's report must not lose the others
         contents.problems.append(f"{report.name}: no paragraphs: {_reason(error)}")
     try:
         figures: Mapping[str, Any] = dict(report.figures(results))
-    except Exception as error:  # noqa: BLE001
+    except FOREIGN as error:
         contents.problems.append(f"{report.name}: no figures: {_reason(error)}")
         return
     for name, figure in figures.items():
         try:
             contents.pictures.append(_draw(name, figure, folder, contents.pictures))
-        except Exception as error:  # noqa: BLE001 - texts and layouts fail only when they are drawn
+        except FOREIGN as error:  # texts and layouts fail only when they are drawn
             contents.problems.append(f"{report.name}: figure '{name}' could not be drawn: {_reason(error)}")
 
 
@@ -112,10 +113,10 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    return told(error) + where
 
 
 def _page(results: Results, contents: _Contents) -> str:

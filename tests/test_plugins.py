@@ -60,6 +60,13 @@ BROKEN = {
     ),
     "syntax": ("def f(:", "SyntaxError"),
     "exit": ("import sys; sys.exit('bye')", "SystemExit: bye"),
+    "generator-exit": ("raise GeneratorExit('bye')", "GeneratorExit: bye"),
+    "group": ("raise BaseExceptionGroup('bye', [SystemExit()])", "BaseExceptionGroup: bye"),
+    "no-text": (
+        "class Mute(Exception):\n    def __str__(self): raise OSError\nraise Mute",
+        "Mute: (its text cannot be had: OSError)",
+    ),
+    "half-a-letter": ("raise RuntimeError('\\ud800\\x00 bye')", r"RuntimeError: \ud800\x00 bye"),
     "misspelt": (
         GOOD.replace("def compressit_compressors", "def compressit_compresors"),
         "no hook is called 'compressit_compresors'",

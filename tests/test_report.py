@@ -77,6 +77,18 @@ class Raising(Report[NoOptions]):
         raise KeyError("words")
 
 
+class Leaving(Report[NoOptions]):
+    """Ends the process, and speaks no Unicode."""
+
+    name = "report.leaving"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        raise SystemExit(0)
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        raise GeneratorExit("half \ud800 a letter")
+
+
 class Undrawable(Report[NoOptions]):
     """Its figures fail only when they are drawn, or have names that are no file names."""
 
@@ -265,10 +277,12 @@ def test_a_run_without_a_model_has_a_page(tmp_path: Path) -> None:
 def test_a_broken_report_is_named_and_loses_nothing_else(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = [Raising(NoOptions()), Undrawable(NoOptions()), Plain(NoOptions()), Plain(NoOptions())]
+    broken = [kind(NoOptions()) for kind in (Raising, Undrawable, Leaving, Plain, Plain)]
     text = write(tmp_path, make_results(), *broken)
     assert "report.raising: no figures: RuntimeError: no &lt;figure&gt; today" in text
     assert "report.raising: no paragraphs: KeyError" in text
+    assert "report.leaving: no figures: SystemExit: 0" in text
+    assert "report.leaving: no paragraphs: GeneratorExit: half \\ud800 a letter" in text
     assert "report.undrawable: figure &#39;broken&#39; could not be drawn" in text
     assert "figure &#39;../outside&#39; could not be drawn" in text
     assert len(Page(text).values("src")) == 3
@@ -277,6 +291,7 @@ def test_a_broken_report_is_named_and_loses_nothing_else(
     told = [
         rf"report\.raising: no paragraphs: KeyError: 'words'{where}, and 1 more; see {page}",
         rf"report\.undrawable: figure 'broken' could not be drawn: .*, and 1 more; see {page}",
+        rf"report\.leaving: no paragraphs: GeneratorExit: half \\ud800 a letter{where}, and 1 more; see {page}",
     ]
     said = capsys.readouterr().err.splitlines()
     assert all(re.fullmatch(*pair) for pair in zip(told, said, strict=True)), said

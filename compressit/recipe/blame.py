@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from compressit.config import parse
-from compressit.errors import CompressitError, Mark, Problem, SeveralErrors, did_you_mean
+from compressit.errors import FOREIGN, CompressitError, Mark, Problem, SeveralErrors, did_you_mean, told
 from compressit.recipe.yamlfile import Node
 
 C = TypeVar("C", bound=BaseModel)
@@ -25,8 +25,8 @@ def validate(config_type: type[C], node: Node, path: str, problems: list[Problem
         return parse(config_type, node.plain())
     except ValidationError as error:
         problems.extend(_problems(error, config_type, node, path))
-    except Exception as error:  # noqa: BLE001 - a validator is somebody's code
-        message = f"{path}: its options cannot be checked: {type(error).__name__}: {error}"
+    except FOREIGN as error:  # a validator is somebody's code
+        message = f"{path}: its options cannot be checked: {told(error)}"
         problems.append(
             Problem(message, node.mark, f"a fault of {config_type.__module__}, not of the recipe")
         )
