@@ -129,7 +129,10 @@ def load(path: Path | str, into: nn.Module | None = None, *, probe: bool = True)
     from compressit.checkpoint import model as checkpoint
 
     if into is not None:
+        from compressit.nets import unwrapped
+
         check_net(into, "into=")
+        into = unwrapped(into)
     return checkpoint.load(checkpoint_file(path), into=into, host=installed(), probe=probe)
 
 

@@ -147,7 +147,10 @@ def test_what_torch_wraps_around_a_net_is_taken_off(
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), trained.parameters(), strict=True))
     assert compressit.evaluate(wrapped, data) == compressit.evaluate(net, data)
     compressit.save(wrapped, tmp_path / "net.safetensors", contract=data.contract)
-    compressit.load(tmp_path / "net.safetensors", into=awkward.plain())
+    other = wrap(awkward.plain())
+    filled = compressit.load(tmp_path / "net.safetensors", into=other)
+    assert filled is unwrapped(other)
+    assert torch.equal(filled(data.test.x), net.eval()(data.test.x))
 
 
 def test_a_view_of_a_parameter_given_to_a_layer_is_counted(data: Data) -> None:
