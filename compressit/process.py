@@ -14,10 +14,12 @@ def python(module: str, *arguments: str) -> list[str]:
 def environment() -> dict[str, str]:
     """This process's environment, in which no Python started later has the current folder on its path.
 
-    An entry of PYTHONPATH that is empty or relative means the current folder or lies in it: it is left out.
+    An entry of PYTHONPATH that is empty or relative means the current folder or lies in it: it is left out. Sets of
+    texts have one order in all of them: what walks through one computes the same in every process.
     """
+    # an empty PYTHONPATH says nothing
     kept = os.pathsep.join(entry for entry in _python_path() if os.path.isabs(entry))
-    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": kept}  # an empty one says nothing
+    return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": kept, "PYTHONHASHSEED": "0"}
 
 
 def leave_current_folder(added: bool) -> None:

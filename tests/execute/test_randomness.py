@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tiny import PLUGINS, Lab, same, tensors
 import compressit
 from compressit.checkpoint import model as checkpoint
 from compressit.plugins import Host
+from compressit.process import environment
 from compressit.report import render
 from compressit.results import Results
 from compressit.seeds import seeded
@@ -119,3 +122,13 @@ def test_a_seeded_block_leaves_every_generator_where_it_was() -> None:
             raise ZeroDivisionError
     assert drawn[0] == drawn[1]
     assert _state() == before
+
+
+def test_sets_have_one_order_in_every_process_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Code that walks through a set of texts (class names, files) would give each worker another result."""
+    orders = set()
+    for seed in ("1", "2", "random"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        command = [sys.executable, "-c", "print(list({str(i) for i in range(50)}))"]
+        orders.add(subprocess.run(command, env=environment(), check=True, capture_output=True).stdout)
+    assert len(orders) == 1
