@@ -80,8 +80,10 @@ def coupled(
             f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
             "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
         )
-    if failure is not None and (where is None or where.tainted):
-        raise failure
+    if failure is not None:
+        if where is None:
+            raise failure
+        found.groups, found.left = [], {}
     with at_most(time_limit, late, help_late):
         found.by_wiring(everything=failure is not None)
     groups, left = found.groups, found.left
@@ -152,7 +154,10 @@ class _Found:
             layers = {name for name, side in at.roots if side != "in"}
             if layers & settled or not (everything or layers & set(self.doubtful)):
                 continue
-            if set(root_of) & set(self.where.tainted):
+            unknown = next((self.where.tainted[n] for n in root_of if n in self.where.tainted), None)
+            if unknown is not None:
+                if everything:
+                    self.left[min(layers)] = f"it is not known how {unknown} moves its channels"
                 continue
             found = as_found(self.model, at, self.graph.get_pruner_of_module, self.where.dims)
             if found is None:
