@@ -30,7 +30,10 @@ MOST_SOURCE = 2**20  # bytes of one source file: its syntax tree takes some two 
 _SOURCE = ".py"
 _OWN = Path(__file__).resolve().parent  # a plugin may lie beside a checkout of this package
 _STANDARD = sys.stdlib_module_names
-_SUFFIXES = (_SOURCE, *importlib.machinery.EXTENSION_SUFFIXES)
+_SUFFIXES = (
+    _SOURCE,
+    *importlib.machinery.EXTENSION_SUFFIXES,
+)  # the longest of those that end alike is the first
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,21 @@ class LocalCode:
 
     def find(self, module: str) -> str | None:
         """The relative path of a module's file, of a package's `__init__.py`, or of a folder with modules in it."""
-        path = module.replace(".", "/")
-        names = [f"{path}/__init__{suffix}" for suffix in _SUFFIXES] + [
-            f"{path}{suffix}" for suffix in _SUFFIXES
-        ]
-        return next((name for name in (*names, path) if name in self.contents or name in self._folders), None)
+        return self.modules.get(module)
 
     @cached_property
-    def _folders(self) -> frozenset[str]:
-        return frozenset(str(parent) for name in self.contents for parent in PurePosixPath(name).parents)
+    def modules(self) -> Mapping[str, str]:
+        """Paths, as `find` gives them, by the names of modules."""
+        paths = [PurePosixPath(name) for name in self.contents]
+        found = {
+            ".".join(folder.parts): str(folder) for path in paths for folder in path.parents if folder.name
+        }
+        for path in sorted(
+            paths, key=lambda path: path.name.startswith("__init__.")
+        ):  # a package comes first
+            parts = (*path.parts[:-1], _module_name(path.name) or path.stem)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = str(path)
+        return found
 
 
 def read(path: Path) -> LocalCode:
@@ -180,11 +189,16 @@ def _modules(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            name = entry.name.split(".")[0]
-            is_module = entry.is_dir() or (entry.name.endswith(_SUFFIXES) and entry.is_file())
-            if is_module and name.isidentifier() and name != "__pycache__":
+            name = entry.name if entry.is_dir() else _module_name(entry.name) if entry.is_file() else None
+            if name is not None and name.isidentifier() and name != "__pycache__":
                 found.setdefault(name, []).append(Path(folder, entry.name))
     return found
+
+
+def _module_name(file: str) -> str | None:
+    """What a file of that name is imported as; None for one that is no module."""
+    suffix = next((suffix for suffix in _SUFFIXES if file.endswith(suffix)), None)
+    return file.removesuffix(suffix) if suffix else None
 
 
 def _package(folder: Path) -> Iterator[Path]:
@@ -302,11 +316,9 @@ def _make_importable(code: LocalCode) -> None:
         again = (before.folder, before.name) == (code.folder, code.name)
         if again:
             sys.meta_path.remove(finder)
-        for name in list(sys.modules):
-            one, other = before.find(name), code.find(name)
-            if one is None or not (again or _differ(before, one, code, other)):
-                continue
-            if _is_of(before, sys.modules[name]):
+        for name, file in before.modules.items():
+            stale = again or _differ(before, file, code, code.find(name))
+            if stale and name in sys.modules and _is_of(before, sys.modules[name]):
                 del sys.modules[name]
     sys.meta_path.insert(0, _Finder(code))
 

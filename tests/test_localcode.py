@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import os
 import py_compile
 import subprocess
@@ -245,3 +246,24 @@ def test_files_beside_a_package_are_read_from_the_disk(write: Write) -> None:
     host = Host(entry_points=False)
     host.load_file(plugin)
     assert _call(host) == b"words"
+
+
+def test_a_name_with_more_dots_is_no_module(write: Write) -> None:
+    plugin = write(lazy="import hlp; return hlp.x")
+    plugin.with_name("hlp.old.py").write_text("x = 1\n")
+    assert [name for name, _ in LocalPlugin.read(plugin).files] == ["plug.py"]
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    with pytest.raises(ModuleNotFoundError):
+        _call(host)
+
+
+def test_compiled_modules_count_too_and_are_not_loaded_once_they_changed(write: Write) -> None:
+    plugin = write(lazy="import hlp")
+    compiled = plugin.with_name(f"hlp{importlib.machinery.EXTENSION_SUFFIXES[0]}")
+    compiled.write_bytes(b"as it was trusted")
+    host = Host(entry_points=False)
+    host.load_file(plugin, LocalPlugin.read(plugin).digest)
+    compiled.write_bytes(b"as it is now")
+    with pytest.raises(ImportError, match="has changed since it was read"):
+        _call(host)

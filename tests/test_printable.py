@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
@@ -23,6 +24,13 @@ def test_every_character_that_steers_a_terminal_is_shown_as_its_escape(shown: ob
     assert all(c.isprintable() or c == "\n" for c in told)
     assert "\\x1b]0;title\\x07" in told
     told.encode("utf-8")
+
+
+def test_of_all_code_points_none_that_is_not_printable_passes() -> None:
+    every = "".join(map(chr, range(sys.maxunicode + 1)))
+    assert line(every).isprintable()
+    assert block(every).replace("\n", "").replace("\t", "").isprintable()
+    assert folded(every).replace("\n", "").isprintable()
 
 
 def test_words_of_any_language_stay_as_they_are() -> None:
