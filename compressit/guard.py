@@ -38,9 +38,7 @@ def stand() -> None:
         os.close(wake)
         os.close(woken)
         _prctl(_PR_SET_CHILD_SUBREAPER, 0)
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != guard:  # it was killed before the line above
-            os._exit(1)
+        end_with(guard)
         return
     code = 1
     try:
@@ -48,6 +46,13 @@ def stand() -> None:
     finally:
         _end_all()
         _end_as(code)
+
+
+def end_with(parent: int) -> None:
+    """From now on this process ends with its parent, of that number; at once if it has gone already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _watch(worker: int, wake: int, woken: int) -> int:

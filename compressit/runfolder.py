@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -130,7 +131,7 @@ class RunFolder:
         # its plugin files were trusted for the run, as they were then
         trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
         return subprocess.Popen(
-            python("compressit", "report", *trusted, "--", str(self.folder)),
+            python("compressit", "report", *trusted, f"--ends-with={os.getpid()}", "--", str(self.folder)),
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

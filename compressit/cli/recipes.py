@@ -135,8 +135,13 @@ def report(
     ],
     trust: Trust = False,
     trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="Digests that may run.")] = None,
+    ends_with: Annotated[int | None, typer.Option(hidden=True, help="The run that it is drawn for.")] = None,
 ) -> None:
     """Draw a run folder's report again from its results.json."""
+    if ends_with is not None:
+        from compressit.guard import end_with
+
+        end_with(ends_with)
     from compressit.kinds import Report
     from compressit.recipe.model import LocalPlugin
     from compressit.report import render

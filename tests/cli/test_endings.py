@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -193,3 +194,23 @@ def test_a_task_that_hangs_is_ended_after_the_time_it_is_given(small: Sandbox) -
     assert "base/seed0/hang: it took longer than 4 s" in done.err
     results = json.loads((small.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert [row["stage"] for row in results["rows"]] == ["train"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_the_report_of_a_killed_run_is_drawn_no_further(small: Sandbox) -> None:
+    """It would write into the folder beside the next run."""
+    running = small.start("run", "recipe.yaml", "--out", "out")
+    drawing: list[Path] = []
+
+    def found() -> bool:
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = entry.read_bytes().split(b"\0")
+                if b"report" in words and f"--ends-with={running.process.pid}".encode() in words:
+                    drawing.append(entry)
+        return bool(drawing)
+
+    running.until(found)
+    running.end(signal.SIGKILL)
+    wait_for(lambda: not drawing[0].exists() or not drawing[0].read_bytes())
+    assert not (small.folder / "out" / "report.html").exists()
