@@ -143,8 +143,8 @@ LOADED = cases(
     ("as_declared", "training inputs are (1, 8, 2)", "x = x.reshape(60, 1, 8, 2)"),
     ("as_declared", "training labels go from 0 to 2", "y[7] = 2"),
     ("as_declared", "test labels go from -1 to 1", "y[-1] = -1"),
-    ("in_range", "test inputs go from -1", "x[-1] = -1"),
-    ("in_range", "go from nan", "x[7] = torch.nan"),
+    ("loads", "test inputs go from -1", "x[-1] = -1"),
+    ("loads", "go from nan", "x[7] = torch.nan"),
     MORE="",
 )  # fmt: skip
 DECLARED = cases(
