@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from zoo import SCOPES, Net, compared, entries, judged, lively, unhelpful
+from zoo_attack import ATTACK
 from zoo_awkward import AWKWARD, Experts, SoftmaxOverChannels
 from zoo_peers import PEERS, Basic, GroupNormed, LayerScale, MultiHead
 
@@ -32,9 +33,9 @@ def marked(net: type[Net]) -> object:
     return pytest.param(net, id=net.__name__, marks=marks)
 
 
-@pytest.mark.parametrize("cls", [marked(net) for net in (*PEERS, *AWKWARD)])
+@pytest.mark.parametrize("cls", [marked(net) for net in (*PEERS, *AWKWARD, *ATTACK)])
 def test_a_pruned_net_is_the_given_one_without_channels_or_refused(cls: type[Net]) -> None:
-    for scope in SCOPES:
+    for scope in SCOPES[:1] if cls in PEERS else SCOPES:  # for time; the benchmark tries all in both
         verdict = judged(lively(cls()), cls.shape, scope=scope)
         assert verdict.result in ("equal", "refused"), f"{scope}: {verdict}"
 
@@ -42,8 +43,10 @@ def test_a_pruned_net_is_the_given_one_without_channels_or_refused(cls: type[Net
 def test_the_zoo_is_large_and_no_name_stands_for_two() -> None:
     assert len(PEERS) >= 48
     assert len(AWKWARD) >= 20
-    assert len({net.__name__ for net in (*PEERS, *AWKWARD)}) == len(PEERS) + len(AWKWARD)
-    assert {net.__name__ for net in (*PEERS, *AWKWARD)} >= WRONG | UNHELPFUL
+    assert len({net.__name__ for net in (*PEERS, *AWKWARD, *ATTACK)}) == len(PEERS) + len(AWKWARD) + len(
+        ATTACK
+    )
+    assert {net.__name__ for net in (*PEERS, *AWKWARD, *ATTACK)} >= WRONG | UNHELPFUL
 
 
 # The judge itself: a judge that calls everything equal would prove nothing.

@@ -129,7 +129,9 @@ def _distinct(name: str, value: Tensor, draws: torch.Generator) -> Tensor:
         return uniform - 0.5 + around if plain else (2 * uniform - 1) * (4.5 / fan) ** 0.5
 
     flat = draw(value.numel())
-    if not plain and value.shape[0] > 1:  # channels of different importance
+    if len(flat) > 100_000:  # so many draws repeat some
+        flat = ((2 * torch.randperm(len(flat), generator=draws) + 1) / len(flat) - 1) * (4.5 / fan) ** 0.5
+    elif not plain and value.shape[0] > 1:  # channels of different importance
         flat *= (0.5 + torch.rand(len(value), generator=draws)).repeat_interleave(fan)
     while len(again := _repeated(flat)):
         flat[again] = draw(len(again))
@@ -189,9 +191,10 @@ def _norms_of_what_is_left(masked: nn.Module, left: dict[str, list[Tensor]]) -> 
     for name, layer in masked.named_modules():
         at = left.get(f"{name}.weight")
         if isinstance(layer, nn.LayerNorm) and at is not None and len(layer.normalized_shape) == 1:
-            layer.forward = lambda x, at=at[0], own=layer: norm_of(
-                x.movedim(-1, 1), at.tolist(), 1, own.eps, own.weight, own.bias, rows=True
-            ).movedim(1, -1)
+            dim = 1 if type(layer).__name__.endswith("2d") else -1  # torchvision's and timm's own: of images
+            layer.forward = lambda x, at=at[0], own=layer, dim=dim: norm_of(
+                x.movedim(dim, 1), at.tolist(), 1, own.eps, own.weight, own.bias, rows=True
+            ).movedim(1, dim)
         elif isinstance(layer, nn.GroupNorm) and at is not None:
             layer.forward = lambda x, at=at[0], own=layer: norm_of(
                 x, at.tolist(), own.num_groups, own.eps, own.weight, own.bias
