@@ -5,7 +5,7 @@ Reads the recipe, plugins and file digests; writes nothing, imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +15,9 @@ from compressit.errors import CompressitError
 from compressit.keys import canonical, code_digest, key_of, torch_version
 from compressit.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
 from compressit.plugins import Host
-from compressit.recipe.model import Recipe, Stage, Use, Variant
+from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, member_of
 from compressit.rehearsal import rehearsals
-from compressit.start import check_fits, weights_digest
+from compressit.start import Offer, check_fits, code_of, start_of, statistics_of, weights_digest
 from compressit.tasks import Plan, Point, Task, point_name
 
 # Whose code takes part in the results: of a first model, of a stage or evaluation, of data.
@@ -26,13 +26,17 @@ _STAGE_CORE = ("compressit.context", *_INIT_CORE)
 _DATA_CORE = ("compressit.splits",)
 
 
-def make_plan(recipe: Recipe, host: Host) -> Plan:
+Digest = Callable[..., str]
+"""From names of modules to the digest of their code, and of the code they import."""
+
+
+def make_plan(recipe: Recipe, host: Host, digest: Digest = code_digest) -> Plan:
     """Multiplies the recipe out into tasks: variants x seeds x stages x members x rungs, equal tasks once.
 
-    Raises CompressitError for a starting checkpoint that does not fit the data, a plugin file that is no
-    Python, and a reference to a fanned-out stage that does not say which of its members is meant.
+    `digest`: how code is read for the keys. Raises CompressitError for what a recipe's reading refuses too and
+    has become wrong since (a checkpoint that no longer fits the data), and for a plugin file that is no Python.
     """
-    builder = _Builder(recipe, host)
+    builder = _Builder(recipe, host, digest)
     for variant in recipe.variants:
         for seed in recipe.seeds:
             builder.add(variant, seed)
@@ -67,9 +71,10 @@ def _abreast(tasks: Mapping[str, Task]) -> dict[str, Task]:
 
 
 class _Builder:
-    def __init__(self, recipe: Recipe, host: Host) -> None:
+    def __init__(self, recipe: Recipe, host: Host, digest: Digest) -> None:
         self.recipe = recipe
         self.host = host
+        self.digest = digest
         self.tasks: dict[str, Task] = {}
         self.points: list[Point] = []
 
@@ -99,7 +104,7 @@ class _Builder:
         return {"host": _host_name(), "device": compute.device, "threads": compute.threads}
 
     def code(self, use: Use, *roots: str) -> str:
-        return code_digest(self.module(use.uses), *roots)
+        return self.digest(self.module(use.uses), *roots)
 
     def module(self, name: str) -> str:
         found = self.host.find(name)
@@ -120,26 +125,24 @@ class _Graph:
         self.variant = variant
         self.seed = seed
         dataset = cast("Dataset[Any]", builder.config_of(Dataset, variant.data))
-        try:
-            self.input_shape = tuple(dataset.input_shape)
-            self.classes = dataset.classes
-            self.scale = dataset.config.scale
-        except NotImplementedError as error:
-            raise CompressitError(
-                f"{variant.data.uses} does not declare {error}",
-                "every dataset has `input_shape` and `classes`",
-            ) from error
+        self.offer = Offer.of(dataset)
+        spec = variant.model
+        statistics = statistics_of(start_of(spec.checkpoint, spec.weights, self.offer, builder.host))
+        like = (
+            {"like": statistics} if statistics is not None else {}
+        )  # whose mean and deviation inputs are scaled by
         self.images = images_after(dataset.config, dataset.train_size)
         identity = canonical(
             {
                 **asdict(variant.data),
                 "code": builder.code(variant.data, *_DATA_CORE),
                 "content": dataset.fingerprint(),
+                **like,
             }
         )
-        self.data = {**asdict(variant.data), "id": key_of({"data": identity})}
+        self.data = {**asdict(variant.data), "id": key_of({"data": identity}), **like}
         self.data_modules = (builder.module(variant.data.uses), *_DATA_CORE)
-        self.model = ""  # the module of the network's builder
+        self.model: tuple[str, ...] = ()  # the modules that build the network
         compute = builder.recipe.compute
         self.fresh = ""  # the key of init where its weights are fresh: they teach nothing
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
@@ -153,22 +156,20 @@ class _Graph:
         facts: dict[str, Any] = {"kind": "init", "seed": self.seed, "torch": torch_version()}
         files: dict[str, str] = {}
         if spec.checkpoint is not None:
-            model = check_fits(
-                spec.checkpoint, self.data["uses"], self.input_shape, self.classes, self.scale
-            ).name
-            code = self.builder.code(Use(model))
+            manifest = check_fits(spec.checkpoint, self.offer, self.builder.host)
+            self.model = code_of(manifest, self.builder.host)
+            code = self.builder.digest(*self.model)
             facts = {"kind": "init", "checkpoint": weights_digest(spec.checkpoint), "code": code}
             files["checkpoint"] = str(spec.checkpoint)
             use = Use("init")
         else:
             use = cast("Use", spec.use)
-            model = use.uses
-            facts |= {**asdict(use), "code": self.builder.code(use, *_INIT_CORE), "input_shape": self.input_shape,
-                      "classes": self.classes}  # fmt: skip
+            self.model = (self.builder.module(use.uses),)
+            facts |= {**asdict(use), "code": self.builder.code(use, *_INIT_CORE), "input_shape": self.offer.shape,
+                      "classes": self.offer.classes}  # fmt: skip
         if spec.weights is not None:
             facts["weights"] = weights_digest(spec.weights)
             files["weights"] = str(spec.weights)
-        self.model = self.builder.module(model)
         key = key_of(facts)
         step = {"stage": "init", "uses": use.uses, "config": use.config, "seed": self.seed, "key": key}
         lineage = ({**step, **_digest(facts)},)
@@ -190,7 +191,7 @@ class _Graph:
         made: dict[str, str] = {}
         for parent_label, parent in inherited.items():
             for label, use in stage.members:
-                each = ",".join(part for part in (parent_label, label) if part)
+                each = join_labels(parent_label, label)
                 made[each] = self._add_ladder(stage, use, each, parent)
         self.made[stage.name] = made
 
@@ -205,19 +206,22 @@ class _Graph:
     def _add_rung(self, stage: Stage, use: Use, each: str, rung: int | None, given: str) -> str:
         inputs = {"previous": given}
         files: dict[str, str] = {}
+        builds: list[str] = []  # modules that build the networks in these files
         refs = [ref for _, ref in self._refs(use)]
         for ref in refs:
             if ref == "previous":
                 continue
             if ref.endswith(".safetensors"):
                 files[ref] = ref
+                builds += code_of(check_fits(Path(ref), self.offer, self.builder.host), self.builder.host)
             else:
                 inputs[ref] = self._member(ref, stage, each)
+        builders = {"builders": self.builder.digest(*sorted({*builds}))} if builds else {}
         plugin = self.builder.plugin(use)
         per_host = isinstance(plugin, Compressor) and plugin.per_host
         facts = {
             "kind": "stage", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
-            "files": {ref: weights_digest(Path(path)) for ref, path in files.items()},
+            "files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders,
             "seed": self.seed, "stage": stage.name, "rung": rung, "feed": stage.feed if rung else None,
             "data": self.data["id"], "precision": self.compute["precision"],
             "compile": self.compute["compile"], "torch": torch_version(),
@@ -236,7 +240,7 @@ class _Graph:
             config=use.config, seed=self.seed, inputs=inputs, files=files, data=self.data,
             compute=self.compute, stage=stage.name, rung=rung, feed=stage.feed, each=each,
             work=self._work(plugin, rung), lineage=lineage, exclusive=per_host,
-            **self._code(self.builder.module(use.uses), *_STAGE_CORE, *self.data_modules),
+            **self._code(self.builder.module(use.uses), *builds, *_STAGE_CORE, *self.data_modules),
         )  # fmt: skip
         self.builder.put(task)
         self.lineage[key] = lineage
@@ -248,14 +252,14 @@ class _Graph:
     def _member(self, ref: str, stage: Stage, each: str) -> str:
         """The member of a stage that this one is made from or stands beside."""
         members = self.made[ref]
-        found = [key for label, key in members.items() if f"{each},".startswith(f"{label}," if label else "")]
-        if len(found) != 1:
+        found = member_of(each, members)
+        if found is None:
             raise CompressitError(
                 f"stage '{stage.name}' names the model '{ref}', which has {len(members)} members: "
                 f"{', '.join(members)}",
                 f"let '{stage.name}' need '{ref}', or something made from it: then each goes with its own",
             )
-        return found[0]
+        return members[found]
 
     def _add_point(self, task: Task, reference: str | None) -> None:
         metrics = self._add_evaluations(task, reference)
@@ -277,7 +281,7 @@ class _Graph:
                 "kind": "evaluate", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE),
                 "inputs": inputs, "seed": self.seed, "precision": self.compute["precision"],
                 "torch": torch_version(),
-                "data": self.data["id"] if plugin.uses_data else [self.input_shape, self.classes],
+                "data": self.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
                 **self.builder.machine(plugin.per_host),
             }  # fmt: skip
             key = key_of(facts)
@@ -297,8 +301,8 @@ class _Graph:
 
     def _code(self, *modules: str) -> dict[str, Any]:
         """The code that runs for a task of these modules, and for the model it is about."""
-        roots = (self.model, *modules)
-        return {"code": code_digest(*roots), "roots": roots}
+        roots = tuple(dict.fromkeys((*self.model, *modules)))
+        return {"code": self.builder.digest(*roots), "roots": roots}
 
     def _refs(self, use: Use) -> Iterator[tuple[tuple[str, ...], str]]:
         return model_refs(parse(self.builder.host.find(use.uses).plugin.Config, use.config))

@@ -221,6 +221,11 @@ class Host:
         """Where each of `module_types` comes from in words, by its name."""
         return {rule.name: str(source) for rule, source in self._module_types()}
 
+    def module_type_modules(self) -> list[str]:
+        """The modules that may rebuild replaced layers, sorted; none of their code is called for it."""
+        found = self._pm.hook.compressit_module_types.get_hookimpls()
+        return sorted({implementation.function.__module__ for implementation in found})
+
     def _module_types(self) -> Iterator[tuple[Any, Source]]:
         for implementation in self._pm.hook.compressit_module_types.get_hookimpls():
             hook: Callable[[], Any] = implementation.function

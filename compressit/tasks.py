@@ -21,7 +21,8 @@ class Task:
     seed: int
     # reference -> key of another task; among them "previous" (stages) or "model" (evaluations)
     inputs: Mapping[str, str]
-    data: Mapping[str, Any]  # {"uses", "config", "id"}
+    # {"uses", "config", "id"}; "like", {"scale", "mean", "std"}, where a model from a file says how its inputs are made
+    data: Mapping[str, Any]
     compute: Mapping[str, Any]  # {"device", "precision", "compile"}
     files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
     stage: str = "init"

@@ -35,6 +35,10 @@ BYTES = {
 """Bytes of one value, by safetensors' name of the type."""
 
 
+class NoManifestError(CompressitError):
+    """A sound safetensors file that somebody else wrote."""
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One tensor's place in the file. `offsets` count from the first byte after the header."""
@@ -96,7 +100,7 @@ def checked(file: BinaryIO) -> Header:
     tensors = {name: _tensor(name, entry) for name, entry in table.items()}
     _check_places(tensors, file_bytes - 8 - length)
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        raise CompressitError(
+        raise NoManifestError(
             "a safetensors file, but not a compressit checkpoint",
             "its tensors can start a recipe's model as `model: {weights: …}`",
         )

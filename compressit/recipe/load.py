@@ -17,7 +17,7 @@ from compressit.recipe.merge import Setting, apply_setting, idle_deletion, merge
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
-from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_uses
+from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_offer, read_uses
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
 Trust = Callable[[LocalPlugin], bool]
@@ -204,6 +204,8 @@ def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
     validate(Body, body, "", scope.problems)
     # What is missing or no mapping, `Body` has said.
     data = read_data(body.at("data"), scope) if _is_mapping(body.at("data")) else None
+    if data is not None:
+        scope = replace(scope, offer=read_offer(body.at("data"), data, scope))
     model = read_model(body.at("model"), scope) if _is_mapping(body.at("model")) else None
     scope = replace(
         scope,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,6 +65,24 @@ class Stage:
     # With `each`, `use` above is the first member's.
     members: tuple[tuple[str, Use], ...] = ()
     refs: tuple[str, ...] = ()  # the models its options name (ModelRef values), without repetition
+
+
+def member_labels(stage: Stage, inherited: Sequence[str]) -> list[str]:
+    """The labels of a stage's members: one of its own for each member of the stage it needs."""
+    return [join_labels(above, label) for above in inherited for label, _ in stage.members]
+
+
+def join_labels(*labels: str) -> str:
+    """`amount=0.5,width=0.3`: the label of a member of a member."""
+    return ",".join(label for label in labels if label)
+
+
+def member_of(label: str, members: Collection[str]) -> str | None:
+    """The one of another stage's members that a member is made from or stands beside; None where it is not one."""
+    parts = label.split(",")
+    beginnings = ["", *(",".join(parts[: count + 1]) for count in range(len(parts)))]
+    found = [beginning for beginning in dict.fromkeys(beginnings) if beginning in members]
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from compressit.errors import Mark, did_you_mean
 from compressit.recipe.blame import validate
 from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
 from compressit.recipe.merge import put
-from compressit.recipe.model import Stage, Use
+from compressit.recipe.model import Stage, Use, member_labels, member_of
 from compressit.recipe.uses import Reference, Scope, read_use, with_options
 from compressit.recipe.yamlfile import Node
 
@@ -39,10 +39,11 @@ def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A stage and where it says which others it needs."""
+    """A stage and where it says which others it needs; of these, the models that its options name."""
 
     stage: Stage
     edges: Mapping[str, Mark]
+    named: tuple[Reference, ...]
 
 
 def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
@@ -64,7 +65,7 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
         refs=tuple(dict.fromkeys(ref.name for ref in references if ref.name != PREVIOUS)),
     )
     edges = {ref.name: ref.mark for ref in reversed([needs, *references]) if ref.name in scope.stages}
-    return _Draft(stage, edges)
+    return _Draft(stage, edges, tuple(dict.fromkeys(ref for ref in references if ref.name in scope.stages)))
 
 
 def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | None:
@@ -164,7 +165,30 @@ def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> tuple[Stage, ...]:
             scope.problem(f"stages need each other in a circle: {arrows}", mark, hint)
             return ()
         ordered.append(waiting.pop(ready).stage)
+    _check_members(ordered, drafts, scope)
     return tuple(ordered)
+
+
+def _check_members(ordered: Sequence[Stage], drafts: Mapping[str, _Draft], scope: Scope) -> None:
+    """A model that a stage names must be one model for each of its members. Stages come after what they need."""
+    labels: dict[str, dict[str, None]] = {INIT: {"": None}}
+    for stage in ordered:
+        if stage.needs not in labels:
+            continue  # a mistake was told of what it needs
+        labels[stage.name] = dict.fromkeys(member_labels(stage, [*labels[stage.needs]]))
+        for ref in drafts[stage.name].named:
+            for label in labels[stage.name] if ref.name in labels else ():
+                if member_of(label, labels[ref.name]) is None:
+                    members = ", ".join([*labels[ref.name]][:10]) + (
+                        ", …" if len(labels[ref.name]) > 10 else ""
+                    )
+                    message = (
+                        f"stages.{stage.name} names the model '{ref.name}', which has {len(labels[ref.name])} members: "
+                        f"{members}"
+                    )
+                    hint = f"let '{stage.name}' need '{ref.name}' or something made from it: each goes with its own"
+                    scope.problem(message, ref.mark, hint)
+                    break
 
 
 def _circle(waiting: Mapping[str, _Draft]) -> Sequence[str]:

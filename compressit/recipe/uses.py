@@ -17,6 +17,7 @@ from compressit.recipe.blame import dotted, place_of, shown, validate
 from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
 from compressit.recipe.model import ModelSpec, Use
 from compressit.recipe.yamlfile import Node
+from compressit.start import Offer, check_fits, start_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Scope:
     stages: frozenset[str] = frozenset()  # the names a ModelRef may use
     complete: bool = True  # False: a plugin file was not loaded, so an unknown name may be its
     validation: bool = True  # False: the data has no validation split, so no option may need one
+    offer: Offer | None = None  # what the data give a model; None: unknown, since they have a mistake
 
     def problem(self, message: str, where: Mark, hint: str | None = None) -> None:
         """Notes a mistake."""
@@ -80,6 +82,15 @@ def read_data(node: Node, scope: Scope) -> Use | None:
         scope.problem(f"data.with.validation {fault} (got {shown(written)})", written.mark)
         return None
     return use
+
+
+def read_offer(node: Node, use: Use, scope: Scope) -> Offer | None:
+    """What the data of this block give a model; None, with the mistake noted, where the dataset cannot say it."""
+    try:
+        return Offer.of(cast("Dataset[Any]", scope.host.create(Dataset, use.uses, use.config)))
+    except CompressitError as error:
+        scope.problem(f"data.uses: {error.message}", node.at("uses").mark, error.hint)
+        return None
 
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:
@@ -166,10 +177,20 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
             if key in node.mapping:
                 scope.problem(f"model.{key} goes with 'uses', not with 'from'", node.keys[key])
         checkpoint = _tensors(node.at("from"), "model.from", scope)
+        _check_start(node.at("from"), "model.from", checkpoint, None, scope)
         return ModelSpec(None, checkpoint=checkpoint) if checkpoint else None
     weights = _tensors(node.at("weights"), "model.weights", scope) if block.weights is not None else None
+    _check_start(node.at("weights"), "model.weights", None, weights, scope)
     use = read_use(node, "model", ("model",), scope)
     return ModelSpec(use, weights=weights) if use else None
+
+
+def _check_start(node: Node, path: str, checkpoint: Path | None, weights: Path | None, scope: Scope) -> None:
+    try:
+        if scope.offer is not None:
+            start_of(checkpoint, weights, scope.offer, scope.host)
+    except CompressitError as error:
+        scope.problem(f"{path}: {error.message}", node.mark, error.hint)
 
 
 @dataclass(frozen=True)
@@ -225,6 +246,11 @@ def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
         return Reference(ref, mark)
     if ref.endswith(".safetensors"):
         found = _tensors(Node(ref, mark), path, scope)
+        try:
+            if found is not None and scope.offer is not None:
+                check_fits(found, scope.offer, scope.host)
+        except CompressitError as error:
+            scope.problem(f"{path}: {error.message}", mark, error.hint)
         return Reference(str(found), mark) if found else None
     scope.problem(
         f"{path} names no stage: '{ref}'",

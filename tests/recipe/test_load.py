@@ -13,7 +13,7 @@ from compressit.plugins import Host
 from compressit.recipe.load import load_recipe
 from compressit.recipe.model import LocalPlugin, Recipe, Stage
 
-from .samples import BASE, Parse, Problems, told
+from .samples import BASE, Parse, Problems, told, write_checkpoint
 
 
 def stages(recipe: Recipe, variant: int = 0) -> dict[str, Stage]:
@@ -48,7 +48,7 @@ def test_a_stage_needs_the_one_before_it_and_stages_come_in_an_order_that_runs(p
 
 
 def test_references_are_edges_and_checkpoints_become_absolute_paths(parse: Parse, tmp_path: Path):
-    (tmp_path / "old.safetensors").touch()
+    write_checkpoint(tmp_path / "old.safetensors")
     old = str(tmp_path / "old.safetensors")
     recipe = parse(
         BASE + "  d: {uses: distill.fake, needs: fit, with: {teachers: [later, old.safetensors, previous]}}\n"
@@ -130,7 +130,7 @@ def test_evaluators_and_reports_are_names_or_blocks(parse: Parse):
 
 
 def test_a_model_from_a_checkpoint_or_with_weights(parse: Parse, tmp_path: Path):
-    (tmp_path / "w.safetensors").touch()
+    write_checkpoint(tmp_path / "w.safetensors")
     (variant,) = parse(BASE.replace("{uses: model.fake}", "{from: w.safetensors}")).variants
     assert (variant.model.use, variant.model.checkpoint) == (None, tmp_path / "w.safetensors")
     (variant,) = parse(BASE.replace("model.fake}", "model.fake, weights: w.safetensors}")).variants
