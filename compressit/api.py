@@ -204,12 +204,13 @@ def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = pr
 
 
 def stage(
-    name: str, *, teacher: nn.Module | None = None, seed: int = 0, **options: Any
+    name: str, *, teacher: nn.Module | Path | str | None = None, seed: int = 0, **options: Any
 ) -> Callable[..., nn.Module]:
     """A trainer or compressor as a function `(model, data) -> model`, without recipe, store or worker.
 
-    `compressit.stage("prune.magnitude", amount=0.9)(net, data)`; `teacher` serves every ModelRef option. It
-    computes on the data's device (without data, on the model's). The model given is left untouched; the
+    `compressit.stage("prune.magnitude", amount=0.9)(net, data)`; `teacher`, a net or a checkpoint's path, serves every
+    ModelRef option; a file's model must fit the data, and is fed by its own mean and deviation. It computes on
+    the data's device (without data, on the model's). The model given is left untouched; the
     function's `notes` and `curves` hold what the last call found out. Raises what a recipe's stage would.
     """
     return InProcess(name, options, teacher, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from compressit.kinds import Dataset, Evaluator
 from compressit.plugins import Host, installed
 from compressit.recipe.blame import checked
 from compressit.recipe.yamlfile import parse_value
+from compressit.start import Offer, check_fits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +43,7 @@ def evaluate(model: nn.Module | Path | str, data: Data | str, *evaluators: str) 
         path = checkpoint_file(model)
         if isinstance(data, str):
             return evaluate_file(path, data, (), names, installed(), announce=print)
-        model = api.load(path)
+        model = model_for(path, data, installed())
     check_net(model, "evaluate")
     model = unwrapped(model)
     fed = api.data(data) if isinstance(data, str) else data
@@ -74,10 +76,9 @@ def evaluate_file(
     plugins = _evaluators(evaluators, host)
     options = dict(_setting(text) for text in settings)
     dataset = _dataset(host, data, options)
-    contract, architecture = checkpoint.contract_of(path), checkpoint.architecture_of(path)
-    if architecture is not None:
-        _check_same(path, "inputs", tuple(architecture.input_shape), data, tuple(dataset.input_shape))
-        _check_same(path, "classes", architecture.classes, data, dataset.classes)
+    contract = checkpoint.contract_of(path)
+    offer = Offer.of(dataset)  # scaled as the file says, or as was asked for: then it is told
+    check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
     model = checkpoint.load(path, host=host)
     raw = loaded(dataset, DataContext(default_cache(), announce))
     like = contract if "scale" not in options else None
@@ -89,6 +90,17 @@ def evaluate_file(
     return _measured(
         model, prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like), plugins
     )
+
+
+def model_for(path: Path, data: Data, host: Host) -> nn.Module:
+    """The model of a checkpoint file, to be called with these data's inputs. Raises CompressitError for others."""
+    from compressit.checkpoint import model as checkpoint
+    from compressit.feeding import fed
+
+    given = data.contract
+    offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)
+    check_fits(path, offer, host)
+    return fed(checkpoint.load(path, host=host), checkpoint.contract_of(path), given)
 
 
 def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
@@ -132,13 +144,6 @@ def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
 def _dataset(host: Host, name: str, options: Mapping[str, Any]) -> Dataset[Any]:
     plugin = host.find(name, "dataset").plugin
     return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
-
-
-def _check_same(path: Path, what: str, wanted: object, data: str, given: object) -> None:
-    if wanted != given:
-        raise CompressitError(
-            f"{path} has {what} {wanted}, {data} has {given}", "choose the data it was trained on"
-        )
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressit.errors import CompressitError
@@ -25,14 +26,26 @@ if TYPE_CHECKING:
 class InProcess:
     """One trainer or compressor; see `compressit.stage`."""
 
-    def __init__(self, name: str, options: Mapping[str, Any], teacher: nn.Module | None, seed: int) -> None:
-        if teacher is not None:
+    def __init__(
+        self, name: str, options: Mapping[str, Any], teacher: nn.Module | Path | str | None, seed: int
+    ) -> None:
+        found = installed().find(name, "trainer", "compressor")
+        if isinstance(teacher, str | Path):
+            if not str(teacher).endswith(".safetensors"):
+                raise CompressitError(
+                    f"teacher= takes a net, or the path of a checkpoint, not '{teacher}'",
+                    "a net is a torch.nn.Module, a checkpoint's path ends in .safetensors",
+                )
+            teacher = Path(teacher)
+        elif teacher is not None:
             check_net(teacher, "teacher=")
             from compressit.nets import unwrapped
 
             teacher = unwrapped(teacher)
-        trains = installed().find(name, "trainer", "compressor").kind == "trainer"
-        self._plugin = create(Trainer if trains else Compressor, name, plain(name, options))
+        field = found.plugin.Config.model_fields.get("teacher")
+        if teacher is not None and field is not None and field.is_required():
+            options = {"teacher": "previous", **options}  # the argument serves it
+        self._plugin = create(Trainer if found.kind == "trainer" else Compressor, name, plain(name, options))
         self._teacher = teacher
         self._seed = seed
         self.name = name
@@ -65,17 +78,25 @@ class InProcess:
             compute,
             Streams(self._seed, self.name),
             load_data,
-            lambda ref: copied(self._of(ref, model)),
+            lambda ref: copied(self._of(ref, model, data)),
         )
         with blaming(model, data), lending(self.name):
             result = apply_plugin(self._plugin, copied(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
         return result.eval()
 
-    def _of(self, ref: str, model: nn.Module) -> nn.Module:
-        """The model of a reference: the teacher, or the net itself where the stage means what it is given."""
-        if self._teacher is not None:
-            return self._teacher
+    def _of(self, ref: str, model: nn.Module, data: Data | None) -> nn.Module:
+        """The model of a reference: the teacher, the net itself where the stage means what it is given, or a file's."""
+        from compressit.api import load
+        from compressit.evaluation import model_for
+
+        teacher = self._teacher
+        if teacher is None and ref.endswith(".safetensors"):
+            teacher = Path(ref)
+        if isinstance(teacher, Path):
+            return load(teacher) if data is None else model_for(teacher, data, installed())
+        if teacher is not None:
+            return teacher
         if ref == "previous":
             return model
         raise CompressitError(

@@ -304,7 +304,7 @@ def test_a_stage_refuses_what_a_recipe_refuses() -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (lambda: compressit.stage("tiny.train", teacher="train"), "teacher= takes a net, not 'train'"),
+        (lambda: compressit.stage("tiny.train", teacher="train"), "teacher= takes a net, or the path of a"),
         (lambda: compressit.stage("tiny.train")(_data(), _net()), "takes the net first, then the data"),
         (lambda: compressit.stage("tiny.train")("net", _data()), "tiny.train takes a net, not 'net'"),
         (lambda: compressit.stage("tiny.train")(_net(), [1]), "takes data as compressit.data gives them, not a list"),

@@ -106,9 +106,9 @@ def _file(folder: Path, host: Host, shape: tuple[int, ...] = (1, 2, 3), classes:
 
 
 def test_data_that_do_not_fit_are_refused(tmp_path: Path, host: Host) -> None:
-    with pytest.raises(CompressitError, match=r"has inputs \(1, 3, 2\), tiny\.data has \(1, 2, 3\)"):
+    with pytest.raises(CompressitError, match=r"takes inputs \(1, 3, 2\) .* tiny\.data has \(1, 2, 3\)"):
         evaluate_file(_file(tmp_path, host, (1, 3, 2)), "tiny.data", (), EVALUATORS, host)
-    with pytest.raises(CompressitError, match=r"has classes 4, tiny\.data has 3"):
+    with pytest.raises(CompressitError, match=r"has 4 classes, but tiny\.data has .* and 3"):
         evaluate_file(_file(tmp_path, host, classes=4), "tiny.data", (), EVALUATORS, host)
 
 

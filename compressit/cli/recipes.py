@@ -92,7 +92,13 @@ def check(
     recipe: RecipeFile, profile: Profile = None, settings: Settings = None, trust: Trust = False
 ) -> None:
     """Check a recipe; run nothing."""
-    loaded = load(recipe, profile, settings, trust, open_host())
+    from compressit.plan import make_plan
+
+    host = open_host()
+    loaded = load(recipe, profile, settings, trust, host)
+    make_plan(
+        loaded, host, digest=lambda *modules: ""
+    )  # what code it is, is of no account: nothing is looked up
     variants = counted(len(loaded.variants), "variant")
     stages = counted(sum(len(variant.stages) for variant in loaded.variants), "stage")
     say(f"{recipe}: {loaded.name} is fine: {variants}, {stages}, seeds {list(loaded.seeds)}")

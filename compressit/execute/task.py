@@ -24,6 +24,7 @@ from compressit.execute.apply import apply_plugin, measure_with, rehearse_plugin
 from compressit.execute.lending import lending
 from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
+from compressit.feeding import fed
 from compressit.keys import code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.measure import hidden_width
@@ -168,12 +169,17 @@ class TaskRunner:
         compute = Compute.select(**task.compute)
 
         def load_model(ref: str) -> nn.Module:
-            return self._load(self._model_file(task, ref))
+            file = self._model_file(task, ref)
+            contract = checkpoint.contract_of(file) if ref in task.files else None
+            if contract is None or contract.mean is None:  # of this run, or of pixels as they are
+                return self._load(file)
+            return fed(self._load(file), contract, self._load_data(task, compute, emit).contract)
 
         def identity(ref: str) -> str:
             if not ref:
                 return task.data["id"] + compute.device
-            return task.inputs.get(ref) or str(self._model_file(task, ref))  # refuses the undeclared
+            self._model_file(task, ref)  # refuses the undeclared
+            return _identity(task, ref)
 
         return StageContext(
             compute=compute,
@@ -195,9 +201,9 @@ class TaskRunner:
         def called(key: Hashable) -> str:
             match key:
                 case ("model", identity):
-                    known = {**task.files, **task.inputs}
+                    known = (*task.files, *task.inputs)
                     *_, ref = (
-                        ref for ref, value in known.items() if value == identity
+                        ref for ref in known if _identity(task, ref) == identity
                     )  # "previous" comes first
                     return "the model it measured" if ref == "model" else f"the model '{ref}'"
                 case ("logits", *_):
@@ -237,8 +243,12 @@ class TaskRunner:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 context = DataContext(self._cache, lambda text: emit({"announce": text}))
                 self._data[raw_key] = loading.loaded(dataset, context)
+            names, like = dataset.class_names, task.data.get("like")
+            contract = Contract(
+                tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]), names
+            ) if like else None  # fmt: skip
             self._data[key] = prepare(
-                self._data[raw_key], dataset.config, dataset.classes, dataset.class_names, compute.device
+                self._data[raw_key], dataset.config, dataset.classes, names, compute.device, contract
             )
         return self._data[key]
 
@@ -325,6 +335,11 @@ class TaskRunner:
             )
         told = {"task": task.to_json(), "seconds": seconds, "host": host_facts()}
         return self._store.publish(task.key, {**told, **facts}, write)
+
+
+def _identity(task: Task, ref: str) -> str:
+    """What tells a task's models apart: a file's is fed as the task's data are scaled."""
+    return task.inputs.get(ref) or f"{task.files[ref]} {task.data['id']}"
 
 
 def thinned(values: np.ndarray) -> list[tuple[float, float]]:
