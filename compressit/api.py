@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressit.collect import short_name
 from compressit.errors import CompressitError, StageFailed
 from compressit.files import checkpoint_file
 from compressit.inprocess import InProcess, check_net, create, plain
@@ -78,7 +82,7 @@ def run(
 ) -> Run:
     """Runs a recipe: what the store has is taken from it, the rest is made in `jobs` worker processes.
 
-    `out`: the run folder, by default `runs/<name>[-profile]`; `store`: by default a cache folder of the user;
+    `out`: the run folder, by default `default_folder`; `store`: by default a cache folder of the user;
     `save_every`: seconds between saves of a stage's progress; `task_timeout`: seconds after which a task is ended and
     has failed. Raises StageFailed when stages failed
     (everything else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can
@@ -95,11 +99,7 @@ def run(
         for plugin in recipe.plugins:
             host.load_file(plugin.path, plugin.digest)
     plan = make_plan(recipe, host)
-    folder = (
-        Path(out)
-        if out
-        else Path("runs") / (f"{recipe.name}-{recipe.profile}" if recipe.profile else recipe.name)
-    )
+    folder = Path(out) if out else default_folder(recipe)
     results, failures = run_plan(
         plan,
         host,
@@ -117,6 +117,17 @@ def run(
             "\n".join([*failures, f"everything else is in {folder}; the same command goes on from there"])
         )
     return done
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """Where a run's results go: `runs/<name>[-profile]`, and with `--set` what was set: other settings have other
+    results, `runs/first-train.with.epochs=5`."""
+    parts = [recipe.name, *([recipe.profile] if recipe.profile else []), *recipe.settings]
+    plain = [re.sub(r"[^\w.=+-]", "_", part.removeprefix("stages.")) for part in parts]
+    name = "-".join(plain)
+    if plain[1:] != [part.removeprefix("stages.") for part in parts[1:]]:  # two settings may look alike then
+        name += "-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+    return Path("runs") / short_name(name)
 
 
 def load(path: Path | str, into: nn.Module | None = None, *, probe: bool = True) -> nn.Module:

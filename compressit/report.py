@@ -19,8 +19,8 @@ from typing import Any
 from compressit import tables
 from compressit.errors import FOREIGN, told
 from compressit.kinds import Report
+from compressit.ownfolder import OwnFolder
 from compressit.results import Results
-from compressit.sealed import replace
 from compressit.seeds import Streams, seeded
 
 DPI = 120
@@ -47,24 +47,24 @@ def render(results: Results, reports: Sequence[Report[Any]], folder: Path) -> No
 
     Each file is replaced atomically; the same results give the same bytes. A report that raises, or a figure
     that cannot be drawn, is named on the page and in a line on stderr. Raises OSError where the folder cannot be
-    written.
+    written, CompressitError where a link or the like stands in a file's place.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    results.write_json(folder / "results.json")
-    results.write_csv(folder / "results.csv")
+    own = OwnFolder(folder)
+    results.write_json(own.place("results.json"))
+    results.write_csv(own.place("results.csv"))
     contents = _Contents()
     for report in reports:
         before = len(contents.problems)
         with seeded(Streams(0, report.name).number("report")):  # the same results give the same page
-            _collect(report, results, folder / "figures", contents)
+            _collect(report, results, own, contents)
         if found := contents.problems[before:]:
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             first = " ".join(found[0].split())
             sys.stderr.write(f"{first}{more}; see {folder / 'report.html'}\n")
-    replace(folder / "report.html", _page(results, contents).encode())
+    own.write("report.html", _page(results, contents).encode())
 
 
-def _collect(report: Report[Any], results: Results, folder: Path, contents: _Contents) -> None:
+def _collect(report: Report[Any], results: Results, own: OwnFolder, contents: _Contents) -> None:
     try:
         contents.paragraphs += [str(paragraph) for paragraph in report.paragraphs(results)]
     except FOREIGN as error:  # somebody's report must not lose the others
@@ -76,12 +76,12 @@ def _collect(report: Report[Any], results: Results, folder: Path, contents: _Con
         return
     for name, figure in figures.items():
         try:
-            contents.pictures.append(_draw(name, figure, folder, contents.pictures))
+            contents.pictures.append(_draw(name, figure, own, contents.pictures))
         except FOREIGN as error:  # texts and layouts fail only when they are drawn
             contents.problems.append(f"{report.name}: figure '{name}' could not be drawn: {_reason(error)}")
 
 
-def _draw(name: str, figure: Any, folder: Path, before: Sequence[_Picture]) -> _Picture:
+def _draw(name: str, figure: Any, own: OwnFolder, before: Sequence[_Picture]) -> _Picture:
     """Saves a matplotlib Figure as PNG and SVG. Its label (`figure.set_label`) is its caption."""
     from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
 
@@ -94,9 +94,8 @@ def _draw(name: str, figure: Any, folder: Path, before: Sequence[_Picture]) -> _
         figure.savefig(png, format="png", dpi=DPI)
         figure.set_layout_engine("none")  # as it was laid out for the PNG: half the work
         figure.savefig(svg, format="svg", metadata={"Date": None})
-    folder.mkdir(exist_ok=True)
-    replace(folder / f"{name}.png", png.getvalue())
-    replace(folder / f"{name}.svg", svg.getvalue())
+    own.write(f"figures/{name}.png", png.getvalue())
+    own.write(f"figures/{name}.svg", svg.getvalue())
     encoded = base64.b64encode(png.getvalue()).decode("ascii")
     used = sum(len(picture.source) for picture in before if picture.source)
     fits = used + len(encoded) <= PICTURE_BYTES * 4 / 3

@@ -1,60 +1,102 @@
-"""The run folder: what people take away. Everything in it is made from the store, and can be made again."""
+"""The run folder: what people take away. Everything in it is made from the store, and can be made again.
+
+It is for people only: what cannot be written there is told, and stops no work.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import errno
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from compressit.checkpoint.header import copy_with, read_header
+from compressit.checkpoint.header import copy_with, read_header, verify
+from compressit.collect import collect, written
 from compressit.errors import CompressitError
+from compressit.files import digest
 from compressit.keys import code_digest, key_of
-from compressit.kinds import Dataset
+from compressit.ownfolder import ANOTHER, OwnFolder
 from compressit.plugins import Host
 from compressit.process import environment, python
-from compressit.recipe.model import Recipe
 from compressit.results import Results, Row
 from compressit.store import Artifact
 from compressit.tasks import Plan, Point
 
 REFRESH_EVERY = 30.0  # seconds at least between two reports of a running run
 REFRESH_SHARE = 50  # and at least this many times what drawing the last one took
-LONGEST_NAME = 120  # bytes in a file's name, before its suffix; file systems take 255 with it
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # a disk's troubles, no mistake of the user's
+
+Signature = tuple[int, int, int]
 
 
 class RunFolder:
-    """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html."""
+    """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html.
 
-    def __init__(self, folder: Path, plan: Plan, host: Host, command: str) -> None:
-        """Raises CompressitError for a folder that holds the results of a recipe of another name."""
-        _require_own(folder, plan.recipe.name)
+    run.json says what the folder holds: `content`, the key of all that determines it, and the digest of every file.
+    Its state is "written" from the first file of a run to the last, then "finished": what a killed run left is never
+    taken for results.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        host: Host,
+        command: str,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Raises CompressitError for a folder that no run made, and for one of a recipe of another name."""
         self.folder = folder
+        self._own = OwnFolder(folder)
+        self._own.require_ours()
+        _require_same_recipe(self._own, plan.recipe.name)
         self._plan = plan
         self._host = host
         self._command = command
+        self._say = say
+        self._known: dict[str, tuple[Signature, str]] = {}  # digests of files, as long as they are the same
+        self._troubles: set[str] = set()
         self._drawing: subprocess.Popen[bytes] | None = None
         self._drawn_at = time.monotonic()
         self._drawing_since = 0.0
         self._pause = REFRESH_EVERY
 
     def finished(self) -> Results | None:
-        """The folder's results if it holds exactly this finished plan, with no file missing."""
-        try:
-            facts = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-            if facts["content"] != self._content():
-                return None
-            if not all((self.folder / name).is_file() for name in facts["files"]):
-                return None
-            return Results.read_json(self.folder / "results.json")
-        except (OSError, ValueError, KeyError, TypeError):
+        """The folder's results if it holds exactly this finished plan, each file as it was written."""
+        facts = self._own.facts()
+        if facts is None or facts.get("state") != "finished" or facts.get("content") != self._content():
             return None
+        if self._own.digests(facts["files"]) != facts["files"]:
+            return None
+        try:
+            return Results.read_json(self._own.place("results.json", make=False))
+        except (OSError, ValueError, CompressitError):
+            return None
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """The block in which this run, and no other, writes into the folder.
+
+        Raises CompressitError, before anything is run, while another run writes there, where something stands in the
+        way of our files, and where the folder cannot be written at all. A full or broken disk is told, no more.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._own.writing(self._say))
+                self._begin()
+            except OSError as error:
+                if error.errno not in PASSING:
+                    why = error.strerror or error
+                    raise CompressitError(
+                        f"{self.folder}: the run folder cannot be written: {why}", ANOTHER
+                    ) from error
+                self._trouble(error)
+            yield
 
     def refresh(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> None:
         """Starts drawing the report in a process of its own, when it is time and none is being drawn."""
@@ -66,66 +108,103 @@ class RunFolder:
             self._drawing, self._drawn_at = None, now
         if now - self._drawn_at < self._pause:
             return
-        self.write_results(artifacts, failures)
-        self._drawing_since = now
-        self._drawing = self._draw(subprocess.DEVNULL)
+        try:
+            results = self.write_results(artifacts, failures)
+            self._note("written", _files(results))
+            self._drawing = self._draw(subprocess.DEVNULL)
+            self._drawing_since = now
+        except (OSError, CompressitError) as error:
+            self._trouble(error)
+            self._drawn_at = now
 
-    def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> list[str]:
-        """Writes everything; returns what went wrong with the report (one line each).
+    def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
+        """Writes everything; whether all of it, the report included, could be written. What could not is said.
 
-        Of files that an earlier run listed as its own, a complete run removes those it did not make itself.
+        Of files that an earlier run listed as its own and nobody has changed since, a complete run removes those it
+        did not make itself.
         """
         if self._drawing is not None:
             self._drawing.kill()
             self._drawing.wait()
-        earlier = self._listed()
-        results = self.write_results(artifacts, failures)
-        figures = self._figures()
-        drawing = self._draw(subprocess.PIPE)
-        _, complaint = drawing.communicate()
-        drawn = drawing.returncode == 0
-        made = {str(row.checkpoint) for row in results.rows} | {"results.json", "results.csv", "report.html"}
-        made |= dict(self._figures().items() - figures.items()).keys()
-        if complete and drawn:
-            self._remove(earlier - made)
-        facts = {
-            "content": self._content() if complete and drawn else None,
-            "command": self._command,
-            "files": sorted(name for name in made | earlier if (self.folder / name).is_file()),
-        }
-        (self.folder / "run.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        said = complaint.decode(errors="replace").strip().splitlines()
-        if not drawn:
-            return [f"report: {line}" for line in said[-3:]]
-        reports = tuple(f"{use.uses}: " for use in self._plan.recipe.report)
-        return [line for line in said if line.startswith(reports)]  # other lines are some library's warnings
+        try:
+            return self._finish(artifacts, failures, complete)
+        except (OSError, CompressitError) as error:
+            self._trouble(error)
+            return False
+
+    def write_log(self, name: str, text: str) -> Path:
+        """Writes a text of that name into `logs/`. Raises OSError and CompressitError."""
+        self._own.write(f"logs/{name}", text.encode("utf-8", "backslashreplace"))
+        return self.folder / "logs" / name
 
     def write_results(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> Results:
-        """Exports the checkpoints and writes results.json and results.csv; returns the results."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Exports the checkpoints and writes results.json and results.csv; returns the results.
+
+        Raises OSError, and CompressitError for what stands in their places.
+        """
         results = collect(self._plan, artifacts, failures, self._host, self._command)
         by_path = {point.path: point for point in self._plan.points}
         for row in results.rows:
             point = by_path[f"{row.variant}/seed{row.seed}/{row.name}"]
             self._export(point, artifacts[point.model], row)
-        results.write_json(self.folder / "results.json")
-        results.write_csv(self.folder / "results.csv")
+        results.write_json(self._own.place("results.json"))
+        results.write_csv(self._own.place("results.csv"))
         return results
 
+    def _begin(self) -> None:
+        self._own.sweep()
+        facts = self._own.facts() or {}
+        if facts.get("content") not in (None, self._content()):
+            self._say(
+                f"{self.folder} held other results, which this run replaces (was: {facts.get('command')})"
+            )
+        self._note("written", set())
+
+    def _finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
+        results = self.write_results(artifacts, failures)
+        figures = self._figures()
+        drawing = self._draw(subprocess.PIPE)
+        _, complaint = drawing.communicate()
+        drawn = drawing.returncode == 0
+        made = {*_files(results), "report.html", *dict(self._figures().items() - figures.items())}
+        earlier = self._listed()
+        if complete and drawn:
+            for name in earlier.keys() - made:
+                if self._digests({name}) == {name: earlier[name]}:  # else somebody else wrote it
+                    self._own.remove(name)
+        self._note("finished" if complete and drawn else "written", made)
+        said = complaint.decode(errors="replace").strip().splitlines()
+        if not drawn:
+            said = [f"report: {line}" for line in said[-3:]]
+        else:
+            reports = tuple(f"{use.uses}: " for use in self._plan.recipe.report)
+            said = [line for line in said if line.startswith(reports)]  # others are some library's warnings
+        for line in said:
+            self._say(line)
+        return drawn
+
     def _export(self, point: Point, artifact: Artifact, row: Row) -> None:
-        target = self.folder / str(row.checkpoint)
+        name = str(row.checkpoint)
+        target = self._own.place(name)
         metrics = dict(row.metrics)
         if target.exists():
             try:
-                manifest = read_header(target).manifest
-                last = manifest.lineage[-1] if manifest.lineage else {}
-                if last.get("key") == point.model and dict(manifest.metrics) == metrics:
+                known = self._known.get(name)
+                same = known is not None and known[0] == _signature(target)  # this run wrote it
+                header = read_header(target) if same else verify(target)
+                own, source = header.manifest, read_header(artifact.model_file).manifest
+                key = own.lineage[-1].get("key") if own.lineage else None
+                if (own.tensors_sha256, dict(own.metrics), key) == (
+                    source.tensors_sha256,
+                    metrics,
+                    point.model,
+                ):
                     return
             except CompressitError:
                 pass  # a damaged copy: written again
-        target.parent.mkdir(parents=True, exist_ok=True)
         lineage = self._plan.tasks[point.model].lineage  # by this run's names
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
+        self._digests({name})
 
     def _draw(self, stderr: int) -> subprocess.Popen[bytes]:
         # its plugin files were trusted for the run, as they were then
@@ -139,32 +218,42 @@ class RunFolder:
             start_new_session=True,  # Ctrl-C is for the run
         )
 
-    def _figures(self) -> dict[str, tuple[int, int]]:
-        """The figures there are, by path relative to the folder; the numbers change when one is drawn."""
-        found = {path: path.stat() for path in self.folder.glob("figures/*") if path.is_file()}
-        return {f"figures/{path.name}": (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+    def _figures(self) -> dict[str, Signature]:
+        """The figures there are; the numbers change when one is drawn."""
+        files = {name: self._own.find(name) for name in self._own.names("figures")}
+        return {name: _signature(file) for name, file in files.items() if file is not None}
 
-    def _listed(self) -> set[str]:
-        """The checkpoints and figures that the run before this one listed as its own."""
-        try:
-            names = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))["files"]
-            paths = [PurePosixPath(name) for name in names]
-        except (OSError, ValueError, KeyError, TypeError):
-            return set()
-        return {
-            str(path)
-            for path in paths
-            if path.parts[:1] in (("checkpoints",), ("figures",)) and ".." not in path.parts
-        }
+    def _listed(self) -> dict[str, str]:
+        """The checkpoints and figures that run.json lists, with their digests."""
+        files = (self._own.facts() or {}).get("files", {})
+        return {name: known for name, known in files.items() if name.startswith(("checkpoints/", "figures/"))}
 
-    def _remove(self, names: Iterable[str]) -> None:
-        """These files, and the folders they leave empty."""
-        for name in names:
-            file = self.folder / name
-            file.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it is not empty
-                for part in PurePosixPath(name).parents[:-1]:
-                    (self.folder / part).rmdir()
+    def _note(self, state: str, made: set[str]) -> None:
+        """Writes run.json: that these files of this run are there, and those of earlier runs that were listed."""
+        listed = {name: known for name, known in self._listed().items() if self._own.find(name) is not None}
+        facts = {"state": state, "content": self._content(), "recipe": self._plan.recipe.name}
+        self._own.note({**facts, "command": self._command, "files": listed | self._digests(made)})
+
+    def _digests(self, names: set[str]) -> dict[str, str]:
+        """The digests of those of these files that are there; a file that has not changed is not read again."""
+        found: dict[str, str] = {}
+        for name in sorted(names):
+            file = self._own.find(name)
+            if file is None:
+                continue
+            known = self._known.get(name)
+            signature = _signature(file)
+            if known is None or known[0] != signature:
+                self._known[name] = known = (signature, digest(file))
+            found[name] = known[1]
+        return found
+
+    def _trouble(self, error: OSError | CompressitError) -> None:
+        """Says it, once; the work goes on."""
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        if why not in self._troubles:
+            self._troubles.add(why)
+            self._say(f"{self.folder} cannot be written: {why}. The results are kept in the store")
 
     def _content(self) -> str:
         reports = [
@@ -173,7 +262,7 @@ class RunFolder:
         ]
         recipe = self._plan.recipe
         facts: dict[str, Any] = {
-            "recipe": [recipe.name, recipe.profile, recipe.description, _written(recipe)],
+            "recipe": [recipe.name, recipe.profile, recipe.description, written(recipe)],
             "points": [asdict(point) for point in self._plan.points],
             "reports": reports,
             "layout": code_digest("compressit.report", "compressit.results"),
@@ -181,120 +270,19 @@ class RunFolder:
         return key_of(facts)
 
 
-def collect(
-    plan: Plan, artifacts: Mapping[str, Artifact], failures: Sequence[str], host: Host, command: str
-) -> Results:
-    """The results of whatever the store has of a plan. A row appears once its model is there."""
-    missing = [p.path for p in plan.points if p.model not in artifacts]
-    used = {use.uses for variant in plan.recipe.variants for use in variant.evaluate}
-    metrics = {
-        name: asdict(metric)
-        for plugin in (host.find(uses, "evaluator").plugin for uses in sorted(used))
-        for name, metric in getattr(plugin, "metrics", {}).items()
-    }
-    dense = _dense_parents(plan, host)
-    rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]
-    return Results(
-        recipe=plan.recipe.name,
-        profile=plan.recipe.profile,
-        rows=rows,
-        metrics=metrics,
-        about=_about(plan, artifacts, host, command),
-        missing=missing,
-        failures=list(failures),
-        description=plan.recipe.description,
-        config=_config(plan),
-    )
+def _files(results: Results) -> set[str]:
+    return {str(row.checkpoint) for row in results.rows} | {"results.json", "results.csv"}
 
 
-def _require_own(folder: Path, recipe: str) -> None:
-    try:
-        held = json.loads((folder / "results.json").read_text(encoding="utf-8"))["recipe"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # nothing, or nothing that a run could go on from
-    if held != recipe:
+def _signature(file: Path) -> Signature:
+    facts = os.stat(file)
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _require_same_recipe(own: OwnFolder, recipe: str) -> None:
+    held = own.recipe()
+    if held is not None and held != recipe:
         raise CompressitError(
-            f"{folder} holds the results of another recipe, '{held}'; this one is '{recipe}'",
-            "give another folder with --out, or remove that one",
+            f"{own.path} holds the results of another recipe, '{held}'; this one is '{recipe}'",
+            f"{ANOTHER}, or remove that one",
         )
-
-
-def short_name(name: str) -> str:
-    """The name itself, or where a file system might not take it, its beginning and a digest of it."""
-    encoded = name.encode()
-    if len(encoded) <= LONGEST_NAME:
-        return name
-    digest = hashlib.sha256(encoded).hexdigest()[:8]
-    return encoded[: LONGEST_NAME - 9].decode(errors="ignore") + "-" + digest
-
-
-def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
-    """Of each point, by path, the name of the first model on its way; none where that was compressed from fresh
-    weights, of which there is no row."""
-    own = {(point.variant, point.seed, point.model): point for point in plan.points}
-    found: dict[str, str] = {}
-    for point in plan.points:
-        way = [own.get((point.variant, point.seed, step["key"])) for step in plan.tasks[point.model].lineage]
-        first = next(parent for parent in way if parent is not None)
-        if first.stage == "init" or host.find(first.uses).kind == "trainer":
-            found[point.path] = first.name
-    return found
-
-
-def _row(
-    point: Point,
-    artifacts: Mapping[str, Artifact],
-    declared: Mapping[str, Mapping[str, str]],
-    dense: str | None,
-) -> Row:
-    artifact = artifacts[point.model]
-    metrics: dict[str, float] = {}
-    notes = artifact.notes
-    for key in point.metrics.values():
-        if key in artifacts:
-            metrics |= artifacts[key].metrics
-            if wrong := artifacts[key].notes.get("not_finite"):
-                notes["not_finite"] = sorted({*notes.get("not_finite", ()), *wrong})
-    path = "/".join(short_name(part) for part in point.path.split("/"))
-    for name, value in metrics.items():
-        if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
-            metrics[name] = int(value)
-    return Row(
-        variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed,
-        uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
-        seconds=artifact.seconds, checkpoint=f"checkpoints/{path}.safetensors",
-        dense=dense,
-    )  # fmt: skip
-
-
-def _about(plan: Plan, artifacts: Mapping[str, Artifact], host: Host, command: str) -> dict[str, Any]:
-    data = plan.recipe.variants[0].data
-    own = [artifacts[key] for key in plan.tasks if key in artifacts]
-    hosts = {json.dumps(a.manifest["host"], sort_keys=True) for a in own}
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command": command,
-        "task_seconds": round(sum(a.seconds for a in own), 1),
-        "hosts": [json.loads(host) for host in sorted(hosts)],
-        "classes": host.create(Dataset, data.uses, data.config).classes,
-        "compute": plan.recipe.compute.model_dump(mode="json"),
-        "models": f"{sum(p.model in artifacts for p in plan.points)} of {len(plan.points)}",
-    }
-
-
-def _written(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as its author wrote it, and what was given with it on the command line."""
-    file = recipe.path.name if recipe.path else f"{recipe.name}.yaml"
-    return {"file": file, "text": recipe.text, "settings": list(recipe.settings)}
-
-
-def _config(plan: Plan) -> dict[str, Any]:
-    recipe = plan.recipe
-    variants = {variant.name: asdict(variant) for variant in recipe.variants}
-    return {
-        "recipe": _written(recipe),
-        "report": [asdict(use) for use in recipe.report],
-        "plugins": [{"path": str(p.path), "digest": p.digest} for p in recipe.plugins],
-        "seeds": list(recipe.seeds),
-        "variants": json.loads(json.dumps(variants, default=str)),  # paths as text
-    }

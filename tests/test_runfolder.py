@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 import re
 import shlex
+import shutil
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -16,16 +18,19 @@ import torch
 from safetensors.torch import load_file
 from tiny import BASE, PLUGINS, TWINS, Bench, Drawing, Lab, point, same, task_of, tiny_host
 
-from compressit import keys, runfolder
+from compressit import keys, ownfolder, runfolder
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
+from compressit.collect import collect, short_name
 from compressit.errors import CompressitError
+from compressit.files import digest
 from compressit.plan import make_plan
 from compressit.plugins import Host
 from compressit.recipe.model import Recipe
 from compressit.report import render
 from compressit.results import Results
-from compressit.runfolder import RunFolder, collect
+from compressit.runfolder import RunFolder
+from compressit.sealed import write_sealed
 from compressit.store import Artifact
 from compressit.tasks import Plan
 
@@ -38,10 +43,13 @@ class Done:
         self.root = root
         self.plan = lab.plan(text)
         lab.run(self.plan)
+        self.said: list[str] = []
         self.folder = self.new_folder()
 
-    def new_folder(self, plan: Plan | None = None, name: str = "run") -> RunFolder:
-        return RunFolder(self.root / name, plan or self.plan, self.lab.host, "compressit run tiny.yaml")
+    def new_folder(
+        self, plan: Plan | None = None, name: str = "run", command: str = "compressit run tiny.yaml"
+    ) -> RunFolder:
+        return RunFolder(self.root / name, plan or self.plan, self.lab.host, command, self.said.append)
 
     def artifacts(self, *without: str) -> dict[str, Artifact]:
         """What the store has, less the models of these paths."""
@@ -49,7 +57,8 @@ class Done:
         found = {key: self.lab.store.find(key) for key in self.plan.tasks if key not in gone}
         return {key: artifact for key, artifact in found.items() if artifact is not None}
 
-    def finish(self, folder: RunFolder | None = None) -> list[str]:
+    def finish(self, folder: RunFolder | None = None) -> bool:
+        self.said.clear()
         return (folder or self.folder).finish(self.artifacts(), [], complete=True)
 
 
@@ -220,9 +229,9 @@ def test_a_name_too_long_for_a_file_system_is_shortened(lab: Lab, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["é" * 300, "x" * 121, "a" * 110 + "é" * 60])
 def test_shortened_names_are_short_in_bytes(name: str) -> None:
-    assert len(runfolder.short_name(name).encode()) <= 120
-    assert runfolder.short_name(name) != runfolder.short_name(name + "b")
-    assert runfolder.short_name("x" * 120) == "x" * 120
+    assert len(short_name(name).encode()) <= 120
+    assert short_name(name) != short_name(name + "b")
+    assert short_name("x" * 120) == "x" * 120
 
 
 # What an earlier run left
@@ -261,8 +270,11 @@ def test_a_list_that_names_files_elsewhere_removes_nothing(done: Done, tmp_path:
     done.finish()
     assert precious.exists()
     assert (done.folder.folder / "notes.txt").exists()
-    (done.folder.folder / "run.json").write_text(json.dumps({"files": listed}))
-    assert done.finish() == []
+    for files in (listed[:4], listed, dict.fromkeys(map(str, listed), digest(precious))):
+        write_sealed(done.folder.folder / "run.json", {"format": 2, "state": "finished", "files": files})
+        done.finish()
+        assert precious.exists()
+        assert (done.folder.folder / "notes.txt").exists()
 
 
 def test_the_results_of_another_recipe_are_not_written_over(done: Done, lab: Lab) -> None:
@@ -274,7 +286,9 @@ def test_the_results_of_another_recipe_are_not_written_over(done: Done, lab: Lab
         done.new_folder(renamed)
     assert "--out" in str(caught.value.hint)
     done.new_folder(lab.plan(TWINS, "stages.shrink.repeat=1"))
-    (done.folder.folder / "results.json").write_text("[")
+    for name in ("run.json", "results.json"):
+        done.new_folder(lab.plan(TWINS))
+        (done.folder.folder / name).write_text("[")
     done.new_folder(renamed)
 
 
@@ -354,11 +368,134 @@ def _forget() -> None:
 
 def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(done: Done, bench: Bench) -> None:
     bench.draw_fails = True
-    assert done.finish() == ["report: the pencil broke"]
+    assert not done.finish()
+    assert done.said == ["report: the pencil broke"]
     assert done.folder.finished() is None
     bench.draw_fails = False
-    assert done.finish() == []
+    assert done.finish()
+    assert done.said == []
     assert done.folder.finished() is not None
+
+
+# What changed since, and what a killed run left
+
+
+@pytest.mark.parametrize(
+    "file", ["results.json", "results.csv", "report.html", "checkpoints/real/seed0/train.safetensors"]
+)
+def test_a_changed_byte_makes_it_unfinished_and_is_put_right(done: Done, file: str) -> None:
+    done.finish()
+    path = done.folder.folder / file
+    good = path.read_bytes()
+    path.write_bytes(good[:-2] + bytes([good[-2] ^ 1]) + good[-1:])
+    assert done.folder.finished() is None
+    assert done.finish(done.new_folder())
+    assert path.read_bytes() == good or file.endswith((".json", ".csv"))  # these say when
+    assert done.new_folder().finished() is not None
+
+
+def test_swapped_checkpoints_are_put_right(done: Done) -> None:
+    done.finish()
+    one, other = (done.folder.folder / f"checkpoints/{v}/seed0/train.safetensors" for v in ("real", "fake"))
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
+    assert done.folder.finished() is None
+    done.finish(done.new_folder())
+    assert (one.read_bytes(), other.read_bytes()) == (first, second)
+
+
+def test_what_a_killed_run_wrote_is_not_taken_for_results(done: Done) -> None:
+    done.finish()
+    other = done.lab.plan(TWINS, "stages.prune.with.amount=0.9")
+    with pytest.raises(_Killed), done.new_folder(other).writing():
+        raise _Killed
+    assert done.new_folder().finished() is None
+    assert done.new_folder(other).finished() is None
+    with done.new_folder().writing():
+        assert done.finish()
+    assert done.new_folder().finished() is not None
+
+
+class _Killed(BaseException):
+    """What ends a run between its first file and its last."""
+
+
+def test_a_run_says_which_results_it_replaces(done: Done) -> None:
+    command = "compressit run tiny.yaml --set x=1"
+    first = done.new_folder(command=command)
+    with first.writing():
+        done.finish(first)
+    with done.new_folder(command=command).writing():
+        assert not any("replaces" in line for line in done.said), "the same ones"
+    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.amount=0.9")).writing():
+        pass
+    assert any(f"replaces (was: {command})" in line for line in done.said)
+
+
+def test_temporary_files_of_killed_writers_go(done: Done) -> None:
+    done.finish()
+    left = [
+        done.folder.folder / name
+        for name in (".results.json.0123456789ab.tmp", "checkpoints/real/.a.safetensors.0123456789ab.tmp")
+    ]
+    mine = done.folder.folder / "figures" / "notes.tmp"
+    mine.parent.mkdir(exist_ok=True)
+    for path in [*left, mine]:
+        path.write_text("x")
+    with done.new_folder().writing():
+        assert not any(path.exists() for path in left)
+    assert mine.exists()
+
+
+def test_one_run_writes_at_a_time(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownfolder, "LOCK_PATIENCE", 0.0)
+    with done.new_folder().writing():
+        with pytest.raises(CompressitError, match=r"another run writes there: .*process") as caught:
+            done.new_folder().writing().__enter__()
+        assert "--out" in str(caught.value.hint)
+    with done.new_folder().writing():
+        pass
+
+
+# A disk that is full
+
+
+def test_a_full_disk_is_told_once_and_stops_nothing(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = done.new_folder()
+    monkeypatch.setattr(ownfolder, "write_sealed", full)
+    monkeypatch.setattr(runfolder, "REFRESH_EVERY", 0.0)
+    monkeypatch.setattr(folder, "_pause", 0.0)
+    with folder.writing():
+        folder.refresh(done.artifacts(), [])
+        folder.refresh(done.artifacts(), [])
+        assert not folder.finish(done.artifacts(), [], complete=True)
+    assert [line for line in done.said if "No space left" in line] == [done.said[0]]
+    monkeypatch.undo()
+    assert done.new_folder().finished() is None
+    assert done.finish(done.new_folder())
+
+
+def test_a_folder_that_vanishes_is_made_again(done: Done, bench: Bench) -> None:
+    folder = done.new_folder()
+    with folder.writing():
+        shutil.rmtree(folder.folder)
+        assert folder.finish(done.artifacts(), [], complete=True)
+    assert done.new_folder().finished() is not None
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_runs(done: Done, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for name in ("file", "file/run", "x" * 300):
+        with (
+            pytest.raises(CompressitError, match="cannot be written") as caught,
+            done.new_folder(name=name).writing(),
+        ):
+            pass
+        assert "--out" in str(caught.value.hint)
 
 
 # While it runs
@@ -412,7 +549,7 @@ class _Slow:
 
 def test_the_report_is_drawn_with_the_recipes_own_plugins(lab: Lab, tmp_path: Path) -> None:
     done = Done(lab, tmp_path)
-    assert done.finish() == []
+    assert done.finish()
     html = (done.folder.folder / "report.html").read_text()
     assert "There are 8 rows." in html
     assert done.folder.finished() is not None
@@ -423,7 +560,8 @@ def test_a_changed_plugin_file_is_not_run_for_the_report(tmp_path: Path) -> None
     mine.write_text(PLUGINS.read_text())
     done = Done(Lab(tmp_path, tiny_host(mine)), tmp_path, TWINS.replace(str(PLUGINS), str(mine)))
     mine.write_text(PLUGINS.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert "no report is called 'tiny.report'" in done.finish()[0]
+    assert not done.finish()
+    assert "no report is called 'tiny.report'" in done.said[0]
     assert not (tmp_path / "ran").exists()
 
 
@@ -487,4 +625,5 @@ def test_reports_that_failed_are_told_a_line_each(done: Done, monkeypatch: pytes
             )
 
     monkeypatch.setattr(RunFolder, "_draw", lambda self, stderr: Said(0))
-    assert done.finish() == ["tiny.report: no figures: ValueError: x; see report.html"]
+    assert done.finish()
+    assert done.said == ["tiny.report: no figures: ValueError: x; see report.html"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -149,6 +149,7 @@ def report(
 
         end_with(ends_with)
     from compressit.kinds import Report
+    from compressit.ownfolder import OwnFolder
     from compressit.recipe.model import LocalPlugin
     from compressit.report import render
     from compressit.results import Results
@@ -173,8 +174,8 @@ def report(
             host.create(Report, use["uses"], use["config"]) for use in results.config.get("report", ())
         ]
         real = folder.resolve()
-        with chdir(real.anchor):  # a matplotlibrc of the current folder would change the figures
-            render(results, reports, real)
+        with nullcontext() if ends_with is not None else OwnFolder(folder).writing(tell), chdir(real.anchor):
+            render(results, reports, real)  # a matplotlibrc of the current folder would change the figures
     except MALFORMED as error:  # somebody edited it
         why = f"{type(error).__name__}: {error}"
         raise CompressitError(f"{file}: not the results of a run: {why}") from error

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from compressit.errors import sound
+from compressit.errors import CompressitError, sound
+from compressit.ownfolder import OwnFolder
 from compressit.process import environment, python
 from compressit.recipe.model import LocalPlugin
 from compressit.worker import CHANNEL
@@ -134,9 +135,8 @@ class Worker:
 def _writable(log: Path) -> IO[bytes]:
     """The log, opened anew; nothing is lost but words where it cannot be."""
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        return log.open("wb")
-    except OSError:
+        return OwnFolder(log.parent.parent).fresh(f"{log.parent.name}/{log.name}")
+    except (OSError, CompressitError):
         return open(os.devnull, "wb")
 
 

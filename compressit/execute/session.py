@@ -11,6 +11,7 @@ from typing import IO, Any, cast
 from rich.console import Console
 
 from compressit.api import default_cache
+from compressit.collect import collect, short_name
 from compressit.errors import CompressitError, SeveralErrors, StageFailed
 from compressit.execute.estimate import Estimate, History, in_words, unknown
 from compressit.execute.live import PlainLive, Progress, RichLive, live_display
@@ -22,7 +23,7 @@ from compressit.kinds import Dataset
 from compressit.plugins import Host
 from compressit.printable import folded
 from compressit.results import Results
-from compressit.runfolder import RunFolder, collect, short_name
+from compressit.runfolder import RunFolder
 from compressit.store import Artifact, Store
 from compressit.tasks import Plan, Task
 
@@ -44,21 +45,22 @@ def run_plan(
 ) -> tuple[Results, list[str]]:
     """Runs what the store lacks and writes the folder. Returns the results and what failed, a line each.
 
-    Raises CompressitError, before anything is run, for a folder or store that cannot be written.
+    Raises CompressitError, before anything is run, for a folder or store that cannot be written. A store that has all
+    results need not be.
     """
-    _require_writable(folder, "run folder", "--out")
-    _require_writable(store, "store", "--store")
     console = console or Console(file=cast("IO[str]", Forgiving(sys.stderr)))
     say = _speaker(console)
     objects = Store(store, warn=say)
     artifacts = {key: found for key in plan.tasks if (found := objects.find(key)) is not None}
     tasks = plan.pending(dict.fromkeys(artifacts, True))
-    target = RunFolder(folder, plan, host, command)
+    target = RunFolder(folder, plan, host, command, say)
     if not tasks and (finished := target.finished()) is not None:
         objects.tidy(plan.tasks)
         say(f"nothing to do: all {len(plan.tasks)} results are in the store; see {folder / 'report.html'}")
         _warn(finished, say)
         return finished, []
+    if tasks:
+        _require_writable(store)
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
@@ -69,28 +71,29 @@ def run_plan(
         task_timeout=task_timeout,
     )
     failures: list[str] = []
-    if tasks:
-        failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
-    objects.tidy(plan.tasks)
-    complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
-    for complaint in target.finish(artifacts, failures, complete):
-        say(complaint)
+    with target.writing():
+        if tasks:
+            failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
+        objects.tidy(plan.tasks)
+        complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
+        if not target.finish(artifacts, failures, complete):
+            failures = [*failures, f"{folder}: the report could not be written"]
     results = collect(plan, artifacts, failures, host, command)
     _warn(results, say)
     return results, failures
 
 
-def _require_writable(folder: Path, what: str, option: str) -> None:
+def _require_writable(store: Path) -> None:
     """Makes the folder and a file in it now: not after hours of work."""
-    probe = folder / f".writable.{os.getpid()}.tmp"
+    probe = store / f".writable.{os.getpid()}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        store.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
         raise CompressitError(
-            f"{folder}: the {what} cannot be written: {error.strerror or error}",
-            f"give another folder with {option}",
+            f"{store}: the store cannot be written: {error.strerror or error}",
+            "give another folder with --store",
         ) from error
 
 
@@ -183,7 +186,7 @@ class _Listener:
     def failed(self, task: Task, failure: Failure) -> None:
         self.running.remove(task)
         self.ended |= failure.ended
-        self.failures.append(_failure_text(self._target.folder, task, failure))
+        self.failures.append(_failure_text(self._target, task, failure))
         self.live.failed(task, failure)
 
     def announce(self, text: str) -> None:
@@ -193,17 +196,16 @@ class _Listener:
         self._target.refresh(self._artifacts, self.failures)
 
 
-def _failure_text(folder: Path, task: Task, failure: Failure) -> str:
+def _failure_text(target: RunFolder, task: Task, failure: Failure) -> str:
     if failure.traceback is None:
         return str(failure)
     name = short_name(task.label.replace("/", "_").replace(" ", "_"))
-    file = folder / "logs" / f"{name}.txt"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(failure.traceback, encoding="utf-8", errors="backslashreplace")
+        return f"{failure} (the traceback is in {target.write_log(f'{name}.txt', failure.traceback)})"
     except OSError as error:
         return f"{failure} (the traceback could not be written: {error.strerror})"
-    return f"{failure} (the traceback is in {file})"
+    except CompressitError as error:
+        return f"{failure} (the traceback could not be written: {error.message})"
 
 
 def _calibration(

@@ -125,7 +125,9 @@ def test_profile_settings_and_store_are_obeyed(sandbox: Sandbox) -> None:
     )  # fmt: skip
     assert not sandbox.store.exists()
     assert list((sandbox.folder / "elsewhere" / "objects").iterdir())
-    out = sandbox.folder / "runs" / "tiny-quick"
+    (out,) = (sandbox.folder / "runs").glob(
+        "tiny-quick-train.with.epochs=3-seeds=*"
+    )  # not the plain recipe's
     assert {str(p.relative_to(out)) for p in out.glob("checkpoints/**/*.*")} == {
         f"checkpoints/{variant}/seed{seed}/train.safetensors"
         for variant in ("real", "fake")

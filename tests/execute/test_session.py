@@ -103,7 +103,7 @@ def test_what_fails_is_told_with_the_place_of_its_traceback_and_tried_again(desk
     assert results.failures == failures
     assert list(results.missing) == ["real/seed0/prune", "fake/seed0/prune"]
     assert [row.name for row in results.rows] == ["train", "shrink-01", "shrink-02"] * 2
-    assert desk.facts()["content"] is None
+    assert desk.facts()["state"] == "written"
     bench.ran.clear()
     assert len(desk.run(plan)[1]) == 2
     assert bench.ran == []
@@ -172,7 +172,7 @@ def test_ctrl_c_leaves_results_of_what_is_done_and_a_run_that_goes_on(
     assert results.failures == ["fake/seed0/prune: interrupted"]
     assert (desk.folder / "report.html").exists()
     assert (desk.folder / "checkpoints/real/seed0/prune.safetensors").exists()
-    assert desk.facts()["content"] is None
+    assert desk.facts()["state"] == "written"
     assert len(json.loads((desk.store / "history.json").read_text())) > 1, (
         "what it learned about time is kept"
     )
