@@ -54,6 +54,12 @@ def short_name(name: str) -> str:
     return encoded[: LONGEST_NAME - 9].decode(errors="ignore") + "-" + digest
 
 
+def checkpoint_name(point: Point) -> str:
+    """Where in a run folder the checkpoint of that model lies."""
+    path = "/".join(short_name(part) for part in point.path.split("/"))
+    return f"checkpoints/{path}.safetensors"
+
+
 def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
     """Of each point, by path, the name of the first model on its way; none where that was compressed from fresh
     weights, of which there is no row."""
@@ -81,14 +87,13 @@ def _row(
             metrics |= artifacts[key].metrics
             if wrong := artifacts[key].notes.get("not_finite"):
                 notes["not_finite"] = sorted({*notes.get("not_finite", ()), *wrong})
-    path = "/".join(short_name(part) for part in point.path.split("/"))
     for name, value in metrics.items():
         if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
             metrics[name] = int(value)
     return Row(
         variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed,
         uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
-        seconds=artifact.seconds, checkpoint=f"checkpoints/{path}.safetensors",
+        seconds=artifact.seconds, checkpoint=checkpoint_name(point),
         dense=dense,
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.checkpoint.header import copy_with, read_header, verify
-from compressit.collect import collect, written
+from compressit.collect import checkpoint_name, collect, written
 from compressit.errors import CompressitError
 from compressit.files import digest
 from compressit.keys import code_digest, key_of
@@ -152,6 +152,10 @@ class RunFolder:
         return results
 
     def _begin(self) -> None:
+        for name in ("results.json", "results.csv", "report.html", "figures/a.png", "logs/a.txt"):
+            self._own.place(name, make=False)
+        for point in self._plan.points:
+            self._own.place(checkpoint_name(point), make=False)
         self._own.sweep()
         facts = self._own.facts() or {}
         if facts.get("content") not in (None, self._content()):

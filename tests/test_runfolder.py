@@ -458,6 +458,25 @@ def test_one_run_writes_at_a_time(done: Done, monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
+@pytest.mark.parametrize(
+    "place", ["run.json", "results.csv", "checkpoints", "checkpoints/real", "logs", "figures"]
+)
+def test_links_in_its_places_are_refused_before_anything_runs(done: Done, tmp_path: Path, place: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("precious")
+    done.folder.folder.mkdir()
+    (done.folder.folder / "run.json").touch()
+    way = done.folder.folder / place
+    way.unlink(missing_ok=True)
+    way.parent.mkdir(exist_ok=True)
+    way.symlink_to(home / "thesis.txt" if place.endswith((".json", ".csv")) else home)
+    with pytest.raises(CompressitError, match=f"{place} is a link"), done.new_folder().writing():
+        pass
+    assert (home / "thesis.txt").read_text() == "precious"
+    assert [path.name for path in home.iterdir()] == ["thesis.txt"]
+
+
 # A disk that is full
 
 
