@@ -165,7 +165,7 @@ the loaded model has the saved one's state and outputs to the last bit. {equal} 
 reason why not.
 
 *gap*: the largest difference between the pruned net and the given one with zeros for what was removed, of the largest
-output; both with random weights, on random inputs. Above 1e-4 nothing is given out. *left alone*: widths that could
+output; both with random weights, on random inputs. Above 1e-5 nothing is given out. *left alone*: widths that could
 not be pruned rightly and stayed.
 {gap}
 

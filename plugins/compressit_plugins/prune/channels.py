@@ -308,7 +308,7 @@ def _random(example: Tensor) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     draws = (
         torch.rand(example.shape, generator=generator),
-        torch.randn(example.shape, generator=generator) - 1,
+        torch.randn(example.shape, generator=generator) * 3 - 1,
     )
     return [draw.to(example) for draw in draws]
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 import zlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from compressit.errors import CompressitError
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.surgery import entered, removals, remove, sharing_copy
 
-TOLERANCE = 1e-4  # of the largest output: rounding stays far below, a channel in the wrong place far above
+TOLERANCE = 1e-5  # of the largest output: rounding stays far below, a channel in the wrong place far above
 _NORMS = (nn.LayerNorm, nn.GroupNorm)
 
 
@@ -43,14 +43,20 @@ class Gap:
 
 
 def compare(
-    model: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], inputs: Sequence[Tensor]
+    model: nn.Module,
+    groups: Sequence[Group],
+    gone: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    weights: Literal["random", "given"] = "random",
 ) -> Gap:
     """How far `model` without the channels that are True in `gone` is from `model` with zeros in their place.
 
     inputs: batches for a forward pass. Both nets have storage of their own, run in eval mode, and have random weights
-    (the same): a layer that starts as zeros would hide what is behind it. `model` stays as it is.
+    (the same): a layer that starts as zeros would hide what is behind it. Where those lead to no number, they have
+    the given ones. `model` stays as it is.
     """
-    lively = _lively(model)
+    lively = _lively(model, weights).float()  # rounding in half precision would hide everything
+    inputs = [x.float() for x in inputs]
     pruned = sharing_copy(lively)
     try:
         remove(pruned, groups, gone)
@@ -72,11 +78,15 @@ def compare(
         masked.get_submodule(name).scale = scale
     for name, size in heads.items():
         _rescale(masked.get_submodule(name), size)
-    return Gap(_distance(_outputs(masked, inputs, masked=True), small))
+    wanted = _outputs(masked, inputs, masked=True)
+    if weights == "random" and not all(bool(out.isfinite().all()) for out in wanted):
+        del lively, masked
+        return compare(model, groups, gone, inputs, "given")
+    return Gap(_distance(wanted, small))
 
 
-def _lively(model: nn.Module) -> nn.Module:
-    """A copy in eval mode with random weights: its own parameters and statistics, the model's other buffers.
+def _lively(model: nn.Module, weights: Literal["random", "given"]) -> nn.Module:
+    """A copy in eval mode with weights of its own: its own parameters and statistics, the model's other buffers.
 
     He et al. (2015) for what has two dimensions and more, so that signals neither vanish nor explode.
     """
@@ -86,18 +96,20 @@ def _lively(model: nn.Module) -> nn.Module:
         layer = isinstance(module, nn.modules.conv._ConvNd | nn.Linear)  # pyright: ignore[reportPrivateUsage]
         for name, old in list(module.named_parameters(recurse=False)):
             if id(old) not in done:
-                done[id(old)] = nn.Parameter(_values(old, f"{at}.{name}", layer), requires_grad=False)
+                given = weights == "given" or not old.is_floating_point()
+                values = old.detach().clone() if given else _values(old, f"{at}.{name}", layer)
+                done[id(old)] = nn.Parameter(values, requires_grad=False)
             setattr(module, name, done[id(old)])
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:  # pyright: ignore[reportPrivateUsage]
             assert module.running_mean is not None
-            module.running_mean = _uniform(module.running_mean, f"{at}.mean", -0.2, 0.2)
-            module.running_var = _uniform(module.running_var, f"{at}.var", 0.5, 1.5)
+            mean, var = module.running_mean.clone(), module.running_var.clone()
+            if weights == "random":
+                mean, var = _uniform(mean, f"{at}.mean", -0.2, 0.2), _uniform(var, f"{at}.var", 0.5, 1.5)
+            module.running_mean, module.running_var = mean, var
     return lively
 
 
 def _values(old: Tensor, name: str, layer: bool) -> Tensor:
-    if not old.is_floating_point():
-        return old.detach().clone()
     if old.ndim < 2:
         return _uniform(old, name, *((-0.2, 0.2) if name.endswith("bias") else (0.5, 1.5)))
     if not layer and "weight" not in name:  # a token, positions, a temperature: near what it is
@@ -226,7 +238,8 @@ class _ScaledByWhatIsLeft(TorchFunctionMode):
 
 def _outputs(net: nn.Module, inputs: Sequence[Tensor], masked: bool) -> list[Tensor]:
     found: list[Tensor] = []
-    with entered(net) as stack, torch.no_grad(), _ScaledByWhatIsLeft() if masked else nullcontext():
+    exact = _without_tf32() if inputs[0].is_cuda else nullcontext()
+    with entered(net) as stack, torch.no_grad(), exact, _ScaledByWhatIsLeft() if masked else nullcontext():
         for x in inputs:
             try:
                 outputs = net(x)
@@ -237,6 +250,17 @@ def _outputs(net: nn.Module, inputs: Sequence[Tensor], masked: bool) -> list[Ten
                 ) from error
             found += [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
     return found
+
+
+@contextmanager
+def _without_tf32() -> Generator[None]:
+    """Products of float32 on a GPU are rounded to ten bits otherwise."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:

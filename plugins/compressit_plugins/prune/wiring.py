@@ -294,8 +294,10 @@ class _Pass(TorchDispatchMode):
         joined = name in ("cat", "stack")  # what has no number there cannot become narrower
 
         def number(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+            if not isinstance(leaf, Tensor):
                 return leaf
+            if not leaf.is_floating_point():
+                return leaf.cpu()
             known = self.numbers.get(leaf)
             if known is None:
                 return torch.full(leaf.shape, float(_STAYS if joined else 0))

@@ -253,3 +253,28 @@ def test_the_comparison_leaves_the_model_as_it_was() -> None:
     groups = groups_of(net)
     compare(net, groups, halves(groups), [images(1)])
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.state_dict().items())
+
+
+def test_a_net_that_random_weights_lead_nowhere_is_compared_by_its_own() -> None:
+    class Logs(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.tensor(5.0))
+
+        def features(self, x: Tensor) -> Tensor:
+            return (super().features(x) + self.shift - 3).log()  # only its own shift is large enough
+
+    net = built(Logs).eval()
+    _, report = prune_channels(copy.deepcopy(net), example(), 0.5, ignore=["conv2"])
+    assert report.gap < 1e-5
+    groups = [group for group in groups_of(net) if group.name == "conv1"]
+    assert not compare(net, groups, halves(groups), [images(1)]).wrong
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_are_compared_as_exactly(dtype: torch.dtype) -> None:
+    net = built(Plain).to(dtype)
+    _, report = prune_channels(net, example().to(dtype), 0.5)
+    assert report.widths == {"conv1": (8, 4), "conv2": (12, 6)}
+    assert report.gap < 1e-5
+    assert net.conv1.weight.dtype == dtype
