@@ -121,13 +121,22 @@ def run(
 
 def default_folder(recipe: Recipe) -> Path:
     """Where a run's results go: `runs/<name>[-profile]`, and with `--set` what was set: other settings have other
-    results, `runs/first-train.with.epochs=5`."""
+    results, `runs/first-train.with.epochs=5`.
+
+    Raises CompressitError where one of the two is a link: somebody's repository may have brought it.
+    """
     parts = [recipe.name, *([recipe.profile] if recipe.profile else []), *recipe.settings]
     plain = [re.sub(r"[^\w.=+-]", "_", part.removeprefix("stages.")) for part in parts]
     name = "-".join(plain)
     if plain[1:] != [part.removeprefix("stages.") for part in parts[1:]]:  # two settings may look alike then
         name += "-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
-    return Path("runs") / short_name(name)
+    folder = Path("runs") / short_name(name)
+    for link in (folder.parent, folder):
+        if link.is_symlink():
+            raise CompressitError(
+                f"{link} is a link, to {link.resolve()}", f"say so with --out {folder}, or remove it"
+            )
+    return folder
 
 
 def load(path: Path | str, into: nn.Module | None = None, *, probe: bool = True) -> nn.Module:

@@ -53,9 +53,8 @@ class RunFolder:
         """Raises CompressitError for a folder that no run made, and for one of a recipe of another name."""
         self.folder = folder
         self._own = OwnFolder(folder)
-        self._own.require_ours()
-        _require_same_recipe(self._own, plan.recipe.name)
         self._plan = plan
+        self._require_own()
         self._host = host
         self._command = command
         self._say = say
@@ -151,7 +150,17 @@ class RunFolder:
         results.write_csv(self._own.place("results.csv"))
         return results
 
+    def _require_own(self) -> None:
+        self._own.require_ours()
+        held, recipe = self._own.recipe(), self._plan.recipe.name
+        if held is not None and held != recipe:
+            raise CompressitError(
+                f"{self.folder} holds the results of another recipe, '{held}'; this one is '{recipe}'",
+                f"{ANOTHER}, or remove that one",
+            )
+
     def _begin(self) -> None:
+        self._require_own()  # another run may have written while this one waited for the lock
         for name in ("results.json", "results.csv", "report.html", "figures/a.png", "logs/a.txt"):
             self._own.place(name, make=False)
         for point in self._plan.points:
@@ -159,9 +168,9 @@ class RunFolder:
         self._own.sweep()
         facts = self._own.facts() or {}
         if facts.get("content") not in (None, self._content()):
-            self._say(
-                f"{self.folder} held other results, which this run replaces (was: {facts.get('command')})"
-            )
+            was = f"(was: {facts.get('command')})"
+            self._say(f"{self.folder} held other results, which this run replaces {was}")
+            self._own.remove("report.html")  # it shows them until the first of this run is drawn
         self._note("written", set())
 
     def _finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
@@ -190,23 +199,17 @@ class RunFolder:
     def _export(self, point: Point, artifact: Artifact, row: Row) -> None:
         name = str(row.checkpoint)
         target = self._own.place(name)
-        metrics = dict(row.metrics)
+        metrics, lineage = dict(row.metrics), self._plan.tasks[point.model].lineage  # by this run's names
         if target.exists():
+            wanted = read_header(artifact.model_file).manifest.updated(lineage=lineage, metrics=metrics)
             try:
                 known = self._known.get(name)
                 same = known is not None and known[0] == _signature(target)  # this run wrote it
                 header = read_header(target) if same else verify(target)
-                own, source = header.manifest, read_header(artifact.model_file).manifest
-                key = own.lineage[-1].get("key") if own.lineage else None
-                if (own.tensors_sha256, dict(own.metrics), key) == (
-                    source.tensors_sha256,
-                    metrics,
-                    point.model,
-                ):
+                if header.manifest == wanted:
                     return
             except CompressitError:
                 pass  # a damaged copy: written again
-        lineage = self._plan.tasks[point.model].lineage  # by this run's names
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
         self._digests({name})
 
@@ -281,12 +284,3 @@ def _files(results: Results) -> set[str]:
 def _signature(file: Path) -> Signature:
     facts = os.stat(file)
     return facts.st_ino, facts.st_size, facts.st_mtime_ns
-
-
-def _require_same_recipe(own: OwnFolder, recipe: str) -> None:
-    held = own.recipe()
-    if held is not None and held != recipe:
-        raise CompressitError(
-            f"{own.path} holds the results of another recipe, '{held}'; this one is '{recipe}'",
-            f"{ANOTHER}, or remove that one",
-        )

@@ -15,10 +15,10 @@ from tiny import BASE, PLUGINS, TWINS, Bench, Lab, same, tiny_host
 
 import compressit
 from compressit import api
-from compressit.api import Run
+from compressit.api import Run, default_folder
 from compressit.errors import CompressitError, NoEffectError, StageFailed
 from compressit.plugins import Host, installed
-from compressit.recipe.model import Recipe
+from compressit.recipe.model import ComputeConfig, Recipe
 from compressit.splits import Data
 
 
@@ -388,3 +388,29 @@ def test_without_a_home_the_user_is_asked_for_a_folder(
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "mine"))
     assert api.default_store() == tmp_path / "mine" / "store"
+
+
+def test_settings_have_a_folder_of_their_own_and_links_are_not_followed_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def folder(*settings: str, profile: str | None = None) -> Path:
+        return default_folder(
+            Recipe("first", None, profile, (0,), ComputeConfig(), (), (), settings=settings)
+        )
+
+    assert folder() == Path("runs/first")
+    assert folder(profile="quick") == Path("runs/first-quick")
+    assert folder("stages.train.with.epochs=5") == Path("runs/first-train.with.epochs=5")
+    odd = [folder(f"seeds={value}") for value in ("[1, 2]", "[1; 2]", "../../x", "x" * 500)]
+    assert len(set(odd)) == 4
+    assert all(path.parent == Path("runs") and len(path.name) <= 120 for path in odd)
+    (tmp_path / "elsewhere").mkdir()
+    for link in ("runs", "runs/first"):
+        (tmp_path / link).parent.mkdir(exist_ok=True)
+        (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(CompressitError, match=f"{link} is a link") as caught:
+            folder()
+        assert "--out" in str(caught.value.hint)
+        (tmp_path / link).unlink()

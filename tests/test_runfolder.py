@@ -477,6 +477,27 @@ def test_links_in_its_places_are_refused_before_anything_runs(done: Done, tmp_pa
     assert [path.name for path in home.iterdir()] == ["thesis.txt"]
 
 
+def test_what_another_run_wrote_meanwhile_is_looked_at_again(done: Done, lab: Lab) -> None:
+    """It waited for the lock, and the folder was empty before."""
+    waiting = done.new_folder(lab.plan(TWINS.replace("name: tiny", "name: other")))
+    with done.folder.writing():
+        done.finish()
+    before = contents(done.folder.folder)
+    with pytest.raises(CompressitError, match="another recipe"), waiting.writing():
+        pass
+    assert contents(done.folder.folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_page_of_other_results_does_not_stay_beside_these(done: Done) -> None:
+    done.finish()
+    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.amount=0.9")).writing():
+        assert not (done.folder.folder / "report.html").exists()
+
+
 # A disk that is full
 
 
