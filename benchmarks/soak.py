@@ -220,7 +220,7 @@ def _extra(store: Path) -> Iterator[str]:
     """What a store has besides results and the history."""
     for path in store.rglob("*"):
         name = path.relative_to(store)
-        if name.parts[0] != "objects" and not path.is_dir() and str(name) != "history.json":
+        if name.parts[0] not in ("objects", "runs") and not path.is_dir() and str(name) != "history.json":
             yield str(name)
         if name.parts[0] == "objects" and len(name.parts) == 3 and not (path / "manifest.json").exists():
             yield str(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -47,6 +48,21 @@ def held(
     finally:
         file.unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
         lock.release()
+
+
+def is_held(file: Path) -> bool:
+    """Whether another process holds the lock now. Looks only: a lock of a process that was killed stays."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | _PLAIN)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)  # and so gives it back
+    return False
 
 
 def holder(file: Path) -> str:

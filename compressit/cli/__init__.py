@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from compressit import __version__
-from compressit.cli import checkpoints, new, plugins, recipes
+from compressit.cli import checkpoints, new, plugins, recipes, store
 from compressit.cli.terminal import fail, tell
 from compressit.errors import CompressitError
 from compressit.printable import guard_streams
@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
     "schema": recipes.schema,
     "plugins": plugins.app,
     "new": new.app,
+    "store": store.app,
 }
 """In the order of `--help`."""
 

@@ -55,6 +55,7 @@ def run_plan(
     tasks = plan.pending(dict.fromkeys(artifacts, True))
     target = RunFolder(folder, plan, host, command, say)
     if not tasks and (finished := target.finished()) is not None:
+        objects.note(folder, plan.tasks)
         objects.tidy(plan.tasks)
         say(f"nothing to do: all {len(plan.tasks)} results are in the store; see {folder / 'report.html'}")
         _warn(finished, say)
@@ -72,6 +73,7 @@ def run_plan(
     )
     failures: list[str] = []
     with target.writing():
+        objects.note(folder, plan.tasks)
         if tasks:
             failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
         objects.tidy(plan.tasks)

@@ -37,6 +37,7 @@ def test_help_lists_every_command_in_order() -> None:
         "schema",
         "plugins",
         "new",
+        "store",
     ]
 
 
