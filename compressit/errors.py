@@ -121,8 +121,10 @@ def told(error: BaseException) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The nearest known names as a help text, else all of them; None when there are none."""
     names = sorted(known)
-    # Comparing takes longer than anything else here: of thousands of names, and of endless ones, only some are.
-    close = get_close_matches(word, names[:MOST_NAMES], n=3, cutoff=0.5) if len(word) <= 100 else []
+    # Comparing takes longer than anything else here: of thousands of names only those that look alike at a glance
+    # are compared, and no endless ones.
+    near = sorted(names, key=lambda name: (name[:2] != word[:2], abs(len(name) - len(word))))[:MOST_NAMES]
+    close = get_close_matches(word, near, n=3, cutoff=0.5) if len(word) <= 100 else []
     if close:
         return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
     more = f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else ""

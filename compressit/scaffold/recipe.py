@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from compressit.config import Config
+from compressit.config import Config, model_refs
 from compressit.describe import made
 from compressit.errors import CompressitError
 from compressit.fit_options import FitConfig
@@ -66,13 +66,14 @@ def missing_options(parts: Parts, host: Host) -> list[str]:
 
 
 def usual_evaluators(host: Host) -> list[str]:
-    """Those that can measure any model, at once: no timings, no questions about the stage."""
+    """Those that can measure any model, at once: no timings, no questions about the stage or another model."""
     return [
         r.plugin.name
         for r in host.registered("evaluator")
         if issubclass(r.plugin, Evaluator)
         and not (r.plugin.exclusive or r.plugin.uses_stage)
-        and made(r.plugin, {}) is not None
+        and (plugin := made(r.plugin, {})) is not None
+        and not any(model_refs(plugin.config))
     ]
 
 

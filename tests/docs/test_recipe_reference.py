@@ -11,11 +11,13 @@ from types import ModuleType
 import pytest
 from blocks import DOCS, blocks, run_line
 
+import compressit
 from compressit.plan import make_plan
 from compressit.plugins import Host, installed
 from compressit.recipe.envelope import KEYS, OVERRIDABLE
 from compressit.recipe.load import load_recipe, parse_recipe
 from compressit.tasks import Plan
+from compressit_plugins.models.mlp import Mlp, MlpConfig
 
 PAGE = "recipe.md"
 TEXT = (DOCS / PAGE).read_text(encoding="utf-8")
@@ -45,7 +47,11 @@ def folder(tmp_path: Path) -> Path:
     for block in blocks(PAGE):
         if block.title:
             block.write(tmp_path)
-    (tmp_path / "trained.safetensors").touch()
+    data = compressit.data("data.synthetic", train=8, test=8)
+    shape, classes = data.contract.shape, data.classes
+    net = Mlp(MlpConfig()).build(shape, classes)
+    file = tmp_path / "trained.safetensors"
+    compressit.save(net, file, uses="model.mlp", input_shape=shape, classes=classes, contract=data.contract)
     return tmp_path
 
 
