@@ -6,12 +6,15 @@ import io
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from tiny import BASE, Bench, Lab, plan_of, task_of, tensors, tiny_host
+from tiny import BASE, Bench, Lab, plan_of, same, task_of, tensors, tiny_host
 
+from compressit.checkpoint.model import load
 from compressit.errors import CompressitError
 from compressit.execute.session import run_plan
+from compressit.execute.shapes import refill
 from compressit.store import Store
 
 CUTS = (
@@ -75,6 +78,28 @@ def test_a_rehearsal_has_the_shapes_the_stage_will_give(tmp_path: Path) -> None:
         assert {n: t.shape for n, t in load_file(rehearsal.model_file).items()} == {
             n: t.shape for n, t in made.items()
         }
+
+
+def test_a_rehearsal_keeps_no_weights_and_the_next_one_has_some(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    plan = lab.plan(CUTS, "model.with.hidden=[200,200]", "stages.cut.with.units=150")
+    lab.run(plan)
+    key = task_of(plan, "base/seed0/cut").key
+    rehearsal, result = lab.store.find(plan.rehearsals[key]), lab.store.find(key)
+    assert rehearsal is not None
+    assert result is not None
+    assert rehearsal.model_file.stat().st_size < result.model_file.stat().st_size / 8
+    empty, whole = (load(file.model_file, host=lab.host).state_dict() for file in (rehearsal, result))
+    assert {n: t.shape for n, t in empty.items()} == {n: t.shape for n, t in whole.items()}
+    assert not any(t.any() for t in empty.values())
+    model = load(rehearsal.model_file, host=lab.host)
+    refill(model, torch.Generator().manual_seed(0))
+    assert all(p.any() for p in model.parameters())
+    x = torch.rand(64, 1, 2, 3)
+    assert 0.01 < model(x).std() < 10
+    twin = load(rehearsal.model_file, host=lab.host)
+    refill(twin, torch.Generator().manual_seed(0))
+    assert same(twin.state_dict(), model.state_dict())
 
 
 def test_a_rehearsal_that_cannot_say_its_shapes_ends_the_chain_not_the_run(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Hashable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from compressit.execute.apply import apply_plugin, measure_with, rehearse_plugin
 from compressit.execute.lending import lending
 from compressit.execute.memo import Recent
 from compressit.execute.progress import StoredProgress
+from compressit.execute.shapes import emptied, refill
 from compressit.feeding import fed
 from compressit.keys import code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
@@ -104,12 +105,15 @@ class TaskRunner:
                 raise fault
 
     def _rehearse(self, task: Task, emit: Emit) -> Artifact:
-        """Keeps a model of the shapes the stage will give, saved and loaded again like its result will be."""
+        """Keeps the shapes the stage will give, of a model that was saved and loaded again like its result will be."""
         started = time.perf_counter()
         source = self._model_file(task, "previous")
         if not source.exists():  # the rehearsal before this one could not say its shapes
             return self._publish(task, {"notes": {}}, time.perf_counter() - started)
         model, given, built, ctx = self._given(task, source, emit)
+        before = self._store.find(task.inputs["previous"])
+        if before is not None and before.manifest["task"]["kind"] == "rehearse":
+            refill(model, ctx.streams.generator("rehearsal"))
         with self._lending(task, emit):
             result = rehearse_plugin(self._host.create(Compressor, task.uses, task.config), model, ctx)
         seconds = time.perf_counter() - started
@@ -314,6 +318,12 @@ class TaskRunner:
                 checkpoint.save(model, file, architecture, contract, self._host, task.lineage)
             except CompressitError as error:  # the temporary file's name tells the user nothing
                 raise CompressitError(error.message.removeprefix(f"{file}: "), error.hint) from error
+            if task.kind == "rehearse":
+                # of which the whole stays where a net without weights is none that could be saved
+                with suppress(CompressitError):
+                    checkpoint.save(
+                        emptied(model), file, architecture, contract, self._host, task.lineage, compact=True
+                    )
             if arrays:
                 save_arrays(
                     {n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "arrays.safetensors"
