@@ -12,7 +12,12 @@ from compressit.config import Config, changed
 class DataConfig(Config):
     """Options of every dataset."""
 
-    limit: int | None = Field(default=None, ge=1, description="use only the first this many training images")
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="use only the first this many training images; where these lack a class, the "
+        "first of every class in proportion",
+    )
     scale: Literal["unit", "standard"] = Field(
         default="unit",
         description="unit: pixels in [0, 1]; standard: training mean 0 and standard deviation 1 per channel",

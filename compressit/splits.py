@@ -138,7 +138,8 @@ def prepare(
     Raises CompressitError when the validation split would have no image, or leave no training image.
     """
     streams = Streams(options.seed)
-    train_x, train_y = raw.train_x[: options.limit], raw.train_y[: options.limit]
+    chosen = _limited(raw.train_y, options.limit)
+    train_x, train_y = raw.train_x[chosen], raw.train_y[chosen]
     train_x, test_x = _unit(train_x), _unit(raw.test_x)
     kept, held = _validation(len(train_x), options, streams)
     scale = like.scale if like else options.scale
@@ -172,6 +173,25 @@ def _fault(x: Tensor, y: Tensor) -> str | None:
         return f"inputs are {x.dtype}"
     low, high = (float(value) for value in x.aminmax()) if x.numel() else (0.0, 1.0)
     return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
+
+
+def _limited(y: Tensor, limit: int | None) -> Index:
+    """Where the images that `limit` keeps stand, in their old order: the first ones.
+
+    Where the first ones lack a class of the split (data in the order of their classes), the first of every class
+    instead: at least one, the rest in proportion, by largest remainders. A limit below the number of classes
+    cannot hold them all and keeps the first images.
+    """
+    first = slice(limit)
+    labels, counts = y.unique(return_counts=True)
+    if limit is None or limit >= len(y) or limit < len(labels) or len(y[first].unique()) == len(labels):
+        return first
+    spare, left = limit - len(labels), len(y) - len(labels)
+    quotas, remainders = spare * (counts - 1) // left, spare * (counts - 1) % left
+    takes = quotas + 1
+    takes[remainders.argsort(descending=True, stable=True)[: limit - int(takes.sum())]] += 1
+    parts = [(y == label).nonzero()[:take, 0] for label, take in zip(labels, takes.tolist(), strict=True)]
+    return torch.cat(parts).sort().values
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -56,6 +56,33 @@ def test_limit_takes_the_first_training_images_and_leaves_the_test_split(raw: Ra
     assert len(data.test) == 20
 
 
+@pytest.mark.parametrize("limit", [3, 4, 10, 59, 60])
+def test_limit_on_data_in_the_order_of_their_classes_takes_the_first_of_every_class(limit: int) -> None:
+    y = torch.tensor([0] * 30 + [1] * 20 + [2] * 10)
+    x = torch.arange(60, dtype=torch.float32).view(-1, 1) / 60
+    data = _prepare(RawData(x, y, x, y), limit=limit)
+    kept = (data.train.x[:, 0] * 60).round().long()
+    assert len(kept) == limit
+    assert torch.equal(kept, kept.sort().values)
+    assert torch.equal(data.train.y, y[kept])
+    for label, (start, size) in enumerate([(0, 30), (30, 20), (50, 10)]):
+        own = kept[y[kept] == label]
+        assert torch.equal(own, torch.arange(start, start + len(own)))
+        assert len(own) >= 1
+        assert abs(len(own) - limit * size / 60) <= 1
+
+
+@pytest.mark.parametrize("limit", [4, 7, 20])
+def test_limit_keeps_the_first_images_where_they_hold_every_class(limit: int) -> None:
+    raw = _many(40, classes=4)
+    assert torch.equal(_prepare(raw, limit=limit).train.x, raw.train_x[:limit])
+
+
+def test_a_limit_below_the_number_of_classes_keeps_the_first_images() -> None:
+    raw = _many(40, classes=4)
+    assert torch.equal(_prepare(raw, limit=3).train.x, raw.train_x[:3])
+
+
 def test_standard_scale_uses_the_training_statistics_per_channel_for_both_splits(raw: RawData) -> None:
     data = _prepare(raw, scale="standard")
     pixels, test = raw.train_x.double().numpy() / 255, raw.test_x.double().numpy() / 255
