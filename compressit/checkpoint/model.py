@@ -20,7 +20,7 @@ from compressit.checkpoint import edits as edit
 from compressit.checkpoint import fitting
 from compressit.checkpoint import probe as probing
 from compressit.checkpoint import tensors as tensor
-from compressit.checkpoint.budget import Budget
+from compressit.checkpoint.budget import Allowance, Budget
 from compressit.checkpoint.compact import pack
 from compressit.checkpoint.header import (
     Header,
@@ -96,7 +96,8 @@ def save(
             edits = edit.diff(unchanged, reference, module_types)
             reshaped = _shapes(unchanged) != _shapes(reference)
         shape = architecture.input_shape if architecture else contract.shape if contract else None
-        measured = probing.measure(copied(reference), shape) if shape is not None else None
+        size = sum(value.nbytes for value in stored.values())
+        measured = probing.measure(copied(reference), shape, size) if shape is not None else None
         probe = measured[0] if measured else None
         manifest = Manifest.of(
             format=1,
@@ -119,7 +120,7 @@ def save(
             into = copied(reference) if architecture is None else None
             with opened(temporary) as file:
                 header = checked(file)
-            _check_same(reference, _restored(temporary, header, into, host), measured)
+            _check_same(reference, _restored(temporary, header, into, host), measured, size)
 
 
 def load(
@@ -140,7 +141,7 @@ def load(
         model = _restored(path, header, into, host or installed())
         shape = _input_shape(manifest)
         if probe and manifest.probe is not None and shape is not None:
-            probing.check(copied(model), manifest.probe, shape, _doubt(into))
+            probing.check(copied(model), manifest.probe, shape, header.file_bytes, _doubt(into))
     return model.to(devices[0]) if devices else model
 
 
@@ -158,7 +159,7 @@ def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> n
     path = Path(source)
     header = read_header(path)
     with naming(path), probing.quiet(seed):
-        model, changes = _skeleton(header, None, host)
+        model, changes = _skeleton(header, None, host, drawn=True)
         changed = tensor.narrow(model, {name: shape for name, (_, shape) in header.loaded().items()})
         tensor.retie(model, header.manifest.tied)
         fitting.check(model, changes)
@@ -245,7 +246,10 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 
 def _check_same(
-    reference: nn.Module, loaded: nn.Module, measured: tuple[Probe, Tensor, list[Tensor]] | None
+    reference: nn.Module,
+    loaded: nn.Module,
+    measured: tuple[Probe, Tensor, list[Tensor]] | None,
+    file_bytes: int,
 ) -> None:
     """Raises CompressitError unless the loaded model has the reference's state and the measured outputs."""
     state, again = reference.state_dict(), loaded.state_dict()
@@ -255,7 +259,7 @@ def _check_same(
     if measured is None:
         return
     _, x, wanted = measured
-    got = probing.outputs(loaded, x)
+    got = probing.outputs(loaded, x, file_bytes)
     if len(got) != len(wanted) or not all(map(tensor.same_bits, got, wanted)):
         hidden = ", ".join(edit.unrecorded(loaded, reference)[:5])
         hint = f"these differ, and a checkpoint does not hold them: {hidden}" if hidden else None
@@ -273,15 +277,18 @@ def _restored(path: Path, header: Header, into: nn.Module | None, host: Host) ->
     return model.eval()
 
 
-def _skeleton(header: Header, into: nn.Module | None, host: Host) -> tuple[nn.Module, fitting.Changes]:
-    """The built (or given) model after the edits, before the file's tensors."""
+def _skeleton(
+    header: Header, into: nn.Module | None, host: Host, drawn: bool = False
+) -> tuple[nn.Module, fitting.Changes]:
+    """The built (or given) model after the edits, before the file's tensors; `drawn`: with values in all of its own."""
     manifest = header.manifest
     if into is None and manifest.model is None:
         raise CompressitError(
             "it was saved without a registered builder, so compressit cannot build its network",
             "build the network yourself and pass it: compressit.load(path, into=net)",
         )
-    with Budget(header.file_bytes, len(header.loaded()) + len(manifest.tied)):
+    tensors = len(header.loaded()) + len(manifest.tied)
+    with Budget(Allowance.building(header.file_bytes, tensors, drawn)):
         check_installed(manifest, host, built=into is None)
         if into is None and manifest.model is not None:
             into = build(_architecture(manifest.model), host)

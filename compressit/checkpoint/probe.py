@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from compressit.checkpoint.budget import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.manifest import Probe, affordable
 from compressit.errors import CompressitError
 from compressit.seeds import seeded
@@ -20,6 +21,7 @@ MOST_VALUES = 64
 TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 """Fractions of the largest output. One net differs by 1e-6 between CPUs in float32, wrong wiring by more."""
 _FLOATING = [getattr(torch, name) for name in TOLERANCE]
+_SMALLER = "give the shape of a smaller input that the network takes as well, of a crop for example"
 _LEAST_SCALE = 1e-4  # outputs that are all zero here may be rounding errors there
 
 
@@ -31,28 +33,30 @@ def probe_input(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     count = BATCH * math.prod(shape)
     stream = bytearray(hashlib.shake_256(b"compressit probe 1").digest(max(count, 1)))
     noise = torch.frombuffer(stream, dtype=torch.uint8)[:count].reshape(BATCH, *shape)
-    return (noise.float() / 128 - 1).to(dtype) if dtype.is_floating_point else (noise % 2).to(dtype)
+    return noise.float().div_(128).sub_(1).to(dtype) if dtype.is_floating_point else (noise % 2).to(dtype)
 
 
-def measure(model: nn.Module, shape: Sequence[int]) -> tuple[Probe, Tensor, list[Tensor]]:
+def measure(
+    model: nn.Module, shape: Sequence[int], file_bytes: int | None = None
+) -> tuple[Probe, Tensor, list[Tensor]]:
     """The probe of a CPU model in eval mode, its input and all its outputs.
 
     Inputs are tried in the model's own floating type, then as integers (a model of tokens). Raises
-    CompressitError when the model runs on neither, and for an input of too many values.
+    CompressitError when the model runs on neither, for an input of too many values, and for a pass that takes more
+    than a file of `file_bytes` may order.
     """
     try:
         affordable(tuple(shape))
     except ValueError as error:
-        raise CompressitError(
-            f"its outputs cannot be recorded for {error}",
-            "give the shape of a smaller input that the network takes as well, of a crop for example",
-        ) from error
+        raise CompressitError(f"its outputs cannot be recorded for {error}", _SMALLER) from error
     floating = next((p.dtype for p in model.parameters() if p.dtype in _FLOATING), torch.float32)
     failure: CompressitError | None = None
     for dtype in (floating, torch.int64):
         x = probe_input(shape, dtype)
         try:
-            found = outputs(model, x)
+            found = outputs(model, x, file_bytes)
+        except ExhaustingError as error:
+            raise CompressitError(f"its outputs cannot be recorded: {error.message}", _SMALLER) from error
         except CompressitError as error:
             failure = failure or error
             continue
@@ -67,15 +71,15 @@ def measure(model: nn.Module, shape: Sequence[int]) -> tuple[Probe, Tensor, list
     raise failure
 
 
-def check(model: nn.Module, probe: Probe, shape: Sequence[int], doubt: str) -> None:
+def check(model: nn.Module, probe: Probe, shape: Sequence[int], file_bytes: int, doubt: str) -> None:
     """Raises CompressitError, saying how far off, unless the model's outputs are the recorded ones.
 
-    `doubt`: what is probably wrong then.
+    `doubt`: what is probably wrong then. A pass that takes more than a file of `file_bytes` may order is refused.
     """
     dtype = next((d for d in (*_FLOATING, torch.int64) if _name(d) == probe.dtype), None)
     if dtype is None:
         raise CompressitError(f"its probe has the unknown type {probe.dtype!r}")
-    output = outputs(model, probe_input(shape, dtype))[0]
+    output = outputs(model, probe_input(shape, dtype), file_bytes)[0]
     got, wanted = _sample(output), probe.values
     if tuple(output.shape) != probe.output_shape or len(got) != len(wanted):
         shapes = f"{tuple(output.shape)}, not {probe.output_shape}"
@@ -91,14 +95,17 @@ def check(model: nn.Module, probe: Probe, shape: Sequence[int], doubt: str) -> N
         )
 
 
-def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
+def outputs(model: nn.Module, x: Tensor, file_bytes: int | None = None) -> list[Tensor]:
     """Every output tensor, without gradients or autocast, always with the same random draws.
 
-    Raises CompressitError when the model fails, or gives no tensor.
+    Raises CompressitError when the model fails, or gives no tensor, and ExhaustingError before it takes more than a
+    file of `file_bytes` may order.
     """
     try:
-        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False), _counted(file_bytes):
             found = list(_tensors(model(x)))
+    except ExhaustingError:
+        raise
     except Exception as error:
         raise CompressitError(
             f"the model does not run on an input of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
@@ -106,6 +113,20 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
     if not found:
         raise CompressitError("the model's output holds no tensor")
     return found
+
+
+@contextmanager
+def _counted(file_bytes: int | None) -> Generator[None]:
+    if file_bytes is None:
+        yield
+        return
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one call whose scores nobody could count
+    try:
+        with Budget(Allowance.running(file_bytes)):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def quiet(seed: int = 0) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import struct
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
-from compressit.checkpoint.budget import Budget
+from compressit.checkpoint.budget import Allowance, Budget
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load
 from compressit.errors import CompressitError
@@ -233,17 +235,59 @@ def _peak_of_reading(path: Path) -> int:
         tracemalloc.stop()
 
 
-def test_what_is_ordered_is_counted_in_bytes_of_its_type() -> None:
-    with Budget(1000, 1):
+def test_what_is_ordered_while_building_is_counted_in_bytes_of_its_type() -> None:
+    allowed = Allowance.building(1000, 1)
+    with Budget(allowed):
         torch.empty(2**25, dtype=torch.int8)
         torch.empty(2**24)
     with (
         pytest.raises(CompressitError, match=r"would take 0\.\d+ GB or more, .* 0\.001 MB with 1 tensors"),
-        Budget(1000, 1),
+        Budget(allowed),
     ):
         torch.empty(2**24).new_empty(2**26, dtype=torch.float64)
-    with pytest.raises(CompressitError, match="would take"), Budget(1000, 1):
+    with pytest.raises(CompressitError, match="would take"), Budget(allowed):
         torch.zeros(1, dtype=torch.float64).new_empty(2**25 + 1)
+
+
+LARGE = {
+    "a product": lambda: torch.zeros(8000, 1) @ torch.zeros(1, 8000),
+    "a broadcast": lambda: torch.zeros(8000, 1) + torch.zeros(8000),
+    "larger pixels": lambda: functional.interpolate(torch.zeros(1, 3, 64, 64), scale_factor=64.0),
+    "padding": lambda: functional.pad(torch.zeros(1, 1, 8, 8), [8000, 0, 8000, 0]),
+    "a convolution": lambda: functional.conv2d(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 1, 1), padding=4000),
+    "its columns": lambda: functional.conv2d(
+        torch.zeros(1, 64, 128, 128, dtype=torch.float64), torch.zeros(1, 64, 7, 7, dtype=torch.float64), padding=3
+    ),
+    "transposed": lambda: functional.conv_transpose2d(
+        torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 1, 1), stride=128
+    ),
+    "many draws": lambda: torch.rand(2**26, generator=torch.Generator()),
+    "a range": lambda: torch.arange(2**26),
+    "growing": lambda: torch.zeros(4).resize_(2**26),
+    "an output": lambda: torch.add(torch.zeros(8000, 1), torch.zeros(8000), out=torch.zeros(1)),
+    "filling": lambda: torch.empty(2**26).fill_(1),
+    "many at once": lambda: [torch.ones(2**20) for _ in range(50)],
+    "one-hot codes": lambda: functional.one_hot(torch.tensor([2**26])),
+    "long": lambda: [torch.zeros(1).add_(1) for _ in range(10**9)],
+    "a deep product": lambda: torch.ones(4000, 4000) @ torch.ones(4000, 4000) @ torch.ones(4000, 4000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", LARGE.values(), ids=LARGE.keys())
+def test_what_would_take_much_is_refused_before_it_is_made(call: Callable[[], object]) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CompressitError, match="would take"), Budget(Allowance.running(1000)):
+        call()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
+
+
+def test_what_is_gone_counts_no_longer_and_what_nothing_was_written_to_never() -> None:
+    with Budget(Allowance.running(1000)):
+        for _ in range(20):
+            torch.zeros(2**24).add_(1)
+        torch.empty(2**30)
+        with pytest.raises(CompressitError, match="would take"):
+            _ = [torch.zeros(2**24) for _ in range(20)]
 
 
 def test_loading_orders_no_memory_that_the_file_does_not_explain(saved: Path) -> None:
