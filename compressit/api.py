@@ -139,12 +139,15 @@ def default_folder(recipe: Recipe) -> Path:
     return folder
 
 
-def load(path: Path | str, into: nn.Module | None = None, *, probe: bool = True) -> nn.Module:
+def load(
+    path: Path | str, into: nn.Module | None = None, *, probe: bool = True, limited: bool = True
+) -> nn.Module:
     """The model of a checkpoint file, in eval mode on the CPU, of the shape it was saved with.
 
     `into`: a live module of the right shape, for files saved without a registered builder. `probe`: whether its
-    outputs are compared with the recorded ones. Runs no code from the file. Raises CompressitError for a damaged
-    file, a missing plugin, or outputs that differ from the recorded ones.
+    outputs are compared with the recorded ones. `limited`: whether memory and time must go with the file's size, as
+    those of nearly every net do; a file of your own may take more. Runs no code from the file. Raises CompressitError
+    for a damaged file, a missing plugin, or outputs that differ from the recorded ones.
     """
     from compressit.checkpoint import model as checkpoint
 
@@ -153,7 +156,7 @@ def load(path: Path | str, into: nn.Module | None = None, *, probe: bool = True)
 
         check_net(into, "into=")
         into = unwrapped(into)
-    return checkpoint.load(checkpoint_file(path), into=into, host=installed(), probe=probe)
+    return checkpoint.load(checkpoint_file(path), into=into, host=installed(), probe=probe, limited=limited)
 
 
 def save(

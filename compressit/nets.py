@@ -58,12 +58,15 @@ def refuse_unworkable(model: nn.Module) -> None:
         raise fault
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, same_parameters: bool = False) -> nn.Module:
     """A deep copy; results that a forward pass left on the net are in it, without their gradients' graph.
 
-    Raises CompressitError naming the attribute that cannot be copied.
+    `same_parameters`: for a net that is only run, so that nothing large is copied. Raises CompressitError naming the
+    attribute that cannot be copied.
     """
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in _computed(model).values()}
+    if same_parameters:
+        memo |= {id(parameter): parameter for parameter in model.parameters()}
     try:
         return copy.deepcopy(model, dict(memo))
     except Exception as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,8 +21,9 @@ FREE_BYTES, GROWTH = 2**28, 1000
 """A net may be this many times its file before its edits: pruning to 3 % of the channels leaves a 1000th."""
 FREE_TENSORS, MORE_TENSORS = 1000, 10
 """Tensors may be made for each of the file: layers that edits replace and helpers are not in it."""
-FREE_LIVE, LIVE_GROWTH = 150 * 10**6, 4
-"""Bytes that were written to and are there at one moment, beside those of the file's own tensors."""
+FREE_LIVE, LIVE_GROWTH = 150 * 10**6, 9
+"""Bytes that were written to and are there at one moment, beside those of the file's own tensors: with them, and with
+what torch takes for itself, ten times the file and 200 MB."""
 FREE_WORK, WORK_GROWTH = 2**36, 4096
 """Multiply-adds: some seconds on one core."""
 
@@ -47,14 +49,14 @@ class Allowance:
     def building(file_bytes: int, tensors: int, drawn: bool = False) -> Allowance:
         """For the net before the file's tensors are in it; `drawn`: with values of its own in all of them."""
         total = max(FREE_BYTES, GROWTH * file_bytes)
-        live = total if drawn else FREE_LIVE + 2 * LIVE_GROWTH * file_bytes
+        live = total if drawn else _live(file_bytes)
         file = f"{_file(file_bytes)} with {tensors} tensors"
         return Allowance(file, live, _work(file_bytes), total, FREE_TENSORS + MORE_TENSORS * tensors)
 
     @staticmethod
-    def running(file_bytes: int) -> Allowance:
-        """For a forward pass of the net."""
-        return Allowance(_file(file_bytes), FREE_LIVE + LIVE_GROWTH * file_bytes, _work(file_bytes))
+    def running(file_bytes: int, share: float = 1.0) -> Allowance:
+        """For a forward pass of the net; `share` of it only, where another machine is to manage with the whole."""
+        return Allowance(_file(file_bytes), share * _live(file_bytes), share * _work(file_bytes))
 
 
 class Budget(TorchDispatchMode):
@@ -64,12 +66,14 @@ class Budget(TorchDispatchMode):
     total only.
     """
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, there: int = 0) -> None:
+        """`there`: bytes made for the block already."""
         super().__init__()
-        self._allowed = allowance
+        self._allowed, self._there = allowance, there
         self._written: dict[int, tuple[StorageWeakRef, int]] = {}  # by storage
         self._unwritten: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._live = self._total = self._work = self._tensors = 0
+        self._live, self._total, self._work, self._tensors = there, 0, 0, 0
+        self._check(there)
 
     def __torch_dispatch__(
         self,
@@ -79,7 +83,7 @@ class Budget(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func.is_view:
+        if _is_view(func):
             return func(*args, **kwargs)
         tensors = list(tensors_in((*args, *kwargs.values())))
         given = {place for tensor in tensors if (place := _place(tensor)) is not None}
@@ -124,7 +128,8 @@ class Budget(TorchDispatchMode):
             if amount > most:
                 raise ExhaustingError(
                     f"its network would take {shown} or more, which does not go with {self._allowed.file}",
-                    "the file is damaged, or was made to exhaust memory or time",
+                    "the file is damaged, or was made to exhaust memory or time; "
+                    "one of your own may: load(path, limited=False)",
                 )
 
     def _keep(self, place: int, entry: tuple[StorageWeakRef, int]) -> None:
@@ -135,11 +140,20 @@ class Budget(TorchDispatchMode):
     def _forget(self) -> None:
         """What is no longer there."""
         self._written = {place: entry for place, entry in self._written.items() if not entry[0].expired()}
-        self._live = sum(size for _, size in self._written.values())
+        self._live = self._there + sum(size for _, size in self._written.values())
+
+
+@cache
+def _is_view(func: Any) -> bool:
+    return bool(func.is_view)
 
 
 def _file(file_bytes: int) -> str:
     return f"a file of {file_bytes / 1e6:.3g} MB"
+
+
+def _live(file_bytes: int) -> int:
+    return FREE_LIVE + LIVE_GROWTH * file_bytes
 
 
 def _work(file_bytes: int) -> int:

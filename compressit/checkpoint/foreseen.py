@@ -90,6 +90,9 @@ def _results(
         return [], 0
     if packet in _SIZED and isinstance(args[0], Sequence):
         return [(args[0], (kwargs.get("dtype") or torch.get_default_dtype()).itemsize)], 0
+    if packet is aten._to_copy:
+        device, dtype = kwargs.get("device"), kwargs.get("dtype") or tensors[0].dtype
+        return [(tensors[0].shape, 0 if device and device.type == "meta" else dtype.itemsize)], 0
     if packet in _AS_GIVEN:
         return [(tensors[0].shape, tensors[0].element_size())], 0
     try:

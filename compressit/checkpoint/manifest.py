@@ -95,6 +95,7 @@ class Probe(_Entry):
     output_shape: Shape  # of the first output tensor, batch included
     values: tuple[float | None, ...]  # at most 64, evenly spread over that tensor; None: not finite
     tolerance: float = Field(gt=0, lt=1)  # fraction of the largest value
+    input_shape: InputShape | None = None  # of a smaller input, where the model's own takes too much
 
 
 class Manifest(_Entry):

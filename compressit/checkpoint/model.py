@@ -7,7 +7,9 @@ whose shapes are the file's. Builders and module types are looked up by name amo
 from __future__ import annotations
 
 import importlib.metadata
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from compressit.checkpoint import edits as edit
 from compressit.checkpoint import fitting
 from compressit.checkpoint import probe as probing
 from compressit.checkpoint import tensors as tensor
-from compressit.checkpoint.budget import Allowance, Budget
+from compressit.checkpoint.budget import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.compact import pack
 from compressit.checkpoint.header import (
     Header,
@@ -30,7 +32,7 @@ from compressit.checkpoint.header import (
     replacing,
     tensors_digest,
 )
-from compressit.checkpoint.manifest import Architecture, Builder, Manifest, Probe, ReplaceEdit
+from compressit.checkpoint.manifest import Architecture, Builder, Manifest, ReplaceEdit
 from compressit.checkpoint.missing import check_installed, without_folder
 from compressit.checkpoint.modules import on_cpu, unsaved_buffers
 from compressit.checkpoint.unfilled import Unfilled
@@ -97,7 +99,13 @@ def save(
             reshaped = _shapes(unchanged) != _shapes(reference)
         shape = architecture.input_shape if architecture else contract.shape if contract else None
         size = sum(value.nbytes for value in stored.values())
-        measured = probing.measure(copied(reference), shape, size) if shape is not None else None
+        measured = None
+        if shape is not None:
+            measured = probing.affording(copied(reference, same_parameters=True), shape, size)
+            if measured is None:
+                _tell(
+                    path, "its outputs are not recorded: they take more memory or time than its size explains"
+                )
         probe = measured[0] if measured else None
         manifest = Manifest.of(
             format=1,
@@ -117,31 +125,46 @@ def save(
         )
         with replacing(path) as temporary:
             tensor.write(stored, temporary, manifest)
-            into = copied(reference) if architecture is None else None
             with opened(temporary) as file:
                 header = checked(file)
-            _check_same(reference, _restored(temporary, header, into, host), measured, size)
+
+            def again(limited: bool) -> nn.Module:
+                into = copied(reference) if architecture is None else None
+                return _restored(temporary, header, into, host, limited)
+
+            try:
+                loaded = again(limited=True)
+            except ExhaustingError as error:
+                _tell(path, f"{error.message}: it is loaded with limited=False only")
+                loaded = again(limited=False)
+            _check_same(reference, loaded, measured, Allowance.running(size))
 
 
 def load(
-    path: Path, into: nn.Module | None = None, host: Host | None = None, probe: bool = True
+    path: Path,
+    into: nn.Module | None = None,
+    host: Host | None = None,
+    probe: bool = True,
+    limited: bool = True,
 ) -> nn.Module:
     """The model of a checkpoint on the CPU, in eval mode, with gradients as its builder sets them.
 
     `into`: a net of the same layers to fill in place instead of building one; it stays on its device, and may
-    be half filled after an error. `probe` compares its outputs with the recorded ones. Torch's random numbers
-    stay untouched. Raises CompressitError for a damaged or forged file, a missing plugin, and a model that
-    computes something else.
+    be half filled after an error. `probe` compares its outputs with the recorded ones. `limited`: building and
+    comparing may take the memory and time that go with the file's size. Torch's random numbers stay untouched.
+    Raises CompressitError for a damaged or forged file, a missing plugin, and a model that computes something else.
     """
     path = Path(path)
     header = read_header(path)
     manifest = header.manifest
     with naming(path), probing.quiet():
         devices = [p.device for p in into.parameters() if not p.is_meta] if into is not None else []
-        model = _restored(path, header, into, host or installed())
+        model = _restored(path, header, into, host or installed(), limited)
         shape = _input_shape(manifest)
         if probe and manifest.probe is not None and shape is not None:
-            probing.check(copied(model), manifest.probe, shape, header.file_bytes, _doubt(into))
+            allowed = Allowance.running(header.file_bytes) if limited else None
+            trial = copied(model, same_parameters=True)
+            probing.check(trial, manifest.probe, shape, allowed, _doubt(into))
     return model.to(devices[0]) if devices else model
 
 
@@ -248,8 +271,8 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 def _check_same(
     reference: nn.Module,
     loaded: nn.Module,
-    measured: tuple[Probe, Tensor, list[Tensor]] | None,
-    file_bytes: int,
+    measured: probing.Measured | None,
+    allowed: Allowance,
 ) -> None:
     """Raises CompressitError unless the loaded model has the reference's state and the measured outputs."""
     state, again = reference.state_dict(), loaded.state_dict()
@@ -259,7 +282,7 @@ def _check_same(
     if measured is None:
         return
     _, x, wanted = measured
-    got = probing.outputs(loaded, x, file_bytes)
+    got = probing.outputs(loaded, x, allowed)
     if len(got) != len(wanted) or not all(map(tensor.same_bits, got, wanted)):
         hidden = ", ".join(edit.unrecorded(loaded, reference)[:5])
         hint = f"these differ, and a checkpoint does not hold them: {hidden}" if hidden else None
@@ -268,17 +291,24 @@ def _check_same(
         )
 
 
-def _restored(path: Path, header: Header, into: nn.Module | None, host: Host) -> nn.Module:
+def _tell(path: Path, what: str) -> None:
+    """Nothing trained is lost because of it, so it is no error."""
+    warnings.warn(f"{path}: {what}", stacklevel=3)
+
+
+def _restored(
+    path: Path, header: Header, into: nn.Module | None, host: Host, limited: bool = True
+) -> nn.Module:
     tensors = tensor.read(path, header)
     with Unfilled():
-        model, changes = _skeleton(header, into, host)
+        model, changes = _skeleton(header, into, host, limited=limited)
     tensor.put(model, tensors, header.manifest.tied)
     fitting.check(model, changes)
     return model.eval()
 
 
 def _skeleton(
-    header: Header, into: nn.Module | None, host: Host, drawn: bool = False
+    header: Header, into: nn.Module | None, host: Host, drawn: bool = False, limited: bool = True
 ) -> tuple[nn.Module, fitting.Changes]:
     """The built (or given) model after the edits, before the file's tensors; `drawn`: with values in all of its own."""
     manifest = header.manifest
@@ -288,7 +318,8 @@ def _skeleton(
             "build the network yourself and pass it: compressit.load(path, into=net)",
         )
     tensors = len(header.loaded()) + len(manifest.tied)
-    with Budget(Allowance.building(header.file_bytes, tensors, drawn)):
+    allowed = Allowance.building(header.file_bytes, tensors, drawn)
+    with Budget(allowed) if limited else nullcontext():
         check_installed(manifest, host, built=into is None)
         if into is None and manifest.model is not None:
             into = build(_architecture(manifest.model), host)

@@ -22,6 +22,8 @@ TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2
 """Fractions of the largest output. One net differs by 1e-6 between CPUs in float32, wrong wiring by more."""
 _FLOATING = [getattr(torch, name) for name in TOLERANCE]
 _SMALLER = "give the shape of a smaller input that the network takes as well, of a crop for example"
+_ON_SAVING = 0.75
+"""Of what loading allows: another machine computes in other ways, which take a bit more."""
 _LEAST_SCALE = 1e-4  # outputs that are all zero here may be rounding errors there
 
 
@@ -36,14 +38,51 @@ def probe_input(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     return noise.float().div_(128).sub_(1).to(dtype) if dtype.is_floating_point else (noise % 2).to(dtype)
 
 
-def measure(
-    model: nn.Module, shape: Sequence[int], file_bytes: int | None = None
-) -> tuple[Probe, Tensor, list[Tensor]]:
+def _input(shape: Sequence[int], dtype: torch.dtype, allowed: Allowance | None) -> Tensor:
+    if allowed is not None:
+        values = BATCH * math.prod(shape)
+        Budget(allowed, values * (dtype.itemsize + 2))  # made of bytes, which are there twice
+    return probe_input(shape, dtype)
+
+
+Measured = tuple[Probe, Tensor, list[Tensor]]
+"""A probe of a model, its input and all the model's outputs for it."""
+
+
+def affording(model: nn.Module, shape: Sequence[int], file_bytes: int) -> Measured | None:
+    """As `measure`, for an input of this shape or the largest one, its sides halved, that a file may order.
+
+    None where the model takes none of those. Raises CompressitError for a model that does not run on this shape.
+    """
+    allowed = Allowance.running(file_bytes, _ON_SAVING)
+    for smaller in _halved(tuple(shape)):
+        try:
+            probe, x, found = measure(model, smaller, allowed)
+        except ExhaustingError:
+            continue
+        except CompressitError:
+            if smaller == tuple(shape):
+                raise
+            return None
+        of = {"input_shape": smaller} if smaller != tuple(shape) else {}
+        return probe.model_copy(update=of), x, found
+    return None
+
+
+def _halved(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """This shape, and with all sides but the channels half as long, again and again."""
+    yield shape
+    while any(side > 1 for side in shape[1:]):
+        shape = (*shape[:1], *(max(1, side // 2) for side in shape[1:]))
+        yield shape
+
+
+def measure(model: nn.Module, shape: Sequence[int], allowed: Allowance | None = None) -> Measured:
     """The probe of a CPU model in eval mode, its input and all its outputs.
 
     Inputs are tried in the model's own floating type, then as integers (a model of tokens). Raises
-    CompressitError when the model runs on neither, for an input of too many values, and for a pass that takes more
-    than a file of `file_bytes` may order.
+    CompressitError when the model runs on neither and for an input of too many values, ExhaustingError for a pass that
+    takes more than is allowed.
     """
     try:
         affordable(tuple(shape))
@@ -52,11 +91,11 @@ def measure(
     floating = next((p.dtype for p in model.parameters() if p.dtype in _FLOATING), torch.float32)
     failure: CompressitError | None = None
     for dtype in (floating, torch.int64):
-        x = probe_input(shape, dtype)
         try:
-            found = outputs(model, x, file_bytes)
-        except ExhaustingError as error:
-            raise CompressitError(f"its outputs cannot be recorded: {error.message}", _SMALLER) from error
+            x = _input(shape, dtype, allowed)
+            found = outputs(model, x, allowed)
+        except ExhaustingError:
+            raise
         except CompressitError as error:
             failure = failure or error
             continue
@@ -71,15 +110,18 @@ def measure(
     raise failure
 
 
-def check(model: nn.Module, probe: Probe, shape: Sequence[int], file_bytes: int, doubt: str) -> None:
+def check(
+    model: nn.Module, probe: Probe, shape: Sequence[int], allowed: Allowance | None, doubt: str
+) -> None:
     """Raises CompressitError, saying how far off, unless the model's outputs are the recorded ones.
 
-    `doubt`: what is probably wrong then. A pass that takes more than a file of `file_bytes` may order is refused.
+    `doubt`: what is probably wrong then. `shape`: of the model's input. A pass that takes more than is allowed is
+    refused.
     """
     dtype = next((d for d in (*_FLOATING, torch.int64) if _name(d) == probe.dtype), None)
     if dtype is None:
         raise CompressitError(f"its probe has the unknown type {probe.dtype!r}")
-    output = outputs(model, probe_input(shape, dtype), file_bytes)[0]
+    output = outputs(model, _input(probe.input_shape or shape, dtype, allowed), allowed)[0]
     got, wanted = _sample(output), probe.values
     if tuple(output.shape) != probe.output_shape or len(got) != len(wanted):
         shapes = f"{tuple(output.shape)}, not {probe.output_shape}"
@@ -95,14 +137,14 @@ def check(model: nn.Module, probe: Probe, shape: Sequence[int], file_bytes: int,
         )
 
 
-def outputs(model: nn.Module, x: Tensor, file_bytes: int | None = None) -> list[Tensor]:
+def outputs(model: nn.Module, x: Tensor, allowed: Allowance | None = None) -> list[Tensor]:
     """Every output tensor, without gradients or autocast, always with the same random draws.
 
-    Raises CompressitError when the model fails, or gives no tensor, and ExhaustingError before it takes more than a
-    file of `file_bytes` may order.
+    Raises CompressitError when the model fails, or gives no tensor, and ExhaustingError before it takes more than is
+    allowed.
     """
     try:
-        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False), _counted(file_bytes):
+        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False), _counted(allowed, x):
             found = list(_tensors(model(x)))
     except ExhaustingError:
         raise
@@ -116,14 +158,14 @@ def outputs(model: nn.Module, x: Tensor, file_bytes: int | None = None) -> list[
 
 
 @contextmanager
-def _counted(file_bytes: int | None) -> Generator[None]:
-    if file_bytes is None:
+def _counted(allowed: Allowance | None, x: Tensor) -> Generator[None]:
+    if allowed is None:
         yield
         return
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one call whose scores nobody could count
     try:
-        with Budget(Allowance.running(file_bytes)):
+        with Budget(allowed, x.nbytes):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -74,7 +74,7 @@ class TaskRunner:
         started = time.perf_counter()
         if "checkpoint" in task.files:
             path = Path(task.files["checkpoint"])
-            model = self._load(path)
+            model = self._load(path, given=True)
             architecture, contract = checkpoint.architecture_of(path), checkpoint.contract_of(path)
         else:
             dataset = self._host.create(Dataset, task.data["uses"], task.data["config"])
@@ -176,8 +176,8 @@ class TaskRunner:
             file = self._model_file(task, ref)
             contract = checkpoint.contract_of(file) if ref in task.files else None
             if contract is None or contract.mean is None:  # of this run, or of pixels as they are
-                return self._load(file)
-            return fed(self._load(file), contract, self._load_data(task, compute, emit).contract)
+                return self._load(file, given=ref in task.files)
+            return fed(self._load(file, given=True), contract, self._load_data(task, compute, emit).contract)
 
         def identity(ref: str) -> str:
             if not ref:
@@ -219,11 +219,14 @@ class TaskRunner:
             yield
         emit({})  # a plugin that closed our way to the run is found out before its result is kept
 
-    def _load(self, path: Path) -> nn.Module:
-        """The model of a checkpoint; building it may not change the process's settings either."""
+    def _load(self, path: Path, given: bool = False) -> nn.Module:
+        """The model of a checkpoint; building it may not change the process's settings either.
+
+        `given`: it came with the recipe, so that what it orders must go with its size; what a run made itself need not.
+        """
         architecture = checkpoint.architecture_of(path)
         with lending(architecture.name if architecture else "the model"):
-            return checkpoint.load(path, host=self._host)
+            return checkpoint.load(path, host=self._host, limited=given)
 
     def _judged(self, task: Task) -> Judged | None:
         if task.judged is None:

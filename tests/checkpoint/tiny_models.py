@@ -57,6 +57,30 @@ class Conv(Model[ConvConfig]):
         )
 
 
+class DrawnNet(nn.Module):
+    """Two tables whose values are drawn where they are made, as torch.nn.init's are not."""
+
+    def __init__(self, rows: int, classes: int) -> None:
+        super().__init__()
+        self.one, self.other = (nn.Parameter(torch.randn(rows, classes)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum() + self.one[0] * self.other[0]
+
+
+class DrawnConfig(Config):
+    rows: int = 4
+
+
+class Drawn(Model[DrawnConfig]):
+    """Tables of numbers."""
+
+    name = "tiny.drawn"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        return DrawnNet(self.config.rows, classes)
+
+
 class TiedNet(nn.Module):
     """Tokens in, logits of tokens out; one weight for both ends."""
 
@@ -164,7 +188,7 @@ def _describe(layer: LowRank) -> dict[str, Any]:
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    return [Mlp, Conv, Tied, Heads, Tokens]
+    return [Mlp, Conv, Tied, Heads, Tokens, Drawn]
 
 
 @hookimpl
