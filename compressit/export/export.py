@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,7 @@ def export(
     from compressit.export.subject import opened
 
     subject = opened(path, host)
-    with naming(path):
+    with naming(path), _writing(target):
         if to == "onnx":
             onnx.write(subject, target)
         elif to == "torch-export":
@@ -46,6 +48,16 @@ def export(
         else:
             folder.write(subject, target, compact, host)
     return target
+
+
+@contextmanager
+def _writing(target: Path) -> Generator[None]:
+    """Says where nothing could be written: a folder one may not write to, a full disk."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise CompressitError(f"cannot write {target}: {reason}", "give another place with --out") from error
 
 
 def _check_target(path: Path, target: Path, to: str) -> None:

@@ -19,7 +19,7 @@ from compressit.checkpoint.header import replacing
 from compressit.checkpoint.probe import quiet
 from compressit.errors import CompressitError
 from compressit.export.subject import Subject
-from compressit.export.torch_export import trace
+from compressit.export.torch_export import reason, trace
 from compressit.measure import tensor_bytes
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -66,8 +66,10 @@ def _converted(subject: Subject) -> bytes:
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CompressitError(f"torch's exporter cannot convert the model to ONNX: {reason[0]}") from error
+        raise CompressitError(
+            f"torch's exporter cannot convert the model to ONNX: {reason(error)}",
+            "build the net with operations that ONNX has; `--to torch-export` and `--to folder` need none",
+        ) from error
     for node in made.model.graph.all_nodes():
         node.metadata_props.clear()  # paths and source lines of this machine
     made.model.metadata_props.update(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import fx
@@ -19,8 +22,10 @@ from compressit.export.subject import Subject
 def trace(subject: Subject) -> ExportedProgram:
     """The model as a graph for batches of any size, without the source lines and paths torch keeps in it.
 
+    Outputs of classes of its own (named tuples and dictionaries) become plain ones: a program holds no classes.
     Raises CompressitError for a model that torch.export cannot follow.
     """
+    made_plain = subject.model.register_forward_hook(lambda _model, _inputs, outputs: _plain(outputs))
     try:
         with warnings.catch_warnings(), quiet(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -29,9 +34,11 @@ def trace(subject: Subject) -> ExportedProgram:
             )
     except Exception as error:
         raise CompressitError(
-            f"torch.export cannot follow the model for batches of any size: {_first_line(error)}",
+            f"torch.export cannot follow the model for batches of any size: {reason(error)}",
             "len(x) fixes the size of the batch, x.shape[0] does not; `--to folder` takes any model",
         ) from error
+    finally:
+        made_plain.remove()
     for module in program.graph_module.modules():
         if isinstance(module, fx.GraphModule):
             for node in module.graph.nodes:
@@ -44,15 +51,31 @@ def write(subject: Subject, target: Path) -> None:
     program = trace(subject)
     program.example_inputs = None  # the one thing in the archive that torch pickles
     archive = io.BytesIO()
-    torch.export.save(program, archive)
-    archive.seek(0)
-    again = torch.export.load(archive).module()
+    try:
+        torch.export.save(program, archive)
+        archive.seek(0)
+        again = torch.export.load(archive).module()
+    except Exception as error:
+        raise CompressitError(
+            f"torch.export cannot store the model's program: {reason(error)}", "`--to folder` takes any model"
+        ) from error
 
     subject.check(lambda x: outputs(again, x), "the exported program")
     with replacing(target) as temporary:
         temporary.write_bytes(archive.getvalue())
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
+def reason(error: BaseException) -> str:
+    """What torch's exporters mean: the first line of the error at the bottom, without colours of a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"
+
+
+def _plain(outputs: Any) -> Any:
+    if isinstance(outputs, Mapping):
+        return {name: _plain(value) for name, value in outputs.items()}
+    if isinstance(outputs, tuple):
+        return tuple(_plain(value) for value in outputs)
+    return [_plain(value) for value in outputs] if isinstance(outputs, list) else outputs
