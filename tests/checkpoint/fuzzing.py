@@ -19,18 +19,25 @@ from compressit.checkpoint.tensors import same_bits
 from compressit.errors import CompressitError
 from compressit.plugins import Host
 
+from .child import taken
 from .mutations import damaged, forged
 from .watch import watched
 
 
 def fuzz(
-    originals: Mapping[Path, nn.Module | None], host: Host, numbers: range, seed: int, scratch: Path
+    originals: Mapping[Path, nn.Module | None],
+    host: Host,
+    numbers: range,
+    seed: int,
+    scratch: Path,
+    measured: bool = False,
 ) -> int:
     """Loads mutations of these checkpoints in turn, the `numbers`-th of `seed`; returns how many were refused.
 
     A checkpoint that says how its network is built goes with None, another with a network to load it into. Raises
     AssertionError for a mutation that gives anything but a CompressitError that names the file, or the file's own
-    tensors (of a merely damaged file: the original's), or that runs code, writes a file or hangs.
+    tensors (of a merely damaged file: the original's), or that runs code, writes a file or hangs. `measured`: each is
+    loaded in a process of its own, whose memory may grow by ten times the file and 200 MB.
     """
     files = [_Original(path, net, host) for path, net in originals.items()]
     refused = 0
@@ -41,17 +48,22 @@ def fuzz(
         content = original.content
         changed = forged(content, draw, original.numbers) if forging else damaged(content, draw)
         scratch.write_bytes(changed)
-        into = copy.deepcopy(original.net)
+        expected = None if forging else original.state
+
+        def work(
+            net: nn.Module | None = original.net, expected: Mapping[str, Tensor] | None = expected
+        ) -> str:
+            return _outcome(scratch, copy.deepcopy(net), host, expected)
+
         try:
-            with watched() as events:
-                model = _loaded(scratch, into, host)
-            assert not events, events
-            if model is None:
-                refused += 1
+            if measured:
+                took = taken(work)
+                said = took.said
+                most = 10 * len(changed) + 200 * 10**6
+                assert took.memory <= most, f"it took {took.memory / 1e6:.0f} MB, not {most / 1e6:.0f}"
             else:
-                expected = _said(scratch) if forging else original.state
-                state = model.state_dict()
-                assert all(same_bits(state[name], value) for name, value in expected.items())
+                said = work()
+            refused += said == "refused"
         except Exception as error:
             kept = scratch.with_name(f"mutation-{seed}-{number}.safetensors")
             kept.write_bytes(changed)
@@ -60,6 +72,18 @@ def fuzz(
                 f"{kind} file {number} of seed {seed} ({kept}): {type(error).__name__}: {error}"
             ) from error
     return refused
+
+
+def _outcome(scratch: Path, into: nn.Module | None, host: Host, expected: Mapping[str, Tensor] | None) -> str:
+    """Raises AssertionError for a net with other tensors than expected (without any: than the file's)."""
+    with watched() as events:
+        model = _loaded(scratch, into, host)
+    assert not events, events
+    if model is None:
+        return "refused"
+    state = model.state_dict()
+    assert all(same_bits(state[name], value) for name, value in (expected or _said(scratch)).items())
+    return "loaded"
 
 
 class _Original:

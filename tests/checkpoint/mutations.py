@@ -27,6 +27,10 @@ _ODD: tuple[Any, ...] = (
 _NUMBERS = (0, 0, -1, 1, 2, 3, 5, 8, 9, 64, 65, 100, 1000, 2**20, 2**31 - 1, 2**31, 2**32 + 1, 2**40, 2**62, 2**64,
             -(2**31), None, True, False, 0.0, 0.5, 2.0, -1.0, 1e-300, 1e308)  # fmt: skip
 
+_SIZES = (2, 4, 8, 16, 64, 100, 500, 1000, 2000, 4000, 2**14, 2**16, 2**20, 2**24)
+_ORDERING = ("kernel_size", "padding", "stride", "dilation", "scale_factor", "size", "output_size", "output_padding",
+             "num_embeddings", "_reversed_padding_repeated_twice", "hidden_size", "num_layers")  # fmt: skip
+
 
 def damaged(content: bytes, draw: Draw) -> bytes:
     """A file with changed, missing, repeated or additional bytes, or a header edited without its digests."""
@@ -39,9 +43,10 @@ def forged(content: bytes, draw: Draw, numbers: Numbers) -> bytes:
     `numbers`: layers of its network and the names of their numbers.
     """
     table, entry, data = forge.split(content)
-    if draw.random() < 0.4:
+    kind = draw.random()
+    if kind < 0.4:
         for _ in range(draw.choice((1, 1, 2, 3))):
-            _renumber(entry, numbers, draw)
+            (_renumber if kind < 0.25 else _order)(entry, numbers, draw)
         return forge.joined(table, entry, data)
     for _ in range(draw.choice((1, 1, 2, 3))):
         if not table:  # all taken out
@@ -157,6 +162,31 @@ def _renumber(entry: Any, numbers: Numbers, draw: Draw) -> None:
     if isinstance(built, (tuple, list)) and draw.random() < 0.9:
         value = [draw.choice((value, value, *built)) for _ in built]
     entry["edits"] = [*entry["edits"], {"do": "set", "at": at, "attrs": {name: value}}]
+
+
+def _order(entry: Any, numbers: Numbers, draw: Draw) -> None:
+    """Sizes that would make small tensors large: of the input, of the net to build, of what its layers give."""
+    shapes = [holder for holder in (entry.get("model"), entry.get("input"), entry.get("probe")) if holder]
+    change = draw.randrange(3)
+    if change == 0 and shapes:
+        holder = draw.choice(shapes)
+        key = "shape" if "shape" in holder else "input_shape"
+        built = holder.get(key) or [1, 8, 8]
+        holder[key] = [draw.choice((size, size, *_SIZES)) for size in built]
+    elif change == 1 and entry.get("model"):
+        config = entry["model"]["config"]
+        for name, value in config.items():
+            if isinstance(value, list):
+                config[name] = [draw.choice(_SIZES)] * draw.choice((1, len(value), 40))
+            elif isinstance(value, int):
+                config[name] = draw.choice(_SIZES)
+        entry["model"]["classes"] = draw.choice((entry["model"]["classes"], *_SIZES))
+    else:
+        wide = [each for each in numbers if each[1] in _ORDERING]
+        at, name, built = draw.choice(wide or numbers)
+        size = draw.choice(_SIZES)
+        value = [size for _ in built] if isinstance(built, (tuple, list)) else size
+        entry["edits"] = [*entry["edits"], {"do": "set", "at": at, "attrs": {name: value}}]
 
 
 def _put_something_odd(value: Any, draw: Draw) -> None:

@@ -36,3 +36,15 @@ def test_500_mutated_files_are_refused_or_load_as_what_they_say(
     given = {**dict.fromkeys(originals), several: many}
     refused = fuzz(given, host, range(500), seed, tmp_path / "mutated.safetensors")
     assert 350 < refused < 500  # most are refused; but forgeries reach the loader's end as well
+
+
+def test_what_mutated_files_take_goes_with_their_size(
+    make: Callable[..., nn.Module], host: Host, tmp_path: Path
+) -> None:
+    originals: dict[Path, nn.Module | None] = {}
+    for architecture in (MLP, CONV, HEADS):
+        path = tmp_path / f"{architecture.name}.safetensors"
+        save(make(architecture), path, architecture, host=host)
+        originals[path] = None
+    save(many := Many(), several := tmp_path / "many.safetensors", contract=CONTRACT)
+    fuzz({**originals, several: many}, host, range(80), 7, tmp_path / "mutated.safetensors", measured=True)
