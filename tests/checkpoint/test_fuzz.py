@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import save
 from compressit.plugins import Host
 
+from .child import taken
 from .fuzzing import fuzz
 from .layers import CONTRACT, Many
 from .samples import CONV, HEADS, MLP, TIED
@@ -48,3 +50,13 @@ def test_what_mutated_files_take_goes_with_their_size(
         originals[path] = None
     save(many := Many(), several := tmp_path / "many.safetensors", contract=CONTRACT)
     fuzz({**originals, several: many}, host, range(80), 7, tmp_path / "mutated.safetensors", measured=True)
+
+
+def test_what_a_file_takes_is_measured() -> None:
+    assert taken(lambda: str(torch.ones(100_000_000).numel())).memory > 350 * 10**6
+    with pytest.raises(AssertionError, match="torn"):
+        taken(_torn)
+
+
+def _torn() -> str:
+    raise ValueError("torn")
