@@ -29,6 +29,7 @@ from zoo import CLASSES, SCOPES, judged, lively
 from zoo_attack import ATTACK
 from zoo_awkward import AWKWARD
 from zoo_peers import PEERS
+from zoo_wild import WILD
 
 from compressit_plugins.models.torchvision_nets import classifiers
 
@@ -66,7 +67,7 @@ def main() -> int:
 
 def zoo() -> Iterator[tuple[str, Callable[[], nn.Module], Sequence[int]]]:
     """The nets of the tests."""
-    for cls in (*PEERS, *AWKWARD, *ATTACK):
+    for cls in (*PEERS, *AWKWARD, *ATTACK, *WILD):
         yield cls.__name__, cls, cls.shape
 
 

@@ -19,11 +19,13 @@ from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
 from compressit_plugins.prune.faults import faulty, halves
 from compressit_plugins.prune.importance import Importance, magnitude
+from compressit_plugins.prune.oracle import Gap
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
 from compressit_plugins.prune.surgery import check, empty_copy, remove, unseen
 from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_steps, off, unreachable
 from compressit_plugins.prune.timed import find_timed
 from compressit_plugins.prune.tracing import refuse_unprunable
+from compressit_plugins.prune.unchecked import unchecked
 
 Target: TypeAlias = Literal["parameters", "multiply_adds", "latency", "channels"]
 Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # of a forward pass of an input
@@ -45,6 +47,7 @@ class PruneReport:
         str, str
     ]  # groups (by their first layer) that were to become narrower and did not, and why
     gap: float  # the largest difference from the model with zeros for what was removed, of its largest output
+    unchecked: Sequence[str]  # what of this model the comparison did not look at, see `unchecked`
 
 
 def prune_channels(
@@ -75,7 +78,8 @@ def prune_channels(
     `timed`. inputs: real ones (N, ...), for the comparison below; beside them it uses random ones.
 
     The pruned model computes what the given one does with zeros in place of what was removed: this is tried, see
-    `oracle`. Groups of layers with which it fails keep their widths and are named in `skipped`.
+    `oracle`. Groups of layers with which it fails keep their widths and are named in `skipped`: among them those whose
+    channels meet in a norm, a softmax or a mean that is no layer. What else was not compared is named in `unchecked`.
 
     The outputs keep their shape: the classifier is what reaches them. Train mode and `requires_grad` come back,
     gradients are cleared, random numbers stay. Parameters are new ones: build optimizers afterwards.
@@ -87,8 +91,9 @@ def prune_channels(
     with _traceable(model):
         clock = seconds or steady_seconds(Compute(example.device.type))
         job = _Job.of(model, example, target, clock, inputs)
-        done, left_alone = _Chosen((), Selection((), ()), 1.0, 0.0), dict[str, str]()
+        done, left_alone = _Chosen((), Selection((), ()), 1.0, Gap(0.0)), dict[str, str]()
         initial: dict[str, int] = {}
+        gaps: list[Gap] = []
         for step in range(1, steps + 1):
             groups, fixed = coupled(model, example, importance(model), ignore, time_limit)
             left_alone |= fixed
@@ -102,6 +107,7 @@ def prune_channels(
             done = job.settle(model, found, rule, keep ** (step / steps), step == steps, left_alone)
             remove(model, done.groups, done.selection.gone)
             job = job.after(done.groups, done.selection)
+            gaps.append(done.gap)
     groups, chosen = done.groups, done.selection
     left = {g.name: g.width - gone for g, gone in zip(groups, chosen.key, strict=True)}
     kept = {
@@ -117,7 +123,8 @@ def prune_channels(
         multiply_adds_kept=kept["multiply_adds"],
         widths={name: (initial.get(name, width), width) for name, width in left.items()},
         skipped=dict.fromkeys(chosen.skipped, "no narrower width is allowed") | left_alone,
-        gap=done.gap,
+        gap=max(gap.largest for gap in gaps),
+        unchecked=unchecked(job.given, job.empty, job.empty_example, gaps),
     )
 
 
@@ -145,7 +152,7 @@ class _Chosen:
     groups: Sequence[Group]
     selection: Selection
     achieved: float  # what is left then of what was asked about
-    gap: float
+    gap: Gap
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Which channels go (`selection`) and their removal (`surgery`) are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
@@ -88,17 +88,21 @@ def coupled(
         found.by_wiring(everything=failure is not None)
     groups, left = found.groups, found.left
     if not groups:
-        raise none_left(kind, left)
+        raise none_left(kind, left, kept)
     return groups, left
 
 
-def none_left(kind: str, left: Mapping[str, str]) -> CompressitError:
-    """What to say where no group can be pruned."""
-    others = "every other layer" if left else "every layer"
+def none_left(kind: str, left: Mapping[str, str], kept: Collection[str] = ()) -> CompressitError:
+    """What to say where no group can be pruned. left: why not, by the first layer. kept: what `ignore` matched."""
+    if left:
+        hint = "these widths stay already, so `ignore` does not help, and every other layer is ignored or coupled with"
+    elif kept:
+        hint = f"leave a layer out of `ignore`, such as '{min(kept)}': every other one is coupled with"
+    else:
+        hint = "every layer is coupled with"
     return CompressitError(
         f"{kind} has no width that could be pruned{': ' if left else ''}{reasons(left)}",
-        f"{others} is ignored or coupled with the output, whose width is the number of classes; `prune.magnitude` "
-        "works on any network",
+        f"{hint} the output, whose width is the number of classes; `prune.magnitude` works on any network",
     )
 
 

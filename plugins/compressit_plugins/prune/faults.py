@@ -31,7 +31,7 @@ def faulty(
     groups: Sequence[Group],
     gone: Sequence[Tensor],
     inputs: Sequence[Tensor],
-) -> tuple[dict[str, str], float]:
+) -> tuple[dict[str, str], Gap]:
     """Why which groups must be left alone, by name; and the gap (see `oracle`) of the others together.
 
     `empty` is `model` without storage, or a copy of it. Together the groups cost two forward passes of each input;
@@ -70,19 +70,20 @@ def faulty(
             nonlocal trials
             trials += 1
             if trials > _TRIALS:
+                names = ", ".join(f"'{groups[i].name}'" for i in chosen[-3:])
                 raise CompressitError(
-                    f"too much of {type(model).__name__} cannot be pruned: stopped after {_TRIALS} trials",
-                    "`ignore` what need not become narrower",
+                    f"too much of {type(model).__name__} cannot be pruned: stopped after {_TRIALS} trials, at {names}",
+                    f"`ignore` what need not become narrower, {names} first",
                 )
             return test(chosen)
 
         return once
 
     if moved and not right(moved):
-        return {}, gaps[tuple(moved)].largest
+        return {}, gaps[tuple(moved)]
     running, stuck = _sift(moved, counted(runs))  # shapes first: that is cheap
     correct, wrong = _sift(running, counted(right))
-    gap = gaps[tuple(correct)].largest if correct else 0.0
+    gap = gaps[tuple(correct)] if correct else Gap(0.0)
     return {groups[i].name: reason for i, reason in (stuck | wrong).items()}, gap
 
 

@@ -27,7 +27,7 @@ from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.surgery import entered, removals, remove, sharing_copy
 
 TOLERANCE = 1e-5  # of the largest output: rounding stays far below, a channel in the wrong place far above
-_NORMS = (nn.LayerNorm, nn.GroupNorm)
+NORMS = (nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Gap:
 
     largest: float  # difference of two outputs, as a fraction of the largest output
     reason: str = ""  # why the pruned net does not run, where it does not
+    weights: Literal["random", "given"] = "random"  # those that were compared
+    rescaled: bool = False  # whether attention divides by the root of what is left of a head
 
     @property
     def wrong(self) -> bool:
@@ -55,34 +57,38 @@ def compare(
     (the same): a layer that starts as zeros would hide what is behind it. Where those lead to no number, they have
     the given ones. `model` stays as it is.
     """
-    lively = _lively(model, weights).float()  # rounding in half precision would hide everything
-    inputs = [x.float() for x in inputs]
-    pruned = sharing_copy(lively)
+    inputs = [x.float() for x in inputs]  # rounding in half precision would hide everything
+    pruned = _lively(model, weights).float()
     try:
         remove(pruned, groups, gone)
-        small = _outputs(pruned, inputs, masked=False)
+        small = _outputs(pruned, inputs)
     except CompressitError as error:
         return Gap(math.inf, error.message)
     except Exception as error:  # noqa: BLE001 - Torch-Pruning's function for a layer
         return Gap(math.inf, f"{type(error).__name__}: {error}")
-    norms = {name: m for name, m in pruned.named_modules() if isinstance(m, _NORMS)}
+    norms = {name: m for name, m in pruned.named_modules() if isinstance(m, NORMS)}
     scales = {
         name: m.scale for name, m in pruned.named_modules() if isinstance(getattr(m, "scale", None), float)
     }
     heads = {n: m.head_dim for n, m in pruned.named_modules() if isinstance(m, nn.MultiheadAttention)}
     norms = {name: deepcopy(module) for name, module in norms.items()}
     shapes = {name: tensor.shape for name, tensor in (*pruned.named_parameters(), *pruned.named_buffers())}
-    del pruned
-    masked = _mask(lively, groups, gone, norms, shapes)
+    del pruned  # the same weights are made twice, so that there is never room for more than two of such nets
+    masked = _mask(_lively(model, weights).float(), groups, gone, norms, shapes)
+    rescaled = False
     for name, scale in scales.items():
+        rescaled |= masked.get_submodule(name).scale != scale
         masked.get_submodule(name).scale = scale
     for name, size in heads.items():
+        rescaled |= masked.get_submodule(name).head_dim != size
         _rescale(masked.get_submodule(name), size)
-    wanted = _outputs(masked, inputs, masked=True)
+    attention = _ScaledByWhatIsLeft()
+    wanted = _outputs(masked, inputs, attention)
+    rescaled |= attention.fewer
     if weights == "random" and not all(bool(out.isfinite().all()) for out in wanted):
-        del lively, masked
+        del masked
         return compare(model, groups, gone, inputs, "given")
-    return Gap(_distance(wanted, small))
+    return Gap(_distance(wanted, small), weights=weights, rescaled=bool(rescaled))
 
 
 def _lively(model: nn.Module, weights: Literal["random", "given"]) -> nn.Module:
@@ -160,16 +166,16 @@ def _mask_layer(
             for dim, left in enumerate(shapes[f"{owner_name}.{name}".lstrip(".")]):
                 if left == tensor.shape[dim]:
                     continue
-                kept = _kept(layer, owner_name.removeprefix(at).lstrip("."), name, dim, removed)
-                lost = torch.ones(tensor.shape[dim], dtype=torch.bool, device=tensor.device)
-                lost[kept] = False
+                lost = torch.zeros(tensor.shape[dim], dtype=torch.bool, device=tensor.device)
+                for one in removed:
+                    lost |= _lost(layer, owner_name.removeprefix(at).lstrip("."), name, dim, *one)
                 tensor.index_fill_(dim, lost.nonzero()[:, 0], 1.0 if name == "running_var" else 0.0)
 
 
-def _kept(
-    layer: nn.Module, at: str, name: str, dim: int, removed: Sequence[tuple[Any, int, list[int]]]
+def _lost(
+    layer: nn.Module, at: str, name: str, dim: int, prune: Any, side: int, channels: Sequence[int]
 ) -> Tensor:
-    """Which entries along `dim` of a layer's tensor are left: a layer of their numbers is pruned like it."""
+    """Which entries along `dim` of a layer's tensor go (bool): a layer of their numbers is pruned like it."""
     numbered = sharing_copy(layer)
     for owner in numbered.modules():
         for key, tensor in _tensors(owner):
@@ -179,11 +185,29 @@ def _kept(
             numbers = numbers.view(view).expand(tensor.shape)
             parameter = isinstance(tensor, nn.Parameter)
             setattr(owner, key, nn.Parameter(numbers, requires_grad=False) if parameter else numbers)
-    for prune, side, channels in removed:
-        prune.__self__.pruning_dim = side
+    prune.__self__.pruning_dim = side
+    with _WithoutRoom():
         prune(numbered, list(channels))
-    left = getattr(numbered.get_submodule(at), name).detach()
-    return left.movedim(dim, -1).flatten(0, -2)[0].long() if left.ndim > 1 else left.long()
+    left = getattr(numbered.get_submodule(at), name).detach().movedim(dim, -1)
+    lost = torch.ones(getattr(layer.get_submodule(at), name).shape[dim], dtype=torch.bool, device=left.device)
+    lost[left[(0,) * (left.ndim - 1)].long()] = False
+    return lost
+
+
+class _WithoutRoom(TorchFunctionMode):
+    """`index_select` of what is the same along a dimension gives the like: it would make room for all of it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.index_select or kwargs:
+            return func(*args, **(kwargs or {}))
+        tensor, along, index = args
+        along %= tensor.ndim
+        for dim, stride in enumerate(tensor.stride()):
+            tensor = tensor.narrow(dim, 0, 1) if stride == 0 else tensor
+        if tensor.shape[along] > 1:
+            tensor = tensor.index_select(along, index)
+        shape = [len(index) if dim == along else size for dim, size in enumerate(args[0].shape)]
+        return tensor.expand(shape)
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
@@ -227,19 +251,26 @@ def _rescale(attention: Any, size: int) -> None:
 class _ScaledByWhatIsLeft(TorchFunctionMode):
     """`scaled_dot_product_attention` without a scale divides by the root of a head's size: here of what is not zero."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.fewer = False  # whether there was a head with zeros
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is F.scaled_dot_product_attention and kwargs.get("scale") is None:
             query = args[0] if args else kwargs["query"]
             left = int((query != 0).flatten(0, -2).any(0).sum())
             kwargs["scale"] = max(left, 1) ** -0.5
+            self.fewer |= left < query.shape[-1]
         return func(*args, **kwargs)
 
 
-def _outputs(net: nn.Module, inputs: Sequence[Tensor], masked: bool) -> list[Tensor]:
+def _outputs(
+    net: nn.Module, inputs: Sequence[Tensor], attention: TorchFunctionMode | None = None
+) -> list[Tensor]:
     found: list[Tensor] = []
     exact = _without_tf32() if inputs[0].is_cuda else nullcontext()
-    with entered(net) as stack, torch.no_grad(), exact, _ScaledByWhatIsLeft() if masked else nullcontext():
+    with entered(net) as stack, torch.no_grad(), exact, attention or nullcontext():
         for x in inputs:
             try:
                 outputs = net(x)

@@ -149,7 +149,7 @@ def check(pruned: nn.Module, given: nn.Module, example: Tensor) -> None:
         raise CompressitError(
             f"the pruned model could not be trained: {error.message}",
             "this layer runs only in training and was not traced: build the network without it "
-            "(`aux_logits: false`)",
+            "(`aux_logits: false`), or `ignore` the layers whose channels it reads",
         ) from error
 
 

@@ -77,5 +77,8 @@ def _fault(module: nn.Module) -> tuple[str, str] | None:
     if parametrize.is_parametrized(module) or any(hook.startswith("torch.nn.utils.") for hook in hooks):
         return "parametrised (weight_norm, spectral_norm)", "make its weight a plain parameter again first"
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        return f"recurrent ({kind})", "Torch-Pruning does not know how its gates are coupled"
+        return (
+            f"recurrent ({kind})",
+            "how its gates are coupled is not known, and `ignore` does not help; `prune.magnitude` prunes it",
+        )
     return None

@@ -14,6 +14,7 @@ from zoo import SCOPES, Net, compared, entries, judged, lively, unhelpful
 from zoo_attack import ATTACK
 from zoo_awkward import AWKWARD, Experts, SoftmaxOverChannels
 from zoo_peers import PEERS, Basic, GroupNormed, LayerScale, MultiHead
+from zoo_wild import WILD
 
 from compressit.errors import CompressitError
 from compressit_plugins.prune.channels import prune_channels
@@ -33,7 +34,7 @@ def marked(net: type[Net]) -> object:
     return pytest.param(net, id=net.__name__, marks=marks)
 
 
-@pytest.mark.parametrize("cls", [marked(net) for net in (*PEERS, *AWKWARD, *ATTACK)])
+@pytest.mark.parametrize("cls", [marked(net) for net in (*PEERS, *AWKWARD, *ATTACK, *WILD)])
 def test_a_pruned_net_is_the_given_one_without_channels_or_refused(cls: type[Net]) -> None:
     for scope in SCOPES[:1] if cls in PEERS else SCOPES:  # for time; the benchmark tries all in both
         verdict = judged(lively(cls()), cls.shape, scope=scope)
@@ -43,10 +44,10 @@ def test_a_pruned_net_is_the_given_one_without_channels_or_refused(cls: type[Net
 def test_the_zoo_is_large_and_no_name_stands_for_two() -> None:
     assert len(PEERS) >= 48
     assert len(AWKWARD) >= 20
-    assert len({net.__name__ for net in (*PEERS, *AWKWARD, *ATTACK)}) == len(PEERS) + len(AWKWARD) + len(
-        ATTACK
-    )
-    assert {net.__name__ for net in (*PEERS, *AWKWARD, *ATTACK)} >= WRONG | UNHELPFUL
+    nets = (*PEERS, *AWKWARD, *ATTACK, *WILD)
+    names = {net.__name__ for net in nets}
+    assert len(names) == len(nets)
+    assert names >= WRONG | UNHELPFUL
 
 
 # The judge itself: a judge that calls everything equal would prove nothing.
