@@ -159,9 +159,12 @@ class OwnFolder:
 
     def _way(self, name: str, make: bool) -> Path | None:
         """The file, None where there is none. Raises CompressitError where something else stands on the way."""
-        *folders, last = PurePosixPath(name).parts
-        if ".." in (*folders, last) or PurePosixPath(name).is_absolute():
+        parts = PurePosixPath(name).parts
+        if not parts or "\0" in name:
+            raise CompressitError(f"{name!r} is no name of a file")
+        if ".." in parts or PurePosixPath(name).is_absolute():
             raise CompressitError(f"{name} leads out of {self.path}")
+        *folders, last = parts
         here = self.root
         if make:
             here.mkdir(parents=True, exist_ok=True)

@@ -114,6 +114,15 @@ def test_no_name_leads_out_of_it(own: OwnFolder, name: str) -> None:
     assert own.find(name) is None
 
 
+@pytest.mark.parametrize("name", ["", ".", "checkpoints/a\0b", "\0"])
+def test_a_list_may_hold_names_that_are_none(own: OwnFolder, name: str) -> None:
+    with pytest.raises(CompressitError, match="no name"):
+        own.write(name, b"x")
+    assert own.find(name) is None
+    assert own.digests({name}) == {}
+    own.remove(name)
+
+
 def test_a_folder_that_no_run_made_is_refused(own: OwnFolder) -> None:
     own.require_ours()  # empty
     (own.root / "thesis.txt").write_text("x")
