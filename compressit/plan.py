@@ -5,13 +5,14 @@ Reads the recipe, plugins and file digests; writes nothing, imports no torch.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from compressit.config import model_refs, parse
-from compressit.errors import CompressitError
+from compressit.errors import FOREIGN, CompressitError, place_in, told
 from compressit.keys import canonical, code_digest, key_of, torch_version
 from compressit.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
 from compressit.plugins import Host
@@ -19,6 +20,9 @@ from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, me
 from compressit.rehearsal import rehearsals
 from compressit.start import Offer, check_fits, code_of, start_of, statistics_of, weights_digest
 from compressit.tasks import Plan, Point, Task, point_name
+
+if TYPE_CHECKING:
+    from compressit.checkpoint.manifest import Manifest
 
 # Whose code takes part in the results: of a first model, of a stage or evaluation, of data.
 _INIT_CORE = ("compressit.seeds", "compressit.execute.draws")
@@ -106,6 +110,11 @@ class _Builder:
     def code(self, use: Use, *roots: str) -> str:
         return self.digest(self.module(use.uses), *roots)
 
+    def network(self, manifest: Manifest) -> None:
+        """Raises CompressitError where a checkpoint's network is built by what only this process has."""
+        if manifest.model is not None:
+            self.module(manifest.model.name)
+
     def module(self, name: str) -> str:
         found = self.host.find(name)
         if found.live:
@@ -115,6 +124,21 @@ class _Builder:
                 "put it into a file, and name that in the recipe under `plugins:`",
             )
         return found.plugin.__module__
+
+
+def _asked(plugin: Plugin[Any], name: str) -> Any:
+    """What a plugin says under that name, a property or a method. Raises CompressitError where it cannot."""
+    try:
+        answer = getattr(plugin, name)
+        return answer() if callable(answer) else answer
+    except CompressitError:
+        raise
+    except FOREIGN as error:
+        place = place_in(error, [Path(inspect.getfile(type(plugin)))])
+        raise CompressitError(
+            f"{plugin.name} cannot say its `{name}`: {told(error)}{place}",
+            "a fault of the plugin, not of the recipe",
+        ) from error
 
 
 class _Graph:
@@ -131,12 +155,12 @@ class _Graph:
         like = (
             {"like": statistics} if statistics is not None else {}
         )  # whose mean and deviation inputs are scaled by
-        self.images = images_after(dataset.config, dataset.train_size)
+        self.images = images_after(dataset.config, _asked(dataset, "train_size"))
         identity = canonical(
             {
                 **asdict(variant.data),
                 "code": builder.code(variant.data, *_DATA_CORE),
-                "content": dataset.fingerprint(),
+                "content": _asked(dataset, "fingerprint"),
                 **like,
             }
         )
@@ -157,6 +181,7 @@ class _Graph:
         files: dict[str, str] = {}
         if spec.checkpoint is not None:
             manifest = check_fits(spec.checkpoint, self.offer, self.builder.host)
+            self.builder.network(manifest)
             self.model = code_of(manifest, self.builder.host)
             code = self.builder.digest(*self.model)
             facts = {"kind": "init", "checkpoint": weights_digest(spec.checkpoint), "code": code}
@@ -213,12 +238,14 @@ class _Graph:
                 continue
             if ref.endswith(".safetensors"):
                 files[ref] = ref
-                builds += code_of(check_fits(Path(ref), self.offer, self.builder.host), self.builder.host)
+                manifest = check_fits(Path(ref), self.offer, self.builder.host)
+                self.builder.network(manifest)
+                builds += code_of(manifest, self.builder.host)
             else:
                 inputs[ref] = self._member(ref, stage, each)
         builders = {"builders": self.builder.digest(*sorted({*builds}))} if builds else {}
         plugin = self.builder.plugin(use)
-        per_host = isinstance(plugin, Compressor) and plugin.per_host
+        per_host = isinstance(plugin, Compressor) and bool(_asked(plugin, "per_host"))
         facts = {
             "kind": "stage", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
             "files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders,

@@ -20,6 +20,7 @@ from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import Builder
 from compressit.errors import CompressitError
+from compressit.plan import make_plan
 from compressit.plugins import Host, Source, installed
 from compressit.recipe.model import Recipe
 from compressit.splits import Contract
@@ -303,6 +304,25 @@ def test_a_model_of_this_process_is_refused_before_anything_runs_until_a_file_br
     assert not (tmp_path / "out").exists()
     Recipe.load(named, trust=True, host=host)
     assert host.find("file.flat").owner == str(tmp_path / "nets.py")
+
+
+def test_a_teacher_of_this_process_is_refused_when_the_plan_is_made(tmp_path: Path) -> None:
+    @compressit.model("live.flat")
+    def flat(width: int = 3) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, width))
+
+    host = tiny_host()
+    host.add_model(installed().find("live.flat").plugin, installed().find("live.flat").source)
+    contract = Contract((1, 2, 3), "unit", None, None, ("0", "1", "2"))
+    compressit.save(
+        flat(), tmp_path / "teacher.safetensors", uses="live.flat", input_shape=(1, 2, 3), classes=3,
+        contract=contract,
+    )  # fmt: skip
+    (tmp_path / "r.yaml").write_text(
+        BASE + "  small: {uses: tiny.shrink, with: {teacher: teacher.safetensors}}\n"
+    )
+    with pytest.raises(CompressitError, match=r"'live\.flat' was registered in this Python process"):
+        make_plan(Recipe.load(tmp_path / "r.yaml", trust=True, host=host), host)
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -406,6 +406,19 @@ def test_a_broken_estimate_does_not_stop_a_run() -> None:
     assert narrow == {"steps": 3, "batch_size": 128, "width": 0.25, "forwards": 40}
 
 
+@pytest.mark.parametrize("name", ["fingerprint", "train_size"])
+def test_a_data_set_that_cannot_say_what_it_has_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = tiny_host()
+    kind = host.find("tiny.data").plugin
+
+    def broken(self: object) -> int:
+        raise KeyError("no such file")
+
+    monkeypatch.setattr(kind, name, broken if name == "fingerprint" else property(broken))
+    with pytest.raises(CompressitError, match=rf"tiny\.data cannot say its `{name}`: KeyError"):
+        plan_of(TWINS, host=host)
+
+
 def test_tasks_survive_json() -> None:
     for task in twins().tasks.values():
         again = Task.from_json(json.loads(json.dumps(task.to_json())))

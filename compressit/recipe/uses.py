@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from compressit.config import dump, model_refs, parse
+from compressit.config import Config, dump, model_refs, parse
 from compressit.data_options import DataConfig, validation_fault
-from compressit.errors import CompressitError, Mark, Problem, did_you_mean
+from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
 from compressit.kinds import Dataset, Evaluator
 from compressit.plugins import Host
 from compressit.recipe.blame import dotted, place_of, shown, validate
@@ -135,7 +135,7 @@ def read_use(
     config = validate(plugin.Config, options, f"{path}.with", scope.problems)
     if config is None:
         return None
-    for option in () if scope.validation else config.needs_validation():
+    for option in () if scope.validation else _needs_validation(config, f"{path}.with", uses.mark, scope):
         scope.problem(
             f"{path}.with.{option} needs a validation split, and the data has none",
             place_of(options, (option,)),
@@ -218,6 +218,14 @@ def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[_Item]:
         else:
             yield _Item(use, item_path, node.mark)
         seen.add(identity)
+
+
+def _needs_validation(config: Config, path: str, mark: Mark, scope: Scope) -> Sequence[str]:
+    try:
+        return tuple(config.needs_validation())
+    except FOREIGN as error:  # somebody's code
+        scope.problem(f"{path}: the plugin cannot say what `needs_validation`: {told(error)}", mark)
+        return ()
 
 
 def _train_size(use: Use, scope: Scope) -> int | None:
