@@ -114,7 +114,7 @@ def run(
     done = Run(folder, plan, results, failures, host)
     if failures:
         raise StageFailed(
-            "\n".join([*failures, f"everything else is in {folder}; the same command goes on from there"])
+            "\n".join([*failures, f"everything else is kept; the same command goes on from there ({folder})"])
         )
     return done
 

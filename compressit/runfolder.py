@@ -31,6 +31,8 @@ REFRESH_EVERY = 30.0  # seconds at least between two reports of a running run
 REFRESH_SHARE = 50  # and at least this many times what drawing the last one took
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # a disk's troubles, no mistake of the user's
 
+RESULTS = ("results.json", "results.csv")
+
 Signature = tuple[int, int, int]
 
 
@@ -70,7 +72,8 @@ class RunFolder:
         facts = self._own.facts()
         if facts is None or facts.get("state") != "finished" or facts.get("content") != self._content():
             return None
-        if self._own.digests(facts["files"]) != facts["files"]:
+        planned = {checkpoint_name(point) for point in self._plan.points} | {*RESULTS, "report.html"}
+        if not planned <= facts["files"].keys() or self._own.digests(facts["files"]) != facts["files"]:
             return None
         try:
             return Results.read_json(self._own.place("results.json", make=False))
@@ -161,7 +164,7 @@ class RunFolder:
 
     def _begin(self) -> None:
         self._require_own()  # another run may have written while this one waited for the lock
-        for name in ("results.json", "results.csv", "report.html", "figures/a.png", "logs/a.txt"):
+        for name in (*RESULTS, "report.html", "figures/a.png", "logs/a.txt"):
             self._own.place(name, make=False)
         for point in self._plan.points:
             self._own.place(checkpoint_name(point), make=False)
@@ -278,7 +281,7 @@ class RunFolder:
 
 
 def _files(results: Results) -> set[str]:
-    return {str(row.checkpoint) for row in results.rows} | {"results.json", "results.csv"}
+    return {str(row.checkpoint) for row in results.rows} | {*RESULTS}
 
 
 def _signature(file: Path) -> Signature:

@@ -30,7 +30,7 @@ from compressit.recipe.model import Recipe
 from compressit.report import render
 from compressit.results import Results
 from compressit.runfolder import RunFolder
-from compressit.sealed import write_sealed
+from compressit.sealed import read_sealed, write_sealed
 from compressit.store import Artifact
 from compressit.tasks import Plan
 
@@ -392,6 +392,18 @@ def test_a_changed_byte_makes_it_unfinished_and_is_put_right(done: Done, file: s
     assert done.finish(done.new_folder())
     assert path.read_bytes() == good or file.endswith((".json", ".csv"))  # these say when
     assert done.new_folder().finished() is not None
+
+
+def test_a_list_that_leaves_files_out_is_not_one_of_a_finished_run(done: Done) -> None:
+    """Somebody wrote it to have other files taken for this run's."""
+    done.finish()
+    facts = read_sealed(done.folder.folder / "run.json")
+    for gone in ("results.json", "report.html", "checkpoints/real/seed0/train.safetensors"):
+        files = {name: known for name, known in facts["files"].items() if name != gone}
+        write_sealed(done.folder.folder / "run.json", {**facts, "files": files})
+        assert done.folder.finished() is None
+    write_sealed(done.folder.folder / "run.json", facts)
+    assert done.folder.finished() is not None
 
 
 def test_swapped_checkpoints_are_put_right(done: Done) -> None:
