@@ -65,6 +65,16 @@ def trees() -> list[Any]:
     return [yaml.load(BASE), *(yaml.load(path.read_text(encoding="utf-8")) for path in EXAMPLES)]
 
 
+def depth(tree: Any) -> int:
+    """How deep the tree is, without recursion."""
+    level, count = [tree], 0
+    while level := [
+        v for n in level if isinstance(n, dict | list) for v in (n.values() if isinstance(n, dict) else n)
+    ]:
+        count += 1
+    return count
+
+
 def places(tree: Any) -> list[tuple[Any, Any]]:
     """Every container of a tree with each of its keys."""
     if isinstance(tree, dict):
@@ -80,7 +90,7 @@ def mutated(tree: Any, draw: random.Random) -> Any:
     """A copy with one to four nodes changed: replaced, removed, doubled, renamed, exchanged, wrapped, nested."""
     tree = json.loads(json.dumps(tree))
     for _ in range(draw.randint(1, 4)):
-        found = places(tree)
+        found = places(tree) if depth(tree) < 300 else []
         if not found:
             break
         holder, key = draw.choice(found)

@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from compressit_plugins.prune.numbered import alike, compact, constant
+
 _STAYS = 1  # the class of what no layer makes: padding, and what is concatenated to channels
 _BATCH_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
 _CONV = nn.modules.conv._ConvNd  # pyright: ignore[reportPrivateUsage]
@@ -137,7 +139,7 @@ class _Pass(TorchDispatchMode):
         x, out = inputs[0], outputs[0] if isinstance(outputs, tuple) else outputs
         dim = self._channel_dim(module, x)
         numbers = self.numbers.get(x)
-        if numbers is not None and _constant(numbers, dim) and _compact(numbers).numel() != 1:
+        if numbers is not None and constant(numbers, dim) and compact(numbers).numel() != 1:
             self._carry(name, module, numbers, dim, out)
             return
         own = [self._along(t, dim if t is x else t.ndim - 1) for t in inputs]
@@ -185,7 +187,7 @@ class _Pass(TorchDispatchMode):
         numbers = self.numbers.get(x)
         if numbers is None:
             return torch.zeros(x.shape[dim])
-        rows = _compact(numbers, keep=dim).movedim(dim, 0).flatten(1)
+        rows = compact(numbers, keep=dim).movedim(dim, 0).flatten(1)
         for column in range(1, rows.shape[1]):
             self._unite(rows[:, 0], rows[:, column])
         return rows.amax(1).expand(x.shape[dim])
@@ -228,7 +230,7 @@ class _Pass(TorchDispatchMode):
             return outputs
         for leaf, numbers in zip(tree_leaves(outputs), found, strict=False):
             if isinstance(leaf, Tensor) and numbers is not None and numbers.shape == leaf.shape:
-                self.numbers[leaf] = _compact(numbers).expand(leaf.shape)
+                self.numbers[leaf] = compact(numbers).expand(leaf.shape)
         return outputs
 
     def _parameter(self, parameter: Tensor) -> None:
@@ -258,15 +260,15 @@ class _Pass(TorchDispatchMode):
             return [self._product(tensors[0], tensors[1])]
         if name.startswith("_scaled_dot_product"):
             q, k, v = (self._numbers(t) for t in tensors[:3])
-            if not _constant(v, -2):
+            if not constant(v, -2):
                 return None
-            self._unite(_compact(q, keep=-1), _compact(k, keep=-1))
+            self._unite(compact(q, keep=-1), compact(k, keep=-1))
             return [v[..., :1, :].expand(out.shape)]
         if name in _SAME and first is not None and out.shape == first.shape:
             rest = [self.numbers[t] for t in tensors[1:] if t in self.numbers]
             for numbers in rest:  # weights and shifts
                 dim = 1 if "layer_norm" not in name and "rms" not in name else first.ndim - 1
-                self._unite(_compact(first, keep=dim).flatten(), numbers.flatten())
+                self._unite(compact(first, keep=dim).flatten(), numbers.flatten())
             return [first]
         if name in _REDUCE and first is not None:
             return [self._reduced(first, args, kwargs)]
@@ -277,7 +279,7 @@ class _Pass(TorchDispatchMode):
             pool or name in ("grid_sampler_2d", "reflection_pad2d", "replication_pad2d")
         ) and first is not None:
             spatial = range(2, first.ndim)
-            if all(_constant(first, d) for d in spatial):
+            if all(constant(first, d) for d in spatial):
                 corner = first[(slice(None), slice(None), *(slice(0, 1) for _ in spatial))]
                 return [corner.expand(out.shape)] * len(tree_leaves(outputs))
         return None
@@ -308,31 +310,31 @@ class _Pass(TorchDispatchMode):
         moved = func(*tree_map(number, args), **kwargs)
         found = [leaf for leaf in tree_leaves(moved) if isinstance(leaf, Tensor)]
         if joined and not any(
-            t in self.numbers and not _constant(self.numbers[t], _dim(args, kwargs)) for t in args[0]
+            t in self.numbers and not constant(self.numbers[t], _dim(args, kwargs)) for t in args[0]
         ):
             found = [torch.where(leaf == _STAYS, 0.0, leaf) for leaf in found]  # not along the channels
         if name in ("split", "split_with_sizes", "chunk", "unbind") and len({p.shape for p in found}) == 1:
-            rows = torch.stack([_compact(piece).flatten() for piece in found]) if _alike(found) else None
+            rows = torch.stack([compact(piece).flatten() for piece in found]) if alike(found) else None
             if rows is not None and rows.shape[1] > 1:
                 self.rows.append(rows)
         return list(found)
 
     def _arranged(self, numbers: Tensor) -> None:
         """A view that spreads channels over two dimensions stays one only if as many go from each row."""
-        compact = _compact(numbers)
-        sizes = [size for size in compact.shape if size > 1]
+        small = compact(numbers)
+        sizes = [size for size in small.shape if size > 1]
         if len(sizes) >= 2:
-            self.rows += list(compact.reshape(-1, sizes[-2], sizes[-1]))
+            self.rows += list(small.reshape(-1, sizes[-2], sizes[-1]))
 
     def _pointwise(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor | None:
         known = [self._numbers(t) for t in tensors if t.is_floating_point() and t.ndim <= out.ndim]
         known = [n.reshape([1] * (out.ndim - n.ndim) + list(n.shape)) for n in known]
-        varying = [[d for d in range(out.ndim) if not _constant(n, d)] for n in known]
+        varying = [[d for d in range(out.ndim) if not constant(n, d)] for n in known]
         for n, own in zip(known, varying, strict=True):
             spread = [d for other in varying for d in other if n.shape[d] == 1]
             if own and spread:
                 return None  # an outer product: a value belongs to two channels
-        shapes = [_compact(n) for n in known if bool((n > 0).any())]
+        shapes = [compact(n) for n in known if bool((n > 0).any())]
         joint = shapes[0]
         for other in shapes[1:]:
             one, two = torch.broadcast_tensors(joint, other)
@@ -344,7 +346,7 @@ class _Pass(TorchDispatchMode):
         dims = args[1] if len(args) > 1 and isinstance(args[1], list | tuple | int) else range(numbers.ndim)
         dims = sorted(d % numbers.ndim for d in ([dims] if isinstance(dims, int) else dims))
         keep = bool(args[2]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
-        across = not all(_constant(numbers, d) for d in dims)
+        across = not all(constant(numbers, d) for d in dims)
         for d in dims:
             numbers = numbers.narrow(d, 0, 1)
         numbers = torch.zeros_like(numbers) if across else numbers
@@ -352,8 +354,8 @@ class _Pass(TorchDispatchMode):
 
     def _product(self, one: Tensor, other: Tensor) -> Tensor | None:
         a, b = self._numbers(one), self._numbers(other)
-        rows, columns = not _constant(a, -2), not _constant(b, -1)
-        inner, outer = not _constant(a, -1), not _constant(b, -2)
+        rows, columns = not constant(a, -2), not constant(b, -1)
+        inner, outer = not constant(a, -1), not constant(b, -2)
         if (rows and inner) or (columns and outer) or (rows and columns):
             return None
         if inner and outer:
@@ -382,24 +384,6 @@ def _loose_parameters(model: nn.Module) -> dict[int, tuple[str, int]]:
 
 def _depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, _CONV) and layer.groups == layer.out_channels == layer.in_channels > 1
-
-
-def _constant(numbers: Tensor, dim: int) -> bool:
-    if numbers.shape[dim] <= 1 or numbers.stride(dim) == 0:
-        return True
-    return bool((numbers == numbers.narrow(dim, 0, 1)).all())
-
-
-def _compact(numbers: Tensor, keep: int | None = None) -> Tensor:
-    """With size 1 in every dimension along which the numbers are the same."""
-    for dim in range(numbers.ndim):
-        if (keep is None or dim != keep % numbers.ndim) and _constant(numbers, dim):
-            numbers = numbers.narrow(dim, 0, min(1, numbers.shape[dim]))
-    return numbers
-
-
-def _alike(pieces: Sequence[Tensor]) -> bool:
-    return len({_compact(piece).shape for piece in pieces}) == 1
 
 
 def _dim(args: Any, kwargs: Any) -> int:

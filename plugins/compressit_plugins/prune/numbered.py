@@ -1,0 +1,27 @@
+"""Tensors that hold the number of the channel at each place: along which dimensions they vary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def constant(numbers: Tensor, dim: int) -> bool:
+    """Whether they are the same all along a dimension."""
+    if numbers.shape[dim] <= 1 or numbers.stride(dim) == 0:
+        return True
+    return bool((numbers == numbers.narrow(dim, 0, 1)).all())
+
+
+def compact(numbers: Tensor, keep: int | None = None) -> Tensor:
+    """With size 1 in every dimension along which the numbers are the same."""
+    for dim in range(numbers.ndim):
+        if (keep is None or dim != keep % numbers.ndim) and constant(numbers, dim):
+            numbers = numbers.narrow(dim, 0, min(1, numbers.shape[dim]))
+    return numbers
+
+
+def alike(pieces: Sequence[Tensor]) -> bool:
+    """Whether the pieces vary along the same dimensions, by as much."""
+    return len({compact(piece).shape for piece in pieces}) == 1
