@@ -80,7 +80,7 @@ def _is_terminal() -> bool:
 def _known() -> list[dict[str, Any]]:
     """The contents that were trusted, oldest first."""
     try:
-        known = json.loads(files.content(_file()))
+        known = json.loads(files.content(_file()).decode())
     except (OSError, ValueError, RecursionError, CompressitError):
         return []
     return [entry for entry in known if _is_entry(entry)] if isinstance(known, list) else []

@@ -175,8 +175,9 @@ def canonical(value: Any) -> str:
 
 
 def strict_json(text: str | bytes, what: str) -> Any:
-    """JSON without repeated keys, NaN or Infinity. Raises CompressitError."""
+    """JSON in UTF-8 without repeated keys, NaN or Infinity. Raises CompressitError."""
     try:
+        text = text.decode() if isinstance(text, bytes) else text  # json would guess at UTF-16 and UTF-32 too
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise CompressitError(f"{what} is no valid JSON: {error}") from error

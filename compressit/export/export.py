@@ -75,7 +75,7 @@ def _takes_folder(target: Path) -> bool:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return True
     try:
-        about = json.loads(content(target / "config.json"))
+        about = json.loads(content(target / "config.json").decode())
         return about["format"]["name"] == "compressit"
-    except (OSError, ValueError, TypeError, LookupError):
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return False

@@ -206,6 +206,16 @@ def test_repeated_keys_are_refused(saved: Path) -> None:
     _refused(saved, "there twice")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32-le"])
+def test_a_header_in_another_encoding_is_refused(saved: Path, encoding: str) -> None:
+    """Other readers of safetensors take UTF-8 alone."""
+    content = saved.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = content[8 : 8 + length].decode().encode(encoding)
+    saved.write_bytes(struct.pack("<Q", len(header)) + header + content[8 + length :])
+    _refused(saved, "no valid JSON")
+
+
 def test_nan_anywhere_in_the_header_is_refused(saved: Path) -> None:
     content = saved.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
