@@ -165,6 +165,10 @@ class _Found:
                 continue
             found = as_found(self.model, at, self.graph.get_pruner_of_module, self.where.dims)
             if found is None:
+                if everything and layers:
+                    self.left[min(layers)] = (
+                        "no single layer makes all the channels that are bound together here"
+                    )
                 continue
             name, items = found
             names = {id(thing): own for own, thing in _things(self.model)}

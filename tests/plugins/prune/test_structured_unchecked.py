@@ -179,3 +179,13 @@ def test_where_nothing_can_be_pruned_the_help_says_whether_ignore_matters(
     assert layer in caught.value.message
     assert advice in caught.value.hint
     assert "prune.magnitude" in caught.value.hint
+
+
+def test_layers_that_no_group_takes_are_named() -> None:
+    """ShuffleNet's shuffles bind channels of many layers together: what stays as it is is said."""
+    import torchvision
+
+    net = torchvision.models.shufflenet_v2_x0_5(num_classes=5).eval()
+    _, report = prune_channels(net, torch.zeros(1, 3, 64, 64), 0.5)
+    assert report.widths
+    assert {"conv5.0", "stage2.0.branch1.2"} <= set(report.skipped)
