@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import copy
 import json
 import random
 import re
@@ -97,7 +98,7 @@ def mutated(tree: Any, draw: random.Random) -> Any:
         other, second = draw.choice(found)
         match draw.randrange(8):
             case 0 | 1 | 2:
-                holder[key] = draw.choice(ODD)
+                holder[key] = copy.deepcopy(draw.choice(ODD))
             case 3:
                 del holder[key]
             case 4 if isinstance(holder, dict):
@@ -181,6 +182,7 @@ def main() -> None:
         counts[found.split(":")[0]] += 1
         if ":" in found:
             sys.stdout.write(f"{number}: {found}\n  {text[:600]!r}\n  {settings!r:.300} {profile}\n")
+            sys.stdout.flush()
     sys.stdout.write(
         json.dumps({**counts, "seed": arguments.seed, "slowest_seconds": round(slowest, 2)}) + "\n"
     )
