@@ -160,7 +160,7 @@ def test_plugins_of_one_folder_share_their_neighbours_and_those_of_two_may_not_b
 
 
 @pytest.mark.parametrize(
-    "name", ["random", "statistics", "json", "yaml", "pluggy", "numpy", "torch", "pytest"]
+    "name", ["random", "statistics", "json", "jinja2", "pluggy", "numpy", "torch", "pytest"]
 )
 def test_a_neighbour_shadows_nothing_that_is_installed(write: Write, name: str) -> None:
     plugin = write(f"import {name}", f"return {name}.__file__", **{name: "raise RuntimeError('it ran')\n"})
