@@ -26,12 +26,17 @@ def parse(text: bytes) -> Any:
     """The value of a JSON text: UTF-8, no repeated keys, MOST_DEPTH levels at most, numbers below MOST_NUMBER, texts
     that can be written again. Raises ValueError for anything else."""
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+        value = strict(text.decode())
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from error
     if value != plain(value):
         raise ValueError("it holds numbers or characters that no file of ours holds")
     return value
+
+
+def strict(text: str) -> Any:
+    """JSON without repeated keys, NaN or Infinity. Raises ValueError and RecursionError."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
 
 
 def read(path: Path) -> Any:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from compressit.errors import CompressitError
+from compressit.sealed import strict
 
 FORMAT = 1
 MOST_INPUTS = 2**24
@@ -177,8 +178,8 @@ def canonical(value: Any) -> str:
 def strict_json(text: str | bytes, what: str) -> Any:
     """JSON in UTF-8 without repeated keys, NaN or Infinity. Raises CompressitError."""
     try:
-        text = text.decode() if isinstance(text, bytes) else text  # json would guess at UTF-16 and UTF-32 too
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        # decoded here: json would guess at UTF-16 and UTF-32 too
+        return strict(text.decode() if isinstance(text, bytes) else text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise CompressitError(f"{what} is no valid JSON: {error}") from error
 
@@ -198,14 +199,3 @@ def _validated(text: str) -> Manifest:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is not allowed")
