@@ -21,7 +21,7 @@ FREE_BYTES, GROWTH = 2**28, 1000
 """A net may be this many times its file before its edits: pruning to 3 % of the channels leaves a 1000th."""
 FREE_TENSORS, MORE_TENSORS = 1000, 10
 """Tensors may be made for each of the file: layers that edits replace and helpers are not in it."""
-FREE_LIVE, LIVE_GROWTH = 150 * 10**6, 9
+FREE_LIVE, LIVE_GROWTH = 110 * 10**6, 9
 """Bytes that were written to and are there at one moment, beside those of the file's own tensors: with them, and with
 what torch takes for itself, ten times the file and 200 MB."""
 FREE_WORK, WORK_GROWTH = 2**36, 4096

@@ -17,7 +17,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from compressit.errors import CompressitError, NoEffectError, did_you_mean
-from compressit_plugins.prune.depgraph import Trace
+from compressit_plugins.prune.depgraph import ROOTS, Trace
 from compressit_plugins.prune.tracing import at_most
 from compressit_plugins.prune.wired import Side, agreed, arranged, as_found, components, places
 from compressit_plugins.prune.wiring import Wiring, wiring
@@ -83,10 +83,12 @@ def coupled(
     if failure is not None:
         if where is None:
             raise failure
-        found.groups, found.left = [], {}
+        found = _Found(model, scorer, where, kept)
     with at_most(time_limit, late, help_late):
-        found.by_wiring(everything=failure is not None)
+        found.by_wiring()
     groups, left = found.groups, found.left
+    if failure is not None and failure.message == late:  # elsewhere it may come to an end
+        left[kind] = f"{late}: without its groups more layers may have been left alone"
     if not groups:
         raise none_left(kind, left, kept)
     return groups, left
@@ -119,6 +121,7 @@ class _Found:
         self.model, self.scorer, self.where, self.kept = model, scorer, where, kept
         self.graph: Any = tp.DependencyGraph()  # for its functions; it traces nothing
         self.tied = _tied(model)
+        self.roots = {name for name, module in model.named_modules() if isinstance(module, ROOTS)}
         self.groups: list[Group] = []
         self.left: dict[str, str] = {}
         self.doubtful: dict[str, str] = {}  # layers that Torch-Pruning got wrong, and the name of their group
@@ -148,27 +151,24 @@ class _Found:
             else:
                 self.doubt(name, members, group)
 
-    def by_wiring(self, everything: bool) -> None:
-        """Groups in place of the doubtful ones, or all of them."""
+    def by_wiring(self) -> None:
+        """Groups of the layers that are in none yet, and are not coupled with the output."""
         if self.where is None:
             return
         settled = {member.name for group in self.groups for member in group.members if self.made(member)}
         for root_of in components(self.where, self.kept):
             at = places(self.where, root_of)
             layers = {name for name, side in at.roots if side != "in"}
-            if layers & settled or not (everything or layers & set(self.doubtful)):
+            roots = sorted(layers & self.roots)
+            if layers & settled or not roots:
                 continue
             unknown = next((self.where.tainted[n] for n in root_of if n in self.where.tainted), None)
             if unknown is not None:
-                if everything:
-                    self.left[min(layers)] = f"it is not known how {unknown} moves its channels"
+                self.leave(roots, f"it is not known how {unknown} moves its channels")
                 continue
             found = as_found(self.model, at, self.graph.get_pruner_of_module, self.where.dims)
             if found is None:
-                if everything and layers:
-                    self.left[min(layers)] = (
-                        "no single layer makes all the channels that are bound together here"
-                    )
+                self.leave(roots, "no single layer makes all the channels that are bound together here")
                 continue
             name, items = found
             names = {id(thing): own for own, thing in _things(self.model)}
@@ -182,6 +182,11 @@ class _Found:
                 self.groups.append(group)
             else:
                 self.left[name] = group
+
+    def leave(self, layers: Sequence[str], reason: str) -> None:
+        """Says why these are left alone, unless it was said."""
+        if not any(layer in self.left or layer in self.doubtful for layer in layers):
+            self.left[layers[0]] = reason
 
     def doubt(self, name: str, members: Sequence[Member], reason: str) -> None:
         self.left[name] = reason

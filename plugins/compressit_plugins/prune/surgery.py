@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from compressit.errors import CompressitError
@@ -94,31 +95,38 @@ def unseen(model: nn.Module, example: Tensor) -> dict[str, set[int]]:
 
     `model` may be without storage; it ends in eval mode.
     """
-    called: set[nn.Module] = set()
-    hooks = [m.register_forward_pre_hook(lambda module, _: called.add(module)) for m in model.modules()]
+    reads = _Reads()
     try:
-        output_shapes(model, example)
-        if _uncalled(model, called):
-            with suppress(CompressitError):
-                output_shapes(model.train(), torch.cat([example, example]))  # batch norm needs two
+        with reads:
+            output_shapes(model, example)
+            if _unread(model, reads):
+                with suppress(CompressitError):
+                    output_shapes(model.train(), torch.cat([example, example]))  # batch norm needs two
     finally:
         model.eval()
-        for hook in hooks:
-            hook.remove()
     return {
         name: {size for parameter in module.parameters(recurse=False) for size in parameter.shape}
-        for name, module in _uncalled(model, called).items()
+        for name, module in _unread(model, reads).items()
     }
 
 
-def _uncalled(model: nn.Module, called: set[nn.Module]) -> dict[str, nn.Module]:
-    for module in list(called):
-        if isinstance(module, nn.MultiheadAttention):  # it reads its layers' weights
-            called |= set(module.modules())
+class _Reads(TorchFunctionMode):
+    """A block that remembers which tensors were given to torch's functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[int] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen |= {id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        return func(*args, **(kwargs or {}))
+
+
+def _unread(model: nn.Module, reads: _Reads) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if module not in called and any(True for _ in module.parameters(recurse=False))
+        if (own := list(module.parameters(recurse=False))) and not any(id(p) in reads.seen for p in own)
     }
 
 

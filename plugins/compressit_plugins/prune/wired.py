@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -101,10 +102,11 @@ def components(wiring: Wiring, kept: frozenset[str]) -> list[dict[int, int]]:
             out |= set(numbers.tolist())
     owner: dict[int, int] = {}
     members: dict[int, list[int]] = {}
+    fresh = itertools.count()
     for numbers in made.values():
         own = [number for number in dict.fromkeys(numbers.tolist()) if number not in out]
         met = list(dict.fromkeys(owner[number] for number in own if number in owner))
-        target = met[0] if met else len(members)
+        target = met[0] if met else next(fresh)
         members.setdefault(target, [])
         for other in met[1:]:
             for number in members.pop(other):

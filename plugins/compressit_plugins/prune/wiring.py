@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -29,9 +31,12 @@ _MOVES = {
     "split_with_sizes", "chunk", "unbind", "squeeze", "unsqueeze", "cat", "stack", "flip", "roll", "index_select",
     "repeat", "clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "pixel_shuffle", "pixel_unshuffle",
     "channel_shuffle", "native_channel_shuffle", "narrow", "movedim",
+    "index",
 }  # fmt: skip
 _SAME = {"_softmax", "_log_softmax", "native_dropout", "dropout", "native_layer_norm", "native_group_norm",
          "native_batch_norm", "_fused_rms_norm", "cumsum"}  # fmt: skip
+_FUNCTIONS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d,
+              torch.conv_transpose3d}  # fmt: skip
 _REDUCE = {"mean", "sum", "amax", "amin"}
 
 
@@ -61,7 +66,7 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
                 )
             )
     try:
-        with torch.no_grad(), pass_:
+        with torch.no_grad(), _Borrowed(model, pass_), pass_:
             outputs = model(example)
     finally:
         for hook in hooks:
@@ -71,6 +76,29 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
             for number in numbers.unique().long().tolist():
                 pass_.join(number, _STAYS)
     return pass_.result()
+
+
+class _Borrowed(TorchFunctionMode):
+    """A layer whose weight is given to a function, as torchvision's Swin does, ran as if it had been called."""
+
+    def __init__(self, model: nn.Module, pass_: _Pass) -> None:
+        super().__init__()
+        self.pass_ = pass_
+        layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | _CONV)]
+        self.owners = {id(m._parameters.get("weight")): (name, m) for name, m in layers}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        weight = (args[1] if len(args) > 1 else kwargs.get("weight")) if func in _FUNCTIONS else None
+        owner = self.owners.get(id(weight))
+        if owner is None or self.pass_.inside:
+            return func(*args, **kwargs)
+        name, module = owner
+        x = args[0] if args else kwargs["input"]
+        self.pass_.enter(module, (x,), {})
+        out = func(*args, **kwargs)
+        self.pass_.leave(name, module, (x,), {}, out)
+        return out
 
 
 class _Pass(TorchDispatchMode):
@@ -250,12 +278,14 @@ class _Pass(TorchDispatchMode):
             return None
         if out is None or not out.is_floating_point():
             return []
+        if name.startswith("new_") or name.endswith("s_like"):
+            return []  # values of their own
         first = self.numbers.get(tensors[0])
         if name in _MOVES:
             return self._moved(name, func, args, kwargs, outputs)
         if name == "constant_pad_nd":
             assert first is not None
-            return [torch.constant_pad_nd(first, args[1], float(_STAYS))]
+            return [_padded(first, out.shape, args[1])]
         if name in ("bmm", "mm", "matmul"):
             return [self._product(tensors[0], tensors[1])]
         if name.startswith("_scaled_dot_product"):
@@ -380,6 +410,19 @@ def _loose_parameters(model: nn.Module) -> dict[int, tuple[str, int]]:
                 image = parameter.ndim == 4 and parameter.shape[0] == 1 and parameter.shape[1] > 1
                 loose[id(parameter)] = (f"{at}.{name}".lstrip("."), 1 if image else wide[-1])
     return loose
+
+
+def _padded(numbers: Tensor, shape: torch.Size, pads: Sequence[int]) -> Tensor:
+    """Beside channels stands padding; around what is the same channel all along, as in space, more of that one."""
+    for at in range(len(pads) // 2):
+        dim, own = numbers.ndim - 1 - at, pads[2 * at : 2 * at + 2]
+        if constant(numbers, dim):
+            numbers = numbers.narrow(dim, 0, 1).expand(
+                [*numbers.shape[:dim], shape[dim], *numbers.shape[dim + 1 :]]
+            )
+        else:
+            numbers = torch.constant_pad_nd(numbers, [0, 0] * at + list(own), float(_STAYS))
+    return numbers
 
 
 def _depthwise(layer: nn.Module) -> bool:

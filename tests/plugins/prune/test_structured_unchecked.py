@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 import compressit
 from compressit.errors import CompressitError
 from compressit_plugins.prune.channels import prune_channels
+from compressit_plugins.prune.surgery import unseen
 
 
 class Normed(Plain):
@@ -181,11 +183,28 @@ def test_where_nothing_can_be_pruned_the_help_says_whether_ignore_matters(
     assert "prune.magnitude" in caught.value.hint
 
 
-def test_layers_that_no_group_takes_are_named() -> None:
-    """ShuffleNet's shuffles bind channels of many layers together: what stays as it is is said."""
+def test_of_shufflenet_the_widths_inside_its_branches_go_and_what_its_shuffles_bind_is_named() -> None:
     import torchvision
 
     net = torchvision.models.shufflenet_v2_x0_5(num_classes=5).eval()
     _, report = prune_channels(net, torch.zeros(1, 3, 64, 64), 0.5)
-    assert report.widths
-    assert {"conv5.0", "stage2.0.branch1.2"} <= set(report.skipped)
+    inside = {f"stage{s}.{b}.branch2.0" for s, blocks in ((2, 4), (3, 8), (4, 4)) for b in range(blocks)}
+    assert set(report.widths) == inside | {"conv1.0", "conv5.0"}
+    assert all(after == before // 2 for before, after in report.widths.values())
+    assert "stage2.0.branch1.2" in report.skipped
+
+
+def test_a_layer_whose_weight_is_given_to_a_function_is_no_layer_that_did_not_run() -> None:
+    class Borrowing(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.extra = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = x.mean((2, 3)).repeat(1, 2)
+            return super().forward(x) + F.linear(rows, self.extra.weight).sum()
+
+    net = built(Borrowing)
+    assert not unseen(copy.deepcopy(net), torch.zeros(1, 3, 8, 8))
+    net.unused = nn.Linear(2, 2)
+    assert set(unseen(copy.deepcopy(net), torch.zeros(1, 3, 8, 8))) == {"unused"}

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import scipy.sparse
 import torch
+import torchvision
 from structured_nets import Concat, Grouped, Plain, Residual, Squeeze, built, example, images
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +22,7 @@ from compressit_plugins.prune import coupling
 from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.coupling import Group, coupled
 from compressit_plugins.prune.importance import classification, magnitude, taylor
+from compressit_plugins.prune.wired import components
 from compressit_plugins.prune.wiring import wiring
 
 
@@ -62,6 +65,48 @@ def test_a_channel_is_where_its_number_is(name: str) -> None:
     assert torch.equal(read, made[wanted])
     assert made.unique().numel() == 12
     assert not found.tainted
+
+
+def test_padding_in_space_keeps_the_channel() -> None:
+    found = wiring(Between(lambda x: F.pad(x, (1, 2, 0, 1)).amax((2, 3))).eval(), example())
+    assert torch.equal(found.sides["first", "out"], found.sides["last", "in"])
+    assert not set(found.sides["first", "out"].tolist()) & found.fixed
+
+
+def test_a_layer_whose_weight_is_given_to_a_function_is_followed_like_one_that_is_called() -> None:
+    class Borrowing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.middle, self.last = nn.Conv2d(3, 12, 3), nn.Linear(12, 16), nn.Linear(16, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.conv2d(x, self.first.weight, self.first.bias).mean((2, 3))
+            return self.last(F.linear(x, weight=self.middle.weight, bias=self.middle.bias).relu())
+
+    found = wiring(Borrowing().eval(), example())
+    assert torch.equal(found.sides["first", "out"], found.sides["middle", "in"])
+    assert torch.equal(found.sides["middle", "out"], found.sides["last", "in"])
+    assert not found.tainted
+    _, report = prune_channels(Borrowing().eval(), example(), 0.5)
+    assert report.widths == {"first": (12, 6), "middle": (16, 8)}
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "densenet121", "resnet18"])
+def test_the_components_are_those_of_the_graph_of_layers_and_classes(name: str) -> None:
+    """Against scipy's connected components: layers are joined where they make a channel of the same class."""
+    net = torchvision.models.get_model(name, num_classes=5, weights=None).eval()
+    found = wiring(net, torch.zeros(1, 3, 64, 64))
+    out = set(found.fixed) | {0}
+    made = [set(numbers.tolist()) - out for (_, side), numbers in found.sides.items() if side != "in"]
+    size = max(map(max, filter(None, made))) + 1
+    graph = scipy.sparse.lil_matrix((size, size))
+    for classes in made:
+        for number in classes:
+            graph[min(classes), number] = 1
+    _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    used = set[int]().union(*made)
+    wanted = {frozenset(n for n in used if labels[n] == label) for label in {labels[n] for n in used}}
+    assert {frozenset(root_of) for root_of in components(found, frozenset())} == wanted
 
 
 def test_added_channels_are_one_class_and_padding_stays() -> None:
