@@ -85,7 +85,7 @@ class _Borrowed(TorchFunctionMode):
         super().__init__()
         self.pass_ = pass_
         layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | _CONV)]
-        self.owners = {id(m._parameters.get("weight")): (name, m) for name, m in layers}
+        self.owners = {id(m.weight): (name, m) for name, m in layers}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
