@@ -217,13 +217,12 @@ def fresh(path: Path | str, seed: int = 0) -> nn.Module:
 def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
     """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
     from compressit.context import DataContext
-    from compressit.execute.loading import loaded
+    from compressit.execute.loading import loaded, prepared
     from compressit.kinds import Dataset
-    from compressit.splits import prepare
 
     dataset = create(Dataset, name, plain(name, options))
     raw = loaded(dataset, DataContext(default_cache(), announce))
-    return prepare(raw, dataset.config, dataset.classes, dataset.class_names, device)
+    return prepared(dataset, raw, announce, device)
 
 
 def stage(

@@ -78,3 +78,27 @@ def validation_fault(options: DataConfig, train_size: int) -> str | None:
     if options.validation and not held:
         return f"rounds to no image: there are {images:,} training images"
     return f"leaves none of the {images:,} training images" if held >= images else None
+
+
+def known_doubts(options: DataConfig, classes: int, train_size: int | None) -> list[str]:
+    """What can be told before the data are there: splits too small for all classes, a limit above what there is."""
+    limit = options.limit
+    found: list[str] = []
+    if limit is not None and train_size is not None and limit > train_size:
+        found.append(f"`limit: {limit}` is above the {train_size} training examples there are")
+    images = min((size for size in (limit, train_size) if size is not None), default=None)
+    if images is None:
+        return found
+    if images < classes:
+        what = (
+            f"`limit: {limit}` keeps fewer training examples"
+            if images == limit
+            else "there are fewer training examples"
+        )
+        found.append(f"{what} than the data have classes ({classes})")
+    held = options.validation_count(images)
+    if options.validation and held < classes:
+        found.append(
+            f"`validation: {options.validation:g}` is {held} of {images} examples, and there are {classes} classes"
+        )
+    return found

@@ -70,8 +70,7 @@ def evaluate_file(
     from compressit.checkpoint import model as checkpoint
     from compressit.compute import Compute
     from compressit.context import DataContext
-    from compressit.execute.loading import loaded
-    from compressit.splits import prepare
+    from compressit.execute.loading import loaded, prepared
 
     plugins = _evaluators(evaluators, host)
     options = dict(_setting(text) for text in settings)
@@ -87,9 +86,7 @@ def evaluate_file(
             f"{path} was trained on inputs of scale {contract.scale}, and is measured on {options['scale']}"
         )
     device = Compute.select("auto").device
-    return _measured(
-        model, prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like), plugins
-    )
+    return _measured(model, prepared(dataset, raw, announce, device, like), plugins)
 
 
 def model_for(path: Path, data: Data, host: Host) -> nn.Module:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from compressit.config import model_refs, parse
+from compressit.data_options import known_doubts
 from compressit.errors import FOREIGN, CompressitError, place_in, told
 from compressit.keys import canonical, code_digest, key_of, torch_version
 from compressit.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
@@ -52,6 +53,7 @@ def make_plan(recipe: Recipe, host: Host, digest: Digest = code_digest) -> Plan:
         _before_all_stages(rehearsed.values(), tasks),
         tuple(builder.points),
         {stage: rehearsal.key for stage, rehearsal in rehearsed.items()},
+        tuple(dict.fromkeys(builder.doubts)),
     )
 
 
@@ -81,6 +83,7 @@ class _Builder:
         self.digest = digest
         self.tasks: dict[str, Task] = {}
         self.points: list[Point] = []
+        self.doubts: list[str] = []
 
     def add(self, variant: Variant, seed: int) -> None:
         graph = _Graph(self, variant, seed)
@@ -155,7 +158,10 @@ class _Graph:
         like = (
             {"like": statistics} if statistics is not None else {}
         )  # whose mean and deviation inputs are scaled by
-        self.images = images_after(dataset.config, _asked(dataset, "train_size"))
+        size = _asked(dataset, "train_size")
+        self.images = images_after(dataset.config, size)
+        doubts = known_doubts(dataset.config, self.offer.classes, size)
+        builder.doubts += (f"{variant.name}: {doubt}" for doubt in doubts)
         identity = canonical(
             {
                 **asdict(variant.data),

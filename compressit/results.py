@@ -100,10 +100,15 @@ class Results:
         ]
 
     def warnings(self) -> list[str]:
-        """What makes a model doubtful, a line each: its training diverged, metrics that were not finite."""
-        return [
+        """What makes results doubtful, a line each: of a variant's data, classes that a split lacks; of a model, a
+        training that diverged, metrics that were not finite."""
+        of_data = [
+            f"{row.variant}: {doubt}" for row in self.rows for doubt in row.notes.get("data_doubts") or ()
+        ]
+        of_models = [
             f"{row.variant}/seed{row.seed}/{row.name}: {doubt}" for row in self.rows for doubt in _doubts(row)
         ]
+        return [*dict.fromkeys(of_data), *of_models]
 
     def write_json(self, path: Path) -> None:
         """Writes the results atomically, with a digest of what they say; numbers that are not finite become null."""

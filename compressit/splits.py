@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from compressit.batching import batch_sizes
-from compressit.data_options import DataConfig, validation_fault
+from compressit.data_options import DataConfig, known_doubts, validation_fault
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
@@ -101,6 +101,7 @@ class Data:
     test: Split
     classes: int
     contract: Contract
+    doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
 
     def with_streams(self, streams: Streams) -> Data:
         """The same tensors, shuffled by another stage's streams."""
@@ -141,13 +142,18 @@ def prepare(
     chosen = _limited(raw.train_y, options.limit)
     train_x, train_y = raw.train_x[chosen], raw.train_y[chosen]
     train_x, test_x = _unit(train_x), _unit(raw.test_x)
-    kept, held = _validation(len(train_x), options, streams)
+    kept, held = _validation(train_y, options, streams)
     scale = like.scale if like else options.scale
     mean, std = (like.mean, like.std) if like else _statistics(train_x[kept], scale)
     train_x, test_x = _scaled(train_x, mean, std), _scaled(test_x, mean, std)
     train_x, test_x = _pixels(train_x, test_x, kept, options, streams)
     train_y = _labels(train_y, options, classes, streams)
     contract = Contract(tuple(train_x.shape[1:]), scale, mean, std, class_names)
+    labels = {
+        "training": train_y[kept],
+        "validation": None if held is None else train_y[held],
+        "test": raw.test_y,
+    }
     validation = None if held is None else Split(train_x[held].to(device), train_y[held].to(device), streams)
     return Data(
         train=Split(train_x[kept].to(device), train_y[kept].to(device), streams),
@@ -155,6 +161,10 @@ def prepare(
         test=Split(test_x.to(device), raw.test_y.to(device), streams),
         classes=classes,
         contract=contract,
+        doubts=(
+            *known_doubts(options, len(raw.train_y.unique()), len(raw.train_y)),
+            *_lacking(labels, classes, class_names),
+        ),
     )
 
 
@@ -186,12 +196,30 @@ def _limited(y: Tensor, limit: int | None) -> Index:
     labels, counts = y.unique(return_counts=True)
     if limit is None or limit >= len(y) or limit < len(labels) or len(y[first].unique()) == len(labels):
         return first
-    spare, left = limit - len(labels), len(y) - len(labels)
-    quotas, remainders = spare * (counts - 1) // left, spare * (counts - 1) % left
-    takes = quotas + 1
-    takes[remainders.argsort(descending=True, stable=True)[: limit - int(takes.sum())]] += 1
+    takes = 1 + _shares(counts - 1, limit - len(labels))
     parts = [(y == label).nonzero()[:take, 0] for label, take in zip(labels, takes.tolist(), strict=True)]
     return torch.cat(parts).sort().values
+
+
+def _shares(sizes: Tensor, total: int) -> Tensor:
+    """Parts (K,) of `total` in proportion to `sizes` (K,) int64, none above its size, by largest remainders."""
+    whole = max(int(sizes.sum()), 1)
+    shares, remainders = total * sizes // whole, total * sizes % whole
+    shares[remainders.argsort(descending=True, stable=True)[: total - int(shares.sum())]] += 1
+    return shares
+
+
+def _lacking(splits: Mapping[str, Tensor | None], classes: int, class_names: Sequence[str]) -> Iterator[str]:
+    """A line for each split whose labels (N,) lack a class."""
+    for split, labels in splits.items():
+        if labels is None:
+            continue
+        there = set(labels.unique().tolist())
+        missing = [label for label in range(classes) if label not in there]
+        if missing:
+            names = [class_names[c] if c < len(class_names) else str(c) for c in missing[:5]]
+            shown = ", ".join(names) + (", …" if len(missing) > 5 else "")
+            yield f"no {split} example has {len(missing)} of the {classes} classes: {shown}"
 
 
 def _unit(x: Tensor) -> Tensor:
@@ -252,14 +280,32 @@ def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> T
     return y
 
 
-def _validation(count: int, options: DataConfig, streams: Streams) -> tuple[Index, Tensor | None]:
-    """Where the training and the validation images stand among the `count` given, both in their old order."""
-    if fault := validation_fault(options, count):
+def _validation(y: Tensor, options: DataConfig, streams: Streams) -> tuple[Index, Tensor | None]:
+    """Where the training and the validation images stand among those with labels `y`, both in their old order."""
+    if fault := validation_fault(options, len(y)):
         raise CompressitError(
             f"the data's `validation: {options.validation:g}` {fault}", "change `validation` or `limit`"
         )
-    wanted = options.validation_count(count)
+    wanted = options.validation_count(len(y))
     if wanted == 0:
         return slice(None), None
-    permutation = torch.randperm(count, generator=streams.generator("validation"))
-    return permutation[wanted:].sort().values, permutation[:wanted].sort().values
+    held = torch.zeros(len(y), dtype=torch.bool)
+    held[_held_out(y, wanted, torch.randperm(len(y), generator=streams.generator("validation")))] = True
+    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+
+
+def _held_out(y: Tensor, wanted: int, permutation: Tensor) -> Tensor:
+    """Which images are held out: the first `wanted` of the permutation.
+
+    Where these would leave the training, or the validation, without a class that both can have, the first of every
+    class in proportion instead, but for one; the only image of a class stays with the training. Nothing is done about
+    it where one of the two is too small to hold them all.
+    """
+    labels, counts = y.unique(return_counts=True)
+    shared, drawn, first = labels[counts > 1], y[permutation], permutation[:wanted]
+    complete = len(drawn[wanted:].unique()) == len(labels) and bool(torch.isin(shared, y[first]).all())
+    if complete or not len(shared) <= wanted <= len(y) - len(labels):
+        return first
+    takes = 1 + _shares(counts[counts > 1] - 2, wanted - len(shared))
+    parts = [(drawn == label).nonzero()[:take, 0] for label, take in zip(shared, takes.tolist(), strict=True)]
+    return permutation[torch.cat(parts)]

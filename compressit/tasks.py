@@ -80,6 +80,7 @@ class Plan:
     tasks: Mapping[str, Task]
     points: Sequence[Point]
     rehearsals: Mapping[str, str] = field(default_factory=dict[str, str])  # stage's key -> its rehearsal's
+    doubts: Sequence[str] = ()  # what its results will have to be read with, as far as it is known now
 
     def pending(self, present: Mapping[str, bool]) -> list[Task]:
         """The tasks that must run, given which keys the store has: what is wanted and missing, and what that

@@ -245,7 +245,7 @@ def test_measuring_leaves_the_net_as_it_was() -> None:
 def test_data_come_with_the_options_of_a_recipe() -> None:
     said: list[str] = []
     data = compressit.data("tiny.data", announce=said.append, limit=10, validation=0.2, scale="standard")
-    assert said == ["loading dots"]
+    assert said == ["loading dots", *(f"warning: tiny.data: {doubt}" for doubt in data.doubts)]
     assert data.validation is not None
     assert (len(data.train), len(data.validation), len(data.test), data.classes) == (8, 2, 20, 3)
     assert data.contract.scale == "standard"

@@ -228,5 +228,11 @@ def test_models_that_diverged_or_have_no_finite_number_are_warned_of() -> None:
     ]
 
 
+def test_what_a_variants_data_lack_is_warned_of_once() -> None:
+    notes = {"data_doubts": ["no test example has the class 3"]}
+    results = _results(_row(notes=notes), _row(rung=5, notes=notes))
+    assert results.warnings() == ["real: no test example has the class 3"]
+
+
 def _killed(self: Path, target: Path) -> None:
     raise KeyboardInterrupt

@@ -207,6 +207,62 @@ def test_validation_is_cut_from_the_training_images_without_overlap(
     assert torch.equal(data.test.x, raw.test_x)
 
 
+@given(
+    st.lists(st.integers(0, 9), min_size=2, max_size=7), st.integers(1, 40), st.integers(0, 9), st.booleans()
+)
+def test_a_validation_split_and_what_it_leaves_have_every_class_that_both_can_have(
+    sizes: list[int], wanted: int, seed: int, in_order: bool
+) -> None:
+    y = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+    if wanted >= len(y):
+        return
+    y = y if in_order else y[torch.randperm(len(y))]
+    x = torch.arange(len(y), dtype=torch.float32).view(-1, 1) / len(y)
+    data = prepare(RawData(x, y, x, y), DataConfig(validation=wanted, seed=seed), len(sizes), ())
+    assert data.validation is not None
+    train, held = set(data.train.y.tolist()), set(data.validation.y.tolist())
+    assert (len(data.train), len(data.validation)) == (len(y) - wanted, wanted)
+    assert sorted(torch.cat([data.train.x, data.validation.x]).flatten().tolist()) == x.flatten().tolist()
+    there = {label for label, size in enumerate(sizes) if size}
+    several = {label for label, size in enumerate(sizes) if size > 1}
+    if len(several) <= wanted <= len(y) - len(there):
+        assert train == there
+        assert held >= several
+
+
+def test_a_split_of_balanced_classes_is_the_plain_draw() -> None:
+    raw = _many(200, classes=4)
+    data = _prepare(raw, validation=40, seed=3)
+    drawn = torch.randperm(200, generator=Streams(3).generator("validation"))
+    assert data.validation is not None
+    assert torch.equal(data.validation.x, raw.train_x[drawn[:40].sort().values])
+    assert torch.equal(data.train.x, raw.train_x[drawn[40:].sort().values])
+    assert data.doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"limit": 3}, ["`limit: 3` keeps fewer", "no training example has 1 of the 4 classes: d"]),
+        ({"limit": 41}, ["`limit: 41` is above the 40"]),
+        ({"validation": 2}, ["`validation: 2` is 2 of 40", "no validation example has 2 of the 4"]),
+        ({"limit": 40, "validation": 4}, []),
+    ],
+)
+def test_what_a_split_lacks_is_told(options: dict[str, object], words: list[str]) -> None:
+    doubts = _prepare(_many(40, classes=4), **options).doubts
+    assert len(doubts) == len(words)
+    assert all(part in doubt for part, doubt in zip(words, doubts, strict=True))
+
+
+def test_classes_that_a_dataset_skips_and_its_test_split_lacks_are_told() -> None:
+    y = torch.tensor([0, 2, 3] * 5)
+    x = torch.rand(15, 1)
+    data = prepare(RawData(x, y, x[:2], y[:2]), DataConfig(), 4, NAMES)
+    assert [doubt.split(":")[-1] for doubt in data.doubts] == [" b", " b, d"]
+    assert ["training" in data.doubts[0], "test" in data.doubts[1]] == [True, True]
+
+
 def test_validation_is_a_random_part_and_follows_the_seed() -> None:
     raw = _many(1000)
     one, other = (_prepare(raw, validation=100, seed=seed).validation for seed in (0, 1))

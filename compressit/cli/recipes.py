@@ -6,7 +6,7 @@ import gc
 import json
 from contextlib import chdir, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from compressit.cli.terminal import (
 )  # fmt: skip
 from compressit.errors import CompressitError
 from compressit.formatting import counted
+
+if TYPE_CHECKING:
+    from compressit.tasks import Plan
 
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe, for example examples/mnist_twins.yaml.", show_default=False)
@@ -96,9 +99,9 @@ def check(
 
     host = open_host()
     loaded = load(recipe, profile, settings, trust, host)
-    make_plan(
-        loaded, host, digest=lambda *modules: ""
-    )  # what code it is, is of no account: nothing is looked up
+    # what code it is, is of no account: nothing is looked up
+    made = make_plan(loaded, host, digest=lambda *modules: "")
+    _tell_doubts(made)
     variants = counted(len(loaded.variants), "variant")
     stages = counted(sum(len(variant.stages) for variant in loaded.variants), "stage")
     say(f"{recipe}: {loaded.name} is fine: {variants}, {stages}, seeds {list(loaded.seeds)}")
@@ -119,6 +122,7 @@ def plan(
 
     host = open_host()
     made = make_plan(load(recipe, profile, settings, trust, host), host)
+    _tell_doubts(made)
     objects = Store(store or default_store(), warn=tell)
     present = {key: objects.find(key) is not None for key in made.tasks}
     pending = {task.key for task in made.pending(present)}
@@ -133,6 +137,11 @@ def plan(
         state = "begun" if state == "to do" and objects.has_progress(task.key) else state
         say(f"{task.key[:12]}  {state:5}  {task.uses:20}  {task.label}")
     say(f"{len(pending)} of {len(made.tasks)} tasks to do")
+
+
+def _tell_doubts(plan: Plan) -> None:
+    for doubt in plan.doubts:
+        tell(f"warning: {doubt}")
 
 
 def report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from compressit.errors import CompressitError
 from compressit.execute.lending import lending
 from compressit.keys import canonical
 from compressit.kinds import Dataset
-from compressit.splits import RawData
+from compressit.splits import Contract, Data, RawData, prepare
 
 
 def content(dataset: Dataset[Any]) -> tuple[str, str, str]:
@@ -31,6 +32,20 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> RawData:
     with lending(dataset.name):
         raw = _loader(dataset).load(ctx)
     return _as_declared(dataset, raw)
+
+
+def prepared(
+    dataset: Dataset[Any],
+    raw: RawData,
+    announce: Callable[[str], None],
+    device: str = "cpu",
+    like: Contract | None = None,
+) -> Data:
+    """`splits.prepare` by the dataset's options; tells what results on these data should be read with."""
+    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
+    for doubt in data.doubts:
+        announce(f"warning: {dataset.name}: {doubt}")
+    return data
 
 
 def _loader(dataset: Dataset[Any]) -> Dataset[Any]:

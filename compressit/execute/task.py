@@ -32,7 +32,7 @@ from compressit.measure import hidden_width
 from compressit.nets import fault_of, refuse_unworkable, try_out
 from compressit.plugins import Host
 from compressit.seeds import Streams
-from compressit.splits import Contract, Data, prepare
+from compressit.splits import Contract, Data
 from compressit.store import Artifact, Store
 from compressit.tasks import Task
 
@@ -254,8 +254,8 @@ class TaskRunner:
             contract = Contract(
                 tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]), names
             ) if like else None  # fmt: skip
-            self._data[key] = prepare(
-                self._data[raw_key], dataset.config, dataset.classes, names, compute.device, contract
+            self._data[key] = loading.prepared(
+                dataset, self._data[raw_key], lambda text: emit({"announce": text}), compute.device, contract
             )
         return self._data[key]
 
@@ -311,7 +311,7 @@ class TaskRunner:
         if "loss" in arrays:
             curves["loss"] = thinned(arrays["loss"])
         facts = {
-            "notes": {"width": hidden_width(model), **notes},
+            "notes": {"width": hidden_width(model), **notes, **_doubts(ctx)},
             "curves": {name: _thinned_points(points) for name, points in curves.items()},
         }
 
@@ -353,6 +353,11 @@ class TaskRunner:
 def _identity(task: Task, ref: str) -> str:
     """What tells a task's models apart: a file's is fed as the task's data are scaled."""
     return task.inputs.get(ref) or f"{task.files[ref]} {task.data['id']}"
+
+
+def _doubts(ctx: StageContext | None) -> dict[str, Any]:
+    """What its data should be read with."""
+    return {"data_doubts": list(ctx.data.doubts)} if ctx and ctx.data.doubts else {}
 
 
 def thinned(values: np.ndarray) -> list[tuple[float, float]]:

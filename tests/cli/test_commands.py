@@ -90,6 +90,19 @@ def test_what_is_not_asked_for_is_not_built(
         _main(monkeypatch, "export", "--help")
 
 
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_classes_that_a_limit_loses_are_told_beside_the_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(TINY)
+    assert _main(monkeypatch, command, str(recipe), "--set", "data.with.limit=2") == 0
+    told = capsys.readouterr()
+    assert "warning: " in told.err
+    assert "`limit: 2` keeps fewer" in told.err
+    assert "warning" not in told.out
+
+
 def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["compressit", *arguments])
     try:

@@ -147,6 +147,17 @@ def test_doubtful_models_are_told_at_the_end(
         assert "warning: 2 more" in desk.said.getvalue()
 
 
+def test_classes_that_the_data_lack_are_told_before_the_training_and_at_the_end(
+    desk: Desk, bench: Bench
+) -> None:
+    for _ in range(2):  # the second has nothing to do
+        results, _ = desk.run(plan_of(BASE, "data.with.limit=2"))
+        assert desk.said.getvalue().count("warning: base: `limit: 2` keeps fewer") == 1
+        assert len(results.warnings()) == 2
+        desk.said.truncate(0)
+    assert plan_of(BASE).doubts == ()
+
+
 # Interrupted
 
 
