@@ -1,4 +1,4 @@
-"""The command line. Mistakes come out as messages with exit code 2, failed stages with 1, Ctrl-C with 130."""
+"""The command line. Mistakes come out as messages with exit code 2, failed stages with 1, signal n with 128 + n."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 
 from compressit import __version__
 from compressit.cli import checkpoints, new, plugins, recipes, store
+from compressit.cli.signals import ending
 from compressit.cli.terminal import fail, tell
 from compressit.errors import CompressitError
 from compressit.printable import guard_streams
@@ -72,14 +73,17 @@ app = build()
 
 
 def main() -> NoReturn:
-    """The console script: exit codes 0, 1 (a stage failed), 2 (a mistake, nothing was run), 130 (Ctrl-C)."""
+    """The console script: exit codes 0, 1 (a stage failed), 2 (a mistake, nothing was run), 128 + n (signal n)."""
     guard_streams()
     gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
     atexit.register(gc.freeze)  # nor does the end: its last search for cycles is a tenth of `check`
     asked = [name for name in sys.argv[1:2] if name in COMMANDS]
     command_line = build(asked) if asked or sys.argv[1:2] == ["--version"] else app
     try:
-        code: Any = command_line(standalone_mode=False)  # a raised typer.Exit comes back as its code
+        with ending() as signals:
+            code: Any = command_line(standalone_mode=False)  # a raised typer.Exit comes back as its code
+        if signals:
+            code = 128 + signals[0]  # typer makes 130 of all
     except CompressitError as error:
         fail(error)
         sys.exit(error.exit_code)

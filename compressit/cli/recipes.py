@@ -66,28 +66,27 @@ def run(
 ) -> None:
     """Run a recipe: make what the store lacks, then write the report."""
     from compressit import api
-    from compressit.cli.signals import Ended, ending
+    from compressit.cli.signals import Ended
 
     forgive_output()  # what it says at its end is for people
     host = open_host()
     loaded = load(recipe, profile, settings, trust, host)
     gc.enable()
-    with ending():
-        try:
-            done = api.run(
-                loaded,
-                out=out,
-                store=store,
-                jobs=jobs,
-                host=host,
-                save_every=save_every,
-                task_timeout=task_timeout,
-                command=command(),
-                console=console(),
-            )
-        except Ended as ended:
-            say("", f"{ended}; what is done is kept. To go on: {command()}")
-            raise typer.Exit(128 + ended.number) from None
+    try:
+        done = api.run(
+            loaded,
+            out=out,
+            store=store,
+            jobs=jobs,
+            host=host,
+            save_every=save_every,
+            task_timeout=task_timeout,
+            command=command(),
+            console=console(),
+        )
+    except Ended as ended:
+        say("", f"{ended}; what is done is kept. To go on: {command()}")
+        raise typer.Exit(128 + ended.number) from None
     say(f"report: {done.folder / 'report.html'}", f"numbers: {done.folder / 'results.csv'}")
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP end a run as Ctrl-C does; a second signal ends it at once."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does; a second signal ends it at once."""
 
 from __future__ import annotations
 
@@ -24,17 +24,19 @@ class Ended(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def ending() -> Generator[None]:
-    """A block in which these signals raise Ended, once: there is a report to write then.
+def ending() -> Generator[list[int]]:
+    """A block in which these signals raise Ended, once: there is a report to write then. Gives the one that came.
 
     A further one, a second later or more, ends the process at once with exit code 128 + its number; the workers notice.
     A signal that was ignored before (`nohup`) is so in the block.
     """
     first: list[float] = []
+    came: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         if not first:
             first.append(time.monotonic())
+            came.append(number)
             raise Ended(number)
         if time.monotonic() - first[0] >= _SAME:
             with contextlib.suppress(OSError):
@@ -46,7 +48,7 @@ def ending() -> Generator[None]:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, end)
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from compressit.checkpoint.tensors import write as write_tensors
 from compressit.export.card import model_card
 from compressit.export.recipe import recipe_of
 from compressit.export.subject import Subject
+from compressit.files import move_together
 from compressit.measure import multiply_adds, nonzero, parameters, tensor_bytes
 from compressit.plugins import Host, installed
 
@@ -39,8 +39,7 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
         (made / CONFIG).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (made / CARD).write_text(model_card(target.name, about, recipe_of(subject.path)), encoding="utf-8")
         target.mkdir(exist_ok=True)
-        for name in (CONFIG, WEIGHTS, CARD):  # by the first, a later export knows the folder
-            os.replace(made / name, target / name)
+        move_together((CONFIG, WEIGHTS, CARD), made, target)  # by the first, a later export knows the folder
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

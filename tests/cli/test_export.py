@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,20 @@ def test_mistakes_are_told_before_anything_is_loaded(tiny: Ran, sandbox: Sandbox
     assert "net.safetensors" in sandbox.light("export", "net.safetensors", "--to", "folder", code=2).err
     sandbox.light("export", Path("nowhere"), "--to", "folder", code=2)
     assert contents(sandbox.folder).keys() == before.keys()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_that_somebody_ends_leaves_what_was_there(sandbox: Sandbox, number: signal.Signals) -> None:
+    sandbox.write("my_net.py", FILE)
+    sandbox.python(SAVE)
+    export = ("export", "net.safetensors", "--to", "folder", "--plugin", "my_net.py", "--trust")
+    sandbox.run(*export)
+    before = contents(sandbox.folder)
+    slow = FILE.replace("        super()", "        time.sleep(1)\n        super()").replace("import c", "import time, c")
+    sandbox.write("my_net.py", slow)
+    running = sandbox.start(*export)
+    running.until(lambda: list(sandbox.folder.glob(".net.*.tmp/model.safetensors")))
+    assert running.end(number).code == 128 + number
+    running.log.unlink()
+    sandbox.write("my_net.py", FILE)
+    assert contents(sandbox.folder) == before
