@@ -42,6 +42,9 @@ class Progress:
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Replaces the saved state atomically. `facts` are JSON values."""
 
+    def refuse(self, why: str) -> None:
+        """What `load` gave is damaged and was not used."""
+
 
 @dataclass
 class StageContext:

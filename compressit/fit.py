@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from compressit.context import StageContext
 from compressit.errors import CompressitError
-from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+from compressit.fit_options import FitConfig, ScheduleConfig
+from compressit.fit_state import State, build_optimizer
 from compressit.measure import answers
 from compressit.nets import check_logits, check_tensor, fault_of
 from compressit.seeds import draw_from
@@ -60,8 +61,8 @@ def fit(
     ctx.fits += 1
     model.to(device).train()
     optimizer = build_optimizer(model, options.optimizer, device)
-    state = _State(model, optimizer, {} if kept is None else kept)
-    first = state.restore(ctx)
+    state = State(model, optimizer, {} if kept is None else kept)
+    first = state.restore(ctx, options)
     step_model: Any = torch.compile(model) if ctx.compute.compile else model
     try:
         for epoch in range(first, options.epochs):
@@ -99,24 +100,6 @@ def fit(
         epochs=ctx.notes.get("epochs", 0) + len(state.losses),
     )
     return model.eval()
-
-
-def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> torch.optim.Optimizer:
-    """A fused optimizer over the parameters that want gradients. Raises CompressitError where none does."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        count = sum(1 for _ in model.parameters())
-        raise CompressitError(
-            f"there is nothing to train: all {count} parameters of {type(model).__name__} are frozen"
-            if count
-            else f"there is nothing to train: {type(model).__name__} has no parameters",
-            "let the layers learn that should: layer.requires_grad_(True)" if count else None,
-        )
-    common: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay, "fused": True}
-    if options.name == "sgd":
-        return torch.optim.SGD(parameters, momentum=options.momentum, nesterov=options.nesterov, **common)
-    kind = torch.optim.Adam if options.name == "adam" else torch.optim.AdamW
-    return kind(parameters, betas=options.betas, **common)
 
 
 def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int, step: float) -> float:
@@ -205,68 +188,3 @@ def _agreement(outputs: Tensor, target: Tensor) -> Tensor:
 def _seed_layers(ctx: StageContext, epoch: int) -> None:
     # Dropout and the like draw from the global generators: seeded per epoch, a resumed run draws alike.
     draw_from(ctx.streams.number("layers", epoch))
-
-
-class _State:
-    """What a resumed run needs: model, optimizer, losses so far, images seen, and what `on_epoch` keeps."""
-
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor]) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.losses: list[Tensor] = []
-        self.steps = 0
-        self.images_seen = 0
-        self.kept = kept
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-
-    def add(self, losses: Tensor, images: int) -> None:
-        self.losses.append(losses)
-        self.steps += len(losses)
-        self.images_seen += images
-
-    def save(self, ctx: StageContext, epoch: int) -> None:
-        tensors = {f"model/{name}": value for name, value in self.model.state_dict().items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            # `momentum_buffer` may be None before the first step; everything else is a tensor
-            tensors |= {f"optimizer/{index}/{slot}": v for slot, v in slots.items() if isinstance(v, Tensor)}
-        tensors |= {f"losses/{i:06d}": part for i, part in enumerate(self.losses)}
-        tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
-        facts = {
-            "fit": ctx.fits,
-            "epoch": epoch,
-            "images_seen": self.images_seen,
-            "curves": ctx.curves,
-            "notes": ctx.notes,
-        }
-        ctx.progress.save(tensors, facts)
-
-    def restore(self, ctx: StageContext) -> int:
-        """Takes up a saved state; returns the epoch to go on with.
-
-        A stage that trains several times repeats its finished runs: only the one that was killed has a state.
-        """
-        saved = ctx.progress.load()
-        if saved is None or saved[1]["fit"] != ctx.fits:
-            return 0
-        tensors, facts = saved
-        self.model.load_state_dict(_under(tensors, "model/"))
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under(tensors, "optimizer/").items():
-            index, slot = name.split("/", 1)
-            slots.setdefault(int(index), {})[slot] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        self.losses = [value for _, value in sorted(_under(tensors, "losses/").items())]
-        self.steps = sum(len(part) for part in self.losses)
-        self.kept.update(_under(tensors, "kept/"))
-        self.images_seen = facts["images_seen"]
-        for name, points in facts["curves"].items():  # null: a value that was not finite
-            ctx.curves[name] = [(step, math.nan if value is None else value) for step, value in points]
-        ctx.notes.update(facts["notes"])
-        ctx.emit({"resumed": facts["epoch"]})
-        return facts["epoch"]
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

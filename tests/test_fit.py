@@ -40,6 +40,10 @@ class Memory(Progress):
     def __init__(self) -> None:
         self.state: tuple[dict[str, Tensor], str] | None = None
         self.saves = 0
+        self.refused: list[str] = []
+
+    def refuse(self, why: str) -> None:
+        self.refused.append(why)
 
     def due(self) -> bool:
         return True
@@ -103,6 +107,57 @@ def test_a_killed_run_ends_like_one_never_killed(
                 _run(options, progress, kill=epoch)
     torch.manual_seed(99)
     _assert_same_run(_run(options, progress), whole)
+
+
+WRONG_FACTS = {
+    "epoch": (None, "2", 2.0, -1, 0, 5, 10**30, True),
+    "fit": (None, "1", 1.5),
+    "images_seen": (None, "x", -1, [1]),
+    "curves": (None, [], {"loss": 3}, {"loss": [[1.0]]}, {"loss": [["a", 1.0]]}, {"loss": [[None, 1.0]]}),
+    "notes": (None, [], "x"),
+}
+WRONG_TENSORS: dict[str, Callable[[dict[str, Tensor]], object]] = {
+    "a tensor of the model is missing": lambda t: t.pop("model/0.weight"),
+    "one has another shape": lambda t: t.update({"model/0.weight": torch.zeros(1)}),
+    "one has another type": lambda t: t.update({"model/0.weight": t["model/0.weight"].double()}),
+    "one is nobody's": lambda t: t.update({"model/9.weight": torch.zeros(1)}),
+    "a slot of no parameter": lambda t: t.update({"optimizer/99/step": torch.zeros(())}),
+    "a slot without a number": lambda t: t.update({"optimizer/x/step": torch.zeros(())}),
+    "a slot without a name": lambda t: t.update({"optimizer/0": torch.zeros(())}),
+    "a slot that is missing": lambda t: t.pop("optimizer/0/step"),
+    "a slot of another shape": lambda t: t.update({"optimizer/0/exp_avg": torch.zeros(1)}),
+    "an epoch's losses are missing": lambda t: t.pop("losses/000000"),
+    "losses of another shape": lambda t: t.update({"losses/000000": torch.zeros(2, 2)}),
+    "no losses in an epoch": lambda t: t.update({"losses/000000": torch.zeros(0)}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_FACTS)
+def test_a_saved_state_that_says_something_impossible_is_damaged(name: str) -> None:
+    for value in WRONG_FACTS[name]:
+        _assert_damaged(lambda tensors, facts, value=value: facts.update({name: value}))
+    _assert_damaged(lambda tensors, facts: facts.pop(name))
+
+
+@pytest.mark.parametrize("what", WRONG_TENSORS)
+def test_a_saved_state_of_something_else_is_damaged(what: str) -> None:
+    _assert_damaged(lambda tensors, facts: WRONG_TENSORS[what](tensors))
+
+
+def _assert_damaged(damage: Callable[[dict[str, Tensor], dict[str, Any]], object]) -> None:
+    """Says so once, and begins anew."""
+    options = FitConfig(epochs=4, batch_size=8, optimizer=ADAM)
+    progress = Memory()
+    with pytest.raises(Killed):
+        _run(options, progress, kill=2)
+    assert progress.state is not None
+    tensors, text = progress.state
+    facts = json.loads(text)
+    damage(tensors, facts)
+    progress.state = tensors, json.dumps(facts)
+    torch.manual_seed(99)
+    _assert_same_run(_run(options, progress), _run(options))
+    assert len(progress.refused) == 1
 
 
 def test_a_resumed_run_does_only_the_rest_and_says_so(make_context: Make, device: str) -> None:
@@ -359,7 +414,7 @@ def _loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _run(
-    options: FitConfig, progress: Progress, kill: int | None = None
+    options: FitConfig, progress: Progress | None = None, kill: int | None = None
 ) -> tuple[nn.Module, StageContext, dict[str, Tensor]]:
     """A stage with everything that has state: batch norm, dropout, inputs that change, and a tensor kept."""
     ctx = StageContext(
@@ -367,7 +422,7 @@ def _run(
         Streams(2, "s", 1),
         lambda: None,  # type: ignore[arg-type,return-value]
         lambda ref: None,  # type: ignore[arg-type,return-value]
-        progress=progress,
+        progress=progress or Progress(),
     )
     model, last = _net(), {}
     ctx.note(before=1)

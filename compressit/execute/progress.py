@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import NonNegativeFloat, TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -13,6 +15,8 @@ from compressit.checkpoint.tensors import read_any
 from compressit.context import Progress
 from compressit.errors import told
 from compressit.store import Store
+
+_SECONDS = TypeAdapter[float](NonNegativeFloat)
 
 
 class StoredProgress(Progress):
@@ -36,9 +40,19 @@ class StoredProgress(Progress):
         if saved is None:
             return None
         file, facts = saved
+        try:
+            spent = _SECONDS.validate_python(facts["seconds"], strict=True)
+            found = read_any(file), facts["facts"]
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            self.refuse(told(error))
+            return None
         if not self._loaded:  # a later one is this session's own
-            self._loaded, self.spent = True, float(facts["seconds"])
-        return read_any(file), facts["facts"]
+            self._loaded, self.spent = True, spent
+        return found
+
+    def refuse(self, why: str) -> None:
+        self.spent = 0.0
+        self._warn(f"its saved progress is damaged and not used: {why}")
 
     def due(self) -> bool:
         return time.perf_counter() - self._last >= self._every

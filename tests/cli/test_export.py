@@ -99,7 +99,9 @@ def test_an_export_that_somebody_ends_leaves_what_was_there(sandbox: Sandbox, nu
     export = ("export", "net.safetensors", "--to", "folder", "--plugin", "my_net.py", "--trust")
     sandbox.run(*export)
     before = contents(sandbox.folder)
-    slow = FILE.replace("        super()", "        time.sleep(1)\n        super()").replace("import c", "import time, c")
+    slow = FILE.replace("        super()", "        time.sleep(1)\n        super()").replace(
+        "import c", "import time, c"
+    )
     sandbox.write("my_net.py", slow)
     running = sandbox.start(*export)
     running.until(lambda: list(sandbox.folder.glob(".net.*.tmp/model.safetensors")))

@@ -58,5 +58,16 @@ def test_whatever_keeps_it_from_being_saved_leaves_the_state_before(
     assert len(saved[0]["weight"]) == 4
 
 
+@pytest.mark.parametrize("seconds", [None, "3", -1.0, [1]])
+def test_a_sealed_file_of_another_kind_is_damaged_and_told(tmp_path: Path, seconds: object) -> None:
+    store = Store(tmp_path)
+    said: list[str] = []
+    store.save_progress(KEY, {"seconds": seconds, "facts": {}}, lambda path: path.write_bytes(b""))
+    assert StoredProgress(store, KEY, 0.0, said.append).load() is None
+    store.save_progress(KEY, {"seconds": 1.0, "facts": {}}, lambda path: path.write_bytes(b"no tensors"))
+    assert StoredProgress(store, KEY, 0.0, said.append).load() is None
+    assert [("damaged" in text) for text in said] == [True, True]
+
+
 def _full(descriptor: int) -> None:
     raise OSError(28, "No space left on device")
