@@ -108,7 +108,8 @@ class Compressor(Plugin[C]):
 
 
 class Evaluator(Plugin[C]):
-    """Measures a model. `metrics` declares every number it may return; a number left out is an empty cell."""
+    """Measures a model. `metrics` declares every number it may return, by the name of its column in results.csv
+    (letters, digits and '_' above all); a number left out is an empty cell."""
 
     metrics: ClassVar[Mapping[str, Metric]] = {}
     exclusive: ClassVar[bool] = False  # never beside another task (timings)

@@ -1,7 +1,8 @@
-"""What a terminal may be sent: text of files and plugins in it is shown, never obeyed.
+"""What a terminal, or a page, may be sent: text of files and plugins in it is shown, never obeyed.
 
-A character that is not printable (control codes, which begin a terminal's commands; marks that turn the reading
-direction; halves of surrogate pairs, as in file names that are no UTF-8) is replaced by its escape as Python writes it.
+A character that is neither printable nor a space (control codes, which begin a terminal's commands; marks that turn
+the reading direction; halves of surrogate pairs, as in file names that are no UTF-8) is replaced by its escape as
+Python writes it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from typing import Any
+from unicodedata import category
 
 from compressit.forgiving import Forgiving
 
@@ -69,4 +71,4 @@ def guard_streams() -> None:
 
 
 def _shown(character: str) -> str:
-    return character if character.isprintable() else repr(character)[1:-1]
+    return character if character.isprintable() or category(character) == "Zs" else repr(character)[1:-1]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+INCOMPLETE = 3
+"""Exit code of the process that draws a run's page: it is written, but some report is not whole."""
+
 
 def python(module: str, *arguments: str) -> list[str]:
     """The command line of `python -m module`, without the current folder on its search path."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast, get_args
 
 from compressit import hookspecs
 from compressit.config import Config
 from compressit.data_options import DataConfig
 from compressit.errors import CompressitError, did_you_mean, told
-from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
+from compressit.kinds import Compressor, Dataset, Evaluator, Metric, Model, Plugin, Report, Trainer
+from compressit.results import RESERVED
 
 LOCAL = "compressit_local_"
 """What the modules of local files are called: this, the file's stem, and its digest."""
@@ -78,6 +79,8 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
     if not all(issubclass(option, config) for option in options if isinstance(option, type)):
         wanted = f"{config.__module__}.{config.__qualname__}"
         raise PluginFault(f"{shown(plugin)}.Config must derive from {wanted}", at=at)
+    if base is Evaluator:
+        _check_metrics(plugin)
     for method in _REQUIRED[base]:
         if getattr(plugin, method) is getattr(base, method):
             raise _missing(plugin, base, method)
@@ -85,6 +88,29 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
         ours = inspect.getattr_static(plugin, method)
         if ours is not theirs and inspect.isfunction(theirs) and inspect.isfunction(ours):
             _check_arguments(plugin, method, ours, theirs)
+
+
+def _check_metrics(plugin: type[Any]) -> None:
+    """Raises PluginFault for a metric that cannot be a column of its own, and for one that is not described."""
+    metrics: Any = plugin.metrics
+    where = f"{shown(plugin)}.metrics"
+    hint = 'metrics = {"mine": Metric("higher", "fraction", "what it means")}'
+    if not isinstance(metrics, Mapping):
+        raise PluginFault(f"{where} is a {type(metrics).__name__}, not a mapping", hint, plugin.__qualname__)
+    for name, metric in cast("Mapping[Any, Any]", metrics).items():
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.@%/+-]{0,99}", name):
+            raise PluginFault(
+                f"{where} has {name!r:.120}, which cannot be a column",
+                "use letters, digits and '_', 100 at most",
+                plugin.__qualname__,
+            )
+        if name in RESERVED:
+            raise PluginFault(
+                f"{where} has '{name}', a column that every run has", "call it otherwise", plugin.__qualname__
+            )
+        texts = [getattr(metric, part, None) for part in ("better", "unit", "about")]
+        if not isinstance(metric, Metric) or not all(isinstance(text, str) for text in texts):
+            raise PluginFault(f"{where}['{name}'] is {metric!r:.120}", hint, plugin.__qualname__)
 
 
 def shown(plugin: type) -> str:

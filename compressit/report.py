@@ -1,6 +1,7 @@
 """Lays out what a run found: results.json, results.csv, figures and one self-contained page.
 
-Figures and words come from report plugins; one that raises is named on the page and loses nothing else.
+Figures and words come from report plugins, each asked in a process of its own (`apart`): one that fails, in whatever
+way, is named on the page and loses nothing else.
 """
 
 from __future__ import annotations
@@ -8,24 +9,35 @@ from __future__ import annotations
 import base64
 import io
 import re
-import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from compressit import tables
-from compressit.errors import FOREIGN, told
+from compressit.apart import Ended, asked
+from compressit.errors import sound, told
 from compressit.kinds import Report
 from compressit.ownfolder import OwnFolder
+from compressit.printable import block
 from compressit.results import Results
 from compressit.seeds import Streams, seeded
 
 DPI = 120
 PICTURE_BYTES = 3_150_000  # of PNG in the page: 4.2 MB as base64, which leaves room below 5 MB for the rest
-TEXT_CHARACTERS = 100_000  # of the recipe
+RECIPE_CHARACTERS = 100_000
+
+
+TEXT_CHARACTERS = 5000  # of a paragraph or a caption
+MOST_PARAGRAPHS = 1000  # of one report
+LIMIT = 300.0  # seconds for one report: a plugin that hangs does not keep the others' page
+
+Asked = tuple[str, Callable[[], Report[Any]]]
+"""A report plugin's name, and what makes it: its constructor is somebody's code too."""
 
 
 @dataclass(frozen=True)
@@ -42,64 +54,94 @@ class _Contents:
     problems: list[str] = field(default_factory=list[str])
 
 
-def render(results: Results, reports: Sequence[Report[Any]], folder: Path) -> None:
+def render(results: Results, reports: Sequence[Asked], folder: Path, limit: float = LIMIT) -> list[str]:
     """Writes results.json, results.csv, figures/*.png and *.svg and report.html (<= 5 MB) into `folder`.
 
-    Each file is replaced atomically; the same results give the same bytes. A report that raises, or a figure
-    that cannot be drawn, is named on the page and in a line on stderr. Raises OSError where the folder cannot be
-    written, CompressitError where a link or the like stands in a file's place.
+    Each file is replaced atomically; the same results give the same bytes. Returns a line for each report that is not
+    whole, which the page names too: one that raises, ends or hangs (more than `limit` seconds), and one of whose
+    figures cannot be drawn. Raises OSError where the folder cannot be written, CompressitError where a link or the
+    like stands in a file's place.
     """
     own = OwnFolder(folder)
     results.write_json(own.place("results.json"))
     results.write_csv(own.place("results.csv"))
     contents = _Contents()
-    for report in reports:
-        before = len(contents.problems)
-        with seeded(Streams(0, report.name).number("report")):  # the same results give the same page
-            _collect(report, results, own, contents)
-        if found := contents.problems[before:]:
-            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            first = " ".join(found[0].split())
-            sys.stderr.write(f"{first}{more}; see {folder / 'report.html'}\n")
-    own.write("report.html", _page(results, contents).encode())
-
-
-def _collect(report: Report[Any], results: Results, own: OwnFolder, contents: _Contents) -> None:
-    try:
-        contents.paragraphs += [str(paragraph) for paragraph in report.paragraphs(results)]
-    except FOREIGN as error:  # somebody's report must not lose the others
-        contents.problems.append(f"{report.name}: no paragraphs: {_reason(error)}")
-    try:
-        figures: Mapping[str, Any] = dict(report.figures(results))
-    except FOREIGN as error:
-        contents.problems.append(f"{report.name}: no figures: {_reason(error)}")
-        return
-    for name, figure in figures.items():
+    failed: list[str] = []
+    for name, make in reports:
         try:
-            contents.pictures.append(_draw(name, figure, own, contents.pictures))
-        except FOREIGN as error:  # texts and layouts fail only when they are drawn
-            contents.problems.append(f"{report.name}: figure '{name}' could not be drawn: {_reason(error)}")
+            given: dict[str, Any] = asked(partial(_collect, name, make, results), limit)
+        except Ended as error:
+            given = {"problems": [f"{name}: {error}"]}
+        for picture in given.get("pictures", ()):
+            contents.pictures.append(_keep(picture, own, contents.pictures))
+        contents.paragraphs += given.get("paragraphs", ())
+        if found := given["problems"]:
+            contents.problems += found
+            more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+            failed.append(f"{' '.join(found[0].split())}{more}; see {folder / 'report.html'}")
+    own.write("report.html", _page(results, contents).encode())
+    return failed
 
 
-def _draw(name: str, figure: Any, own: OwnFolder, before: Sequence[_Picture]) -> _Picture:
-    """Saves a matplotlib Figure as PNG and SVG. Its label (`figure.set_label`) is its caption."""
+def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, Any]:
+    """What a report has to say and show, as JSON values. In a process of its own."""
+    given: dict[str, Any] = {"paragraphs": [], "pictures": [], "problems": []}
+    with seeded(Streams(0, name).number("report")):  # the same results give the same page
+        try:
+            report = make()
+        except BaseException as error:  # noqa: BLE001 - whatever it raises
+            return {"problems": [f"{name}: {_reason(error)}"]}
+        try:
+            given["paragraphs"] = _texts(report.paragraphs(results))
+        except BaseException as error:  # noqa: BLE001
+            given["problems"].append(f"{name}: no paragraphs: {_reason(error)}")
+        try:
+            figures: Mapping[str, Any] = dict(report.figures(results))
+        except BaseException as error:  # noqa: BLE001
+            given["problems"].append(f"{name}: no figures: {_reason(error)}")
+            return given
+        for file, figure in figures.items():
+            try:
+                given["pictures"].append(_draw(file, figure))
+            except BaseException as error:  # noqa: BLE001 - texts and layouts fail only when they are drawn
+                which = f"figure '{sound(str(file), 100)}'"
+                given["problems"].append(f"{name}: {which} could not be drawn: {_reason(error)}")
+    return given
+
+
+def _texts(paragraphs: Any) -> list[str]:
+    if isinstance(paragraphs, str):
+        raise TypeError("paragraphs are a list of texts, not one text")
+    return [sound(str(paragraph), TEXT_CHARACTERS) for paragraph in islice(paragraphs, MOST_PARAGRAPHS)]
+
+
+def _draw(name: Any, figure: Any) -> dict[str, str]:
+    """A matplotlib Figure as PNG and SVG. Its label (`figure.set_label`) is its caption."""
     from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
 
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError("a figure's name is letters, digits, '_', '-' and '.'")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
+        raise ValueError("a figure's name is letters, digits, '_', '-' and '.', 100 at most")
     caption = str(figure.get_label() or name.replace("_", " "))
-    name = _free(name, {picture.name for picture in before})
     png, svg = io.BytesIO(), io.BytesIO()
     with rc_context({"svg.hashsalt": "compressit"}):  # else ids in the SVG are random
         figure.savefig(png, format="png", dpi=DPI)
         figure.set_layout_engine("none")  # as it was laid out for the PNG: half the work
         figure.savefig(svg, format="svg", metadata={"Date": None})
-    own.write(f"figures/{name}.png", png.getvalue())
-    own.write(f"figures/{name}.svg", svg.getvalue())
-    encoded = base64.b64encode(png.getvalue()).decode("ascii")
+    return {
+        "name": name,
+        "caption": sound(caption, TEXT_CHARACTERS),
+        "png": base64.b64encode(png.getvalue()).decode("ascii"),
+        "svg": base64.b64encode(svg.getvalue()).decode("ascii"),
+    }
+
+
+def _keep(picture: Mapping[str, str], own: OwnFolder, before: Sequence[_Picture]) -> _Picture:
+    name = _free(picture["name"], {picture.name for picture in before})
+    for kind in ("png", "svg"):
+        own.write(f"figures/{name}.{kind}", base64.b64decode(picture[kind]))
     used = sum(len(picture.source) for picture in before if picture.source)
-    fits = used + len(encoded) <= PICTURE_BYTES * 4 / 3
-    return _Picture(name, caption, f"data:image/png;base64,{encoded}" if fits else None)
+    fits = used + len(picture["png"]) <= PICTURE_BYTES * 4 / 3
+    return _Picture(name, picture["caption"], f"data:image/png;base64,{picture['png']}" if fits else None)
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -120,14 +162,22 @@ def _reason(error: BaseException) -> str:
 
 def _page(results: Results, contents: _Contents) -> str:
     import jinja2
+    from markupsafe import Markup
+
+    def shown(value: Any) -> Any:  # whatever comes into the page, as a terminal would show it
+        return value if isinstance(value, Markup) else block(value)
 
     source = resources.files("compressit").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=shown,
     )
     text = results.text
-    if len(text) > TEXT_CHARACTERS:
-        text = text[:TEXT_CHARACTERS] + "\n# … the rest is in results.json"
+    if len(text) > RECIPE_CHARACTERS:
+        text = text[:RECIPE_CHARACTERS] + "\n# … the rest is in results.json"
     return environment.from_string(source).render(
         results=results,
         contents=contents,
@@ -140,4 +190,5 @@ def _page(results: Results, contents: _Contents) -> str:
         noted=tables.noted(results),
         facts=list(tables.facts(results.about)),
         text=text,
+        most_lines=tables.MOST_LINES,
     )

@@ -27,6 +27,10 @@ ABOUT = {  # columns that no evaluator measures
     "images_seen": "training images seen, each as often as it was shown",
     "width": "units of the widest hidden layer",
 }
+RESERVED = frozenset(
+    {"variant", "stage", "rung", "each", "seed", "compression_ratio", "compression_ratio_nonzero"}
+)
+"""Columns that say which model a row is of, or are computed: no evaluator measures them."""
 _NOTED = ("images_seen", "width", "requested", "achieved")
 _RATIOS = {"compression_ratio": "parameters", "compression_ratio_nonzero": "nonzero"}
 
@@ -137,9 +141,9 @@ class Results:
         table = self.table()
         columns = list(table[0]) if table else list(COLUMNS)
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in table)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(map(_inert, columns))
+        writer.writerows(["" if value is None else _inert(value) for value in row.values()] for row in table)
         replace(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
     @staticmethod
@@ -205,6 +209,11 @@ def _check_type(name: str, value: Any, declared: Any) -> None:
         fits = type(value) is origin or (origin is float and type(value) is int)
     if not fits:
         raise TypeError(f"{name} is {value!r:.80}")
+
+
+def _inert(cell: Any) -> Any:
+    """A text that spreadsheets take for a formula, behind an apostrophe: they show it."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r\n")) else cell
 
 
 def _finite(value: float | None) -> float | None:

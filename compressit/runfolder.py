@@ -9,11 +9,12 @@ import contextlib
 import errno
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from compressit.checkpoint.header import copy_with, read_header, verify
 from compressit.collect import checkpoint_name, collect, written
@@ -22,13 +23,14 @@ from compressit.files import digest
 from compressit.keys import code_digest, key_of
 from compressit.ownfolder import ANOTHER, OwnFolder
 from compressit.plugins import Host
-from compressit.process import environment, python
+from compressit.process import INCOMPLETE, environment, python
 from compressit.results import Results, Row
 from compressit.store import Artifact
 from compressit.tasks import Plan, Point
 
 REFRESH_EVERY = 30.0  # seconds at least between two reports of a running run
 REFRESH_SHARE = 50  # and at least this many times what drawing the last one took
+SILENT = 10.0  # seconds of drawing until it is told
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # a disk's troubles, no mistake of the user's
 
 RESULTS = ("results.json", "results.csv")
@@ -113,14 +115,14 @@ class RunFolder:
         try:
             results = self.write_results(artifacts, failures)
             self._note("written", _files(results))
-            self._drawing = self._draw(subprocess.DEVNULL)
+            self._drawing = self._draw(subprocess.DEVNULL, subprocess.DEVNULL)
             self._drawing_since = now
         except (OSError, CompressitError) as error:
             self._trouble(error)
             self._drawn_at = now
 
     def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
-        """Writes everything; whether all of it, the report included, could be written. What could not is said.
+        """Writes everything; whether all of it, every report included, could be written. What could not is said.
 
         Of files that an earlier run listed as its own and nobody has changed since, a complete run removes those it
         did not make itself.
@@ -179,9 +181,7 @@ class RunFolder:
     def _finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
         results = self.write_results(artifacts, failures)
         figures = self._figures()
-        drawing = self._draw(subprocess.PIPE)
-        _, complaint = drawing.communicate()
-        drawn = drawing.returncode == 0
+        drawn = self._drawn()
         made = {*_files(results), "report.html", *dict(self._figures().items() - figures.items())}
         earlier = self._listed()
         if complete and drawn:
@@ -189,15 +189,27 @@ class RunFolder:
                 if self._digests({name}) == {name: earlier[name]}:  # else somebody else wrote it
                     self._own.remove(name)
         self._note("finished" if complete and drawn else "written", made)
-        said = complaint.decode(errors="replace").strip().splitlines()
-        if not drawn:
-            said = [f"report: {line}" for line in said[-3:]]
-        else:
-            reports = tuple(f"{use.uses}: " for use in self._plan.recipe.report)
-            said = [line for line in said if line.startswith(reports)]  # others are some library's warnings
-        for line in said:
-            self._say(line)
         return drawn
+
+    def _drawn(self) -> bool:
+        """Draws the page and says what is not whole of it; whether all is."""
+        # files, not pipes: what somebody's report leaves running may keep those open for ever
+        with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as complaint:
+            drawing = self._draw(told, complaint)
+            try:
+                code = drawing.wait(SILENT)
+            except subprocess.TimeoutExpired:
+                self._say(f"{self.folder}: the report is being drawn, which takes long")
+                code = drawing.wait()
+            told.seek(0)
+            complaint.seek(0)
+            said = told.read().decode(errors="replace").splitlines()
+            if code not in (0, INCOMPLETE):
+                said = complaint.read().decode(errors="replace").strip().splitlines()[-3:]
+                said = [f"report: {line}" for line in said]
+        for line in filter(None, said):
+            self._say(line)
+        return code == 0
 
     def _export(self, point: Point, artifact: Artifact, row: Row) -> None:
         name = str(row.checkpoint)
@@ -216,14 +228,14 @@ class RunFolder:
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
         self._digests({name})
 
-    def _draw(self, stderr: int) -> subprocess.Popen[bytes]:
+    def _draw(self, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
         # its plugin files were trusted for the run, as they were then
         trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
         return subprocess.Popen(
             python("compressit", "report", *trusted, f"--ends-with={os.getpid()}", "--", str(self.folder)),
             env=environment(),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr,
             start_new_session=True,  # Ctrl-C is for the run
         )

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 from urllib.parse import quote
 
+from compressit.errors import sound
 from compressit.formatting import EMPTY, counted, number
 from compressit.results import ABOUT, COLUMNS, Results, Row
 from compressit.spread import mean_and_deviation
@@ -17,6 +18,9 @@ from compressit.spread import mean_and_deviation
 CELLS = 12_000  # of a page's tables; results.csv always has every row
 NOTES = 200_000  # characters of HTML for all notes; results.json always has them whole
 NOTE_CHARACTERS = 160
+MOST_COLUMNS = 200
+MOST_LINES = 200  # of failures, of warnings, of the legend
+ABOUT_CHARACTERS = 300  # of what a metric says of itself
 NOTE_ITEMS = 8  # of a list or a mapping
 _PLACE = ("variant", "stage", "rung", "each", "seed")  # what a row's name says
 # What a reader looks for, first; then times (of whatever evaluator), then the others as in results.csv.
@@ -33,13 +37,14 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[tuple[str, str | None]]]
     left_out: int = 0  # rows
+    columns_left_out: int = 0
 
 
 def all_models(results: Results) -> Table:
     """Every row of results.csv with its link, the main numbers first. Columns without any value are left out, and so
     are the last rows of a table too long for a page."""
     flat = results.table()
-    columns = _measured(results, flat)
+    columns, left_out = _measured(results, flat)
     shown = max(1, CELLS // (len(columns) + 3))
     rows = [
         [
@@ -50,7 +55,9 @@ def all_models(results: Results) -> Table:
         ]
         for row, name, values in zip(results.rows[:shown], _names(results), flat, strict=False)
     ]
-    return Table(["model", *columns, "time", "checkpoint"], rows, left_out=max(0, len(flat) - shown))
+    return Table(
+        ["model", *columns, "time", "checkpoint"], rows, max(0, len(flat) - shown), columns_left_out=left_out
+    )
 
 
 def over_seeds(results: Results) -> Table | None:
@@ -61,13 +68,13 @@ def over_seeds(results: Results) -> Table | None:
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, values in zip(_names(results, seeds=False), flat, strict=True):
         groups.setdefault(name, []).append(values)
-    columns = _measured(results, flat)
+    columns, left_out = _measured(results, flat)
     rows: list[list[tuple[str, str | None]]] = [
         [(name, None), *((_over_seeds(results, column, members), None) for column in columns)]
         for name, members in groups.items()
     ]
     shown = max(1, CELLS // (1 + len(columns)))
-    return Table(["model", *columns], rows[:shown], left_out=max(0, len(rows) - shown))
+    return Table(["model", *columns], rows[:shown], max(0, len(rows) - shown), columns_left_out=left_out)
 
 
 def noted(results: Results) -> list[tuple[str, Table]]:
@@ -82,7 +89,10 @@ def noted(results: Results) -> list[tuple[str, Table]]:
     tables: list[tuple[str, Table]] = []
     room = NOTES
     for (stage, uses), members in stages.items():
-        columns = list(dict.fromkeys(note for _, notes in members for note in notes))
+        noted = list(dict.fromkeys(note for _, notes in members for note in notes))
+        columns = noted[:MOST_COLUMNS]
+        heads = [sound(column, NOTE_CHARACTERS) for column in columns]
+        room -= sum(len(escape(head)) + len('<th scope="col"></th>') for head in heads)
         rows: list[list[tuple[str, str | None]]] = []
         for name, notes in members:
             cells = [name, *(_noted(notes.get(column)) for column in columns)]
@@ -91,7 +101,8 @@ def noted(results: Results) -> list[tuple[str, Table]]:
                 break
             rows.append([(cell, None) for cell in cells])
         title = f"{stage} ({uses}), {counted(len(members), 'model')}"
-        tables.append((title, Table(["model", *columns], rows, left_out=len(members) - len(rows))))
+        left_out = len(members) - len(rows), len(noted) - len(columns)
+        tables.append((title, Table(["model", *heads], rows, *left_out)))
     return tables
 
 
@@ -105,7 +116,8 @@ def legend(results: Results) -> list[tuple[str, str]]:
         found.append(
             (name, "; ".join(text for text in (metric.get("about"), metric.get("unit"), better) if text))
         )
-    return found
+    shown = [(name, sound(text, ABOUT_CHARACTERS)) for name, text in found[:MOST_LINES]]
+    return [*shown, *([("…", "the others are in results.json")] if len(found) > MOST_LINES else [])]
 
 
 def facts(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -138,12 +150,13 @@ def _names(results: Results, seeds: bool = True) -> list[str]:
     ]
 
 
-def _measured(results: Results, flat: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns of a page's table besides the model's name, in the page's order."""
+def _measured(results: Results, flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
+    """The columns of a page's table besides the model's name, in the page's order, and how many more there are."""
     found = [name for name in _filled(flat, list(flat[0]) if flat else COLUMNS) if name not in _PLACE]
     times = [name for name in found if _unit(results, name) == "seconds"]
     first = [name for name in _MAIN if name in found] + times
-    return [*first, *(name for name in found if name not in first)]
+    columns = [*first, *(name for name in found if name not in first)]
+    return columns[:MOST_COLUMNS], max(0, len(columns) - MOST_COLUMNS)
 
 
 def _over_seeds(results: Results, column: str, members: Sequence[Mapping[str, Any]]) -> str:

@@ -79,7 +79,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
     bench = Bench()
     monkeypatch.setattr("compressit.execute.session.Runner", bench.runner)
     monkeypatch.setattr(
-        "compressit.runfolder.RunFolder._draw", lambda folder, stderr: bench.draw(folder, stderr)
+        "compressit.runfolder.RunFolder._draw", lambda folder, *files: bench.draw(folder, *files)
     )
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
     return bench

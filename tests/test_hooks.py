@@ -123,7 +123,8 @@ def test_hook_reports(desk: Desk) -> None:
     body = "    def paragraphs(self, results):\n        return [f'Seen: {results.rows[0].name}.']\n"
     run = desk.run(_plugin("Report", body), evaluate="[]\nreport: [hooked.report]")
     (use,) = run.results.config["report"]
-    render(run.results, [desk.host.create(Report, use["uses"], use["config"])], run.folder)
+    report = desk.host.create(Report, use["uses"], use["config"])
+    render(run.results, [(report.name, lambda: report)], run.folder)
     assert "Seen: train." in (run.folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -175,7 +176,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[s
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "compressit.runfolder.RunFolder._draw", lambda folder, stderr: Bench().draw(folder, stderr)
+            "compressit.runfolder.RunFolder._draw", lambda folder, *files: Bench().draw(folder, *files)
         )
         with pytest.raises(StageFailed):
             desk.run(observers, train="{uses: tiny.train, with: {epochs: 1, fault: refuse}}")

@@ -388,6 +388,33 @@ def test_a_method_that_need_not_be_there_is_looked_at_too(tmp_path: Path, method
             _local(tmp_path, source)
 
 
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        "['mine']",
+        "property(lambda self: {})",
+        "{'mine': 'higher'}",
+        "{'mine': Metric('higher', 3)}",
+        "{'=cmd|x': Metric('higher', 'count')}",
+        "{'a\\nb': Metric('higher', 'count')}",
+        "{'x' * 101: Metric('higher', 'count')}",
+        "{7: Metric('higher', 'count')}",
+        "{'seed': Metric('higher', 'count')}",
+        "{'compression_ratio': Metric('higher', 'count')}",
+    ],
+)
+def test_a_metric_that_cannot_be_a_column_is_refused_before_anything_is_measured(
+    tmp_path: Path, metrics: str
+) -> None:
+    file = tmp_path / "mine.py"
+    body = f"name = 'eval.mine'\n    metrics = {metrics}\n    def evaluate(self, model, ctx): return {{}}"
+    head = "from compressit import Evaluator, Metric, hookimpl\n"
+    hook = "@hookimpl\ndef compressit_evaluators(): return [Mine]\n"
+    file.write_text(f"{head}class Mine(Evaluator):\n    {body}\n{hook}")
+    with pytest.raises(CompressitError, match=r"mine\.py:2.*metrics"):
+        Host(entry_points=False).load_file(file)
+
+
 def test_a_local_file_that_is_missing_or_no_python_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CompressitError, match=r"none\.py: No such file"):
         Host(entry_points=False).load_file(tmp_path / "none.py")

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -100,6 +101,53 @@ class Undrawable(Report[NoOptions]):
         return {"broken": broken, "../outside": Figure(figsize=(1, 1)), "fine": Figure(figsize=(1, 1))}
 
 
+class Ending(Report[NoOptions]):
+    """Ends its process, as a crash does, after it has emptied what it was lent."""
+
+    name = "report.ending"
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        list(results.rows).clear()
+        results.rows.clear()  # type: ignore[attr-defined]
+        os._exit(0)
+
+
+class Hanging(Report[NoOptions]):
+    """Never answers."""
+
+    name = "report.hanging"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        time.sleep(10_000)
+        return {}
+
+
+class Unmade(Report[NoOptions]):
+    """Cannot even be made."""
+
+    name = "report.unmade"
+
+    def __init__(self, config: NoOptions) -> None:
+        raise RuntimeError("no pencil")
+
+
+class Saying(Report[NoOptions]):
+    """Says what it is told to."""
+
+    name = "report.saying"
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        return [self.words]
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        figure = Figure(figsize=(1, 1))
+        figure.set_label(self.words)
+        return {"said": figure}
+
+
 class Page(HTMLParser):
     """Every tag with its attributes, and the text of every table."""
 
@@ -137,7 +185,7 @@ class Page(HTMLParser):
 
 
 def write(tmp_path: Path, results: Results, *reports: Report[Any]) -> str:
-    render(results, reports, tmp_path)
+    render(results, [(report.name, lambda report=report: report) for report in reports], tmp_path)
     return (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
@@ -274,11 +322,11 @@ def test_a_run_without_a_model_has_a_page(tmp_path: Path) -> None:
     )
 
 
-def test_a_broken_report_is_named_and_loses_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None:
     broken = [kind(NoOptions()) for kind in (Raising, Undrawable, Leaving, Plain, Plain)]
-    text = write(tmp_path, make_results(), *broken)
+    failed = render(make_results(), [(r.name, lambda r=r: r) for r in broken], tmp_path)
+    page = tmp_path / "report.html"
+    text = page.read_text(encoding="utf-8")
     assert "report.raising: no figures: RuntimeError: no &lt;figure&gt; today" in text
     assert "report.raising: no paragraphs: KeyError" in text
     assert "report.leaving: no figures: SystemExit: 0" in text
@@ -286,19 +334,68 @@ def test_a_broken_report_is_named_and_loses_nothing_else(
     assert "report.undrawable: figure &#39;broken&#39; could not be drawn" in text
     assert "figure &#39;../outside&#39; could not be drawn" in text
     assert len(Page(text).values("src")) == 3
-    page = tmp_path / "report.html"
     where = r" \(test_report\.py:\d+\)"
     told = [
         rf"report\.raising: no paragraphs: KeyError: 'words'{where}, and 1 more; see {page}",
         rf"report\.undrawable: figure 'broken' could not be drawn: .*, and 1 more; see {page}",
         rf"report\.leaving: no paragraphs: GeneratorExit: half \\ud800 a letter{where}, and 1 more; see {page}",
     ]
-    said = capsys.readouterr().err.splitlines()
-    assert all(re.fullmatch(*pair) for pair in zip(told, said, strict=True)), said
+    assert all(re.fullmatch(*pair) for pair in zip(told, failed, strict=True)), failed
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
         "accuracy-2.png", "accuracy-2.svg", "accuracy.png", "accuracy.svg", "fine.png", "fine.svg",
     ]  # fmt: skip
     assert not list(tmp_path.parent.glob("outside*"))
+
+
+def test_whatever_a_report_does_the_others_are_written(tmp_path: Path) -> None:
+    asked = [(kind.name, lambda kind=kind: kind(NoOptions())) for kind in (Ending, Hanging, Unmade, Plain)]
+    failed = render(make_results(), asked, tmp_path, limit=15.0)
+    assert [line.split(":")[0] for line in failed] == ["report.ending", "report.hanging", "report.unmade"]
+    assert "exit code 0" in failed[0]
+    assert "longer than 15 s" in failed[1]
+    assert "no pencil" in failed[2]
+    text = (tmp_path / "report.html").read_text()
+    assert "There are 3 models." in text
+    assert all(name in text for name in ("report.ending", "report.hanging", "report.unmade"))
+
+
+STEERING = "\x00\x1b\x85\u061c\u2028\u202e\u2066\ufeff\ud800\udcff"
+
+
+def test_characters_that_steer_a_page_are_shown_everywhere(tmp_path: Path) -> None:
+    words = f"a{STEERING}b"
+    row = make_row(variant=words, metrics={words: 1.0}, notes={words: words, "diverged": words})
+    fields: dict[str, Any] = {"recipe": words, "description": words, "failures": [words], "missing": [words]}
+    fields |= {"metrics": {words: {"unit": words, "better": "", "about": words}}, "about": {words: words}}
+    text = write(tmp_path, make_results([row], **fields), Saying(words))  # type: ignore[arg-type]
+    assert not set(STEERING) & set(text)
+    assert text.count("a\\x00\\x1b") > 10
+    assert "12\u202f345" in write(tmp_path, make_results([make_row(metrics={"parameters": 12345})]))
+
+
+def test_a_page_of_very_many_numbers_and_words_stays_readable(tmp_path: Path) -> None:
+    names = [f"metric{i}" for i in range(10_000)]
+    about = {name: {"better": "higher", "unit": "u" * 999, "about": "x" * 10_000} for name in names}
+    rows = [
+        make_row(seed=seed, metrics={name: float(seed) for name in names}, notes=dict.fromkeys(names, "n"))
+        for seed in range(3)
+    ]
+    failures = ["f" * 2000] * 5000
+    text = write(tmp_path, make_results(rows, metrics=about, failures=failures), Saying("w" * 10_000_000))  # type: ignore[arg-type]
+    assert len(text.encode()) <= 5_000_000
+    assert "columns are left out here" in text
+    assert max(map(len, Page(text).cells)) < 500
+    assert "And 4800 more" in text
+    assert len((tmp_path / "results.csv").read_text().splitlines()[0].split(",")) > 10_000
+
+
+def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
+    rows = [make_row(f"{begin}1|x", metrics={f"{begin}2|y": -1.0}) for begin in "=+-@\t\r"]
+    make_results(rows).write_csv(tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r")) and cell != "-1.0"]
+    assert {"'=1|x", "'@2|y"} <= set(cells)
 
 
 def test_columns_that_no_evaluator_measures_are_explained_too(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import shutil
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from compressit.errors import CompressitError
 from compressit.files import digest
 from compressit.plan import make_plan
 from compressit.plugins import Host
+from compressit.process import INCOMPLETE
 from compressit.recipe.model import Recipe
 from compressit.report import render
 from compressit.results import Results
@@ -560,7 +562,7 @@ def test_it_is_refreshed_every_half_minute_and_never_twice_at_once(
     monkeypatch.setattr(runfolder.time, "monotonic", lambda: now[0])
     folder = done.new_folder()
     drawing = _Slow()
-    monkeypatch.setattr(RunFolder, "_draw", lambda self, stderr: drawing.start(self, bench))
+    monkeypatch.setattr(RunFolder, "_draw", lambda self, *files: drawing.start(self, bench))
 
     def tick(seconds: float) -> int:
         now[0] += seconds
@@ -669,13 +671,12 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
 
 
 def test_reports_that_failed_are_told_a_line_each(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Said(Drawing):
-        def communicate(self) -> tuple[bytes, bytes]:
-            return (
-                b"",
-                b"UserWarning: a font\n  warn()\ntiny.report: no figures: ValueError: x; see report.html\n",
-            )
+    def draw(folder: RunFolder, stdout: Any, stderr: Any) -> Drawing:
+        stderr.write(b"UserWarning: a font\n  warn()\n")
+        stdout.write(b"tiny.report: no figures: ValueError: x; see report.html\n")
+        return Drawing(INCOMPLETE)
 
-    monkeypatch.setattr(RunFolder, "_draw", lambda self, stderr: Said(0))
-    assert done.finish()
+    monkeypatch.setattr(RunFolder, "_draw", draw)
+    assert not done.finish()
     assert done.said == ["tiny.report: no figures: ValueError: x; see report.html"]
+    assert done.folder.finished() is None, "the next run draws it again"

@@ -145,7 +145,7 @@ class Bench:
     def runner(self, options: Any, host: Host, listener: Listener, jobs: int = 1) -> InProcessRunner:
         return InProcessRunner(self, options, host, listener)
 
-    def draw(self, folder: RunFolder, stderr: int) -> Drawing:
+    def draw(self, folder: RunFolder, stdout: Any, stderr: Any) -> Drawing:
         assert not self.workers_live or stderr == subprocess.DEVNULL, (
             "the last one waits for the workers' end"
         )
@@ -155,6 +155,8 @@ class Bench:
             (folder.folder / "figures").mkdir(exist_ok=True)
             (folder.folder / "figures" / name).unlink(missing_ok=True)
             (folder.folder / "figures" / name).write_bytes(b"drawn")
+        if self.draw_fails:
+            stderr.write(b"the pencil broke\n")
         return Drawing(1 if self.draw_fails else 0)
 
 
@@ -170,11 +172,8 @@ class Drawing:
     def kill(self) -> None:
         pass
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         return self.returncode
-
-    def communicate(self) -> tuple[bytes, bytes]:
-        return b"", b"the pencil broke\n" if self.returncode else b""
 
 
 class InProcessRunner:

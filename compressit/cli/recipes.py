@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from contextlib import chdir, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,8 +25,10 @@ from compressit.cli.terminal import (
     say,
     tell,
 )  # fmt: skip
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, StageFailed
 from compressit.formatting import counted
+from compressit.printable import line
+from compressit.process import INCOMPLETE
 
 if TYPE_CHECKING:
     from compressit.tasks import Plan
@@ -179,15 +182,21 @@ def report(
             if plugin.digest in (trusted or ()) or asker(trust)(plugin):
                 host.load_file(path, plugin.digest)
         reports = [
-            host.create(Report, use["uses"], use["config"]) for use in results.config.get("report", ())
+            (use["uses"], partial(host.create, Report, use["uses"], use["config"]))
+            for use in results.config.get("report", ())
         ]
         real = folder.resolve()
         with nullcontext() if ends_with is not None else OwnFolder(folder).writing(tell), chdir(real.anchor):
-            render(results, reports, real)  # a matplotlibrc of the current folder would change the figures
+            failed = render(results, reports, real)  # here, a matplotlibrc would change the figures
     except MALFORMED as error:  # somebody edited it
         why = f"{type(error).__name__}: {error}"
         raise CompressitError(f"{file}: not the results of a run: {why}") from error
+    if ends_with is not None:
+        put("\n".join(failed))
+        raise typer.Exit(INCOMPLETE if failed else 0)
     say(f"report: {folder / 'report.html'}")
+    if failed:
+        raise StageFailed("\n".join(map(line, failed)))
 
 
 def schema() -> None:

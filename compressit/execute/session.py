@@ -79,7 +79,7 @@ def run_plan(
         objects.tidy(plan.tasks)
         complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
         if not target.finish(artifacts, failures, complete):
-            failures = [*failures, f"{folder}: the report could not be written"]
+            failures = [*failures, f"{folder}: the report could not be written in full"]
     results = collect(plan, artifacts, failures, host, command)
     _warn(results, say)
     return results, failures

@@ -174,7 +174,7 @@ def _open_figures() -> list[int]:
 
 def _page(subject: Subject, folder: Path) -> str:
     with quiet_place(subject):
-        render(samples.full(), [subject.create()], folder)
+        render(samples.full(), [(subject.name, subject.create)], folder)
     return (folder / "report.html").read_text(encoding="utf-8")
 
 

@@ -26,8 +26,8 @@ class Fails(Compressor[Options]):
     def compress(self, model, ctx): raise RuntimeError(EVIL + "\\nerror: all is well")
 class Measures(Evaluator):
     name = "evil.metric"
-    metrics = {{EVIL: Metric("up", EVIL)}}
-    def evaluate(self, model, ctx): return {{EVIL: 1.0}}
+    metrics = {{"evil": Metric("up", EVIL, EVIL)}}
+    def evaluate(self, model, ctx): return {{"evil": 1.0}}
 print(EVIL)
 @hookimpl
 def compressit_compressors(): return [Fails]
@@ -91,6 +91,14 @@ def test_a_recipes_own_words_and_a_failing_plugins_are_shown(evil: Sandbox) -> N
     _check_clean(done)
     assert ESCAPED in done.err
     assert not [text for text in done.err.splitlines() if text.startswith("error: all is well")]
+
+
+def test_a_metrics_hostile_name_is_refused_and_shown(evil: Sandbox) -> None:
+    evil.write("evil.py", PLUGIN.replace('{"evil": Metric', "{EVIL: Metric"))
+    done = evil.run("check", "recipe.yaml", "--trust", code=2)
+    _check_clean(done)
+    assert "evil.py:11" in done.err
+    assert ESCAPED in done.err
 
 
 def test_a_checkpoints_claims_are_quoted_as_its_own(sandbox: Sandbox) -> None:

@@ -107,7 +107,7 @@ def test_a_report_that_draws_gives_the_same_page(tmp_path: Path, host: Host) -> 
     pages = []
     for seed in (1, 2):
         np.random.seed(seed), random.seed(seed)
-        render(Results("drawn", None, (), {}, {}), [report(report.Config())], tmp_path)
+        render(Results("drawn", None, (), {}, {}), [(report.name, lambda: report(report.Config()))], tmp_path)
         pages.append((tmp_path / "report.html").read_text())
     assert "drawn: 0." in pages[0]
     assert pages[0] == pages[1]

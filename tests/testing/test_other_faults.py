@@ -63,7 +63,7 @@ def compressit_evaluators():
 METRICS = cases(
     METRIC,
     ("metrics_described", "it declares no metric", "{}"),
-    ("metrics_described", "cannot be a column", '{"a share": Metric("higher", "fraction", "a number")}'),
+    ("metrics_described", "cannot be a column", '{"share%": Metric("higher", "fraction", "a number")}'),
     ("metrics_described", "better is 'more'", '{"share": Metric("more", "fraction", "a number")}'),
     ("metrics_described", "share has no unit", '{"share": Metric("higher", " ", "a number")}'),
 )  # fmt: skip
