@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compressit.batching import batch_sizes
 from compressit.errors import CompressitError, did_you_mean
-from compressit.nets import check_tensor, fault_of
+from compressit.nets import changes_inputs, check_tensor, fault_of
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,20 @@ class Compute:
     def forward(self, model: nn.Module, x: Tensor, batch_size: int = 2048) -> Tensor:
         """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored.
 
-        Raises CompressitError for outputs that are not one tensor, and for weights of another floating type.
+        Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
+        model that changes its inputs.
         """
         was_training = [(m, m.training) for m in model.modules()]
         model.eval()
         try:
             # not inference_mode: its outputs cannot be a loss's targets
             with torch.no_grad(), self.autocast():
-                sizes = batch_sizes(len(x), batch_size) or [0]
-                return torch.cat([check_tensor(model(part)).float() for part in x.split(sizes)])
+                first, *parts = x.split(batch_sizes(len(x), batch_size) or [0])
+                first = first.clone()  # what works in place shows itself on it
+                outputs = [check_tensor(model(first)).float()]
+                if first._version:
+                    raise changes_inputs()
+                return torch.cat([*outputs, *(check_tensor(model(part)).float() for part in parts)])
         except Exception as error:
             if not isinstance(error, CompressitError) and (fault := fault_of(model, x)) is not None:
                 raise fault from error

@@ -16,7 +16,7 @@ from compressit.errors import CompressitError
 from compressit.fit_options import FitConfig, ScheduleConfig
 from compressit.fit_state import State, build_optimizer
 from compressit.measure import answers
-from compressit.nets import check_logits, check_tensor, fault_of
+from compressit.nets import check_logits, check_tensor, fault_of, layer_of, place_of
 from compressit.seeds import draw_from
 from compressit.splits import in_batches, order
 
@@ -147,9 +147,14 @@ def _epoch(
                 outputs = model(inputs)
                 value = loss(outputs, *targets)
         except Exception as error:
-            if (fault := _fault(model, inputs, outputs, targets)) is not None:
+            if (fault := _fault(error, model, inputs, outputs, targets)) is not None:
                 raise fault from error
             raise
+        if not value.requires_grad:
+            raise CompressitError(
+                "the loss does not depend on any parameter that may be trained",
+                "the net's outputs are cut off from them: by detach(), no_grad, or a class instead of logits",
+            )
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         if options.clip is not None:
@@ -162,13 +167,14 @@ def _epoch(
 
 
 def _fault(
-    model: nn.Module, inputs: Tensor, outputs: object, targets: Sequence[Tensor]
+    error: Exception, model: nn.Module, inputs: Tensor, outputs: object, targets: Sequence[Tensor]
 ) -> CompressitError | None:
     """Why a step failed, where net and data do not go together; None where it is somebody's own error."""
     try:
         if outputs is not None:
             labels = bool(targets) and targets[0].ndim == 1 and targets[0].dtype == torch.int64
-            check_logits(outputs, int(targets[0].max()) + 1) if labels else check_tensor(outputs)
+            classes = int(targets[0].max()) + 1 if labels else None
+            check_logits(outputs, classes, len(inputs)) if labels else check_tensor(outputs)
     except CompressitError as fault:
         return fault
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
@@ -177,7 +183,16 @@ def _fault(
             "a batch of one example came to a net with batch norm, which has no variance to divide by",
             "give it a `batch_size` above 1, and more than one training example",
         )
-    return fault_of(model, inputs) if outputs is None else None
+    if outputs is not None:
+        return None
+    found = layer_of(error, model)
+    if found is None or not type(found[1]).__module__.startswith(
+        "torch.nn."
+    ):  # somebody's own: its traceback says more
+        return fault_of(model, inputs)
+    return fault_of(model, inputs) or CompressitError(
+        f"the net does not run in train mode on inputs of shape {tuple(inputs.shape)}: {place_of(error, model)}{error}"
+    )
 
 
 def _agreement(outputs: Tensor, target: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> 
             else f"there is nothing to train: {type(model).__name__} has no parameters",
             "let the layers learn that should: layer.requires_grad_(True)" if count else None,
         )
-    common: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay, "fused": True}
+    common: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
+    common["fused"] = all(p.is_floating_point() for p in parameters)  # there is none for complex ones
     if options.name == "sgd":
         return torch.optim.SGD(parameters, momentum=options.momentum, nesterov=options.nesterov, **common)
     kind = torch.optim.Adam if options.name == "adam" else torch.optim.AdamW

@@ -66,7 +66,7 @@ def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
     Matrix products, convolutions and attention count, zero weights included; biases, norms and activations do
     not. The model is left as it was found.
     """
-    first = next(iter(model.parameters()), torch.zeros(()))
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     x = torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype)
     with _counted_as_written(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(x)

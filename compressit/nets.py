@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
 from compressit.errors import CompressitError
+from compressit.formatting import counted
 
 _WRAPPERS = {
     "DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
@@ -47,6 +48,11 @@ def refuse_unworkable(model: nn.Module) -> None:
                 f"{_called(at)} is wrapped in FullyShardedDataParallel",
                 "gather its full state dict into the plain net, and give that",
             )
+        if at and type(layer).__name__ == "OptimizedModule":
+            raise CompressitError(
+                f"{_called(at)} is compiled",
+                "give the net as it was, and compile the whole: `compute: {compile: true}` in a recipe",
+            )
         for hook in layer._forward_pre_hooks.values():  # pyright: ignore[reportPrivateUsage]
             found = _COMPUTED.get(type(hook).__module__)
             if found is not None:
@@ -56,6 +62,16 @@ def refuse_unworkable(model: nn.Module) -> None:
                 raise CompressitError(f"'{name}' of {_called(at)} is {what}", f"call {call} on it first")
     if (fault := _without_values(model)) is not None:
         raise fault
+    known = {id(parameter) for parameter in model.parameters()}
+    for name, leaf in _attributes(model):
+        inside = (
+            leaf.parameters() if isinstance(leaf, nn.Module) else [leaf] if isinstance(leaf, Tensor) else ()
+        )
+        if any(p.requires_grad and p.is_leaf and id(p) not in known for p in inside):
+            raise CompressitError(
+                f"'{name}', a {type(leaf).__name__}, is to be trained, but is none of the net's parameters",
+                "keep layers in an nn.ModuleList or nn.ModuleDict, and tensors as nn.Parameter: torch sees no others",
+            )
 
 
 def copied(model: nn.Module, same_parameters: bool = False) -> nn.Module:
@@ -97,12 +113,15 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
     Gives back whether it runs on them; one that does not passes, since not all that can be done to a net feeds it.
     Raises CompressitError naming the attribute
     that is computed when the net is built (a copy would be cut off from what it was computed of), the tensor that a
-    forward pass makes or reshapes, or what cannot be copied after one.
+    forward pass makes or reshapes, or what cannot be copied after one; and for a net that changes its inputs.
     """
     computed = _computed(model)
     trial = copied(model)
     before, kept = _shapes(trial), _kept(trial)
-    ran = x is not None and _runs(trial, x)
+    given = None if x is None else x.detach().clone()
+    ran = given is not None and _runs(trial, given)
+    if given is not None and given._version:
+        raise changes_inputs()
     again = _kept(trial)
     for name in computed:
         if not ran or again.get(name) is kept[name]:
@@ -132,6 +151,39 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
     return True
 
 
+@torch.no_grad()
+def check_answers(model: nn.Module, x: Tensor, classes: int) -> None:
+    """Raises CompressitError unless the net answers inputs like `x` (N, ...), N > 1, in eval mode, all and one alone.
+
+    Answers are logits (N, K), K >= `classes`, whose softmax are numbers. The net is in eval mode then.
+    """
+    model.eval()
+    for inputs in (x, x[:1]):
+        what = f"inputs of shape {tuple(inputs.shape)}"
+        try:
+            outputs = model(inputs)
+        except Exception as error:
+            raise CompressitError(
+                f"the net does not run in eval mode on {what}: {place_of(error, model)}{type(error).__name__}: {error}",
+                "it must take batches of any size, also of one" if len(inputs) == 1 else None,
+            ) from error
+        check_logits(outputs, classes, len(inputs))
+        outputs = outputs.float()
+        if outputs.log_softmax(1).isnan().any():
+            raise CompressitError(
+                f"the net answers {what} with {_first(outputs)}, before anything is trained: {_first_wrong(model)}",
+                "its weights are not finite, or its operations overflow, or divide by zero",
+            )
+
+
+def changes_inputs() -> CompressitError:
+    """What is said of a net that works in place on what it is given."""
+    return CompressitError(
+        "the net changes its inputs, which others read too",
+        "let its first operation make a new tensor: no `inplace=True`, `x.mul_(2)` or `x[...] = 0`",
+    )
+
+
 def fault_of(model: nn.Module, x: Tensor) -> CompressitError | None:
     """Why a net failed on inputs `x`, where that is a matter of its tensors: no values, or another floating type."""
     model = unwrapped(model)
@@ -148,11 +200,16 @@ def fault_of(model: nn.Module, x: Tensor) -> CompressitError | None:
 
 def place_of(error: BaseException, model: nn.Module) -> str:
     """`in '0.conv1' (Conv2d): `: the innermost layer that the error passed through; nothing where there is none."""
-    names = {id(layer): (at, type(layer).__name__) for at, layer in model.named_modules() if at}
-    found, trace = "", error.__traceback__
+    found = layer_of(error, model)
+    return f"in '{found[0]}' ({type(found[1]).__name__}): " if found else ""
+
+
+def layer_of(error: BaseException, model: nn.Module) -> tuple[str, nn.Module] | None:
+    """The innermost layer, with its name, that an error passed through; None where there is none but the net."""
+    names = {id(layer): (at, layer) for at, layer in model.named_modules() if at}
+    found, trace = None, error.__traceback__
     while trace is not None:
-        named = names.get(id(trace.tb_frame.f_locals.get("self")))
-        found = f"in '{named[0]}' ({named[1]}): " if named else found
+        found = names.get(id(trace.tb_frame.f_locals.get("self")), found)
         trace = trace.tb_next
     return found
 
@@ -167,11 +224,21 @@ def check_tensor(outputs: object) -> Tensor:
     )
 
 
-def check_logits(outputs: object, classes: int | None = None) -> None:
-    """Raises CompressitError for outputs that are not one tensor of logits (N, K), with K >= `classes`."""
-    shape = tuple(check_tensor(outputs).shape)
-    if len(shape) != 2:
-        raise CompressitError(f"the net gives outputs of shape {shape}", "it must give logits (N, classes)")
+def check_logits(outputs: object, classes: int | None = None, examples: int | None = None) -> None:
+    """Raises CompressitError for outputs that are not one tensor of logits (N, K), with N = `examples` and K >=
+    `classes`."""
+    tensor = check_tensor(outputs)
+    shape = tuple(tensor.shape)
+    if len(shape) != 2 or examples not in (None, shape[0]):
+        of = f" for {counted(examples, 'input')}" if examples is not None else ""
+        dropped = ", for one input too: squeeze() takes away its dimension, flatten(1) does not"
+        raise CompressitError(
+            f"the net gives outputs of shape {shape}{of}",
+            "it must give logits (N, classes)" + (dropped if examples == 1 else ""),
+        )
+    if not tensor.is_floating_point() or tensor.layout is not torch.strided:
+        kind = f"{tensor.dtype}, {tensor.layout}".removesuffix(", torch.strided")
+        raise CompressitError(f"the net gives outputs of type {kind}", "it must give logits: plain floats")
     if classes is not None and shape[1] < classes:
         raise CompressitError(
             f"the net gives outputs of shape {shape}, and labels go up to {classes - 1}",
@@ -194,16 +261,17 @@ def _runs(model: nn.Module, x: Tensor) -> bool:
 
 def _kept(model: nn.Module) -> dict[str, Tensor]:
     """Tensors that the net's modules keep besides their parameters, by name (`0.features`, `seen[0]`)."""
-    found: dict[str, Tensor] = {}
+    return {name: leaf for name, leaf in _attributes(model) if isinstance(leaf, Tensor)}
+
+
+def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What the net's modules keep besides their parameters and layers, by name, what is in lists and dicts too."""
     for at, layer in model.named_modules():
         for holder in (vars(layer), layer._buffers):  # pyright: ignore[reportPrivateUsage]
             for name, value in holder.items():
-                if name in (*_OWN, "_buffers"):
-                    continue
-                for path, leaf in _leaves(value):
-                    if isinstance(leaf, Tensor):
-                        found[f"{at}.{name}{path}".lstrip(".")] = leaf
-    return found
+                if name not in (*_OWN, "_buffers"):
+                    for path, leaf in _leaves(value):
+                        yield f"{at}.{name}{path}".lstrip("."), leaf
 
 
 def _computed(model: nn.Module) -> dict[str, Tensor]:
@@ -245,6 +313,19 @@ def _without_values(model: nn.Module) -> CompressitError | None:
                 "build the net on the CPU, or load its values first",
             )
     return None
+
+
+def _first_wrong(model: nn.Module) -> str:
+    """The parameter or buffer that is not finite."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.isfinite().all():
+            return f"'{name}' holds {_first(tensor)}"
+    return "its tensors are finite"
+
+
+def _first(tensor: Tensor) -> str:
+    """The first value that is not finite."""
+    return f"{float(tensor[~tensor.isfinite()][0]):g}"
 
 
 def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

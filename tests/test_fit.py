@@ -453,3 +453,26 @@ def _assert_same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> No
     assert ours.keys() == theirs.keys()
     for name, value in ours.items():
         assert torch.equal(value, theirs[name]), name
+
+
+def test_outputs_cut_off_from_the_parameters_are_told_as_that(make_context: Make) -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(x).detach()
+
+    x, y = torch.rand(6, 3), torch.arange(6) % 4
+    with pytest.raises(CompressitError, match="does not depend on any parameter"):
+        fit(Detached(), make_context(), FitConfig(epochs=1), lambda epoch: (x, y), F.cross_entropy)
+
+
+def test_a_layer_that_cannot_be_trained_on_such_inputs_is_named(make_context: Make) -> None:
+    norm = nn.InstanceNorm1d(3, track_running_stats=True)  # one place per channel has no variance
+    net = nn.Sequential(nn.Unflatten(1, (3, 1)), norm, nn.Flatten(), nn.Linear(3, 4))
+    x, y = torch.rand(6, 3), torch.arange(6) % 4
+    net.eval()(x)
+    with pytest.raises(CompressitError, match=r"train mode .*in '1' \(InstanceNorm1d\)"):
+        fit(net, make_context(), FitConfig(epochs=1), lambda epoch: (x, y), F.cross_entropy)

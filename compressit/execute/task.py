@@ -29,7 +29,7 @@ from compressit.feeding import fed
 from compressit.keys import code_now
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.measure import hidden_width
-from compressit.nets import fault_of, refuse_unworkable, try_out
+from compressit.nets import check_answers, copied, fault_of, refuse_unworkable, try_out
 from compressit.plugins import Host
 from compressit.seeds import Streams
 from compressit.splits import Contract, Data
@@ -103,6 +103,8 @@ class TaskRunner:
             refuse_unworkable(model)
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
                 raise fault
+            if x is not None and architecture is not None:
+                check_answers(copied(model, same_parameters=True), x, architecture.classes)
 
     def _rehearse(self, task: Task, emit: Emit) -> Artifact:
         """Keeps the shapes the stage will give, of a model that was saved and loaded again like its result will be."""

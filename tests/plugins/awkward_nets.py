@@ -112,6 +112,47 @@ class KeepsGenerator(nn.Module):
         return self.inner(x)
 
 
+class HiddenLayer(nn.Module):
+    """A layer in a list of Python's own, where torch does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.more = plain(), [nn.Linear(10, 10)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.more[0](self.net(x))
+
+
+class InPlace(nn.Module):
+    """Changes what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(0.5)
+
+
+class Permutes(nn.Module):
+    """Keeps numbers of places among its parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.net = nn.Parameter(torch.arange(10).flip(0), requires_grad=False), plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)[:, self.places]
+
+
+class Complex(nn.Module):
+    """Has complex weights and real outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.head = nn.Linear(64, 16, dtype=torch.complex64), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.a(x.flatten(1).to(torch.complex64)).abs())
+
+
 def masked() -> nn.Module:
     net = plain()
     prune.l1_unstructured(net[4], "weight", 0.5)

@@ -346,7 +346,9 @@ def _traceable(model: nn.Module) -> Generator[None]:
     """Eval mode and gradients for everything, which is how Torch-Pruning sees a network; then as it was."""
     modes = [(module, module.training) for module in model.modules()]
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    model.eval().requires_grad_(True)
+    model.eval()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield

@@ -134,7 +134,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
         from compressit_plugins.prune.channels import prune_channels, steady_seconds
 
         config = self.config
-        dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
         example = torch.zeros(1, *ctx.data.contract.shape, dtype=dtype, device=ctx.compute.device)
         _, report = prune_channels(
             model,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from compressit.errors import CompressitError
 from compressit.nets import copied
 from compressit_plugins.models.widths import narrowed
+from compressit_plugins.prune.tracing import refuse_unprunable
 from compressit_plugins.shrink.student import reset_parameters
 
 
@@ -26,7 +27,8 @@ def skeleton(
     2023). Raises CompressitError when Torch-Pruning cannot trace the model or nothing could be removed.
     """
     device = next((p.device for p in model.parameters()), "cpu")
-    net = copied(model).cpu().eval().requires_grad_(True)
+    refuse_unprunable(model)
+    net = _learning(copied(model).cpu().eval())
     inputs = torch.zeros(1, *input_shape)
     before = sum(p.numel() for p in net.parameters())
     classifier = _classifier(net, inputs)
@@ -44,7 +46,14 @@ def skeleton(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reset_parameters(net)
-    return net.to(device).train().requires_grad_(True)
+    return _learning(net.to(device).train())
+
+
+def _learning(net: nn.Module) -> nn.Module:
+    """All that can have gradients does."""
+    for parameter in net.parameters():
+        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
+    return net
 
 
 def _narrow(net: nn.Module, inputs: Tensor, classifier: nn.Module, width: float, times: int) -> None:

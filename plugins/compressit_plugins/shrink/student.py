@@ -38,7 +38,7 @@ def reset_parameters(model: nn.Module) -> None:
         reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
         if callable(reset):
             reset()
-        elif any(True for _ in module.parameters(recurse=False)):
+        elif any(parameter.numel() for parameter in module.parameters(recurse=False)):
             raise CompressitError(
                 f"'{name or 'the model'}' ({type(module).__name__}) cannot be given fresh weights",
                 "give its class a reset_parameters method, or its model a `narrower`",
