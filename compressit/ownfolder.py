@@ -164,6 +164,13 @@ class OwnFolder:
             raise CompressitError(f"{name!r} is no name of a file")
         if ".." in parts or PurePosixPath(name).is_absolute():
             raise CompressitError(f"{name} leads out of {self.path}")
+        if os.path.realpath(self.root) != str(
+            self.root
+        ):  # of what stood there when it was opened, nothing is left
+            raise CompressitError(
+                f"{self.path} has become a link, or lies behind one, since this run began",
+                f"remove it, or {ANOTHER}",
+            )
         *folders, last = parts
         here = self.root
         if make:

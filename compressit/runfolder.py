@@ -272,10 +272,11 @@ class RunFolder:
 
     def _trouble(self, error: OSError | CompressitError) -> None:
         """Says it, once; the work goes on."""
-        why = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else error.message
+        hint = f": {error.hint}" if isinstance(error, CompressitError) and error.hint else ""
         if why not in self._troubles:
             self._troubles.add(why)
-            self._say(f"{self.folder} cannot be written: {why}. The results are kept in the store")
+            self._say(f"{self.folder} cannot be written: {why}. The results are kept in the store{hint}")
 
     def _content(self) -> str:
         reports = [

@@ -541,6 +541,24 @@ def test_a_folder_that_vanishes_is_made_again(done: Done, bench: Bench) -> None:
     assert done.new_folder().finished() is not None
 
 
+@pytest.mark.parametrize("what", ["run", "."])
+def test_a_folder_that_becomes_a_link_in_the_middle_of_a_run_is_not_followed(
+    done: Done, tmp_path: Path, what: str
+) -> None:
+    place, foreign = tmp_path / "place", tmp_path / "foreign"
+    for folder in (place, foreign / "run"):
+        folder.mkdir(parents=True)
+    mine = done.new_folder(name="place/run")
+    with mine.writing():
+        (place / what).resolve().rename(tmp_path / "moved")
+        (place / what).resolve().symlink_to(foreign)
+        before = contents(foreign)
+        assert not mine.finish(done.artifacts(), [], complete=True)
+    assert contents(foreign) == before
+    assert "link" in done.said[-1]
+    assert "--out" in done.said[-1]
+
+
 def test_a_place_that_cannot_be_written_is_said_before_anything_runs(done: Done, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for name in ("file", "file/run", "x" * 300):
