@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.errors import CompressitError
+from compressit.localcode import read as read_local
 
 SCHEMA = 1  # moves every key: for a change of what the store's files mean
 
@@ -58,17 +59,26 @@ def code_now(*roots: str) -> str:
     folders = [(file.parent, _top_level(file.parent)) for file in files if file is not None]
     found: dict[str, _Module] = {}
     waiting = list(roots)
-    while waiting:
-        name = waiting.pop()
-        module = None if name in found or name in _SILENT else _current(name)
-        if module is None:
-            continue
-        found[name] = module
-        waiting += [
-            imported
-            for imported in module.imports
-            if imported.split(".")[0] in packages or any(_lies_in(*folder, imported) for folder in folders)
-        ]
+
+    def follow() -> None:
+        while waiting:
+            name = waiting.pop()
+            module = None if name in found or name in _SILENT else _current(name)
+            if module is not None:
+                found[name] = module
+                waiting.extend(filter(counts, module.imports))
+
+    def counts(name: str) -> bool:
+        return name.split(".")[0] in packages or any(_lies_in(*folder, name) for folder in folders)
+
+    follow()
+    imported = {_resolved(name) for name in found}
+    for file in filter(None, files):  # what it runs by other means than the imports that were followed
+        for other, module in _beside(file):
+            if other.resolve() not in imported:
+                found[f"./{other.relative_to(file.parent).as_posix()}"] = module
+                waiting.extend(filter(counts, module.imports))
+    follow()
     return hashlib.sha256(
         canonical(sorted((_stable(n), m.digest) for n, m in found.items())).encode()
     ).hexdigest()
@@ -78,6 +88,21 @@ def code_now(*roots: str) -> str:
 class _Module:
     digest: str  # of its code alone
     imports: tuple[str, ...]
+
+
+def _beside(file: Path) -> Iterator[tuple[Path, _Module]]:
+    """The files that a local plugin may run (`localcode`)."""
+    for name, data in sorted(read_local(file).contents.items()):
+        dotted = name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        try:
+            yield file.parent / name, _module(dotted, file.parent / name, data)
+        except CompressitError:  # no Python
+            yield file.parent / name, _Module(hashlib.sha256(data).hexdigest(), ())
+
+
+def _resolved(name: str) -> Path | None:
+    file = _source_file(name)
+    return file.resolve() if file is not None else None
 
 
 def _current(name: str) -> _Module | None:

@@ -1,15 +1,13 @@
-"""The code of a local plugin file: it, and what it can import from its folder. Read once, and run as it was read.
+"""The code of a local plugin file: it, and what it can run from its folder. Read once.
 
-A yes to a plugin covers what this module finds, by the digest of it all; nothing else of the folder is imported.
+A yes to a plugin covers what this module finds, by the digest of it all.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.abc
 import importlib.machinery
-import importlib.util
 import json
 import os
 import re
@@ -19,21 +17,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from types import ModuleType
-from typing import Any
 
 from compressit import files
 from compressit.errors import CompressitError
 
 MOST_FILES, MOST_BYTES = 2_000, 64 * 2**20  # of one plugin: a folder with more is not one plugin's
 MOST_SOURCE = 2**20  # bytes of one source file: its syntax tree takes some two hundred times as many
-_SOURCE = ".py"
+SOURCE = ".py"
 _OWN = Path(__file__).resolve().parent  # a plugin may lie beside a checkout of this package
 _STANDARD = sys.stdlib_module_names
 _SUFFIXES = (
-    _SOURCE,
+    SOURCE,
     *importlib.machinery.EXTENSION_SUFFIXES,
 )  # the longest of those that end alike is the first
+_SCRIPTS = (".pyw", ".sh", ".bash")
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,9 @@ class LocalCode:
     """A plugin file's bytes and those of the modules that it can import from its folder, by path relative to it.
 
     These are the modules whose names its imports, and those of what they import, or words in its strings spell
-    (`importlib.import_module("helper")`, `folder / "src"`), and of a package all files.
+    (`importlib.import_module("helper")`, `folder / "src"`), and of a package all files; scripts whose whole names its
+    strings spell (`my-step.py`, `tool.sh`); where it runs text (`exec`), any file that they spell; where it makes names
+    of modules' files (`folder.glob("step_*.py")`), all modules of the folders that it spells.
     """
 
     path: Path  # as it was named
@@ -103,22 +102,6 @@ def read(path: Path) -> LocalCode:
     )
 
 
-def run(name: str, code: LocalCode) -> ModuleType:
-    """Imports the plugin file as the module `name`, with its own neighbours to import, now and later."""
-    _make_importable(code)
-    loader = _Loader(name, str(code.path.absolute()), code.source)
-    spec = importlib.machinery.ModuleSpec(name, loader, origin=str(code.path.absolute()))
-    spec.has_location = True
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look their module up
-    try:
-        loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
 class _TooMuch(Exception):  # noqa: N818 - how much
     pass
 
@@ -130,19 +113,18 @@ class _Search:
         self.contents: dict[str, bytes] = {}
         self.imported: set[str] = set()  # dotted names
         self._folder = folder
-        self._words: set[str] = set()
+        self._spelled: list[_Names] = []  # of each source
         self._bytes = 0
-        self._open = {
-            "": _modules(folder)
-        }  # folders in which a word may be a module's name, by relative path
-        self._opened = {folder.resolve()}
+        self._open: dict[str, _Folder] = {}  # in which names are looked up, by relative path
+        self._opened: set[Path] = set()
+        self._look_into(folder)
 
     def add(self, file: Path) -> None:
         """Takes a file in; its names will be followed."""
         name = file.relative_to(self._folder).as_posix()
         if name in self.contents:
             return
-        is_source = file.name.endswith(_SOURCE) or not self.contents
+        is_source = file.name.endswith(SOURCE) or not self.contents
         size = file.stat().st_size
         self._bytes += size
         if len(self.contents) == MOST_FILES:
@@ -150,24 +132,30 @@ class _Search:
         if self._bytes > MOST_BYTES or (is_source and size > MOST_SOURCE):
             raise _TooMuch(f"{MOST_SOURCE if is_source else MOST_BYTES:,} bytes ({name})")
         self.contents[name] = data = files.content(file)
-        if is_source:
-            imported, words = _names(data)
-            self.imported |= imported
-            self._words |= words
+        names = _names(data)  # of a script that is no Python: none
+        self._spelled.append(names)
+        self.imported |= names.imported
 
     def follow(self) -> None:
-        """Until no file names another."""
+        """Until no file names another: each name may be one of any folder that is named."""
         size = -1
         while size != (size := len(self.contents) + len(self._open)):
-            wanted = {
-                name.split(".")[0] for name in self.imported
-            } | self._words  # it may search any folder it names
-            for place, modules in list(self._open.items()):
-                inside = f"{place.replace('/', '.')}."
-                below = {n[len(inside) :].split(".")[0] for n in self.imported if n.startswith(inside)}
-                for module in (wanted | below) & modules.keys():
-                    for found in modules[module]:
+            words = frozenset[str]().union(
+                {name.split(".")[0] for name in self.imported}, *(names.words for names in self._spelled)
+            )
+            text = "\n".join(names.text for names in self._spelled)
+            made = any(names.any_module for names in self._spelled)
+            runs = any(names.runs_text for names in self._spelled)
+            for place, folder in list(self._open.items()):
+                below = {n for prefix in _prefixes(place) for n in self._after(prefix)}
+                for module in (words | below) & folder.modules.keys():
+                    for found in folder.modules[module]:
                         self._take(found)
+                for found in folder.spelled(text, made, runs):
+                    self._look_into(found) if found.is_dir() else self.add(found)
+
+    def _after(self, prefix: str) -> Iterator[str]:
+        return (name[len(prefix) :].split(".")[0] for name in self.imported if name.startswith(prefix))
 
     def _take(self, found: Path) -> None:
         if found.resolve() == _OWN or (
@@ -176,23 +164,76 @@ class _Search:
             return  # whoever imports that gets what is installed
         if not found.is_dir():
             self.add(found)
-        elif any((found / f"__init__{suffix}").is_file() for suffix in _SUFFIXES):
+            return
+        if any((found / f"__init__{suffix}").is_file() for suffix in _SUFFIXES):
             for file in _package(found):
                 self.add(file)
-        elif found.resolve() not in self._opened:  # a link may lead back
-            self._opened.add(found.resolve())
-            self._open[found.relative_to(self._folder).as_posix()] = _modules(found)
+        self._look_into(found)
+
+    def _look_into(self, folder: Path) -> None:
+        real = folder.resolve()
+        if real != _OWN and real not in self._opened:  # a link may lead back
+            self._opened.add(real)
+            place = folder.relative_to(self._folder).as_posix()
+            self._open["" if place == "." else place] = _Folder.read(folder)
 
 
-def _modules(folder: Path) -> dict[str, list[Path]]:
-    """Files and folders that a module of some name could be, by that name."""
-    found: dict[str, list[Path]] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            name = entry.name if entry.is_dir() else _module_name(entry.name) if entry.is_file() else None
-            if name is not None and name.isidentifier() and name != "__pycache__":
-                found.setdefault(name, []).append(Path(folder, entry.name))
-    return found
+@dataclass(frozen=True)
+class _Folder:
+    """What lies in a folder that a name may mean."""
+
+    modules: Mapping[str, Sequence[Path]]  # files and folders that a module of some name could be
+    files: Sequence[Path]
+    folders: Sequence[Path]
+
+    @staticmethod
+    def read(folder: Path) -> _Folder:
+        """Raises OSError."""
+        modules: dict[str, list[Path]] = {}
+        kept: dict[bool, list[Path]] = {True: [], False: []}
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                is_folder = entry.is_dir()
+                if entry.name == "__pycache__" or not (is_folder or entry.is_file()):
+                    continue
+                kept[is_folder].append(Path(folder, entry.name))
+                name = entry.name if is_folder else _module_name(entry.name)
+                if name is not None and name.isidentifier():
+                    modules.setdefault(name, []).append(Path(folder, entry.name))
+        return _Folder(modules, kept[False], kept[True])
+
+    def spelled(self, text: str, made: bool, runs: bool) -> Iterator[Path]:
+        """The files of code, and the folders, whose whole names are in the text.
+
+        `made`: names of modules' files are made elsewhere, so it is all of them; `runs`: any file may be code.
+        """
+        yield from (folder for folder in self.folders if _has(text, folder.name))
+        for file in self.files:
+            if (made and file.name.endswith(SOURCE)) or (
+                _has(text, file.name) and (runs or _is_script(file))
+            ):
+                yield file
+
+
+def _prefixes(place: str) -> Iterator[str]:
+    """What names of modules in that folder begin with, whichever folder above it is searched."""
+    parts = place.split("/")
+    yield from (".".join(parts[index:]) + "." for index in range(len(parts)))
+
+
+def _has(text: str, name: str) -> bool:
+    """Whether a file's whole name stands in the text."""
+    return name in text and re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+def _is_script(file: Path) -> bool:
+    if file.name.endswith((SOURCE, *_SCRIPTS)):
+        return True
+    try:
+        with files.opened(file) as opened:
+            return opened.read(2) == b"#!"
+    except OSError:  # nobody can run it either
+        return False
 
 
 def _module_name(file: str) -> str | None:
@@ -213,131 +254,58 @@ def _package(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in sorted(names) if name.endswith(_SUFFIXES))
 
 
-def _names(source: bytes) -> tuple[set[str], set[str]]:
-    """The dotted names that a module's import statements spell, and the words in its strings."""
+@dataclass(frozen=True)
+class _Names:
+    """What a source spells that may be the name of a file."""
+
+    imported: frozenset[str]  # the dotted names of its import statements
+    words: frozenset[str]  # in its strings
+    text: str  # all its strings
+    any_module: bool  # it makes names of modules' files itself: `folder.glob("step_*.py")`
+    runs_text: bool  # it runs what it reads, whatever the file is called
+
+
+_RUN_TEXT = frozenset({"exec", "eval", "compile"})
+_RUNNERS = frozenset({"runpy", "run_path", "spec_from_file_location", "SourceFileLoader"})
+_LISTERS = frozenset({"iterdir", "listdir", "scandir", "glob", "rglob", "iglob", "walk"})
+
+
+def _makes_names(text: str) -> bool:
+    """Whether it is a part of a name of a module's file, or a pattern of some: `.py`, `step_*.py`, `{}_step.py`."""
+    begin, end, _ = text.rpartition(SOURCE)
+    return bool(end) and (re.search(r"[\w-]$", begin) is None or not set("%{*?]").isdisjoint(begin))
+
+
+def _names(source: bytes) -> _Names:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are told when it runs
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set(), set()  # it imports nothing either: running it fails
+        return _Names(
+            frozenset(), frozenset(), "", False, False
+        )  # it imports nothing either: running it fails
     imported: set[str] = set()
-    words: set[str] = set()
+    texts: list[str] = []
+    used: set[str] = set()
     bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in bare:
-            words |= set(re.findall(r"\w+", node.value))
-    return imported, words
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    """Runs exactly the bytes that were read: no second reading, no cached bytecode."""
-
-    def __init__(self, fullname: str, path: str, source: bytes) -> None:
-        super().__init__(fullname, path)
-        self._source = source
-
-    def get_data(self, path: str) -> bytes:
-        """The module's bytes as they were read; any other file, for `pkgutil.get_data`, from the disk."""
-        return self._source if path == self.path else super().get_data(path)
-
-    def path_stats(self, path: str) -> Mapping[str, Any]:
-        """None, so that nothing takes bytecode for this source's."""
-        raise OSError
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds a plugin's neighbours where nothing installed has their name."""
-
-    def __init__(self, code: LocalCode) -> None:
-        self.code = code
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        found = self.code.find(fullname)
-        if found is None or self._belongs_to_another(fullname, found, path, target):
-            return None
-        file, data = self.code.folder / found, self.code.contents.get(found)
-        if data is None:
-            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [str(file)]
-            return spec
-        if found.endswith(_SOURCE):
-            loader: Any = _Loader(fullname, str(file), data)
-        elif files.content(file) == data:
-            loader = importlib.machinery.ExtensionFileLoader(fullname, str(file))
-        else:
-            raise ImportError(f"{file} has changed since it was read", name=fullname, path=str(file))
-        below = [str(file.parent)] if file.name.startswith("__init__.") else None
-        return importlib.util.spec_from_file_location(
-            fullname, file, loader=loader, submodule_search_locations=below
-        )
-
-    def _belongs_to_another(
-        self, fullname: str, found: str, path: Sequence[str] | None, target: ModuleType | None
-    ) -> bool:
-        """Whether the name is that of something installed, or of a package that is not the plugin's."""
-        top, _, below = fullname.partition(".")
-        if below:
-            return not _is_of(self.code, sys.modules.get(top))
-        for finder in sys.meta_path:
-            if not isinstance(finder, _Finder):
-                spec = finder.find_spec(fullname, path, target)
-                if spec is not None:  # by the current folder, in a notebook, it may be the very same file
-                    return not _same(spec, self.code.folder / found)
-        return False
-
-
-def clash(one: LocalCode, other: LocalCode) -> str | None:
-    """A name under which both would import a module of their own: Python has one module of each name."""
-    for name in sorted(one.imported & other.imported):
-        first, second = one.find(name), other.find(name)
-        apart = first and second and (one.folder / first).resolve() != (other.folder / second).resolve()
-        if apart and importlib.machinery.PathFinder.find_spec(name) is None:
-            return name
-    return None
-
-
-def _make_importable(code: LocalCode) -> None:
-    """Puts a finder for this code into the place of one for what its file held before.
-
-    Modules that it would now find elsewhere, or changed, are forgotten: they are imported again when asked for.
-    """
-    finders = [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
-    if any(finder.code == code for finder in finders):
-        return
-    for finder in finders:
-        before = finder.code
-        again = (before.folder, before.name) == (code.folder, code.name)
-        if again:
-            sys.meta_path.remove(finder)
-        for name, file in before.modules.items():
-            stale = again or _differ(before, file, code, code.find(name))
-            if stale and name in sys.modules and _is_of(before, sys.modules[name]):
-                del sys.modules[name]
-    sys.meta_path.insert(0, _Finder(code))
-
-
-def _differ(before: LocalCode, one: str, code: LocalCode, other: str | None) -> bool:
-    """Whether the files behind one name are not the same."""
-    if other is None:
-        return False
-    same = (before.folder / one).resolve() == (code.folder / other).resolve()
-    return not same or before.contents.get(one) != code.contents.get(other)
-
-
-def _is_of(code: LocalCode, module: ModuleType | None) -> bool:
-    """Whether a module is one of the plugin's neighbours."""
-    spec = getattr(module, "__spec__", None)
-    found = code.find(spec.name) if isinstance(spec, importlib.machinery.ModuleSpec) else None
-    return found is not None and spec is not None and _same(spec, code.folder / found)
-
-
-def _same(spec: importlib.machinery.ModuleSpec, file: Path) -> bool:
-    places = [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
-    return any(Path(place).resolve() == file.resolve() for place in places)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in bare:
+            value = node.value
+            texts.append(value if isinstance(value, str) else value.decode("utf-8", "surrogateescape"))
+        elif isinstance(node, ast.Attribute):
+            used.add(node.attr)
+        elif isinstance(node, ast.Name):
+            used.add(f"{node.id}()" if node.id in _RUN_TEXT else node.id)  # not those of `model.eval()`
+        if isinstance(node, ast.JoinedStr):
+            texts += [f"*{part.value}" for part in node.values if isinstance(part, ast.Constant)]
+    used |= {name.rpartition(".")[2] for name in imported}
+    runs = used & _RUNNERS or used & {f"{name}()" for name in _RUN_TEXT}
+    made = any(map(_makes_names, texts))
+    text = "\n".join(texts)
+    words = frozenset(re.findall(r"\w+", text))
+    return _Names(frozenset(imported), words, text, made or bool(runs and used & _LISTERS), bool(runs))

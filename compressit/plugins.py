@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
-from compressit import files, hookspecs, localcode
+from compressit import files, hookspecs, localcode, localimport
 from compressit.config import parse
 from compressit.errors import FOREIGN, CompressitError, did_you_mean, told
 from compressit.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
@@ -158,21 +158,21 @@ class Host:
             token = _IMPORTING.set(self)
             before = self._found
             try:
-                module = localcode.run(name, code)
+                module = localimport.run(name, code)
             except FOREIGN as error:
-                raise _fault(error, path, code.source) from error
+                raise _fault(error, code) from error
             finally:
                 _IMPORTING.reset(token)
             has_models = self._found is not before
             error = self._register(module, name, Source(str(path)), has_models)
             if error is not None:
-                raise _fault(error, path, code.source) from error
+                raise _fault(error, code) from error
         self._local[place] = (name, code)
 
     def _check_apart(self, code: LocalCode, place: Path) -> None:
         """Raises CompressitError where a name means one module to this plugin and another to one that is loaded."""
         for other, (_, loaded) in self._local.items():
-            shared = localcode.clash(code, loaded) if other != place else None
+            shared = localimport.clash(code, loaded) if other != place else None
             if shared is not None:
                 message = (
                     f"{code.path} and {loaded.path} import a module of one name, '{shared}', each its own"
@@ -346,18 +346,17 @@ def _twice(one: Registered, other: Registered) -> PluginFault:
     return PluginFault(message, at=other.plugin.__qualname__)
 
 
-def _fault(error: BaseException, path: Path, source: bytes) -> CompressitError:
+def _fault(error: BaseException, code: LocalCode) -> CompressitError:
     """An error of a local file, with its line where one is known."""
-    line = _line(error, path, source)
-    place = f"{path}:{line}" if line else f"{path}"
+    line = _line(error, str(code.folder / code.name), code.source)
+    place = f"{code.path}:{line}" if line else f"{code.path}"
     if isinstance(error, CompressitError):
         return CompressitError(f"{place}: {error.message}", error.hint)
     return CompressitError(f"{place}: {_reason(error)}")
 
 
-def _line(error: BaseException, path: Path, source: bytes) -> int | None:
+def _line(error: BaseException, file: str, source: bytes) -> int | None:
     """The last line of this file that the error passed through, else that of what is at fault."""
-    file = str(path.absolute())
     if isinstance(error, SyntaxError) and error.filename == file:
         return error.lineno or 1
     at: BaseException | None = error

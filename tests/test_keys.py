@@ -181,7 +181,7 @@ def test_every_module_an_import_of_compressit_leads_to_counts(package: Package, 
     """A fix in the training loop moves the key of whatever trains, and of nothing else."""
     trains, counts = "from compressit.fit import fit\n", "from compressit import measure\n"
     before = [_digest(package, plugin=text) for text in (trains, counts)]
-    edit("compressit.fit", "losses.append(losses)", "losses.append(losses * 2)")
+    edit("compressit.fit", "losses[number] = value.detach()", "losses[number] = value.detach() * 2")
     assert _digest(package, plugin=trains) != before[0]
     assert _digest(package, plugin=counts) == before[1]
     edit("compressit.measure", "// 2", "// 3")
@@ -198,7 +198,7 @@ def test_a_change_of_the_training_loop_moves_training_keys_and_one_of_the_report
     edit("compressit.results", "SCHEMA = 1", "SCHEMA = 2")
     edit("compressit.errors", "cutoff=0.5", "cutoff=0.6")
     assert stages() == before
-    edit("compressit.fit", "losses.append(losses)", "losses.append(losses * 2)")
+    edit("compressit.fit", "losses[number] = value.detach()", "losses[number] = value.detach() * 2")
     after = stages()
     assert not set(after.values()) & set(before.values())  # these plugins share one file
     edit("compressit.splits", "randperm(count", "randperm(1 * count")
@@ -304,6 +304,19 @@ def test_a_module_beside_it_must_be_the_one_that_is_imported(
     finally:
         sys.path.remove(str(tmp_path))
         sys.modules.pop("beside", None)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    ["import importlib; importlib.import_module('beside')", "exec(open(__file__[:-7] + 'beside.py').read())"],
+)
+def test_what_a_local_file_runs_without_an_import_counts(local: Callable[..., str], runs: str) -> None:
+    edits = {"import beside\n": f"{runs}\n"}
+    before = local(edits)
+    assert local(edits, beside="n = 1  # a number\n") == before
+    assert local(edits, beside="n = 2\n") != before
+    assert local(edits, beside="n = 1\nfrom compressit import spread\n") != before, "and what that imports"
+    assert local(edits) == before
 
 
 # Facts of a recipe

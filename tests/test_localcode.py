@@ -8,6 +8,8 @@ import os
 import py_compile
 import subprocess
 import sys
+import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,6 +86,107 @@ def test_the_digest_covers_whatever_the_plugin_can_import(write: Write, imports:
     with pytest.raises(CompressitError, match="has changed"):
         Host(entry_points=False).load_file(plugin, before)
     assert "hlp" not in sys.modules
+
+
+BESIDE = "from pathlib import Path; F = Path(__file__).parent; "
+LOAD = "import importlib.util as u; s = u.spec_from_file_location('hlp', p); "
+LOAD += "s.loader.exec_module(u.module_from_spec(s))"
+
+
+@pytest.mark.parametrize(
+    ("lazy", "file"),
+    [
+        ("import runpy; runpy.run_path(str(F / 'hlp.inc'))", "hlp.inc"),
+        ("exec((F / 'hlp.txt').read_text())", "hlp.txt"),
+        ("exec(open(F / 'hlp').read())", "hlp"),
+        ("eval(compile((F / 'steps' / 'hlp.txt').read_text(), 'x', 'exec'))", "steps/hlp.txt"),
+        ("exec((F / 'my-steps' / 'hlp.py').read_text())", "my-steps/hlp.py"),
+        ("exec((F / 'my-hlp.py').read_text())", "my-hlp.py"),
+        ("exec((F / 'hlp.old.py').read_text())", "hlp.old.py"),
+        ("exec((F / '.hlp.py').read_text())", ".hlp.py"),
+        ("exec((F / 'code.py').read_text())", "code.py"),
+        ("exec(open(str(F).encode() + b'/hlp.py').read())", "hlp.py"),
+        ("name = 'hlp'; exec((F / f'{name}_step.py').read_text())", "hlp_step.py"),
+        ("exec((F / ('%s_step.py' % 'hlp')).read_text())", "hlp_step.py"),
+        ("exec((F / ('h' + 'lp')).with_suffix('.py').read_text())", "hlp.py"),
+        (f"[p] = F.glob('hlp_*.py'); {LOAD}", "hlp_step.py"),
+        (f"[p] = [p for p in F.iterdir() if p.stem[:3] == 'hl' + 'p']; {LOAD}", "hlp.py"),
+        ("import subprocess as s; s.run(['sh', F / 'hlp.sh'])", "hlp.sh"),
+        ("import subprocess as s; s.run([F / 'hlp'])", "hlp"),
+        ("import hlp_pack", "hlp_pack/x.txt"),
+        ("import sys; sys.path.insert(0, str(F / 'src')); import hlp_space.a", "src/hlp_space/b.py"),
+    ],
+)
+def test_the_digest_covers_code_that_runs_without_an_import(write: Write, lazy: str, file: str) -> None:
+    files = {
+        "hlp_pack____init__": "from pathlib import Path\nexec((Path(__file__).parent / 'x.txt').read_text())\n",
+        "src__hlp_space__a": "import hlp_space.b\n",
+    }
+    plugin = write(lazy=BESIDE + lazy, **files)
+    place = plugin.parent / file
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("#!/bin/sh\nx = 1\n")
+    before = LocalPlugin.read(plugin).digest
+    place.write_text("#!/bin/sh\nx = 2\n")
+    assert LocalPlugin.read(plugin).digest != before
+    place.write_text("#!/bin/sh\nx = 1\n")
+    plugin.with_name("notes.txt").write_text("what nobody runs")
+    assert LocalPlugin.read(plugin).digest == before
+    place.unlink()
+    assert LocalPlugin.read(plugin).digest != before
+
+
+@pytest.mark.parametrize("where", ["..", "../lib", "lib.zip", "."])
+def test_a_search_path_of_its_own_brings_nothing_that_nobody_was_asked_about(
+    write: Write, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = "'hlp' + '_far'" if where == "." else "'hlp_far'"
+    lazy = f"import sys; sys.path.insert(0, str(F / {where!r})); import importlib; "
+    lazy += f"import json, xml.dom.minidom; return importlib.import_module({name}).x"
+    plugin = write(lazy=BESIDE + lazy)
+    place = plugin.parent / where
+    if place.suffix == ".zip":
+        with zipfile.ZipFile(place, "w") as archive:
+            archive.writestr("hlp_far.py", "x = 1\n")
+    else:
+        place.mkdir(exist_ok=True)
+        (place / "hlp_far.py").write_text("x = 1\n")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    with pytest.raises(ImportError, match=r"hlp_far.*neither installed nor"):
+        _call(host)
+    assert importlib.import_module("hlp_far").x == 1, "what others import is theirs"
+
+
+def test_a_search_path_of_its_own_brings_what_was_read_as_it_was_read(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    lazy = BESIDE + "import sys; sys.path.insert(0, str(F / 'src')); import hlp_space.a; return hlp_space.a.x"
+    plugin = write(lazy=lazy, src__hlp_space__a="from hlp_space.b import x\n", src__hlp_space__b="x = 1\n")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    write(lazy=lazy, src__hlp_space__b="x = 66\n")
+    assert _call(host) == 1
+
+
+def test_the_files_beside_a_linked_plugin_are_those_of_the_real_one(write: Write, tmp_path: Path) -> None:
+    plugin = write(lazy=BESIDE + "return (F / 'hlp.txt').read_text()")
+    plugin.with_name("hlp.txt").write_text("real")
+    (tmp_path / "hlp.txt").write_text("beside the link")
+    (tmp_path / "link.py").symlink_to(plugin)
+    host = Host(entry_points=False)
+    host.load_file(tmp_path / "link.py")
+    assert _call(host) == "real"
+
+
+@pytest.mark.parametrize("text", ["%" * 10**6, "%" * 10**6 + ".py", ".py " * 10**5])
+def test_strings_made_to_be_slow_are_not(write: Write, text: str) -> None:
+    plugin = write(lazy=f"return {text!r}")
+    started = time.process_time()
+    LocalPlugin.read(plugin)
+    assert time.process_time() - started < 20
 
 
 def test_a_file_beside_it_that_nothing_names_counts_for_nothing_and_is_not_found(write: Write) -> None:

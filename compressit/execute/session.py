@@ -74,9 +74,11 @@ def run_plan(
     failures: list[str] = []
     with target.writing():
         objects.note(folder, plan.tasks)
-        if tasks:
-            failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
-        objects.tidy(plan.tasks)
+        try:
+            if tasks:
+                failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
+        finally:
+            objects.tidy(plan.tasks)
         complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
         if not target.finish(artifacts, failures, complete):
             failures = [*failures, f"{folder}: the report could not be written in full"]
