@@ -207,7 +207,11 @@ class _Found:
             return f"'{shared}' shares its weight with '{self.tied[shared]}': pruning would give each its own"
         order, right = torch.arange(width), None
         if self.where is not None:
-            sides = {self.side(m): (m.channels.tolist(), m.roots.tolist()) for m in members}
+            sides: dict[Side, tuple[list[int], list[int]]] = {}
+            for member in members:
+                positions, roots = sides.setdefault(self.side(member), ([], []))
+                positions += member.channels.tolist()
+                roots += member.roots.tolist()
             right = agreed(self.where, sides)
             if right is False:
                 return "Torch-Pruning couples its channels with others than they meet"

@@ -76,20 +76,25 @@ def arranged(wiring: Wiring, found: Positions, width: int, parts: int) -> tuple[
         if numbers is not None:
             root_of |= {int(numbers[p]): r for p, r in zip(positions, roots, strict=True) if p < len(numbers)}
     root_of.pop(0, None)
-    order = torch.arange(width)
     seen = set(root_of)
-    for rows in wiring.rows:
-        if not seen.issuperset(rows.flatten().tolist()):
-            continue
-        matrix = torch.tensor([[root_of.get(int(number), -1) for number in row] for row in rows])
-        if len(matrix) == 1 or bool((matrix == matrix[:1]).all()):
-            continue
+    inside = [rows for rows in wiring.rows if seen.issuperset(rows.flatten().tolist())]
+    matrices = [
+        torch.tensor([[root_of[number] for number in row] for row in rows.tolist()]) for rows in inside
+    ]
+    matrices.sort(key=lambda matrix: (-matrix.unique().numel(), len(matrix)))  # what all stand in first
+    order = torch.arange(width)
+    for matrix in matrices:
         if _even(matrix, order, width // parts):
             continue
-        if parts > 1 or sorted(matrix.flatten().tolist()) != list(range(width)):
+        each = _without_repeats(matrix)
+        if parts == 1 and sorted(each.flatten().tolist()) == list(range(width)):
+            order, parts = each.flatten(), len(each)
+        elif (width // parts) % len(matrix) == 0:
+            parts *= len(matrix)  # rows inside the rows, as heads in each of query, key and value
+        else:
             return None
-        order, parts = matrix.flatten(), len(matrix)
-    return order, parts
+    fits = all(_even(matrix, order, width // parts) for matrix in matrices)
+    return (order, parts) if fits else None
 
 
 def components(wiring: Wiring, kept: frozenset[str]) -> list[dict[int, int]]:
@@ -126,7 +131,7 @@ def as_found(
 ) -> tuple[str, FoundGroup] | None:
     """The group as Torch-Pruning would give it, so that its importances can score it; and its first layer's name.
 
-    None where no convolution or linear layer has all of its channels.
+    None where no convolution or linear layer has all of its channels. One may have some twice (query and key).
     """
     items: list[tuple[str, Any, Sequence[int], Sequence[int]]] = []
     for (name, side), roots in at.roots.items():
@@ -136,12 +141,12 @@ def as_found(
         fn = pruner.prune_in_channels if side == "in" else pruner.prune_out_channels
         positions = (roots >= 0).nonzero()[:, 0]
         items.append((name, (layer, fn), positions.tolist(), roots[positions].tolist()))
-    whole = range(at.width)
+    whole = set(range(at.width))
     first = next(
         (
             i
             for i, ((name, side), (_, _, _, roots)) in enumerate(zip(at.roots, items, strict=True))
-            if side != "in" and sorted(roots) == list(whole) and name not in dims
+            if side != "in" and set(roots) == whole and name not in dims
         ),
         None,
     )
@@ -149,8 +154,11 @@ def as_found(
         return None
     items.insert(0, items.pop(first))
     name, root, positions, roots = items[0]
-    pairs = sorted(zip(roots, positions, strict=True))
-    items[0] = name, root, [position for _, position in pairs], [at for at, _ in pairs]
+    first_of = dict(reversed(list(zip(roots, positions, strict=True))))
+    items[0] = name, root, [first_of[to] for to in sorted(first_of)], sorted(first_of)
+    again = [(at, to) for at, to in zip(positions, roots, strict=True) if first_of[to] != at]
+    if again:  # a root scores each of its channels once
+        items.insert(1, (name, root, [at for at, _ in again], [to for _, to in again]))
     found = FoundGroup()
     source = Node(root[0], None, name)
     for own, (layer, fn), spots, to in items:
@@ -159,6 +167,12 @@ def as_found(
         found.add_dep(Dependency(fn, fn, source, node), spots)
         found.items[-1].root_idxs = to
     return name, found
+
+
+def _without_repeats(matrix: Tensor) -> Tensor:
+    """Each root once: where two rows are the same (query and key), or a row has one twice."""
+    rows = [list(dict.fromkeys(row)) for row in dict.fromkeys(map(tuple, matrix.tolist()))]
+    return torch.tensor(rows) if len({len(row) for row in rows}) == 1 else matrix
 
 
 def _even(matrix: Tensor, order: Tensor, length: int) -> bool:

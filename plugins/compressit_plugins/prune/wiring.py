@@ -8,6 +8,7 @@ which of its positions. What is not understood taints the classes that go in: th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -353,8 +354,8 @@ class _Pass(TorchDispatchMode):
         """A view that spreads channels over two dimensions stays one only if as many go from each row."""
         small = compact(numbers)
         sizes = [size for size in small.shape if size > 1]
-        if len(sizes) >= 2:
-            self.rows += list(small.reshape(-1, sizes[-2], sizes[-1]))
+        for at in range(len(sizes) - 1):  # 3 x heads x size: as many of each of the 3, and of each head
+            self.rows += list(small.reshape(-1, sizes[at], math.prod(sizes[at + 1 :])))
 
     def _pointwise(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor | None:
         known = [self._numbers(t) for t in tensors if t.is_floating_point() and t.ndim <= out.ndim]
