@@ -5,7 +5,8 @@
 A round copies a finished run, or one that was stopped in the middle of its training, and makes one to three changes:
 bytes, digits, JSON values, deletions, truncations, files swapped between results, links, pipes, foreign files and
 folders. Then the same recipe is run. Allowed are the undisturbed results, bit for bit in results.csv and every
-checkpoint, or a refusal that names the place. Wrong are other results, a traceback, and a change to a file outside.
+checkpoint, or a refusal: exit code 1 or 2 and a message with the path of what was damaged. Wrong are other results, any
+other message, a traceback, and a change to a file outside. `most_bytes` is what its folder held at most.
 Every 50th round takes the command line, the others this process. Exit code 1 where anything was wrong.
 """
 
@@ -33,7 +34,7 @@ from typing import Any
 import torch
 
 from compressit import api
-from compressit.errors import CompressitError, StageFailed
+from compressit.errors import CompressitError
 from compressit.execute import session
 from compressit.execute.runner import Failure, Listener
 from compressit.execute.schedule import Schedule
@@ -69,6 +70,7 @@ class Found:
     mutations: collections.Counter[str] = field(default_factory=collections.Counter)
     outcomes: collections.Counter[str] = field(default_factory=collections.Counter)
     wrong: list[str] = field(default_factory=list)
+    most_bytes: int = 0  # on the disk
 
 
 class Quiet:
@@ -169,8 +171,9 @@ def mutate(folder: Path, mutations: int, seed: int, command_line_every: int = CO
         there = _results(place / "out")
         if outcome == "ended" and there != right:
             outcome = "other results"
-        elif outcome == "refused" and not re.search(r"out|store|recipe|objects|progress|locks|tmp", said):
+        elif outcome == "refused" and not _names(said, place, done):
             outcome = "unclear refusal"
+        found.most_bytes = max(found.most_bytes, _size(folder))
         if _all(outside) != before:
             outcome = "changed what is outside"
         found.outcomes[outcome] += 1
@@ -193,19 +196,35 @@ def _run(recipe: Recipe, place: Path) -> str:
 def _in_process(recipe: Recipe, place: Path) -> tuple[str, str]:
     try:
         return "ended", _run(recipe, place)
-    except (CompressitError, StageFailed) as error:
-        return "refused", str(error)
+    except CompressitError as error:
+        return _judged(error.exit_code, str(error))
 
 
 def _command_line(recipe: Recipe, place: Path) -> tuple[str, str]:
+    command = [sys.executable, "-m", "compressit", "run", str(recipe.path)]
     done = subprocess.run(
-        [sys.executable, "-m", "compressit", "run", str(recipe.path), "--out", "out", "--store", "store"],
+        [*command, "--out", str(place / "out"), "--store", str(place / "store")],
         cwd=place, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    if "Traceback" in said or done.returncode not in (0, 1, 2):
+    return _judged(done.returncode, done.stdout + done.stderr)
+
+
+def _judged(code: int, said: str) -> tuple[str, str]:
+    if "Traceback" in said:
         return "traceback", said
-    return "ended" if done.returncode == 0 else "refused", said
+    return {0: "ended", 1: "refused", 2: "refused"}.get(code, f"exit code {code}"), said
+
+
+def _names(said: str, place: Path, done: Sequence[str]) -> bool:
+    """Whether a refusal has the path of something that was damaged, or of something in it."""
+    told = [Path(path) for path in re.findall(re.escape(str(place)) + r"/[^\s:,']+", said)]
+    damaged = [place / path for name in done for path in name.split(" ")[1:]]
+    return any(victim in (path, *path.parents) for victim in damaged for path in told)
+
+
+def _size(folder: Path) -> int:
+    sizes = (path.lstat() for path in folder.rglob("*"))
+    return sum(facts.st_blocks * 512 for facts in sizes)
 
 
 def _results(out: Path) -> dict[str, bytes]:
@@ -229,9 +248,12 @@ def _damage(place: Path, other: Path, outside: Path, draw: random.Random) -> str
     files = [path for path in paths if path.is_file()]
     name = draw.choice(list(CHANGES))
     victim = draw.choice(paths if name in ("delete", "link", "pipe", "swap", "foreign") else files)
-    if not CHANGES[name](victim, draw.choice(paths), outside, draw):
+    second = draw.choice(paths)
+    if not CHANGES[name](victim, second, outside, draw):
         return ""
-    return f"{name} {victim.relative_to(place)}"
+    return " ".join(
+        [name, *(str(path.relative_to(place)) for path in (victim, second)[: 1 + (name == "swap")])]
+    )
 
 
 def _byte(file: Path, _: Path, outside: Path, draw: random.Random) -> bool:

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -22,7 +23,8 @@ from compressit.sealed import read_sealed, write_sealed
 
 FORMAT = 1
 _WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged file raises
-PROBE = re.compile(r"\.writable\.[0-9]+\.tmp")
+PROBE = re.compile(r"\.writable\.[0-9a-z_]+\.tmp")
+"""Names of files by which it was tried whether a store can be written: earlier versions could leave one behind."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,15 @@ class Store:
     def __init__(self, root: Path, warn: Callable[[str], None] = lambda text: None) -> None:
         self.root = root
         self._warn = warn
+
+    def require_writable(self) -> None:
+        """Makes the folder and a file in it now: not after hours of work. Raises OSError where it cannot.
+
+        The file has no name (where the system knows such files): nothing is left of it, however the process ends.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.root, prefix=".writable.", suffix=".tmp") as probe:
+            probe.write(b"x")
 
     def find(self, key: str) -> Artifact | None:
         """The artifact, every file of it checked by size and digest; None (with a warning) where damaged."""
@@ -203,7 +214,11 @@ class Store:
             path /= name
             if path.is_symlink():
                 raise OSError(errno.ELOOP, "a link, where the store keeps a folder of its own", str(path))
-            path.mkdir(exist_ok=True)
+            try:
+                path.mkdir(exist_ok=True)
+            except FileExistsError as error:
+                why = "no folder, where the store keeps one of its own"
+                raise OSError(errno.ENOTDIR, why, str(path)) from error
         return path
 
     def save_progress(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:

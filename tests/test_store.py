@@ -162,6 +162,34 @@ Store(Path({str(store.root)!r})).publish({KEY!r}, {{"seconds": 1}}, write)
     assert list((store.root / "tmp").iterdir()) == []
 
 
+KILLED_WHILE_IT_TRIES = """
+import os, pathlib, signal, sys
+import tempfile
+from compressit.store import Store
+make = tempfile.TemporaryFile
+def made_and_killed(*arguments, **options):
+    file = make(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+tempfile.TemporaryFile = made_and_killed
+Store(pathlib.Path(sys.argv[1])).require_writable()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name are Linux's")
+def test_a_process_killed_while_it_tries_whether_it_can_write_leaves_nothing(store: Store) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_IT_TRIES, str(store.root)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert list(store.root.iterdir()) == []
+
+
+def test_what_stands_in_the_place_of_a_folder_is_told(store: Store) -> None:
+    store.require_writable()
+    (store.root / "objects").write_text("mine")
+    with pytest.raises(OSError, match="no folder") as caught:
+        _publish(store)
+    assert caught.value.filename == str(store.root / "objects")
+
+
 def test_of_two_writers_at_once_one_wins_and_both_get_its_result(store: Store) -> None:
     both_written = threading.Barrier(2)
     results: list[str] = []

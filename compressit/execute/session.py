@@ -61,7 +61,13 @@ def run_plan(
         _warn(finished, say)
         return finished, []
     if tasks:
-        _require_writable(store)
+        try:
+            objects.require_writable()
+        except OSError as error:
+            raise CompressitError(
+                f"{store}: the store cannot be written: {error.strerror or error}",
+                "give another folder with --store",
+            ) from error
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
@@ -85,20 +91,6 @@ def run_plan(
     results = collect(plan, artifacts, failures, host, command)
     _warn(results, say)
     return results, failures
-
-
-def _require_writable(store: Path) -> None:
-    """Makes the folder and a file in it now: not after hours of work."""
-    probe = store / f".writable.{os.getpid()}.tmp"
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise CompressitError(
-            f"{store}: the store cannot be written: {error.strerror or error}",
-            "give another folder with --store",
-        ) from error
 
 
 def _warn(results: Results, say: Callable[[str], None]) -> None:

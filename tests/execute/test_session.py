@@ -126,10 +126,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(
 
 
 def test_a_read_only_folder_is_told(desk: Desk, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, data: bytes) -> int:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(CompressitError, match="Read-only file system"):
         desk.run(plan_of(TWINS))
     assert bench.ran == []
