@@ -75,11 +75,16 @@ def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
     replace(path, (json.dumps(sealed(facts), sort_keys=True, indent=1) + "\n").encode())
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Puts these bytes in the place of the file, at once and for good: a link to it or from it stays as it was."""
+def replace(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Puts these bytes in the place of the file, at once and for good: a link to it or from it stays as it was.
+
+    `mode`: who may do what with it, where that is not left to the umask.
+    """
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
         with temporary.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(content)
         sync(temporary)
         os.replace(temporary, path)

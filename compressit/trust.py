@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +15,11 @@ from compressit import files
 from compressit.errors import CompressitError
 from compressit.printable import line
 from compressit.recipe.model import LocalPlugin
+from compressit.sealed import parse, replace
 
 _MOST_LISTED = 20  # files at a question
+_MOST_BYTES = 2**22  # of the memory
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def ask(plugin: LocalPlugin) -> bool:
@@ -38,10 +43,8 @@ def ask(plugin: LocalPlugin) -> bool:
         return False
     if answer not in ("y", "yes"):
         return False
-    entry = {"path": path, "digest": plugin.digest, "files": dict(plugin.files)}
     with contextlib.suppress(OSError, CompressitError):  # then it is asked again next time
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        _file().write_text(json.dumps([*known, entry], indent=1), encoding="utf-8")
+        _remember([*known, {"path": path, "digest": plugin.digest, "files": dict(plugin.files)}])
     return True
 
 
@@ -78,12 +81,25 @@ def _is_terminal() -> bool:
 
 
 def _known() -> list[dict[str, Any]]:
-    """The contents that were trusted, oldest first."""
+    """The contents that were trusted, oldest first; none where somebody else may have written them."""
     try:
-        known = json.loads(files.content(_file()).decode())
-    except (OSError, ValueError, RecursionError, CompressitError):
+        with files.opened(_file()) as file:
+            facts = os.fstat(file.fileno())
+            if facts.st_uid != os.geteuid() or facts.st_mode & _OTHERS_WRITE:
+                return []
+            text = file.read(_MOST_BYTES + 1)
+        known = parse(text) if len(text) <= _MOST_BYTES else None
+    except (OSError, ValueError, CompressitError):
         return []
     return [entry for entry in known if _is_entry(entry)] if isinstance(known, list) else []
+
+
+def _remember(entries: list[dict[str, Any]]) -> None:
+    """Replaces the memory, which is this user's alone; the oldest entries make room. Raises OSError."""
+    while len(text := json.dumps(entries, indent=1).encode()) > _MOST_BYTES:
+        entries = entries[1 + len(entries) // 8 :]
+    _file().parent.mkdir(parents=True, exist_ok=True)
+    replace(_file(), text, mode=0o600)
 
 
 def _is_entry(entry: Any) -> bool:

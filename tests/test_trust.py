@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from compressit import trust
 from compressit.recipe.model import LocalPlugin
 from compressit.trust import ask
 
@@ -91,6 +93,59 @@ def test_a_damaged_memory_trusts_nothing(
     _answer(monkeypatch, "y\n")
     assert ask(PLUGIN)
     assert _remembered(remembered) == ["d1"]
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602])
+def test_a_memory_that_others_may_write_trusts_nothing_and_is_ones_own_after_the_next_yes(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    _answer(monkeypatch, "y\n")
+    assert ask(PLUGIN)
+    assert remembered.stat().st_mode & 0o777 == 0o600
+    remembered.chmod(mode)
+    _answer(monkeypatch, None)
+    assert not ask(PLUGIN)
+    _answer(monkeypatch, "y\n")
+    assert ask(PLUGIN)
+    assert remembered.stat().st_mode & 0o777 == 0o600
+
+
+def test_another_users_memory_trusts_nothing(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _answer(monkeypatch, "y\n")
+    assert ask(PLUGIN)
+    _answer(monkeypatch, None)
+    assert ask(PLUGIN)
+    monkeypatch.setattr(os, "geteuid", lambda: remembered.stat().st_uid + 1)
+    assert not ask(PLUGIN)
+
+
+def test_a_link_in_its_place_is_replaced_and_what_it_leads_to_stays(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    remembered.parent.mkdir()
+    (tmp_path / "precious").write_text("[]")
+    remembered.symlink_to(tmp_path / "precious")
+    _answer(monkeypatch, "y\n")
+    assert ask(PLUGIN)
+    assert (tmp_path / "precious").read_text() == "[]"
+    assert _remembered(remembered) == ["d1"]
+
+
+def test_a_memory_without_end_is_not_read_to_its_end(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered.parent.mkdir()
+    with remembered.open("wb") as file:
+        file.truncate(1 << 42)
+    _answer(monkeypatch, None)
+    assert not ask(PLUGIN)
+    monkeypatch.setattr(trust, "_MOST_BYTES", 1000)
+    for number in range(20):
+        _answer(monkeypatch, "y\n")
+        assert ask(LocalPlugin(PLUGIN.path, f"d{number}"))
+    _answer(monkeypatch, None)
+    assert ask(LocalPlugin(PLUGIN.path, "d19"))
+    assert not ask(LocalPlugin(PLUGIN.path, "d0")), "the oldest made room"
 
 
 def test_what_was_trusted_before_stays_trusted(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
