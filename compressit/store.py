@@ -174,13 +174,16 @@ class Store:
         return artifact
 
     @contextlib.contextmanager
-    def lock(self, key: str, say: Callable[[str], None] = lambda text: None) -> Generator[None]:
+    def lock(
+        self, key: str, say: Callable[[str], None] = lambda text: None, patience: float = math.inf
+    ) -> Generator[None]:
         """Holds the right to make this result: another process with the same task waits, and says for whom.
 
-        Removes what a process that was killed while it held the lock had half written.
+        Raises TimeoutError, which names the holder, after `patience` seconds. Removes what a process that was killed
+        while it held the lock had half written.
         """
         self._made("locks")
-        with held(self._lock_file(key), say):
+        with held(self._lock_file(key), say, patience):
             for left in self._half_written(key):
                 _clear(left)
             yield

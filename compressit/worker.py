@@ -29,6 +29,8 @@ CHANNEL = (
     "COMPRESSIT_CHANNEL"  # the variable with what stands before each message, so that noise is told apart
 )
 
+PATIENCE = 1.0  # seconds for another run to end what it is making: then this worker can do something else
+
 
 def main() -> None:
     """Reads options, loads plugins and torch, says "ready", then works until stdin closes."""
@@ -42,7 +44,7 @@ def main() -> None:
         from compressit.execute import settings
         from compressit.execute.calibrate import calibrate
         from compressit.execute.lending import lending
-        from compressit.execute.task import TaskRunner
+        from compressit.execute.task import Taken, TaskRunner
         from compressit.plugins import installed
         from compressit.store import Store
         from compressit.tasks import Task
@@ -77,9 +79,13 @@ def main() -> None:
                 send({"event": "calibrated", "result": result})
                 continue
             artifact = runner.run(
-                Task.from_json(message["task"]), lambda event: send({**event, "event": "progress"})
+                Task.from_json(message["task"]),
+                lambda event: send({**event, "event": "progress"}),
+                PATIENCE,
             )
             send({"event": "done", "seconds": artifact.seconds})
+        except Taken as other:
+            send({"event": "taken", "by": str(other)})
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the task's failure, not the worker's
             send(_failure(error, _plugin_files(host)))
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from compressit.execute.pool import Events, Worker, WorkerOptions
 from compressit.execute.schedule import Schedule
+from compressit.lock import FIRST_WORD, LONGEST_SILENCE
 from compressit.plugins import Host
 from compressit.printable import folded, line
 from compressit.tasks import Task
@@ -45,6 +46,15 @@ class Failure:
 
 
 @dataclass
+class _Wait:
+    """For another run, which is making a result of this one."""
+
+    since: float
+    tell_at: float
+    pause: float = FIRST_WORD
+
+
+@dataclass
 class Runner:
     """Runs tasks in `jobs` worker processes. Use it as a context manager: leaving it ends the workers."""
 
@@ -56,6 +66,7 @@ class Runner:
     _unusable: bool = False  # a worker could not start, so none can
     _ready: set[Worker] = field(default_factory=set["Worker"])
     _deadlines: dict[Worker, float] = field(default_factory=dict["Worker", float])  # of busy ones
+    _waits: dict[str, _Wait] = field(default_factory=dict[str, "_Wait"])  # by key
     _events: Events = field(default_factory=queue.Queue)
     _workers: list[Worker] = field(default_factory=list[Worker])
     _started: int = 0
@@ -112,8 +123,9 @@ class Runner:
             self._set_deadline(worker)
             schedule.start(task, worker.number)
             worker.send({"task": task.to_json()})
-            self.listener.started(task)
-            self._observe(self.host.stage_started(task))
+            if task.key not in self._waits:
+                self.listener.started(task)
+                self._observe(self.host.stage_started(task))
 
     def _listen(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
         try:
@@ -141,6 +153,10 @@ class Runner:
             schedule.finish(task)
             self.listener.finished(task, event["seconds"])
             self._observe(self.host.stage_finished(task, event["seconds"]))
+        elif kind == "taken":
+            idle.append(worker)
+            del busy[worker]
+            self._postpone(schedule, task, event["by"])
         elif kind in ("failed", "unusable", "ended"):
             del busy[worker]
             if kind == "failed":
@@ -149,6 +165,20 @@ class Runner:
                 self._unusable = kind == "unusable"
                 self._forget(worker, idle)
             self._fail(schedule, task, _failure(task, worker, event))
+
+    def _postpone(self, schedule: Schedule, task: Task, by: str) -> None:
+        """Another run is making it: whatever else is ready goes first, and its place is not kept."""
+        now, limit = time.monotonic(), self.options.task_timeout
+        wait = self._waits.setdefault(task.key, _Wait(now, now))
+        if limit is not None and now - wait.since > limit:
+            hint = "start the run again when that one has ended"
+            told = f"it waited longer than {limit:g} s (--task-timeout): {by}"
+            self._fail(schedule, task, Failure(task.label, told, hint, ended=True))
+            return
+        if now >= wait.tell_at:
+            self.listener.announce(f"{task.label}: waits, {by}")
+            wait.tell_at, wait.pause = now + wait.pause, min(2 * wait.pause, LONGEST_SILENCE)
+        schedule.postpone(task)
 
     def _set_deadline(self, worker: Worker) -> None:
         """A task's time begins when its worker has loaded everything."""

@@ -13,10 +13,11 @@ class Schedule:
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.unfinished: dict[str, Task] = {task.key: task for task in tasks}
         self._waiting: dict[str, Task] = dict(self.unfinished)
+        self._taken: set[str] = set()  # keys that another run was making when they were tried
         self._maker: dict[str, int] = {}  # key -> number of the worker that made it
 
     def next(self, running: Sequence[Task], worker: int | None) -> Task | None:
-        """The first task whose inputs are there.
+        """The first task whose inputs are there, and one that another run was making only where there is no other.
 
         Evaluations go first, best of a model this worker has in memory; exclusive tasks wait until nothing
         else can run.
@@ -26,6 +27,7 @@ class Schedule:
         ready = [
             t for t in self._waiting.values() if not any(k in self.unfinished for k in t.inputs.values())
         ]
+        ready = [task for task in ready if task.key not in self._taken] or ready
         shared = [task for task in ready if not task.exclusive]
         if not shared:
             return ready[0] if ready and not running else None
@@ -37,6 +39,11 @@ class Schedule:
         """The task was given to the worker of that number."""
         del self._waiting[task.key]
         self._maker[task.key] = worker
+
+    def postpone(self, task: Task) -> None:
+        """Another run is making it: it is tried again after all others."""
+        self._waiting[task.key] = task
+        self._taken.add(task.key)
 
     def finish(self, task: Task) -> None:
         """The task is done."""

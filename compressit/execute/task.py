@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator, Hashable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ Emit = Callable[[Mapping[str, Any]], None]
 _Built = list[tuple[nn.Module, checkpoint.Architecture]]
 
 
+class Taken(Exception):  # noqa: N818 - no error: it can be made later
+    """Another process is making this result; says who."""
+
+
 class TaskRunner:
     """Runs tasks one after another in this process, keeping recent data and models in memory."""
 
@@ -52,13 +57,14 @@ class TaskRunner:
         self._memo = Recent(24)
         self._data = Recent(4)
 
-    def run(self, task: Task, emit: Emit) -> Artifact:
+    def run(self, task: Task, emit: Emit, patience: float = math.inf) -> Artifact:
         """Makes the task's result, or returns the one that another process published meanwhile.
 
-        Raises CompressitError for a user's mistake, for code that changed since the plan, and for a plugin that
-        changed what it was lent or a setting of the process; whatever else a plugin raises comes through.
+        Raises Taken after `patience` seconds in which another process was making it, CompressitError for a user's
+        mistake, for code that changed since the plan, and for a plugin that changed what it was lent or a setting of
+        the process; whatever else a plugin raises comes through.
         """
-        with self._store.lock(task.key, lambda text: emit({"announce": f"{task.label}: {text}"})):
+        with self._right_to_make(task, emit, patience):
             present = self._store.find(task.key)
             if present is not None:
                 return present
@@ -69,6 +75,16 @@ class TaskRunner:
             if task.kind == "stage":
                 return self._stage(task, emit)
             return self._evaluate(task, emit)
+
+    @contextmanager
+    def _right_to_make(self, task: Task, emit: Emit, patience: float) -> Generator[None]:
+        with ExitStack() as stack:
+            try:
+                say = lambda text: emit({"announce": f"{task.label}: {text}"})  # noqa: E731
+                stack.enter_context(self._store.lock(task.key, say, patience))
+            except TimeoutError as error:
+                raise Taken(str(error)) from error
+            yield
 
     def _init(self, task: Task) -> Artifact:
         started = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -362,3 +363,48 @@ def _gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+def test_what_another_run_is_making_keeps_no_worker_from_the_rest(tmp_path: Path) -> None:
+    plan = plan_of(TWINS)
+    first = next(task for task in plan.tasks.values() if task.kind == "stage")
+    needs = {first.key}
+    for task in plan.tasks.values():
+        needs |= {task.key} if needs & set(task.inputs.values()) else set()
+    rest = [task.label for task in plan.tasks.values() if task.key not in needs]
+    assert any("train" in label for label in rest)
+    listener = Recording()
+    lock = Store(tmp_path / "store").lock(first.key)
+    lock.__enter__()
+    finished = listener.finished
+
+    def let_go(task: Task, seconds: float) -> None:
+        finished(task, seconds)
+        if sorted(listener.done) == sorted(rest):
+            lock.__exit__(None, None, None)
+
+    listener.finished = let_go  # type: ignore[method-assign]
+    with Runner(_options(tmp_path), tiny_host(), listener) as runner:
+        runner.run(list(plan.tasks.values()))
+    assert listener.failures == {}
+    assert sorted(listener.done) == sorted(task.label for task in plan.tasks.values())
+    assert sorted(listener.done[: len(rest)]) == sorted(rest), "they came first"
+    assert listener.started_tasks.count(first.label) == 1
+    said = [text for text in listener.said if first.label in text]
+    assert said
+    assert str(os.getpid()) in said[0]
+    assert len(said) < 5
+
+
+def test_a_wait_for_another_run_ends_with_the_time_that_a_task_is_given(tmp_path: Path) -> None:
+    plan = plan_of(BASE)
+    init, train = plan.tasks.values()
+    listener = Recording()
+    with (
+        Store(tmp_path / "store").lock(init.key),
+        Runner(replace(_options(tmp_path), task_timeout=3), tiny_host(), listener) as runner,
+    ):
+        runner.run(list(plan.tasks.values()))
+    assert str(os.getpid()) in listener.failures[init.label].message
+    assert "--task-timeout" in listener.failures[init.label].message
+    assert any("not run" in text and train.label in text for text in listener.said)
