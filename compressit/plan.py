@@ -11,12 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from compressit.checkpoint.module_types import by_name
 from compressit.config import model_refs, parse
 from compressit.data_options import known_doubts
 from compressit.errors import FOREIGN, CompressitError, place_in, told
 from compressit.keys import canonical, code_digest, key_of, torch_version
 from compressit.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
-from compressit.plugins import Host
+from compressit.plugins import Host, Source
 from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, member_of
 from compressit.rehearsal import rehearsals
 from compressit.start import Offer, check_fits, code_of, start_of, statistics_of, weights_digest
@@ -117,16 +118,29 @@ class _Builder:
         """Raises CompressitError where a checkpoint's network is built by what only this process has."""
         if manifest.model is not None:
             self.module(manifest.model.name)
+        replaced = dict.fromkeys(edit.type for edit in manifest.edits if edit.do == "replace")
+        if not replaced:
+            return
+        types, sources = self.host.module_types(), self.host.module_type_sources()
+        named = {plugin.path.resolve() for plugin in self.recipe.plugins}
+        for name in replaced:
+            source = sources[by_name(types, name).name]
+            if source.is_local and Path(source.name).resolve() not in named:
+                raise _only_here(f"the layer type '{name}'", source)
 
     def module(self, name: str) -> str:
         found = self.host.find(name)
         if found.live:
-            raise CompressitError(
-                f"'{name}' was registered in this Python process ({found.source}), and the tasks of a run are carried "
-                "out by other processes, which do not have it",
-                "put it into a file, and name that in the recipe under `plugins:`",
-            )
+            raise _only_here(f"'{name}'", found.source)
         return found.plugin.__module__
+
+
+def _only_here(what: str, source: Source) -> CompressitError:
+    return CompressitError(
+        f"{what} was registered in this Python process ({source}), and the tasks of a run are carried "
+        "out by other processes, which do not have it",
+        "put it into a file, and name that in the recipe under `plugins:`",
+    )
 
 
 def _asked(plugin: Plugin[Any], name: str) -> Any:

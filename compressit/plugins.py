@@ -43,6 +43,11 @@ class Source:
     name: str  # the distribution's, or the path of a local file
     version: str | None = None  # None for a local file
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file, which only those have who were given it."""
+        return self.version is None and Path(self.name).is_file()
+
     def __str__(self) -> str:
         return f"{self.name} {self.version}" if self.version else self.name
 
@@ -219,7 +224,11 @@ class Host:
 
     def module_type_owners(self) -> dict[str, str]:
         """Where each of `module_types` comes from in words, by its name."""
-        return {rule.name: str(source) for rule, source in self._module_types()}
+        return {name: str(source) for name, source in self.module_type_sources().items()}
+
+    def module_type_sources(self) -> dict[str, Source]:
+        """Where each of `module_types` comes from, by its name."""
+        return {rule.name: source for rule, source in self._module_types()}
 
     def module_type_modules(self) -> list[str]:
         """The modules that may rebuild replaced layers, sorted; none of their code is called for it."""

@@ -152,7 +152,7 @@ def _check_builder(path: Path, manifest: Manifest, host: Host) -> None:
     assert manifest.model is not None
     name = manifest.model.name
     try:
-        if name not in host.names("model"):
+        if name not in host.names("model") or any(edit.do == "replace" for edit in manifest.edits):
             check_installed(manifest, host, built=True)
         host.create(Model, name, manifest.model.config)
     except ValidationError as error:

@@ -325,6 +325,48 @@ def test_a_teacher_of_this_process_is_refused_when_the_plan_is_made(tmp_path: Pa
         make_plan(Recipe.load(tmp_path / "r.yaml", trust=True, host=host), host)
 
 
+LAYER = """
+from torch import nn
+from compressit import hookimpl
+from compressit.checkpoint.module_types import ModuleType
+
+class Twice(nn.Module):
+    def forward(self, x): return 2 * x
+
+@hookimpl
+def compressit_module_types():
+    return [ModuleType("file.Twice", lambda: Twice, lambda layer: {}, lambda args: Twice())]
+"""
+
+
+@pytest.mark.parametrize("place", ["teacher", "from"])
+def test_a_layer_that_this_process_alone_has_is_refused_when_the_plan_is_made(
+    tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "layers.py").write_text(LAYER)
+    host = tiny_host()
+    host.load_file(tmp_path / "layers.py")
+    made = checkpoint.Architecture("tiny.mlp", {"hidden": [12]}, (1, 2, 3), 3)
+    net = checkpoint.build(made, host)
+    name = next(name for name, layer in net.named_modules() if isinstance(layer, nn.ReLU))
+    net.set_submodule(name, host.module_types()[0].build({}))
+    contract = Contract((1, 2, 3), "unit", None, None, ("0", "1", "2"))
+    checkpoint.save(net, tmp_path / "net.safetensors", made, contract, host)
+    more = "  small: {uses: tiny.shrink, with: {teacher: net.safetensors}}\n"
+    text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}") if place == "from" else BASE + more
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text)
+    with pytest.raises(
+        CompressitError, match=r"'file\.Twice' was registered in this Python process"
+    ) as caught:
+        make_plan(Recipe.load(recipe, host=host), host)
+    assert "plugins:" in str(caught.value.hint)
+    with pytest.raises(CompressitError, match=r"file\.Twice"):
+        make_plan(Recipe.load(recipe, host=tiny_host()), tiny_host())
+    recipe.write_text(text.replace("data:", "plugins: [./layers.py]\ndata:"))
+    assert make_plan(Recipe.load(recipe, trust=True, host=host), host).tasks
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
