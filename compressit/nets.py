@@ -28,6 +28,7 @@ _COMPUTED = {
         "computed by torch.nn.utils.weight_norm", "torch.nn.utils.remove_weight_norm(layer, '{}')",
     ),
 }  # fmt: skip
+_PLAIN = (bool, int, float, str, type(None), Tensor)
 _OWN = ("_parameters", "_modules")  # attributes of every module that hold no results
 
 
@@ -283,6 +284,11 @@ def _is_computed(value: object) -> bool:
 
 
 def _leaves(value: object) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, _PLAIN):  # most of what a layer keeps
+        yield "", value
+        return
+    if isinstance(value, (dict, list, tuple)) and not value:  # most of the rest: hooks that nobody set
+        return
     for path, leaf in tree_flatten_with_path(value)[0]:
         yield keystr(path), leaf
 

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from compressit.checkpoint.foreseen import CALL, foresee, tensors_in
+from compressit.checkpoint.foreseen import CALL, Foreseen, Kind, foresee, kind_of, tensors_in
 from compressit.errors import CompressitError
 
 FREE_BYTES, GROWTH = 2**28, 1000
@@ -69,11 +71,28 @@ class Budget(TorchDispatchMode):
     def __init__(self, allowance: Allowance, there: int = 0) -> None:
         """`there`: bytes made for the block already."""
         super().__init__()
+        self._eager = ExitStack()
         self._allowed, self._there = allowance, there
         self._written: dict[int, tuple[StorageWeakRef, int]] = {}  # by storage
         self._unwritten: dict[int, tuple[StorageWeakRef, int]] = {}
         self._live, self._total, self._work, self._tensors = there, 0, 0, 0
         self._check(there)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch's wrapper for that imports its compiler, and costs more at a call than what is counted here."""
+        return False
+
+    def __enter__(self) -> Self:
+        if (
+            "torch._dynamo" in sys.modules
+        ):  # what is compiled runs as written, or counting were compiled with it
+            self._eager.enter_context(torch.compiler.set_stance("force_eager"))
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self._eager.close()
 
     def __torch_dispatch__(
         self,
@@ -82,24 +101,36 @@ class Budget(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = dict(kwargs or {})
-        if _is_view(func):
+        kwargs = kwargs or {}
+        kind = kind_of(func)
+        if kind is Kind.VIEW:
             return func(*args, **kwargs)
-        tensors = list(tensors_in((*args, *kwargs.values())))
-        given = {place for tensor in tensors if (place := _place(tensor)) is not None}
-        if tensors and not given:  # a trial without memory
-            self._work += CALL
-            return func(*args, **kwargs)
-        empty = func.overloadpacket in _EMPTY
-        if self._unwritten and func._schema.is_mutable:
-            for place in given & self._unwritten.keys():
-                self._keep(place, self._unwritten.pop(place))
-        self._count(func, args, kwargs, empty)
+        given: set[int] = set()
+        tensors: list[Tensor] = []
+        if kind is not Kind.SIZED and kind is not Kind.FROM_NONE:
+            tensors = tensors_in((*args, *kwargs.values()))
+            held = [tensor for tensor in tensors if _has_memory(tensor)]
+            if (tensors and not held) or (kind is Kind.COPY and _on_meta(kwargs.get("device"))):
+                # a trial without memory
+                self._work += CALL
+                self._check(self._live)
+                return func(*args, **kwargs)
+            # One that makes nothing needs no look at what it was given, unless it may be the first to write there.
+            if kind is not Kind.IN_PLACE or self._unwritten:
+                given = {_place(tensor) for tensor in held}
+            if self._unwritten and func._schema.is_mutable:
+                for place in given & self._unwritten.keys():
+                    self._keep(place, self._unwritten.pop(place))
+        empty = _is_empty(func)
+        self._count(foresee(func, args, kwargs, tensors), empty)
         result = func(*args, **kwargs)
+        if kind is Kind.IN_PLACE:
+            return result
         for tensor in tensors_in((result,)):
-            place = _place(tensor)
-            if place is not None and place not in given:
-                storage = tensor.untyped_storage()
+            if not _has_memory(tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if (place := storage._cdata) not in given:
                 entry = StorageWeakRef(storage), storage.nbytes()
                 if empty:
                     self._unwritten[place] = entry
@@ -107,8 +138,7 @@ class Budget(TorchDispatchMode):
                     self._keep(place, entry)
         return result
 
-    def _count(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], empty: bool) -> None:
-        coming = foresee(func, args, kwargs)
+    def _count(self, coming: Foreseen, empty: bool) -> None:
         self._total += coming.new
         self._tensors += bool(coming.new)
         self._work += coming.work
@@ -119,18 +149,22 @@ class Budget(TorchDispatchMode):
 
     def _check(self, live: int) -> None:
         """Raises ExhaustingError where something is more than is allowed."""
-        for amount, most, shown in (
-            (live, self._allowed.live, f"{live / 1e9:.3g} GB"),
-            (self._total, self._allowed.total, f"{self._total / 1e9:.3g} GB"),
-            (self._tensors, self._allowed.tensors, f"{self._tensors} tensors"),
-            (self._work, self._allowed.work, f"{self._work / 1e9:.3g} billion multiply-adds"),
-        ):
-            if amount > most:
-                raise ExhaustingError(
-                    f"its network would take {shown} or more, which does not go with {self._allowed.file}",
-                    "the file is damaged, or was made to exhaust memory or time; "
-                    "one of your own may: load(path, limited=False)",
-                )
+        allowed = self._allowed
+        if live > allowed.live:
+            shown = f"{live / 1e9:.3g} GB"
+        elif self._total > allowed.total:
+            shown = f"{self._total / 1e9:.3g} GB"
+        elif self._tensors > allowed.tensors:
+            shown = f"{self._tensors} tensors"
+        elif self._work > allowed.work:
+            shown = f"{self._work / 1e9:.3g} billion multiply-adds"
+        else:
+            return
+        raise ExhaustingError(
+            f"its network would take {shown} or more, which does not go with {allowed.file}",
+            "the file is damaged, or was made to exhaust memory or time; "
+            "one of your own may: load(path, limited=False)",
+        )
 
     def _keep(self, place: int, entry: tuple[StorageWeakRef, int]) -> None:
         if place not in self._written:
@@ -141,11 +175,6 @@ class Budget(TorchDispatchMode):
         """What is no longer there."""
         self._written = {place: entry for place, entry in self._written.items() if not entry[0].expired()}
         self._live = self._there + sum(size for _, size in self._written.values())
-
-
-@cache
-def _is_view(func: Any) -> bool:
-    return bool(func.is_view)
 
 
 def _file(file_bytes: int) -> str:
@@ -160,6 +189,19 @@ def _work(file_bytes: int) -> int:
     return FREE_WORK + WORK_GROWTH * file_bytes
 
 
-def _place(tensor: Tensor) -> int | None:
-    """Its storage; None for one without memory."""
-    return None if tensor.is_meta or tensor.layout is not torch.strided else tensor.untyped_storage()._cdata
+@cache
+def _is_empty(func: Any) -> bool:
+    return func.overloadpacket in _EMPTY
+
+
+def _on_meta(device: torch.device | None) -> bool:
+    return device is not None and device.type == "meta"
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    return not tensor.is_meta and tensor.layout is torch.strided
+
+
+def _place(tensor: Tensor) -> int:
+    """The storage of one with memory."""
+    return tensor.untyped_storage()._cdata

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cache
 from typing import Any
 
@@ -17,22 +18,57 @@ aten = torch.ops.aten
 
 CALL = 2**17
 """What a call costs however small its tensors are, in multiply-adds."""
-_SIZED = frozenset((aten.empty, aten.empty_strided, aten.zeros, aten.ones, aten.full, aten.rand, aten.randn))
-_PRODUCTS = frozenset((aten.mm, aten.addmm, aten.bmm, aten.baddbmm))
-_POOLS = frozenset(
-    (
-        aten.max_pool2d_with_indices,
-        aten.max_pool3d_with_indices,
-        aten.avg_pool1d,
-        aten.avg_pool2d,
-        aten.avg_pool3d,
-    )
-)
-_ATTENTION = frozenset(
-    (aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention)
-)
-_AS_GIVEN = frozenset((aten._native_batch_norm_legit_no_training, aten.native_batch_norm, aten.clone))
 _CHANGING_SIZES = ("aten::resize", "aten::set", "aten::_resize")
+
+
+class Kind(Enum):
+    """What an operator does with tensors, as far as it is counted."""
+
+    VIEW = auto()
+    IN_PLACE = auto()  # changes what it is given, and gives back nothing else
+    SIZED = auto()  # a new tensor of the size that comes first, from none
+    FROM_NONE = auto()  # any other that takes no tensors
+    COPY = auto()
+    AS_GIVEN = auto()
+    POINTWISE = auto()
+    PRODUCT = auto()
+    CONVOLUTION = auto()
+    POOL = auto()
+    ATTENTION = auto()
+    RECURRENT = auto()
+    OTHER = auto()
+
+
+_BY_NAME = {
+    Kind.SIZED: (aten.empty, aten.empty_strided, aten.zeros, aten.ones, aten.full, aten.rand, aten.randn),
+    Kind.COPY: (aten._to_copy,),
+    Kind.AS_GIVEN: (aten._native_batch_norm_legit_no_training, aten.native_batch_norm, aten.clone),
+    Kind.PRODUCT: (aten.mm, aten.addmm, aten.bmm, aten.baddbmm),
+    Kind.CONVOLUTION: (aten.convolution,),
+    Kind.POOL: (
+        aten.max_pool2d_with_indices, aten.max_pool3d_with_indices, aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d,
+    ),
+    Kind.ATTENTION: (
+        aten._scaled_dot_product_flash_attention_for_cpu, aten._scaled_dot_product_flash_attention,
+    ),
+    Kind.RECURRENT: (aten.mkldnn_rnn_layer,),
+}  # fmt: skip
+
+
+@cache
+def kind_of(func: Any) -> Kind:
+    """Of an overload; found once, since looking it up at every call would take longer than a small call does."""
+    name, mutable, packet = func._schema.name, func._schema.is_mutable, func.overloadpacket
+    if func.is_view:
+        return Kind.VIEW
+    if name.endswith("_") and mutable and not name.startswith(_CHANGING_SIZES):
+        return Kind.IN_PLACE
+    named = next((kind for kind, packets in _BY_NAME.items() if packet in packets), None)
+    if not any("Tensor" in str(argument.type) for argument in func._schema.arguments):
+        return Kind.SIZED if named is Kind.SIZED else Kind.FROM_NONE
+    if named is not None and named is not Kind.SIZED:
+        return named
+    return Kind.POINTWISE if torch.Tag.pointwise in func.tags and not mutable else Kind.OTHER
 
 
 @dataclass(frozen=True)
@@ -44,37 +80,46 @@ class Foreseen:
     work: int
 
 
-def foresee(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Foreseen:
-    """Of a call as a TorchDispatchMode gets it.
+def foresee(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
+) -> Foreseen:
+    """Of a call as a TorchDispatchMode gets it, with the `tensors` among its arguments.
 
     Nothing is new where torch knows no shapes before the call, because they depend on values.
     """
-    tensors = list(tensors_in((*args, *kwargs.values())))
-    results, larger = _results(func, args, kwargs, tensors)
-    new = sum(math.prod(shape) * size for shape, size in results)
-    moved = sum(math.prod(shape) for shape, _ in results) + sum(t.numel() for t in tensors)
-    packet = func.overloadpacket
+    kind = kind_of(func)
+    given = sum([t.numel() for t in tensors])
+    if kind is Kind.IN_PLACE:
+        return Foreseen(0, 0, CALL + given)
+    results, larger = _results(func, kind, args, kwargs, tensors)
+    new, moved = larger, given
+    for shape, size in results:
+        values = math.prod(shape)
+        new += values * size
+        moved += values
     extra, work = 0, moved
-    if packet is aten.convolution and results:
+    if kind is Kind.CONVOLUTION and results:
         extra, work = _convolution(args, *results[0])
-    elif packet in _PRODUCTS:
+    elif kind is Kind.PRODUCT:
         work = math.prod(results[0][0]) * tensors[-2].shape[-1]
-    elif packet in _POOLS and results:
+    elif kind is Kind.POOL and results:
         work = moved * math.prod(args[1] if isinstance(args[1], Sequence) else (args[1],))
-    elif packet in _ATTENTION:
+    elif kind is Kind.ATTENTION:
         work = 2 * args[0].numel() * args[1].shape[-2]
-    elif packet is aten.mkldnn_rnn_layer:
+    elif kind is Kind.RECURRENT:
         work = math.prod(args[0].shape[:2]) * (args[1].numel() + args[2].numel())
-    return Foreseen(new + larger, extra, CALL + work)
+    return Foreseen(new, extra, CALL + work)
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Sequence[Any]) -> list[Tensor]:
     """Those in tuples and lists of any depth."""
+    found: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
+            found.append(value)
         elif isinstance(value, (tuple, list)):
-            yield from tensors_in(value)
+            found += tensors_in(value)
+    return found
 
 
 _Result = tuple[Sequence[int], int]
@@ -82,43 +127,31 @@ _Result = tuple[Sequence[int], int]
 
 
 def _results(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: Sequence[Tensor]
+    func: Any, kind: Kind, args: tuple[Any, ...], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
 ) -> tuple[list[_Result], int]:
     """The new tensors, and by how many bytes given ones grow. What is common is done here, what is not by torch."""
-    kind, packet = _kind(func), func.overloadpacket
-    if kind == "in place":
-        return [], 0
-    if packet in _SIZED and isinstance(args[0], Sequence):
+    if kind is Kind.SIZED:
         return [(args[0], (kwargs.get("dtype") or torch.get_default_dtype()).itemsize)], 0
-    if packet is aten._to_copy:
-        device, dtype = kwargs.get("device"), kwargs.get("dtype") or tensors[0].dtype
-        return [(tensors[0].shape, 0 if device and device.type == "meta" else dtype.itemsize)], 0
-    if packet in _AS_GIVEN:
+    if kind is Kind.COPY:
+        return [(tensors[0].shape, (kwargs.get("dtype") or tensors[0].dtype).itemsize)], 0
+    if kind is Kind.AS_GIVEN:
         return [(tensors[0].shape, tensors[0].element_size())], 0
     try:
-        if kind == "pointwise" and tensors:
+        if kind is Kind.POINTWISE and tensors:
             dtype = kwargs.get("dtype")
             size = dtype.itemsize if dtype else max(4, *(t.element_size() for t in tensors))
             return [(torch.broadcast_shapes(*(t.shape for t in tensors)), size)], 0
-        if packet in _PRODUCTS:
+        if kind is Kind.PRODUCT:
             one, other = tensors[-2:]
             return [((*one.shape[:-1], other.shape[-1]), one.element_size())], 0
-        if packet is aten.convolution:
+        if kind is Kind.CONVOLUTION:
             return [(_convolved(*args), args[0].element_size())], 0
         return _by_torch(func, args, kwargs)
     except Exception:  # noqa: BLE001 - shapes that do not fit: the call says it better; or none before its values
         return [], 0
 
 
-@cache
-def _kind(func: Any) -> str:
-    name = func._schema.name
-    if name.endswith("_") and func._schema.is_mutable and not name.startswith(_CHANGING_SIZES):
-        return "in place"
-    return "pointwise" if torch.Tag.pointwise in func.tags and not func._schema.is_mutable else "other"
-
-
-def _by_torch(func: Any, args: Any, kwargs: dict[str, Any]) -> tuple[list[_Result], int]:
+def _by_torch(func: Any, args: Any, kwargs: Any) -> tuple[list[_Result], int]:
     """Asks torch, with tensors that have shapes and no memory."""
     stand_ins: dict[int, tuple[Tensor, int]] = {}
 

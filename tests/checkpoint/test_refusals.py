@@ -290,6 +290,43 @@ def test_what_is_gone_counts_no_longer_and_what_nothing_was_written_to_never() -
             _ = [torch.zeros(2**24) for _ in range(20)]
 
 
+def test_trials_without_memory_are_no_way_to_take_time_without_end() -> None:
+    x = torch.empty(2, device="meta")
+    with pytest.raises(CompressitError, match="multiply-adds"), Budget(Allowance.running(1000, share=1e-3)):
+        _ = [x.add(1) for _ in range(10**4)]
+
+
+def test_what_memory_is_reused_for_is_counted_as_what_it_is() -> None:
+    """In-place calls, views and copies to no memory make nothing; the first to write to new memory makes it live."""
+    x = torch.zeros(4)
+    with Budget(Allowance.running(1000)):
+        for _ in range(50):
+            x.add_(1).view(2, 2).t()
+            torch.empty(2**24).to("meta")
+        kept = torch.empty(2**25)
+        with pytest.raises(CompressitError, match="would take"):
+            kept.zero_()
+
+
+def test_compiled_calls_are_counted_as_they_were_written(recwarn: pytest.WarningsRecorder) -> None:
+    larger = torch.compile(lambda: torch.zeros(2**26) + 1, backend="eager")
+    with pytest.raises(CompressitError, match="would take"), Budget(Allowance.running(1000)):
+        larger()
+    assert not [w for w in recwarn if "ynamo" in str(w.message)]
+
+
+def test_loading_needs_no_compiler(saved: Path) -> None:
+    """Whose import takes a second."""
+    code = (
+        "import sys; from pathlib import Path; import torch\n"
+        "from compressit.checkpoint.model import load; from compressit.plugins import Host\n"
+        "host = Host(entry_points=False); host.load_file(Path(sys.argv[1]))\n"
+        "load(Path(sys.argv[2]), host=host); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).with_name("tiny_models.py")), str(saved)]
+    assert subprocess.run(command, check=False).returncode == 0
+
+
 def test_loading_orders_no_memory_that_the_file_does_not_explain(saved: Path) -> None:
     """Nor in many small pieces: 3.6 GB of layers of 36 MB each, of which 256 MB are free to any file."""
     forge.forged(saved, lambda entry: entry["model"].update(config={"hidden": [3000] * 100}))
