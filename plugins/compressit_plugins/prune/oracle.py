@@ -50,15 +50,16 @@ def compare(
     gone: Sequence[Tensor],
     inputs: Sequence[Tensor],
     weights: Literal["random", "given"] = "random",
+    dtype: torch.dtype = torch.float32,
 ) -> Gap:
     """How far `model` without the channels that are True in `gone` is from `model` with zeros in their place.
 
     inputs: batches for a forward pass. Both nets have storage of their own, run in eval mode, and have random weights
     (the same): a layer that starts as zeros would hide what is behind it. Where those lead to no number, they have
-    the given ones. `model` stays as it is.
+    the given ones. Where the two differ they are compared again in float64. `model` stays as it is.
     """
-    inputs = [x.float() for x in inputs]  # rounding in half precision would hide everything
-    pruned = _lively(model, weights).float()
+    inputs = [x.to(dtype) for x in inputs]  # rounding in half precision would hide everything
+    pruned = _lively(model, weights, dtype)
     try:
         remove(pruned, groups, gone)
         small = _outputs(pruned, inputs)
@@ -74,7 +75,7 @@ def compare(
     norms = {name: deepcopy(module) for name, module in norms.items()}
     shapes = {name: tensor.shape for name, tensor in (*pruned.named_parameters(), *pruned.named_buffers())}
     del pruned  # the same weights are made twice, so that there is never room for more than two of such nets
-    masked = _mask(_lively(model, weights).float(), groups, gone, norms, shapes)
+    masked = _mask(_lively(model, weights, dtype), groups, gone, norms, shapes)
     rescaled = False
     for name, scale in scales.items():
         rescaled |= masked.get_submodule(name).scale != scale
@@ -87,11 +88,18 @@ def compare(
     rescaled |= attention.fewer
     if weights == "random" and not all(bool(out.isfinite().all()) for out in wanted):
         del masked
-        return compare(model, groups, gone, inputs, "given")
-    return Gap(_distance(wanted, small), weights=weights, rescaled=bool(rescaled))
+        return compare(model, groups, gone, inputs, "given", dtype)
+    gap = Gap(_distance(wanted, small), weights=weights, rescaled=bool(rescaled))
+    if (
+        dtype == torch.float32 and gap.wrong
+    ):  # a hundred layers can make a difference of any size out of rounding
+        del masked
+        exact = compare(model, groups, gone, inputs, weights, torch.float64)
+        return gap if exact.reason else exact  # not every net runs in float64
+    return gap
 
 
-def _lively(model: nn.Module, weights: Literal["random", "given"]) -> nn.Module:
+def _lively(model: nn.Module, weights: Literal["random", "given"], dtype: torch.dtype) -> nn.Module:
     """A copy in eval mode with weights of its own: its own parameters and statistics, the model's other buffers.
 
     He et al. (2015) for what has two dimensions and more, so that signals neither vanish nor explode.
@@ -112,7 +120,7 @@ def _lively(model: nn.Module, weights: Literal["random", "given"]) -> nn.Module:
             if weights == "random":
                 mean, var = _uniform(mean, f"{at}.mean", -0.2, 0.2), _uniform(var, f"{at}.var", 0.5, 1.5)
             module.running_mean, module.running_var = mean, var
-    return lively
+    return lively.double() if dtype == torch.float64 else lively.float()
 
 
 def _values(old: Tensor, name: str, layer: bool) -> Tensor:

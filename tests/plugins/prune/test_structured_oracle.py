@@ -278,3 +278,12 @@ def test_other_precisions_are_compared_as_exactly(dtype: torch.dtype) -> None:
     assert report.widths == {"conv1": (8, 4), "conv2": (12, 6)}
     assert report.gap < 1e-5
     assert net.conv1.weight.dtype == dtype
+
+
+def test_what_many_layers_round_differently_is_no_fault() -> None:
+    class Rounding(Plain):
+        def forward(self, x: Tensor) -> Tensor:
+            return (super().forward(x) * 1e5).sin()  # as far apart as hundreds of layers leave it
+
+    groups = groups_of(net := built(Rounding))
+    assert compare(net, groups, halves(groups), [images(4)]).largest < 1e-6
