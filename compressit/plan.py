@@ -178,13 +178,13 @@ class _Graph:
         builder.doubts += (f"{variant.name}: {doubt}" for doubt in doubts)
         identity = canonical(
             {
-                **asdict(variant.data),
+                **vars(variant.data),
                 "code": builder.code(variant.data, *_DATA_CORE),
                 "content": _asked(dataset, "fingerprint"),
                 **like,
             }
         )
-        self.data = {**asdict(variant.data), "id": key_of({"data": identity}), **like}
+        self.data = {**vars(variant.data), "id": key_of({"data": identity}), **like}
         self.data_modules = (builder.module(variant.data.uses), *_DATA_CORE)
         self.model: tuple[str, ...] = ()  # the modules that build the network
         compute = builder.recipe.compute
@@ -210,13 +210,13 @@ class _Graph:
         else:
             use = cast("Use", spec.use)
             self.model = (self.builder.module(use.uses),)
-            facts |= {**asdict(use), "code": self.builder.code(use, *_INIT_CORE), "input_shape": self.offer.shape,
+            facts |= {**vars(use), "code": self.builder.code(use, *_INIT_CORE), "input_shape": self.offer.shape,
                       "classes": self.offer.classes}  # fmt: skip
         if spec.weights is not None:
             facts["weights"] = weights_digest(spec.weights)
             files["weights"] = str(spec.weights)
         key = key_of(facts)
-        step = {"stage": "init", "uses": use.uses, "config": use.config, "seed": self.seed, "key": key}
+        step = {"stage": "init", **vars(use), "seed": self.seed, "key": key}
         lineage = ({**step, **_digest(facts)},)
         task = Task(
             key=key, kind="init", label=f"{self.variant.name}/seed{self.seed}/init", uses=use.uses,
@@ -267,7 +267,7 @@ class _Graph:
         plugin = self.builder.plugin(use)
         per_host = isinstance(plugin, Compressor) and bool(_asked(plugin, "per_host"))
         facts = {
-            "kind": "stage", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
+            "kind": "stage", **vars(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
             "files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders,
             "seed": self.seed, "stage": stage.name, "rung": rung, "feed": stage.feed if rung else None,
             "data": self.data["id"], "precision": self.compute["precision"],
@@ -278,7 +278,7 @@ class _Graph:
         name = point_name(stage.name, each, rung)
         lineage = (
             *self.lineage[given],
-            {"stage": name, "uses": use.uses, "config": use.config, "seed": self.seed,
+            {"stage": name, **vars(use), "seed": self.seed,
              "variant": self.variant.name, "data": {"uses": self.data["uses"], "config": self.data["config"]},
              "key": key},
         )  # fmt: skip
@@ -325,7 +325,7 @@ class _Graph:
                       "reference": reference, "seed": stage.seed}  # fmt: skip
             inputs = {**(stage.inputs if plugin.uses_stage else {}), "model": stage.key}
             facts = {
-                "kind": "evaluate", **asdict(use), "code": self.builder.code(use, *_STAGE_CORE),
+                "kind": "evaluate", **vars(use), "code": self.builder.code(use, *_STAGE_CORE),
                 "inputs": inputs, "seed": self.seed, "precision": self.compute["precision"],
                 "torch": torch_version(),
                 "data": self.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
