@@ -69,14 +69,14 @@ def misplaced(key: str, message: str, value: object) -> ValidationError:
 
 def model_refs(config: BaseModel) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every `ModelRef` with the path of its field, those in nested configs and lists included."""
-    marked = _marked(type(config))
+    marked = marked_fields(type(config))
     for name in type(config).model_fields:
         for path, ref in _refs(getattr(config, name), name in marked):
             yield (name, *path), ref
 
 
 @cache
-def _marked(config_type: type[BaseModel]) -> frozenset[str]:
+def marked_fields(config_type: type[BaseModel]) -> frozenset[str]:
     """Fields of a config that are `ModelRef`s or hold some: found once, since a plan asks for every task."""
     return frozenset(
         name

@@ -8,6 +8,10 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from compressit.config import Config, changed
 
+MOST_INPUTS = 2**24
+"""Values of one input that a checkpoint can tell of (2364 x 2364 pixels in colour): the probe of a forged file must
+not fill the memory."""
+
 
 class DataConfig(Config):
     """Options of every dataset."""

@@ -26,13 +26,16 @@ USUAL = ("eval.accuracy", "eval.size")
 """The evaluators where none is named."""
 
 
-def evaluate(model: nn.Module | Path | str, data: Data | str, *evaluators: str) -> dict[str, float]:
+def evaluate(
+    model: nn.Module | Path | str, data: Data | str, *evaluators: str, limited: bool = True
+) -> dict[str, float]:
     """Metrics by name: `compressit.evaluate(net, compressit.data("data.mnist"), "eval.accuracy")`.
 
     `model`: a net, left as it is, or a checkpoint's path. `data`: what `compressit.data` gave, taken as it is,
     or a dataset's name; by name, a checkpoint's inputs are scaled as in its training. `evaluators`: by default
-    eval.accuracy and eval.size. It computes where the data are. Raises CompressitError for data that do not fit
-    and for an evaluator that judges a recipe's stage.
+    eval.accuracy and eval.size. `limited`: building a checkpoint's model and running it on two inputs may take the
+    memory and time that go with the file's size. It computes where the data are. Raises CompressitError for data that
+    do not fit and for an evaluator that judges a recipe's stage.
     """
     from compressit import api
     from compressit.nets import copied, unwrapped
@@ -42,8 +45,8 @@ def evaluate(model: nn.Module | Path | str, data: Data | str, *evaluators: str) 
     if isinstance(model, str | Path):
         path = checkpoint_file(model)
         if isinstance(data, str):
-            return evaluate_file(path, data, (), names, installed(), announce=print)
-        model = model_for(path, data, installed())
+            return evaluate_file(path, data, (), names, installed(), print, limited)
+        model = model_for(path, data, installed(), limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
     fed = api.data(data) if isinstance(data, str) else data
@@ -58,12 +61,14 @@ def evaluate_file(
     evaluators: Sequence[str],
     host: Host,
     announce: Callable[[str], None] = lambda text: None,
+    limited: bool = True,
 ) -> dict[str, float]:
     """Metrics of all evaluators by name.
 
     `settings`: options of the dataset as `name=value`. Unless they say otherwise, inputs are scaled as the
     checkpoint's input contract says, with the mean and deviation it was trained with. `announce` is told of
-    downloads, and of a scale that is not the training's. Raises CompressitError when the data do not fit the
+    downloads, and of a scale that is not the training's. `limited`: as for `evaluate`.
+    Raises CompressitError when the data do not fit the
     model, for an option the dataset does not have, and for an evaluator that needs a stage to judge.
     """
     from compressit.api import default_cache
@@ -78,7 +83,7 @@ def evaluate_file(
     contract = checkpoint.contract_of(path)
     offer = Offer.of(dataset)  # scaled as the file says, or as was asked for: then it is told
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
-    model = checkpoint.load(path, host=host)
+    model = checkpoint.load_to_run(path, host, limited)
     raw = loaded(dataset, DataContext(default_cache(), announce))
     like = contract if "scale" not in options else None
     if contract is not None and options.get("scale", contract.scale) != contract.scale:
@@ -89,7 +94,7 @@ def evaluate_file(
     return _measured(model, prepared(dataset, raw, announce, device, like), plugins)
 
 
-def model_for(path: Path, data: Data, host: Host) -> nn.Module:
+def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:
     """The model of a checkpoint file, to be called with these data's inputs. Raises CompressitError for others."""
     from compressit.checkpoint import model as checkpoint
     from compressit.feeding import fed
@@ -97,7 +102,7 @@ def model_for(path: Path, data: Data, host: Host) -> nn.Module:
     given = data.contract
     offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)
     check_fits(path, offer, host)
-    return fed(checkpoint.load(path, host=host), checkpoint.contract_of(path), given)
+    return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
 
 
 def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from compressit.config import marked_fields, model_refs
 from compressit.errors import CompressitError
 from compressit.kinds import Compressor, Plugin, Trainer
 from compressit.plugins import KINDS, installed
@@ -26,26 +27,21 @@ if TYPE_CHECKING:
 class InProcess:
     """One trainer or compressor; see `compressit.stage`."""
 
-    def __init__(
-        self, name: str, options: Mapping[str, Any], teacher: nn.Module | Path | str | None, seed: int
-    ) -> None:
+    def __init__(self, name: str, options: Mapping[str, Any], teacher: Any, seed: int) -> None:
         found = installed().find(name, "trainer", "compressor")
-        if isinstance(teacher, str | Path):
-            if not str(teacher).endswith(".safetensors"):
-                raise CompressitError(
-                    f"teacher= takes a net, or the path of a checkpoint, not '{teacher}'",
-                    "a net is a torch.nn.Module, a checkpoint's path ends in .safetensors",
-                )
-            teacher = Path(teacher)
-        elif teacher is not None:
-            check_net(teacher, "teacher=")
-            from compressit.nets import unwrapped
-
-            teacher = unwrapped(teacher)
         field = found.plugin.Config.model_fields.get("teacher")
+        if field is not None and "teacher" not in marked_fields(
+            found.plugin.Config
+        ):  # an option of its own that is only called so
+            options, teacher = (options if teacher is None else {"teacher": teacher, **options}), None
+        teacher = None if teacher is None else _teacher(teacher)
         if teacher is not None and field is not None and field.is_required():
             options = {"teacher": "previous", **options}  # the argument serves it
         self._plugin = create(Trainer if found.kind == "trainer" else Compressor, name, plain(name, options))
+        if teacher is not None and not any(model_refs(self._plugin.config)):
+            raise CompressitError(
+                f"{name} asks for no teacher", "leave out teacher=: none of its options names a model"
+            )
         self._teacher = teacher
         self._seed = seed
         self.name = name
@@ -114,6 +110,21 @@ class InProcess:
                 f"{self.name} takes data as compressit.data gives them, not a {type(data).__name__}",
                 'call it as stage(net, compressit.data("data.mnist"))',
             )
+
+
+def _teacher(given: object) -> nn.Module | Path:
+    """A net, or the path of a checkpoint. Raises CompressitError for anything else."""
+    from compressit.nets import unwrapped
+
+    if not isinstance(given, str | Path):
+        check_net(given, "teacher=")
+        return unwrapped(cast("nn.Module", given))
+    if not str(given).endswith(".safetensors"):
+        raise CompressitError(
+            f"teacher= takes a net, or the path of a checkpoint, not '{given}'",
+            "a net is a torch.nn.Module, a checkpoint's path ends in .safetensors",
+        )
+    return Path(given)
 
 
 def create(kind: type[P], name: str, options: Mapping[str, Any]) -> P:

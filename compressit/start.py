@@ -8,11 +8,13 @@ Reads files only, and no torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressit.data_options import MOST_INPUTS
 from compressit.errors import CompressitError
 from compressit.keys import key_of
 from compressit.kinds import Dataset, Model
@@ -50,6 +52,12 @@ class Offer:
                 f"{dataset.name} cannot say its `input_shape` and `classes`: {type(error).__name__}: {error}",
                 "a fault of the plugin, not of the recipe",
             ) from error
+        if (values := math.prod(shape)) > MOST_INPUTS:
+            raise CompressitError(
+                f"{dataset.name} has inputs of shape {shape}: {values} values, of which a checkpoint's may have "
+                f"{MOST_INPUTS}",
+                "no result could be saved: make the inputs smaller",
+            )
         return Offer(dataset.name, shape, classes, names, options.scale, options.pixels == "shuffled")
 
 

@@ -163,7 +163,7 @@ class Budget(TorchDispatchMode):
         raise ExhaustingError(
             f"its network would take {shown} or more, which does not go with {allowed.file}",
             "the file is damaged, or was made to exhaust memory or time; "
-            "one of your own may: load(path, limited=False)",
+            "one of your own may: limited=False in Python, --unlimited for a command",
         )
 
     def _keep(self, place: int, entry: tuple[StorageWeakRef, int]) -> None:

@@ -15,12 +15,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from compressit.data_options import MOST_INPUTS
 from compressit.errors import CompressitError
 from compressit.sealed import strict
 
 FORMAT = 1
-MOST_INPUTS = 2**24
-"""Values in one input at most (2364 x 2364 pixels in colour): the probe of a forged file must not fill the memory."""
 
 Shape = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(max_length=64)]
 

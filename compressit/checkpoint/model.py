@@ -168,6 +168,22 @@ def load(
     return model.to(devices[0]) if devices else model
 
 
+def load_to_run(path: Path, host: Host | None = None, limited: bool = True) -> nn.Module:
+    """As `load`, for a model that is then run on inputs of its own size.
+
+    `limited`: a pass of two of these must go with the file's size too, also where its outputs were recorded for
+    smaller ones, or not at all.
+    """
+    model = load(path, host=host, limited=limited)
+    header = read_header(path)
+    shape, probe = _input_shape(header.manifest), header.manifest.probe
+    if limited and shape is not None and (probe is None or probe.input_shape):
+        with naming(path), probing.quiet():
+            trial = copied(model, same_parameters=True)
+            probing.measure(trial, shape, Allowance.running(header.file_bytes))
+    return model
+
+
 def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> nn.Module:
     """A model of this shape with new weights, in train mode: the control "same shape, trained from scratch".
 

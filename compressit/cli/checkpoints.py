@@ -17,6 +17,14 @@ CheckpointFile = Annotated[
 ]
 
 
+Unlimited = Annotated[
+    bool,
+    typer.Option(
+        "--unlimited", help="Take whatever memory and time the file orders: for one you made yourself."
+    ),
+]
+
+
 def inspect(file: CheckpointFile, as_json: AsJson = False) -> None:
     """Show what a checkpoint says of itself: architecture, sizes, inputs, lineage, metrics."""
     from compressit.checkpoint.inspect import facts, render
@@ -36,6 +44,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--evaluator", help="Evaluators; default: eval.accuracy and eval.size."),
     ] = None,
+    unlimited: Unlimited = False,
     plugins: LocalFiles = None,
     trust: Trust = False,
 ) -> None:
@@ -44,7 +53,8 @@ def evaluate(
 
     host = open_host_with(plugins, trust)
     names = evaluators or USUAL
-    for name, value in evaluate_file(file, data, settings or (), names, host, announce=tell).items():
+    found = evaluate_file(file, data, settings or (), names, host, tell, not unlimited)
+    for name, value in found.items():
         say(f"{name:24} {value:.6g}")
 
 
@@ -55,10 +65,12 @@ def export(
     compact: Annotated[
         bool, typer.Option("--compact", help="Store a folder's sparse tensors without their zeros.")
     ] = False,
+    unlimited: Unlimited = False,
     plugins: LocalFiles = None,
     trust: Trust = False,
 ) -> None:
     """Write a checkpoint for other programs, once its outputs there were compared with the model's."""
     from compressit.export.export import export as write
 
-    say(write(file, to, out, host=open_host_with(plugins, trust), compact=compact))
+    host = open_host_with(plugins, trust)
+    say(write(file, to, out, host=host, compact=compact, limited=not unlimited))

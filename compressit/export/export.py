@@ -20,13 +20,20 @@ ENDINGS = {"folder": "", "onnx": ".onnx", "torch-export": ".pt2"}
 
 
 def export(
-    path: Path, to: str, out: Path | None = None, *, host: Host | None = None, compact: bool = False
+    path: Path,
+    to: str,
+    out: Path | None = None,
+    *,
+    host: Host | None = None,
+    compact: bool = False,
+    limited: bool = True,
 ) -> Path:
     """Writes the checkpoint at `path` as `to` ("folder", "onnx", "torch-export"); returns where it is.
 
     `out` is by default beside the checkpoint, with another ending. A file that is there is replaced, and so
     are the files of an exported folder; any other folder that is not empty is refused. `compact` stores a
-    folder's sparse tensors without their zeros. What was written gave the model's outputs, or nothing was
+    folder's sparse tensors without their zeros. `limited`: building the model and running it on an input of its size
+    may take the memory and time that go with the file's size. What was written gave the model's outputs, or nothing was
     written. Raises CompressitError.
     """
     if to not in ENDINGS:
@@ -39,7 +46,7 @@ def export(
     from compressit.export import folder, onnx, torch_export
     from compressit.export.subject import opened
 
-    subject = opened(path, host)
+    subject = opened(path, host, limited)
     with naming(path), _writing(target):
         if to == "onnx":
             onnx.write(subject, target)

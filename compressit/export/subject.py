@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from compressit.checkpoint.header import Header, read_header
 from compressit.checkpoint.manifest import Builder, Probe
-from compressit.checkpoint.model import load
+from compressit.checkpoint.model import load_to_run
 from compressit.checkpoint.probe import measure, outputs
 from compressit.errors import CompressitError
 from compressit.plugins import Host
@@ -52,10 +52,10 @@ class Subject:
             raise CompressitError(f"{what} is off by up to {worst:.3g}, where {limit:.3g} is allowed")
 
 
-def opened(path: Path, host: Host | None = None) -> Subject:
-    """The checkpoint, loaded and compared with its own probe.
+def opened(path: Path, host: Host | None = None, limited: bool = True) -> Subject:
+    """The checkpoint, loaded and compared with its own probe. `limited`: as `load_to_run` has it.
 
-    Raises CompressitError as `load` does, and for a file without a registered builder.
+    Raises CompressitError as that does, and for a file without a registered builder.
     """
     header = read_header(path)
     builder = header.manifest.model
@@ -64,6 +64,6 @@ def opened(path: Path, host: Host | None = None) -> Subject:
             f"{path} was saved without a registered model, so nothing here can build its network",
             "save it again with uses=, or with its class under @compressit.model",
         )
-    model = load(path, host=host)
+    model = load_to_run(path, host, limited)
     probe, x, _ = measure(model, builder.input_shape)
     return Subject(path, header, builder, model, probe, x)

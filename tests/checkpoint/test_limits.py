@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import Architecture
-from compressit.checkpoint.model import build, load, save
+from compressit.checkpoint.model import build, load, load_to_run, save
 from compressit.errors import CompressitError
+from compressit.export.export import export
 from compressit.plugins import Host
 from compressit.splits import Contract
 
@@ -144,3 +145,28 @@ def test_a_net_whose_building_takes_too_much_is_saved_and_loaded_when_asked(
         load(path, host=host)
     again = load(path, host=host, limited=False)
     assert torch.equal(again.one, net.one)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("probed", [True, False])
+def test_a_file_whose_own_input_takes_much_is_run_on_it_only_when_asked(
+    make: Callable[..., nn.Module], host: Host, tmp_path: Path, probed: bool
+) -> None:
+    """Its outputs were recorded for a small input, or are not recorded."""
+    small = Architecture("tiny.pooled", {}, (2, 6, 6), 16)
+    save(make(small), path := tmp_path / "net.safetensors", small, host=host)
+
+    def change(entry: dict[str, Any]) -> None:
+        if probed:
+            entry["probe"].update(input_shape=entry["model"]["input_shape"])
+        else:
+            entry["probe"] = None
+        channels = entry["model"]["input_shape"][0]
+        entry["model"].update(input_shape=[channels, 2000, 2000])
+
+    big = forge.forged(path, change)
+    load(big, host=host)
+    for run in (lambda: load_to_run(big, host), lambda: export(big, "onnx", host=host)):
+        with pytest.raises(CompressitError, match="--unlimited"):
+            run()
+    load_to_run(path, host)
+    load_to_run(big, host, limited=False)

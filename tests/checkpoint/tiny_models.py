@@ -57,6 +57,16 @@ class Conv(Model[ConvConfig]):
         )
 
 
+class Pooled(Model[NoOptions]):
+    """One convolution and the mean of each channel: for pictures of any size."""
+
+    name = "tiny.pooled"
+
+    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        layers = [nn.Conv2d(input_shape[0], classes, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*layers)
+
+
 class DrawnNet(nn.Module):
     """Two tables whose values are drawn where they are made, as torch.nn.init's are not."""
 
@@ -188,7 +198,7 @@ def _describe(layer: LowRank) -> dict[str, Any]:
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    return [Mlp, Conv, Tied, Heads, Tokens, Drawn]
+    return [Pooled, Mlp, Conv, Tied, Heads, Tokens, Drawn]
 
 
 @hookimpl

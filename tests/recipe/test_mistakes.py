@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compressit.errors import RecipeError
+from compressit.plugins import Host
 
 from .samples import BASE, UNTIL_STAGES, Parse, Problems, told
 
@@ -423,3 +424,12 @@ def test_settings_cannot_change_everything(problems: Problems, key: str):
 def test_a_setting_for_no_variants_stage(problems: Problems):
     (problem,) = problems(BASE + "variants: {a: , b: }\n", settings=["stages.fti.repeat=2"])
     assert problem.hint == "did you mean 'fit'?"
+
+
+def test_inputs_too_large_for_any_checkpoint_are_told_before_anything_is_made(
+    problems: Problems, host: Host, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(host.find("data.fake").plugin, "input_shape", (3, 4000, 4000))
+    found = told(problems(BASE))
+    assert len(found) == 1
+    assert found[0].startswith("r.yaml:3:14: data.uses: data.fake has inputs of shape (3, 4000, 4000)")

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "memory.py"
 
 
-def test_magnitude_pruning_takes_no_more_than_three_times_the_net() -> None:
-    command = [sys.executable, str(BENCHMARK), "--only", "magnitude", "--network", "alexnet"]
+@pytest.mark.parametrize("plugin", ["magnitude", "structured"])
+def test_pruning_takes_no_more_than_three_times_the_net(plugin: str) -> None:
+    command = [sys.executable, str(BENCHMARK), "--only", plugin, "--network", "alexnet"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search(r"([\d.]+)x$", done.stdout.strip())
     assert found, done.stdout
