@@ -177,11 +177,15 @@ def _fault(x: Tensor, y: Tensor) -> str | None:
         return f"labels are {y.dtype} of shape {tuple(y.shape)}"
     if len(x) != len(y) or len(x) == 0:
         return f"split has {len(x)} inputs and {len(y)} labels"
+    if x.layout is not torch.strided or x.is_meta:
+        return f"inputs are {'on the device meta' if x.is_meta else x.layout}, without values to read"
+    if x.ndim < 2 or x.numel() == 0:
+        return f"inputs are of shape {tuple(x.shape)}"
     if x.dtype == torch.uint8:
         return None
     if not x.is_floating_point():
         return f"inputs are {x.dtype}"
-    low, high = (float(value) for value in x.aminmax()) if x.numel() else (0.0, 1.0)
+    low, high = (float(value) for value in x.detach().aminmax())
     return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
 
 
@@ -225,6 +229,7 @@ def _lacking(splits: Mapping[str, Tensor | None], classes: int, class_names: Seq
 def _unit(x: Tensor) -> Tensor:
     if x.dtype == torch.uint8:
         return x.float().div_(255)
+    x = x.detach()
     # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
     return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)
 
@@ -258,7 +263,11 @@ def _pixels(
             test.flatten(1)[:, permutation].view_as(test),
         )
     if options.pixels == "gaussian":
-        mean, std = train[kept].mean(), train[kept].std()
+        seen = train[kept]
+        mean, std = (
+            seen.mean(),
+            seen.std(correction=min(1, seen.numel() - 1)),
+        )  # of one value it is 0, not NaN
         drawn = [
             torch.randn(x.shape, generator=streams.generator(name)) * std + mean
             for name, x in (("gaussian-train", train), ("gaussian-test", test))

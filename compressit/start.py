@@ -52,6 +52,11 @@ class Offer:
                 f"{dataset.name} cannot say its `input_shape` and `classes`: {type(error).__name__}: {error}",
                 "a fault of the plugin, not of the recipe",
             ) from error
+        if len(names) != classes:
+            raise CompressitError(
+                f"{dataset.name} has {classes} classes and {len(names)} names for them",
+                "`class_names` are in label order, one for each of `classes`",
+            )
         if (values := math.prod(shape)) > MOST_INPUTS:
             raise CompressitError(
                 f"{dataset.name} has inputs of shape {shape}: {values} values, of which a checkpoint's may have "

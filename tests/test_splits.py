@@ -334,6 +334,14 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) 
         ({"train_x": torch.full((5, 1), 255.0)}, "the dataset's training inputs go from 255 to 255"),
         ({"test_x": torch.linspace(-1, 1, 5)[:, None]}, "the dataset's test inputs go from -1 to 1"),
         ({"train_x": torch.tensor([[0.5]] * 4 + [[float("nan")]])}, "training inputs go from nan to nan"),
+        ({"train_x": torch.tensor([[0.5]] * 4 + [[float("inf")]])}, "training inputs go from 0.5 to inf"),
+        ({"train_x": torch.zeros(5, 1, dtype=torch.uint16)}, "training inputs are torch.uint16"),
+        ({"train_x": torch.zeros(5, 1, dtype=torch.int32)}, "training inputs are torch.int32"),
+        ({"train_y": torch.arange(5).float()}, "training labels are torch.float32"),
+        ({"train_x": torch.rand(5)}, r"training inputs are of shape \(5,\)"),
+        ({"train_x": torch.rand(5, 0)}, r"training inputs are of shape \(5, 0\)"),
+        ({"train_x": torch.rand(5, 1).to_sparse()}, "training inputs are torch.sparse_coo"),
+        ({"test_x": torch.rand(5, 1, device="meta")}, "test inputs are on the device meta"),
     ],
 )
 def test_what_a_dataset_loads_is_checked(change: dict[str, object], fault: str) -> None:
@@ -343,3 +351,14 @@ def test_what_a_dataset_loads_is_checked(change: dict[str, object], fault: str) 
     RawData(**good)
     with pytest.raises(CompressitError, match=fault):
         RawData(**{**good, **change})  # type: ignore[arg-type]
+
+
+def test_inputs_that_want_gradients_do_not_bring_them_along() -> None:
+    x = torch.rand(6, 2, requires_grad=True)
+    assert not _prepare(RawData(x, torch.arange(6) % 4, x, torch.arange(6) % 4)).train.x.requires_grad
+
+
+def test_noise_after_one_single_value_is_a_number() -> None:
+    y = torch.zeros(1).long()
+    data = _prepare(RawData(torch.full((1, 1), 0.25), y, torch.rand(1, 1), y), pixels="gaussian")
+    assert data.train.x.tolist() == [[0.25]]

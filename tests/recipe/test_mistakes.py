@@ -433,3 +433,10 @@ def test_inputs_too_large_for_any_checkpoint_are_told_before_anything_is_made(
     found = told(problems(BASE))
     assert len(found) == 1
     assert found[0].startswith("r.yaml:3:14: data.uses: data.fake has inputs of shape (3, 4000, 4000)")
+
+
+def test_names_that_do_not_go_with_the_classes_are_told(
+    problems: Problems, host: Host, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(host.find("data.fake").plugin, "class_names", ("one",))
+    assert "data.fake has 2 classes and 1 names" in told(problems(BASE))[0]
