@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
+
+STAYS = 1
+"""The number of what no layer makes: padding, and what is concatenated to channels."""
 
 
 def constant(numbers: Tensor, dim: int) -> bool:
@@ -25,3 +29,16 @@ def compact(numbers: Tensor, keep: int | None = None) -> Tensor:
 def alike(pieces: Sequence[Tensor]) -> bool:
     """Whether the pieces vary along the same dimensions, by as much."""
     return len({compact(piece).shape for piece in pieces}) == 1
+
+
+def padded(numbers: Tensor, shape: torch.Size, pads: Sequence[int]) -> Tensor:
+    """Beside channels stands padding; around what is the same channel all along, as in space, more of that one."""
+    for at in range(len(pads) // 2):
+        dim, own = numbers.ndim - 1 - at, pads[2 * at : 2 * at + 2]
+        if constant(numbers, dim):
+            numbers = numbers.narrow(dim, 0, 1).expand(
+                [*numbers.shape[:dim], shape[dim], *numbers.shape[dim + 1 :]]
+            )
+        else:
+            numbers = torch.constant_pad_nd(numbers, [0, 0] * at + list(own), float(STAYS))
+    return numbers

@@ -15,15 +15,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from compressit_plugins.prune.numbered import alike, compact, constant
+from compressit_plugins.prune.borrowed import Borrowed
+from compressit_plugins.prune.numbered import STAYS, alike, compact, constant, padded
 
-_STAYS = 1  # the class of what no layer makes: padding, and what is concatenated to channels
 _BATCH_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
 _CONV = nn.modules.conv._ConvNd  # pyright: ignore[reportPrivateUsage]
 _LAYERS = (_CONV, nn.Linear, *_BATCH_NORM, nn.LayerNorm, nn.GroupNorm, nn.PReLU, nn.MultiheadAttention)
@@ -31,13 +29,10 @@ _MOVES = {
     "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "slice", "select", "split",
     "split_with_sizes", "chunk", "unbind", "squeeze", "unsqueeze", "cat", "stack", "flip", "roll", "index_select",
     "repeat", "clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "pixel_shuffle", "pixel_unshuffle",
-    "channel_shuffle", "native_channel_shuffle", "narrow", "movedim",
-    "index",
+    "channel_shuffle", "native_channel_shuffle", "narrow", "movedim", "index",
 }  # fmt: skip
 _SAME = {"_softmax", "_log_softmax", "native_dropout", "dropout", "native_layer_norm", "native_group_norm",
          "native_batch_norm", "_fused_rms_norm", "cumsum"}  # fmt: skip
-_FUNCTIONS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d,
-              torch.conv_transpose3d}  # fmt: skip
 _REDUCE = {"mean", "sum", "amax", "amin"}
 
 
@@ -57,6 +52,7 @@ class Wiring:
 def wiring(model: nn.Module, example: Tensor) -> Wiring:
     """Runs `model` (in eval mode, with storage) once on `example` (1, ...)."""
     pass_ = _Pass(model)
+    layers = {id(m.weight): (n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | _CONV)}
     hooks: list[Any] = []
     for name, module in model.named_modules():
         if isinstance(module, _LAYERS):
@@ -67,7 +63,7 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
                 )
             )
     try:
-        with torch.no_grad(), _Borrowed(model, pass_), pass_:
+        with torch.no_grad(), Borrowed(layers, pass_.enter, pass_.leave), pass_:
             outputs = model(example)
     finally:
         for hook in hooks:
@@ -75,31 +71,8 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
     for leaf in tree_leaves(outputs):
         if isinstance(leaf, Tensor) and (numbers := pass_.numbers.get(leaf)) is not None:
             for number in numbers.unique().long().tolist():
-                pass_.join(number, _STAYS)
+                pass_.join(number, STAYS)
     return pass_.result()
-
-
-class _Borrowed(TorchFunctionMode):
-    """A layer whose weight is given to a function, as torchvision's Swin does, ran as if it had been called."""
-
-    def __init__(self, model: nn.Module, pass_: _Pass) -> None:
-        super().__init__()
-        self.pass_ = pass_
-        layers = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | _CONV)]
-        self.owners = {id(m.weight): (name, m) for name, m in layers}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        weight = (args[1] if len(args) > 1 else kwargs.get("weight")) if func in _FUNCTIONS else None
-        owner = self.owners.get(id(weight))
-        if owner is None or self.pass_.inside:
-            return func(*args, **kwargs)
-        name, module = owner
-        x = args[0] if args else kwargs["input"]
-        self.pass_.enter(module, (x,), {})
-        out = func(*args, **kwargs)
-        self.pass_.leave(name, module, (x,), {}, out)
-        return out
 
 
 class _Pass(TorchDispatchMode):
@@ -111,7 +84,7 @@ class _Pass(TorchDispatchMode):
         self.sides: dict[tuple[str, str], Tensor] = {}
         self.rows: list[Tensor] = []
         self.taints: dict[int, str] = {}
-        self.parents = [0, _STAYS]
+        self.parents = [0, STAYS]
         self.inside = 0
         self.loose = _loose_parameters(model)
 
@@ -151,7 +124,7 @@ class _Pass(TorchDispatchMode):
             {side: lookup[numbers.long()] for side, numbers in self.sides.items()},
             [lookup[rows.long()] for rows in self.rows],
             tainted,
-            frozenset({int(lookup[_STAYS])}),
+            frozenset({int(lookup[STAYS])}),
             dict(self.loose.values()),
         )
 
@@ -286,7 +259,7 @@ class _Pass(TorchDispatchMode):
             return self._moved(name, func, args, kwargs, outputs)
         if name == "constant_pad_nd":
             assert first is not None
-            return [_padded(first, out.shape, args[1])]
+            return [padded(first, out.shape, args[1])]
         if name in ("bmm", "mm", "matmul"):
             return [self._product(tensors[0], tensors[1])]
         if name.startswith("_scaled_dot_product"):
@@ -333,7 +306,7 @@ class _Pass(TorchDispatchMode):
                 return leaf.cpu()
             known = self.numbers.get(leaf)
             if known is None:
-                return torch.full(leaf.shape, float(_STAYS if joined else 0))
+                return torch.full(leaf.shape, float(STAYS if joined else 0))
             return known
 
         if name == "_to_copy":
@@ -343,7 +316,7 @@ class _Pass(TorchDispatchMode):
         if joined and not any(
             t in self.numbers and not constant(self.numbers[t], _dim(args, kwargs)) for t in args[0]
         ):
-            found = [torch.where(leaf == _STAYS, 0.0, leaf) for leaf in found]  # not along the channels
+            found = [torch.where(leaf == STAYS, 0.0, leaf) for leaf in found]  # not along the channels
         if name in ("split", "split_with_sizes", "chunk", "unbind") and len({p.shape for p in found}) == 1:
             rows = torch.stack([compact(piece).flatten() for piece in found]) if alike(found) else None
             if rows is not None and rows.shape[1] > 1:
@@ -411,19 +384,6 @@ def _loose_parameters(model: nn.Module) -> dict[int, tuple[str, int]]:
                 image = parameter.ndim == 4 and parameter.shape[0] == 1 and parameter.shape[1] > 1
                 loose[id(parameter)] = (f"{at}.{name}".lstrip("."), 1 if image else wide[-1])
     return loose
-
-
-def _padded(numbers: Tensor, shape: torch.Size, pads: Sequence[int]) -> Tensor:
-    """Beside channels stands padding; around what is the same channel all along, as in space, more of that one."""
-    for at in range(len(pads) // 2):
-        dim, own = numbers.ndim - 1 - at, pads[2 * at : 2 * at + 2]
-        if constant(numbers, dim):
-            numbers = numbers.narrow(dim, 0, 1).expand(
-                [*numbers.shape[:dim], shape[dim], *numbers.shape[dim + 1 :]]
-            )
-        else:
-            numbers = torch.constant_pad_nd(numbers, [0, 0] * at + list(own), float(_STAYS))
-    return numbers
 
 
 def _depthwise(layer: nn.Module) -> bool:

@@ -1,0 +1,40 @@
+"""Layers whose weights a net gives to a function instead of calling them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+_FUNCTIONS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose1d, torch.conv_transpose2d,
+              torch.conv_transpose3d}  # fmt: skip
+
+
+class Borrowed(TorchFunctionMode):
+    """Calls `enter` and `leave` as a layer's hooks do, where its weight is given to a function (torchvision's Swin)."""
+
+    def __init__(
+        self,
+        layers: Mapping[int, tuple[str, nn.Module]],  # by the id of the weight
+        enter: Callable[[nn.Module, Any, Any], None],
+        leave: Callable[[str, nn.Module, Any, Any, Any], None],
+    ) -> None:
+        super().__init__()
+        self.layers, self.enter, self.leave = layers, enter, leave
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        weight = (args[1] if len(args) > 1 else kwargs.get("weight")) if func in _FUNCTIONS else None
+        owner = self.layers.get(id(weight))
+        if owner is None:
+            return func(*args, **kwargs)
+        name, module = owner
+        x = args[0] if args else kwargs["input"]
+        self.enter(module, (x,), {})
+        out = func(*args, **kwargs)
+        self.leave(name, module, (x,), {}, out)
+        return out
