@@ -33,7 +33,7 @@ from checkpoint.elsewhere import fingerprint, holds_no_code, start
 from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.model import build, save
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit_plugins.models.torchvision_nets import classifiers
 from compressit_plugins.prune.channels import prune_channels
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 import compressit
-from compressit.compute import Compute
-from compressit.context import StageContext
-from compressit.fit import fit
-from compressit.fit_options import FitConfig, OptimizerConfig
+from compressit.contract.compute import Compute
+from compressit.contract.context import StageContext
+from compressit.contract.fit import fit
+from compressit.contract.fit_options import FitConfig, OptimizerConfig
 from compressit.seeds import Streams
 
 

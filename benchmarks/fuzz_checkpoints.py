@@ -27,7 +27,7 @@ from checkpoint.samples import CONV, HEADS, MLP, TIED, TINY, TOKENS
 from torch import nn
 
 from compressit.checkpoint.model import fresh, save
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 BLOCK = 200
 """Files a process loads: one that torch's native code ends is told by its number."""

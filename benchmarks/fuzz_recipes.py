@@ -26,8 +26,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from compressit.errors import CompressitError, RecipeError
-from compressit.plan import make_plan
-from compressit.plugins import Host, installed
+from compressit.host.plugins import Host, installed
+from compressit.planning.plan import make_plan
 from compressit.recipe.load import parse_recipe
 
 LIMIT = 10.0  # seconds for one recipe, on a machine that has other work

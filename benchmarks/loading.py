@@ -24,7 +24,7 @@ import compressit
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import verify
 from compressit.checkpoint.manifest import Architecture
-from compressit.plugins import installed
+from compressit.host.plugins import installed
 
 SHAPE, CLASSES = (3, 64, 64), 1000
 

@@ -31,9 +31,9 @@ def structured(net: nn.Module, side: int) -> None:
 def magnitude(net: nn.Module, side: int) -> None:
     """`prune.magnitude`, half of the weights, as a stage calls it: with what the host remembers of the net."""
     del side
-    from compressit.compute import Compute
-    from compressit.context import StageContext
-    from compressit.execute.apply import apply_plugin
+    from compressit.contract.compute import Compute
+    from compressit.contract.context import StageContext
+    from compressit.running.apply import apply_plugin
     from compressit.seeds import Streams
     from compressit_plugins.prune.magnitude import Magnitude, MagnitudeConfig
 

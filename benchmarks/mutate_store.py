@@ -35,15 +35,15 @@ import torch
 
 from compressit import api
 from compressit.errors import CompressitError
-from compressit.execute import session
-from compressit.execute.runner import Failure, Listener
-from compressit.execute.schedule import Schedule
-from compressit.execute.task import TaskRunner
-from compressit.plugins import Host
+from compressit.host.plugins import Host
+from compressit.planning.tasks import Task
 from compressit.recipe.model import Recipe
-from compressit.runfolder import RunFolder
-from compressit.store import Store
-from compressit.tasks import Task
+from compressit.results.runfolder import RunFolder
+from compressit.running import session
+from compressit.running.runner import Failure, Listener
+from compressit.running.schedule import Schedule
+from compressit.running.task import TaskRunner
+from compressit.store.objects import Store
 
 RECIPE = """\
 version: 1

@@ -170,7 +170,7 @@ def _victim(place: Place, running: subprocess.Popen[bytes], target: str, draw: r
     def there(word: str) -> bool:
         return running.poll() is not None or bool(place.processes(word))
 
-    word = {"worker": "compressit.worker", "folder": "\0report\0"}.get(target)
+    word = {"worker": "compressit.running.worker", "folder": "\0report\0"}.get(target)
     if word is not None:
         _wait_for(lambda: there(word))
     _wait_for(lambda: running.poll() is not None, draw.uniform(0.0, 1.0 if target == "folder" else 6.0))

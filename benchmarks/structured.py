@@ -23,7 +23,7 @@ import torch_pruning as tp
 import torchvision
 from torch import Tensor, nn
 
-from compressit.measure import multiply_adds
+from compressit.contract.measure import multiply_adds
 from compressit_plugins.prune.channels import prune_channels
 
 

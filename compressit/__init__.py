@@ -8,30 +8,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 EXPORTS = {
-    "Compressor": "compressit.kinds",
+    "Compressor": "compressit.contract.kinds",
     "CompressitError": "compressit.errors",
     "Config": "compressit.config",
-    "DataConfig": "compressit.data_options",
-    "Dataset": "compressit.kinds",
-    "Evaluator": "compressit.kinds",
-    "FitConfig": "compressit.fit_options",
-    "Metric": "compressit.kinds",
-    "Model": "compressit.kinds",
+    "DataConfig": "compressit.datasets.options",
+    "Dataset": "compressit.contract.kinds",
+    "Evaluator": "compressit.contract.kinds",
+    "FitConfig": "compressit.contract.fit_options",
+    "Metric": "compressit.contract.kinds",
+    "Model": "compressit.contract.kinds",
     "ModelRef": "compressit.config",
     "NoEffectError": "compressit.errors",
-    "RawData": "compressit.splits",
+    "RawData": "compressit.datasets.splits",
     "Recipe": "compressit.recipe.model",
-    "Report": "compressit.kinds",
-    "Results": "compressit.results",
+    "Report": "compressit.contract.kinds",
+    "Results": "compressit.contract.results",
     "Run": "compressit.api",
-    "StageContext": "compressit.context",
-    "Trainer": "compressit.kinds",
+    "StageContext": "compressit.contract.context",
+    "Trainer": "compressit.contract.kinds",
     "data": "compressit.api",
-    "evaluate": "compressit.evaluation",
+    "evaluate": "compressit.running.evaluation",
     "fresh": "compressit.api",
-    "hookimpl": "compressit.hookspecs",
+    "hookimpl": "compressit.contract.hookspecs",
     "load": "compressit.api",
-    "model": "compressit.live_models",
+    "model": "compressit.host.live_models",
     "run": "compressit.api",
     "save": "compressit.api",
     "stage": "compressit.api",
@@ -63,21 +63,21 @@ if TYPE_CHECKING:
     from compressit.api import stage as stage
     from compressit.config import Config as Config
     from compressit.config import ModelRef as ModelRef
-    from compressit.context import StageContext as StageContext
-    from compressit.data_options import DataConfig as DataConfig
+    from compressit.contract.context import StageContext as StageContext
+    from compressit.contract.fit_options import FitConfig as FitConfig
+    from compressit.contract.hookspecs import hookimpl as hookimpl
+    from compressit.contract.kinds import Compressor as Compressor
+    from compressit.contract.kinds import Dataset as Dataset
+    from compressit.contract.kinds import Evaluator as Evaluator
+    from compressit.contract.kinds import Metric as Metric
+    from compressit.contract.kinds import Model as Model
+    from compressit.contract.kinds import Report as Report
+    from compressit.contract.kinds import Trainer as Trainer
+    from compressit.contract.results import Results as Results
+    from compressit.datasets.options import DataConfig as DataConfig
+    from compressit.datasets.splits import RawData as RawData
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
-    from compressit.evaluation import evaluate as evaluate
-    from compressit.fit_options import FitConfig as FitConfig
-    from compressit.hookspecs import hookimpl as hookimpl
-    from compressit.kinds import Compressor as Compressor
-    from compressit.kinds import Dataset as Dataset
-    from compressit.kinds import Evaluator as Evaluator
-    from compressit.kinds import Metric as Metric
-    from compressit.kinds import Model as Model
-    from compressit.kinds import Report as Report
-    from compressit.kinds import Trainer as Trainer
-    from compressit.live_models import model as model
+    from compressit.host.live_models import model as model
     from compressit.recipe.model import Recipe as Recipe
-    from compressit.results import Results as Results
-    from compressit.splits import RawData as RawData
+    from compressit.running.evaluation import evaluate as evaluate

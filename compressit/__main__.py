@@ -2,7 +2,7 @@
 
 import sys
 
-from compressit.process import leave_current_folder
+from compressit.processes.python import leave_current_folder
 
 
 def main() -> None:

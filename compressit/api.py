@@ -13,21 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit.collect import short_name
+from compressit.contract.results import Results, Row
 from compressit.errors import CompressitError, StageFailed
-from compressit.files import checkpoint_file
-from compressit.inprocess import InProcess, check_net, create, plain
-from compressit.plan import make_plan
-from compressit.plugins import Host, installed
+from compressit.files.reading import checkpoint_file
+from compressit.host.plugins import Host, installed
+from compressit.planning.plan import make_plan
+from compressit.planning.tasks import Plan
 from compressit.recipe.model import Recipe
-from compressit.results import Results, Row
-from compressit.tasks import Plan
+from compressit.results.collect import short_name
+from compressit.running.inprocess import InProcess, check_net, create, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from compressit.splits import Contract, Data
+    from compressit.datasets.splits import Contract, Data
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def run(
     (everything else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can
     go on).
     """
-    from compressit.execute.session import run_plan
+    from compressit.running.session import run_plan
 
     if jobs < 1:
         raise CompressitError(f"jobs={jobs}: at least one worker is needed", "leave it out for one")
@@ -152,7 +152,7 @@ def load(
     from compressit.checkpoint import model as checkpoint
 
     if into is not None:
-        from compressit.nets import unwrapped
+        from compressit.contract.nets import unwrapped
 
         check_net(into, "into=")
         into = unwrapped(into)
@@ -179,9 +179,9 @@ def save(
     tensors without their zeros. Raises CompressitError for a model that would not come back the same.
     """
     from compressit.checkpoint import model as checkpoint
-    from compressit.kinds import Model
-    from compressit.live_models import name_of
-    from compressit.nets import unwrapped
+    from compressit.contract.kinds import Model
+    from compressit.contract.nets import unwrapped
+    from compressit.host.live_models import name_of
 
     check_net(model, "save")
     model = unwrapped(model)
@@ -216,9 +216,9 @@ def fresh(path: Path | str, seed: int = 0) -> nn.Module:
 
 def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
     """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
-    from compressit.context import DataContext
-    from compressit.execute.loading import loaded, prepared
-    from compressit.kinds import Dataset
+    from compressit.contract.context import DataContext
+    from compressit.contract.kinds import Dataset
+    from compressit.running.loading import loaded, prepared
 
     dataset = create(Dataset, name, plain(name, options))
     raw = loaded(dataset, DataContext(default_cache(), announce))

@@ -12,7 +12,7 @@ import sys
 from typing import Any
 from unicodedata import category
 
-from compressit.forgiving import Forgiving
+from compressit.processes.streams import Forgiving
 
 
 def line(text: object) -> str:

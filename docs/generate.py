@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from compressit.config import Config
-from compressit.data_options import DataConfig
-from compressit.describe import Style
-from compressit.describe import options as described
-from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
-from compressit.kinds import Evaluator, Metric, Plugin
-from compressit.plugins import Host, Registered
+from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+from compressit.contract.kinds import Evaluator, Metric, Plugin
+from compressit.datasets.options import DataConfig
+from compressit.host.describe import Style
+from compressit.host.describe import options as described
+from compressit.host.plugins import Host, Registered
 from compressit.recipe.envelope import Body, Head, ModelBlock, StageBlock
 from compressit.recipe.model import ComputeConfig
 

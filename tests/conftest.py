@@ -15,12 +15,12 @@ from hypothesis import settings
 from tiny import Bench
 from torch import Tensor, nn
 
-from compressit.compute import Compute
-from compressit.context import StageContext
-from compressit.data_options import DataConfig
-from compressit.plugins import installed
+from compressit.contract.compute import Compute
+from compressit.contract.context import StageContext
+from compressit.datasets.options import DataConfig
+from compressit.datasets.splits import Data, RawData, prepare
+from compressit.host.plugins import installed
 from compressit.seeds import Streams
-from compressit.splits import Data, RawData, prepare
 
 torch.set_num_threads(1)  # tiny tensors, several workers
 
@@ -82,9 +82,9 @@ def make_context(raw: RawData) -> Callable[..., StageContext]:
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
     """Runs carry out their tasks in this process and draw no real report, until the test is over."""
     bench = Bench()
-    monkeypatch.setattr("compressit.execute.session.Runner", bench.runner)
+    monkeypatch.setattr("compressit.running.session.Runner", bench.runner)
     monkeypatch.setattr(
-        "compressit.runfolder.RunFolder._draw", lambda folder, *files: bench.draw(folder, *files)
+        "compressit.results.runfolder.RunFolder._draw", lambda folder, *files: bench.draw(folder, *files)
     )
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
     return bench

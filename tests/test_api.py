@@ -16,10 +16,10 @@ from tiny import BASE, PLUGINS, TWINS, Bench, Lab, same, tiny_host
 import compressit
 from compressit import api
 from compressit.api import Run, default_folder
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError, NoEffectError, StageFailed
-from compressit.plugins import Host, installed
+from compressit.host.plugins import Host, installed
 from compressit.recipe.model import ComputeConfig, Recipe
-from compressit.splits import Data
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
 from compressit.config import Config, ModelRef, NoOptions, dump, model_refs, parse
-from compressit.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 
 
 class Inner(Config):

@@ -9,8 +9,8 @@ from unicodedata import category
 import pytest
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, StageFailed
-from compressit.execute.runner import Failure
 from compressit.printable import Printable, block, folded, line
+from compressit.running.runner import Failure
 
 # escapes and what ends them (C0, C1), DEL, bidi marks and isolates, zero-width and line separators, a lone surrogate
 HOSTILE = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compressit.config import parse
-from compressit.plugins import Host, installed
+from compressit.host.plugins import Host, installed
 from compressit.recipe.load import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -40,8 +40,8 @@ def test_the_plugin_changes_every_weight_the_same_way_twice(tmp_path: Path) -> N
     import torch
     from torch import nn
 
-    from compressit.compute import Compute
-    from compressit.context import StageContext
+    from compressit.contract.compute import Compute
+    from compressit.contract.context import StageContext
     from compressit.seeds import Streams
 
     (tmp_path / "mine.py").write_text(block("python", "noise.add"))
@@ -74,7 +74,7 @@ def test_every_example_is_a_valid_recipe_with_every_profile() -> None:
 
 
 def test_both_examples_train_the_very_same_twins() -> None:
-    from compressit.plan import make_plan
+    from compressit.planning.plan import make_plan
 
     host = installed()
     keys = []

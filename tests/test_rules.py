@@ -17,12 +17,12 @@ TORCH_FREE = [
     "compressit.errors",
     "compressit.config",
     "compressit.seeds",
-    "compressit.kinds",
-    "compressit.data_options",
-    "compressit.fit_options",
-    "compressit.hookspecs",
-    "compressit.plugins",
-    "compressit.results",
+    "compressit.contract.kinds",
+    "compressit.datasets.options",
+    "compressit.contract.fit_options",
+    "compressit.contract.hookspecs",
+    "compressit.host.plugins",
+    "compressit.contract.results",
     "compressit.recipe.model",
 ]
 HEAVY = ("torch", "matplotlib", "numpy", "torchvision")

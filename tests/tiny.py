@@ -13,16 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from compressit.execute.runner import Failure, Listener
-from compressit.execute.schedule import Schedule
-from compressit.execute.task import TaskRunner
-from compressit.plan import make_plan
-from compressit.plugins import Host
+from compressit.host.plugins import Host
+from compressit.planning.plan import make_plan
+from compressit.planning.tasks import Plan, Task
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
-from compressit.runfolder import RunFolder
-from compressit.store import Artifact, Store
-from compressit.tasks import Plan, Task
+from compressit.results.runfolder import RunFolder
+from compressit.running.runner import Failure, Listener
+from compressit.running.schedule import Schedule
+from compressit.running.task import TaskRunner
+from compressit.store.objects import Artifact, Store
 
 PLUGINS = Path(__file__).parent / "fixtures" / "tiny_plugins.py"
 

@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from compressit.checkpoint.fitting import Changes
+from compressit.checkpoint.layer_checks import Changes
 from compressit.checkpoint.manifest import ReplaceEdit, SetEdit, canonical, strict_json
-from compressit.checkpoint.module_types import ModuleType, by_class, by_name, same_class
 from compressit.checkpoint.modules import children, submodule, unsaved_buffers
 from compressit.checkpoint.tensors import same_bits
+from compressit.contract.module_types import ModuleType, by_class, by_name, same_class
 from compressit.errors import CompressitError
 
 Edit: TypeAlias = SetEdit | ReplaceEdit

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from compressit.checkpoint.manifest import Manifest, canonical, decode, encode, strict_json
 from compressit.errors import CompressitError
-from compressit.files import opened, sync
+from compressit.files.reading import opened, sync
 
 KEY = "compressit"
 """The one metadata key: with several, safetensors writes them in another order in every process."""

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from compressit.data_options import MOST_INPUTS
+from compressit.datasets.options import MOST_INPUTS
 from compressit.errors import CompressitError
-from compressit.sealed import strict
+from compressit.files.sealed import strict
 
 FORMAT = 1
 
@@ -61,7 +61,7 @@ class Builder(_Entry):
 
 
 class Inputs(_Entry):
-    """How the inputs were made (`compressit.splits.Contract`)."""
+    """How the inputs were made (`compressit.datasets.splits.Contract`)."""
 
     shape: InputShape  # without the batch dimension
     dtype: str

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compressit.checkpoint.manifest import Manifest, ReplaceEdit
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 
 def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
@@ -42,7 +42,7 @@ def _advice(owner: str) -> str:
         return "install that package if you know it and trust it: nobody has checked what the file says"
     in_python = "import that module first"
     if owner.endswith(".py"):
-        in_python = "`from compressit.plugins import installed; installed().load_file(Path(FILE))`"
+        in_python = "`from compressit.host.plugins import installed; installed().load_file(Path(FILE))`"
     return (
         "if you have that code and trust it, name its file: `--plugin FILE` for compressit evaluate and export, "
         f"under `plugins:` in a recipe; in Python {in_python}"

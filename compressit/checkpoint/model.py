@@ -19,10 +19,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from compressit.checkpoint import edits as edit
-from compressit.checkpoint import fitting
+from compressit.checkpoint import layer_checks
 from compressit.checkpoint import probe as probing
 from compressit.checkpoint import tensors as tensor
-from compressit.checkpoint.budget import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.compact import pack
 from compressit.checkpoint.header import (
     Header,
@@ -32,17 +31,18 @@ from compressit.checkpoint.header import (
     replacing,
     tensors_digest,
 )
+from compressit.checkpoint.limits import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.manifest import Architecture, Builder, Manifest, ReplaceEdit
 from compressit.checkpoint.missing import check_installed, without_folder
 from compressit.checkpoint.modules import on_cpu, unsaved_buffers
 from compressit.checkpoint.unfilled import Unfilled
 from compressit.config import dump
+from compressit.contract.kinds import Model
+from compressit.contract.nets import copied, unwrapped
+from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
-from compressit.files import opened
-from compressit.kinds import Model
-from compressit.nets import copied, unwrapped
-from compressit.plugins import Host, installed
-from compressit.splits import Contract
+from compressit.files.reading import opened
+from compressit.host.plugins import Host, installed
 
 
 def build(architecture: Architecture, host: Host) -> nn.Module:
@@ -87,7 +87,7 @@ def save(
     with naming(path), probing.quiet():
         tensor.check_storable(model)
         reference = _reference(model)
-        fitting.check(reference)
+        layer_checks.check(reference)
         tensors, tied = tensor.collect(reference)
         stored, shapes = pack(tensors) if compact else (tensors, {})
         module_types = host.module_types()
@@ -201,7 +201,7 @@ def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> n
         model, changes = _skeleton(header, None, host, drawn=True)
         changed = tensor.narrow(model, {name: shape for name, (_, shape) in header.loaded().items()})
         tensor.retie(model, header.manifest.tied)
-        fitting.check(model, changes)
+        layer_checks.check(model, changes)
         tensor.draw(changed)
     return model.train()
 
@@ -319,13 +319,13 @@ def _restored(
     with Unfilled():
         model, changes = _skeleton(header, into, host, limited=limited)
     tensor.put(model, tensors, header.manifest.tied)
-    fitting.check(model, changes)
+    layer_checks.check(model, changes)
     return model.eval()
 
 
 def _skeleton(
     header: Header, into: nn.Module | None, host: Host, drawn: bool = False, limited: bool = True
-) -> tuple[nn.Module, fitting.Changes]:
+) -> tuple[nn.Module, layer_checks.Changes]:
     """The built (or given) model after the edits, before the file's tensors; `drawn`: with values in all of its own."""
     manifest = header.manifest
     if into is None and manifest.model is None:

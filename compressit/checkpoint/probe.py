@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compressit.checkpoint.budget import Allowance, Budget, ExhaustingError
+from compressit.checkpoint.limits import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.manifest import Probe, affordable
 from compressit.errors import CompressitError
 from compressit.seeds import seeded

@@ -19,7 +19,7 @@ from compressit.checkpoint.header import KEY, Header, check_digest
 from compressit.checkpoint.manifest import Manifest, encode
 from compressit.checkpoint.modules import has_tensor, submodule, unsaved_buffers
 from compressit.errors import CompressitError
-from compressit.files import opened
+from compressit.files.reading import opened
 
 TYPES = {
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.uint16: "U16", torch.int16: "I16",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host_with, put, say, tell
-from compressit.files import checkpoint_file
+from compressit.files.reading import checkpoint_file
 
 CheckpointFile = Annotated[
     Path,
@@ -49,7 +49,7 @@ def evaluate(
     trust: Trust = False,
 ) -> None:
     """Measure a checkpoint on a dataset."""
-    from compressit.evaluation import USUAL, evaluate_file
+    from compressit.running.evaluation import USUAL, evaluate_file
 
     host = open_host_with(plugins, trust)
     names = evaluators or USUAL

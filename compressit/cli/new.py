@@ -13,7 +13,7 @@ from compressit.cli.terminal import LocalFiles, Trust, open_host, open_host_with
 from compressit.errors import CompressitError, did_you_mean
 
 if TYPE_CHECKING:
-    from compressit.plugins import Host
+    from compressit.host.plugins import Host
     from compressit.scaffold.plugin import NewPlugin
     from compressit.scaffold.recipe import Parts
 
@@ -40,7 +40,7 @@ def plugin(
     ] = False,
 ) -> None:
     """Write a plugin and a recipe that uses it. Nothing is overwritten."""
-    from compressit.plugins import KINDS
+    from compressit.host.plugins import KINDS
     from compressit.scaffold.plugin import NewPlugin, kind_of, plugin_files
     from compressit.scaffold.recipe import recipe_text
     from compressit.scaffold.write import refuse_existing, write_new

@@ -50,7 +50,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one plugin: where it comes from, what it does, its options; metrics, shape and classes."""
-    from compressit.describe import facts
+    from compressit.host.describe import facts
 
     found = facts(open_host_with(plugins, trust).find(name))
     put(json.dumps(found, indent=1) if as_json else "\n".join(_shown(found)))
@@ -72,7 +72,7 @@ def check(
 ) -> None:
     """Check that a plugin keeps the contract of its kind, on a tiny net. Exit code 1: it does not."""
     found = open_host_with(plugins, trust).find(name).plugin
-    from compressit.recipe.blame import checked
+    from compressit.recipe.validation import checked
     from compressit.testing.command import check_plugin, options_of
 
     if settings:

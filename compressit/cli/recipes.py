@@ -28,10 +28,10 @@ from compressit.cli.terminal import (
 from compressit.errors import CompressitError, StageFailed
 from compressit.formatting import counted
 from compressit.printable import line
-from compressit.process import INCOMPLETE
+from compressit.processes.python import INCOMPLETE
 
 if TYPE_CHECKING:
-    from compressit.tasks import Plan
+    from compressit.planning.tasks import Plan
 
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe, for example examples/mnist_twins.yaml.", show_default=False)
@@ -97,7 +97,7 @@ def check(
     recipe: RecipeFile, profile: Profile = None, settings: Settings = None, trust: Trust = False
 ) -> None:
     """Check a recipe; run nothing."""
-    from compressit.plan import make_plan
+    from compressit.planning.plan import make_plan
 
     host = open_host()
     loaded = load(recipe, profile, settings, trust, host)
@@ -119,8 +119,8 @@ def plan(
 ) -> None:
     """Show what a run would do: which results the store has and which it must make."""
     from compressit.api import default_store
-    from compressit.plan import make_plan
-    from compressit.store import Store
+    from compressit.planning.plan import make_plan
+    from compressit.store.objects import Store
 
     host = open_host()
     made = make_plan(load(recipe, profile, settings, trust, host), host)
@@ -156,14 +156,14 @@ def report(
 ) -> None:
     """Draw a run folder's report again from its results.json."""
     if ends_with is not None:
-        from compressit.guard import end_with
+        from compressit.processes.guard import end_with
 
         end_with(ends_with)
-    from compressit.kinds import Report
-    from compressit.ownfolder import OwnFolder
+    from compressit.contract.kinds import Report
+    from compressit.contract.results import Results
+    from compressit.files.ownfolder import OwnFolder
     from compressit.recipe.model import LocalPlugin
-    from compressit.report import render
-    from compressit.results import Results
+    from compressit.results.page import render
 
     file = folder / "results.json"
     host = open_host()

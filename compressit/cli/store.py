@@ -17,8 +17,8 @@ from compressit.formatting import counted
 from compressit.printable import line
 
 if TYPE_CHECKING:
-    from compressit.inventory import Entry, Inventory, Waste
-    from compressit.store import Store
+    from compressit.store.inventory import Entry, Inventory, Waste
+    from compressit.store.objects import Store
 
 Folder = Annotated[Path | None, typer.Option("--store", help="Folder of results; default: the user's cache.")]
 _NOUNS = {"result": "result", "progress": "saved state", "lock": "lock", "leftover": "leftover", "run": "note",
@@ -50,7 +50,7 @@ def gc(
     A run makes its folder known; one that was moved is known again after its next run. What another process works
     at stays. Exit code 1: something could not be removed.
     """
-    from compressit.inventory import waste
+    from compressit.store.inventory import waste
 
     objects, found = _looked(store)
     for note, why in found.unread.items():
@@ -80,7 +80,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every result and saved state to its last byte. Exit code 1: something damaged is there."""
-    from compressit.inventory import damaged
+    from compressit.store.inventory import damaged
 
     objects, found = _looked(store)
     listed = list(damaged(objects, found))
@@ -102,8 +102,8 @@ def verify(
 
 def _looked(store: Path | None) -> tuple[Store, Inventory]:
     from compressit.api import default_store
-    from compressit.inventory import look
-    from compressit.store import Store
+    from compressit.store.inventory import look
+    from compressit.store.objects import Store
 
     root = store or default_store()
     if not root.is_dir():
@@ -113,7 +113,7 @@ def _looked(store: Path | None) -> tuple[Store, Inventory]:
 
 def _removed(store: Store, listed: Sequence[Waste]) -> dict[str, str]:
     """Removes all of it; returns what stayed, and why."""
-    from compressit.inventory import remove
+    from compressit.store.inventory import remove
 
     ended = {waste.entry.name: remove(store.root, waste.entry) for waste in listed}
     return {name: why for name, why in ended.items() if why is not None}

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compressit.errors import CompressitError, RecipeError
-from compressit.forgiving import Forgiving
 from compressit.printable import Printable, folded, line
+from compressit.processes.streams import Forgiving
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compressit.plugins import Host
+    from compressit.host.plugins import Host
     from compressit.recipe.model import LocalPlugin, Recipe
 
 Trust = Annotated[bool, typer.Option("--trust", help="Run local plugin files without asking.")]
@@ -34,7 +34,7 @@ MALFORMED = (ValueError, TypeError, LookupError, AttributeError)  # pydantic's e
 
 def open_host() -> Host:
     """Everything installed."""
-    from compressit.plugins import installed
+    from compressit.host.plugins import installed
 
     return installed()
 
@@ -61,7 +61,7 @@ def load(recipe: Path, profile: str | None, settings: list[str] | None, trust: b
 
 def asker(trust: bool) -> Callable[[LocalPlugin], bool]:
     """Answers whether a local file may run: yes to all, or by asking."""
-    from compressit.trust import ask
+    from compressit.recipe.trust import ask
 
     return (lambda plugin: True) if trust else ask
 

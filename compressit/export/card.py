@@ -20,7 +20,11 @@ from compressit.printable import line
 
 def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -> str:
     """The card of a model called `name` with these facts (`folder.facts`). Equal facts give equal text."""
-    source = resources.files("compressit").joinpath("templates/model_card.md.j2").read_text(encoding="utf-8")
+    source = (
+        resources.files("compressit")
+        .joinpath("export/templates/model_card.md.j2")
+        .read_text(encoding="utf-8")
+    )
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
@@ -64,7 +68,7 @@ def _loading(owners: Iterable[str]) -> Iterator[str]:
     modules = [owner for owner in own if owner not in files and re.fullmatch(r"\w+(\.\w+)*", owner)]
     yield "import compressit"
     if files:
-        yield "from compressit.plugins import installed"
+        yield "from compressit.host.plugins import installed"
         yield "from pathlib import Path"
         yield ""
     yield from (f"installed().load_file(Path({json.dumps(file)}))  # defines the network" for file in files)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from compressit.checkpoint.header import naming, read_header
 from compressit.errors import CompressitError, did_you_mean
-from compressit.files import content
+from compressit.files.reading import content
 
 if TYPE_CHECKING:
-    from compressit.plugins import Host
+    from compressit.host.plugins import Host
 
 ENDINGS = {"folder": "", "onnx": ".onnx", "torch-export": ".pt2"}
 """What each kind of export ends in."""

@@ -15,12 +15,12 @@ from compressit.checkpoint.model import load
 from compressit.checkpoint.probe import outputs
 from compressit.checkpoint.tensors import parts, read
 from compressit.checkpoint.tensors import write as write_tensors
+from compressit.contract.measure import multiply_adds, nonzero, parameters, tensor_bytes
 from compressit.export.card import model_card
 from compressit.export.recipe import recipe_of
 from compressit.export.subject import Subject
-from compressit.files import move_together
-from compressit.measure import multiply_adds, nonzero, parameters, tensor_bytes
-from compressit.plugins import Host, installed
+from compressit.files.reading import move_together
+from compressit.host.plugins import Host, installed
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressit.results import Results
+from compressit.contract.results import Results
 
 
 @dataclass(frozen=True)

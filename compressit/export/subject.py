@@ -14,7 +14,7 @@ from compressit.checkpoint.manifest import Builder, Probe
 from compressit.checkpoint.model import load_to_run
 from compressit.checkpoint.probe import measure, outputs
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 BATCHES = (2, 1, 5)  # sizes that an exported model is tried on; the first is the one it is made with
 

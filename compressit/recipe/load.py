@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
-from compressit.plugins import Host
-from compressit.recipe.blame import shown, validate
+from compressit.host.plugins import Host
 from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.merge import Setting, apply_setting, idle_deletion, merge, only, parse_setting
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
 from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_offer, read_uses
+from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
 Trust = Callable[[LocalPlugin], bool]

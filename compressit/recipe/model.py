@@ -12,7 +12,7 @@ from pydantic import Field
 from compressit.config import Config
 
 if TYPE_CHECKING:
-    from compressit.plugins import Host
+    from compressit.host.plugins import Host
 
 
 class ComputeConfig(Config):
@@ -107,7 +107,7 @@ class LocalPlugin:
     @staticmethod
     def read(path: Path) -> LocalPlugin:
         """As it is now. Nothing of it is run. Raises CompressitError for what cannot be read."""
-        from compressit import localcode
+        from compressit.host import localcode
 
         code = localcode.read(path)
         return LocalPlugin(path, code.digest, code.files)
@@ -142,7 +142,7 @@ class Recipe:
         `settings` are `--set` arguments. `trust` lets the plugin files it names run their code.
         Raises RecipeError with every mistake and its place.
         """
-        from compressit.plugins import installed
+        from compressit.host.plugins import installed
         from compressit.recipe.load import load_recipe
 
         return load_recipe(Path(path), host or installed(), profile, settings, lambda _: trust)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic.errors import PydanticUserError
 
 from compressit.config import Config
-from compressit.plugins import Host, Registered
+from compressit.host.plugins import Host, Registered
 from compressit.recipe.envelope import OVERRIDABLE, VARIANT_KEYS, Body, Head, ModelBlock, StageBlock
 
 Schema = dict[str, Any]

@@ -10,11 +10,11 @@ from itertools import product
 from math import prod
 
 from compressit.errors import Mark, did_you_mean
-from compressit.recipe.blame import validate
 from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
 from compressit.recipe.merge import put
 from compressit.recipe.model import Stage, Use, member_labels, member_of
 from compressit.recipe.uses import Reference, Scope, read_use, with_options
+from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
 
 MAX_MEMBERS = 1000

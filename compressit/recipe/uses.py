@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from compressit.checkpoint.starting import Offer, check_fits, start_of
 from compressit.config import Config, dump, model_refs, parse
-from compressit.data_options import DataConfig, validation_fault
+from compressit.contract.kinds import Dataset, Evaluator
+from compressit.datasets.options import DataConfig, validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
-from compressit.kinds import Dataset, Evaluator
-from compressit.plugins import Host
-from compressit.recipe.blame import dotted, place_of, shown, validate
+from compressit.host.plugins import Host
 from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
 from compressit.recipe.model import ModelSpec, Use
+from compressit.recipe.validation import dotted, place_of, shown, validate
 from compressit.recipe.yamlfile import Node
-from compressit.start import Offer, check_fits, start_of
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from compressit.errors import Mark, Problem, RecipeError
-from compressit.files import opened
+from compressit.files.reading import opened
 
 MAX_BYTES = 2**20
 MAX_NODES = 10_000  # with every alias written out

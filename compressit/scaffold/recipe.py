@@ -12,11 +12,11 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from compressit.config import Config, model_refs
-from compressit.describe import made
+from compressit.contract.fit_options import FitConfig
+from compressit.contract.kinds import Dataset, Evaluator, Model, Plugin
 from compressit.errors import CompressitError
-from compressit.fit_options import FitConfig
-from compressit.kinds import Dataset, Evaluator, Model, Plugin
-from compressit.plugins import Host, Registered
+from compressit.host.describe import made
+from compressit.host.plugins import Host, Registered
 from compressit.recipe.envelope import INIT, MODEL, PREVIOUS
 
 _FEW_IMAGES = 1000

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from compressit.compute import Compute
+from compressit.contract.compute import Compute
 from compressit.errors import Problem, RecipeError
 from compressit.printable import folded
 from compressit.recipe.merge import parse_setting

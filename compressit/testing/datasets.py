@@ -10,8 +10,8 @@ from torch import Tensor
 
 from compressit.api import default_cache
 from compressit.config import parse
-from compressit.context import DataContext
-from compressit.splits import RawData
+from compressit.contract.context import DataContext
+from compressit.datasets.splits import RawData
 from compressit.testing.check import ConformanceError, check
 from compressit.testing.subject import Subject
 from compressit.testing.watch import differing, quiet_place

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from compressit.errors import CompressitError
-from compressit.execute.apply import check_only_metrics
+from compressit.running.apply import check_only_metrics
 from compressit.testing.check import ConformanceError, NotApplicable, check
 from compressit.testing.sizes import wrong_sizes
 from compressit.testing.stand import Called, stand
@@ -122,7 +122,7 @@ def restores_modes(subject: Subject) -> None:
 
 @check(runs)
 def honest_sizes(subject: Subject) -> None:
-    """Parameters, non-zeros, bytes and multiply-adds are what `compressit.measure` counts."""
+    """Parameters, non-zeros, bytes and multiply-adds are what `compressit.contract.measure` counts."""
     wrong = wrong_sizes(_values(subject), _called(subject).given.model, stand(subject).data.contract.shape)
     if wrong:
         raise ConformanceError(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from compressit.compute import Compute
-from compressit.kinds import Plugin
+from compressit.contract.compute import Compute
+from compressit.contract.kinds import Plugin
 from compressit.testing import datasets, evaluators, ladders, models, options, reports, stages
 from compressit.testing.check import Check, NotApplicable
 from compressit.testing.runs import run_checks

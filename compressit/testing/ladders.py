@@ -6,7 +6,7 @@ from typing import Literal
 
 from compressit.checkpoint import model as checkpoint
 from compressit.errors import CompressitError
-from compressit.execute.apply import apply_plugin
+from compressit.running.apply import apply_plugin
 from compressit.testing.check import ConformanceError, check
 from compressit.testing.stages import changes_something, notes_are_json, saves_and_reloads
 from compressit.testing.stand import given, stand

@@ -11,15 +11,15 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from compressit import measure
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.tensors import same_bits
 from compressit.config import dump
+from compressit.contract import measure
+from compressit.contract.kinds import Model
 from compressit.errors import CompressitError
-from compressit.execute import settings
-from compressit.execute.draws import building
-from compressit.kinds import Model
+from compressit.running import settings
+from compressit.running.rng import building
 from compressit.testing.check import ConformanceError, NotApplicable, check
 from compressit.testing.subject import Subject
 from compressit.testing.watch import check_settings, differing, quiet_place, state

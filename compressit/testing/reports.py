@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compressit.report import render
-from compressit.results import Results
+from compressit.contract.results import Results
+from compressit.results.page import render
 from compressit.testing import samples
 from compressit.testing.check import ConformanceError, check
 from compressit.testing.subject import Subject

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 
 from compressit.api import default_cache, run
 from compressit.errors import StageFailed
-from compressit.execute.estimate import History
-from compressit.execute.task import TaskRunner
-from compressit.plan import make_plan
+from compressit.planning.plan import make_plan
+from compressit.planning.tasks import Plan, Task
 from compressit.recipe.load import load_recipe
-from compressit.store import Artifact, Store
-from compressit.tasks import Plan, Task
+from compressit.running.estimate import History
+from compressit.running.task import TaskRunner
+from compressit.store.objects import Artifact, Store
 from compressit.testing.check import Check, ConformanceError, check
 from compressit.testing.pickles import pickles
 from compressit.testing.stand import DATA, TRAINING

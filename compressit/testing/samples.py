@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from compressit.results import Results, Row
+from compressit.contract.results import Results, Row
 
 RUNGS = 3
 _METRICS: Mapping[str, Mapping[str, str]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from compressit import measure
+from compressit.contract import measure
 
 SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
     "parameters": lambda model, shape: measure.parameters(model),
@@ -15,7 +15,7 @@ SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
     "bytes": lambda model, shape: measure.tensor_bytes(model),
     "multiply_adds": measure.multiply_adds,
 }
-"""Metrics and notes by these names are sizes of the whole model: what `compressit.measure` counts."""
+"""Metrics and notes by these names are sizes of the whole model: what `compressit.contract.measure` counts."""
 
 
 def wrong_sizes(told: Mapping[str, Any], model: nn.Module, input_shape: Sequence[int]) -> str | None:

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.tensors import same_bits
-from compressit.execute.apply import (
+from compressit.contract.kinds import Compressor
+from compressit.running.apply import (
     check_changed,
     check_notes,
     check_plain,
     check_shapes_kept,
     rehearse_plugin,
 )
-from compressit.execute.progress import StoredProgress
-from compressit.kinds import Compressor
-from compressit.store import Store
+from compressit.store.objects import Store
+from compressit.store.progress import StoredProgress
 from compressit.testing.check import ConformanceError, NotApplicable, check
 from compressit.testing.sizes import wrong_sizes
 from compressit.testing.stand import Called, call, given, stand
@@ -179,7 +179,7 @@ def honest_sizes(subject: Subject) -> None:
     wrong = wrong_sizes(called.given.ctx.notes, called.result, place.data.contract.shape)
     if wrong:
         raise ConformanceError(
-            f"it noted {wrong}", "count with compressit.measure, or give the note a name of its own"
+            f"it noted {wrong}", "count with compressit.contract.measure, or give the note a name of its own"
         )
 
 

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.manifest import Architecture
-from compressit.compute import Compute
 from compressit.config import parse
-from compressit.context import DataContext, Judged, Progress, StageContext
+from compressit.contract.compute import Compute
+from compressit.contract.context import DataContext, Judged, Progress, StageContext
+from compressit.contract.kinds import Dataset, Model, Trainer
+from compressit.datasets.splits import Data, prepare
 from compressit.errors import CompressitError
-from compressit.execute import draws, settings
-from compressit.execute.apply import Before
-from compressit.kinds import Dataset, Model, Trainer
-from compressit.plugins import Host
+from compressit.host.plugins import Host
+from compressit.running import rng, settings
+from compressit.running.apply import Before
 from compressit.seeds import Streams
-from compressit.splits import Data, prepare
 from compressit.testing.subject import Subject
 from compressit.testing.watch import Watched, WatchedData, quiet_place
 
@@ -118,12 +118,12 @@ def measure(subject: Subject) -> Called:
         inputs.ctx.judged = Judged(
             "shrink", "testing.shrink", {**TRAINING, "teacher": "train"}, {}, streams, "train"
         )
-    with quiet_place(subject), draws.measuring(inputs.ctx.streams):
+    with quiet_place(subject), rng.measuring(inputs.ctx.streams):
         return _watching(inputs, plugin.evaluate)
 
 
 def _call(subject: Subject, plugin: Any, inputs: Given) -> Called:
-    with quiet_place(subject), draws.acting(inputs.ctx.streams):
+    with quiet_place(subject), rng.acting(inputs.ctx.streams):
         return _watching(inputs, plugin.train if isinstance(plugin, Trainer) else plugin.compress)
 
 
@@ -141,7 +141,7 @@ def _stand(subject: Subject) -> Stand:
     data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, compute.device)
     place = Stand(host, subject.folder / "stand", data, compute)
     architecture = Architecture("testing.net", {"width": 8}, data.contract.shape, data.classes)
-    with draws.building(0):
+    with rng.building(0):
         net = checkpoint.build(architecture, host)
     checkpoint.save(net, place.file("init"), architecture, data.contract, host)
     for stage, uses, ref in (("train", "testing.train", "init"), ("shrink", "testing.shrink", "train")):
@@ -184,12 +184,12 @@ def _narrow(
 ) -> nn.Module | None:
     if given.edited:
         return None
-    config = draws.narrowed(
+    config = rng.narrowed(
         given.config, times, lambda config: place.host.create(Model, given.name, config).narrower(factor)
     )
     assert config is not None  # the bench's net says how to become narrower
     architecture = Architecture(given.name, config, given.input_shape, given.classes)
-    with draws.narrowing(ctx.streams):
+    with rng.narrowing(ctx.streams):
         model = checkpoint.build(architecture, place.host).to(place.compute.device).train()
     built.append((model, architecture))
     return model

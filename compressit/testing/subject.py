@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from compressit.config import Config, dump, parse
+from compressit.contract.kinds import Plugin
 from compressit.errors import CompressitError
-from compressit.kinds import Plugin
-from compressit.plugins import Host, installed
+from compressit.host.plugins import Host, installed
 from compressit.recipe.model import LocalPlugin
 
 BENCH = Path(__file__).parent / "bench" / "testing_bench.py"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from compressit.checkpoint.tensors import same_bits
-from compressit.execute import settings
-from compressit.splits import Data
+from compressit.datasets.splits import Data
+from compressit.running import settings
 from compressit.testing.check import ConformanceError
 from compressit.testing.subject import Subject
 

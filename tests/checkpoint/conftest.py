@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from compressit.checkpoint.model import Architecture, build, save
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .samples import MLP, TINY
 

@@ -22,7 +22,7 @@ from compressit.checkpoint.header import read_header, tensors_digest
 from compressit.checkpoint.probe import outputs, probe_input
 from compressit.checkpoint.tensors import parts
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 
 def loaded_elsewhere(paths: Sequence[Path], plugins: Iterable[Path] = ()) -> list[dict[str, Any]]:

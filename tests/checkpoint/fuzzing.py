@@ -17,7 +17,7 @@ from compressit.checkpoint.manifest import SetEdit
 from compressit.checkpoint.model import load
 from compressit.checkpoint.tensors import same_bits
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .child import taken
 from .mutations import damaged, forged

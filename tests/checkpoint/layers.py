@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compressit.splits import Contract
+from compressit.datasets.splits import Contract
 
 CONTRACT = Contract((3, 8, 8), "unit", None, None, ("a", "b"))
 """Its inputs."""

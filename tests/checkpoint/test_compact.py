@@ -17,7 +17,7 @@ from compressit.checkpoint.inspect import facts, render
 from compressit.checkpoint.model import Architecture, fresh, load, save
 from compressit.checkpoint.tensors import TYPES, same_bits
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from . import forge
 from .samples import MLP, TIED

@@ -14,9 +14,9 @@ from torch import nn
 from compressit.checkpoint.edits import apply, diff, snapshot
 from compressit.checkpoint.manifest import ReplaceEdit, SetEdit
 from compressit.checkpoint.model import build
-from compressit.checkpoint.module_types import ModuleType
+from compressit.contract.module_types import ModuleType
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .samples import CONV, HEADS, MLP, TINY
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import save
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .child import taken
 from .fuzzing import fuzz

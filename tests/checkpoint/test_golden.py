@@ -10,8 +10,8 @@ import torch
 
 from compressit.checkpoint.header import verify
 from compressit.checkpoint.model import architecture_of, contract_of, load
-from compressit.plugins import Host
-from compressit.splits import Contract
+from compressit.datasets.splits import Contract
+from compressit.host.plugins import Host
 
 GOLDEN = Path(__file__).with_name("golden")
 SHA256 = "a207337416ef045ba7962c25d6d0460f6385bcf34d204366381a88fe0482d98c"

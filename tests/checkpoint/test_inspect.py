@@ -10,9 +10,9 @@ from torch import nn
 from compressit.checkpoint.header import copy_with
 from compressit.checkpoint.inspect import facts, render
 from compressit.checkpoint.model import save
+from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
-from compressit.plugins import Host
-from compressit.splits import Contract
+from compressit.host.plugins import Host
 
 from .samples import MLP, TIED
 

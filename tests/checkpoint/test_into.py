@@ -14,8 +14,8 @@ from torch.nn.utils import prune
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load, save
+from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
-from compressit.splits import Contract
 
 from . import forge
 

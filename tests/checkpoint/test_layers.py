@@ -10,7 +10,7 @@ from torch import nn
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load, save
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .elsewhere import fingerprint, loaded_elsewhere
 from .samples import CONV, HEADS, MLP, TIED, TINY, TOKENS

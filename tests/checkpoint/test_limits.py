@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.model import build, load, load_to_run, save
+from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
 from compressit.export.export import export
-from compressit.plugins import Host
-from compressit.splits import Contract
+from compressit.host.plugins import Host
 
 from . import forge
 from .child import taken

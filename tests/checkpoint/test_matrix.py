@@ -8,7 +8,7 @@ import torch
 
 from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.model import architecture_of, build, save
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit_plugins.prune.channels import prune_channels
 
 from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere

@@ -20,9 +20,9 @@ from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import Architecture, architecture_of, contract_of, fresh, load, save
 from compressit.checkpoint.probe import probe_input
 from compressit.checkpoint.tensors import TYPES, same_bits
+from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
-from compressit.plugins import Host
-from compressit.splits import Contract
+from compressit.host.plugins import Host
 
 from . import forge
 from .samples import CONV, HEADS, MLP, TIED, TINY
@@ -33,7 +33,7 @@ IN_ANOTHER_PROCESS = """
 import sys, torch
 from pathlib import Path
 from safetensors.torch import load_file, save_file
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.checkpoint.model import load
 torch.set_num_threads(int(sys.argv[2]))
 host = Host(entry_points=False)
@@ -281,7 +281,7 @@ def test_what_cannot_be_stored_is_named(make: Make, host: Host, tmp_path: Path) 
 
 def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from compressit.plugins import Host\n"
+        "import sys; from pathlib import Path; from compressit.host.plugins import Host\n"
         "from compressit.checkpoint.model import load, save, architecture_of, contract_of\n"
         "host = Host(entry_points=False); host.load_file(Path(sys.argv[1])); path = Path(sys.argv[2])\n"
         "save(load(path, host=host), Path(sys.argv[3]), architecture_of(path), contract_of(path), host,\n"
@@ -560,8 +560,8 @@ def test_the_probe_input_never_changes() -> None:
 def test_a_builder_that_fails_or_builds_nonsense(host: Host, tmp_path: Path) -> None:
     plugin = tmp_path / "broken.py"
     plugin.write_text(
-        "from compressit.hookspecs import hookimpl\n"
-        "from compressit.kinds import Model\n"
+        "from compressit.contract.hookspecs import hookimpl\n"
+        "from compressit.contract.kinds import Model\n"
         "class Nonsense(Model):\n    name = 'bad.nonsense'\n    def build(self, s, c): return 3\n"
         "class Fails(Model):\n    name = 'bad.fails'\n    def build(self, s, c): return [][1]\n"
         "@hookimpl\ndef compressit_models(): return [Nonsense, Fails]\n"

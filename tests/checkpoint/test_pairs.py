@@ -11,14 +11,14 @@ from torch import nn
 
 from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.model import fresh, save
-from compressit.compute import Compute
-from compressit.context import DataContext, StageContext
+from compressit.contract.compute import Compute
+from compressit.contract.context import DataContext, StageContext
+from compressit.contract.kinds import Compressor, Dataset
+from compressit.datasets.splits import Data, prepare
 from compressit.errors import NoEffectError
-from compressit.execute.apply import apply_plugin
-from compressit.kinds import Compressor, Dataset
-from compressit.plugins import Host
+from compressit.host.plugins import Host
+from compressit.running.apply import apply_plugin
 from compressit.seeds import Streams
-from compressit.splits import Data, prepare
 
 from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
 

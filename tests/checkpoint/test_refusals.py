@@ -16,11 +16,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compressit.checkpoint.budget import Allowance, Budget
 from compressit.checkpoint.header import read_header
+from compressit.checkpoint.limits import Allowance, Budget
 from compressit.checkpoint.model import load
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from . import forge
 from .watch import watched
@@ -330,7 +330,7 @@ def test_loading_needs_no_compiler(saved: Path) -> None:
     """Whose import takes a second."""
     code = (
         "import sys; from pathlib import Path; import torch\n"
-        "from compressit.checkpoint.model import load; from compressit.plugins import Host\n"
+        "from compressit.checkpoint.model import load; from compressit.host.plugins import Host\n"
         "host = Host(entry_points=False); host.load_file(Path(sys.argv[1]))\n"
         "load(Path(sys.argv[2]), host=host); sys.exit('torch._dynamo' in sys.modules)"
     )
@@ -343,7 +343,7 @@ def test_loading_orders_no_memory_that_the_file_does_not_explain(saved: Path) ->
     forge.forged(saved, lambda entry: entry["model"].update(config={"hidden": [3000] * 100}))
     code = (
         "import resource, sys; from pathlib import Path; import torch\n"
-        "from compressit.checkpoint.model import load; from compressit.plugins import Host\n"
+        "from compressit.checkpoint.model import load; from compressit.host.plugins import Host\n"
         "host = Host(entry_points=False); host.load_file(Path(sys.argv[1]))\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: load(Path(sys.argv[2]), host=host)\n"

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.checkpoint.module_types import ModuleType
 from compressit.config import Config, NoOptions
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Model
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Model
+from compressit.contract.module_types import ModuleType
 
 
 class MlpConfig(Config):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compressit.process import environment, python
+from compressit.processes.python import environment, python
 
 from .conftest import Ran
 from .recipes import TINY

@@ -27,10 +27,10 @@ class Net(nn.Sequential):
 
 SAVE = """
 import compressit
-from compressit.plugins import installed
+from compressit.host.plugins import installed
 from pathlib import Path
 installed().load_file(Path("my_net.py"))
-from compressit.live_models import name_of
+from compressit.host.live_models import name_of
 builder = installed().find("file.net").plugin
 net = builder(builder.Config(width=3)).build((3,), 2)
 assert name_of(net) == "file.net"

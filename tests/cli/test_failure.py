@@ -14,8 +14,8 @@ import os
 from pathlib import Path
 
 from compressit.errors import CompressitError
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Compressor
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Compressor
 
 Path(__file__).with_name("it-ran").touch()
 

@@ -20,8 +20,8 @@ BUILT_IN = {
     "train.supervised",
 }  # fmt: skip
 GOOD = """\
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Evaluator
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Evaluator
 
 
 class Zero(Evaluator):

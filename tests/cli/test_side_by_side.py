@@ -14,8 +14,8 @@ PLUGIN = """\
 import os
 from pathlib import Path
 
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Evaluator, Metric, Trainer
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Evaluator, Metric, Trainer
 
 
 def told(text):

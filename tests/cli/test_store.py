@@ -16,7 +16,7 @@ from .sandbox import Sandbox, contents
 @pytest.fixture
 def kept(tiny: Ran, sandbox: Sandbox) -> Sandbox:
     """A copy of a run's folder and store, which know each other."""
-    from compressit.store import Store
+    from compressit.store.objects import Store
 
     shutil.copytree(tiny.sandbox.store, sandbox.store)
     shutil.rmtree(sandbox.store / "runs")

@@ -20,13 +20,13 @@ import pytest
 from blocks import DOCS, blocks, run_line, shows
 from filelock import FileLock
 
-from compressit import hookspecs
-from compressit.context import StageContext
-from compressit.kinds import Evaluator
-from compressit.plan import make_plan
-from compressit.plugins import Host, installed
+from compressit.contract import hookspecs
+from compressit.contract.context import StageContext
+from compressit.contract.kinds import Evaluator
+from compressit.contract.results import Results
+from compressit.host.plugins import Host, installed
+from compressit.planning.plan import make_plan
 from compressit.recipe.load import load_recipe
-from compressit.results import Results
 from compressit.testing import CHECKS
 
 PAGE = "writing-a-plugin.md"

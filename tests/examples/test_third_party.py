@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.recipe.load import load_recipe
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "third_party_plugin"

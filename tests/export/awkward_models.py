@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compressit.config import Config
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Model
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Model
 
 Out = namedtuple("Out", "logits features")
 

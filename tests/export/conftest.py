@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from compressit.checkpoint.model import Architecture, build, save
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 TINY = Path(__file__).parent.parent / "checkpoint" / "tiny_models.py"
 CONV = Architecture("tiny.conv", {"channels": [8, 12]}, (2, 6, 6), 3)

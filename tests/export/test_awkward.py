@@ -16,7 +16,7 @@ from compressit.errors import CompressitError
 from compressit.export import torch_export
 from compressit.export.export import ENDINGS, export
 from compressit.export.subject import opened
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .conftest import CONV
 

@@ -14,11 +14,11 @@ from torch import nn
 
 from compressit.checkpoint.header import copy_with, read_header
 from compressit.checkpoint.model import Architecture, load, save
+from compressit.contract.results import Results, Row
+from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
 from compressit.export.export import export
-from compressit.plugins import Host
-from compressit.results import Results, Row
-from compressit.splits import Contract
+from compressit.host.plugins import Host
 
 from .conftest import CONV, HEADS, TIED, TINY
 

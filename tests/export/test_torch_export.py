@@ -15,7 +15,7 @@ from compressit.errors import CompressitError
 from compressit.export import torch_export
 from compressit.export.export import export
 from compressit.export.subject import Subject, opened
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .conftest import CONV, HEADS, TIED, TINY
 

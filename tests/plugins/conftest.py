@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from compressit.api import default_cache
-from compressit.context import DataContext, Progress
+from compressit.contract.context import DataContext, Progress
+from compressit.datasets.splits import Data, RawData, prepare
 from compressit.errors import CompressitError
-from compressit.splits import Data, RawData, prepare
 from compressit_plugins.data.mnist import Mnist, MnistConfig
 from compressit_plugins.data.synthetic import Synthetic, SyntheticConfig
 from compressit_plugins.models.mlp import Mlp, MlpConfig

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from compressit.plugins import installed
+from compressit.host.plugins import installed
 from compressit.testing import parametrize
 
 BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]

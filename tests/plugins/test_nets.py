@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import compressit
-from compressit import measure
+from compressit.contract import measure
+from compressit.contract.nets import copied, let_go, place_of, try_out, unwrapped
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
-from compressit.nets import copied, let_go, place_of, try_out, unwrapped
-from compressit.splits import Data
 
 TRAIN = compressit.stage("train.supervised", epochs=1)
 

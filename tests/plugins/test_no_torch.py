@@ -19,7 +19,7 @@ def test_checking_and_planning_import_no_torch(module: str) -> None:
     code = f"""
 import sys
 import compressit_plugins.{module} as module
-from compressit.kinds import Compressor, Dataset, Model, Plugin, Trainer
+from compressit.contract.kinds import Compressor, Dataset, Model, Plugin, Trainer
 classes = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Plugin)]
 plugins = [v for v in classes if hasattr(v, "name")]
 assert len(plugins) == 1, plugins

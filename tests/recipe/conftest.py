@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compressit.errors import Problem, RecipeError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from compressit.config import Config, ModelRef
-from compressit.data_options import DataConfig
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Compressor, Dataset, Evaluator, Metric, Model, Report, Trainer
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Compressor, Dataset, Evaluator, Metric, Model, Report, Trainer
+from compressit.datasets.options import DataConfig
 
 
 def _never(self: Any, *given: Any) -> Any:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressit.errors import RecipeError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.recipe.load import parse_recipe
 
 from .samples import BASE, Parse, Problems, told

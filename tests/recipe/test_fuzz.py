@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compressit.errors import CompressitError, RecipeError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.recipe.load import load_recipe, parse_recipe
 
 from .samples import BASE

@@ -6,7 +6,7 @@ import pytest
 from tiny import BASE, recipe_of, tiny_host
 
 from compressit.errors import RecipeError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .samples import told
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compressit.errors import RecipeError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.recipe.load import load_recipe
 from compressit.recipe.model import LocalPlugin, Recipe, Stage
 
@@ -154,8 +154,8 @@ def test_recipe_load_reads_a_file(host: Host, tmp_path: Path):
 # Files and trust
 
 MINE = """\
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Trainer
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Trainer
 class Mine(Trainer):
     "Mine."
     name = "train.mine"
@@ -233,7 +233,7 @@ def test_checking_a_recipe_imports_no_torch(tmp_path: Path):
     path = tmp_path / "r.yaml"
     path.write_text(BASE.replace("fake", "none"))
     code = (
-        "import sys; from compressit.plugins import Host; from compressit.recipe.model import Recipe\n"
+        "import sys; from compressit.host.plugins import Host; from compressit.recipe.model import Recipe\n"
         "from compressit.recipe.schema import json_schema\n"
         "host = Host(entry_points=False); json_schema(host)\n"
         f"try: Recipe.load({str(path)!r}, host=host)\n"

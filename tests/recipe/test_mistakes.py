@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compressit.errors import RecipeError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 from .samples import BASE, UNTIL_STAGES, Parse, Problems, told
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.recipe.schema import json_schema
 
 

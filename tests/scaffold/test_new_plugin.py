@@ -16,10 +16,10 @@ from torch import nn
 
 from compressit import api
 from compressit.api import Run
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.contract.kinds import Evaluator
 from compressit.errors import CompressitError
-from compressit.kinds import Evaluator
-from compressit.plugins import KINDS, Host
+from compressit.host.plugins import KINDS, Host
 from compressit.recipe.load import load_recipe
 from compressit.scaffold.plugin import NewPlugin, kind_of, plugin_files
 from compressit.scaffold.recipe import Parts, checked_name, recipe_text, usual_evaluators

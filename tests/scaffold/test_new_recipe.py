@@ -9,7 +9,7 @@ import pytest
 from tiny import PLUGINS, tiny_host
 
 from compressit.errors import CompressitError
-from compressit.plugins import Host
+from compressit.host.plugins import Host
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 from compressit.scaffold.recipe import (

@@ -19,7 +19,7 @@ from torch import nn
 from compressit import (
     CompressitError, Compressor, Config, Dataset, Evaluator, Metric, Model, RawData, Report, Trainer, hookimpl,
 )
-from compressit.checkpoint.module_types import ModuleType
+from compressit.contract.module_types import ModuleType
 """
 RUNS = ("runs_under_jobs", "no_pickle")
 

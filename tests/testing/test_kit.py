@@ -13,9 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from compressit.cli import app
+from compressit.contract.kinds import Compressor
 from compressit.errors import CompressitError
-from compressit.kinds import Compressor
-from compressit.plugins import installed
+from compressit.host.plugins import installed
 from compressit.testing import (
     Check,
     ConformanceError,
@@ -198,7 +198,7 @@ def test_the_command_lists_every_check_and_what_failed(
         "honest_sizes",
     ]
     assert "FAILED   options_described        no description: note" in done.output
-    assert "         help: count with compressit.measure" in done.output
+    assert "         help: count with compressit.contract.measure" in done.output
     assert lines[-1].endswith(" ok, 2 failed, 1 skipped")
 
     told = json.loads(

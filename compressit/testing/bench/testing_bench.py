@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 from pydantic import Field, PositiveInt
 
 from compressit.config import Config, ModelRef, NoOptions
-from compressit.data_options import DataConfig
+from compressit.contract.fit_options import FitConfig
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Compressor, Dataset, Evaluator, Metric, Model, Trainer
+from compressit.datasets.options import DataConfig
 from compressit.errors import CompressitError
-from compressit.fit_options import FitConfig
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Compressor, Dataset, Evaluator, Metric, Model, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit.context import DataContext, StageContext
-    from compressit.splits import RawData
+    from compressit.contract.context import DataContext, StageContext
+    from compressit.datasets.splits import RawData
 
 
 class NetConfig(Config):
@@ -98,8 +98,8 @@ class Samples(Dataset[SamplesConfig]):
         """Float inputs in [0, 1]."""
         import torch
 
+        from compressit.datasets.splits import RawData
         from compressit.seeds import Streams
-        from compressit.splits import RawData
 
         generator = Streams(0, self.name).generator("samples")
         prototypes = torch.rand(self.classes, *self.config.shape, generator=generator)
@@ -121,7 +121,7 @@ class Train(Trainer[FitConfig]):
         """In eval mode afterwards."""
         from torch.nn import functional as F
 
-        from compressit.fit import fit
+        from compressit.contract.fit import fit
 
         return fit(model, ctx, self.config, lambda epoch: ctx.data.train.tensors(), F.cross_entropy)
 
@@ -141,7 +141,7 @@ class Shrink(Compressor[ShrinkConfig]):
         """Raises CompressitError for a model that cannot make itself narrower."""
         from torch.nn import functional as F
 
-        from compressit.fit import fit
+        from compressit.contract.fit import fit
 
         student = ctx.narrower(0.5, ctx.times())
         if student is None:
@@ -163,7 +163,7 @@ class Measure(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """All three."""
-        from compressit import measure
+        from compressit.contract import measure
 
         right = ctx.logits(model, "test").argmax(1) == ctx.data.test.y
         return {

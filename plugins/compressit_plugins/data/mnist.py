@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compressit.data_options import DataConfig
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Dataset
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Dataset
+from compressit.datasets.options import DataConfig
 
 if TYPE_CHECKING:
-    from compressit.context import DataContext
-    from compressit.splits import RawData
+    from compressit.contract.context import DataContext
+    from compressit.datasets.splits import RawData
 
 
 class MnistConfig(DataConfig):
@@ -54,7 +54,7 @@ class Mnist(Dataset[MnistConfig]):
 
     def load(self, ctx: DataContext) -> RawData:
         """uint8 images (60000 and 10000, 1, 28, 28); raises CompressitError when the files cannot be had."""
-        from compressit.splits import RawData
+        from compressit.datasets.splits import RawData
         from compressit_plugins.data.idx import parse_idx
         from compressit_plugins.data.mnist_files import mnist_contents
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compressit.errors import CompressitError
-from compressit.files import opened
+from compressit.files.reading import opened
 
 Contents = Mapping[str, bytes]  # file name -> the uncompressed IDX file
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
-from compressit.data_options import DataConfig
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Dataset
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Dataset
+from compressit.datasets.options import DataConfig
 
 if TYPE_CHECKING:
-    from compressit.context import DataContext
-    from compressit.splits import RawData
+    from compressit.contract.context import DataContext
+    from compressit.datasets.splits import RawData
 
 
 class SyntheticConfig(DataConfig):
@@ -58,8 +58,8 @@ def prototypes_and_noise(config: SyntheticConfig) -> RawData:
     """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn."""
     import torch
 
+    from compressit.datasets.splits import RawData
     from compressit.seeds import Streams
-    from compressit.splits import RawData
 
     streams = Streams(0, "data.synthetic")
     prototypes = torch.rand(config.classes, *config.shape, generator=streams.generator("prototypes"))

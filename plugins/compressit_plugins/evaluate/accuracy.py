@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from compressit.config import NoOptions
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Evaluator, Metric
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Evaluator, Metric
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit.context import StageContext
+    from compressit.contract.context import StageContext
 
 
 class Accuracy(Evaluator[NoOptions]):
@@ -30,7 +30,7 @@ class Accuracy(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """No validation numbers where the data has no validation split."""
-        from compressit.nets import check_logits
+        from compressit.contract.nets import check_logits
 
         values: dict[str, float] = {}
         for split in ("train", "validation", "test"):
@@ -49,7 +49,7 @@ def accuracy_and_loss(logits: Tensor, y: Tensor) -> tuple[float, float]:
     """
     from torch.nn import functional as F
 
-    from compressit.measure import answers
+    from compressit.contract.measure import answers
 
     return float((answers(logits) == y).double().mean()), float(F.cross_entropy(logits.double(), y))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compressit.context import Judged, StageContext
-from compressit.measure import answers
+from compressit.contract.context import Judged, StageContext
+from compressit.contract.measure import answers
 from compressit_plugins.shrink.noise_fit import entropy_bits
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
 
@@ -20,7 +20,7 @@ def agreement(a: Tensor, b: Tensor) -> float:
 
 
 def same_answers(a: Tensor, b: Tensor) -> float:
-    """The fraction of equal classes of `compressit.measure.answers` (N,); no answer equals nothing."""
+    """The fraction of equal classes of `compressit.contract.measure.answers` (N,); no answer equals nothing."""
     return float(((a == b) & (a >= 0)).double().mean())
 
 

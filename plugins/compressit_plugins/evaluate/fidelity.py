@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from compressit.config import Config
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Evaluator, Metric
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Evaluator, Metric
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.context import StageContext
+    from compressit.contract.context import StageContext
 
 
 class FidelityConfig(Config):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from compressit.config import Config
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Evaluator, Metric
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Evaluator, Metric
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit.compute import Compute
-    from compressit.context import StageContext
+    from compressit.contract.compute import Compute
+    from compressit.contract.context import StageContext
 
 _SIZES = (1, 8, 32, 128, 512)
 _ABOUT = "forward pass of a batch of {size} on this machine, {what} of all repetitions"

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from compressit.config import NoOptions
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Evaluator, Metric
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Evaluator, Metric
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.context import StageContext
+    from compressit.contract.context import StageContext
 
 
 class Size(Evaluator[NoOptions]):
@@ -30,7 +30,7 @@ class Size(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Of the data only the input's shape is used."""
-        from compressit import measure
+        from compressit.contract import measure
 
         parameters, nonzero = measure.parameters(model), measure.nonzero(model)
         return {

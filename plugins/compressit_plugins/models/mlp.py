@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from compressit.config import Config
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Model
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Model
 from compressit_plugins.models.widths import narrowed
 
 if TYPE_CHECKING:

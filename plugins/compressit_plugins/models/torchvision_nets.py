@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, field_validator
 
 from compressit.config import Config
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Model
 from compressit.errors import did_you_mean
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Model
 
 if TYPE_CHECKING:
     from torch import nn

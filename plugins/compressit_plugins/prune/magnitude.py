@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from compressit.config import Config
-from compressit.fit_options import FitConfig
+from compressit.contract.fit_options import FitConfig
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Compressor, Work
 from compressit.formatting import counted
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Compressor, Work
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.context import StageContext
+    from compressit.contract.context import StageContext
 
 
 class MagnitudeConfig(Config):

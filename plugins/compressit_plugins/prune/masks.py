@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.contract.fit import fit
+from compressit.contract.fit_options import FitConfig
 from compressit.errors import NoEffectError
-from compressit.fit import fit
-from compressit.fit_options import FitConfig
 from compressit_plugins.prune.weights import select_weights
 
 _CHUNK = 1 << 20  # weights looked at together

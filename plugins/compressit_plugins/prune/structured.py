@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from compressit.config import Config
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Compressor, Work
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Compressor, Work
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit.context import StageContext
+    from compressit.contract.context import StageContext
     from compressit_plugins.prune.channels import PruneReport
     from compressit_plugins.prune.importance import Importance
 

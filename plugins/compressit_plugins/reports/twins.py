@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from compressit.config import Config
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Report
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from compressit.results import Results
+    from compressit.contract.results import Results
 
 
 class TwinsConfig(Config):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from compressit.config import ModelRef, changed
-from compressit.fit_options import FitConfig
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Compressor, Work
+from compressit.contract.fit_options import FitConfig
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Compressor, Work
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.context import StageContext
+    from compressit.contract.context import StageContext
 
 
 # What drawing an image costs, in forward passes of the teacher: a random number for each pixel, and for a full

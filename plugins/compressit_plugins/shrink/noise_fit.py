@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.contract.fit import EpochEnd, fit
+from compressit.contract.measure import answers
 from compressit.errors import CompressitError
-from compressit.fit import EpochEnd, fit
-from compressit.measure import answers
 from compressit_plugins.shrink.noise import NoiseConfig
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit.seeds import Streams
-from compressit.splits import Data
 
 
 @dataclass(frozen=True)

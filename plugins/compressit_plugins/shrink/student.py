@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.contract.measure import hidden_width
 from compressit.errors import CompressitError
-from compressit.measure import hidden_width
 
 
 def student_of(model: nn.Module, ctx: StageContext, width: float) -> nn.Module:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.contract.fit import EpochEnd, StopTraining, fit
+from compressit.contract.measure import answers
+from compressit.datasets.splits import Split
 from compressit.errors import CompressitError
-from compressit.fit import EpochEnd, StopTraining, fit
-from compressit.measure import answers
-from compressit.splits import Split
 
 if TYPE_CHECKING:
     from compressit_plugins.train.supervised import SupervisedConfig

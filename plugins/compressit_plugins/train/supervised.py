@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from compressit.config import changed
-from compressit.fit_options import FitConfig
-from compressit.hookspecs import hookimpl
-from compressit.kinds import Trainer, Work
+from compressit.contract.fit_options import FitConfig
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.kinds import Trainer, Work
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.context import StageContext
+    from compressit.contract.context import StageContext
 
 
 class SupervisedConfig(FitConfig):

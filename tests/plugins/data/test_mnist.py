@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from compressit.context import DataContext
+from compressit.contract.context import DataContext
+from compressit.datasets.splits import RawData
 from compressit.errors import CompressitError
-from compressit.splits import RawData
 from compressit_plugins.data import mnist_files
 from compressit_plugins.data.mnist import Mnist, MnistConfig
 from compressit_plugins.data.mnist_files import File, Unavailable

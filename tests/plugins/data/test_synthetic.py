@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from compressit.context import StageContext
-from compressit.splits import Data
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
 

@@ -13,8 +13,8 @@ from scipy.special import log_softmax
 from torch import nn
 
 from compressit.config import model_refs
-from compressit.context import StageContext
-from compressit.splits import Data
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit_plugins.distill.distil import distil, soft_label_loss
 from compressit_plugins.distill.soft_labels import SoftLabels, SoftLabelsConfig
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss

@@ -9,8 +9,8 @@ import torch
 from scipy.special import log_softmax
 from torch import nn
 
-from compressit.context import StageContext
-from compressit.splits import Data
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit_plugins.evaluate.accuracy import Accuracy, accuracy_and_loss
 
 Contexts = Callable[..., StageContext]

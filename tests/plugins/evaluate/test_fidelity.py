@@ -9,9 +9,9 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from compressit.context import Judged, StageContext
+from compressit.contract.context import Judged, StageContext
+from compressit.datasets.splits import Data
 from compressit.seeds import Streams
-from compressit.splits import Data
 from compressit_plugins.evaluate.agreement import agreement, noise_fidelity
 from compressit_plugins.evaluate.fidelity import Fidelity, FidelityConfig
 from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking

@@ -9,9 +9,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from compressit.compute import Compute
 from compressit.config import parse
-from compressit.context import StageContext
+from compressit.contract.compute import Compute
+from compressit.contract.context import StageContext
 from compressit_plugins.evaluate import latency
 from compressit_plugins.evaluate.latency import Latency, LatencyConfig
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from compressit.context import StageContext
-from compressit.splits import Data
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit_plugins.evaluate.size import Size
 from compressit_plugins.prune.masks import prune_smallest
 

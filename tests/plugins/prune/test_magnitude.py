@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError, NoEffectError
-from compressit.splits import Data
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.prune.magnitude import Magnitude, MagnitudeConfig
 from compressit_plugins.prune.masks import prune_smallest, smallest

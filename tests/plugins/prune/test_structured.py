@@ -26,14 +26,14 @@ from torch import Tensor, nn
 import compressit
 from compressit.checkpoint.model import load, save
 from compressit.config import parse
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.contract.kinds import Compressor
+from compressit.contract.measure import multiply_adds, parameters
+from compressit.datasets.splits import Contract, Data, Split
 from compressit.errors import CompressitError
-from compressit.execute.apply import apply_plugin
-from compressit.kinds import Compressor
-from compressit.measure import multiply_adds, parameters
-from compressit.plugins import installed
+from compressit.host.plugins import installed
+from compressit.running.apply import apply_plugin
 from compressit.seeds import Streams
-from compressit.splits import Contract, Data, Split
 from compressit_plugins.prune.batch_norm import recalibrate
 from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.coupling import coupled

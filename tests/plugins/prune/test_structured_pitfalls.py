@@ -34,9 +34,9 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 
 import compressit
-from compressit.compute import Compute
+from compressit.contract.compute import Compute
+from compressit.contract.measure import multiply_adds
 from compressit.errors import CompressitError, NoEffectError
-from compressit.measure import multiply_adds
 from compressit_plugins.prune.channels import PruneReport, prune_channels, steady_seconds
 from compressit_plugins.prune.importance import taylor
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from compressit.checkpoint.model import load
-from compressit.execute.task import TaskRunner
-from compressit.measure import parameters
-from compressit.plan import make_plan
-from compressit.plugins import installed
+from compressit.contract.measure import parameters
+from compressit.host.plugins import installed
+from compressit.planning.plan import make_plan
+from compressit.planning.tasks import Plan
 from compressit.recipe.load import parse_recipe
-from compressit.store import Store
-from compressit.tasks import Plan
+from compressit.running.task import TaskRunner
+from compressit.store.objects import Store
 
 RECIPE = """\
 version: 1

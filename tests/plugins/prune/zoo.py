@@ -28,8 +28,8 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 import compressit
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
-from compressit.splits import Data
 
 CLASSES = 5
 NEAR = 1e-4

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from compressit.results import Results, Row
+from compressit.contract.results import Results, Row
 
 METRICS = {
     "train_accuracy": {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from compressit.report import render
-from compressit.results import Results, Row
+from compressit.contract.results import Results, Row
+from compressit.results.page import render
 from compressit_plugins.reports.twins import TwinsConfig, TwinsReport, compressit_reports
 from compressit_plugins.reports.twins_drawing import FAKE, REAL
 from compressit_plugins.reports.twins_rows import Twins

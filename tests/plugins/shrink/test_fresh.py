@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from compressit.context import StageContext
-from compressit.splits import Data
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.shrink.fresh import Fresh, FreshConfig
 

@@ -14,12 +14,12 @@ from scipy.special import log_softmax, softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.compute import Compute
 from compressit.config import dump, model_refs, parse
-from compressit.context import StageContext
+from compressit.contract.compute import Compute
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
-from compressit.splits import Data
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.models.mlp import Mlp, MlpConfig
 from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from compressit.context import StageContext
-from compressit.data_options import DataConfig
+from compressit.contract.context import StageContext
+from compressit.datasets.options import DataConfig
+from compressit.datasets.splits import Data, RawData, prepare
 from compressit.seeds import Streams
-from compressit.splits import Data, RawData, prepare
 from compressit_plugins.shrink import noise_inputs
 from compressit_plugins.shrink.noise_inputs import (
     covariance_factor,

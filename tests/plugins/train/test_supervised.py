@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from compressit.config import dump, parse
-from compressit.context import StageContext
+from compressit.contract.context import StageContext
+from compressit.datasets.splits import Data, order
 from compressit.errors import CompressitError
-from compressit.splits import Data, order
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
 
 Contexts = Callable[..., StageContext]

@@ -1,0 +1,101 @@
+"""The one module that knows devices, precision, threads and how to run a model forward."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from compressit.contract.nets import changes_inputs, check_tensor, fault_of
+from compressit.datasets.batching import batch_sizes
+from compressit.errors import CompressitError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how tensors are computed. Precision and `compile` are part of a result's key, the device is not."""
+
+    device: str = "cpu"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+
+    @staticmethod
+    def select(device: str = "auto", precision: str = "fp32", compile: bool = False) -> Compute:  # noqa: A002
+        """`auto` is CUDA where torch sees one, else the CPU.
+
+        Raises CompressitError for a CUDA that is not there, and for a device or precision of another name.
+        """
+        for option, value, known in (
+            ("device", device, ("auto", "cpu", "cuda")),
+            ("precision", precision, ("fp32", "bf16")),
+        ):
+            if value not in known:
+                raise CompressitError(f"compute.{option} is '{value}'", did_you_mean(value, known))
+        available = torch.cuda.is_available()
+        if device == "cuda" and not available:
+            raise CompressitError(
+                "compute.device is 'cuda', but torch sees no CUDA device",
+                "use `device: auto`, or install a torch build for your driver",
+            )
+        chosen = "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
+        if chosen == "cuda":
+            # Same bits twice on one card: cuBLAS needs its workspace fixed before the first call.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.backends.cudnn.benchmark = False
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.cuda.init()  # from here on `seeds.seeded` keeps its random numbers too
+        return Compute(chosen, "bf16" if precision == "bf16" else "fp32", compile)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 autocast when the recipe asks for it, else nothing."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def forward(self, model: nn.Module, x: Tensor, batch_size: int = 2048) -> Tensor:
+        """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored.
+
+        Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
+        model that changes its inputs.
+        """
+        was_training = [(m, m.training) for m in model.modules()]
+        model.eval()
+        try:
+            # not inference_mode: its outputs cannot be a loss's targets
+            with torch.no_grad(), self.autocast():
+                first, *parts = x.split(batch_sizes(len(x), batch_size) or [0])
+                first = first.clone()  # what works in place shows itself on it
+                outputs = [check_tensor(model(first)).float()]
+                if first._version:
+                    raise changes_inputs()
+                return torch.cat([*outputs, *(check_tensor(model(part)).float() for part in parts)])
+        except Exception as error:
+            if not isinstance(error, CompressitError) and (fault := fault_of(model, x)) is not None:
+                raise fault from error
+            raise
+        finally:
+            for module, mode in was_training:
+                module.training = mode
+
+
+def set_threads(threads: int) -> None:
+    """Threads of every torch operation in this process: results are bit-equal only at the same number."""
+    torch.set_num_threads(threads)
+
+
+def host_facts() -> dict[str, str | int]:
+    """What a measurement depends on: recorded with every result."""
+    return {
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+    }

@@ -1,0 +1,128 @@
+"""What a plugin is given besides the model: data, teachers, random streams, places for what it finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from compressit.contract.compute import Compute
+from compressit.contract.nets import check_logits
+from compressit.datasets.splits import Data
+from compressit.seeds import Streams, seeded
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The stage whose model an evaluator measures."""
+
+    stage: str
+    uses: str  # the plugin's name, or "init"
+    config: Mapping[str, Any]
+    notes: Mapping[str, Any]  # what the stage noted with `ctx.note`
+    streams: Streams  # its random streams: the noise it was given can be drawn again
+    reference: str | None  # what it is compared with: its teacher, else `previous`; None for init
+
+
+class Progress:
+    """Where a long stage keeps its state, so that a killed one goes on. This one keeps nothing."""
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last saved tensors and facts of this very task, or None."""
+        return None
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last save."""
+        return False
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Replaces the saved state atomically. `facts` are JSON values."""
+
+    def refuse(self, why: str) -> None:
+        """What `load` gave is damaged and was not used."""
+
+
+@dataclass
+class StageContext:
+    """Everything a stage may use. What is not here, it must not read: keys are made from it."""
+
+    compute: Compute
+    streams: Streams
+    load_data: Callable[[], Data]
+    load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError otherwise
+    rung: int | None = None  # 1-based within a ladder
+    feed: Literal["previous", "original"] = "previous"  # what each rung of a ladder starts from
+    judged: Judged | None = None  # for evaluators that declare `uses_stage`
+    progress: Progress = field(default_factory=Progress)
+    narrow: Callable[[float, int], nn.Module | None] = lambda factor, times: None
+    emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result
+    # What tasks on the same model and data share. `identity` tells models apart ("" is the data).
+    memo: MutableMapping[Hashable, Any] = field(default_factory=dict[Hashable, Any])
+    identity: Callable[[str], str] = lambda ref: ref
+    fits: int = 0  # training runs so far: a saved state belongs to one of them
+    notes: dict[str, Any] = field(default_factory=dict[str, Any])
+    curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict[str, list[tuple[float, float]]])
+    arrays: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+
+    @property
+    def data(self) -> Data:
+        """The variant's data on the device, shuffled by this stage's own streams."""
+        return self.load_data().with_streams(self.streams)
+
+    def model(self, ref: str) -> nn.Module:
+        """A teacher or parent by its declared reference: in eval mode, without gradients, not to be changed.
+
+        Raises CompressitError for a reference that no `ModelRef` field of the stage's config declares.
+        """
+        key = ("model", self.identity(ref))
+        if key not in self.memo:
+            self.memo[key] = self.load_model(ref).to(self.compute.device).eval().requires_grad_(False)
+        return self.memo[key]
+
+    def times(self) -> int:
+        """How often a ladder's step applies to the model this stage is given: the rung's number where every
+        rung starts from the original, else once."""
+        return self.rung if self.rung is not None and self.feed == "original" else 1
+
+    def narrower(self, factor: float, times: int = 1) -> nn.Module | None:
+        """A fresh model of the architecture this stage is given, every hidden width times `factor`,
+        rounded up, `times` in a row; weights from the stage's stream "student". None when the architecture
+        does not say how to make itself narrower."""
+        return self.narrow(factor, times)
+
+    def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:
+        """Outputs (N, classes) float32 on a split ("train", "validation", "test") of the judged model or,
+        with `ref`, of the model of that reference: computed once for all evaluators of a model."""
+        key = ("logits", self.identity(ref), self.identity(""), split)
+        if key not in self.memo:
+            # not from the stream of whichever evaluator asks first: some nets draw in eval mode too
+            with seeded(Streams(0, "logits").number(split)):
+                outputs = self.compute.forward(model, getattr(self.data, split).x)
+            check_logits(outputs)
+            self.memo[key] = outputs
+        return self.memo[key]
+
+    def log(self, step: float, **values: float) -> None:
+        """Adds a point to each named curve: `ctx.log(step, loss=0.3)`."""
+        for name, value in values.items():
+            self.curves.setdefault(name, []).append((float(step), float(value)))
+
+    def note(self, **facts: Any) -> None:
+        """Facts about what was done, as JSON values: achieved ratio, skipped layers, images seen."""
+        self.notes.update(facts)
+
+    def save(self, name: str, array: Tensor | np.ndarray) -> None:
+        """Keeps an array with the stage's artifact."""
+        self.arrays[name] = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+
+
+@dataclass(frozen=True)
+class DataContext:
+    """What a dataset is given to load its files."""
+
+    cache: Path  # a folder that outlives the run, for downloads
+    announce: Callable[[str], None]  # a line for the user

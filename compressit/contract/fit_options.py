@@ -1,0 +1,103 @@
+"""Options shared by everything that trains; `compressit.contract.fit` carries them out. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
+
+from compressit.config import Config, changed, misplaced
+from compressit.datasets.batching import batch_count
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class OptimizerConfig(Config):
+    """SGD, Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), as torch.optim has them."""
+
+    name: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="which optimizer")
+    lr: float = Field(default=0.01, gt=0, description="learning rate")
+    momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum (sgd only)")
+    nesterov: bool = Field(default=False, description="Nesterov momentum (sgd only)")
+    betas: tuple[Decay, Decay] = Field(
+        default=(0.9, 0.999), description="decay of the two moments (adam, adamw)"
+    )
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="L2 penalty (sgd, adam) or decoupled decay (adamw)"
+    )
+
+    @field_validator("momentum", "nesterov", "betas")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.data.get("name")
+        theirs = ("sgd",) if info.field_name != "betas" else ("adam", "adamw")
+        if name is not None and name not in theirs and changed(cls, info, value):
+            raise ValueError(f"has no effect with {name}: it belongs to {' and '.join(theirs)}")
+        return value
+
+    @field_validator("nesterov")
+    @classmethod
+    def _has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
+        if nesterov and info.data.get("momentum") == 0:
+            raise ValueError("needs a momentum above 0")
+        return nesterov
+
+
+class ScheduleConfig(Config):
+    """The learning rate as a factor of the optimizer's, a function of training progress only."""
+
+    name: Literal["constant", "cosine", "linear", "step"] = Field(
+        default="constant",
+        description="constant; cosine or linear to zero over all epochs; step: times `gamma`",
+    )
+    warmup: float = Field(
+        default=0.0, ge=0, description="epochs of linear warm-up; its first step has a rate above 0"
+    )
+    milestones: tuple[PositiveInt, ...] = Field(
+        default=(), description="epochs after which `step` multiplies by gamma"
+    )
+    gamma: float = Field(default=0.1, gt=0, description="factor of `step`")
+
+    @field_validator("milestones", "gamma")
+    @classmethod
+    def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        name = info.data.get("name", "step")
+        if name != "step" and changed(cls, info, value):
+            raise ValueError(f"has no effect with the schedule `{name}`: it belongs to `step`")
+        return value
+
+    @model_validator(mode="after")
+    def _steps(self) -> ScheduleConfig:
+        if self.name == "step" and not self.milestones:
+            raise ValueError("the schedule `step` needs milestones, like [30, 60]")
+        return self
+
+
+class FitConfig(Config):
+    """Options of a training run."""
+
+    epochs: int = Field(default=10, ge=1, description="passes over the training set")
+    batch_size: int = Field(
+        default=128, ge=1, description="examples per optimizer step; a last one alone joins the step before"
+    )
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="learning-rate schedule")
+    clip: float | None = Field(default=None, gt=0, description="largest gradient norm; none by default")
+
+    @field_validator("schedule")
+    @classmethod
+    def _warms_up_in_time(cls, schedule: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
+        epochs = info.data.get("epochs")
+        if epochs is None:  # itself refused
+            return schedule
+        length = f"the training, which has {epochs} epoch{'s' if epochs > 1 else ''}"
+        if schedule.warmup >= epochs:
+            raise misplaced("warmup", f"must be shorter than {length}", schedule.warmup)
+        late = [milestone for milestone in schedule.milestones if milestone >= epochs]
+        if late:
+            raise misplaced("milestones", f"must lie before the end of {length}", late[0])
+        return schedule
+
+    def steps(self, images: int) -> int:
+        """Optimizer steps for a training set of that many images."""
+        return self.epochs * batch_count(images, self.batch_size)

@@ -1,0 +1,45 @@
+"""A model on data that were scaled by another's mean and deviation: it is fed by its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn, tensor
+
+from compressit.datasets.splits import Contract
+
+
+def fed(model: nn.Module, own: Contract | None, data: Contract) -> nn.Module:
+    """The model as a function of these data's inputs, where its own contract is known to be another.
+
+    Its layers and tensors stay as they are: what it is called with is scaled back to pixels in 0..1, and then by its
+    own mean and deviation. The very model where both are equal, or where nothing is known of its inputs.
+    """
+    if own is None or (own.mean, own.std) == (data.mean, data.std):
+        return model
+    model.register_forward_pre_hook(_Rescaled(_statistics(data), _statistics(own)))
+    return model
+
+
+@dataclass(frozen=True)
+class _Rescaled:
+    """A forward pre-hook. Statistics are (mean, deviation) per channel, the dimension after the batch."""
+
+    given: tuple[tuple[float, ...], tuple[float, ...]]
+    wanted: tuple[tuple[float, ...], tuple[float, ...]]
+
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, *others = inputs
+        (mean, std), (own_mean, own_std) = self.given, self.wanted
+        return ((x * _row(std, x) + _row(mean, x) - _row(own_mean, x)) / _row(own_std, x), *others)
+
+
+def _statistics(contract: Contract) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if contract.mean is None or contract.std is None:
+        return (0.0,), (1.0,)
+    return contract.mean, contract.std
+
+
+def _row(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return tensor(values, dtype=like.dtype, device=like.device).view(1, -1, *[1] * (like.ndim - 2))

@@ -1,0 +1,320 @@
+"""Data as tensors on the device: what datasets give, what the host makes of it, what plugins read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from compressit.datasets.batching import batch_sizes
+from compressit.datasets.options import DataConfig, known_doubts, validation_fault
+from compressit.errors import CompressitError
+from compressit.seeds import Streams
+
+Index = slice | Tensor
+ALIGNMENT = 64
+"""Bytes by which torch aligns the memory that it allocates."""
+
+
+@dataclass(frozen=True)
+class RawData:
+    """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64.
+
+    Raises CompressitError for another type, length or range.
+    """
+
+    train_x: Tensor
+    train_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+    def __post_init__(self) -> None:
+        for split, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
+            fault = _fault(x, y)
+            if fault:
+                raise CompressitError(
+                    f"the dataset's {split} {fault}",
+                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
+                    "`scale: standard` standardises them",
+                )
+
+
+@dataclass(frozen=True)
+class Contract:
+    """How a model's inputs were made: saved in its checkpoint so that it can be fed again."""
+
+    shape: tuple[int, ...]  # without the batch dimension
+    scale: str  # "unit" or "standard"
+    mean: tuple[float, ...] | None  # per channel, of pixels in 0..1; None for "unit"
+    std: tuple[float, ...] | None
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (D,) and covariance (D, D) of flattened inputs, float32."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs x (N, *shape) float32 and labels y (N,) int64, both on the device."""
+
+    x: Tensor
+    y: Tensor
+    streams: Streams
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """All inputs and labels, in their stored order."""
+        return self.x, self.y
+
+    def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The epoch's batches in its own order, by `in_batches`."""
+        for index in in_batches(order(len(self), self.streams, epoch, self.x.device), size):
+            yield self.x[index], self.y[index]
+
+    def statistics(self) -> Statistics:
+        """Mean and covariance (over N - 1) of the flattened inputs, accumulated in float64."""
+        flat = self.x.flatten(1)
+        mean = flat.mean(0, dtype=torch.float64)
+        count, width = flat.shape
+        gram = torch.zeros(width, width, dtype=torch.float64, device=flat.device)
+        for part in flat.split(8192):
+            centred = part.double() - mean
+            gram += centred.T @ centred
+        return Statistics(mean.float(), (gram / max(count - 1, 1)).float())
+
+
+@dataclass(frozen=True)
+class Data:
+    """The splits of one variant. `validation` is None unless the recipe asks for one."""
+
+    train: Split
+    validation: Split | None
+    test: Split
+    classes: int
+    contract: Contract
+    doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
+
+    def with_streams(self, streams: Streams) -> Data:
+        """The same tensors, shuffled by another stage's streams."""
+        parts = {
+            name: replace(split, streams=streams)
+            for name in ("train", "validation", "test")
+            if (split := getattr(self, name)) is not None
+        }
+        return replace(self, **parts)
+
+
+def order(count: int, streams: Streams, epoch: int, device: torch.device | str = "cpu") -> Tensor:
+    """The permutation (count,) int64 in which an epoch visits its examples, drawn on the CPU everywhere."""
+    return torch.randperm(count, generator=streams.generator("order", epoch)).to(device)
+
+
+def in_batches(values: Tensor, size: int) -> tuple[Tensor, ...]:
+    """`values` (N, ...) in parts of `size` along the first dimension, the last one shorter; a last one of one joins
+    the part before it (`batching`). Every loop over batches goes through here."""
+    return values.split(batch_sizes(len(values), size))
+
+
+def prepare(
+    raw: RawData,
+    options: DataConfig,
+    classes: int,
+    class_names: tuple[str, ...],
+    device: str = "cpu",
+    like: Contract | None = None,
+) -> Data:
+    """Carries out a dataset's options: limit, scale, pixels, labels, validation split.
+
+    Statistics are those of the training images left when the validation split is cut. `like`: a model's
+    contract, by whose statistics inputs are scaled instead of the data's own.
+    Raises CompressitError when the validation split would have no image, or leave no training image.
+    """
+    streams = Streams(options.seed)
+    chosen = _limited(raw.train_y, options.limit)
+    train_x, train_y = raw.train_x[chosen], raw.train_y[chosen]
+    train_x, test_x = _unit(train_x), _unit(raw.test_x)
+    kept, held = _validation(train_y, options, streams)
+    scale = like.scale if like else options.scale
+    mean, std = (like.mean, like.std) if like else _statistics(train_x[kept], scale)
+    train_x, test_x = _scaled(train_x, mean, std), _scaled(test_x, mean, std)
+    train_x, test_x = _pixels(train_x, test_x, kept, options, streams)
+    train_y = _labels(train_y, options, classes, streams)
+    contract = Contract(tuple(train_x.shape[1:]), scale, mean, std, class_names)
+    labels = {
+        "training": train_y[kept],
+        "validation": None if held is None else train_y[held],
+        "test": raw.test_y,
+    }
+    validation = None if held is None else Split(train_x[held].to(device), train_y[held].to(device), streams)
+    return Data(
+        train=Split(train_x[kept].to(device), train_y[kept].to(device), streams),
+        validation=validation,
+        test=Split(test_x.to(device), raw.test_y.to(device), streams),
+        classes=classes,
+        contract=contract,
+        doubts=(
+            *known_doubts(options, len(raw.train_y.unique()), len(raw.train_y)),
+            *_lacking(labels, classes, class_names),
+        ),
+    )
+
+
+def _fault(x: Tensor, y: Tensor) -> str | None:
+    """What is wrong with a split as it was loaded, if anything."""
+    for name, value in (("inputs", x), ("labels", y)):
+        if not isinstance(value, Tensor):
+            return f"{name} are a {type(value).__name__}, not a tensor"
+    if y.dtype != torch.int64 or y.ndim != 1:
+        return f"labels are {y.dtype} of shape {tuple(y.shape)}"
+    if len(x) != len(y) or len(x) == 0:
+        return f"split has {len(x)} inputs and {len(y)} labels"
+    if x.layout is not torch.strided or x.is_meta:
+        return f"inputs are {'on the device meta' if x.is_meta else x.layout}, without values to read"
+    if x.ndim < 2 or x.numel() == 0:
+        return f"inputs are of shape {tuple(x.shape)}"
+    if x.dtype == torch.uint8:
+        return None
+    if not x.is_floating_point():
+        return f"inputs are {x.dtype}"
+    low, high = (float(value) for value in x.detach().aminmax())
+    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
+
+
+def _limited(y: Tensor, limit: int | None) -> Index:
+    """Where the images that `limit` keeps stand, in their old order: the first ones.
+
+    Where the first ones lack a class of the split (data in the order of their classes), the first of every class
+    instead: at least one, the rest in proportion, by largest remainders. A limit below the number of classes
+    cannot hold them all and keeps the first images.
+    """
+    first = slice(limit)
+    labels, counts = y.unique(return_counts=True)
+    if limit is None or limit >= len(y) or limit < len(labels) or len(y[first].unique()) == len(labels):
+        return first
+    takes = 1 + _shares(counts - 1, limit - len(labels))
+    parts = [(y == label).nonzero()[:take, 0] for label, take in zip(labels, takes.tolist(), strict=True)]
+    return torch.cat(parts).sort().values
+
+
+def _shares(sizes: Tensor, total: int) -> Tensor:
+    """Parts (K,) of `total` in proportion to `sizes` (K,) int64, none above its size, by largest remainders."""
+    whole = max(int(sizes.sum()), 1)
+    shares, remainders = total * sizes // whole, total * sizes % whole
+    shares[remainders.argsort(descending=True, stable=True)[: total - int(shares.sum())]] += 1
+    return shares
+
+
+def _lacking(splits: Mapping[str, Tensor | None], classes: int, class_names: Sequence[str]) -> Iterator[str]:
+    """A line for each split whose labels (N,) lack a class."""
+    for split, labels in splits.items():
+        if labels is None:
+            continue
+        there = set(labels.unique().tolist())
+        missing = [label for label in range(classes) if label not in there]
+        if missing:
+            names = [class_names[c] if c < len(class_names) else str(c) for c in missing[:5]]
+            shown = ", ".join(names) + (", …" if len(missing) > 5 else "")
+            yield f"no {split} example has {len(missing)} of the {classes} classes: {shown}"
+
+
+def _unit(x: Tensor) -> Tensor:
+    if x.dtype == torch.uint8:
+        return x.float().div_(255)
+    x = x.detach()
+    # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
+    return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)
+
+
+def _statistics(x: Tensor, scale: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation per channel (the dimension after the batch); None: nothing is scaled."""
+    if scale == "unit":
+        return None, None
+    dims = [0, *range(2, x.ndim)]
+    mean = x.mean(dims, dtype=torch.float64)
+    std = x.double().std(dims, correction=0)
+    std = torch.where(std > 1e-6, std, 1.0)  # a channel that never varies is only centred
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _scaled(x: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Tensor:
+    if mean is None or std is None:
+        return x
+    view = (1, -1, *[1] * (x.ndim - 2))
+    return (x - torch.tensor(mean).view(view)) / torch.tensor(std).view(view)
+
+
+def _pixels(
+    train: Tensor, test: Tensor, kept: Index, options: DataConfig, streams: Streams
+) -> tuple[Tensor, Tensor]:
+    """Zhang et al. 2017, "Understanding deep learning requires rethinking generalization", section 2."""
+    if options.pixels == "shuffled":
+        permutation = torch.randperm(train[0].numel(), generator=streams.generator("pixels"))
+        return (
+            train.flatten(1)[:, permutation].view_as(train),
+            test.flatten(1)[:, permutation].view_as(test),
+        )
+    if options.pixels == "gaussian":
+        seen = train[kept]
+        mean, std = (
+            seen.mean(),
+            seen.std(correction=min(1, seen.numel() - 1)),
+        )  # of one value it is 0, not NaN
+        drawn = [
+            torch.randn(x.shape, generator=streams.generator(name)) * std + mean
+            for name, x in (("gaussian-train", train), ("gaussian-test", test))
+        ]
+        return drawn[0], drawn[1]
+    return train, test
+
+
+def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> Tensor:
+    if options.labels == "given":
+        return y
+    generator = streams.generator("labels")
+    chosen = torch.randperm(len(y), generator=generator)[: round(options.label_fraction * len(y))]
+    y = y.clone()
+    if options.labels == "random":
+        y[chosen] = torch.randint(classes, (len(chosen),), generator=generator)
+    else:
+        y[chosen] = y[chosen[torch.randperm(len(chosen), generator=generator)]]
+    return y
+
+
+def _validation(y: Tensor, options: DataConfig, streams: Streams) -> tuple[Index, Tensor | None]:
+    """Where the training and the validation images stand among those with labels `y`, both in their old order."""
+    if fault := validation_fault(options, len(y)):
+        raise CompressitError(
+            f"the data's `validation: {options.validation:g}` {fault}", "change `validation` or `limit`"
+        )
+    wanted = options.validation_count(len(y))
+    if wanted == 0:
+        return slice(None), None
+    held = torch.zeros(len(y), dtype=torch.bool)
+    held[_held_out(y, wanted, torch.randperm(len(y), generator=streams.generator("validation")))] = True
+    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
+
+
+def _held_out(y: Tensor, wanted: int, permutation: Tensor) -> Tensor:
+    """Which images are held out: the first `wanted` of the permutation.
+
+    Where these would leave the training, or the validation, without a class that both can have, the first of every
+    class in proportion instead, but for one; the only image of a class stays with the training. Nothing is done about
+    it where one of the two is too small to hold them all.
+    """
+    labels, counts = y.unique(return_counts=True)
+    shared, drawn, first = labels[counts > 1], y[permutation], permutation[:wanted]
+    complete = len(drawn[wanted:].unique()) == len(labels) and bool(torch.isin(shared, y[first]).all())
+    if complete or not len(shared) <= wanted <= len(y) - len(labels):
+        return first
+    takes = 1 + _shares(counts[counts > 1] - 2, wanted - len(shared))
+    parts = [(drawn == label).nonzero()[:take, 0] for label, take in zip(shared, takes.tolist(), strict=True)]
+    return permutation[torch.cat(parts)]

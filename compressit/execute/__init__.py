@@ -1,1 +1,0 @@
-"""Carrying a plan out: tasks in worker processes, results in the store."""

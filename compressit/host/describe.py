@@ -1,0 +1,165 @@
+"""What a plugin says of itself: kind, source, options, metrics. For `compressit plugins show` and the docs' tables.
+
+Read from the class and its config alone: no torch, nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from compressit.config import Config, ModelRefMarker, dump, parse
+from compressit.contract.kinds import Dataset, Evaluator, Plugin
+from compressit.host.plugins import Registered
+
+P = TypeVar("P", bound=Plugin[Any])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, in words."""
+
+    name: str  # as in a recipe; those of a nested block with their path, `optimizer.lr`
+    type: str  # "whole number ≥ 1 or null"
+    default: str  # as in a recipe; "required" where there is none
+    about: str
+
+
+@dataclass(frozen=True)
+class Style:
+    """How literal values and the names of nested blocks are written."""
+
+    literal: Callable[[str], str] = str
+    block: Callable[[str], str] = lambda config: "mapping"  # from the name of its config class
+
+
+PLAIN = Style()
+
+
+def facts(registered: Registered) -> dict[str, Any]:
+    """A plugin's facts as JSON values.
+
+    Keys: name, kind, from, version (null for a local file), about (the docstring), example, options (name,
+    type, default, about of each, in words), schema (the options' JSON Schema); of an evaluator also metrics,
+    of a dataset shape and classes, with its default options (null where they are not known).
+    """
+    plugin = registered.plugin
+    found: dict[str, Any] = {
+        "name": plugin.name,
+        "kind": registered.kind,
+        "from": registered.source.name,
+        "version": registered.source.version,
+        "about": inspect.cleandoc(plugin.__doc__ or ""),
+        "example": dict(plugin.example),
+        "options": [vars(option) for option in nested_options(plugin.Config)],
+        "schema": plugin.Config.model_json_schema(by_alias=True),
+    }
+    if issubclass(plugin, Evaluator):
+        found["metrics"] = [{"name": name, **vars(metric)} for name, metric in plugin.metrics.items()]
+    if issubclass(plugin, Dataset):
+        found |= _contents(plugin)
+    return found
+
+
+def options(config: type[Config], base: type[Config] | None = None, style: Style = PLAIN) -> Iterator[Option]:
+    """A config's options, without those it has unchanged from `base`."""
+    schema = config.model_json_schema(by_alias=True)
+    if "$ref" in schema:  # a block that can hold itself
+        schema = schema["$defs"][schema["$ref"].split("/")[-1]]
+    properties = schema.get("properties", {})
+    inherited = base.model_fields if base is not None else {}
+    for name, field in config.model_fields.items():
+        if repr(field) == repr(inherited.get(name)):
+            continue
+        shown = field.alias or name
+        kind = "model" if ModelRefMarker.__name__ in repr(field) else _type(properties[shown], style)
+        default = "required"
+        if not field.is_required():
+            default = _value(field.get_default(call_default_factory=True), style)
+        yield Option(shown, kind, default, field.description or "")
+
+
+def nested_options(config: type[Config], path: str = "", above: tuple[type, ...] = ()) -> Iterator[Option]:
+    """A config's options, each followed by those of its block: `optimizer`, `optimizer.name` …
+
+    The names are the paths that `--set` takes; `name[].part` is a part of each item of a list.
+    """
+    for option, (_, field) in zip(options(config), config.model_fields.items(), strict=True):
+        yield Option(path + option.name, option.type, option.default, option.about)
+        for block, many in _blocks(field.annotation):
+            if block not in (*above, config):
+                below = f"{path}{option.name}{'[]' if many else ''}."
+                yield from nested_options(block, below, (*above, config))
+
+
+def made(plugin: type[P], values: Mapping[str, Any]) -> P | None:
+    """The plugin with these options; None where they are not valid."""
+    try:
+        return plugin(parse(plugin.Config, values))
+    except ValidationError:
+        return None
+
+
+def _contents(plugin: type[Dataset[Any]]) -> dict[str, Any]:
+    dataset = made(plugin, {}) or made(plugin, plugin.example)
+    try:
+        assert dataset is not None
+        return {"shape": list(dataset.input_shape), "classes": dataset.classes}
+    except Exception:  # noqa: BLE001 - somebody's code, and a listing
+        return {"shape": None, "classes": None}
+
+
+def _blocks(annotation: Any, many: bool = False) -> Iterator[tuple[type[Config], bool]]:
+    """The configs a field's type holds, and whether it holds several."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation, many
+    origin = getattr(annotation, "__origin__", None)
+    for argument in get_args(annotation):
+        yield from _blocks(argument, many or origin in (list, tuple, dict))
+
+
+def _type(schema: Mapping[str, Any], style: Style) -> str:
+    """A JSON Schema's type in words: `whole number ≥ 1 or null`."""
+    if "$ref" in schema:
+        return style.block(schema["$ref"].split("/")[-1])
+    if "enum" in schema or "const" in schema:
+        return _or(_value(value, style) for value in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema:
+        return _or(_type(member, style) for member in schema["anyOf"])
+    kind = str(schema.get("type"))
+    if kind == "null":
+        return style.literal("null")
+    if kind == "boolean":
+        return _or(map(style.literal, ("true", "false")))
+    if kind != "array":
+        return f"{_WORDS.get(kind, 'any value')} {_bounds(schema)}".strip()
+    if "prefixItems" in schema:
+        items = ", ".join(_type(item, style) for item in schema["prefixItems"])
+        return f"list of {len(schema['prefixItems'])}: {items}"
+    item = _type(schema.get("items", {}), style)
+    plural = item.replace("number", "numbers").replace("text", "texts").replace("value", "values")
+    return f"{'non-empty ' if schema.get('minItems') else ''}list of {plural.removeprefix('any ')}"
+
+
+_WORDS = {"integer": "whole number", "number": "number", "string": "text", "object": "mapping"}
+_SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    return " and ".join(f"{sign} {schema[key]:g}" for key, sign in _SIGNS.items() if key in schema)
+
+
+def _value(value: Any, style: Style) -> str:
+    if isinstance(value, BaseModel):
+        return "its defaults" if value == type(value)() else style.literal(json.dumps(dump(value)))
+    return style.literal(value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False))
+
+
+def _or(names: Iterable[str]) -> str:
+    *first, last = dict.fromkeys(names)
+    return f"{', '.join(first)} or {last}" if first else last

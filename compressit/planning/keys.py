@@ -1,0 +1,204 @@
+"""What determines a result, as one sha256: the only place where keys are made."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from compressit.errors import CompressitError
+from compressit.host.localcode import read as read_local
+
+SCHEMA = 1  # moves every key: for a change of what the store's files mean
+
+# Their code decides what is said, not what is computed.
+_SILENT = frozenset({"compressit", "compressit.errors", "compressit.contract.hookspecs"})
+_LOCAL = "compressit_local_"  # how the host names a local plugin file's module, with the digest of its bytes
+
+
+def key_of(facts: dict[str, Any]) -> str:
+    """64 hex digits of the canonical JSON of these facts."""
+    text = canonical({"schema": SCHEMA, **facts})
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+@cache
+def torch_version() -> str:
+    """torch's major.minor, without importing it."""
+    return ".".join(importlib.metadata.version("torch").split(".")[:2])
+
+
+@cache
+def code_digest(*roots: str) -> str:
+    """sha256 of the code of these modules and of all they import, transitively, from compressit, from their
+    own top-level packages and from the folder of a local plugin file.
+
+    Docstrings, comments and imports for type checking do not count. Nothing is imported for it: not torch
+    either. Raises CompressitError for a module that is no Python.
+    """
+    return code_now(*roots)
+
+
+def code_now(*roots: str) -> str:
+    """`code_digest` of the files as they are at this moment, read again every time."""
+    packages = {"compressit", *(root.split(".")[0] for root in roots)}
+    files = [_source_file(root) for root in roots if root.startswith(_LOCAL)]
+    folders = [(file.parent, _top_level(file.parent)) for file in files if file is not None]
+    found: dict[str, _Module] = {}
+    waiting = list(roots)
+
+    def follow() -> None:
+        while waiting:
+            name = waiting.pop()
+            module = None if name in found or name in _SILENT else _current(name)
+            if module is not None:
+                found[name] = module
+                waiting.extend(filter(counts, module.imports))
+
+    def counts(name: str) -> bool:
+        return name.split(".")[0] in packages or any(_lies_in(*folder, name) for folder in folders)
+
+    follow()
+    imported = {_resolved(name) for name in found}
+    for file in filter(None, files):  # what it runs by other means than the imports that were followed
+        for other, module in _beside(file):
+            if other.resolve() not in imported:
+                found[f"./{other.relative_to(file.parent).as_posix()}"] = module
+                waiting.extend(filter(counts, module.imports))
+    follow()
+    return hashlib.sha256(
+        canonical(sorted((_stable(n), m.digest) for n, m in found.items())).encode()
+    ).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Module:
+    digest: str  # of its code alone
+    imports: tuple[str, ...]
+
+
+def _beside(file: Path) -> Iterator[tuple[Path, _Module]]:
+    """The files that a local plugin may run (`localcode`)."""
+    for name, data in sorted(read_local(file).contents.items()):
+        dotted = name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        try:
+            yield file.parent / name, _module(dotted, file.parent / name, data)
+        except CompressitError:  # no Python
+            yield file.parent / name, _Module(hashlib.sha256(data).hexdigest(), ())
+
+
+def _resolved(name: str) -> Path | None:
+    file = _source_file(name)
+    return file.resolve() if file is not None else None
+
+
+def _current(name: str) -> _Module | None:
+    """None for what has no source: built-ins, extensions, and names that are no modules."""
+    file = _source_file(name)
+    try:
+        return _module(name, file, file.read_bytes()) if file is not None else None
+    except OSError:  # deleted since it was loaded
+        return None
+
+
+@cache
+def _module(name: str, file: Path, source: bytes) -> _Module:
+    try:
+        tree = _Code().visit(ast.parse(source))
+    except (SyntaxError, ValueError) as error:
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise CompressitError(f"{file}{line}: this is no Python: {error}") from error
+    digest = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    return _Module(digest, tuple(dict.fromkeys(_imports(tree, name, file.name == "__init__.py"))))
+
+
+def _source_file(name: str) -> Path | None:
+    """The .py file of a module that is loaded or can be found."""
+    if (module := sys.modules.get(name)) is not None:
+        origin = getattr(module, "__file__", None)
+        return Path(origin) if origin and origin.endswith(".py") else None
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)  # of a submodule, it would import the packages above
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not rest:
+        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    for location in spec.submodule_search_locations or ():
+        path = Path(location, *rest)
+        for file in (path / "__init__.py", path.with_name(path.name + ".py")):
+            if file.is_file():
+                return file
+    return None
+
+
+def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
+    """Names of imported modules; of `from a import b` both `a` and `a.b`, since b may be a module."""
+    own: set[str] = set()  # what compressit itself is called here
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+            own |= {alias.asname or alias.name for alias in node.names if alias.name == "compressit"}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parent = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*parent, base] if base else parent)
+            yield base
+            for alias in node.names:
+                yield from _exported(alias.name) if base == "compressit" else (f"{base}.{alias.name}",)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in own:
+            yield from _exported(node.attr)
+
+
+def _exported(name: str) -> Iterator[str]:
+    """The modules behind `compressit.name`."""
+    from compressit import EXPORTS
+
+    if name == "*":
+        yield from EXPORTS.values()
+    else:
+        yield EXPORTS.get(name, f"compressit.{name}")
+
+
+def _lies_in(folder: Path, names: frozenset[str], module: str) -> bool:
+    file = _source_file(module) if module.split(".")[0] in names else None
+    return file is not None and file.resolve().is_relative_to(folder.resolve())
+
+
+def _top_level(folder: Path) -> frozenset[str]:
+    return frozenset(path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir())
+
+
+def _stable(name: str) -> str:
+    """A local plugin's module name without the digest of its bytes, in which comments count."""
+    return name.rsplit("_", 1)[0] if name.startswith(_LOCAL) else name
+
+
+class _Code(ast.NodeTransformer):
+    """Takes out what has no effect when the module runs: bare strings and imports for type checking."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        bare = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if bare else node
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        test = node.test
+        name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+        return node.orelse if name == "TYPE_CHECKING" else node

@@ -1,0 +1,131 @@
+"""From what the store has of a plan to results: a row for each model, with its metrics, notes and lineage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from compressit.contract.kinds import Dataset
+from compressit.contract.results import Results, Row
+from compressit.host.plugins import Host
+from compressit.planning.tasks import Plan, Point
+from compressit.recipe.model import Recipe
+from compressit.store.objects import Artifact
+
+LONGEST_NAME = 120  # bytes in a file's name, before its suffix; file systems take 255 with it
+
+
+def collect(
+    plan: Plan, artifacts: Mapping[str, Artifact], failures: Sequence[str], host: Host, command: str
+) -> Results:
+    """The results of whatever the store has of a plan. A row appears once its model is there."""
+    missing = [p.path for p in plan.points if p.model not in artifacts]
+    used = {use.uses for variant in plan.recipe.variants for use in variant.evaluate}
+    metrics = {
+        name: asdict(metric)
+        for plugin in (host.find(uses, "evaluator").plugin for uses in sorted(used))
+        for name, metric in getattr(plugin, "metrics", {}).items()
+    }
+    dense = _dense_parents(plan, host)
+    rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]
+    return Results(
+        recipe=plan.recipe.name,
+        profile=plan.recipe.profile,
+        rows=rows,
+        metrics=metrics,
+        about=_about(plan, artifacts, host, command),
+        missing=missing,
+        failures=list(failures),
+        description=plan.recipe.description,
+        config=_config(plan),
+    )
+
+
+def short_name(name: str) -> str:
+    """The name itself, or where a file system might not take it, its beginning and a digest of it."""
+    encoded = name.encode()
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    return encoded[: LONGEST_NAME - 9].decode(errors="ignore") + "-" + digest
+
+
+def checkpoint_name(point: Point) -> str:
+    """Where in a run folder the checkpoint of that model lies."""
+    path = "/".join(short_name(part) for part in point.path.split("/"))
+    return f"checkpoints/{path}.safetensors"
+
+
+def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
+    """Of each point, by path, the name of the first model on its way; none where that was compressed from fresh
+    weights, of which there is no row."""
+    own = {(point.variant, point.seed, point.model): point for point in plan.points}
+    found: dict[str, str] = {}
+    for point in plan.points:
+        way = [own.get((point.variant, point.seed, step["key"])) for step in plan.tasks[point.model].lineage]
+        first = next(parent for parent in way if parent is not None)
+        if first.stage == "init" or host.find(first.uses).kind == "trainer":
+            found[point.path] = first.name
+    return found
+
+
+def _row(
+    point: Point,
+    artifacts: Mapping[str, Artifact],
+    declared: Mapping[str, Mapping[str, str]],
+    dense: str | None,
+) -> Row:
+    artifact = artifacts[point.model]
+    metrics: dict[str, float] = {}
+    notes = artifact.notes
+    for key in point.metrics.values():
+        if key in artifacts:
+            metrics |= artifacts[key].metrics
+            if wrong := artifacts[key].notes.get("not_finite"):
+                notes["not_finite"] = sorted({*notes.get("not_finite", ()), *wrong})
+    for name, value in metrics.items():
+        if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
+            metrics[name] = int(value)
+    return Row(
+        variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed,
+        uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
+        seconds=artifact.seconds, checkpoint=checkpoint_name(point),
+        dense=dense,
+    )  # fmt: skip
+
+
+def _about(plan: Plan, artifacts: Mapping[str, Artifact], host: Host, command: str) -> dict[str, Any]:
+    data = plan.recipe.variants[0].data
+    own = [artifacts[key] for key in plan.tasks if key in artifacts]
+    hosts = {json.dumps(a.manifest["host"], sort_keys=True) for a in own}
+    return {
+        "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command": command,
+        "task_seconds": round(sum(a.seconds for a in own), 1),
+        "hosts": [json.loads(host) for host in sorted(hosts)],
+        "classes": host.create(Dataset, data.uses, data.config).classes,
+        "compute": plan.recipe.compute.model_dump(mode="json"),
+        "models": f"{sum(p.model in artifacts for p in plan.points)} of {len(plan.points)}",
+    }
+
+
+def written(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as its author wrote it, and what was given with it on the command line."""
+    file = recipe.path.name if recipe.path else f"{recipe.name}.yaml"
+    return {"file": file, "text": recipe.text, "settings": list(recipe.settings)}
+
+
+def _config(plan: Plan) -> dict[str, Any]:
+    recipe = plan.recipe
+    variants = {variant.name: asdict(variant) for variant in recipe.variants}
+    return {
+        "recipe": written(recipe),
+        "report": [asdict(use) for use in recipe.report],
+        "plugins": [{"path": str(p.path), "digest": p.digest} for p in recipe.plugins],
+        "seeds": list(recipe.seeds),
+        "variants": json.loads(json.dumps(variants, default=str)),  # paths as text
+    }

@@ -1,0 +1,302 @@
+"""The run folder: what people take away. Everything in it is made from the store, and can be made again.
+
+It is for people only: what cannot be written there is told, and stops no work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from compressit.checkpoint.header import copy_with, read_header, verify
+from compressit.contract.results import Results, Row
+from compressit.errors import CompressitError
+from compressit.files.ownfolder import ANOTHER, OwnFolder
+from compressit.files.reading import digest
+from compressit.host.plugins import Host
+from compressit.planning.keys import code_digest, key_of
+from compressit.planning.tasks import Plan, Point
+from compressit.processes.python import INCOMPLETE, environment, python
+from compressit.results.collect import checkpoint_name, collect, written
+from compressit.store.objects import Artifact
+
+REFRESH_EVERY = 30.0  # seconds at least between two reports of a running run
+REFRESH_SHARE = 50  # and at least this many times what drawing the last one took
+SILENT = 10.0  # seconds of drawing until it is told
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # a disk's troubles, no mistake of the user's
+
+RESULTS = ("results.json", "results.csv")
+
+Signature = tuple[int, int, int]
+
+
+class RunFolder:
+    """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html.
+
+    run.json says what the folder holds: `content`, the key of all that determines it, and the digest of every file.
+    Its state is "written" from the first file of a run to the last, then "finished": what a killed run left is never
+    taken for results.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        plan: Plan,
+        host: Host,
+        command: str,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Raises CompressitError for a folder that no run made, and for one of a recipe of another name."""
+        self.folder = folder
+        self._own = OwnFolder(folder)
+        self._plan = plan
+        self._require_own()
+        self._host = host
+        self._command = command
+        self._say = say
+        self._known: dict[str, tuple[Signature, str]] = {}  # digests of files, as long as they are the same
+        self._troubles: set[str] = set()
+        self._drawing: subprocess.Popen[bytes] | None = None
+        self._drawn_at = time.monotonic()
+        self._drawing_since = 0.0
+        self._pause = REFRESH_EVERY
+
+    def finished(self) -> Results | None:
+        """The folder's results if it holds exactly this finished plan, each file as it was written."""
+        facts = self._own.facts()
+        if facts is None or facts.get("state") != "finished" or facts.get("content") != self._content():
+            return None
+        planned = {checkpoint_name(point) for point in self._plan.points} | {*RESULTS, "report.html"}
+        if not planned <= facts["files"].keys() or self._own.digests(facts["files"]) != facts["files"]:
+            return None
+        try:
+            return Results.read_json(self._own.place("results.json", make=False))
+        except (OSError, ValueError, CompressitError):
+            return None
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """The block in which this run, and no other, writes into the folder.
+
+        Raises CompressitError, before anything is run, while another run writes there, where something stands in the
+        way of our files, and where the folder cannot be written at all. A full or broken disk is told, no more.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._own.writing(self._say))
+                self._begin()
+            except OSError as error:
+                if error.errno not in PASSING:
+                    why = error.strerror or error
+                    raise CompressitError(
+                        f"{self.folder}: the run folder cannot be written: {why}", ANOTHER
+                    ) from error
+                self._trouble(error)
+            yield
+
+    def refresh(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> None:
+        """Starts drawing the report in a process of its own, when it is time and none is being drawn."""
+        now = time.monotonic()
+        if self._drawing is not None:
+            if self._drawing.poll() is None:
+                return
+            self._pause = max(REFRESH_EVERY, REFRESH_SHARE * (now - self._drawing_since))
+            self._drawing, self._drawn_at = None, now
+        if now - self._drawn_at < self._pause:
+            return
+        try:
+            results = self.write_results(artifacts, failures)
+            self._note("written", _files(results))
+            self._drawing = self._draw(subprocess.DEVNULL, subprocess.DEVNULL)
+            self._drawing_since = now
+        except (OSError, CompressitError) as error:
+            self._trouble(error)
+            self._drawn_at = now
+
+    def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
+        """Writes everything; whether all of it, every report included, could be written. What could not is said.
+
+        Of files that an earlier run listed as its own and nobody has changed since, a complete run removes those it
+        did not make itself.
+        """
+        if self._drawing is not None:
+            self._drawing.kill()
+            self._drawing.wait()
+        try:
+            return self._finish(artifacts, failures, complete)
+        except (OSError, CompressitError) as error:
+            self._trouble(error)
+            return False
+
+    def write_log(self, name: str, text: str) -> Path:
+        """Writes a text of that name into `logs/`. Raises OSError and CompressitError."""
+        self._own.write(f"logs/{name}", text.encode("utf-8", "backslashreplace"))
+        return self.folder / "logs" / name
+
+    def write_results(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> Results:
+        """Exports the checkpoints and writes results.json and results.csv; returns the results.
+
+        Raises OSError, and CompressitError for what stands in their places.
+        """
+        results = collect(self._plan, artifacts, failures, self._host, self._command)
+        by_path = {point.path: point for point in self._plan.points}
+        for row in results.rows:
+            point = by_path[f"{row.variant}/seed{row.seed}/{row.name}"]
+            self._export(point, artifacts[point.model], row)
+        results.write_json(self._own.place("results.json"))
+        results.write_csv(self._own.place("results.csv"))
+        return results
+
+    def _require_own(self) -> None:
+        self._own.require_ours()
+        held, recipe = self._own.recipe(), self._plan.recipe.name
+        if held is not None and held != recipe:
+            raise CompressitError(
+                f"{self.folder} holds the results of another recipe, '{held}'; this one is '{recipe}'",
+                f"{ANOTHER}, or remove that one",
+            )
+
+    def _begin(self) -> None:
+        self._require_own()  # another run may have written while this one waited for the lock
+        for name in (*RESULTS, "report.html", "figures/a.png", "logs/a.txt"):
+            self._own.place(name, make=False)
+        for point in self._plan.points:
+            self._own.place(checkpoint_name(point), make=False)
+        self._own.sweep()
+        facts = self._own.facts() or {}
+        if facts.get("content") not in (None, self._content()):
+            was = f"(was: {facts.get('command')})"
+            self._say(f"{self.folder} held other results, which this run replaces {was}")
+            self._own.remove("report.html")  # it shows them until the first of this run is drawn
+        self._note("written", set())
+
+    def _finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
+        results = self.write_results(artifacts, failures)
+        figures = self._figures()
+        drawn = self._drawn()
+        made = {*_files(results), "report.html", *dict(self._figures().items() - figures.items())}
+        earlier = self._listed()
+        if complete and drawn:
+            for name in earlier.keys() - made:
+                if self._digests({name}) == {name: earlier[name]}:  # else somebody else wrote it
+                    self._own.remove(name)
+        self._note("finished" if complete and drawn else "written", made)
+        return drawn
+
+    def _drawn(self) -> bool:
+        """Draws the page and says what is not whole of it; whether all is."""
+        # files, not pipes: what somebody's report leaves running may keep those open for ever
+        with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as complaint:
+            drawing = self._draw(told, complaint)
+            try:
+                code = drawing.wait(SILENT)
+            except subprocess.TimeoutExpired:
+                self._say(f"{self.folder}: the report is being drawn, which takes long")
+                code = drawing.wait()
+            told.seek(0)
+            complaint.seek(0)
+            said = told.read().decode(errors="replace").splitlines()
+            if code not in (0, INCOMPLETE):
+                said = complaint.read().decode(errors="replace").strip().splitlines()[-3:]
+                said = [f"report: {line}" for line in said]
+        for line in filter(None, said):
+            self._say(line)
+        return code == 0
+
+    def _export(self, point: Point, artifact: Artifact, row: Row) -> None:
+        name = str(row.checkpoint)
+        target = self._own.place(name)
+        metrics, lineage = dict(row.metrics), self._plan.tasks[point.model].lineage  # by this run's names
+        if target.exists():
+            wanted = read_header(artifact.model_file).manifest.updated(lineage=lineage, metrics=metrics)
+            try:
+                known = self._known.get(name)
+                same = known is not None and known[0] == _signature(target)  # this run wrote it
+                header = read_header(target) if same else verify(target)
+                if header.manifest == wanted:
+                    return
+            except CompressitError:
+                pass  # a damaged copy: written again
+        copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
+        self._digests({name})
+
+    def _draw(self, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
+        # its plugin files were trusted for the run, as they were then
+        trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
+        return subprocess.Popen(
+            python("compressit", "report", *trusted, f"--ends-with={os.getpid()}", "--", str(self.folder)),
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C is for the run
+        )
+
+    def _figures(self) -> dict[str, Signature]:
+        """The figures there are; the numbers change when one is drawn."""
+        files = {name: self._own.find(name) for name in self._own.names("figures")}
+        return {name: _signature(file) for name, file in files.items() if file is not None}
+
+    def _listed(self) -> dict[str, str]:
+        """The checkpoints and figures that run.json lists, with their digests."""
+        files = (self._own.facts() or {}).get("files", {})
+        return {name: known for name, known in files.items() if name.startswith(("checkpoints/", "figures/"))}
+
+    def _note(self, state: str, made: set[str]) -> None:
+        """Writes run.json: that these files of this run are there, and those of earlier runs that were listed."""
+        listed = {name: known for name, known in self._listed().items() if self._own.find(name) is not None}
+        facts = {"state": state, "content": self._content(), "recipe": self._plan.recipe.name}
+        self._own.note({**facts, "command": self._command, "files": listed | self._digests(made)})
+
+    def _digests(self, names: set[str]) -> dict[str, str]:
+        """The digests of those of these files that are there; a file that has not changed is not read again."""
+        found: dict[str, str] = {}
+        for name in sorted(names):
+            file = self._own.find(name)
+            if file is None:
+                continue
+            known = self._known.get(name)
+            signature = _signature(file)
+            if known is None or known[0] != signature:
+                self._known[name] = known = (signature, digest(file))
+            found[name] = known[1]
+        return found
+
+    def _trouble(self, error: OSError | CompressitError) -> None:
+        """Says it, once; the work goes on."""
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else error.message
+        hint = f": {error.hint}" if isinstance(error, CompressitError) and error.hint else ""
+        if why not in self._troubles:
+            self._troubles.add(why)
+            self._say(f"{self.folder} cannot be written: {why}. The results are kept in the store{hint}")
+
+    def _content(self) -> str:
+        reports = [
+            (asdict(use), code_digest(self._host.find(use.uses).plugin.__module__))
+            for use in self._plan.recipe.report
+        ]
+        recipe = self._plan.recipe
+        facts: dict[str, Any] = {
+            "recipe": [recipe.name, recipe.profile, recipe.description, written(recipe)],
+            "points": [asdict(point) for point in self._plan.points],
+            "reports": reports,
+            "layout": code_digest("compressit.results.page", "compressit.contract.results"),
+        }
+        return key_of(facts)
+
+
+def _files(results: Results) -> set[str]:
+    return {str(row.checkpoint) for row in results.rows} | {*RESULTS}
+
+
+def _signature(file: Path) -> Signature:
+    facts = os.stat(file)
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns

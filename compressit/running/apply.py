@@ -1,0 +1,231 @@
+"""Carries out one trainer, compressor or evaluator and checks what it gives back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from compressit.contract.context import StageContext
+from compressit.contract.kinds import Compressor, Evaluator, Trainer
+from compressit.contract.nets import let_go, unwrapped
+from compressit.errors import CompressitError, NoEffectError
+from compressit.running.fingerprint import fingerprint
+from compressit.running.rng import acting, measuring
+
+
+def apply_plugin(
+    plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: StageContext, fresh: bool = False
+) -> nn.Module:
+    """The plugin's result for `model`, which is the plugin's own: moved to the stage's device, in train mode.
+
+    `fresh`: nothing can have pruned it, so that its zeros are those it was built with.
+
+    Raises CompressitError for a result that is no module or left with hooks, a trainer that changed a shape,
+    notes that are no JSON; NoEffectError for a compressor that changed nothing.
+    """
+    model.to(ctx.compute.device).train()
+    before = Before.of(model)
+    with acting(ctx.streams):
+        trains = isinstance(plugin, Trainer)
+        result = plugin.train(model, ctx) if trains else plugin.compress(model, ctx)
+    if not isinstance(result, nn.Module):
+        raise CompressitError(
+            f"{plugin.name} returned {_kind(result)}, not a model",
+            "return the model, also where it was changed in place",
+        )
+    result = unwrapped(result)
+    let_go(result)
+    check_plain(plugin.name, before, result)
+    if trains:
+        check_shapes_kept(plugin.name, before, result)
+        if not fresh:
+            _tell_of_lost_zeros(plugin.name, before, result, ctx)
+    else:
+        check_changed(plugin.name, before, result)
+    check_notes(plugin.name, ctx.notes)
+    return result
+
+
+def rehearse_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
+    """What the compressor would give, as far as it can be known without training; None when it cannot."""
+    with acting(ctx.streams):
+        result = plugin.rehearse(model.to(ctx.compute.device).train(), ctx)
+    if result is not None and not isinstance(result, nn.Module):
+        raise CompressitError(f"{plugin.name}.rehearse returned {_kind(result)}, not a model or None")
+    check_notes(plugin.name, ctx.notes)
+    if result is not None:
+        result = unwrapped(result)
+        let_go(result)
+    return result
+
+
+def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) -> dict[str, float]:
+    """The evaluator's metrics of `model` by name, those that are not finite among them.
+
+    Raises CompressitError for what is no mapping of numbers, an undeclared metric, and for curves, arrays or notes:
+    nobody would ever see them.
+    """
+    with measuring(ctx.streams):
+        measured = plugin.evaluate(model, ctx)
+    if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CompressitError(
+            f"{plugin.name} returned {_kind(measured)}, not a mapping of metrics",
+            "return {} where nothing is defined",
+        )
+    metrics: dict[str, float] = {}
+    for name, value in measured.items():
+        try:
+            metrics[name] = float(value)  # a tensor of one value is a number too
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise CompressitError(
+                f"{plugin.name} returned {_kind(value)} as '{name}', not a number", "a metric is one number"
+            ) from error
+    unknown = sorted(set(metrics) - set(plugin.metrics))
+    if unknown:
+        raise CompressitError(
+            f"{plugin.name} returned undeclared metrics: {', '.join(unknown)}",
+            "declare them in its `metrics`",
+        )
+    check_only_metrics(plugin.name, ctx)
+    return metrics
+
+
+def check_only_metrics(name: str, ctx: StageContext) -> None:
+    """Raises CompressitError for what an evaluator gave to its context: only metrics are kept of it."""
+    given = {"ctx.log": ctx.curves, "ctx.save": ctx.arrays, "ctx.note": ctx.notes}
+    told = [f"{call} '{what}'" for call, values in given.items() for what in values]
+    if told:
+        raise CompressitError(
+            f"{name} called {', '.join(told[:3])}{' …' if len(told) > 3 else ''}, which is lost: of an evaluator "
+            "only the metrics are kept",
+            "return it as a metric. What trains a probe with `fit` gives that a context of its own: "
+            "dataclasses.replace(ctx, curves={}, notes={}, arrays={})",
+        )
+
+
+@dataclass(frozen=True)
+class Was:
+    """A tensor as it was, without a copy of it."""
+
+    shape: tuple[int, ...]
+    zeros: int
+    values: Hashable  # other bits, another value
+
+    @staticmethod
+    def of(tensor: Tensor) -> Was:
+        """Reads all of it, without a copy (a sum of truth values would make one of eight bytes for each)."""
+        found = fingerprint(tensor.detach())
+        return Was(tuple(tensor.shape), tensor.numel() - int(tensor.count_nonzero()), tuple(found.values()))
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a result is compared with."""
+
+    tensors: Mapping[str, Was]
+    layers: Mapping[str, type[nn.Module]]
+    dressed: frozenset[str]  # modules with hooks or parametrizations: the builder's own
+
+    @staticmethod
+    def of(model: nn.Module) -> Before:
+        """What the model's tensors and layers are; no copies, so that a large model fits twice."""
+        tensors = {name: Was.of(value) for name, value in _tensors(model).items()}
+        return Before(tensors, _layers(model), frozenset(_dressed(model)))
+
+
+def check_plain(name: str, before: Before, model: nn.Module) -> None:
+    """Raises CompressitError for a hook or parametrization that was not there before."""
+    left = sorted(set(_dressed(model)) - before.dressed)
+    if left:
+        raise CompressitError(
+            f"{name} left a hook or parametrization on '{left[0] or 'the model'}'",
+            "remove it before returning: the model must reload without the plugin's code",
+        )
+
+
+def check_shapes_kept(name: str, before: Before, model: nn.Module) -> None:
+    """Raises CompressitError for a tensor of another shape, and for one more or less."""
+    after = {tensor: tuple(value.shape) for tensor, value in _tensors(model).items()}
+    changed = [t for t, v in before.tensors.items() if after.get(t) != v.shape]
+    changed += [t for t in after if t not in before.tensors]
+    if changed:
+        raise CompressitError(
+            f"the trainer {name} changed the shape of {', '.join(changed[:5])}",
+            "a plugin that changes shapes is a Compressor",
+        )
+
+
+def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageContext) -> None:
+    """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant.
+
+    Zeros of a weight matrix that has other values too are a pruning's. Those of class tokens and position tables, and
+    of layers that start at zero, are where training begins.
+    """
+    after = _tensors(model)
+    zeros = {
+        tensor: was.zeros
+        for tensor, was in before.tensors.items()
+        if len(was.shape) > 1 and "weight" in tensor.rpartition(".")[2] and was.zeros < math.prod(was.shape)
+    }
+    total = sum(zeros.values())
+    lost = total - sum(after[tensor].numel() - int(after[tensor].count_nonzero()) for tensor in zeros)
+    if lost > 0:
+        ctx.note(zeros_lost=lost)
+        ctx.emit(
+            {
+                "announce": f"{name} trained away {lost} of the {total} zeros it was given: the model is less "
+                "sparse now (pruning plugins can fine-tune and keep them)"
+            }
+        )
+
+
+def check_changed(name: str, before: Before, model: nn.Module) -> None:
+    """Raises NoEffectError for a model with the same layers and the same tensors."""
+    after = _tensors(model)
+    if (
+        set(after) == set(before.tensors)
+        and _layers(model) == before.layers
+        and all(Was.of(after[tensor]).values == was.values for tensor, was in before.tensors.items())
+    ):
+        raise NoEffectError(
+            f"{name} changed nothing: every layer is of the same type, every weight and buffer the same",
+            "check its options: do they choose any layer? A forward that computes something else does not count",
+        )
+
+
+def check_notes(name: str, notes: Mapping[str, Any]) -> None:
+    """Raises CompressitError for a note that is no JSON value."""
+    for note, value in notes.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise CompressitError(
+                f"{name} noted '{note}', which is no JSON value: {error}",
+                "note plain numbers, texts, lists and dicts; arrays go to ctx.save",
+            ) from error
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _layers(model: nn.Module) -> dict[str, type[nn.Module]]:
+    return {name: type(module) for name, module in model.named_modules()}
+
+
+def _dressed(model: nn.Module) -> list[str]:
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [
+        name
+        for name, module in model.named_modules()
+        if hasattr(module, "parametrizations") or any(getattr(module, hook, None) for hook in hooks)
+    ]
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,107 @@
+"""How long tasks will take: what they took before on this machine, else what a calibration says."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from compressit.files.sealed import read_sealed, write_sealed
+from compressit.planning.keys import key_of
+from compressit.planning.tasks import Task
+
+_EVALUATION = 0.7  # seconds, until something is known
+_OTHER = 1.0
+
+
+class History:
+    """Seconds of finished tasks on this host, in `<store>/history.json`; advice only, lost without harm."""
+
+    def __init__(self, store: Path, threads: int) -> None:
+        self._file = store / "history.json"
+        self._threads = threads
+        self._seconds: dict[str, float] = {}
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self._seconds = {name: float(taken) for name, taken in read_sealed(self._file).items()}
+
+    def seconds(self, task: Task) -> float | None:
+        """What a task like this (other seeds and labels included) took last time."""
+        return self._seconds.get(self._like(task))
+
+    def add(self, task: Task, seconds: float) -> None:
+        """Remembers a finished task."""
+        self._seconds[self._like(task)] = round(seconds, 3)
+
+    def save(self) -> None:
+        """Writes the file if it can; other runs' additions since it was read may be lost."""
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_sealed(self._file, self._seconds)
+
+    def _like(self, task: Task) -> str:
+        config = {
+            k: v
+            for k, v in task.data["config"].items()
+            if k not in ("labels", "label_fraction", "seed", "pixels")
+        }
+        made = [[step["uses"], step["config"]] for step in task.lineage]  # the model's size decides
+        stage = [task.kind, task.uses, dict(task.config), task.rung, task.feed]
+        facts = [*stage, made, task.data["uses"], config, dict(task.compute)]
+        return key_of({"like": facts, "host": platform.node(), "threads": self._threads})[:16]
+
+
+class Estimate:
+    """Seconds per task. `calibration` is what `compressit.running.calibrate` returned, or None."""
+
+    def __init__(self, history: History, calibration: Mapping[str, Any] | None = None) -> None:
+        self._history = history
+        self._calibration = calibration
+
+    def seconds(self, task: Task) -> float:
+        """The expected time of one task."""
+        known = self._history.seconds(task)
+        if known is not None:
+            return known
+        if task.kind == "evaluate":
+            return _EVALUATION
+        if task.work is None or self._calibration is None:
+            return _OTHER
+        work = task.work
+        step = interpolated(self._calibration["steps"], work["batch_size"], work["width"])
+        return work["steps"] * step + work["forwards"] * self._calibration["forward"]
+
+    def total(self, tasks: Iterable[Task]) -> float:
+        """The sum over tasks."""
+        return sum(self.seconds(task) for task in tasks)
+
+
+def unknown(tasks: Sequence[Task], history: History) -> list[Task]:
+    """The tasks that train and have no history: those worth calibrating for."""
+    return [t for t in tasks if t.work is not None and history.seconds(t) is None]
+
+
+def interpolated(steps: Sequence[Sequence[float]], batch_size: float, width: float) -> float:
+    """Seconds per step at a width, linear between the measured ones, at the nearest measured batch size and
+    scaled with the batch beyond it."""
+    nearest = min({s[0] for s in steps}, key=lambda b: abs(b - batch_size))
+    points = sorted((s[1], s[2]) for s in steps if s[0] == nearest)
+    if width <= points[0][0]:
+        seconds = points[0][1]
+    else:
+        seconds = points[-1][1]
+        for (w0, s0), (w1, s1) in pairwise(points):
+            if w0 <= width <= w1:
+                seconds = s0 + (s1 - s0) * (width - w0) / (w1 - w0)
+                break
+    return seconds * batch_size / nearest
+
+
+def in_words(seconds: float) -> str:
+    """`45 s`, `3 min`, `1 h 40 min`."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

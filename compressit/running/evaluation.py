@@ -1,0 +1,159 @@
+"""Measuring a model or a checkpoint file on a dataset, outside any recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit.checkpoint.starting import Offer, check_fits
+from compressit.contract.kinds import Dataset, Evaluator
+from compressit.errors import CompressitError, Mark, Problem, RecipeError
+from compressit.files.reading import checkpoint_file
+from compressit.host.plugins import Host, installed
+from compressit.recipe.validation import checked
+from compressit.recipe.yamlfile import parse_value
+from compressit.running.inprocess import blaming, check_net
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.datasets.splits import Data
+
+USUAL = ("eval.accuracy", "eval.size")
+"""The evaluators where none is named."""
+
+
+def evaluate(
+    model: nn.Module | Path | str, data: Data | str, *evaluators: str, limited: bool = True
+) -> dict[str, float]:
+    """Metrics by name: `compressit.evaluate(net, compressit.data("data.mnist"), "eval.accuracy")`.
+
+    `model`: a net, left as it is, or a checkpoint's path. `data`: what `compressit.data` gave, taken as it is,
+    or a dataset's name; by name, a checkpoint's inputs are scaled as in its training. `evaluators`: by default
+    eval.accuracy and eval.size. `limited`: building a checkpoint's model and running it on two inputs may take the
+    memory and time that go with the file's size. It computes where the data are. Raises CompressitError for data that
+    do not fit and for an evaluator that judges a recipe's stage.
+    """
+    from compressit import api
+    from compressit.contract.nets import copied, unwrapped
+
+    names = evaluators or USUAL
+    plugins = _evaluators(names, installed())
+    if isinstance(model, str | Path):
+        path = checkpoint_file(model)
+        if isinstance(data, str):
+            return evaluate_file(path, data, (), names, installed(), print, limited)
+        model = model_for(path, data, installed(), limited)
+    check_net(model, "evaluate")
+    model = unwrapped(model)
+    fed = api.data(data) if isinstance(data, str) else data
+    with blaming(model, fed):
+        return _measured(copied(model).eval(), fed, plugins)
+
+
+def evaluate_file(
+    path: Path,
+    data: str,
+    settings: Sequence[str],
+    evaluators: Sequence[str],
+    host: Host,
+    announce: Callable[[str], None] = lambda text: None,
+    limited: bool = True,
+) -> dict[str, float]:
+    """Metrics of all evaluators by name.
+
+    `settings`: options of the dataset as `name=value`. Unless they say otherwise, inputs are scaled as the
+    checkpoint's input contract says, with the mean and deviation it was trained with. `announce` is told of
+    downloads, and of a scale that is not the training's. `limited`: as for `evaluate`.
+    Raises CompressitError when the data do not fit the
+    model, for an option the dataset does not have, and for an evaluator that needs a stage to judge.
+    """
+    from compressit.api import default_cache
+    from compressit.checkpoint import model as checkpoint
+    from compressit.contract.compute import Compute
+    from compressit.contract.context import DataContext
+    from compressit.running.loading import loaded, prepared
+
+    plugins = _evaluators(evaluators, host)
+    options = dict(_setting(text) for text in settings)
+    dataset = _dataset(host, data, options)
+    contract = checkpoint.contract_of(path)
+    offer = Offer.of(dataset)  # scaled as the file says, or as was asked for: then it is told
+    check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
+    model = checkpoint.load_to_run(path, host, limited)
+    raw = loaded(dataset, DataContext(default_cache(), announce))
+    like = contract if "scale" not in options else None
+    if contract is not None and options.get("scale", contract.scale) != contract.scale:
+        announce(
+            f"{path} was trained on inputs of scale {contract.scale}, and is measured on {options['scale']}"
+        )
+    device = Compute.select("auto").device
+    return _measured(model, prepared(dataset, raw, announce, device, like), plugins)
+
+
+def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:
+    """The model of a checkpoint file, to be called with these data's inputs. Raises CompressitError for others."""
+    from compressit.checkpoint import model as checkpoint
+    from compressit.datasets.feeding import fed
+
+    given = data.contract
+    offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)
+    check_fits(path, offer, host)
+    return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
+
+
+def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
+    plugins = [host.create(Evaluator, name, {}) for name in names]
+    for plugin in plugins:
+        if plugin.uses_stage:
+            raise CompressitError(
+                f"{plugin.name} judges a stage of a recipe, not a model alone", "put it into a recipe"
+            )
+    return plugins
+
+
+def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -> dict[str, float]:
+    from compressit.contract.compute import Compute
+    from compressit.contract.context import StageContext
+    from compressit.running.apply import measure_with
+    from compressit.running.isolation import lending
+    from compressit.seeds import Streams
+
+    compute = Compute.select(data.train.x.device.type)
+    model.to(compute.device)
+    found: dict[str, float] = {}
+    memo: dict[Hashable, Any] = {}
+    for plugin in plugins:
+        ctx = StageContext(compute, Streams(0), lambda: data, partial(_only, model, plugin.name), memo=memo)
+        with lending(plugin.name):
+            found |= measure_with(plugin, model, ctx)
+    return found
+
+
+def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
+    """The one model there is, by the name that evaluators have for it."""
+    if ref == "model":
+        return model
+    raise CompressitError(
+        f"{name} compares the model with another one, '{ref}', and there is none here",
+        "put it into a recipe: its stages and checkpoints have names there",
+    )
+
+
+def _dataset(host: Host, name: str, options: Mapping[str, Any]) -> Dataset[Any]:
+    plugin = host.find(name, "dataset").plugin
+    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise CompressitError(f"--set {text}: there is no '='", "write --set limit=1000")
+    problems: list[Problem] = []
+    node = parse_value(value, Mark(f"--set {text}"), problems)
+    if problems:
+        raise RecipeError(problems)
+    return name, node.plain()

@@ -1,0 +1,221 @@
+"""Live progress: a table that updates itself on a terminal, plain lines elsewhere.
+
+To stderr, so that stdout can be piped. What plugins emit is shown as far as it can be understood.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from compressit.planning.tasks import Task
+from compressit.printable import folded, line
+from compressit.running.estimate import Estimate, in_words
+from compressit.running.runner import Failure
+
+PLAIN_EVERY = 15.0  # seconds between lines about one running task
+SILENT_AFTER = (
+    60.0  # seconds without a word from a task that are worth one; the pauses between such lines double
+)
+
+
+class Progress:
+    """How far a run is: what both displays show."""
+
+    def __init__(self, tasks: Sequence[Task], estimate: Estimate, jobs: int) -> None:
+        self.total = len(tasks)
+        self.done = 0
+        self.running: dict[str, tuple[Task, dict[str, Any], float]] = {}
+        self._heard: dict[str, float] = {}
+        self._left = {task.key: estimate.seconds(task) for task in tasks}
+        self._expected = 0.0  # of finished tasks
+        self._taken = 0.0
+        self._jobs = jobs
+
+    def eta(self) -> float:
+        """Seconds left: the estimate, corrected by how finished tasks and finished epochs compared with theirs."""
+        left, expected, taken = sum(self._left.values()), self._expected, self._taken
+        for task, event, _ in list(self.running.values()):  # the display asks from a thread of its own
+            epoch, epochs = _number(event, "epoch"), _number(event, "epochs")
+            if epoch and epochs:
+                done = self._left.get(task.key, 0.0) * min(epoch / epochs, 1.0)
+                left -= done
+                expected += done
+                taken += epoch * (_number(event, "seconds") or done / epoch)
+        pace = (taken + 10.0) / (expected + 10.0)  # a little trust in the estimate to begin with
+        return left * pace / self._jobs
+
+    def started(self, task: Task) -> None:
+        self.running[task.key] = (task, {}, time.monotonic())
+        self._heard[task.key] = time.monotonic()
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        known, old, since = self.running[task.key]
+        self.running[task.key] = (known, {**old, **event}, since)
+        self._heard[task.key] = time.monotonic()
+
+    def silent(self, task: Task) -> float:
+        """Seconds since a running task said something."""
+        return time.monotonic() - self._heard[task.key]
+
+    def ended(self, task: Task) -> float:
+        """Takes the task out; returns the seconds it took here."""
+        _, _, since = self.running.pop(task.key)
+        seconds = time.monotonic() - since
+        self.done += 1
+        self._expected += self._left.pop(task.key, 0.0)
+        self._taken += seconds
+        return seconds
+
+
+class PlainLive:
+    """One line when a model is there, and one every 15 seconds about what is running."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._console = console
+        self._progress = progress
+        self._spoke: dict[str, float] = {}
+        self._patience: dict[str, float] = {}
+
+    def __enter__(self) -> PlainLive:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def started(self, task: Task) -> None:
+        self._progress.started(task)
+        self._spoke[task.key] = time.monotonic()
+        self._patience[task.key] = SILENT_AFTER
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        self._progress.progress(task, event)
+        self._patience[task.key] = SILENT_AFTER
+        if "resumed" in event:
+            self._line(f"{task.label}: goes on after epoch {event['resumed']}")
+        elif time.monotonic() - self._spoke[task.key] > PLAIN_EVERY:
+            self._spoke[task.key] = time.monotonic()
+            self._line(f"{task.label}: {_facts(self._progress.running[task.key][1]) or 'running'}")
+
+    def finished(self, task: Task, seconds: float) -> None:
+        event = self._progress.running[task.key][1]
+        took = self._progress.ended(task)
+        if task.kind == "stage":
+            self._line(
+                f"{task.label}: {', '.join(filter(None, [_facts(event), f'done in {in_words(took)}']))}"
+            )
+
+    def failed(self, task: Task, failure: Failure) -> None:
+        self._progress.ended(task)
+        self._line(f"FAILED {failure.label}: {failure.message}")  # the help stands at the end of the run
+
+    def announce(self, text: str) -> None:
+        self._line(text)
+
+    def tick(self) -> None:
+        for task, _, _ in self._progress.running.values():
+            silent = self._progress.silent(task)
+            if silent > self._patience[task.key]:
+                self._patience[task.key] *= 2
+                self._line(f"{task.label}: has said nothing for {in_words(silent)}")
+
+    def _line(self, text: str) -> None:
+        p = self._progress
+        self._console.print(
+            f"[{p.done}/{p.total}, {in_words(p.eta())} left] {folded(text)}",
+            markup=False,
+            emoji=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+class RichLive:
+    """A table of running tasks, a bar, and what was said above them."""
+
+    def __init__(self, console: Console, progress: Progress) -> None:
+        self._progress = progress
+        self._console = console
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> RichLive:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def started(self, task: Task) -> None:
+        self._progress.started(task)
+
+    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
+        self._progress.progress(task, event)
+
+    def finished(self, task: Task, seconds: float) -> None:
+        event = self._progress.running[task.key][1]
+        took = self._progress.ended(task)
+        if task.kind == "stage":
+            self._console.print(
+                Text(line(f"{task.label}  {_facts(event)}  {in_words(took)}")), highlight=False
+            )
+
+    def failed(self, task: Task, failure: Failure) -> None:
+        self._progress.ended(task)
+        self._console.print(Text(folded(f"FAILED {failure.label}: {failure.message}"), style="red"))
+
+    def announce(self, text: str) -> None:
+        self._console.print(Text(folded(text)), highlight=False)
+
+    def tick(self) -> None:
+        pass
+
+    def _render(self) -> RenderableType:
+        table = Table(box=None, pad_edge=False)
+        for name in ("stage", "epoch", "loss", "accuracy", "time"):
+            table.add_column(name, justify="left" if name == "stage" else "right")
+        for task, event, since in list(self._progress.running.values()):
+            known = dict(_known(event))
+            cells = [known.get(name, "") for name in ("epoch", "loss", "accuracy")]
+            taken, silent = time.monotonic() - since, self._progress.silent(task)
+            words = f", silent for {in_words(silent)}" if silent > SILENT_AFTER else ""
+            table.add_row(Text(line(task.label)), *cells, in_words(taken) + words)
+        p = self._progress
+        bar = Table.grid(padding=(0, 2))
+        bar.add_row(
+            ProgressBar(total=p.total, completed=p.done, width=40),
+            f"{p.done}/{p.total} tasks",
+            f"about {in_words(p.eta())} left",
+        )
+        return Group(table, bar)
+
+
+def live_display(console: Console, progress: Progress) -> PlainLive | RichLive:
+    """The table on a terminal, lines elsewhere."""
+    return RichLive(console, progress) if console.is_terminal else PlainLive(console, progress)
+
+
+def _facts(event: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {text}" for name, text in _known(event))
+
+
+def _known(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The numbers every training run tells, as text."""
+    epoch, epochs = _number(event, "epoch"), _number(event, "epochs")
+    if epoch is not None:
+        yield "epoch", f"{epoch:g}" + (f"/{epochs:g}" if epochs is not None else "")
+    if (loss := _number(event, "loss")) is not None:
+        yield "loss", f"{loss:.4f}"
+    if (accuracy := _number(event, "accuracy")) is not None:
+        yield "accuracy", f"{accuracy:.1%}"
+
+
+def _number(event: Mapping[str, Any], name: str) -> float | None:
+    value = event.get(name)
+    return value if isinstance(value, int | float) else None

@@ -1,0 +1,77 @@
+"""A dataset's tensors, loaded the same way for a run, `compressit.data` and `compressit evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+from torch import cat
+
+from compressit.config import dump, parse
+from compressit.contract.context import DataContext
+from compressit.contract.kinds import Dataset
+from compressit.datasets.options import DataConfig
+from compressit.datasets.splits import Contract, Data, RawData, prepare
+from compressit.errors import CompressitError
+from compressit.planning.keys import canonical
+from compressit.running.isolation import lending
+
+
+def content(dataset: Dataset[Any]) -> tuple[str, str, str]:
+    """What names the tensors that `loaded` gives: two datasets of equal content have the same."""
+    return dataset.name, dataset.fingerprint(), canonical(dump(_loader(dataset).config))
+
+
+def loaded(dataset: Dataset[Any], ctx: DataContext) -> RawData:
+    """The dataset's tensors, as its own options say: the host's (limit, labels, seed …) are carried out afterwards.
+
+    What it draws from global random numbers is the same whoever asks first, and whatever was drawn before. Raises
+    CompressitError where the tensors are not what the dataset declares.
+    """
+    with lending(dataset.name):
+        raw = _loader(dataset).load(ctx)
+    return _as_declared(dataset, raw)
+
+
+def prepared(
+    dataset: Dataset[Any],
+    raw: RawData,
+    announce: Callable[[str], None],
+    device: str = "cpu",
+    like: Contract | None = None,
+) -> Data:
+    """`splits.prepare` by the dataset's options; tells what results on these data should be read with."""
+    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
+    for doubt in data.doubts:
+        announce(f"warning: {dataset.name}: {doubt}")
+    return data
+
+
+def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
+    """The dataset without the host's options: variants that differ in those share what it loads."""
+    own = {name: value for name, value in dump(dataset.config).items() if name not in DataConfig.model_fields}
+    kind = type(dataset)
+    try:
+        return kind(parse(kind.Config, own))
+    except ValidationError:  # it wants one of the host's: then its tensors are its own too
+        return dataset
+
+
+def _as_declared(dataset: Dataset[Any], raw: Any) -> RawData:
+    """What a dataset loaded, if it is what the dataset says of itself."""
+    if not isinstance(raw, RawData):
+        raise CompressitError(f"{dataset.name} loaded {type(raw).__name__}, not RawData")
+    shape = tuple(raw.train_x.shape[1:])
+    if shape != tuple(dataset.input_shape) or shape != tuple(raw.test_x.shape[1:]):
+        raise CompressitError(
+            f"{dataset.name} loaded inputs {shape} and {tuple(raw.test_x.shape[1:])}, "
+            f"but declares {tuple(dataset.input_shape)}"
+        )
+    labels = cat([raw.train_y, raw.test_y])
+    if int(labels.min()) < 0 or int(labels.max()) >= dataset.classes:
+        raise CompressitError(
+            f"{dataset.name} loaded labels from {int(labels.min())} to {int(labels.max())}, "
+            f"but declares {dataset.classes} classes"
+        )
+    return raw

@@ -1,0 +1,189 @@
+"""`python -m compressit.running.worker`: carries out tasks given as JSON lines on stdin, says how it goes on stdout.
+
+Models travel through the store. It ends when stdin closes, also when its parent was killed, and so does all that it
+has started (`guard`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import io
+import json
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit.processes import guard
+from compressit.processes.streams import Forgiving
+
+if TYPE_CHECKING:
+    from compressit.host.plugins import Host
+
+CHANNEL = (
+    "COMPRESSIT_CHANNEL"  # the variable with what stands before each message, so that noise is told apart
+)
+
+PATIENCE = 1.0  # seconds for another run to end what it is making: then this worker can do something else
+
+
+def main() -> None:
+    """Reads options, loads plugins and torch, says "ready", then works until stdin closes."""
+    options = _options()
+    guard.stand()
+    faulthandler.enable()  # a crash in native code tells in the log where Python was
+    send = _channel()
+    messages = _messages()
+    try:
+        from compressit.contract import compute
+        from compressit.host.plugins import installed
+        from compressit.planning.tasks import Task
+        from compressit.running import settings
+        from compressit.running.calibrate import calibrate
+        from compressit.running.isolation import lending
+        from compressit.running.task import Taken, TaskRunner
+        from compressit.store.objects import Store
+
+        sys.setrecursionlimit(
+            max(sys.getrecursionlimit(), 2000)
+        )  # as torch.compile does: no plugin is to blame
+        before = settings.read()
+        host = installed()
+        for plugin in options.plugin:
+            path, _, digest = plugin.rpartition("=")
+            host.load_file(Path(path), digest)
+        for change in settings.put_back(before):
+            send(
+                {
+                    "event": "announce",
+                    "text": f"importing a plugin changed a setting of the process: {change}",
+                }
+            )
+        compute.set_threads(options.threads)
+        store = Store(options.store, warn=lambda text: send({"event": "announce", "text": text}))
+        runner = TaskRunner(store, host, options.cache, options.save_every)
+    except BaseException as error:
+        send({**_failure(error), "event": "unusable"})
+        raise SystemExit(1) from error
+    send({"event": "ready"})
+    while (message := messages.get()) is not None:
+        try:
+            if "calibrate" in message:
+                with lending(message["calibrate"]["uses"]):
+                    result = calibrate(message["calibrate"], host)
+                send({"event": "calibrated", "result": result})
+                continue
+            artifact = runner.run(
+                Task.from_json(message["task"]),
+                lambda event: send({**event, "event": "progress"}),
+                PATIENCE,
+            )
+            send({"event": "done", "seconds": artifact.seconds})
+        except Taken as other:
+            send({"event": "taken", "by": str(other)})
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the task's failure, not the worker's
+            send(_failure(error, _plugin_files(host)))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="compressit.running.worker")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--save-every", type=float, default=10.0)
+    parser.add_argument("--plugin", action="append", default=[])
+    return parser.parse_args()
+
+
+def _channel() -> Callable[[Mapping[str, Any]], None]:
+    """Keeps the real stdout for messages, each after the run's token; whatever else prints goes to stderr."""
+    token = os.environ.pop(CHANNEL, "")
+    out = os.dup(1)
+    os.dup2(2, 1)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout = sys.stderr = _log()
+    speaking = threading.Lock()  # plugins have threads
+
+    def send(message: Mapping[str, Any]) -> None:
+        # ASCII but for halves of surrogate pairs, which no UTF-8 has
+        text = json.dumps(message, default=_number, ensure_ascii=False).encode("utf-8", "replace")
+        line = memoryview(token.encode() + text + b"\n")
+        try:
+            with speaking:
+                while line:
+                    line = line[os.write(out, line) :]
+        except BrokenPipeError:
+            os._exit(1)  # nobody listens any more
+        except OSError as error:
+            sys.stderr.write(f"a plugin closed the connection between this worker and its run ({error})\n")
+            os._exit(1)
+
+    return send
+
+
+def _log() -> Forgiving:
+    """Where Python's prints go: plugins may close it, which closes no file, and a full disk is no error of theirs."""
+    return Forgiving(open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False))
+
+
+def _messages() -> queue.Queue[dict[str, Any] | None]:
+    """A thread reads stdin, so that a parent that was killed ends this process in the middle of a task too.
+
+    Plugins, and what they start, find an empty stdin in its place.
+    """
+    messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    source = os.fdopen(os.dup(0), encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def read() -> None:
+        for line in source:
+            messages.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return messages
+
+
+def _number(value: Any) -> Any:
+    """A plugin's progress may hold tensors and numpy's numbers."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return str(value)
+
+
+def _plugin_files(host: Host) -> list[Path]:
+    """The file of each plugin that is no package's, and the folder of each package that brings one."""
+    modules = {host.find(name).plugin.__module__.split(".")[0] for name in host.names()}
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in sorted(modules))
+    paths = [Path(file) for file in files if file]
+    return [path.parent if path.name == "__init__.py" else path for path in paths]
+
+
+def _failure(error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
+    from compressit.errors import CompressitError, place_in, sound, told
+
+    if isinstance(error, CompressitError):
+        message, hint = (getattr(error, name, None) for name in ("message", "hint"))
+        if isinstance(message, str):
+            return {
+                "event": "failed",
+                "message": sound(message),
+                "hint": sound(hint) if isinstance(hint, str) else None,
+                "traceback": None,
+            }
+    message = told(error) + place_in(error, files)
+    return {"event": "failed", "message": message, "hint": None, "traceback": traceback.format_exc()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,329 @@
+"""The store: immutable results by key, published atomically, and the saved progress of unfinished stages."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import math
+import os
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressit.files.lock import held
+from compressit.files.reading import digest, sync
+from compressit.files.sealed import read_sealed, write_sealed
+
+FORMAT = 1
+_WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged file raises
+PROBE = re.compile(r"\.writable\.[0-9a-z_]+\.tmp")
+"""Names of files by which it was tried whether a store can be written: earlier versions could leave one behind."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published result: a folder that never changes, and what its manifest says."""
+
+    folder: Path
+    manifest: Mapping[str, Any]  # task, notes, metrics, seconds, host, created
+
+    @property
+    def model_file(self) -> Path:
+        """The checkpoint, for tasks that make a model."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Facts the stage noted."""
+        return dict(self.manifest.get("notes", {}))
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Numbers an evaluation measured."""
+        return dict(self.manifest.get("metrics", {}))
+
+    @property
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """Logged curves, at most 200 points each; NaN where a value was not finite."""
+        return {
+            name: [(step, math.nan if value is None else value) for step, value in points]
+            for name, points in self.manifest.get("curves", {}).items()
+        }
+
+    @property
+    def seconds(self) -> float:
+        """How long the task took, of all its sessions together."""
+        return float(self.manifest["seconds"])
+
+
+@dataclass(frozen=True)
+class Uses:
+    """A note in the store: the real path of a run folder, and the keys of the results it is made from."""
+
+    folder: str
+    keys: frozenset[str]
+
+    @property
+    def file(self) -> str:
+        """Its name below the store: of the path's digest, so that a folder has one note."""
+        return f"runs/{hashlib.sha256(os.fsencode(self.folder)).hexdigest()}.json"
+
+    @staticmethod
+    def read(path: Path) -> Uses:
+        """Raises OSError, ValueError, LookupError and TypeError for what `Store.note` did not write."""
+        facts = read_sealed(path)
+        found = Uses(os.fsdecode(bytes.fromhex(facts["folder"])), frozenset(facts["keys"]))
+        if Path(found.file).name != path.name:
+            raise ValueError("it is the note of another run folder")
+        return found
+
+
+class Store:
+    """`<root>/objects/ab/<key>/`, `<root>/progress/<key>/`, `<root>/locks/`, `<root>/tmp/`, `<root>/runs/`."""
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = lambda text: None) -> None:
+        self.root = root
+        self._warn = warn
+
+    def require_writable(self) -> None:
+        """Makes the folder and a file in it now: not after hours of work. Raises OSError where it cannot.
+
+        The file has no name (where the system knows such files): nothing is left of it, however the process ends.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.root, prefix=".writable.", suffix=".tmp") as probe:
+            probe.write(b"x")
+
+    def find(self, key: str) -> Artifact | None:
+        """The artifact, every file of it checked by size and digest; None (with a warning) where damaged."""
+        try:
+            return self._read(key)
+        except _WRONG as error:
+            if os.path.lexists(self._folder(key)):
+                self._warn(f"damaged result {key[:12]} is made anew: {error}")
+            return None
+
+    def damage(self, key: str) -> str | None:
+        """What is wrong with a result that is there; None where nothing is."""
+        try:
+            self._read(key)
+        except _WRONG as error:
+            return _told(error)
+        return None
+
+    def _read(self, key: str) -> Artifact:
+        """Raises one of `_WRONG` for what is missing or damaged."""
+        folder = self._folder(key)
+        manifest = read_sealed(folder / "manifest.json")
+        _check_manifest(manifest, key)
+        for name, known in manifest["files"].items():
+            if Path(name).name != name or digest(folder / name) != known:
+                raise ValueError(f"{name} has changed")
+        return Artifact(folder, manifest)
+
+    def note(self, folder: Path, keys: Iterable[str]) -> None:
+        """Notes that a run folder is made from these results, in the place of what was noted of it before.
+
+        What no folder on this machine is made from may be removed (`compressit store gc`). A store that cannot be
+        written is used all the same.
+        """
+        uses = Uses(os.path.realpath(folder), frozenset(keys))
+        file = self.root / uses.file
+        with contextlib.suppress(*_WRONG):
+            if Uses.read(file) == uses:
+                return
+        with contextlib.suppress(OSError):
+            self._made("runs")
+            write_sealed(file, {"folder": os.fsencode(uses.folder).hex(), "keys": sorted(uses.keys)})
+
+    def publish(
+        self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None] = lambda folder: None
+    ) -> Artifact:
+        """Writes files through `write(folder)`, then the manifest, then renames the folder into place.
+
+        A result that somebody else published meanwhile stays; a damaged one is replaced.
+        """
+        temporary = self._made("tmp") / f"{key}.{uuid.uuid4().hex}"
+        temporary.mkdir()
+        try:
+            write(temporary)
+            files = {path.name: digest(path) for path in sorted(temporary.iterdir())}
+            for path in temporary.iterdir():
+                sync(path)
+            manifest = {"format": FORMAT, "key": key, "files": files, "created": time.time(), **facts}
+            write_sealed(temporary / "manifest.json", manifest)
+            folder = self._folder(key)
+            self._made("objects", key[:2])
+            if os.path.lexists(folder) and self.find(key) is None:
+                self._discard(folder)
+            if not folder.exists():
+                _rename_unless_there(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        _clear(self._progress_folder(key))
+        artifact = self.find(key)
+        if artifact is None:
+            raise OSError(f"the result {key[:12]} could not be read back from {self.root}")
+        return artifact
+
+    @contextlib.contextmanager
+    def lock(
+        self, key: str, say: Callable[[str], None] = lambda text: None, patience: float = math.inf
+    ) -> Generator[None]:
+        """Holds the right to make this result: another process with the same task waits, and says for whom.
+
+        Raises TimeoutError, which names the holder, after `patience` seconds. Removes what a process that was killed
+        while it held the lock had half written.
+        """
+        self._made("locks")
+        with held(self._lock_file(key), say, patience):
+            for left in self._half_written(key):
+                _clear(left)
+            yield
+
+    def tidy(self, keys: Iterable[str]) -> None:
+        """Removes what processes that were killed left of these results: locks, half-written folders, and the
+        saved progress of what is published. What another process is making now stays."""
+        half = self._half_written("")
+        for key in keys:
+            lock, progress = self._lock_file(key), self._progress_folder(key)
+            left = [path for path in half if path.name.startswith(f"{key}.")]
+            if os.path.lexists(progress) and self.find(key) is not None:
+                left.append(progress)
+            if (left or os.path.lexists(lock)) and not lock.parent.is_symlink():
+                with contextlib.suppress(OSError), held(lock, patience=0):  # held by another; read-only
+                    for path in left:
+                        _clear(path)
+
+    def _lock_file(self, key: str) -> Path:
+        return self.root / "locks" / f"{key}.lock"
+
+    def _half_written(self, key: str) -> list[Path]:
+        folder = self.root / "tmp"
+        return [] if folder.is_symlink() else [*folder.glob(f"{key}*")]
+
+    def _made(self, *names: str) -> Path:
+        """That folder. Raises OSError where something else stands on the way: no link leads out of the store."""
+        path = self.root
+        path.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            path /= name
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, "a link, where the store keeps a folder of its own", str(path))
+            try:
+                path.mkdir(exist_ok=True)
+            except FileExistsError as error:
+                why = "no folder, where the store keeps one of its own"
+                raise OSError(errno.ENOTDIR, why, str(path)) from error
+        return path
+
+    def save_progress(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
+        """Replaces the saved state of an unfinished stage atomically; `write(file)` writes its tensors."""
+        folder = self._progress_folder(key)
+        self._made("progress")
+        if folder.is_symlink() or not folder.is_dir():
+            _clear(folder)
+        folder.mkdir(exist_ok=True)
+        name = f"state-{uuid.uuid4().hex}.safetensors"
+        try:
+            write(folder / name)
+            sync(folder / name)
+            told = {**facts, "key": key, "tensors": name, "tensors_sha256": digest(folder / name)}
+            write_sealed(folder / "progress.json", told)
+        except BaseException:
+            (folder / name).unlink(missing_ok=True)  # half of it would only fill the disk
+            raise
+        for old in (*folder.glob("state-*.safetensors"), *folder.glob(".progress.json.*.tmp")):
+            if old.name != name:
+                _clear(old)
+
+    def load_progress(self, key: str) -> tuple[Path, dict[str, Any]] | None:
+        """The file with the saved tensors and the facts; None (with a warning where it is damaged)."""
+        try:
+            return self._read_progress(key)
+        except _WRONG as error:
+            if self.has_progress(key):
+                self._warn(f"the saved progress of {key[:12]} is damaged and not used: {error}")
+            return None
+
+    def progress_damage(self, key: str) -> str | None:
+        """What is wrong with saved progress that is there; None where nothing is."""
+        try:
+            self._read_progress(key)
+        except _WRONG as error:
+            return _told(error)
+        return None
+
+    def _read_progress(self, key: str) -> tuple[Path, dict[str, Any]]:
+        """Raises one of `_WRONG` for what is missing or damaged."""
+        folder = self._progress_folder(key)
+        facts = read_sealed(folder / "progress.json")
+        if facts["key"] != key:
+            raise ValueError("it belongs to another stage")
+        tensors = folder / Path(facts["tensors"]).name
+        if digest(tensors) != facts["tensors_sha256"]:
+            raise ValueError("its tensors have changed")
+        return tensors, facts
+
+    def has_progress(self, key: str) -> bool:
+        """Whether an unfinished stage left a state to go on from."""
+        return (self._progress_folder(key) / "progress.json").exists()
+
+    def _discard(self, folder: Path) -> None:
+        """Out of the way first: a folder that is half removed must not be found."""
+        aside = self.root / "tmp" / f"damaged.{uuid.uuid4().hex}"
+        with contextlib.suppress(FileNotFoundError):  # another writer did it
+            folder.rename(aside)
+        _clear(aside)
+
+    def _folder(self, key: str) -> Path:
+        return self.root / "objects" / key[:2] / key
+
+    def _progress_folder(self, key: str) -> Path:
+        return self.root / "progress" / key
+
+
+def _clear(path: Path) -> None:
+    """Removes what is there, as far as it can: a link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _told(error: Exception) -> str:
+    """For people, who see the entry's name beside it."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{Path(os.fsdecode(error.filename)).name}: {error.strerror}"
+    return f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
+
+
+def _rename_unless_there(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError:
+        if not (target / "manifest.json").exists():  # else the other writer won
+            raise
+    else:
+        sync(target.parent)
+
+
+def _check_manifest(manifest: Mapping[str, Any], key: str) -> None:
+    """Raises ValueError, LookupError, TypeError or AttributeError unless everything that is read of it later is there
+    and of its type."""
+    if manifest["format"] != FORMAT or manifest["key"] != key:
+        raise ValueError("its manifest belongs to something else")
+    notes, metrics, curves = (manifest.get(name, {}) for name in ("notes", "metrics", "curves"))
+    numbers = [*metrics.values(), manifest["seconds"]]
+    numbers += [step for points in curves.values() for step, _ in points]
+    values = [value for points in curves.values() for _, value in points if value is not None]
+    if not isinstance(notes, dict) or not all(type(number) in (int, float) for number in [*numbers, *values]):
+        raise ValueError("its manifest holds something else than numbers")

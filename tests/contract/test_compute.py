@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from compressit.contract.compute import Compute, host_facts, set_threads
+from compressit.errors import CompressitError
+
+
+def _net(device: str = "cpu") -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3)).to(
+        device
+    )
+
+
+def test_auto_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Compute.select("cpu") == Compute("cpu", "fp32", False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Compute.select("auto").device == "cpu"
+    assert Compute.select().device == "cpu"
+
+
+def test_a_cuda_device_that_is_not_there_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(CompressitError, match=r"compute\.device is 'cuda'.*no CUDA device") as caught:
+        Compute.select("cuda")
+    assert "auto" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("options", [{"device": "cuda:1"}, {"device": "gpu"}, {"precision": "fp16"}])
+def test_an_unknown_device_or_precision_is_not_quietly_another(options: dict[str, str]) -> None:
+    with pytest.raises(CompressitError, match=next(iter(options.values()))):
+        Compute.select(**options)
+
+
+def test_forward_is_the_plain_model_in_eval_mode_whatever_the_batches(device: str) -> None:
+    model, x = _net(device).train(), torch.randn(11, 6, device=device)
+    ours = [Compute(device).forward(model, x, batch_size) for batch_size in (1, 4, 11, 100)]
+    with torch.no_grad():
+        plain = model.eval()(x)
+    for outputs in ours:
+        assert outputs.shape == (11, 3)
+        torch.testing.assert_close(outputs, plain)
+    assert torch.equal(ours[-1], plain), "one batch: the very same numbers"
+
+
+@given(st.lists(st.booleans(), min_size=6, max_size=6), st.booleans())
+def test_forward_gives_every_module_back_its_own_mode(modes: list[bool], fails: bool) -> None:
+    model = _net()
+    for module, mode in zip(model.modules(), modes, strict=True):
+        module.training = mode
+    x = torch.randn(5, 7 if fails else 6)
+    if fails:
+        with pytest.raises(RuntimeError):
+            Compute().forward(model, x)
+    else:
+        Compute().forward(model, x)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_forward_changes_no_buffer_and_its_outputs_can_be_targets() -> None:
+    model, x = _net().train(), torch.randn(9, 6)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    targets = Compute().forward(model, x)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not targets.requires_grad
+    nn.functional.mse_loss(model(x), targets).backward()
+    targets.add_(1)
+
+
+class _Spy(nn.Module):
+    """A linear layer that remembers the type of its product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 64)
+        self.dtype: Any = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.linear(x)
+        self.dtype = y.dtype
+        return y
+
+
+def test_bf16_computes_in_bf16_and_answers_in_float32(device: str) -> None:
+    model, x = _Spy().to(device), torch.randn(32, 64, device=device)
+    exact = Compute(device).forward(model, x)
+    assert model.dtype == torch.float32
+    rounded = Compute(device, "bf16").forward(model, x)
+    assert model.dtype == torch.bfloat16
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(exact, rounded, atol=0.05, rtol=0.05)
+    assert model.linear.weight.dtype == torch.float32
+
+
+def test_threads_are_set_and_recorded() -> None:
+    before = torch.get_num_threads()
+    try:
+        set_threads(1)
+        assert host_facts()["threads"] == 1
+    finally:
+        set_threads(before)
+    facts = host_facts()
+    assert facts["torch"] == torch.__version__
+    assert bool(facts["gpu"]) == torch.cuda.is_available()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device here")
+def test_selecting_cuda_asks_torch_for_repeatable_kernels() -> None:
+    compute = Compute.select("auto")
+    assert compute.device == "cuda"
+    assert torch.are_deterministic_algorithms_enabled()
+    x = torch.randn(64, 6, device="cuda")
+    assert torch.equal(compute.forward(_net("cuda"), x), compute.forward(_net("cuda"), x))

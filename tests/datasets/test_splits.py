@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from compressit.contract.kinds import images_after
+from compressit.datasets.options import DataConfig
+from compressit.datasets.splits import ALIGNMENT, Data, RawData, Split, order, prepare
+from compressit.errors import CompressitError
+from compressit.seeds import Streams
+
+NAMES = ("a", "b", "c", "d")
+
+
+def _prepare(raw: RawData, **options: object) -> Data:
+    return prepare(raw, DataConfig.model_validate(options), int(raw.train_y.max()) + 1, NAMES)
+
+
+def _many(count: int, classes: int = 10, test: int = 7) -> RawData:
+    """Images that carry their own index, so that it can be seen where each went."""
+    index = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1) / count
+    return RawData(
+        index, torch.arange(count) % classes, torch.rand(test, 1, 1, 1), torch.arange(test) % classes
+    )
+
+
+def test_unit_scale_divides_bytes_by_255_and_keeps_floats(raw: RawData) -> None:
+    data = _prepare(raw)
+    assert data.train.x.dtype == torch.float32
+    assert torch.equal(data.train.x, raw.train_x.float() / 255)
+    assert torch.equal(data.test.x, raw.test_x.float() / 255)
+    assert data.contract.shape == (2, 3, 3)
+    assert (data.contract.scale, data.contract.mean, data.contract.class_names) == ("unit", None, NAMES)
+    halves = RawData(raw.train_x / 510, raw.train_y, raw.test_x / 510, raw.test_y)
+    assert torch.equal(_prepare(halves).train.x, halves.train_x)
+
+
+def test_inputs_out_of_a_map_or_an_array_come_into_memory_that_is_aligned_like_torchs() -> None:
+    odd = torch.rand(9 * 4 + 1)[1:].view(9, 4)
+    assert odd.data_ptr() % ALIGNMENT
+    data = _prepare(RawData(odd, torch.arange(9) % 4, odd[2:], torch.arange(7) % 4))
+    for split, loaded in ((data.train, odd), (data.test, odd[2:])):
+        assert split.x.data_ptr() % ALIGNMENT == 0
+        assert torch.equal(split.x, loaded)
+    assert torch.rand(5).data_ptr() % ALIGNMENT == 0
+
+
+def test_limit_takes_the_first_training_images_and_leaves_the_test_split(raw: RawData) -> None:
+    data = _prepare(raw, limit=7)
+    assert torch.equal(data.train.x, raw.train_x[:7].float() / 255)
+    assert torch.equal(data.train.y, raw.train_y[:7])
+    assert len(data.test) == 20
+
+
+@pytest.mark.parametrize("limit", [3, 4, 10, 59, 60])
+def test_limit_on_data_in_the_order_of_their_classes_takes_the_first_of_every_class(limit: int) -> None:
+    y = torch.tensor([0] * 30 + [1] * 20 + [2] * 10)
+    x = torch.arange(60, dtype=torch.float32).view(-1, 1) / 60
+    data = _prepare(RawData(x, y, x, y), limit=limit)
+    kept = (data.train.x[:, 0] * 60).round().long()
+    assert len(kept) == limit
+    assert torch.equal(kept, kept.sort().values)
+    assert torch.equal(data.train.y, y[kept])
+    for label, (start, size) in enumerate([(0, 30), (30, 20), (50, 10)]):
+        own = kept[y[kept] == label]
+        assert torch.equal(own, torch.arange(start, start + len(own)))
+        assert len(own) >= 1
+        assert abs(len(own) - limit * size / 60) <= 1
+
+
+@pytest.mark.parametrize("limit", [4, 7, 20])
+def test_limit_keeps_the_first_images_where_they_hold_every_class(limit: int) -> None:
+    raw = _many(40, classes=4)
+    assert torch.equal(_prepare(raw, limit=limit).train.x, raw.train_x[:limit])
+
+
+def test_a_limit_below_the_number_of_classes_keeps_the_first_images() -> None:
+    raw = _many(40, classes=4)
+    assert torch.equal(_prepare(raw, limit=3).train.x, raw.train_x[:3])
+
+
+def test_standard_scale_uses_the_training_statistics_per_channel_for_both_splits(raw: RawData) -> None:
+    data = _prepare(raw, scale="standard")
+    pixels, test = raw.train_x.double().numpy() / 255, raw.test_x.double().numpy() / 255
+    mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
+    x = data.train.x.double().numpy()
+    np.testing.assert_allclose(x.mean((0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(x.std((0, 2, 3)), 1, atol=1e-6)
+    expected = (test - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(data.test.x.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(data.contract.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(data.contract.std, std, rtol=1e-6)
+
+
+def test_standard_scale_only_centres_a_channel_that_never_varies() -> None:
+    train = torch.cat([torch.rand(30, 1, 2, 2), torch.full((30, 1, 2, 2), 0.3)], 1)
+    test = torch.rand(5, 2, 2, 2)
+    data = _prepare(RawData(train, torch.zeros(30).long(), test, torch.zeros(5).long()), scale="standard")
+    assert data.train.x[:, 1].abs().max() < 1e-6
+    torch.testing.assert_close(data.test.x[:, 1], test[:, 1] - 0.3)
+
+
+def test_standard_scale_of_plain_vectors_is_per_feature() -> None:
+    train = torch.rand(40, 3) * torch.tensor([1.0, 0.5, 0.1])
+    data = _prepare(
+        RawData(train, torch.zeros(40).long(), train[:2], torch.zeros(2).long()), scale="standard"
+    )
+    torch.testing.assert_close(data.train.x.std(0, correction=0), torch.ones(3))
+
+
+def test_random_labels_are_uniform_independent_and_fixed_by_the_seed() -> None:
+    raw = _many(20_000)
+    given_y = raw.train_y.clone()
+    data = _prepare(raw, labels="random", seed=5)
+    counts = torch.bincount(data.train.y, minlength=10).numpy()
+    assert stats.chisquare(counts).pvalue > 1e-4
+    # Independent of the given label: the same test on every pair of (given, drawn).
+    pairs = torch.bincount(given_y * 10 + data.train.y, minlength=100).numpy()
+    assert stats.chisquare(pairs).pvalue > 1e-4
+    coincide = (data.train.y == given_y).float().mean().item()
+    assert coincide == pytest.approx(0.1, abs=4 * (0.09 / 20_000) ** 0.5)
+    assert torch.equal(data.train.y, _prepare(raw, labels="random", seed=5).train.y)
+    assert not torch.equal(data.train.y, _prepare(raw, labels="random", seed=6).train.y)
+    assert torch.equal(raw.train_y, given_y), "the raw labels are shared by the variants"
+
+
+@pytest.mark.parametrize("labels", ["random", "shuffled"])
+@pytest.mark.parametrize("fraction", [0.01, 0.25, 1.0])
+def test_exactly_the_asked_fraction_of_labels_is_replaced(labels: str, fraction: float) -> None:
+    # With 10,000 classes a redrawn label is rarely the given one: the changed ones can be counted.
+    raw = _many(10_000, classes=10_000)
+    data = _prepare(raw, labels=labels, label_fraction=fraction)
+    changed = int((data.train.y != raw.train_y).sum())
+    assert round(fraction * 10_000) - 10 <= changed <= round(fraction * 10_000)
+
+
+@pytest.mark.parametrize("labels", ["random", "shuffled"])
+def test_labels_never_touch_the_test_split_or_the_images(raw: RawData, labels: str) -> None:
+    data = _prepare(raw, labels=labels)
+    assert torch.equal(data.test.y, raw.test_y)
+    assert torch.equal(data.train.x, _prepare(raw).train.x)
+
+
+@given(st.integers(1, 60), st.floats(0.01, 1.0), st.integers(0, 5))
+def test_shuffled_labels_keep_their_histogram(limit: int, fraction: float, seed: int) -> None:
+    raw = _many(60, classes=4)
+    data = _prepare(raw, labels="shuffled", limit=limit, label_fraction=fraction, seed=seed)
+    assert torch.equal(
+        torch.bincount(data.train.y, minlength=4), torch.bincount(raw.train_y[:limit], minlength=4)
+    )
+
+
+def test_shuffled_labels_are_shuffled() -> None:
+    raw = _many(10_000)
+    assert (_prepare(raw, labels="shuffled").train.y == raw.train_y).float().mean() < 0.12
+
+
+def test_shuffled_pixels_are_one_permutation_for_every_image_of_both_splits(raw: RawData) -> None:
+    plain, data = _prepare(raw), _prepare(raw, pixels="shuffled", seed=3)
+    assert data.train.x.shape == plain.train.x.shape
+    before, after = plain.train.x.flatten(1), data.train.x.flatten(1)
+    source = (
+        (after.T.unsqueeze(1) == before.T.unsqueeze(0)).all(-1).int().argmax(1)
+    )  # where each pixel came from
+    assert sorted(source.tolist()) == list(range(18))
+    assert source.tolist() != list(range(18))
+    assert torch.equal(data.test.x.flatten(1), plain.test.x.flatten(1)[:, source])
+    assert not torch.equal(data.train.x, _prepare(raw, pixels="shuffled", seed=4).train.x)
+
+
+@pytest.mark.parametrize("scale", ["unit", "standard"])
+def test_gaussian_pixels_have_the_pixels_mean_and_deviation_only(scale: str) -> None:
+    train = torch.rand(400, 1, 6, 6) ** 3
+    raw = RawData(train, torch.arange(400) % 4, train[:200], torch.arange(200) % 4)
+    plain, data = _prepare(raw, scale=scale), _prepare(raw, scale=scale, pixels="gaussian")
+    expected = stats.norm(plain.train.x.mean().item(), plain.train.x.std().item())
+    for split in (data.train, data.test):
+        assert stats.kstest(split.x.flatten().numpy(), expected.cdf).pvalue > 1e-4
+        assert abs(np.corrcoef(split.x.flatten(), plain.train.x[: len(split)].flatten())[0, 1]) < 0.05
+    assert not torch.equal(data.train.x[:200], data.test.x), "train and test are drawn apart"
+    assert torch.equal(data.train.y, raw.train_y)
+
+
+@given(st.integers(2, 80), st.one_of(st.floats(0.0, 0.99), st.integers(1, 90)), st.integers(0, 9))
+def test_validation_is_cut_from_the_training_images_without_overlap(
+    count: int, wanted: float, seed: int
+) -> None:
+    raw = _many(count)
+    options = DataConfig(validation=wanted, seed=seed if wanted else 0)
+    held = round(wanted * count) if wanted < 1 else int(wanted)
+    if held >= count or (wanted and not held):
+        with pytest.raises(CompressitError, match="leaves none" if held else "rounds to no image"):
+            prepare(raw, options, 10, NAMES)
+        return
+    data = prepare(raw, options, 10, NAMES)
+    kept = (data.train.x.flatten() * count).round().long()
+    taken = (data.validation.x.flatten() * count).round().long() if data.validation else kept[:0]
+    assert len(taken) == held
+    assert len(kept) == images_after(options, count)
+    assert sorted([*kept.tolist(), *taken.tolist()]) == list(range(count))
+    assert torch.equal(data.train.y, raw.train_y[kept]), "every image keeps its label"
+    assert data.validation is None or torch.equal(data.validation.y, raw.train_y[taken])
+    assert torch.equal(data.test.x, raw.test_x)
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=2, max_size=7), st.integers(1, 40), st.integers(0, 9), st.booleans()
+)
+def test_a_validation_split_and_what_it_leaves_have_every_class_that_both_can_have(
+    sizes: list[int], wanted: int, seed: int, in_order: bool
+) -> None:
+    y = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+    if wanted >= len(y):
+        return
+    y = y if in_order else y[torch.randperm(len(y))]
+    x = torch.arange(len(y), dtype=torch.float32).view(-1, 1) / len(y)
+    data = prepare(RawData(x, y, x, y), DataConfig(validation=wanted, seed=seed), len(sizes), ())
+    assert data.validation is not None
+    train, held = set(data.train.y.tolist()), set(data.validation.y.tolist())
+    assert (len(data.train), len(data.validation)) == (len(y) - wanted, wanted)
+    assert sorted(torch.cat([data.train.x, data.validation.x]).flatten().tolist()) == x.flatten().tolist()
+    there = {label for label, size in enumerate(sizes) if size}
+    several = {label for label, size in enumerate(sizes) if size > 1}
+    if len(several) <= wanted <= len(y) - len(there):
+        assert train == there
+        assert held >= several
+
+
+def test_a_split_of_balanced_classes_is_the_plain_draw() -> None:
+    raw = _many(200, classes=4)
+    data = _prepare(raw, validation=40, seed=3)
+    drawn = torch.randperm(200, generator=Streams(3).generator("validation"))
+    assert data.validation is not None
+    assert torch.equal(data.validation.x, raw.train_x[drawn[:40].sort().values])
+    assert torch.equal(data.train.x, raw.train_x[drawn[40:].sort().values])
+    assert data.doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"limit": 3}, ["`limit: 3` keeps fewer", "no training example has 1 of the 4 classes: d"]),
+        ({"limit": 41}, ["`limit: 41` is above the 40"]),
+        ({"validation": 2}, ["`validation: 2` is 2 of 40", "no validation example has 2 of the 4"]),
+        ({"limit": 40, "validation": 4}, []),
+    ],
+)
+def test_what_a_split_lacks_is_told(options: dict[str, object], words: list[str]) -> None:
+    doubts = _prepare(_many(40, classes=4), **options).doubts
+    assert len(doubts) == len(words)
+    assert all(part in doubt for part, doubt in zip(words, doubts, strict=True))
+
+
+def test_classes_that_a_dataset_skips_and_its_test_split_lacks_are_told() -> None:
+    y = torch.tensor([0, 2, 3] * 5)
+    x = torch.rand(15, 1)
+    data = prepare(RawData(x, y, x[:2], y[:2]), DataConfig(), 4, NAMES)
+    assert [doubt.split(":")[-1] for doubt in data.doubts] == [" b", " b, d"]
+    assert ["training" in data.doubts[0], "test" in data.doubts[1]] == [True, True]
+
+
+def test_validation_is_a_random_part_and_follows_the_seed() -> None:
+    raw = _many(1000)
+    one, other = (_prepare(raw, validation=100, seed=seed).validation for seed in (0, 1))
+    assert one is not None
+    assert other is not None
+    assert not torch.equal(one.x, other.x)
+    assert one.x.max() > 0.9, "not simply the first images"
+
+
+@pytest.mark.parametrize(("count", "width"), [(2, 3), (500, 12), (9000, 4)])
+def test_statistics_are_numpys_mean_and_covariance(count: int, width: int) -> None:
+    x = torch.randn(count, 1, width, 1) * torch.arange(1, width + 1).view(1, 1, -1, 1) + 100
+    statistics = Split(x, torch.zeros(count).long(), Streams(0)).statistics()
+    flat = x.flatten(1).double().numpy()
+    np.testing.assert_allclose(statistics.mean, flat.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.covariance, np.cov(flat, rowvar=False), rtol=1e-5, atol=1e-6)
+    assert statistics.covariance.dtype == statistics.mean.dtype == torch.float32
+
+
+@given(st.integers(1, 70), st.integers(1, 80), st.integers(0, 3))
+def test_batches_show_every_example_once_with_its_label(count: int, size: int, epoch: int) -> None:
+    x = torch.arange(count).float().view(-1, 1)
+    batches = list(Split(x, torch.arange(count), Streams(1, "s")).batches(size, epoch))
+    assert [len(y) for _, y in batches[:-1]] == [size] * (len(batches) - 1)
+    assert len(batches[-1][1]) in range(1 if count == 1 or size == 1 else 2, size + 2)
+    labels = torch.cat([y for _, y in batches])
+    assert torch.equal(torch.cat([x for x, _ in batches]).flatten().long(), labels)
+    assert torch.equal(labels.sort().values, torch.arange(count))
+
+
+def test_the_order_follows_seed_stage_rung_and_epoch_only() -> None:
+    facts = [(0, "a", None, 0), (0, "a", None, 1), (1, "a", None, 0), (0, "b", None, 0), (0, "a", 1, 0)]
+    orders = [order(200, Streams(*f[:3]), f[3]) for f in facts]
+    again = [order(200, Streams(*f[:3]), f[3]) for f in facts]
+    assert all(torch.equal(a, b) for a, b in zip(orders, again, strict=True))
+    assert len({tuple(o.tolist()) for o in orders}) == len(facts)
+    split = Split(torch.arange(200).float(), torch.arange(200), Streams(0, "a"))
+    assert torch.equal(torch.cat([y for _, y in split.batches(7, 1)]), orders[1])
+
+
+def test_another_stage_shuffles_the_same_tensors_its_own_way(raw: RawData) -> None:
+    data = _prepare(raw, validation=10)
+    other = data.with_streams(Streams(0, "other"))
+    assert other.train.x is data.train.x
+    assert other.validation is not None
+    assert other.validation.streams == other.test.streams == Streams(0, "other")
+    assert not torch.equal(next(other.train.batches(40, 0))[0], next(data.train.batches(40, 0))[0])
+    assert _prepare(raw).with_streams(Streams(0, "other")).validation is None
+
+
+def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) -> None:
+    options = DataConfig(scale="standard", validation=0.25)
+    data = prepare(raw, options, 4, NAMES)
+    train = data.train.x
+    dims = [0, *range(2, train.ndim)]
+    assert torch.allclose(train.mean(dims), torch.zeros(train.shape[1]), atol=1e-5)
+    assert data.validation is not None
+    assert not torch.allclose(data.validation.x.mean(dims), torch.zeros(train.shape[1]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"train_x": np.zeros((5, 1))}, "the dataset's training inputs are a ndarray, not a tensor"),
+        ({"test_y": torch.arange(5, dtype=torch.int32)}, "the dataset's test labels are torch.int32"),
+        ({"train_y": torch.zeros(5, 3).long()}, r"training labels are torch.int64 of shape \(5, 3\)"),
+        ({"train_y": torch.arange(4)}, "the dataset's training split has 5 inputs and 4 labels"),
+        ({"test_x": torch.zeros(5, 1).long()}, "the dataset's test inputs are torch.int64"),
+        ({"train_x": torch.full((5, 1), 255.0)}, "the dataset's training inputs go from 255 to 255"),
+        ({"test_x": torch.linspace(-1, 1, 5)[:, None]}, "the dataset's test inputs go from -1 to 1"),
+        ({"train_x": torch.tensor([[0.5]] * 4 + [[float("nan")]])}, "training inputs go from nan to nan"),
+        ({"train_x": torch.tensor([[0.5]] * 4 + [[float("inf")]])}, "training inputs go from 0.5 to inf"),
+        ({"train_x": torch.zeros(5, 1, dtype=torch.uint16)}, "training inputs are torch.uint16"),
+        ({"train_x": torch.zeros(5, 1, dtype=torch.int32)}, "training inputs are torch.int32"),
+        ({"train_y": torch.arange(5).float()}, "training labels are torch.float32"),
+        ({"train_x": torch.rand(5)}, r"training inputs are of shape \(5,\)"),
+        ({"train_x": torch.rand(5, 0)}, r"training inputs are of shape \(5, 0\)"),
+        ({"train_x": torch.rand(5, 1).to_sparse()}, "training inputs are torch.sparse_coo"),
+        ({"test_x": torch.rand(5, 1, device="meta")}, "test inputs are on the device meta"),
+    ],
+)
+def test_what_a_dataset_loads_is_checked(change: dict[str, object], fault: str) -> None:
+    good = {
+        f"{s}_{n}": v for s in ("train", "test") for n, v in (("x", torch.rand(5, 1)), ("y", torch.arange(5)))
+    }
+    RawData(**good)
+    with pytest.raises(CompressitError, match=fault):
+        RawData(**{**good, **change})  # type: ignore[arg-type]
+
+
+def test_inputs_that_want_gradients_do_not_bring_them_along() -> None:
+    x = torch.rand(6, 2, requires_grad=True)
+    assert not _prepare(RawData(x, torch.arange(6) % 4, x, torch.arange(6) % 4)).train.x.requires_grad
+
+
+def test_noise_after_one_single_value_is_a_number() -> None:
+    y = torch.zeros(1).long()
+    data = _prepare(RawData(torch.full((1, 1), 0.25), y, torch.rand(1, 1), y), pixels="gaussian")
+    assert data.train.x.tolist() == [[0.25]]

@@ -1,0 +1,238 @@
+"""Every hook, through a run: what a plugin file with that hook alone brings. One test for each, which is counted."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent, indent
+
+import pytest
+import torch
+from tiny import PLUGINS, Bench, tiny_host
+
+from compressit import api
+from compressit.api import Run
+from compressit.checkpoint.model import load
+from compressit.contract import hookspecs
+from compressit.contract.kinds import Report
+from compressit.errors import CompressitError, StageFailed
+from compressit.recipe.load import load_recipe
+from compressit.results.page import render
+
+TESTS = Path(__file__).parents[1]
+HOOKS = [name for name in vars(hookspecs) if name.startswith("compressit_")]
+RECIPE = """\
+version: 1
+name: hooked
+plugins: [PLUGINS, ./hooked.py]
+data: {uses: tiny.data}
+model: {uses: tiny.mlp}
+stages:
+  train: {uses: tiny.train, with: {epochs: 1}}
+evaluate: [tiny.size]
+""".replace("PLUGINS", str(PLUGINS))
+SHIFT = """
+    def train(self, model, ctx):
+        for weight in model.parameters():
+            weight.data += 1
+        return model
+"""
+
+
+class Desk:
+    """A folder with a plugin file and a recipe; the file may be written anew, the store stays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = tiny_host()
+
+    def run(self, plugin: str, **replaced: str) -> Run:
+        """Runs the recipe with some of its values replaced, and the plugin file with one hook."""
+        (self.folder / "hooked.py").write_text(
+            "from compressit import Compressor, Dataset, Evaluator, Metric, Model, RawData, Report, Trainer, hookimpl\n"
+            + plugin
+        )
+        text = RECIPE
+        for key, value in replaced.items():
+            (old,) = [line for line in text.splitlines() if line.startswith((f"{key}:", f"  {key}:"))]
+            text = text.replace(old, f"{old[: old.index(':')]}: {value}")
+        (self.folder / "recipe.yaml").write_text(text)
+        self.host = tiny_host()
+        recipe = load_recipe(self.folder / "recipe.yaml", self.host, trust=lambda plugin: True)
+        return api.run(recipe, out=self.folder / "run", store=self.folder / "store", host=self.host)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, bench: Bench) -> Desk:
+    return Desk(tmp_path)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_every_hook_has_a_test_of_its_own(hook: str) -> None:
+    assert f"test_hook_{hook.removeprefix('compressit_')}" in _test_functions()
+
+
+def test_hook_trainers(desk: Desk) -> None:
+    run = desk.run(_plugin("Trainer", SHIFT), train="{uses: hooked.trainer}")
+    before, after = _weights(run, "init"), run.model("train").state_dict()
+    assert all(torch.equal(after[name], before[name] + 1) for name in before)
+
+
+def test_hook_compressors(desk: Desk) -> None:
+    body = "    def compress(self, model, ctx):\n        return ctx.narrower(0.5)\n"
+    run = desk.run(_plugin("Compressor", body), train="{uses: hooked.compressor}")
+    assert run.metrics[0]["parameters"] == 6 * 6 + 6 + 6 * 3 + 3
+
+
+def test_hook_evaluators(desk: Desk) -> None:
+    body = """
+    metrics = {"layers": Metric("lower", "count")}
+    def evaluate(self, model, ctx):
+        return {"layers": sum(1 for _ in model.modules())}
+    """
+    run = desk.run(_plugin("Evaluator", body), evaluate="[hooked.evaluator]")
+    assert [row["layers"] for row in run.metrics] == [len(list(run.model("train").modules()))]
+    assert run.results.metrics["layers"]["unit"] == "count"
+
+
+def test_hook_models(desk: Desk) -> None:
+    body = """
+    def build(self, input_shape, classes):
+        from torch import nn
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, classes, bias=False))
+    """
+    run = desk.run(_plugin("Model", body), model="{uses: hooked.model}")
+    assert run.metrics[0]["parameters"] == 18
+    with pytest.raises(CompressitError, match=r"comes from 'hooked\.py'"):
+        load(_checkpoint(run), host=tiny_host())
+
+
+def test_hook_datasets(desk: Desk) -> None:
+    body = """
+    input_shape = (5,)
+    classes = 4
+    def load(self, ctx):
+        import torch
+        return RawData(torch.rand(8, 5), torch.arange(8) % 4, torch.rand(4, 5), torch.arange(4))
+    """
+    run = desk.run(_plugin("Dataset", body), data="{uses: hooked.dataset}")
+    assert run.model("train")(torch.zeros(1, 5)).shape == (1, 4)
+
+
+def test_hook_reports(desk: Desk) -> None:
+    body = "    def paragraphs(self, results):\n        return [f'Seen: {results.rows[0].name}.']\n"
+    run = desk.run(_plugin("Report", body), evaluate="[]\nreport: [hooked.report]")
+    (use,) = run.results.config["report"]
+    report = desk.host.create(Report, use["uses"], use["config"])
+    render(run.results, [(report.name, lambda: report)], run.folder)
+    assert "Seen: train." in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_hook_module_types(desk: Desk) -> None:
+    compressor = """
+    def compress(self, model, ctx):
+        layer = _layer()(1)
+        layer.scale.data.fill_(2.0)
+        model[3] = layer
+        return model
+    """
+    layer = """
+def _layer():
+    import torch
+    class Scale(torch.nn.Module):
+        def __init__(self, size):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(size))
+        def forward(self, x):
+            return x * self.scale
+    return Scale
+_layer = __import__("functools").cache(_layer)
+    """
+    types = """
+@hookimpl
+def compressit_module_types():
+    from compressit.contract.module_types import ModuleType
+    return [ModuleType("hooked.Scale", _layer, lambda s: {"size": len(s.scale)}, lambda a: _layer()(int(a["size"])))]
+    """
+    plugin = _plugin("Compressor", compressor) + dedent(layer)
+    stage = "{uses: hooked.compressor}"
+    with pytest.raises(StageFailed, match="no rule for"):
+        desk.run(plugin, train=stage)
+    run = desk.run(plugin + dedent(types), train=stage)
+    loaded = load(_checkpoint(run), host=desk.host)
+    assert loaded.get_parameter("3.scale").tolist() == [2.0]
+    with pytest.raises(CompressitError, match=r"comes from 'hooked\.py'"):
+        load(_checkpoint(run), host=tiny_host())
+
+
+@pytest.fixture(scope="module")
+def observed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """What each observer wrote of one run, with a worker process, that failed in the end."""
+    desk = Desk(tmp_path_factory.mktemp("observed"))
+    observers = (
+        _observer("compressit_stage_started(task)", "task.label")
+        + _observer("compressit_stage_finished(task, seconds)", "f'{task.kind} {seconds > 0}'")
+        + _observer("compressit_stage_failed(task, message)", "f'{task.label}: {message}'")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "compressit.results.runfolder.RunFolder._draw",
+            lambda folder, *files: Bench().draw(folder, *files),
+        )
+        with pytest.raises(StageFailed):
+            desk.run(observers, train="{uses: tiny.train, with: {epochs: 1, fault: refuse}}")
+    return lambda hook: (desk.folder / f"{hook}.txt").read_text().splitlines()
+
+
+def test_hook_stage_started(observed: Callable[[str], list[str]]) -> None:
+    assert observed("compressit_stage_started") == ["base/seed0/init", "base/seed0/train"]
+
+
+def test_hook_stage_finished(observed: Callable[[str], list[str]]) -> None:
+    assert observed("compressit_stage_finished") == ["init True"]
+
+
+def test_hook_stage_failed(observed: Callable[[str], list[str]]) -> None:
+    assert observed("compressit_stage_failed") == ["base/seed0/train: the plugin refuses"]
+
+
+def _plugin(kind: str, body: str) -> str:
+    """A file with one plugin, `hooked.<kind>`, and the hook of its kind."""
+    body = indent(dedent(body), "    ")
+    return (
+        f"class Hooked({kind}):\n    name = 'hooked.{kind.lower()}'\n{body}\n"
+        f"@hookimpl\ndef compressit_{kind.lower()}s():\n    return [Hooked]\n"
+    )
+
+
+def _observer(signature: str, line: str) -> str:
+    """An observer that writes a line into a file of its hook's name."""
+    file = f"Path(__file__).with_name('{signature.split('(')[0]}.txt')"
+    return (
+        f"@hookimpl\ndef {signature}:\n    from pathlib import Path\n"
+        f"    with {file}.open('a') as file:\n        file.write({line} + '\\n')\n"
+    )
+
+
+def _checkpoint(run: Run) -> Path:
+    return run.folder / str(run.row("train").checkpoint)
+
+
+def _weights(run: Run, stage: str) -> dict[str, torch.Tensor]:
+    """The tensors of a stage that has no row."""
+    from safetensors.torch import load_file
+
+    (task,) = [task for task in run.plan.tasks.values() if task.kind == stage]
+    (file,) = (run.folder.parent / "store").rglob(f"{task.key}/model.safetensors")
+    return load_file(file)
+
+
+def _test_functions() -> set[str]:
+    """Names of all test functions there are."""
+    names: set[str] = set()
+    for path in TESTS.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                names.add(node.name)
+    return names

@@ -1,0 +1,372 @@
+"""A local plugin runs as it was read, with the neighbours that were read with it and no others."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import os
+import py_compile
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from compressit.errors import CompressitError
+from compressit.host import localcode
+from compressit.host.plugins import Host
+from compressit.recipe.model import LocalPlugin
+
+PLUGIN = """
+from compressit import Compressor, hookimpl
+{imports}
+class A(Compressor):
+    name = "{name}"
+    def compress(self, model, ctx):
+        {lazy}
+@hookimpl
+def compressit_compressors(): return [A]
+"""
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """Writes a plugin that imports at its top, or when it is called, and files beside it."""
+    before, modules = list(sys.meta_path), set(sys.modules)
+
+    def write(
+        imports: str = "", lazy: str = "return 0", name: str = "tiny.a", folder: str = "one", **files: str
+    ) -> Path:
+        for file, text in files.items():
+            path = tmp_path / folder / (file.replace("__", "/").replace("//init/", "/__init__") + ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        plugin = tmp_path / folder / "plug.py"
+        plugin.write_text(PLUGIN.format(imports=imports, lazy=lazy, name=name))
+        return plugin
+
+    yield write
+    sys.meta_path[:] = before
+    for module in set(sys.modules) - modules:
+        if module.startswith(("hlp", "compressit_local")):
+            del sys.modules[module]
+
+
+def _call(host: Host, name: str = "tiny.a") -> object:
+    plugin = host.find(name).plugin
+    return plugin(plugin.Config()).compress(None, None)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import hlp", "from hlp import x", "if True:\n    import hlp", "try:\n    import hlp\nexcept ImportError: pass",
+        "import importlib; hlp = importlib.import_module('hlp')", "hlp = __import__('hlp')",
+        "import hlp_two", "from hlp_pack import deep", "from hlp_pack.deep import y", "import hlp_space.hlp",
+        "from hlp_space import hlp",
+        "import sys, os; sys.path.append(os.path.dirname(__file__) + '/hlp_space'); import hlp",
+    ],
+)  # fmt: skip
+def test_the_digest_covers_whatever_the_plugin_can_import(write: Write, imports: str) -> None:
+    files = {
+        "hlp": "x = 1\n", "hlp_two": "import hlp\n", "hlp_pack____init__": "from hlp_pack import deep\n",
+        "hlp_pack__deep": "y = 1\nimport hlp\n", "hlp_space__hlp": "import hlp\n",
+    }  # fmt: skip
+    plugin = write(imports, **files)
+    before = LocalPlugin.read(plugin).digest
+    assert LocalPlugin.read(plugin).digest == before
+    changed = "hlp_space__hlp" if "sys.path" in imports else "hlp"
+    write(imports, **{**files, changed: "import os\nx = 2\n"})
+    assert LocalPlugin.read(plugin).digest != before
+    with pytest.raises(CompressitError, match="has changed"):
+        Host(entry_points=False).load_file(plugin, before)
+    assert "hlp" not in sys.modules
+
+
+BESIDE = "from pathlib import Path; F = Path(__file__).parent; "
+LOAD = "import importlib.util as u; s = u.spec_from_file_location('hlp', p); "
+LOAD += "s.loader.exec_module(u.module_from_spec(s))"
+
+
+@pytest.mark.parametrize(
+    ("lazy", "file"),
+    [
+        ("import runpy; runpy.run_path(str(F / 'hlp.inc'))", "hlp.inc"),
+        ("exec((F / 'hlp.txt').read_text())", "hlp.txt"),
+        ("exec(open(F / 'hlp').read())", "hlp"),
+        ("eval(compile((F / 'steps' / 'hlp.txt').read_text(), 'x', 'exec'))", "steps/hlp.txt"),
+        ("exec((F / 'my-steps' / 'hlp.py').read_text())", "my-steps/hlp.py"),
+        ("exec((F / 'my-hlp.py').read_text())", "my-hlp.py"),
+        ("exec((F / 'hlp.old.py').read_text())", "hlp.old.py"),
+        ("exec((F / '.hlp.py').read_text())", ".hlp.py"),
+        ("exec((F / 'code.py').read_text())", "code.py"),
+        ("exec(open(str(F).encode() + b'/hlp.py').read())", "hlp.py"),
+        ("name = 'hlp'; exec((F / f'{name}_step.py').read_text())", "hlp_step.py"),
+        ("exec((F / ('%s_step.py' % 'hlp')).read_text())", "hlp_step.py"),
+        ("exec((F / ('h' + 'lp')).with_suffix('.py').read_text())", "hlp.py"),
+        (f"[p] = F.glob('hlp_*.py'); {LOAD}", "hlp_step.py"),
+        (f"[p] = [p for p in F.iterdir() if p.stem[:3] == 'hl' + 'p']; {LOAD}", "hlp.py"),
+        ("import subprocess as s; s.run(['sh', F / 'hlp.sh'])", "hlp.sh"),
+        ("import subprocess as s; s.run([F / 'hlp'])", "hlp"),
+        ("import hlp_pack", "hlp_pack/x.txt"),
+        ("import sys; sys.path.insert(0, str(F / 'src')); import hlp_space.a", "src/hlp_space/b.py"),
+    ],
+)
+def test_the_digest_covers_code_that_runs_without_an_import(write: Write, lazy: str, file: str) -> None:
+    files = {
+        "hlp_pack____init__": "from pathlib import Path\nexec((Path(__file__).parent / 'x.txt').read_text())\n",
+        "src__hlp_space__a": "import hlp_space.b\n",
+    }
+    plugin = write(lazy=BESIDE + lazy, **files)
+    place = plugin.parent / file
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("#!/bin/sh\nx = 1\n")
+    before = LocalPlugin.read(plugin).digest
+    place.write_text("#!/bin/sh\nx = 2\n")
+    assert LocalPlugin.read(plugin).digest != before
+    place.write_text("#!/bin/sh\nx = 1\n")
+    plugin.with_name("notes.txt").write_text("what nobody runs")
+    assert LocalPlugin.read(plugin).digest == before
+    place.unlink()
+    assert LocalPlugin.read(plugin).digest != before
+
+
+@pytest.mark.parametrize("where", ["..", "../lib", "lib.zip", "."])
+def test_a_search_path_of_its_own_brings_nothing_that_nobody_was_asked_about(
+    write: Write, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = "'hlp' + '_far'" if where == "." else "'hlp_far'"
+    lazy = f"import sys; sys.path.insert(0, str(F / {where!r})); import importlib; "
+    lazy += f"import json, xml.dom.minidom; return importlib.import_module({name}).x"
+    plugin = write(lazy=BESIDE + lazy)
+    place = plugin.parent / where
+    if place.suffix == ".zip":
+        with zipfile.ZipFile(place, "w") as archive:
+            archive.writestr("hlp_far.py", "x = 1\n")
+    else:
+        place.mkdir(exist_ok=True)
+        (place / "hlp_far.py").write_text("x = 1\n")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    with pytest.raises(ImportError, match=r"hlp_far.*neither installed nor"):
+        _call(host)
+    assert importlib.import_module("hlp_far").x == 1, "what others import is theirs"
+
+
+def test_a_search_path_of_its_own_brings_what_was_read_as_it_was_read(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    lazy = BESIDE + "import sys; sys.path.insert(0, str(F / 'src')); import hlp_space.a; return hlp_space.a.x"
+    plugin = write(lazy=lazy, src__hlp_space__a="from hlp_space.b import x\n", src__hlp_space__b="x = 1\n")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    write(lazy=lazy, src__hlp_space__b="x = 66\n")
+    assert _call(host) == 1
+
+
+def test_the_files_beside_a_linked_plugin_are_those_of_the_real_one(write: Write, tmp_path: Path) -> None:
+    plugin = write(lazy=BESIDE + "return (F / 'hlp.txt').read_text()")
+    plugin.with_name("hlp.txt").write_text("real")
+    (tmp_path / "hlp.txt").write_text("beside the link")
+    (tmp_path / "link.py").symlink_to(plugin)
+    host = Host(entry_points=False)
+    host.load_file(tmp_path / "link.py")
+    assert _call(host) == "real"
+
+
+@pytest.mark.parametrize("text", ["%" * 10**6, "%" * 10**6 + ".py", ".py " * 10**5])
+def test_strings_made_to_be_slow_are_not(write: Write, text: str) -> None:
+    plugin = write(lazy=f"return {text!r}")
+    started = time.process_time()
+    LocalPlugin.read(plugin)
+    assert time.process_time() - started < 20
+
+
+def test_a_file_beside_it_that_nothing_names_counts_for_nothing_and_is_not_found(write: Write) -> None:
+    plugin = write(lazy="import importlib; return importlib.import_module('hl' + 'p').x", hlp="x = 1\n")
+    before = LocalPlugin.read(plugin).digest
+    write(lazy="import importlib; return importlib.import_module('hl' + 'p').x", hlp="x = 2\n")
+    assert LocalPlugin.read(plugin).digest == before
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    with pytest.raises(ModuleNotFoundError):
+        _call(host)
+
+
+def test_neighbours_run_as_they_were_read_not_as_they_are_nor_as_cached_bytecode_says(write: Write) -> None:
+    plugin = write(lazy="import hlp; return hlp.x", hlp="x = 66\n")
+    helper = plugin.with_name("hlp.py")
+    py_compile.compile(str(helper))
+    times = (helper.stat().st_atime_ns, helper.stat().st_mtime_ns)
+    helper.write_text("x = 11\n")
+    os.utime(
+        helper, ns=times
+    )  # same time and size: Python's own import would take the bytecode for this file's
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    helper.write_text("x = 99\n")  # after it was read and trusted, before it is imported
+    assert _call(host) == 11
+
+
+def test_an_edited_plugin_takes_its_own_place_with_its_neighbours(write: Write) -> None:
+    host = Host(entry_points=False)
+    seen: list[object] = []
+    for number in (1, 2, 3, 1):
+        plugin = write(
+            "import hlp",
+            "return hlp.x, hlp.hlp_more.y",
+            hlp="import hlp_more\nx = 5\n",
+            hlp_more=f"y = {number}\n",
+        )
+        host.load_file(plugin)
+        seen.append(_call(host))
+    assert seen == [(5, 1), (5, 2), (5, 3), (5, 1)]
+    assert len(host.registered()) == 1
+    host.load_file(write(name="tiny.renamed"))
+    assert host.names() == ["tiny.renamed"]
+
+
+def test_an_edit_that_breaks_it_leaves_the_plugin_that_worked(write: Write) -> None:
+    host = Host(entry_points=False)
+    host.load_file(write(lazy="return 1"))
+    with pytest.raises(CompressitError, match=r"plug\.py:3: "):
+        host.load_file(write("import no_such_module_at_all", lazy="return 2"))
+    assert _call(host) == 1
+    host.load_file(write(lazy="return 3"))
+    assert _call(host) == 3
+
+
+def test_plugins_of_one_folder_share_their_neighbours_and_those_of_two_may_not_be_confused(
+    write: Write, tmp_path: Path
+) -> None:
+    host = Host(entry_points=False)
+    plugin = write("import hlp", "return hlp.x", hlp="x = 1\n")
+    host.load_file(plugin)
+    again = plugin.with_name("again.py")
+    again.write_text(plugin.read_text().replace("tiny.a", "tiny.b"))
+    host.load_file(again)
+    assert (_call(host), _call(host, "tiny.b")) == (1, 1)
+    other = write("import hlp", "return hlp.x", name="tiny.c", folder="two", hlp="x = 2\n")
+    with pytest.raises(CompressitError, match="'hlp', each its own") as caught:
+        host.load_file(other)
+    assert "rename" in str(caught.value.hint)
+    elsewhere = Host(entry_points=False)
+    elsewhere.load_file(other)
+    assert _call(elsewhere, "tiny.c") == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["random", "statistics", "json", "jinja2", "pluggy", "numpy", "torch", "pytest"]
+)
+def test_a_neighbour_shadows_nothing_that_is_installed(write: Write, name: str) -> None:
+    plugin = write(f"import {name}", f"return {name}.__file__", **{name: "raise RuntimeError('it ran')\n"})
+    code = (
+        "import sys; from pathlib import Path; from compressit.host.plugins import Host\n"
+        "host = Host(entry_points=False); host.load_file(Path(sys.argv[1]))\n"
+        "plugin = host.find('tiny.a').plugin; print(plugin(plugin.Config()).compress(None, None))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, plugin], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert str(plugin.parent) not in done.stdout
+    assert str(plugin.parent) not in sys.path
+
+
+def test_an_importer_in_the_plugins_folder_finds_the_trusted_file(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notebook has the current folder on its path."""
+    host = Host(entry_points=False)
+    for number in (1, 2):
+        plugin = write("import hlp", "return hlp.x", hlp=f"x = {number}\n")
+        monkeypatch.chdir(plugin.parent)
+        monkeypatch.setattr(sys, "path", ["", *sys.path])
+        importlib.invalidate_caches()
+        host.load_file(plugin)
+        assert _call(host) == number
+
+
+def test_a_link_brings_the_neighbours_of_what_it_points_to(write: Write, tmp_path: Path) -> None:
+    plugin = write("import hlp", "return hlp.x", hlp="x = 1\n")
+    (tmp_path / "hlp.py").write_text("x = 66\n")
+    (tmp_path / "link.py").symlink_to(plugin)
+    host = Host(entry_points=False)
+    host.load_file(tmp_path / "link.py", LocalPlugin.read(tmp_path / "link.py").digest)
+    assert _call(host) == 1
+
+
+def test_links_in_a_circle_and_pipes_do_not_hang_it(write: Write) -> None:
+    plugin = write("import hlp_round, hlp_pipe", hlp_round____init__="", hlp_round__x="")
+    (plugin.parent / "hlp_round" / "again").symlink_to(plugin.parent / "hlp_round")
+    (plugin.parent / "src").symlink_to(plugin.parent)
+    write("import src.src.src.hlp_pipe, hlp_round, hlp_pipe")
+    os.mkfifo(plugin.parent / "hlp_pipe.py")
+    names = [name for name, _ in LocalPlugin.read(plugin).files]
+    assert {"plug.py", "hlp_round/__init__.py", "hlp_round/x.py"} <= set(names)
+    assert "hlp_pipe.py" not in names
+    assert len(names) < 10
+
+
+def test_this_package_and_the_standard_library_are_nobodys_neighbours(write: Write) -> None:
+    plugin = write("import random, compressit.contract.fit_options, hlp", random="x = 1\n", hlp="x = 1\n")
+    (plugin.parent / "compressit").symlink_to(Path(localcode.__file__).parents[1])
+    assert [name for name, _ in LocalPlugin.read(plugin).files] == ["hlp.py", "plug.py"]
+    before = sys.modules["compressit"]
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    write("import random, compressit.contract.fit_options, hlp", lazy="return 1")
+    host.load_file(plugin)
+    assert sys.modules["compressit"] is before
+
+
+def test_a_plugin_among_too_many_files_is_told_to_move(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = write("import hlp_pack", hlp_pack____init__="", hlp_pack__a="", hlp_pack__b="")
+    monkeypatch.setattr(localcode, "MOST_FILES", 3)
+    with pytest.raises(CompressitError, match="more than 3 files") as caught:
+        LocalPlugin.read(plugin)
+    assert "folder of its own" in str(caught.value.hint)
+
+
+def test_huge_or_nested_source_is_refused_or_passed_before_it_can_fill_the_memory(write: Write) -> None:
+    plugin = write("import hlp", hlp="(" * 500_000)
+    assert dict(LocalPlugin.read(plugin).files).keys() == {"plug.py", "hlp.py"}
+    with plugin.with_name("hlp.py").open("wb") as file:
+        file.truncate(1 << 40)  # a file with a hole
+    with pytest.raises(CompressitError, match=r"bytes \(hlp\.py\)"):
+        LocalPlugin.read(plugin)
+
+
+def test_files_beside_a_package_are_read_from_the_disk(write: Write) -> None:
+    lazy = "import hlp_pack, pkgutil; return pkgutil.get_data('hlp_pack', 'words.txt')"
+    plugin = write(lazy=lazy, hlp_pack____init__="")
+    (plugin.parent / "hlp_pack" / "words.txt").write_text("words")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    assert _call(host) == b"words"
+
+
+def test_a_name_with_more_dots_is_no_module(write: Write) -> None:
+    plugin = write(lazy="import hlp; return hlp.x")
+    plugin.with_name("hlp.old.py").write_text("x = 1\n")
+    assert [name for name, _ in LocalPlugin.read(plugin).files] == ["plug.py"]
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    with pytest.raises(ModuleNotFoundError):
+        _call(host)
+
+
+def test_compiled_modules_count_too_and_are_not_loaded_once_they_changed(write: Write) -> None:
+    plugin = write(lazy="import hlp")
+    compiled = plugin.with_name(f"hlp{importlib.machinery.EXTENSION_SUFFIXES[0]}")
+    compiled.write_bytes(b"as it was trusted")
+    host = Host(entry_points=False)
+    host.load_file(plugin, LocalPlugin.read(plugin).digest)
+    compiled.write_bytes(b"as it is now")
+    with pytest.raises(ImportError, match="has changed since it was read"):
+        _call(host)

@@ -1,0 +1,451 @@
+"""From a recipe to tasks: which there are, what each needs, and which must run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import BASE, PLUGINS, TWINS, plan_of, point, task_of, tiny_host
+
+from compressit.checkpoint import model as checkpoint
+from compressit.datasets.splits import Contract
+from compressit.errors import CompressitError
+from compressit.host.plugins import Host
+from compressit.planning.tasks import Plan, Task
+
+LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 3, feed: previous}\n  after: {uses: tiny.prune}\n"
+FANNED = (
+    BASE + "  prune: {uses: tiny.prune, each: {with.amount: [0.5, 0.75]}}\n"
+    "  tune: {uses: tiny.train}\n"
+    "  again: {uses: tiny.prune, needs: tune, with: {rewind: prune}, each: {with.amount: [0.1, 0.2]}}\n"
+)
+
+
+@cache
+def twins() -> Plan:
+    return plan_of(TWINS + "seeds: [0, 1]\n")
+
+
+def _model(plan: Plan, name: str) -> str:
+    return point(plan, f"base/seed0/{name}").model
+
+
+def _inputs(plan: Plan, name: str) -> dict[str, str]:
+    """Reference -> name of the model it leads to."""
+    made = {p.model: p.name for p in plan.points}
+    task = task_of(plan, f"base/seed0/{name}")
+    return {ref: made.get(key, plan.tasks[key].kind) for ref, key in task.inputs.items()}
+
+
+# Edges
+
+
+def test_a_ladder_is_fed_by_the_rung_before() -> None:
+    plan = plan_of(LADDER)
+    assert [p.name for p in plan.points] == ["train", "ladder-01", "ladder-02", "ladder-03", "after"]
+    assert [_inputs(plan, f"ladder-0{n}")["previous"] for n in (1, 2, 3)] == [
+        "train",
+        "ladder-01",
+        "ladder-02",
+    ]
+    assert _inputs(plan, "after") == {"previous": "ladder-03"}, "a ladder stands for its last rung"
+
+
+def test_a_ladder_fed_by_the_original_has_independent_rungs() -> None:
+    plan = plan_of(LADDER.replace("feed: previous", "feed: original"))
+    assert [_inputs(plan, f"ladder-0{n}")["previous"] for n in (1, 2, 3)] == ["train"] * 3
+    assert _inputs(plan, "after") == {"previous": "ladder-03"}
+
+
+def test_a_reference_is_an_edge_to_the_last_rung() -> None:
+    text = LADDER.replace(
+        "  after: {uses: tiny.prune}", "  after: {uses: tiny.prune, with: {rewind: ladder}}"
+    )
+    assert _inputs(plan_of(text), "after") == {"previous": "ladder-03", "ladder": "ladder-03"}
+    plan = plan_of(BASE + "  prune: {uses: tiny.prune, with: {rewind: init}}\n")
+    assert _inputs(plan, "prune") == {"previous": "train", "init": "init"}
+
+
+def test_only_the_references_of_a_member_itself_are_its_edges() -> None:
+    plan = plan_of(
+        BASE
+        + "  other: {uses: tiny.train}\n  prune: {uses: tiny.prune, each: {with.rewind: [train, init]}}\n"
+    )
+    assert _inputs(plan, "prune@rewind=train") == {"previous": "other", "train": "train"}
+    assert _inputs(plan, "prune@rewind=init") == {"previous": "other", "init": "init"}
+
+
+def test_members_of_a_fanned_out_stage_are_inherited() -> None:
+    plan = plan_of(FANNED)
+    names = [p.name for p in plan.points]
+    assert names[:3] == ["train", "prune@amount=0.5", "prune@amount=0.75"]
+    assert names[3:5] == ["tune@amount=0.5", "tune@amount=0.75"]
+    assert _inputs(plan, "tune@amount=0.75") == {"previous": "prune@amount=0.75"}
+    assert len(names) == 3 + 2 + 4
+    assert plan.tasks[_model(plan, "again@amount=0.75,amount=0.1")].config["amount"] == 0.1
+
+
+def test_a_reference_into_a_fan_goes_to_the_member_it_was_made_from() -> None:
+    plan = plan_of(FANNED)
+    for parent in ("0.5", "0.75"):
+        for own in ("0.1", "0.2"):
+            inputs = _inputs(plan, f"again@amount={parent},amount={own}")
+            assert inputs == {"previous": f"tune@amount={parent}", "prune": f"prune@amount={parent}"}
+
+
+def test_a_reference_that_could_mean_several_members_is_refused() -> None:
+    text = FANNED.replace("needs: tune", "needs: train")
+    with pytest.raises(
+        CompressitError,
+        match=r"recipe\.yaml:\d+:\d+: stages\.again names the model 'prune', which has 2 members",
+    ):
+        plan_of(text)
+
+
+# What is shared, what multiplies
+
+
+def test_variants_share_init_and_what_is_equal() -> None:
+    plan = plan_of(TWINS)
+    assert [t.kind for t in plan.tasks.values()].count("init") == 1
+    assert task_of(plan, "real/seed0/train").inputs == task_of(plan, "fake/seed0/train").inputs
+    assert point(plan, "real/seed0/train").model != point(plan, "fake/seed0/train").model
+    equal = plan_of(TWINS.replace("{data: {with: {labels: random}}}", "{}"))
+    assert len(equal.points) == 8
+    assert len(equal.tasks) == len(
+        plan_of(TWINS.replace(", fake: {data: {with: {labels: random}}}", "")).tasks
+    )
+
+
+def test_a_variant_with_another_last_stage_shares_the_stages_before() -> None:
+    plan = plan_of(
+        BASE + "  prune: {uses: tiny.prune}\nvariants: {a: {}, b: {stages: {prune: {with: {amount: 0.9}}}}}\n"
+    )
+    assert point(plan, "a/seed0/train").model == point(plan, "b/seed0/train").model
+    assert point(plan, "a/seed0/prune").model != point(plan, "b/seed0/prune").model
+
+
+def test_seeds_multiply_and_share_nothing() -> None:
+    plan = twins()
+    assert len(plan.points) == 2 * 2 * 4
+    models = {(p.variant, p.seed, p.name): p.model for p in plan.points}
+    assert len(set(models.values())) == len(models)
+    assert sorted(t.label for t in plan.tasks.values() if t.kind == "init") == [
+        "real/seed0/init",
+        "real/seed1/init",
+    ]
+
+
+def test_variants_go_side_by_side_so_that_an_interrupted_run_compares_them() -> None:
+    order = [t.label for t in plan_of(TWINS).tasks.values() if t.kind == "stage"]
+    names = [label.split("/")[2] for label in order]
+    assert names == [name for one in ("train", "prune", "shrink-01", "shrink-02") for name in (one, one)]
+    assert [label.split("/")[0] for label in order] == ["real", "fake"] * 4
+
+
+# Which tasks must run
+
+
+@given(st.data())
+def test_pending_is_what_is_wanted_and_missing_with_all_it_needs_and_no_more(data: st.DataObject) -> None:
+    plan = twins()
+    present = {key: data.draw(st.booleans()) for key in plan.tasks}
+    pending = plan.pending(present)
+    keys = [task.key for task in pending]
+    wanted = {key for p in plan.points for key in (p.model, *p.metrics.values())}
+    needed_by_others = {k for task in pending for k in task.inputs.values()}
+    assert {key for key in wanted if not present[key]} <= set(keys)
+    assert all(present[k] or k in keys for k in needed_by_others), "what runs finds its inputs"
+    assert all(not present[k] and (k in wanted or k in needed_by_others) for k in keys), (
+        "nothing runs in vain"
+    )
+    assert len(set(keys)) == len(keys)
+    for index, task in enumerate(pending):
+        assert not {k for k in task.inputs.values() if not present[k]} - set(keys[:index]), (
+            "inputs come first"
+        )
+
+
+def test_pending_runs_nothing_when_all_is_there_and_no_init_that_nobody_needs() -> None:
+    plan = twins()
+    inits = {key for key, task in plan.tasks.items() if task.kind == "init"}
+    assert plan.pending(dict.fromkeys(plan.tasks, True)) == []
+    assert plan.pending(dict.fromkeys(set(plan.tasks) - inits, True)) == []
+    assert len(plan.pending({})) == len(plan.tasks)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 20), st.sampled_from(["", "repeat: 2", "repeat: 3, feed: original"]), st.booleans()
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_inputs_always_come_before_what_needs_them(
+    stages: list[tuple[int, str, bool]], with_variants: bool
+) -> None:
+    names = ["init"]
+    text = BASE.split("stages:")[0] + "evaluate: [tiny.fidelity, tiny.size]\n"
+    text += "variants: {a: {}, b: {data: {with: {labels: random}}}}\n" if with_variants else ""
+    text += "stages:\n"
+    for number, (needs, ladder, refers) in enumerate(stages):
+        uses = f"tiny.prune, with: {{rewind: {names[needs // 2 % len(names)]}}}" if refers else "tiny.train"
+        options = f", {ladder}" if ladder else ""
+        text += f"  s{number}: {{uses: {uses}, needs: {names[needs % len(names)]}{options}}}\n"
+        names.append(f"s{number}")
+    plan = plan_of(text, host=_host())
+    seen: set[str] = set()
+    for key, task in plan.tasks.items():
+        assert set(task.inputs.values()) <= seen
+        assert key == task.key
+        seen.add(key)
+
+
+@cache
+def _host() -> Host:
+    return tiny_host()
+
+
+# Evaluations
+
+
+def _metrics(evaluators: str, variant: str = "real", name: str = "train", *settings: str) -> dict[str, str]:
+    text = TWINS.replace("[tiny.accuracy, tiny.size, tiny.fidelity]", evaluators)
+    return dict(point(plan_of(text, *settings), f"{variant}/seed0/{name}").metrics)
+
+
+def test_a_new_evaluator_leaves_everything_else_where_it_was() -> None:
+    before, after = plan_of(TWINS.replace("tiny.accuracy, ", "")), plan_of(TWINS)
+    assert [p.model for p in before.points] == [p.model for p in after.points]
+    assert {t.uses for key, t in after.tasks.items() if key not in before.tasks} == {"tiny.accuracy"}
+    assert set(before.tasks) < set(after.tasks)
+
+
+def test_an_evaluator_without_data_is_shared_where_one_model_meets_two_data_sets(tmp_path: Path) -> None:
+    _save(tmp_path / "net.safetensors")
+    text = (
+        BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}")
+        + "variants: {a: {}, b: {data: {with: {tone: 0.1}}}}\nevaluate: [tiny.size, tiny.accuracy]\n"
+    )
+    plan = plan_of(text, folder=tmp_path)
+    a, b = (point(plan, f"{variant}/seed0/init") for variant in "ab")
+    assert a.model == b.model
+    assert a.metrics["tiny.size"] == b.metrics["tiny.size"]
+    assert a.metrics["tiny.accuracy"] != b.metrics["tiny.accuracy"]
+
+
+def test_an_exclusive_evaluator_makes_exclusive_tasks_keyed_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(TWINS.replace("tiny.size", "tiny.clock"))
+    assert {t.uses for t in plan.tasks.values() if t.exclusive} == {"tiny.clock"}
+    before = _metrics("[tiny.clock, tiny.accuracy]")
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    after = _metrics("[tiny.clock, tiny.accuracy]")
+    assert (before["tiny.clock"] != after["tiny.clock"], before["tiny.accuracy"]) == (
+        True,
+        after["tiny.accuracy"],
+    )
+    cpu = _metrics("[tiny.clock, tiny.accuracy]", "real", "train", "compute.device=cpu")
+    assert (cpu["tiny.clock"] != after["tiny.clock"], cpu["tiny.accuracy"]) == (True, after["tiny.accuracy"])
+    two = _metrics("[tiny.clock, tiny.accuracy]", "real", "train", "compute.threads=2")
+    assert (two["tiny.clock"] != after["tiny.clock"], two["tiny.accuracy"]) == (True, after["tiny.accuracy"])
+
+
+HASTE = """\
+from compressit import Compressor, Config, hookimpl
+from pydantic import Field
+
+
+class HasteConfig(Config):
+    by: str = Field("size", description="what is kept to a fraction: size or time")
+
+
+class Haste(Compressor[HasteConfig]):
+    name = "tiny.haste"
+
+    @property
+    def per_host(self):
+        return self.config.by == "time"
+
+    def compress(self, model, ctx):
+        return model
+
+    def rehearse(self, model, ctx):
+        return None
+
+
+@hookimpl
+def compressit_compressors():
+    return [Haste]
+"""
+
+
+def test_a_compressor_that_measures_times_is_alone_and_keyed_by_host_where_its_options_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "haste.py"
+    file.write_text(HASTE)
+    host = tiny_host()
+    host.load_file(file)
+
+    def tasks(by: str, *settings: str) -> dict[str, Task]:
+        text = BASE + f"  haste: {{uses: tiny.haste, with: {{by: {by}}}}}\n  after: {{uses: tiny.train}}\n"
+        return {task.label: task for task in plan_of(text, *settings, host=host).tasks.values()}
+
+    def moved(by: str, before: dict[str, Task], *settings: str) -> set[str]:
+        return {label for label, task in tasks(by, *settings).items() if task.key != before[label].key}
+
+    size, time = tasks("size"), tasks("time")
+    concerned = {f"base/seed0/{name}" for name in ("haste", "haste rehearsal", "after")}
+    assert {label for label, task in time.items() if task.exclusive} == concerned - {"base/seed0/after"}
+    assert not any(task.exclusive for task in size.values())
+    for setting in ("compute.device=cpu", "compute.threads=2"):
+        assert moved("time", time, setting) == concerned
+        assert not moved("size", size, setting)
+    monkeypatch.setattr("platform.node", lambda: "elsewhere")
+    assert moved("time", time) == concerned
+    assert not moved("size", size)
+
+
+def test_an_evaluator_that_judges_the_stage_gets_its_models() -> None:
+    plan = plan_of(TWINS)
+    shrink = task_of(plan, "real/seed0/shrink-02")
+    fidelity = plan.tasks[point(plan, "real/seed0/shrink-02").metrics["tiny.fidelity"]]
+    assert fidelity.inputs == {**shrink.inputs, "model": shrink.key}
+    assert fidelity.judged == {
+        "stage": "shrink", "rung": 2, "uses": "tiny.shrink", "config": shrink.config, "reference": "train",
+        "seed": 0,
+    }  # fmt: skip
+    accuracy = plan.tasks[point(plan, "real/seed0/shrink-02").metrics["tiny.accuracy"]]
+    assert (accuracy.inputs, accuracy.judged) == ({"model": shrink.key}, None)
+
+
+def _references(text: str, folder: Path | None = None) -> dict[str, str | None]:
+    return {p.name: p.reference for p in plan_of(text, folder=folder).points}
+
+
+def test_a_model_is_compared_with_its_teacher_else_with_the_one_before_never_with_fresh_weights() -> None:
+    assert _references(LADDER) == {
+        "train": None, "ladder-01": "previous", "ladder-02": "previous", "ladder-03": "previous",
+        "after": "previous",
+    }  # fmt: skip
+    assert _references(TWINS)["shrink-02"] == "train"
+    assert _references(BASE + "  prune: {uses: tiny.prune, with: {rewind: init}}\n")["prune"] == "previous"
+    from_init = "  direct: {uses: tiny.shrink, needs: init, repeat: 2, feed: FEED}\n"
+    assert _references(BASE + from_init.replace("FEED", "original"))["direct-02"] is None
+    assert _references(BASE + from_init.replace("FEED", "previous"))["direct-02"] == "previous"
+
+
+# Starting from a file
+
+
+def _save(
+    path: Path,
+    input_shape: tuple[int, ...] = (1, 2, 3),
+    classes: int = 3,
+    contract: Contract | None = None,
+) -> None:
+    host = tiny_host()
+    torch.manual_seed(0)
+    architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, input_shape, classes)
+    checkpoint.save(checkpoint.build(architecture, host), path, architecture, contract, host)
+
+
+def test_a_model_that_was_trained_elsewhere_is_a_row_and_a_reference(tmp_path: Path) -> None:
+    _save(tmp_path / "net.safetensors")
+    text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}") + "evaluate: [tiny.fidelity]\n"
+    assert _references(text, tmp_path) == {"init": None, "train": "previous"}
+    assert _references(BASE) == {"train": None}, "fresh weights are no row"
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((1, 3, 2), 3), ((1, 2, 3), 4)])
+def test_a_checkpoint_that_does_not_fit_the_data_is_refused(
+    tmp_path: Path, shape: tuple[int, ...], classes: int
+) -> None:
+    _save(tmp_path / "net.safetensors", shape, classes)
+    with pytest.raises(CompressitError, match=r"takes inputs .* and has \d classes, but tiny\.data has"):
+        plan_of(BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}"), folder=tmp_path)
+
+
+def test_a_checkpoint_of_inputs_of_another_scale_is_refused(tmp_path: Path) -> None:
+    _save(
+        tmp_path / "net.safetensors",
+        contract=Contract((1, 2, 3), "standard", (0.5,), (0.2,), ("0", "1", "2")),
+    )
+    text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}")
+    with pytest.raises(
+        CompressitError, match=r"inputs of scale 'standard', but tiny\.data gives 'unit'"
+    ) as caught:
+        plan_of(text, folder=tmp_path)
+    assert "scale: standard" in str(caught.value)
+    assert plan_of(text, "data.with.scale=standard", folder=tmp_path).points[0].name == "init"
+
+
+def test_a_checkpoint_nobody_can_build_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(torch.nn.Linear(2, 2), tmp_path / "net.safetensors", host=tiny_host())
+    with pytest.raises(CompressitError, match="without a registered builder"):
+        plan_of(BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}"), folder=tmp_path)
+
+
+# The rest
+
+
+def test_a_broken_estimate_does_not_stop_a_run() -> None:
+    plan = plan_of(BASE + "  lazy: {uses: tiny.lazy}\n  narrow: {uses: tiny.shrink, repeat: 2}\n")
+    assert task_of(plan, "base/seed0/lazy").work is None
+    narrow = task_of(plan, "base/seed0/narrow-02").work
+    assert narrow == {"steps": 3, "batch_size": 128, "width": 0.25, "forwards": 40}
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "train_size"])
+def test_a_data_set_that_cannot_say_what_it_has_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = tiny_host()
+    kind = host.find("tiny.data").plugin
+
+    def broken(self: object) -> int:
+        raise KeyError("no such file")
+
+    monkeypatch.setattr(kind, name, broken if name == "fingerprint" else property(broken))
+    with pytest.raises(CompressitError, match=rf"tiny\.data cannot say its `{name}`: KeyError"):
+        plan_of(TWINS, host=host)
+
+
+def test_tasks_survive_json() -> None:
+    for task in twins().tasks.values():
+        again = Task.from_json(json.loads(json.dumps(task.to_json())))
+        assert again.to_json() == json.loads(json.dumps(task.to_json()))
+        assert (again.key, again.inputs, again.rung) == (task.key, task.inputs, task.rung)
+
+
+def test_the_lineage_tells_how_a_model_came_to_be() -> None:
+    lineage = task_of(plan_of(TWINS), "fake/seed0/shrink-02").lineage
+    assert [(step["stage"], step["uses"]) for step in lineage] == [
+        ("init", "tiny.mlp"), ("train", "tiny.train"), ("shrink-02", "tiny.shrink"),
+    ]  # fmt: skip
+    assert lineage[-1]["data"]["config"]["labels"] == "random"
+
+
+def test_planning_imports_no_torch() -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from compressit.host.plugins import Host
+from compressit.recipe.load import parse_recipe
+from compressit.planning.plan import make_plan
+host = Host(entry_points=False)
+host.load_file(Path({str(PLUGINS)!r}))
+plan = make_plan(parse_recipe({TWINS!r}, "r", host, trust=lambda plugin: True), host)
+print(len(plan.points), *[m for m in ("torch", "numpy", "matplotlib") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["8"]

@@ -1,0 +1,88 @@
+"""Somebody's code in a process of its own: whatever it does, there is an answer or a reason."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compressit.processes.apart import Ended, asked
+
+PATIENCE = 60.0
+
+
+def test_it_answers_and_changes_nothing_here() -> None:
+    mine = [1, 2]
+
+    def work() -> list[int]:
+        mine.clear()
+        os.chdir("/")
+        return [3]
+
+    here = Path.cwd()
+    assert asked(work, PATIENCE) == [3]
+    assert mine == [1, 2]
+    assert Path.cwd() == here
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (lambda: os._exit(0), "exit code 0"),
+        (lambda: os._exit(3), "exit code 3"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
+        (lambda: object(), "exit code 1"),
+        (lambda: time.sleep(1000), "longer than 0.5 s"),
+    ],
+)
+def test_the_end_of_its_process_is_told(work: Callable[[], object], words: str) -> None:
+    with pytest.raises(Ended, match=words):
+        asked(work, 0.5 if "longer" in words else PATIENCE)
+
+
+def test_closing_streams_and_printing_escapes_is_no_harm(capfd: pytest.CaptureFixture[str]) -> None:
+    def work() -> str:
+        sys.stdout.write("printed")
+        os.write(2, b"\x1b[31mraw")
+        sys.stdout.close()
+        os.close(1)
+        os.close(2)
+        return "fine"
+
+    assert asked(work, PATIENCE) == "fine"
+    said = capfd.readouterr()
+    assert "\\x1b[31mraw" in said.err
+    assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_it_started_ends_with_it(tmp_path: Path, hangs: bool) -> None:
+    def work() -> int:
+        child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        (tmp_path / "pid").write_text(str(child.pid))
+        if hangs:
+            time.sleep(1000)
+        return child.pid
+
+    with contextlib.suppress(Ended):
+        asked(work, 1.0 if hangs else PATIENCE)
+    started = int((tmp_path / "pid").read_text())
+    deadline = time.monotonic() + PATIENCE
+    while _runs(started):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

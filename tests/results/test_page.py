@@ -1,0 +1,519 @@
+"""The page and the files beside it, from synthetic results and with reports that misbehave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from compressit.config import NoOptions
+from compressit.contract.kinds import Report
+from compressit.contract.results import ABOUT, Results, Row
+from compressit.results.page import render
+
+METRICS = {
+    "test_accuracy": {"better": "higher", "unit": "fraction", "about": "on the test set"},
+    "parameters": {"better": "lower", "unit": "count", "about": ""},
+}
+ISSUE_COLUMNS = (
+    "variant, stage, rung, seed, width, parameters, nonzero, multiply_adds, bytes, train_accuracy, "
+    "validation_accuracy, test_accuracy, fit_agreement, noise_agreement, noise_entropy_bits, noise_majority, "
+    "images_seen"
+)
+
+
+def make_row(stage: str = "train", seed: int = 0, **fields: Any) -> Row:
+    values: dict[str, Any] = {
+        "variant": "real", "rung": None, "each": "", "uses": "train.supervised", "teacher": None,
+        "metrics": {"test_accuracy": 0.9543, "parameters": 669706}, "notes": {"width": 512}, "curves": {},
+    }  # fmt: skip
+    return Row(stage=stage, seed=seed, **(values | fields))
+
+
+def make_results(rows: Sequence[Row] | None = None, **fields: Any) -> Results:
+    ladder = [
+        make_row("blog", rung=i, uses="shrink.noise", notes={"width": 2**i, "images_seen": 60000})
+        for i in (1, 2)
+    ]
+    values: dict[str, Any] = {"recipe": "mnist_twins", "profile": "quick", "metrics": METRICS}
+    values |= {"about": {"date": "2030-01-02", "versions": {"torch": "2.9"}, "threads": 2, "seconds": 3725.0}}
+    return Results(rows=rows if rows is not None else [make_row(), *ladder], **(values | fields))
+
+
+class Plain(Report[NoOptions]):
+    """Two paragraphs and a figure."""
+
+    name = "report.plain"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        figure = Figure(figsize=(4, 3))
+        figure.subplots().plot([row.metrics.get("test_accuracy", 0) for row in results.rows])
+        figure.set_label("Accuracy & <size>")
+        return {"accuracy": figure}
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        return [f"There are {len(results.rows)} models.", "a < b"]
+
+
+class Raising(Report[NoOptions]):
+    """Fails everywhere it can."""
+
+    name = "report.raising"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        raise RuntimeError("no <figure> today")
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        raise KeyError("words")
+
+
+class Leaving(Report[NoOptions]):
+    """Ends the process, and speaks no Unicode."""
+
+    name = "report.leaving"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        raise SystemExit(0)
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        raise GeneratorExit("half \ud800 a letter")
+
+
+class Undrawable(Report[NoOptions]):
+    """Its figures fail only when they are drawn, or have names that are no file names."""
+
+    name = "report.undrawable"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        broken = Figure()
+        broken.text(0.5, 0.5, r"$\frac{1$")
+        return {"broken": broken, "../outside": Figure(figsize=(1, 1)), "fine": Figure(figsize=(1, 1))}
+
+
+class Ending(Report[NoOptions]):
+    """Ends its process, as a crash does, after it has emptied what it was lent."""
+
+    name = "report.ending"
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        list(results.rows).clear()
+        results.rows.clear()  # type: ignore[attr-defined]
+        os._exit(0)
+
+
+class Hanging(Report[NoOptions]):
+    """Never answers."""
+
+    name = "report.hanging"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        time.sleep(10_000)
+        return {}
+
+
+class Unmade(Report[NoOptions]):
+    """Cannot even be made."""
+
+    name = "report.unmade"
+
+    def __init__(self, config: NoOptions) -> None:
+        raise RuntimeError("no pencil")
+
+
+class Saying(Report[NoOptions]):
+    """Says what it is told to."""
+
+    name = "report.saying"
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def paragraphs(self, results: Results) -> Sequence[str]:
+        return [self.words]
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        figure = Figure(figsize=(1, 1))
+        figure.set_label(self.words)
+        return {"said": figure}
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text of every table."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self.blocks: dict[str, str] = {}  # <pre> by id
+        self._cell = False
+        self._block = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("td", "th"):
+            self._cell = True
+            self.cells.append("")
+        elif tag == "pre":
+            self._block = dict(attrs)["id"] or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "pre":
+            self._block = ""
+        if tag in ("td", "th"):
+            self._cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._cell:
+            self.cells[-1] += data.replace("\u202f", " ")
+        elif self._block:
+            self.blocks[self._block] = self.blocks.get(self._block, "") + data
+
+    def values(self, attribute: str) -> list[str]:
+        return [attrs[attribute] or "" for _, attrs in self.tags if attribute in attrs]
+
+
+def write(tmp_path: Path, results: Results, *reports: Report[Any]) -> str:
+    render(results, [(report.name, lambda report=report: report) for report in reports], tmp_path)
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_folder_has_every_file(tmp_path: Path) -> None:
+    write(tmp_path / "run", make_results(), Plain(NoOptions()))
+    files = {
+        str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()
+    }
+    assert files == {
+        "results.json",
+        "results.csv",
+        "report.html",
+        "figures/accuracy.png",
+        "figures/accuracy.svg",
+    }
+
+
+def test_csv_has_the_promised_columns_and_fractions(tmp_path: Path) -> None:
+    write(tmp_path, make_results())
+    with (tmp_path / "results.csv").open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    promised = ISSUE_COLUMNS.split(", ")
+    assert [name for name in reader.fieldnames or () if name in promised] == promised
+    assert [(row["stage"], row["rung"], row["width"]) for row in rows] == [
+        ("train", "", "512"), ("blog", "1", "2"), ("blog", "2", "4"),
+    ]  # fmt: skip
+    assert (rows[0]["test_accuracy"], rows[0]["train_accuracy"]) == ("0.9543", "")
+    assert rows[1]["images_seen"] == "60000"
+
+
+def test_results_survive_json(tmp_path: Path) -> None:
+    results = make_results(missing=["real/seed0/blog-03"], config={"variants": {"real": {"name": "real"}}})
+    write(tmp_path, results)
+    again = Results.read_json(tmp_path / "results.json")
+    assert again.table() == results.table()
+    assert replace(again, rows=(), failures=()) == replace(results, rows=())
+
+
+def test_page_shows_words_numbers_figures_facts_and_recipe(tmp_path: Path) -> None:
+    written = {
+        "file": "twins.yaml",
+        "text": "data: {uses: data.mnist}  # a < b\n",
+        "settings": ["seeds=[1, 2]"],
+    }
+    results = make_results(config={"recipe": written, "plugins": [{"path": "/home/me/x.py"}]})
+    text = write(tmp_path, results, Plain(NoOptions()))
+    page = Page(text)
+    assert "There are 3 models." in text
+    assert {"95.43 %", "669 706", "60 000", "–"} <= set(page.cells)
+    assert "validation accuracy" not in page.cells  # empty everywhere
+    assert "1\u202fh 02\u202fmin" in text
+    assert "versions torch" in text
+    assert page.blocks["recipe"] == written["text"]
+    assert page.blocks["command"] == "compressit run twins.yaml --profile quick --set 'seeds=[1, 2]' --trust"
+    assert "/home/me" not in text, "a path of this machine"
+    assert "Accuracy &amp; &lt;size&gt;" in text
+
+
+def test_page_needs_nothing_from_outside(tmp_path: Path) -> None:
+    text = write(
+        tmp_path, make_results([make_row(checkpoint="checkpoints/real/a.safetensors")]), Plain(NoOptions())
+    )
+    page = Page(text)
+    assert [source.split(",")[0] for source in page.values("src")] == ["data:image/png;base64"]
+    assert page.values("href") == ["./checkpoints/real/a.safetensors"]
+    assert "http://" not in text
+    assert "https://" not in text
+    assert not re.search(r"@import|url\(", text)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+
+
+HOSTILE = "<script>alert('x')</script>\"&"
+
+
+def test_everything_is_escaped(tmp_path: Path) -> None:
+    row = make_row(
+        HOSTILE, variant=HOSTILE, each=HOSTILE, metrics={HOSTILE: 1.0}, notes={"width": HOSTILE, HOSTILE: HOSTILE},
+        checkpoint=f"a/{HOSTILE}",
+    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "recipe": HOSTILE, "profile": HOSTILE, "description": HOSTILE,
+        "missing": [HOSTILE], "failures": [HOSTILE], "config": {"recipe": {"file": HOSTILE, "text": HOSTILE}},
+        "about": {HOSTILE: HOSTILE, "versions": {HOSTILE: [HOSTILE]}},
+        "metrics": {HOSTILE: {"unit": HOSTILE, "better": HOSTILE, "about": HOSTILE}},
+    }  # fmt: skip
+    text = write(tmp_path, make_results([row], **fields))
+    page = Page(text)
+    assert "<script" not in text
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert HOSTILE in page.values("title")
+    assert page.values("href") == ["./a/%3Cscript%3Ealert%28%27x%27%29%3C/script%3E%22%26"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "//host/x", "../x", "checkpoints/../../x"])
+def test_no_link_leaves_the_folder(tmp_path: Path, path: str) -> None:
+    assert Page(write(tmp_path, make_results([make_row(checkpoint=path)]))).values("href") == []
+
+
+def test_models_to_distrust_are_named(tmp_path: Path) -> None:
+    assert "Models to distrust" not in write(tmp_path, make_results())
+    row = make_row(notes={"diverged": "the loss became nan in epoch 3"})
+    text = write(tmp_path, make_results([row, make_row("blog", notes={"not_finite": ["ratio"]})]))
+    assert "real/seed0/train: it diverged: the loss became nan in epoch 3" in text
+    assert "real/seed0/blog: not finite: ratio" in text
+
+
+def test_two_processes_do_not_share_a_temporary_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Path] = []
+    real = os.replace
+    monkeypatch.setattr("os.replace", lambda source, target: (written.append(source), real(source, target)))
+    for _ in range(2):
+        write(tmp_path, make_results())
+    assert len(written) == len(set(written)) > 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "Finished: all 3 models."),
+        ({"missing": ["a", "b"]}, "Interrupted, or still running: 3 of 5 models are here."),
+        ({"missing": ["a"], "failures": ["a: NoEffectError"]}, "1 failed: 3 of 4 models are here."),
+    ],
+)
+def test_status_line(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+    text = write(tmp_path, make_results(**fields))
+    assert words in text
+    assert all(failure in text for failure in fields.get("failures", ()))
+
+
+def test_a_run_without_a_model_has_a_page(tmp_path: Path) -> None:
+    assert "No model is there yet." in write(
+        tmp_path, make_results([], missing=["train"]), Plain(NoOptions())
+    )
+
+
+def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None:
+    broken = [kind(NoOptions()) for kind in (Raising, Undrawable, Leaving, Plain, Plain)]
+    failed = render(make_results(), [(r.name, lambda r=r: r) for r in broken], tmp_path)
+    page = tmp_path / "report.html"
+    text = page.read_text(encoding="utf-8")
+    assert "report.raising: no figures: RuntimeError: no &lt;figure&gt; today" in text
+    assert "report.raising: no paragraphs: KeyError" in text
+    assert "report.leaving: no figures: SystemExit: 0" in text
+    assert "report.leaving: no paragraphs: GeneratorExit: half \\ud800 a letter" in text
+    assert "report.undrawable: figure &#39;broken&#39; could not be drawn" in text
+    assert "figure &#39;../outside&#39; could not be drawn" in text
+    assert len(Page(text).values("src")) == 3
+    where = r" \(test_report\.py:\d+\)"
+    told = [
+        rf"report\.raising: no paragraphs: KeyError: 'words'{where}, and 1 more; see {page}",
+        rf"report\.undrawable: figure 'broken' could not be drawn: .*, and 1 more; see {page}",
+        rf"report\.leaving: no paragraphs: GeneratorExit: half \\ud800 a letter{where}, and 1 more; see {page}",
+    ]
+    assert all(re.fullmatch(*pair) for pair in zip(told, failed, strict=True)), failed
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "accuracy-2.png", "accuracy-2.svg", "accuracy.png", "accuracy.svg", "fine.png", "fine.svg",
+    ]  # fmt: skip
+    assert not list(tmp_path.parent.glob("outside*"))
+
+
+def test_whatever_a_report_does_the_others_are_written(tmp_path: Path) -> None:
+    asked = [(kind.name, lambda kind=kind: kind(NoOptions())) for kind in (Ending, Hanging, Unmade, Plain)]
+    failed = render(make_results(), asked, tmp_path, limit=15.0)
+    assert [line.split(":")[0] for line in failed] == ["report.ending", "report.hanging", "report.unmade"]
+    assert "exit code 0" in failed[0]
+    assert "longer than 15 s" in failed[1]
+    assert "no pencil" in failed[2]
+    text = (tmp_path / "report.html").read_text()
+    assert "There are 3 models." in text
+    assert all(name in text for name in ("report.ending", "report.hanging", "report.unmade"))
+
+
+STEERING = "\x00\x1b\x85\u061c\u2028\u202e\u2066\ufeff\ud800\udcff"
+
+
+def test_characters_that_steer_a_page_are_shown_everywhere(tmp_path: Path) -> None:
+    words = f"a{STEERING}b"
+    row = make_row(variant=words, metrics={words: 1.0}, notes={words: words, "diverged": words})
+    fields: dict[str, Any] = {"recipe": words, "description": words, "failures": [words], "missing": [words]}
+    fields |= {"metrics": {words: {"unit": words, "better": "", "about": words}}, "about": {words: words}}
+    text = write(tmp_path, make_results([row], **fields), Saying(words))  # type: ignore[arg-type]
+    assert not set(STEERING) & set(text)
+    assert text.count("a\\x00\\x1b") > 10
+    assert "12\u202f345" in write(tmp_path, make_results([make_row(metrics={"parameters": 12345})]))
+
+
+def test_a_page_of_very_many_numbers_and_words_stays_readable(tmp_path: Path) -> None:
+    names = [f"metric{i}" for i in range(10_000)]
+    about = {name: {"better": "higher", "unit": "u" * 999, "about": "x" * 10_000} for name in names}
+    rows = [
+        make_row(seed=seed, metrics={name: float(seed) for name in names}, notes=dict.fromkeys(names, "n"))
+        for seed in range(3)
+    ]
+    failures = ["f" * 2000] * 5000
+    text = write(tmp_path, make_results(rows, metrics=about, failures=failures), Saying("w" * 10_000_000))  # type: ignore[arg-type]
+    assert len(text.encode()) <= 5_000_000
+    assert "columns are left out here" in text
+    assert max(map(len, Page(text).cells)) < 500
+    assert "And 4800 more" in text
+    assert len((tmp_path / "results.csv").read_text().splitlines()[0].split(",")) > 10_000
+
+
+def test_no_cell_of_the_csv_is_a_formula(tmp_path: Path) -> None:
+    rows = [make_row(f"{begin}1|x", metrics={f"{begin}2|y": -1.0}) for begin in "=+-@\t\r"]
+    make_results(rows).write_csv(tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\t\r")) and cell != "-1.0"]
+    assert {"'=1|x", "'@2|y"} <= set(cells)
+
+
+def test_columns_that_no_evaluator_measures_are_explained_too(tmp_path: Path) -> None:
+    small = make_row("prune", metrics={"parameters": 1000}, notes={"requested": 0.5}, dense="train")
+    text = write(tmp_path, make_results([make_row(), small]))
+    assert "669.7" in Page(text).cells
+    for name in ("compression_ratio", "requested", "width"):
+        assert f"<dt>{name}</dt><dd>{ABOUT[name]}</dd>" in text
+    assert "<dt>achieved</dt>" not in text, "a column that is not there"
+
+
+def test_the_main_numbers_come_first_behind_the_models_name(tmp_path: Path) -> None:
+    metrics = {"zeta": 1.0, "latency": 0.25, "parameters": 1000, "nonzero": 500, "test_accuracy": 0.5}
+    declared = {**METRICS, "latency": {"better": "lower", "unit": "seconds", "about": "of a batch"}}
+    rows = [make_row(metrics=metrics, dense="train"), make_row("prune", metrics=metrics, dense="train")]
+    page = Page(write(tmp_path, make_results(rows, metrics=declared)))
+    head = page.cells[: page.cells.index("checkpoint") + 1]
+    assert head == [
+        "model", "test accuracy", "compression ratio", "compression ratio nonzero", "parameters", "nonzero",
+        "latency", "width", "zeta", "time", "checkpoint",
+    ]  # fmt: skip
+    names = [cell for cell in page.cells if cell in ("train", "prune")]
+    assert names == ["train", "prune"], "one variant, one seed: they say nothing"
+    assert page.values("scope").count("row") == 2
+    others = [*rows, make_row(variant="fake", seed=3)]
+    cells = Page(write(tmp_path, make_results(others))).cells
+    assert {"real/seed0/train", "real/seed0/prune", "fake/seed3/train"} <= set(cells)
+
+
+def test_what_a_stage_noted_is_under_the_table(tmp_path: Path) -> None:
+    notes = {
+        "width": 12, "images_seen": 50, "ranks": {"fc": 3, "head": [1, 2]}, "remark": "<b>hello</b>",
+        "long": list(range(100)), "text": "x" * 999, "share": 0.3, "done": True, "requested": [0.5],
+    }  # fmt: skip
+    rows = [
+        make_row(),
+        make_row("svd", rung=1, uses="shrink.svd", notes=notes),
+        make_row("svd", rung=2, notes=notes),
+    ]
+    text = write(tmp_path, make_results([replace(row, uses="shrink.svd") for row in rows]))
+    assert text.count('<details class="notes">') == 1, "train noted its width only, which is a column"
+    assert "<summary>svd (shrink.svd), 2 models</summary>" in text
+    cells = Page(text).cells
+    head = cells.index("ranks")
+    assert cells[head - 1 : head + 8] == [
+        "model", "ranks", "remark", "long", "text", "share", "done", "requested", "svd-01",
+    ]  # fmt: skip
+    assert cells[head + 8 : head + 10] == ["fc: 3, head: [1, 2]", "<b>hello</b>"]
+    assert cells[head + 10] == "[0, 1, 2, 3, 4, 5, 6, 7, … (100 in all)]"
+    assert cells[head + 11] == "x" * 159 + "…"
+    assert cells[head + 12 : head + 15] == ["0.3", "true", "[0.5]"]
+
+
+def test_facts_are_words(tmp_path: Path) -> None:
+    hosts = [{"host": "lab", "cores": 2, "gpu": ""}, {"host": "den", "cores": 8, "gpu": "H100"}]
+    text = write(tmp_path, make_results(about={"hosts": hosts, "task_seconds": 90.0, "sizes": [1, 2]}))
+    assert "<dd>host lab, cores 2, gpu none; host den, cores 8, gpu H100</dd>" in text
+    assert "<dt>task seconds</dt><dd>1\u202fmin 30\u202fs</dd>" in text
+    assert "<dd>1, 2</dd>" in text
+
+
+def test_a_recipe_made_in_python_is_said_to_be(tmp_path: Path) -> None:
+    text = write(tmp_path, make_results(config={"variants": {}}))
+    assert "made in Python" in text
+    assert Page(text).blocks == {}
+
+
+def test_several_seeds_are_summarised(tmp_path: Path) -> None:
+    accuracies = (0.95, 0.96, 0.93)
+    rows = [
+        make_row(seed=i, metrics={"test_accuracy": a, "parameters": 669706}) for i, a in enumerate(accuracies)
+    ]
+    cells = Page(write(tmp_path, make_results(rows))).cells
+    (cell,) = [cell for cell in cells if "±" in cell]
+    assert cell.startswith(f"94.67 ± {100 * np.std(accuracies, ddof=1):.2f} % [")
+    assert cells.count("669 706") == 4  # once in the summary, once a row
+    single = Page(write(tmp_path, make_results(rows[:1]))).cells
+    assert not [cell for cell in single if "±" in cell]
+
+
+class Heavy(Report[NoOptions]):
+    """Noise does not compress: each figure is about 2 MB."""
+
+    name = "report.heavy"
+
+    def figures(self, results: Results) -> Mapping[str, Figure]:
+        drawn = {}
+        for name in ("a", "b"):
+            drawn[name] = Figure(figsize=(7, 7))
+            drawn[name].figimage(np.random.default_rng(0).random((840, 840, 3)))
+        return drawn
+
+
+def test_page_stays_below_five_megabytes(tmp_path: Path) -> None:
+    rows = [
+        make_row(
+            "blog",
+            rung=i,
+            seed=i % 3,
+            checkpoint=f"checkpoints/{i}.safetensors",
+            notes={"width": 2, "ranks": ["<" * 99] * 9, "words": "<" * 999},
+        )
+        for i in range(3000)
+    ]
+    text = write(
+        tmp_path, make_results(rows, config={"recipe": {"text": "# y\n" * 250_000}}), Heavy(NoOptions())
+    )
+    assert len(text.encode()) <= 5_000_000
+    page = Page(text)
+    assert len(page.values("src")) == 1
+    assert "./figures/b.png" in page.values("href")
+    assert "rows are left out here" in text
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 3001
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 3000
+
+
+def test_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        write(tmp_path / folder, make_results(), Plain(NoOptions()))
+    for path in (tmp_path / "one").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path

@@ -1,0 +1,99 @@
+"""How long it will take: from history, else from a calibration, in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny import BASE, plan_of, task_of
+
+from compressit.planning.tasks import Plan
+from compressit.running.estimate import Estimate, History, in_words, interpolated, unknown
+
+LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 2, feed: original}\nevaluate: [tiny.size]\n"
+CALIBRATION = {"steps": [[16, 1.0, 0.01], [128, 1.0, 0.08], [128, 0.5, 0.04]], "forward": 0.001}
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return plan_of(LADDER)
+
+
+def test_a_step_is_interpolated_between_the_measured_widths() -> None:
+    steps = [[128, 1.0, 10.0], [128, 0.4, 4.0], [128, 0.1, 2.0], [16, 1.0, 1.0], [16, 0.4, 0.5]]
+    assert interpolated(steps, 128, 1.0) == 10
+    assert interpolated(steps, 128, 0.7) == pytest.approx(7)
+    assert interpolated(steps, 128, 0.25) == pytest.approx(3)
+    assert interpolated(steps, 128, 0.01) == 2, "no narrower than measured"
+    assert interpolated(steps, 128, 2.0) == 10
+    assert interpolated(steps, 256, 0.4) == 8, "a batch twice as large takes twice as long"
+    assert interpolated(steps, 20, 0.4) == pytest.approx(0.5 * 20 / 16), "from the nearest batch size"
+
+
+def test_a_stage_is_its_steps_and_its_teachers_passes(plan: Plan, tmp_path: Path) -> None:
+    estimate = Estimate(History(tmp_path, 1), CALIBRATION)
+    ladder = task_of(plan, "base/seed0/ladder-01")
+    assert ladder.work == {"steps": 3, "batch_size": 128, "width": 0.5, "forwards": 40}
+    assert estimate.seconds(ladder) == pytest.approx(3 * 0.04 + 40 * 0.001)
+    train = task_of(plan, "base/seed0/train")
+    assert estimate.seconds(train) == pytest.approx(4 * 3 * 0.01)
+    assert estimate.total([ladder, train]) == pytest.approx(0.16 + 0.12)
+    assert estimate.total(plan.tasks.values()) < 10
+
+
+def test_without_history_or_calibration_it_is_a_guess_above_zero(plan: Plan, tmp_path: Path) -> None:
+    estimate = Estimate(History(tmp_path, 1))
+    assert all(estimate.seconds(task) > 0 for task in plan.tasks.values())
+
+
+def test_what_a_task_took_is_remembered_for_others_like_it(plan: Plan, tmp_path: Path) -> None:
+    history = History(tmp_path, 2)
+    train = task_of(plan, "base/seed0/train")
+    assert unknown(list(plan.tasks.values()), history) == [t for t in plan.tasks.values() if t.work]
+    history.add(train, 12.3456)
+    history.save()
+    again = History(tmp_path, 2)
+    assert again.seconds(train) == 12.346
+    assert Estimate(again, CALIBRATION).seconds(train) == 12.346
+    assert train not in unknown(list(plan.tasks.values()), again)
+
+    def known(text: str = LADDER, *settings: str, threads: int = 2) -> bool:
+        task = next(t for t in plan_of(text, *settings).tasks.values() if t.stage == "train" and t.work)
+        return History(tmp_path, threads).seconds(task) is not None
+
+    assert known(LADDER, "seeds=[7]")
+    assert known(LADDER, "data.with.labels=random")
+    assert known(LADDER.replace("name: tiny", "name: other"))
+    assert not known(LADDER, "stages.train.with.epochs=5")
+    assert not known(LADDER, "data.with.limit=10")
+    assert not known(LADDER, "model.with.hidden=[1000]"), "a larger model takes longer"
+    assert not known(threads=1)
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"a": "soon"}', "{", "\x00"])
+def test_a_damaged_history_is_an_empty_one(plan: Plan, tmp_path: Path, content: str) -> None:
+    (tmp_path / "history.json").write_text(content)
+    history = History(tmp_path, 1)
+    train = task_of(plan, "base/seed0/train")
+    assert history.seconds(train) is None
+    history.add(train, 1)
+    history.save()
+    assert History(tmp_path, 1).seconds(train) == 1
+
+
+def test_a_history_that_cannot_be_written_is_no_error(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where the folder should be")
+    history = History(tmp_path / "store", 1)
+    history.add(task_of(plan, "base/seed0/train"), 1)
+    history.save()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "1 s"), (0, "1 s"), (0.4, "1 s"), (45.4, "45 s"), (89, "89 s"), (90, "2 min"), (180, "3 min"),
+        (5300, "88 min"), (6000, "1 h 40 min"), (10800, "3 h 00 min"), (360000, "100 h 00 min"),
+    ],
+)  # fmt: skip
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words

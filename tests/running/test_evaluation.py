@@ -1,0 +1,165 @@
+"""Measuring a checkpoint file on a dataset, outside any recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import BASE, Lab, tiny_host
+
+from compressit.checkpoint import model as checkpoint
+from compressit.datasets.splits import Contract
+from compressit.errors import CompressitError
+from compressit.host.plugins import Host
+from compressit.running.evaluation import evaluate_file
+
+EVALUATORS = ("tiny.accuracy", "tiny.size")
+
+
+@pytest.fixture
+def host() -> Host:
+    return tiny_host()
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
+
+
+def _trained(root: Path, scale: str) -> tuple[Path, dict[str, float]]:
+    """A trained checkpoint, and what its recipe measured."""
+    lab = Lab(root)
+    options = "{epochs: 30, optimizer: {name: adam, lr: 0.02}}"
+    text = BASE.replace("tiny.train}", f"tiny.train, with: {options}}}") + "evaluate: [tiny.accuracy]\n"
+    plan = lab.plan(text.replace("{uses: tiny.data}", f"{{uses: tiny.data, with: {{scale: {scale}}}}}"))
+    found = lab.run(plan)
+    return found["base/seed0/train"].model_file, found["base/seed0/train tiny.accuracy"].metrics
+
+
+@pytest.mark.parametrize("scale", ["unit", "standard"])
+def test_a_file_measures_as_it_did_in_its_recipe(tmp_path: Path, host: Host, scale: str) -> None:
+    file, measured = _trained(tmp_path, scale)
+    assert measured["test_accuracy"] > 0.9
+    said: list[str] = []
+    found = evaluate_file(file, "tiny.data", (), EVALUATORS, host, said.append)
+    assert found == {**measured, "parameters": 123, "bytes": 492, "mean_weight": 2.0}
+    assert said == ["loading dots"]
+
+
+def test_inputs_are_scaled_as_in_training_whatever_data_they_are_measured_on(
+    tmp_path: Path, host: Host
+) -> None:
+    """Three images have another mean and deviation; the network knows those of its training set."""
+    file, measured = _trained(tmp_path, "standard")
+    for limit in (3, 20):
+        found = evaluate_file(file, "tiny.data", [f"limit={limit}"], ["tiny.accuracy"], host)
+        assert found["test_accuracy"] == measured["test_accuracy"]
+    own = evaluate_file(file, "tiny.data", ["limit=1", "scale=standard"], ["tiny.accuracy"], host)
+    assert own["test_accuracy"] < measured["test_accuracy"], "unless it is asked for"
+
+
+def test_another_scale_than_in_training_is_told(tmp_path: Path, host: Host) -> None:
+    file, _ = _trained(tmp_path, "standard")
+    for setting, told in (
+        ("scale=unit", [f"{file} was trained on inputs of scale standard, and is measured on unit"]),
+        ("scale=standard", []),
+        ("limit=3", []),
+    ):
+        said: list[str] = []
+        evaluate_file(file, "tiny.data", [setting], ["tiny.size"], host, said.append)
+        assert [text for text in said if text != "loading dots"] == told
+
+
+def test_options_of_the_dataset_are_taken(tmp_path: Path, host: Host) -> None:
+    file, measured = _trained(tmp_path, "unit")
+    found = evaluate_file(file, "tiny.data", ["labels=random", "seed=3"], ["tiny.accuracy"], host)
+    assert found["test_accuracy"] == measured["test_accuracy"]
+    assert found["train_accuracy"] < 0.7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["limit=0"], r"tiny\.data\.limit must be at least 1 \(got 0\)"),
+        (["limit=many"], r"tiny\.data\.limit must be a whole number"),
+        (["limits=3"], r"unknown key 'limits' in tiny\.data\n +help: did you mean 'limit'"),
+        (["limit"], "there is no '='"),
+        (["limit=[1"], "--set"),
+    ],
+)
+def test_mistakes_in_the_settings_are_told(
+    tmp_path: Path, host: Host, settings: list[str], message: str
+) -> None:
+    file = _file(tmp_path, host)
+    with pytest.raises(CompressitError, match=message):
+        evaluate_file(file, "tiny.data", settings, EVALUATORS, host)
+
+
+def _file(folder: Path, host: Host, shape: tuple[int, ...] = (1, 2, 3), classes: int = 3) -> Path:
+    torch.manual_seed(0)
+    architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, shape, classes)
+    net = checkpoint.build(architecture, host)
+    checkpoint.save(net, folder / "net.safetensors", architecture, host=host)
+    return folder / "net.safetensors"
+
+
+def test_data_that_do_not_fit_are_refused(tmp_path: Path, host: Host) -> None:
+    with pytest.raises(CompressitError, match=r"takes inputs \(1, 3, 2\) .* tiny\.data has \(1, 2, 3\)"):
+        evaluate_file(_file(tmp_path, host, (1, 3, 2)), "tiny.data", (), EVALUATORS, host)
+    with pytest.raises(CompressitError, match=r"has 4 classes, but tiny\.data has .* and 3"):
+        evaluate_file(_file(tmp_path, host, classes=4), "tiny.data", (), EVALUATORS, host)
+
+
+def test_a_file_that_says_nothing_of_its_inputs_is_measured_on_unit_pixels(
+    tmp_path: Path, host: Host
+) -> None:
+    found = evaluate_file(_file(tmp_path, host), "tiny.data", (), EVALUATORS, host)
+    assert 0 <= found["test_accuracy"] <= 1
+
+
+def test_an_evaluator_that_judges_a_stage_is_refused(tmp_path: Path, host: Host) -> None:
+    with pytest.raises(
+        CompressitError, match=r"tiny\.fidelity judges a stage of a recipe, not a model alone"
+    ):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.fidelity"], host)
+
+
+def test_there_is_no_other_model_to_compare_with(tmp_path: Path, host: Host) -> None:
+    """Least of all the model itself, from which everything is at distance 0."""
+    with pytest.raises(CompressitError, match=r"tiny\.distance compares the model with another one, 'train'"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.distance"], host)
+
+
+@pytest.mark.parametrize("evaluator", ["tiny.odd"])
+def test_evaluators_are_held_to_what_a_recipe_holds_them_to(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch, evaluator: str
+) -> None:
+    plugin: Any = host.find(evaluator).plugin
+    monkeypatch.setattr(plugin, "evaluate", lambda self, model, ctx: ctx.note(seen=1) or {"fine": 1.0})
+    with pytest.raises(CompressitError, match=r"tiny\.odd called ctx\.note 'seen'"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), [evaluator], host)
+    monkeypatch.setattr(
+        plugin, "evaluate", lambda self, model, ctx: torch.set_default_dtype(torch.float64) or {}
+    )
+    with pytest.raises(CompressitError, match="left settings of the process changed: default dtype"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), [evaluator], host)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_files_and_plugins_that_are_not_there_are_named(tmp_path: Path, host: Host) -> None:
+    with pytest.raises(CompressitError, match=r"nothing\.safetensors: No such file"):
+        evaluate_file(tmp_path / "nothing.safetensors", "tiny.data", (), EVALUATORS, host)
+    with pytest.raises(CompressitError, match=r"no dataset is called 'tiny\.dta'"):
+        evaluate_file(_file(tmp_path, host), "tiny.dta", (), EVALUATORS, host)
+    with pytest.raises(CompressitError, match=r"no evaluator is called 'tiny\.sise'"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.sise"], host)
+
+
+def test_a_contract_without_a_builder_is_not_enough(tmp_path: Path, host: Host) -> None:
+    contract = Contract((1, 2, 3), "unit", None, None, ("a", "b", "c"))
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 3))
+    checkpoint.save(net, tmp_path / "live.safetensors", None, contract, host=host)
+    with pytest.raises(CompressitError, match="without a registered builder"):
+        evaluate_file(tmp_path / "live.safetensors", "tiny.data", (), EVALUATORS, host)

@@ -1,0 +1,205 @@
+"""What is shown while a run goes on: it must say what happens and must never be what stops it."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from tiny import BASE, plan_of
+
+from compressit.planning.tasks import Plan, Task
+from compressit.running import live as live_module
+from compressit.running.estimate import Estimate, History
+from compressit.running.live import PlainLive, Progress, RichLive, live_display
+from compressit.running.runner import Failure
+
+EPOCH = {"epoch": 3, "epochs": 10, "loss": 0.123456, "accuracy": 0.987}
+ODD: list[Mapping[str, Any]] = [
+    {},
+    {"epoch": 1},
+    {"epoch": 1, "epochs": 0, "loss": None},
+    {"loss": "high", "accuracy": [1]},
+    {"epochs": 5},
+    {"epoch": "[bold", "epochs": "[/red]"},
+    {"epoch": 7.5, "epochs": 5, "loss": float("nan"), "accuracy": None},
+    {"anything": {"at": "all"}},
+]
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return plan_of(BASE + "  prune: {uses: tiny.prune}\nevaluate: [tiny.size]\n")
+
+
+def _console(terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=120)
+
+
+def _text(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def _progress(plan: Plan, tmp_path: Path, jobs: int = 1) -> Progress:
+    return Progress(list(plan.tasks.values()), Estimate(History(tmp_path, 1)), jobs)
+
+
+def _stage(plan: Plan) -> Task:
+    return next(task for task in plan.tasks.values() if task.kind == "stage")
+
+
+def test_a_terminal_gets_the_table_and_a_pipe_lines(plan: Plan, tmp_path: Path) -> None:
+    progress = _progress(plan, tmp_path)
+    assert isinstance(live_display(_console(True), progress), RichLive)
+    assert isinstance(live_display(_console(False), progress), PlainLive)
+
+
+def test_plain_lines_say_what_is_done_and_what_is_left(plan: Plan, tmp_path: Path) -> None:
+    console = _console(False)
+    task = _stage(plan)
+    with live_display(console, _progress(plan, tmp_path)) as live:
+        live.started(task)
+        live.progress(task, {"resumed": 2})
+        live.progress(task, EPOCH)  # too soon after the last line
+        live.finished(task, 4.0)
+        live.announce("hello")
+    lines = _text(console).splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("[0/5, ")
+    assert lines[0].endswith("base/seed0/train: goes on after epoch 2")
+    assert lines[1].startswith("[1/5, ")
+    assert lines[1].endswith("base/seed0/train: epoch 3/10, loss 0.1235, accuracy 98.7%, done in 1 s")
+    assert lines[2].endswith("left] hello")
+
+
+def test_plain_lines_come_now_and_then_while_a_stage_runs(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_module, "PLAIN_EVERY", -1.0)
+    console = _console(False)
+    task = _stage(plan)
+    live = live_display(console, _progress(plan, tmp_path))
+    live.started(task)
+    live.progress(task, {"anything": 1})
+    live.progress(task, EPOCH)
+    assert [line.split("] ")[1] for line in _text(console).splitlines()] == [
+        "base/seed0/train: running",
+        "base/seed0/train: epoch 3/10, loss 0.1235, accuracy 98.7%",
+    ]
+
+
+def test_evaluations_are_counted_but_not_told(plan: Plan, tmp_path: Path) -> None:
+    console = _console(False)
+    progress = _progress(plan, tmp_path)
+    live = live_display(console, progress)
+    for task in plan.tasks.values():
+        live.started(task)
+        live.finished(task, 1.0)
+    assert progress.done == progress.total == 5
+    assert "tiny.size" not in _text(console)
+    assert progress.eta() == 0
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_text_that_looks_like_markup_is_shown_as_it_is(plan: Plan, tmp_path: Path, terminal: bool) -> None:
+    console = _console(terminal)
+    task = _stage(plan)
+    failure = Failure("train", "wrong [/red] closing [bold", hint="[link=x]")
+    with live_display(console, _progress(plan, tmp_path)) as live:
+        live.started(replace(task, label="a[/red]b[bold]"))
+        if isinstance(live, RichLive):
+            console.print(live._render())
+            assert "a[/red]b[bold]" in _text(console)
+        live.announce("files in [red] and [/nothing]")
+        live.announce("mine.py:100: late :smile:\x1b]0;title\x07\nsecond\u202e line")
+        live.failed(task, failure)
+        live.tick()
+    text = _text(console)
+    assert "files in [red] and [/nothing]" in text
+    assert "FAILED train: wrong [/red] closing [bold" in text
+    assert "mine.py:100: late :smile:\\x1b]0;title\\x07" in text
+    assert "      | second\\u202e line" in text
+    assert "help" not in text, "it stands once, at the end of the run"
+
+
+@pytest.mark.parametrize("event", ODD)
+@pytest.mark.parametrize("terminal", [True, False])
+def test_whatever_a_plugin_emits_can_be_shown(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, event: Mapping[str, Any]
+) -> None:
+    monkeypatch.setattr(live_module, "PLAIN_EVERY", -1.0)
+    console = _console(terminal)
+    task = _stage(plan)
+    progress = _progress(plan, tmp_path)
+    with live_display(console, progress) as live:
+        live.started(task)
+        live.progress(task, event)
+        assert progress.eta() >= 0
+        if isinstance(live, RichLive):
+            _console(True).print(live._render())
+        live.finished(task, 1.0)
+
+
+def test_the_table_shows_what_runs(plan: Plan, tmp_path: Path) -> None:
+    console = _console(True)
+    task = _stage(plan)
+    live = RichLive(console, _progress(plan, tmp_path))
+    live.started(task)
+    live.progress(task, EPOCH)
+    console.print(live._render())
+    for part in ("base/seed0/train", "3/10", "0.1235", "98.7%", "0/5 tasks", "left"):
+        assert part in _text(console)
+
+
+def test_the_time_left_shrinks_with_epochs_and_finished_tasks_and_with_jobs(
+    plan: Plan, tmp_path: Path
+) -> None:
+    progress = _progress(plan, tmp_path)
+    task = _stage(plan)
+    whole = progress.eta()
+    assert whole == pytest.approx(Estimate(History(tmp_path, 1)).total(plan.tasks.values()))
+    assert _progress(plan, tmp_path, jobs=2).eta() == pytest.approx(whole / 2)
+    progress.started(task)
+    progress.progress(task, {"epoch": 5, "epochs": 10})
+    half = progress.eta()
+    assert half == pytest.approx(whole - 0.5)
+    progress.ended(task)
+    assert progress.eta() < half
+    slow = _progress(plan, tmp_path)
+    slow.started(task)
+    slow.running[task.key] = (task, {}, time.monotonic() - 1000)
+    slow.ended(task)
+    assert slow.eta() > 10 * progress.eta(), "what took longer than thought lets the rest take longer"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_how_long_a_task_has_been_silent_is_told(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(live_module.time, "monotonic", lambda: now[0])
+    console = _console(terminal)
+    task = _stage(plan)
+    live = live_display(console, _progress(plan, tmp_path))
+    live.started(task)
+    told = []
+    for seconds in range(0, 1000, 10):  # it says something after 400 s, and then nothing more
+        now[0] = 1000.0 + seconds
+        if seconds == 400:
+            live.progress(task, EPOCH)
+        before = len(_text(console))
+        live.tick()
+        if isinstance(live, RichLive):
+            console.print(live._render())
+        if "silent for" in _text(console)[before:] or "has said nothing for" in _text(console)[before:]:
+            told.append(seconds)
+    if terminal:
+        assert told == [*range(70, 400, 10), *range(470, 1000, 10)]
+    else:
+        assert told == [70, 130, 250, 470, 530, 650, 890]

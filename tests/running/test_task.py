@@ -1,0 +1,389 @@
+"""Tasks run in this process: what they publish, what they refuse, how they go on after a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file
+from tiny import BASE, PLUGINS, TWINS, Lab, same, task_of, tensors, tiny_host
+
+from compressit.checkpoint import model as checkpoint
+from compressit.checkpoint.header import read_header
+from compressit.contract.context import Judged, Progress
+from compressit.datasets.splits import ALIGNMENT
+from compressit.errors import CompressitError, NoEffectError
+from compressit.running.memo import Recent
+from compressit.running.task import CURVE_POINTS, thinned
+from compressit.store.objects import Artifact
+from compressit.store.progress import StoredProgress
+
+SHRINK = BASE + "  shrink: {uses: tiny.shrink, repeat: 2}\n"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def _fault(lab: Lab, fault: str, stage: str = "train: {uses: tiny.train", message: str = "") -> str:
+    text = BASE.split("  train:")[0] + f"  {stage}, with: {{fault: {fault}}}}}\n"
+    with pytest.raises(CompressitError, match=message) as caught:
+        lab.run(lab.plan(text))
+    return str(caught.value)
+
+
+# What is made
+
+
+def test_twins_start_from_the_same_init_and_get_their_own_labels(lab: Lab) -> None:
+    plan = lab.plan(TWINS)
+    found = lab.run(plan)
+    start = load_file(found["real/seed0/init"].model_file)
+    real, fake = (tensors(lab.store, plan, f"{variant}/seed0/train") for variant in ("real", "fake"))
+    assert "fake/seed0/init" not in found
+    assert not same(real, fake)
+    assert not same(start, real)
+    assert start.keys() == real.keys()
+
+
+def test_every_model_is_a_checkpoint_that_loads_alone(lab: Lab) -> None:
+    plan = lab.plan(TWINS)
+    found = lab.run(plan)
+    net = checkpoint.load(found["fake/seed0/shrink-02"].model_file, host=lab.host)
+    assert net(torch.zeros(2, 1, 2, 3)).shape == (2, 3)
+    contract = checkpoint.contract_of(found["fake/seed0/shrink-02"].model_file)
+    assert contract is not None
+    assert (contract.shape, contract.scale, contract.class_names) == ((1, 2, 3), "unit", ("0", "1", "2"))
+    assert contract.mean is None
+    lineage = read_header(found["fake/seed0/shrink-02"].model_file).manifest.lineage
+    assert [step["stage"] for step in lineage] == ["init", "train", "shrink-02"]
+
+
+def test_a_ladder_narrows_what_it_is_given_or_what_it_started_from(lab: Lab) -> None:
+    widths = {}
+    for feed in ("previous", "original"):
+        found = lab.run(lab.plan(SHRINK.replace("repeat: 2", f"repeat: 3, feed: {feed}")))
+        widths[feed] = [found[f"base/seed0/shrink-0{rung}"].notes["width"] for rung in (1, 2, 3)]
+    assert widths == {"previous": [6, 3, 2], "original": [6, 3, 2]}
+
+
+def test_curves_notes_arrays_and_time_are_kept(lab: Lab) -> None:
+    found = lab.run(lab.plan(SHRINK))
+    train, shrink = found["base/seed0/train"], found["base/seed0/shrink-01"]
+    assert train.notes == {"width": 12, "images_seen": 160, "epochs": 4, "stage": "train"}
+    assert [list(point) for point in train.curves["seen"]] == [[40, 40], [80, 80], [120, 120], [160, 160]]
+    losses = load_arrays(train.folder / "arrays.safetensors")["loss"]
+    assert losses.shape == (12,)  # 4 epochs of 3 minibatches
+    assert np.allclose([value for _, value in train.curves["loss"]], losses)
+    assert load_arrays(shrink.folder / "arrays.safetensors")["taught"].shape == (40, 3)
+    assert train.seconds > 0
+    assert train.manifest["host"]["torch"] == torch.__version__
+    assert train.manifest["task"]["config"]["epochs"] == 4
+
+
+def test_a_result_that_is_there_is_not_made_again(lab: Lab) -> None:
+    plan = lab.plan(BASE)
+    first = lab.run(plan)["base/seed0/train"]
+    lab.events.clear()
+    again = lab.new_runner().run(task_of(plan, "base/seed0/train"), lab.events.append)
+    assert again == first
+    assert lab.events == []
+
+
+def test_the_same_recipe_gives_the_same_bits_and_numbers(tmp_path: Path) -> None:
+    labs = [Lab(tmp_path / name) for name in ("one", "two")]
+    runs = [lab.run(lab.plan(TWINS)) for lab in labs]
+    torch.manual_seed(99)
+    for label, one in runs[0].items():
+        other = runs[1][label]
+        assert (one.metrics, one.notes, one.curves) == (other.metrics, other.notes, other.curves)
+        if one.model_file.exists():
+            assert one.model_file.read_bytes() == other.model_file.read_bytes()
+
+
+ONE_MODEL_TWO_DATA = (
+    BASE.replace("{uses: tiny.mlp}", "{from: ../net.safetensors}")
+    + "variants: {a: {}, b: {data: {with: {tone: 0.1}}}}\nevaluate: [tiny.accuracy, tiny.fidelity]\n"
+)
+
+
+@pytest.mark.parametrize("text", [TWINS, ONE_MODEL_TWO_DATA])
+def test_what_tasks_share_in_memory_mixes_nothing_up(tmp_path: Path, text: str) -> None:
+    """All tasks in one worker, and each in a worker of its own, find the same."""
+    made = Lab(tmp_path / "made")
+    done = made.run(made.plan(BASE, "stages.train.with.epochs=2"))["base/seed0/train"]
+    (tmp_path / "net.safetensors").write_bytes(done.model_file.read_bytes())
+    together, apart = Lab(tmp_path / "together"), Lab(tmp_path / "apart")
+    plan = together.plan(text)
+    shared = together.run(plan)
+    for task in plan.tasks.values():
+        alone = apart.new_runner().run(task, apart.events.append)
+        found = shared[task.label]
+        assert (found.metrics, found.notes, found.curves) == (alone.metrics, alone.notes, alone.curves)
+        if task.kind != "evaluate":
+            assert found.model_file.read_bytes() == alone.model_file.read_bytes()
+
+
+def test_variants_load_the_same_data_once(lab: Lab) -> None:
+    lab.run(lab.plan(TWINS))
+    assert lab.events.count({"announce": "loading dots"}) == 1
+    lab.run(lab.plan(TWINS, "data.with.tone=0.1"))
+    assert lab.events.count({"announce": "loading dots"}) == 2, "its own options are other data"
+
+
+# Where it starts
+
+
+def test_weights_replace_fresh_ones(lab: Lab) -> None:
+    trained = lab.run(lab.plan(BASE))["base/seed0/train"].model_file
+    values = load_file(trained)
+    save_arrays({name: value.numpy() for name, value in values.items()}, lab.root / "w.safetensors")
+    plan = lab.plan(BASE.replace("{uses: tiny.mlp}", "{uses: tiny.mlp, weights: w.safetensors}"))
+    assert same(load_file(lab.run(plan)["base/seed0/init"].model_file), values)
+
+
+def test_weights_that_do_not_fit_are_refused(lab: Lab) -> None:
+    save_arrays({"1.weight": np.zeros((2, 2), np.float32)}, lab.root / "w.safetensors")
+    plan = lab.plan(BASE.replace("{uses: tiny.mlp}", "{uses: tiny.mlp, weights: w.safetensors}"))
+    with pytest.raises(CompressitError, match=r"w\.safetensors: these weights do not fit the model"):
+        lab.run(plan)
+
+
+def test_a_recipe_goes_on_from_a_checkpoint(lab: Lab) -> None:
+    done = lab.run(lab.plan(SHRINK))["base/seed0/shrink-01"]
+    (lab.root / "net.safetensors").write_bytes(done.model_file.read_bytes())
+    text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}") + "  more: {uses: tiny.shrink}\n"
+    found = lab.run(lab.plan(text + "evaluate: [tiny.fidelity, tiny.size]\n"))
+    assert same(load_file(found["base/seed0/init"].model_file), load_file(done.model_file))
+    assert found["base/seed0/more"].notes["width"] == 3
+    assert found["base/seed0/init tiny.size"].metrics["parameters"] == 63
+    assert 0 < found["base/seed0/train tiny.fidelity"].metrics["agreement"] <= 1
+
+
+# What is refused
+
+
+def test_a_plugins_mistakes_are_told(lab: Lab) -> None:
+    _fault(lab, "shape", message=r"tiny\.train changed the shape of 1\.weight")
+    _fault(lab, "hook", message="left a hook")
+    _fault(lab, "nothing", message="returned nothing, not a model")
+    _fault(lab, "note", message="noted 'weights', which is no JSON value")
+    assert "declare it as a ModelRef" in _fault(
+        lab, "undeclared", message="the model 'init', which its options"
+    )
+
+
+def test_logits_shared_between_evaluators_are_not_for_a_model_in_training(lab: Lab) -> None:
+    """They would be those of whatever model was asked for first."""
+    _fault(lab, "logits", message="asked for the model 'model'")
+
+
+def test_a_compressor_without_effect_is_refused(lab: Lab) -> None:
+    with pytest.raises(NoEffectError, match=r"tiny\.prune changed nothing"):
+        lab.run(lab.plan(BASE + "  prune: {uses: tiny.prune, with: {amount: 0}}\n"))
+
+
+def test_metrics_must_be_declared(lab: Lab) -> None:
+    with pytest.raises(CompressitError, match="undeclared metrics: surprise"):
+        lab.run(lab.plan(BASE + "evaluate: [{uses: tiny.odd, with: {fault: undeclared}}]\n"))
+
+
+@pytest.mark.parametrize("fault", ["log", "save", "note", "directly"])
+def test_what_an_evaluator_keeps_beside_its_metrics_is_refused(lab: Lab, fault: str) -> None:
+    """Nobody would ever see it."""
+    with pytest.raises(CompressitError, match=r"tiny\.odd called ctx\.(log|save|note) 'seen', which is lost"):
+        lab.run(lab.plan(BASE + f"evaluate: [{{uses: tiny.odd, with: {{fault: {fault}}}}}]\n"))
+
+
+@pytest.mark.parametrize("fault", ["text", "list"])
+def test_a_metric_that_is_no_number_is_named(lab: Lab, fault: str) -> None:
+    with pytest.raises(CompressitError, match=r"tiny\.odd returned a (str|list) as 'fine', not a number"):
+        lab.run(lab.plan(BASE + f"evaluate: [{{uses: tiny.odd, with: {{fault: {fault}}}}}]\n"))
+
+
+def test_a_number_that_is_not_finite_is_a_missing_one(lab: Lab) -> None:
+    found = lab.run(lab.plan(BASE + "evaluate: [tiny.odd]\n"))["base/seed0/train tiny.odd"]
+    assert found.metrics == {"fine": 1.0}
+    assert found.notes["not_finite"] == ["broken"]
+
+
+def test_a_model_that_is_no_longer_there_is_named(lab: Lab) -> None:
+    plan = lab.plan(BASE)
+    with pytest.raises(
+        CompressitError, match=r"the model 'previous' of base/seed0/train is no longer in the store"
+    ):
+        lab.runner.run(task_of(plan, "base/seed0/train"), lab.events.append)
+
+
+def test_a_stage_that_fails_publishes_nothing_and_can_be_tried_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = lab.plan(BASE)
+    monkeypatch.setenv("TINY_KILL", "1")
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(plan)
+    assert lab.store.find(task_of(plan, "base/seed0/train").key) is None
+    monkeypatch.delenv("TINY_KILL")
+    assert "base/seed0/train" in lab.run(plan)
+
+
+@pytest.mark.parametrize("moment", ["init", "train", "train tiny.accuracy"])
+@pytest.mark.parametrize("old", ["* 0.3 + y", "import time\n"])
+def test_code_that_changed_since_the_plan_publishes_nothing(tmp_path: Path, old: str, moment: str) -> None:
+    """Plugins import as they go: the new code's result must not lie under the old code's key."""
+    file = tmp_path / "mine.py"
+    file.write_text(PLUGINS.read_text())
+    lab = Lab(tmp_path, tiny_host(file))
+    plan = lab.plan(BASE + "evaluate: [tiny.accuracy]\n")
+    tasks = list(plan.tasks.values())
+    at = next(i for i, task in enumerate(tasks) if task.label == f"base/seed0/{moment}")
+    for task in tasks[:at]:
+        lab.runner.run(task, lab.events.append)
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, "* 0.4 + y" if "0.3" in old else "import time  # a clock\n"))
+    if "0.3" in old:
+        with pytest.raises(CompressitError, match="changed since this run was planned") as caught:
+            lab.runner.run(tasks[at], lab.events.append)
+        assert caught.value.hint == "start the run again"
+        assert lab.store.find(tasks[at].key) is None
+        file.write_text(text)
+    lab.runner.run(tasks[at], lab.events.append)
+    assert lab.store.find(tasks[at].key) is not None
+
+
+# Judging
+
+
+def test_an_evaluator_reads_the_stage_it_judges(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Judged] = []
+    evaluator: Any = lab.host.find("tiny.fidelity").plugin
+    monkeypatch.setattr(evaluator, "evaluate", lambda self, model, ctx: judged.append(ctx.judged) or {})
+    lab.run(lab.plan(TWINS))
+    found = next(j for j in judged if j.streams.rung == 2)
+    assert (found.stage, found.reference) == ("shrink", "train")
+    assert sorted(found.notes) == ["epochs", "images_seen", "width"]
+
+
+# Killed and going on
+
+
+def _killed_then_finished(
+    lab: Lab, text: str, kill: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Artifact]:
+    plan = lab.plan(text)
+    monkeypatch.setenv("TINY_KILL", kill)
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(plan)
+    monkeypatch.delenv("TINY_KILL")
+    lab.runner = lab.new_runner()
+    return lab.run(plan)
+
+
+@pytest.mark.parametrize("optimizer", ["{name: sgd, lr: 0.1, momentum: 0.9}", "{name: adam, lr: 0.01}"])
+@pytest.mark.parametrize("kill", ["1", "2", "4"])
+def test_a_killed_stage_ends_with_the_same_bits_as_one_never_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: str, optimizer: str
+) -> None:
+    text = BASE.replace("tiny.train}", f"tiny.train, with: {{optimizer: {optimizer}}}}}")
+    quiet, killed = Lab(tmp_path / "quiet"), Lab(tmp_path / "killed", save_every=0)
+    one = quiet.run(quiet.plan(text))["base/seed0/train"]
+    other = _killed_then_finished(killed, text, kill, monkeypatch)["base/seed0/train"]
+    resumed = [event["resumed"] for event in killed.events if "resumed" in event]
+    assert resumed == ([] if kill == "1" else [int(kill) - 1]), "it went on, and did not start over"
+    assert one.model_file.read_bytes() == other.model_file.read_bytes()
+    assert (one.notes, one.curves) == (other.notes, other.curves)
+    assert same(*(load_file(a.folder / "arrays.safetensors") for a in (one, other)))
+    assert not killed.store.has_progress(task_of(killed.plan(text), "base/seed0/train").key)
+
+
+def test_damaged_progress_starts_the_stage_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet, lab = Lab(tmp_path / "quiet"), Lab(tmp_path / "killed", save_every=0)
+    plan = lab.plan(BASE)
+    monkeypatch.setenv("TINY_KILL", "3")
+    with pytest.raises(KeyboardInterrupt):
+        lab.run(plan)
+    monkeypatch.delenv("TINY_KILL")
+    next((lab.root / "store" / "progress").rglob("state-*")).write_bytes(b"junk")
+    found = lab.run(plan)["base/seed0/train"]
+    assert "not used" in lab.warnings[0]
+    assert found.model_file.read_bytes() == quiet.run(plan)["base/seed0/train"].model_file.read_bytes()
+
+
+def test_the_time_of_all_sessions_counts_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("compressit.store.progress.time.perf_counter", lambda: now[0])
+
+    def session() -> tuple[StoredProgress, Any]:
+        progress = StoredProgress(lab.store, "ab" * 32, every=5, warn=print)
+        return progress, progress.load()
+
+    first, saved = session()
+    assert saved is None
+    assert not first.due()
+    now[0] += 10
+    assert first.due()
+    first.save({"x": torch.ones(2)}, {"epoch": 1})
+    assert not first.due()
+    assert first.load() is not None, "a second training of the same stage asks too"
+    assert first.seconds() == 10
+    now[0] += 50  # lost with the kill
+    second, saved = session()
+    assert saved is not None
+    assert torch.equal(saved[0]["x"], torch.ones(2))
+    assert saved[1] == {"epoch": 1}
+    now[0] += 3
+    second.save({"x": torch.ones(2)}, {"epoch": 2})
+    second.load()
+    assert second.seconds() == 13
+
+
+def test_tensors_that_share_memory_can_be_saved(lab: Lab) -> None:
+    progress = StoredProgress(lab.store, "ab" * 32, every=0, warn=print)
+    x = torch.arange(4.0)
+    progress.save({"all": x, "half": x[:2], "turned": x.view(2, 2).T}, {})
+    loaded = progress.load()
+    assert loaded is not None
+    assert torch.equal(loaded[0]["turned"], x.view(2, 2).T)
+    assert isinstance(progress, Progress)
+
+
+def test_progress_is_read_into_memory_of_torchs_own(lab: Lab) -> None:
+    """A map's alignment would change outputs' last bits, and what happens to its file the tensors."""
+    progress = StoredProgress(lab.store, "ab" * 32, every=0, warn=print)
+    progress.save({f"x{size}": torch.ones(size) for size in (1, 3, 20)}, {})
+    loaded = progress.load()
+    assert loaded is not None
+    assert [x.data_ptr() % ALIGNMENT for x in loaded[0].values()] == [0, 0, 0]
+    for file in lab.store.root.rglob("state-*"):
+        file.write_bytes(b"\0" * file.stat().st_size)
+    assert all(x.eq(1).all() for x in loaded[0].values())
+
+
+# Small parts
+
+
+def test_a_curve_is_thinned_to_means_of_its_bins() -> None:
+    points = thinned(np.arange(1000.0))
+    assert len(points) == CURVE_POINTS
+    assert points[0] == (5.0, 2.0)  # steps 1 to 5, values 0 to 4
+    assert points[-1] == (1000.0, 997.0)
+    assert thinned(np.array([3.0, 1.0])) == [(1.0, 3.0), (2.0, 1.0)]
+    assert thinned(np.zeros(0)) == []
+
+
+def test_only_what_was_used_last_is_remembered() -> None:
+    memo = Recent(2)
+    memo["a"], memo["b"] = 1, 2
+    assert memo["a"] == 1
+    memo["c"] = 3
+    assert dict(memo) == {"a": 1, "c": 3}
+    del memo["a"]
+    assert len(memo) == 1
+    assert "b" not in memo
