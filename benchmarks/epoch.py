@@ -107,7 +107,7 @@ def _torchvision_root() -> Path:
     """torchvision wants its files in MNIST/raw: links to the verified ones in the cache."""
     import tempfile
 
-    from compressit.api import default_cache
+    from compressit.paths import default_cache
 
     root = Path(tempfile.gettempdir()) / "compressit-bench-mnist"
     (root / "MNIST" / "raw").mkdir(parents=True, exist_ok=True)

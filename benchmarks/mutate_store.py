@@ -34,9 +34,10 @@ from typing import Any
 import torch
 
 from compressit import api
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
-from compressit.planning.tasks import Task
+from compressit.recipe.load import load_recipe
 from compressit.recipe.model import Recipe
 from compressit.results.runfolder import RunFolder
 from compressit.running import session
@@ -140,7 +141,7 @@ def mutate(folder: Path, mutations: int, seed: int, command_line_every: int = CO
     os.environ["COMPRESSIT_CACHE"] = str(folder / "cache")
     recipe_file = folder / "recipe.yaml"
     recipe_file.write_text(RECIPE)
-    recipe = Recipe.load(recipe_file)
+    recipe = load_recipe(recipe_file)
     starts = {"finished": folder / "finished", "begun": folder / "begun"}
     _run(recipe, starts["finished"])
     Quiet.stop_after = 2

@@ -7,36 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-EXPORTS = {
-    "Compressor": "compressit.contract.kinds",
-    "CompressitError": "compressit.errors",
-    "Config": "compressit.config",
-    "DataConfig": "compressit.datasets.options",
-    "Dataset": "compressit.contract.kinds",
-    "Evaluator": "compressit.contract.kinds",
-    "FitConfig": "compressit.contract.fit_options",
-    "Metric": "compressit.contract.kinds",
-    "Model": "compressit.contract.kinds",
-    "ModelRef": "compressit.config",
-    "NoEffectError": "compressit.errors",
-    "RawData": "compressit.datasets.splits",
-    "Recipe": "compressit.recipe.model",
-    "Report": "compressit.contract.kinds",
-    "Results": "compressit.contract.results",
-    "Run": "compressit.api",
-    "StageContext": "compressit.contract.context",
-    "Trainer": "compressit.contract.kinds",
-    "data": "compressit.api",
-    "evaluate": "compressit.running.evaluation",
-    "fresh": "compressit.api",
-    "hookimpl": "compressit.contract.hookspecs",
-    "load": "compressit.api",
-    "model": "compressit.host.live_models",
-    "run": "compressit.api",
-    "save": "compressit.api",
-    "stage": "compressit.api",
-}
-"""Public names and the modules that define them."""
+from compressit.public import EXPORTS
 
 __version__ = "0.1.0"
 
@@ -55,7 +26,6 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from compressit.api import Run as Run
-    from compressit.api import data as data
     from compressit.api import fresh as fresh
     from compressit.api import load as load
     from compressit.api import run as run
@@ -79,5 +49,7 @@ if TYPE_CHECKING:
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
     from compressit.host.live_models import model as model
+    from compressit.python.evaluation import evaluate as evaluate
+    from compressit.python.given import data as data
+    from compressit.recipe.load import load_recipe as load_recipe
     from compressit.recipe.model import Recipe as Recipe
-    from compressit.running.evaluation import evaluate as evaluate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import sys
@@ -17,17 +16,20 @@ from compressit.contract.results import Results, Row
 from compressit.errors import CompressitError, StageFailed
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
+from compressit.paths import default_store
 from compressit.planning.plan import make_plan
-from compressit.planning.tasks import Plan
+from compressit.planning.points import Plan
+from compressit.python.given import check_net, create, plain
+from compressit.python.stage import InProcess
+from compressit.recipe.load import load_recipe
 from compressit.recipe.model import Recipe
 from compressit.results.collect import short_name
-from compressit.running.inprocess import InProcess, check_net, create, plain
 
 if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from compressit.datasets.splits import Contract, Data
+    from compressit.datasets.splits import Contract
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def run(
     if jobs < 1:
         raise CompressitError(f"jobs={jobs}: at least one worker is needed", "leave it out for one")
     if not isinstance(recipe, Recipe):
-        recipe = Recipe.load(Path(recipe))
+        recipe = load_recipe(Path(recipe))
     host = host or installed()
     if host is installed():
         for plugin in recipe.plugins:
@@ -214,17 +216,6 @@ def fresh(path: Path | str, seed: int = 0) -> nn.Module:
     return checkpoint.fresh(checkpoint_file(path), seed, host=installed())
 
 
-def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
-    """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
-    from compressit.contract.context import DataContext
-    from compressit.contract.kinds import Dataset
-    from compressit.running.loading import loaded, prepared
-
-    dataset = create(Dataset, name, plain(name, options))
-    raw = loaded(dataset, DataContext(default_cache(), announce))
-    return prepared(dataset, raw, announce, device)
-
-
 def stage(
     name: str, *, teacher: nn.Module | Path | str | None = None, seed: int = 0, **options: Any
 ) -> Callable[..., nn.Module]:
@@ -236,29 +227,3 @@ def stage(
     function's `notes` and `curves` hold what the last call found out. Raises what a recipe's stage would.
     """
     return InProcess(name, options, teacher, seed)
-
-
-def default_store() -> Path:
-    """Where results are kept unless told otherwise: COMPRESSIT_STORE, else the user's cache folder."""
-    return Path(os.environ.get("COMPRESSIT_STORE") or default_cache() / "store")
-
-
-def default_cache() -> Path:
-    """Where downloads are kept: COMPRESSIT_CACHE, else the user's cache folder.
-
-    Raises CompressitError where the user has none: no HOME, and no entry among the machine's users.
-    """
-    from platformdirs import user_cache_path
-
-    if given := os.environ.get("COMPRESSIT_CACHE"):
-        return Path(given)
-    try:
-        path = user_cache_path("compressit")
-    except (RuntimeError, KeyError):
-        path = Path("~")
-    if not path.is_absolute():  # else a folder called "~" would appear in the current one
-        raise CompressitError(
-            "there is no home folder to keep results and downloads in",
-            "set HOME, or COMPRESSIT_CACHE to a folder of your own",
-        )
-    return path

@@ -14,11 +14,13 @@ import torch
 from tiny import BASE, PLUGINS, TWINS, Bench, Lab, same, tiny_host
 
 import compressit
-from compressit import api
+from compressit import paths
 from compressit.api import Run, default_folder
 from compressit.datasets.splits import Data
 from compressit.errors import CompressitError, NoEffectError, StageFailed
 from compressit.host.plugins import Host, installed
+from compressit.public import EXPORTS
+from compressit.recipe.load import load_recipe
 from compressit.recipe.model import ComputeConfig, Recipe
 
 
@@ -36,7 +38,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def _load(recipe: Path, host: Host | None = None, *settings: str) -> Recipe:
-    return Recipe.load(recipe, settings=settings, trust=True, host=host)
+    return load_recipe(recipe, settings=settings, trust=True, host=host)
 
 
 def _run(recipe: Path, tmp_path: Path, *settings: str) -> Run:
@@ -52,11 +54,11 @@ def _run(recipe: Path, tmp_path: Path, *settings: str) -> Run:
 def test_no_submodule_hides_an_exported_name() -> None:
     """Importing `compressit.data` would make the module of that name the package's attribute."""
     modules = {module.name for module in pkgutil.iter_modules(compressit.__path__)}
-    assert modules & set(compressit.EXPORTS) == set()
+    assert modules & set(EXPORTS) == set()
 
 
 def test_every_exported_name_is_there_and_documented() -> None:
-    for name, module in compressit.EXPORTS.items():
+    for name, module in EXPORTS.items():
         value = getattr(compressit, name)
         assert importlib.util.find_spec(module) is not None
         assert inspect.getdoc(value) or name in ("ModelRef", "hookimpl"), name
@@ -105,7 +107,7 @@ def test_a_run_goes_where_it_is_told_else_to_runs(
     recipe.write_text(TWINS + "profiles: {quick: {stages: {train: {with: {epochs: 1}}}}}\n")
     host = tiny_host()
     folders = [
-        compressit.run(Recipe.load(recipe, profile, trust=True, host=host), host=host).folder
+        compressit.run(load_recipe(recipe, profile, trust=True, host=host), host=host).folder
         for profile in (None, "quick")
     ]
     assert [str(folder) for folder in folders] == ["runs/tiny", "runs/tiny-quick"]
@@ -152,10 +154,10 @@ def test_every_wrong_option_is_told() -> None:
 def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COMPRESSIT_STORE", raising=False)
     monkeypatch.setenv("COMPRESSIT_CACHE", "/somewhere")
-    assert api.default_cache() == Path("/somewhere")
-    assert api.default_store() == Path("/somewhere/store")
+    assert paths.default_cache() == Path("/somewhere")
+    assert paths.default_store() == Path("/somewhere/store")
     monkeypatch.delenv("COMPRESSIT_CACHE")
-    assert "compressit" in str(api.default_cache())
+    assert "compressit" in str(paths.default_cache())
 
 
 def test_a_recipes_file_runs_with_worker_processes_and_a_drawn_report(recipe: Path, tmp_path: Path) -> None:
@@ -383,11 +385,11 @@ def test_without_a_home_the_user_is_asked_for_a_folder(
     if xdg is not None:
         monkeypatch.setenv("XDG_CACHE_HOME", xdg)
     with pytest.raises(CompressitError, match="home folder") as caught:
-        api.default_store()
+        paths.default_store()
     assert "COMPRESSIT_CACHE" in str(caught.value.hint)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "mine"))
-    assert api.default_store() == tmp_path / "mine" / "store"
+    assert paths.default_store() == tmp_path / "mine" / "store"
 
 
 def test_settings_have_a_folder_of_their_own_and_links_are_not_followed_unasked(

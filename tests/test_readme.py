@@ -9,6 +9,7 @@ import pytest
 
 from compressit.config import parse
 from compressit.host.plugins import Host, installed
+from compressit.public import EXPORTS
 from compressit.recipe.load import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -61,10 +62,9 @@ def test_the_plugin_changes_every_weight_the_same_way_twice(tmp_path: Path) -> N
 
 
 def test_the_python_lines_name_what_exists() -> None:
-    import compressit
 
     for name in re.findall(r"compressit\.(\w+)", block("python", "compressit.load(")):
-        assert name in compressit.EXPORTS, name
+        assert name in EXPORTS, name
 
 
 def test_every_example_is_a_valid_recipe_with_every_profile() -> None:
@@ -79,7 +79,7 @@ def test_both_examples_train_the_very_same_twins() -> None:
     host = installed()
     keys = []
     for name in ("mnist_twins", "twins_strategies"):
-        plan = make_plan(load_recipe(ROOT / "examples" / f"{name}.yaml", host), host)
+        plan = make_plan(load_recipe(ROOT / "examples" / f"{name}.yaml", host=host), host)
         keys.append([point.model for point in plan.points if point.stage == "train"])
     assert keys[0] == keys[1]
     assert len(set(keys[0])) == 2

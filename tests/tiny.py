@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from compressit.contract.tasks import Task
 from compressit.host.plugins import Host
 from compressit.planning.plan import make_plan
-from compressit.planning.tasks import Plan, Task
+from compressit.planning.points import Plan
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 from compressit.results.runfolder import RunFolder

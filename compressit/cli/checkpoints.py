@@ -49,7 +49,7 @@ def evaluate(
     trust: Trust = False,
 ) -> None:
     """Measure a checkpoint on a dataset."""
-    from compressit.running.evaluation import USUAL, evaluate_file
+    from compressit.python.evaluation import USUAL, evaluate_file
 
     host = open_host_with(plugins, trust)
     names = evaluators or USUAL

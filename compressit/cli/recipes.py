@@ -31,7 +31,7 @@ from compressit.printable import line
 from compressit.processes.python import INCOMPLETE
 
 if TYPE_CHECKING:
-    from compressit.planning.tasks import Plan
+    from compressit.planning.points import Plan
 
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe, for example examples/mnist_twins.yaml.", show_default=False)
@@ -118,7 +118,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a run would do: which results the store has and which it must make."""
-    from compressit.api import default_store
+    from compressit.paths import default_store
     from compressit.planning.plan import make_plan
     from compressit.store.objects import Store
 

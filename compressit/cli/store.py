@@ -101,7 +101,7 @@ def verify(
 
 
 def _looked(store: Path | None) -> tuple[Store, Inventory]:
-    from compressit.api import default_store
+    from compressit.paths import default_store
     from compressit.store.inventory import look
     from compressit.store.objects import Store
 

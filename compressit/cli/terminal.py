@@ -56,7 +56,7 @@ def load(recipe: Path, profile: str | None, settings: list[str] | None, trust: b
     """The recipe, merged and validated."""
     from compressit.recipe.load import load_recipe
 
-    return load_recipe(recipe, host, profile=profile, settings=settings or (), trust=asker(trust))
+    return load_recipe(recipe, host=host, profile=profile, settings=settings or (), trust=asker(trust))
 
 
 def asker(trust: bool) -> Callable[[LocalPlugin], bool]:

@@ -10,7 +10,7 @@ import pluggy
 if TYPE_CHECKING:
     from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
     from compressit.contract.module_types import ModuleType
-    from compressit.planning.tasks import Task
+    from compressit.contract.tasks import Task
 
 hookspec = pluggy.HookspecMarker("compressit")
 hookimpl = pluggy.HookimplMarker("compressit")

@@ -168,7 +168,7 @@ def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
 
 def _exported(name: str) -> Iterator[str]:
     """The modules behind `compressit.name`."""
-    from compressit import EXPORTS
+    from compressit.public import EXPORTS
 
     if name == "*":
         yield from EXPORTS.values()

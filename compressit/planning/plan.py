@@ -15,12 +15,13 @@ from compressit.checkpoint.starting import Offer, check_fits, code_of, start_of,
 from compressit.config import model_refs, parse
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
 from compressit.contract.module_types import by_name
+from compressit.contract.tasks import Task
 from compressit.datasets.options import known_doubts
 from compressit.errors import FOREIGN, CompressitError, place_in, told
 from compressit.host.plugins import Host, Source
 from compressit.planning.keys import canonical, code_digest, key_of, torch_version
+from compressit.planning.points import Plan, Point, point_name
 from compressit.planning.rehearsal import rehearsals
-from compressit.planning.tasks import Plan, Point, Task, point_name
 from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, member_of
 
 if TYPE_CHECKING:

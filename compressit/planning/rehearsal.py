@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from compressit.contract.kinds import Compressor, Trainer
+from compressit.contract.tasks import Task
 from compressit.host.plugins import Host
 from compressit.planning.keys import key_of, torch_version
-from compressit.planning.tasks import Task
 
 
 def rehearsals(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
-from compressit.host.plugins import Host
+from compressit.host.plugins import Host, installed
 from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.merge import Setting, apply_setting, idle_deletion, merge, only, parse_setting
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
@@ -29,19 +29,21 @@ def trust_nobody(plugin: LocalPlugin) -> bool:
 
 
 def load_recipe(
-    path: Path,
-    host: Host,
+    path: Path | str,
     profile: str | None = None,
     settings: Sequence[str] = (),
-    trust: Trust = trust_nobody,
+    trust: bool | Trust = False,
+    host: Host | None = None,
 ) -> Recipe:
-    """Reads and validates a recipe; `settings` are `--set` arguments ("stages.train.with.epochs=5").
+    """Reads and validates a recipe's file with what is installed (or `host`).
 
-    A plugin file the recipe names is imported by `host` only after `trust` said yes to its path and digest.
-    Raises RecipeError with every problem found, each with its place.
+    `settings` are `--set` arguments ("stages.train.with.epochs=5"). A plugin file that the recipe names is imported
+    only where `trust` is true, or says yes to its path and digest.
+    Raises RecipeError with every mistake and its place.
     """
-    text = read_text(path)
-    return parse_recipe(text, str(path), host, profile, settings, trust, path)
+    path = Path(path)
+    allowed = trust if callable(trust) else lambda _: bool(trust)
+    return parse_recipe(read_text(path), str(path), host or installed(), profile, settings, allowed, path)
 
 
 def parse_recipe(

@@ -12,7 +12,7 @@ from pydantic import Field
 from compressit.config import Config
 
 if TYPE_CHECKING:
-    from compressit.host.plugins import Host
+    pass
 
 
 class ComputeConfig(Config):
@@ -128,21 +128,3 @@ class Recipe:
     description: str = ""
     text: str = ""  # as it was written; "" for a recipe made in Python
     settings: tuple[str, ...] = ()  # the `--set` arguments it was read with
-
-    @staticmethod
-    def load(
-        path: str | Path,
-        profile: str | None = None,
-        settings: Sequence[str] = (),
-        trust: bool = False,
-        host: Host | None = None,
-    ) -> Recipe:
-        """Reads and validates a recipe's file with what is installed (or `host`).
-
-        `settings` are `--set` arguments. `trust` lets the plugin files it names run their code.
-        Raises RecipeError with every mistake and its place.
-        """
-        from compressit.host.plugins import installed
-        from compressit.recipe.load import load_recipe
-
-        return load_recipe(Path(path), host or installed(), profile, settings, lambda _: trust)

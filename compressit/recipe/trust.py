@@ -108,6 +108,6 @@ def _is_entry(entry: Any) -> bool:
 
 
 def _file() -> Path:
-    from compressit.api import default_cache
+    from compressit.paths import default_cache
 
     return default_cache() / "trusted.json"

@@ -12,7 +12,7 @@ from typing import Any
 from compressit.contract.kinds import Dataset
 from compressit.contract.results import Results, Row
 from compressit.host.plugins import Host
-from compressit.planning.tasks import Plan, Point
+from compressit.planning.points import Plan, Point
 from compressit.recipe.model import Recipe
 from compressit.store.objects import Artifact
 

@@ -23,7 +23,7 @@ from compressit.files.ownfolder import ANOTHER, OwnFolder
 from compressit.files.reading import digest
 from compressit.host.plugins import Host
 from compressit.planning.keys import code_digest, key_of
-from compressit.planning.tasks import Plan, Point
+from compressit.planning.points import Plan, Point
 from compressit.processes.python import INCOMPLETE, environment, python
 from compressit.results.collect import checkpoint_name, collect, written
 from compressit.store.objects import Artifact

@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from compressit.contract.tasks import Task
 from compressit.files.sealed import read_sealed, write_sealed
 from compressit.planning.keys import key_of
-from compressit.planning.tasks import Task
 
 _EVALUATION = 0.7  # seconds, until something is known
 _OTHER = 1.0

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from compressit.planning.tasks import Task
+from compressit.contract.tasks import Task
 from compressit.printable import folded, line
 from compressit.running.estimate import Estimate, in_words
 from compressit.running.runner import Failure

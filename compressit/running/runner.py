@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from compressit.contract.tasks import Task
 from compressit.files.lock import FIRST_WORD, LONGEST_SILENCE
 from compressit.host.plugins import Host
-from compressit.planning.tasks import Task
 from compressit.printable import folded, line
 from compressit.running.pool import Events, Worker, WorkerOptions
 from compressit.running.schedule import Schedule

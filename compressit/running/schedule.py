@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressit.planning.tasks import Task
+from compressit.contract.tasks import Task
 
 
 class Schedule:

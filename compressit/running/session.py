@@ -10,13 +10,14 @@ from typing import IO, Any, cast
 
 from rich.console import Console
 
-from compressit.api import default_cache
 from compressit.contract.kinds import Dataset
 from compressit.contract.results import Results
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError, SeveralErrors, StageFailed
 from compressit.formatting import counted
 from compressit.host.plugins import Host
-from compressit.planning.tasks import Plan, Task
+from compressit.paths import default_cache
+from compressit.planning.points import Plan
 from compressit.printable import folded
 from compressit.processes.streams import Forgiving
 from compressit.results.collect import collect, short_name

@@ -22,12 +22,12 @@ from compressit.contract.context import DataContext, Judged, StageContext
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.contract.measure import hidden_width
 from compressit.contract.nets import check_answers, copied, fault_of, refuse_unworkable, try_out
+from compressit.contract.tasks import Task
 from compressit.datasets.feeding import fed
 from compressit.datasets.splits import Contract, Data
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.planning.keys import code_now
-from compressit.planning.tasks import Task
 from compressit.running import loading, rng
 from compressit.running.apply import apply_plugin, measure_with, rehearse_plugin
 from compressit.running.isolation import lending

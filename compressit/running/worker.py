@@ -41,8 +41,8 @@ def main() -> None:
     messages = _messages()
     try:
         from compressit.contract import compute
+        from compressit.contract.tasks import Task
         from compressit.host.plugins import installed
-        from compressit.planning.tasks import Task
         from compressit.running import settings
         from compressit.running.calibrate import calibrate
         from compressit.running.isolation import lending

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import compressit
 from compressit.errors import CompressitError
+from compressit.public import EXPORTS
 
 _KINDS = {"train": "trainer", "eval": "evaluator", "model": "model", "data": "dataset", "report": "report"}
 _TAKEN = sys.stdlib_module_names | {"compressit", "numpy", "torch", "pydantic", "matplotlib"}
@@ -36,7 +37,7 @@ class NewPlugin:
     def cls(self) -> str:
         """The class: SoftLabels. One that would hide a name of compressit's gets a `My` before it."""
         name = "".join(part.capitalize() for part in re.split(r"[_-]+", self.name.split(".")[1]))
-        hides = {name, f"{name}Config"} & {*compressit.EXPORTS, "Field", "Work"}
+        hides = {name, f"{name}Config"} & {*EXPORTS, "Field", "Work"}
         return f"My{name}" if hides or keyword.iskeyword(name) or not name.isidentifier() else name
 
     @property

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from compressit.contract.tasks import Task
 from compressit.files.lock import held, holder, is_held
 from compressit.files.sealed import read_sealed
-from compressit.planning.tasks import Task
 from compressit.store.objects import PROBE, Store, Uses
 
 Kind = Literal["result", "progress", "lock", "leftover", "run", "foreign"]

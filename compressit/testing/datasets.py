@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressit.api import default_cache
 from compressit.config import parse
 from compressit.contract.context import DataContext
 from compressit.datasets.splits import RawData
+from compressit.paths import default_cache
 from compressit.testing.check import ConformanceError, check
 from compressit.testing.subject import Subject
 from compressit.testing.watch import differing, quiet_place

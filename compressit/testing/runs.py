@@ -10,10 +10,12 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from compressit.api import default_cache, run
+from compressit.api import run
+from compressit.contract.tasks import Task
 from compressit.errors import StageFailed
+from compressit.paths import default_cache
 from compressit.planning.plan import make_plan
-from compressit.planning.tasks import Plan, Task
+from compressit.planning.points import Plan
 from compressit.recipe.load import load_recipe
 from compressit.running.estimate import History
 from compressit.running.task import TaskRunner
@@ -58,7 +60,7 @@ def run_checks(*needs: Check) -> tuple[Check, Check]:
 def _plan(subject: Subject) -> Plan:
     file = subject.folder / "recipe.yaml"
     file.write_text(json.dumps(_recipe(subject), indent=1), encoding="utf-8")  # JSON is YAML
-    return make_plan(load_recipe(file, subject.host, trust=lambda plugin: True), subject.host)
+    return make_plan(load_recipe(file, host=subject.host, trust=lambda plugin: True), subject.host)
 
 
 def _recipe(subject: Subject) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_a_teacher_from_a_file_is_fed_by_its_own_statistics(lab: Lab) -> None:
 
 
 def test_a_recipe_that_starts_from_a_file_is_measured_as_the_file_says(lab: Lab) -> None:
-    from compressit.running.evaluation import evaluate_file
+    from compressit.python.evaluation import evaluate_file
 
     file = lab.root / "net.safetensors"
     text = OTHER.replace("{uses: tiny.mlp}", "{from: net.safetensors}") + "evaluate: [tiny.accuracy]\n"

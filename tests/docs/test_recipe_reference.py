@@ -14,7 +14,7 @@ from blocks import DOCS, blocks, run_line
 import compressit
 from compressit.host.plugins import Host, installed
 from compressit.planning.plan import make_plan
-from compressit.planning.tasks import Plan
+from compressit.planning.points import Plan
 from compressit.recipe.envelope import KEYS, OVERRIDABLE
 from compressit.recipe.load import load_recipe, parse_recipe
 from compressit_plugins.models.mlp import Mlp, MlpConfig

@@ -231,7 +231,9 @@ def keys(tmp_path: Path) -> Callable[..., dict[str, str]]:
         text = files["layerwise.py"].text
         (tmp_path / "layerwise.py").write_text(text.replace(old, new) if old else text)
         host = Host()
-        recipe = load_recipe(tmp_path / "layerwise.yaml", host, settings=settings, trust=lambda plugin: True)
+        recipe = load_recipe(
+            tmp_path / "layerwise.yaml", host=host, settings=settings, trust=lambda plugin: True
+        )
         return {task.label: task.key for task in make_plan(recipe, host).tasks.values()}
 
     return plan
@@ -261,7 +263,7 @@ def test_code_and_options_make_again_their_own_stage_and_its_evaluations(
 
 def test_check_needs_no_torch_for_the_plugins_of_this_page(walked: Path) -> None:
     code = (
-        "import sys; from compressit.recipe.model import Recipe; Recipe.load('lab.yaml', trust=True);"
+        "import sys; from compressit.recipe.load import load_recipe; load_recipe('lab.yaml', trust=True);"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(

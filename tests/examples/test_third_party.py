@@ -49,7 +49,7 @@ def test_it_is_found_through_its_entry_point_and_its_recipe_is_right(host: Host)
     found = {name: host.find(name) for name in PLUGINS}
     assert {name: registered.kind for name, registered in found.items()} == PLUGINS
     assert {registered.owner for registered in found.values()} == {"compressit-ternary 0.1.0"}
-    (variant,) = load_recipe(EXAMPLE / "recipe.yaml", host).variants
+    (variant,) = load_recipe(EXAMPLE / "recipe.yaml", host=host).variants
     assert {use.uses for use in variant.evaluate} >= {"eval.entropy"}
 
 

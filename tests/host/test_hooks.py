@@ -59,7 +59,7 @@ class Desk:
             text = text.replace(old, f"{old[: old.index(':')]}: {value}")
         (self.folder / "recipe.yaml").write_text(text)
         self.host = tiny_host()
-        recipe = load_recipe(self.folder / "recipe.yaml", self.host, trust=lambda plugin: True)
+        recipe = load_recipe(self.folder / "recipe.yaml", host=self.host, trust=lambda plugin: True)
         return api.run(recipe, out=self.folder / "run", store=self.folder / "store", host=self.host)
 
 

@@ -23,7 +23,7 @@ from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host, Source, installed
 from compressit.planning.plan import make_plan
-from compressit.recipe.model import Recipe
+from compressit.recipe.load import load_recipe
 
 SHAPE = (2, 6, 6)
 
@@ -298,11 +298,11 @@ def test_a_model_of_this_process_is_refused_before_anything_runs_until_a_file_br
         CompressitError, match=r"'file\.flat' was registered in this Python process"
     ) as caught:
         compressit.run(
-            Recipe.load(recipe, host=host), out=tmp_path / "out", store=tmp_path / "store", host=host
+            load_recipe(recipe, host=host), out=tmp_path / "out", store=tmp_path / "store", host=host
         )
     assert "plugins:" in str(caught.value.hint)
     assert not (tmp_path / "out").exists()
-    Recipe.load(named, trust=True, host=host)
+    load_recipe(named, trust=True, host=host)
     assert host.find("file.flat").owner == str(tmp_path / "nets.py")
 
 
@@ -322,7 +322,7 @@ def test_a_teacher_of_this_process_is_refused_when_the_plan_is_made(tmp_path: Pa
         BASE + "  small: {uses: tiny.shrink, with: {teacher: teacher.safetensors}}\n"
     )
     with pytest.raises(CompressitError, match=r"'live\.flat' was registered in this Python process"):
-        make_plan(Recipe.load(tmp_path / "r.yaml", trust=True, host=host), host)
+        make_plan(load_recipe(tmp_path / "r.yaml", trust=True, host=host), host)
 
 
 LAYER = """
@@ -359,12 +359,12 @@ def test_a_layer_that_this_process_alone_has_is_refused_when_the_plan_is_made(
     with pytest.raises(
         CompressitError, match=r"'file\.Twice' was registered in this Python process"
     ) as caught:
-        make_plan(Recipe.load(recipe, host=host), host)
+        make_plan(load_recipe(recipe, host=host), host)
     assert "plugins:" in str(caught.value.hint)
     with pytest.raises(CompressitError, match=r"file\.Twice"):
-        make_plan(Recipe.load(recipe, host=tiny_host()), tiny_host())
+        make_plan(load_recipe(recipe, host=tiny_host()), tiny_host())
     recipe.write_text(text.replace("data:", "plugins: [./layers.py]\ndata:"))
-    assert make_plan(Recipe.load(recipe, trust=True, host=host), host).tasks
+    assert make_plan(load_recipe(recipe, trust=True, host=host), host).tasks
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tiny import BASE, PLUGINS, TWINS, plan_of, point, task_of, tiny_host
 
 from compressit.checkpoint import model as checkpoint
+from compressit.contract.tasks import Task
 from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
-from compressit.planning.tasks import Plan, Task
+from compressit.planning.points import Plan
 
 LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 3, feed: previous}\n  after: {uses: tiny.prune}\n"
 FANNED = (

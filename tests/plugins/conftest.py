@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compressit.api import default_cache
 from compressit.contract.context import DataContext, Progress
 from compressit.datasets.splits import Data, RawData, prepare
 from compressit.errors import CompressitError
+from compressit.paths import default_cache
 from compressit_plugins.data.mnist import Mnist, MnistConfig
 from compressit_plugins.data.synthetic import Synthetic, SyntheticConfig
 from compressit_plugins.models.mlp import Mlp, MlpConfig

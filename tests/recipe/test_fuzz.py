@@ -95,4 +95,4 @@ def test_any_bytes_are_a_recipe_or_a_recipe_error(host: Host, tmp_path: Path, co
     path = tmp_path / "r.yaml"
     path.write_bytes(content)
     with pytest.raises(RecipeError):
-        load_recipe(path, host)
+        load_recipe(path, host=host)

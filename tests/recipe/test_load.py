@@ -147,7 +147,7 @@ def test_anchors_serve_several_stages_and_an_empty_with_is_none(parse: Parse):
 def test_recipe_load_reads_a_file(host: Host, tmp_path: Path):
     path = tmp_path / "r.yaml"
     path.write_text(BASE)
-    recipe = Recipe.load(str(path), settings=["seeds=[1]"], host=host)
+    recipe = load_recipe(str(path), settings=["seeds=[1]"], host=host)
     assert (recipe.path, recipe.seeds) == (path, (1,))
 
 
@@ -197,7 +197,7 @@ def test_an_untrusted_plugin_file_never_runs(tmp_path: Path):
     assert problem.hint == "read the file, then pass --trust"
     assert not (tmp_path / "ran").exists()
     with pytest.raises(RecipeError, match="not trusted"):
-        Recipe.load(path, host=fresh_host())
+        load_recipe(path, host=fresh_host())
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_file_that_is_no_recipe_names_itself(host: Host, tmp_path: Path, conte
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(RecipeError) as caught:
-        load_recipe(path, host)
+        load_recipe(path, host=host)
     assert str(caught.value).startswith(str(path))
     assert str(caught.value).endswith("1 problem, nothing was run")
 
@@ -236,7 +236,7 @@ def test_checking_a_recipe_imports_no_torch(tmp_path: Path):
         "import sys; from compressit.host.plugins import Host; from compressit.recipe.model import Recipe\n"
         "from compressit.recipe.schema import json_schema\n"
         "host = Host(entry_points=False); json_schema(host)\n"
-        f"try: Recipe.load({str(path)!r}, host=host)\n"
+        f"try: load_recipe({str(path)!r}, host=host)\n"
         "except Exception as error: assert 'no dataset is called' in str(error), error\n"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )

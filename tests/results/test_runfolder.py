@@ -29,9 +29,9 @@ from compressit.files.sealed import read_sealed, write_sealed
 from compressit.host.plugins import Host
 from compressit.planning import keys
 from compressit.planning.plan import make_plan
-from compressit.planning.tasks import Plan
+from compressit.planning.points import Plan
 from compressit.processes.python import INCOMPLETE
-from compressit.recipe.model import Recipe
+from compressit.recipe.load import load_recipe
 from compressit.results import runfolder
 from compressit.results.collect import collect, short_name
 from compressit.results.page import render
@@ -670,7 +670,7 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
         given = dict(zip(options[::2], options[1::2], strict=True))
         settings = [value for name, value in zip(options[::2], options[1::2], strict=True) if name == "--set"]
         return make_plan(
-            Recipe.load(file, given.get("--profile"), settings, trust=True, host=host), host
+            load_recipe(file, given.get("--profile"), settings, trust=True, host=host), host
         ), host
 
     first, host = plan(home / "lab 1.yaml", *arguments)

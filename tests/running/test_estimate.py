@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import BASE, plan_of, task_of
 
-from compressit.planning.tasks import Plan
+from compressit.planning.points import Plan
 from compressit.running.estimate import Estimate, History, in_words, interpolated, unknown
 
 LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 2, feed: original}\nevaluate: [tiny.size]\n"

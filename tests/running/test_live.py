@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 from tiny import BASE, plan_of
 
-from compressit.planning.tasks import Plan, Task
+from compressit.contract.tasks import Task
+from compressit.planning.points import Plan
 from compressit.running import live as live_module
 from compressit.running.estimate import Estimate, History
 from compressit.running.live import PlainLive, Progress, RichLive, live_display

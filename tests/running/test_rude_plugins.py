@@ -13,7 +13,7 @@ import pytest
 from test_runner import Recording, gone_soon
 from tiny import BASE, PLUGINS, plan_of, tiny_host
 
-from compressit.planning.tasks import Plan
+from compressit.planning.points import Plan
 from compressit.recipe.model import LocalPlugin
 from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner

@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file
 from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
 
-from compressit.planning.tasks import Plan, Task
+from compressit.contract.tasks import Task
+from compressit.planning.points import Plan
 from compressit.recipe.model import LocalPlugin
 from compressit.running.pool import Worker, WorkerOptions
 from compressit.running.runner import Failure, Runner

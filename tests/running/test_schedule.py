@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressit.planning.tasks import Task
+from compressit.contract.tasks import Task
 from compressit.running.schedule import Schedule
 
 

@@ -15,8 +15,9 @@ from rich.console import Console
 from tiny import BASE, TWINS, Bench, Lab, plan_of, task_of, tiny_host
 
 from compressit.contract.results import Results
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
-from compressit.planning.tasks import Plan, Task
+from compressit.planning.points import Plan
 from compressit.running import session
 from compressit.running.session import run_plan
 

@@ -175,5 +175,5 @@ def test_whatever_it_is_called_it_loads(
 
 
 def _run(host: Host, folder: Path) -> Run:
-    recipe = load_recipe(folder / "mine.yaml", host, trust=lambda plugin: True)
+    recipe = load_recipe(folder / "mine.yaml", host=host, trust=lambda plugin: True)
     return api.run(recipe, out=folder / "run", store=folder / "store", host=host)

@@ -10,7 +10,7 @@ from compressit.checkpoint.model import load
 from compressit.contract.measure import parameters
 from compressit.host.plugins import installed
 from compressit.planning.plan import make_plan
-from compressit.planning.tasks import Plan
+from compressit.planning.points import Plan
 from compressit.recipe.load import parse_recipe
 from compressit.running.task import TaskRunner
 from compressit.store.objects import Store

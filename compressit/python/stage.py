@@ -1,21 +1,17 @@
-"""A plugin called directly, in this process: what `compressit.stage` gives, and how Python's options are read."""
+"""A plugin called directly, in this process: what `compressit.stage` gives."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from compressit.config import marked_fields, model_refs
-from compressit.contract.kinds import Compressor, Plugin, Trainer
+from compressit.contract.kinds import Compressor, Trainer
 from compressit.errors import CompressitError
-from compressit.host.plugins import KINDS, installed
-from compressit.recipe.validation import checked
-
-P = TypeVar("P", bound=Plugin[Any])
+from compressit.files.reading import checkpoint_file
+from compressit.host.plugins import installed
+from compressit.python.given import blaming, check_net, create, model_for, plain
 
 if TYPE_CHECKING:
     import torch
@@ -83,14 +79,17 @@ class InProcess:
 
     def _of(self, ref: str, model: nn.Module, data: Data | None) -> nn.Module:
         """The model of a reference: the teacher, the net itself where the stage means what it is given, or a file's."""
-        from compressit.api import load
-        from compressit.running.evaluation import model_for
+        from compressit.checkpoint import model as checkpoint
 
         teacher = self._teacher
         if teacher is None and ref.endswith(".safetensors"):
             teacher = Path(ref)
         if isinstance(teacher, Path):
-            return load(teacher) if data is None else model_for(teacher, data, installed())
+            return (
+                checkpoint.load(checkpoint_file(teacher), host=installed())
+                if data is None
+                else model_for(teacher, data, installed())
+            )
         if teacher is not None:
             return teacher
         if ref == "previous":
@@ -125,80 +124,6 @@ def _teacher(given: object) -> nn.Module | Path:
             "a net is a torch.nn.Module, a checkpoint's path ends in .safetensors",
         )
     return Path(given)
-
-
-def create(kind: type[P], name: str, options: Mapping[str, Any]) -> P:
-    """The plugin with these options. Raises CompressitError for those it refuses."""
-    label = next(label for label, base in KINDS.items() if base is kind)
-    plugin = installed().find(name, label).plugin
-    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
-
-
-def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them; paths count as text. Raises CompressitError for what JSON cannot hold."""
-    found: dict[str, Any] = {}
-    for option, value in options.items():
-        try:
-            found[option] = json.loads(json.dumps(value, default=os.fspath))
-        except (TypeError, ValueError) as error:
-            raise CompressitError(
-                f"{name}: {option}={value!r} is no plain value", "give a number, text, a list or a dict"
-            ) from error
-    return found
-
-
-def check_net(value: object, place: str) -> None:
-    """Raises CompressitError for what is no nn.Module. `place`: what takes one."""
-    from torch import nn
-
-    if isinstance(value, type) and issubclass(value, nn.Module):
-        hint = f"build one: {value.__name__}(…)"
-        raise CompressitError(f"{place} takes a net, and {value.__name__} is a class of nets", hint)
-    if not isinstance(value, nn.Module):
-        given = f"'{value}'" if isinstance(value, str) else f"a {type(value).__name__}"
-        raise CompressitError(f"{place} takes a net, not {given}", "a net is a torch.nn.Module")
-
-
-@contextmanager
-def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
-    """Tells, when something goes wrong inside, whether it is that the model cannot be fed these data.
-
-    Then raises CompressitError: it does not run on such inputs, or has fewer outputs than there are classes.
-    """
-    try:
-        yield
-    except Exception as error:
-        if data is not None:
-            _check_runs(model, data, error)
-        raise
-
-
-def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
-    from compressit.contract.compute import Compute
-    from compressit.contract.nets import check_logits, copied, fault_of, place_of
-
-    x = data.train.x[:2]
-    hint = (
-        f"the data have inputs of shape {tuple(x.shape[1:])} and {data.classes} classes: build a net for them"
-    )
-    net = copied(model)
-    try:
-        outputs = Compute(x.device.type).forward(net.to(x.device), x)
-    except Exception as error:
-        if (fault := fault_of(net, x)) is not None:
-            raise fault from cause
-        if isinstance(cause, CompressitError):
-            return
-        if isinstance(error, CompressitError):
-            raise error from cause
-        raise CompressitError(
-            f"the net does not run on the data: {place_of(error, net)}{error}", hint
-        ) from cause
-    if not isinstance(cause, CompressitError):
-        try:
-            check_logits(outputs, data.classes)
-        except CompressitError as fault:
-            raise CompressitError(fault.message, f"{fault.hint}; {hint}") from cause
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -13,9 +13,10 @@ from compressit.contract.kinds import Dataset, Evaluator
 from compressit.errors import CompressitError, Mark, Problem, RecipeError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
+from compressit.python.given import blaming, check_net, model_for
+from compressit.python.given import data as load_data
 from compressit.recipe.validation import checked
 from compressit.recipe.yamlfile import parse_value
-from compressit.running.inprocess import blaming, check_net
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +38,6 @@ def evaluate(
     memory and time that go with the file's size. It computes where the data are. Raises CompressitError for data that
     do not fit and for an evaluator that judges a recipe's stage.
     """
-    from compressit import api
     from compressit.contract.nets import copied, unwrapped
 
     names = evaluators or USUAL
@@ -49,7 +49,7 @@ def evaluate(
         model = model_for(path, data, installed(), limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
-    fed = api.data(data) if isinstance(data, str) else data
+    fed = load_data(data) if isinstance(data, str) else data
     with blaming(model, fed):
         return _measured(copied(model).eval(), fed, plugins)
 
@@ -71,10 +71,10 @@ def evaluate_file(
     Raises CompressitError when the data do not fit the
     model, for an option the dataset does not have, and for an evaluator that needs a stage to judge.
     """
-    from compressit.api import default_cache
     from compressit.checkpoint import model as checkpoint
     from compressit.contract.compute import Compute
     from compressit.contract.context import DataContext
+    from compressit.paths import default_cache
     from compressit.running.loading import loaded, prepared
 
     plugins = _evaluators(evaluators, host)
@@ -92,17 +92,6 @@ def evaluate_file(
         )
     device = Compute.select("auto").device
     return _measured(model, prepared(dataset, raw, announce, device, like), plugins)
-
-
-def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:
-    """The model of a checkpoint file, to be called with these data's inputs. Raises CompressitError for others."""
-    from compressit.checkpoint import model as checkpoint
-    from compressit.datasets.feeding import fed
-
-    given = data.contract
-    offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)
-    check_fits(path, offer, host)
-    return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
 
 
 def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:

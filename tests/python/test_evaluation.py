@@ -13,7 +13,7 @@ from compressit.checkpoint import model as checkpoint
 from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
-from compressit.running.evaluation import evaluate_file
+from compressit.python.evaluation import evaluate_file
 
 EVALUATORS = ("tiny.accuracy", "tiny.size")
 

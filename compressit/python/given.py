@@ -1,0 +1,120 @@
+"""What people give from Python: nets, data and options, checked and read as a recipe's are."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from compressit.checkpoint.starting import Offer, check_fits
+from compressit.contract.kinds import Plugin
+from compressit.errors import CompressitError
+from compressit.host.plugins import KINDS, Host, installed
+from compressit.paths import default_cache
+from compressit.recipe.validation import checked
+
+P = TypeVar("P", bound=Plugin[Any])
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit.datasets.splits import Data
+
+
+def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
+    """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
+    from compressit.contract.context import DataContext
+    from compressit.contract.kinds import Dataset
+    from compressit.running.loading import loaded, prepared
+
+    dataset = create(Dataset, name, plain(name, options))
+    raw = loaded(dataset, DataContext(default_cache(), announce))
+    return prepared(dataset, raw, announce, device)
+
+
+def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:
+    """The model of a checkpoint file, to be called with these data's inputs. Raises CompressitError for others."""
+    from compressit.checkpoint import model as checkpoint
+    from compressit.datasets.feeding import fed
+
+    given = data.contract
+    offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)
+    check_fits(path, offer, host)
+    return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
+
+
+def create(kind: type[P], name: str, options: Mapping[str, Any]) -> P:
+    """The plugin with these options. Raises CompressitError for those it refuses."""
+    label = next(label for label, base in KINDS.items() if base is kind)
+    plugin = installed().find(name, label).plugin
+    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
+
+
+def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them; paths count as text. Raises CompressitError for what JSON cannot hold."""
+    found: dict[str, Any] = {}
+    for option, value in options.items():
+        try:
+            found[option] = json.loads(json.dumps(value, default=os.fspath))
+        except (TypeError, ValueError) as error:
+            raise CompressitError(
+                f"{name}: {option}={value!r} is no plain value", "give a number, text, a list or a dict"
+            ) from error
+    return found
+
+
+def check_net(value: object, place: str) -> None:
+    """Raises CompressitError for what is no nn.Module. `place`: what takes one."""
+    from torch import nn
+
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        hint = f"build one: {value.__name__}(…)"
+        raise CompressitError(f"{place} takes a net, and {value.__name__} is a class of nets", hint)
+    if not isinstance(value, nn.Module):
+        given = f"'{value}'" if isinstance(value, str) else f"a {type(value).__name__}"
+        raise CompressitError(f"{place} takes a net, not {given}", "a net is a torch.nn.Module")
+
+
+@contextmanager
+def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
+    """Tells, when something goes wrong inside, whether it is that the model cannot be fed these data.
+
+    Then raises CompressitError: it does not run on such inputs, or has fewer outputs than there are classes.
+    """
+    try:
+        yield
+    except Exception as error:
+        if data is not None:
+            _check_runs(model, data, error)
+        raise
+
+
+def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
+    from compressit.contract.compute import Compute
+    from compressit.contract.nets import check_logits, copied, fault_of, place_of
+
+    x = data.train.x[:2]
+    hint = (
+        f"the data have inputs of shape {tuple(x.shape[1:])} and {data.classes} classes: build a net for them"
+    )
+    net = copied(model)
+    try:
+        outputs = Compute(x.device.type).forward(net.to(x.device), x)
+    except Exception as error:
+        if (fault := fault_of(net, x)) is not None:
+            raise fault from cause
+        if isinstance(cause, CompressitError):
+            return
+        if isinstance(error, CompressitError):
+            raise error from cause
+        raise CompressitError(
+            f"the net does not run on the data: {place_of(error, net)}{error}", hint
+        ) from cause
+    if not isinstance(cause, CompressitError):
+        try:
+            check_logits(outputs, data.classes)
+        except CompressitError as fault:
+            raise CompressitError(fault.message, f"{fault.hint}; {hint}") from cause
