@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, field_validator
-
-from compressit.config import ModelRef, changed
-from compressit.contract.fit_options import FitConfig
 from compressit.contract.hookspecs import hookimpl
 from compressit.contract.kinds import Compressor, Work
+from compressit_plugins.shrink.noise_options import NoiseConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,42 +19,6 @@ if TYPE_CHECKING:
 # covariance the product with a matrix of a row and a column for each pixel, about a large layer. Measured for 784
 # pixels on one core: 3.4 and 10.4 µs, where the net 784-512-512-10 takes 11 µs.
 _DRAWING = {"uniform": 0.3, "gaussian": 0.3, "pixel": 0.3, "covariance": 1.0}
-
-
-class NoiseConfig(FitConfig):
-    """Options of `shrink.noise`."""
-
-    width: float = Field(gt=0, lt=1, description="every hidden width times this, rounded up, at each rung")
-    noise: Literal["uniform", "gaussian", "pixel", "covariance"] = Field(
-        "uniform",
-        description="uniform: pixels in [0, 1]; gaussian: one mean and deviation for all pixels; pixel: each pixel's "
-        "own; covariance: the full covariance. All but uniform take their statistics from the training inputs",
-    )
-    redraw: Literal["epoch", "rung", "never"] = Field(
-        "epoch", description="new noise every epoch, once for each rung, or once for the whole ladder"
-    )
-    images: int = Field(60000, ge=1, description="noise images in an epoch")
-    labels: Literal["hard", "soft", "logits"] = Field(
-        "logits",
-        description="what of the teacher's answer is matched: its class (cross-entropy), its probabilities "
-        "(cross-entropy at `temperature`), or its logits (mean squared error)",
-    )
-    temperature: float = Field(1.0, gt=0, description="softmax temperature of soft labels")
-    teacher: ModelRef = Field(
-        "previous", description="the stage (or checkpoint) whose model labels the noise"
-    )
-    track: bool = Field(
-        True,
-        description="log the accuracy on the original data after 1, 2, 4, 8 ... epochs (nothing is selected by it)",
-    )
-
-    @field_validator("temperature")
-    @classmethod
-    def _softens(cls, value: float, info: ValidationInfo) -> float:
-        labels = info.data.get("labels", "soft")
-        if labels != "soft" and changed(cls, info, value):
-            raise ValueError(f"has no effect with `labels: {labels}`: it belongs to `labels: soft`")
-        return value
 
 
 class NoiseShrinking(Compressor[NoiseConfig]):

@@ -12,8 +12,8 @@ from compressit.contract.context import StageContext
 from compressit.contract.fit import EpochEnd, fit
 from compressit.contract.measure import answers
 from compressit.errors import CompressitError
-from compressit_plugins.shrink.noise import NoiseConfig
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
+from compressit_plugins.shrink.noise_options import NoiseConfig
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -13,7 +13,7 @@ from compressit.contract.nets import copied
 from compressit.errors import CompressitError
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.prune.tracing import refuse_unprunable
-from compressit_plugins.shrink.student import reset_parameters
+from compressit_plugins.shrink.fresh_weights import reset_parameters
 
 
 def skeleton(

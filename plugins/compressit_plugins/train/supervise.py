@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +13,7 @@ from compressit.contract.fit import EpochEnd, StopTraining, fit
 from compressit.contract.measure import answers
 from compressit.datasets.splits import Split
 from compressit.errors import CompressitError
-
-if TYPE_CHECKING:
-    from compressit_plugins.train.supervised import SupervisedConfig
+from compressit_plugins.train.options import SupervisedConfig
 
 
 def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) -> nn.Module:
