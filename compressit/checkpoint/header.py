@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import secrets
 import struct
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,8 @@ from typing import Any, BinaryIO
 
 from compressit.checkpoint.manifest import Manifest, canonical, decode, encode, strict_json
 from compressit.errors import CompressitError
-from compressit.files.reading import opened, sync
+from compressit.files.reading import opened
+from compressit.files.writing import replacing
 
 KEY = "compressit"
 """The one metadata key: with several, safetensors writes them in another order in every process."""
@@ -162,23 +162,6 @@ def naming(path: Path) -> Generator[None]:
         ) from error
     except OSError as error:
         raise CompressitError(f"{path}: {error.strerror or error}") from error
-
-
-@contextmanager
-def replacing(target: Path) -> Generator[Path]:
-    """A temporary path beside `target` that takes its place, synced to disk, if nothing goes wrong."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the umask says; safetensors makes its files private
-        yield temporary
-        temporary.chmod(mode)
-        sync(temporary)
-        os.replace(temporary, target)
-        sync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _tensor(name: str, entry: Any) -> TensorInfo:

@@ -28,7 +28,6 @@ from compressit.checkpoint.header import (
     checked,
     naming,
     read_header,
-    replacing,
     tensors_digest,
 )
 from compressit.checkpoint.limits import Allowance, Budget, ExhaustingError
@@ -42,6 +41,7 @@ from compressit.contract.nets import copied, unwrapped
 from compressit.datasets.splits import Contract
 from compressit.errors import CompressitError
 from compressit.files.reading import opened
+from compressit.files.writing import replacing
 from compressit.host.plugins import Host, installed
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from compressit.files.sealed import read_sealed, replace, write_sealed
+from compressit.files.sealed import read_sealed, write_sealed
+from compressit.files.writing import replace
 
 SCHEMA = 1
 COLUMNS = (  # always there, in this order; whatever other evaluators measure follows in alphabetical order

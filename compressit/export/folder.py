@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from compressit.contract.measure import multiply_adds, nonzero, parameters, tens
 from compressit.export.card import model_card
 from compressit.export.recipe import recipe_of
 from compressit.export.subject import Subject
-from compressit.files.reading import move_together
+from compressit.files.writing import beside, move_together
 from compressit.host.plugins import Host, installed
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -29,7 +28,7 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
     """Writes the three files, replacing those that are there. Raises CompressitError."""
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    made = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+    made = beside(target)
     made.mkdir()
     try:
         _weights(subject, made / WEIGHTS, compact)

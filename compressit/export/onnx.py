@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressit.checkpoint.header import replacing
 from compressit.checkpoint.probe import quiet
 from compressit.contract.measure import tensor_bytes
 from compressit.errors import CompressitError
 from compressit.export.subject import Subject
 from compressit.export.torch_export import reason, trace
+from compressit.files.writing import replacing
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _MOST_BYTES = 2**31 - 2**20  # of one protobuf message, with room for the graph

@@ -13,10 +13,10 @@ import torch
 from torch import fx
 from torch.export import Dim, ExportedProgram
 
-from compressit.checkpoint.header import replacing
 from compressit.checkpoint.probe import outputs, quiet
 from compressit.errors import CompressitError
 from compressit.export.subject import Subject
+from compressit.files.writing import replacing
 
 
 def trace(subject: Subject) -> ExportedProgram:

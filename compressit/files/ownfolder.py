@@ -17,7 +17,8 @@ from typing import IO, Any
 from compressit.errors import CompressitError
 from compressit.files.lock import held
 from compressit.files.reading import digest
-from compressit.files.sealed import TEMPORARY, read_sealed, replace, write_sealed
+from compressit.files.sealed import read_sealed, write_sealed
+from compressit.files.writing import TEMPORARY, replace
 
 FORMAT = 2
 RUN, LOCK = "run.json", ".lock"

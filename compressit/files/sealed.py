@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compressit.files.reading import opened, sync
+from compressit.files.reading import opened
+from compressit.files.writing import replace
 
 MOST_BYTES = 2**28  # of a file: JSON takes up to 30 times its text when it is read
 MOST_DEPTH = 100
 MOST_NUMBER = 1e300  # nothing we measure is that large: a number that is has been made up, or overflows next
 SEAL = "sha256"
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
-"""What the files are called that take another's place: those of a writer that was killed stay behind."""
 
 
 def parse(text: bytes) -> Any:
@@ -73,26 +68,6 @@ def sealed(facts: Mapping[str, Any]) -> dict[str, Any]:
 def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
     """Puts the sealed facts in the place of the file, at once and for good. Raises OSError as well."""
     replace(path, (json.dumps(sealed(facts), sort_keys=True, indent=1) + "\n").encode())
-
-
-def replace(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Puts these bytes in the place of the file, at once and for good: a link to it or from it stays as it was.
-
-    `mode`: who may do what with it, where that is not left to the umask.
-    """
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            if mode is not None:
-                os.fchmod(file.fileno(), mode)
-            file.write(content)
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
 
 
 def digest_of(facts: Mapping[str, Any]) -> str:

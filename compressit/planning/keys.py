@@ -117,11 +117,15 @@ def _current(name: str) -> _Module | None:
 @cache
 def _module(name: str, file: Path, source: bytes) -> _Module:
     try:
-        tree = _Code().visit(ast.parse(source))
+        tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
         raise CompressitError(f"{file}{line}: this is no Python: {error}") from error
-    digest = hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+    try:
+        text = ast.unparse(_Code().visit(tree)).encode()
+    except RecursionError:  # a sum of a thousand terms, say: comments and layout count too, then
+        text = source
+    digest = hashlib.sha256(text).hexdigest()
     return _Module(digest, tuple(dict.fromkeys(_imports(tree, name, file.name == "__init__.py"))))
 
 

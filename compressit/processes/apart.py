@@ -17,6 +17,7 @@ from compressit.errors import sound
 from compressit.processes import guard
 
 _STEP = 0.05  # seconds between two looks at the process
+_PATIENCE = 5.0  # seconds until what was told to end is killed
 _SHOWN = 20_000  # bytes of what it prints
 
 
@@ -30,7 +31,11 @@ def asked(work: Callable[[], Any], limit: float) -> Any:
     What it changes, closes or leaves running concerns nobody else; what it prints is shown on stderr. Raises Ended
     where the process ends by itself, by a signal, or because it takes longer than `limit` seconds.
     """
-    with tempfile.TemporaryFile() as answer, tempfile.TemporaryFile() as printed:
+    with (
+        tempfile.TemporaryFile() as answer,
+        tempfile.TemporaryFile() as printed,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+    ):
         _flush()  # or both processes would say it
         living, lifeline = os.pipe()
         with warnings.catch_warnings():
@@ -38,13 +43,15 @@ def asked(work: Callable[[], Any], limit: float) -> Any:
             child = os.fork()
         if child == 0:
             os.close(lifeline)
+            tempfile.tempdir = os.environ["TMPDIR"] = scratch  # it ends before it could clear up
             _answer(work, answer, printed, living)
         os.close(living)
         try:
             code = _wait(child, time.monotonic() + limit)
         finally:
             os.close(lifeline)  # whoever is still there ends now
-        if code is None:
+        if code is None and _wait(child, time.monotonic() + _PATIENCE) is None:
+            os.kill(child, signal.SIGKILL)  # its guard was stopped; what it guards ends with it
             os.waitpid(child, 0)
         printed.seek(0)
         sys.stderr.write(sound(printed.read(_SHOWN).decode(errors="replace"), _SHOWN))
@@ -61,12 +68,14 @@ def asked(work: Callable[[], Any], limit: float) -> Any:
 
 def _wait(child: int, deadline: float) -> int | None:
     """The exit code, negative for a signal; None where it is still running then."""
-    while time.monotonic() < deadline:
+    while True:
+        late = time.monotonic() >= deadline  # before it is asked: this process too may have stood still
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
             return os.waitstatus_to_exitcode(status)
+        if late:
+            return None
         time.sleep(_STEP)
-    return None
 
 
 def _answer(work: Callable[[], Any], answer: IO[bytes], printed: IO[bytes], living: int) -> None:
@@ -81,6 +90,8 @@ def _answer(work: Callable[[], Any], answer: IO[bytes], printed: IO[bytes], livi
         os.dup2(nothing, 0)
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(1)  # threads that it started before the fork are not here
         found = json.dumps(work()).encode()
         answer.write(found)
         answer.flush()

@@ -13,7 +13,8 @@ from typing import Any
 
 from compressit.errors import CompressitError
 from compressit.files import reading
-from compressit.files.sealed import parse, replace
+from compressit.files.sealed import parse, plain
+from compressit.files.writing import replace
 from compressit.printable import line
 from compressit.recipe.model import LocalPlugin
 
@@ -31,9 +32,9 @@ def ask(plugin: LocalPlugin) -> bool:
     known = _known()
     if any(entry["digest"] == plugin.digest for entry in known):
         return True
-    if sys.stderr is None or not _is_terminal():
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):  # to answer, and to see the question
         return False
-    path = str(plugin.path.resolve())
+    path = plain(str(plugin.path.resolve()))
     before = next((entry["files"] for entry in reversed(known) if entry["path"] == path), None)
     sys.stderr.write(f"{_question(plugin, before)} [y/N] ")
     sys.stderr.flush()
@@ -44,7 +45,7 @@ def ask(plugin: LocalPlugin) -> bool:
     if answer not in ("y", "yes"):
         return False
     with contextlib.suppress(OSError, CompressitError):  # then it is asked again next time
-        _remember([*known, {"path": path, "digest": plugin.digest, "files": dict(plugin.files)}])
+        _remember([*known, {"path": path, "digest": plugin.digest, "files": plain(dict(plugin.files))}])
     return True
 
 
@@ -72,10 +73,10 @@ def _changes(now: Mapping[str, str], before: Mapping[str, str] | None) -> Iterat
     yield from (f"as it was  {name}" for name in now if before.get(name) == now[name])
 
 
-def _is_terminal() -> bool:
-    """Whether somebody can answer: stdin may be closed, or be no terminal."""
+def _is_terminal(stream: Any) -> bool:
+    """Whether somebody sits there: it may be closed, or be a file."""
     try:
-        return sys.stdin is not None and sys.stdin.isatty()
+        return stream is not None and stream.isatty()
     except ValueError:
         return False
 
@@ -98,7 +99,8 @@ def _remember(entries: list[dict[str, Any]]) -> None:
     """Replaces the memory, which is this user's alone; the oldest entries make room. Raises OSError."""
     while len(text := json.dumps(entries, indent=1).encode()) > _MOST_BYTES:
         entries = entries[1 + len(entries) // 8 :]
-    _file().parent.mkdir(parents=True, exist_ok=True)
+    if _file().exists() and _file().stat().st_uid != os.geteuid():
+        raise PermissionError("somebody else's memory stays as it is")
     replace(_file(), text, mode=0o600)
 
 

@@ -119,8 +119,8 @@ def _draw(name: Any, figure: Any) -> dict[str, str]:
     """A matplotlib Figure as PNG and SVG. Its label (`figure.set_label`) is its caption."""
     from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
 
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,99}", name):
-        raise ValueError("a figure's name is letters, digits, '_', '-' and '.', 100 at most")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > 100:
+        raise ValueError("a figure's name is letters, digits, '_', '-' and '.', 100 bytes at most")
     caption = str(figure.get_label() or name.replace("_", " "))
     png, svg = io.BytesIO(), io.BytesIO()
     with rc_context({"svg.hashsalt": "compressit"}):  # else ids in the SVG are random

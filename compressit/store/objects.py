@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from compressit.files.lock import held
-from compressit.files.reading import digest, sync
+from compressit.files.reading import digest
 from compressit.files.sealed import read_sealed, write_sealed
+from compressit.files.writing import sync
 
 FORMAT = 1
 _WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged file raises

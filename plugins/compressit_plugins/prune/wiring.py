@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from compressit_plugins.prune.borrowed import Borrowed
 from compressit_plugins.prune.numbered import STAYS, alike, compact, constant, padded
+from compressit_plugins.prune.outside import Borrowed, loose_parameters
 
 _BATCH_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
 _CONV = nn.modules.conv._ConvNd  # pyright: ignore[reportPrivateUsage]
@@ -33,7 +33,7 @@ _MOVES = {
 }  # fmt: skip
 _SAME = {"_softmax", "_log_softmax", "native_dropout", "dropout", "native_layer_norm", "native_group_norm",
          "native_batch_norm", "_fused_rms_norm", "cumsum"}  # fmt: skip
-_REDUCE = {"mean", "sum", "amax", "amin"}
+_REDUCE = {"mean", "sum", "amax", "amin", "std", "var", "logsumexp"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Pass(TorchDispatchMode):
         self.taints: dict[int, str] = {}
         self.parents = [0, STAYS]
         self.inside = 0
-        self.loose = _loose_parameters(model)
+        self.loose = loose_parameters(model, _LAYERS)
 
     # Classes: a forest whose roots are the classes.
 
@@ -274,8 +274,9 @@ class _Pass(TorchDispatchMode):
                 dim = 1 if "layer_norm" not in name and "rms" not in name else first.ndim - 1
                 self._unite(compact(first, keep=dim).flatten(), numbers.flatten())
             return [first]
-        if name in _REDUCE and first is not None:
-            return [self._reduced(first, args, kwargs)]
+        extreme = name in ("max", "min") and len(args) > 1 and isinstance(args[1], int)
+        if first is not None and (name in _REDUCE or extreme):
+            return [self._reduced(first, args, kwargs), None]
         if torch.Tag.pointwise in func.tags or name in ("add_", "mul_", "relu_", "copy_"):
             return [self._pointwise(tensors, out)]
         pool = name.startswith(("avg_pool", "max_pool", "_adaptive_avg_pool", "adaptive_", "upsample_"))
@@ -333,6 +334,13 @@ class _Pass(TorchDispatchMode):
     def _pointwise(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor | None:
         known = [self._numbers(t) for t in tensors if t.is_floating_point() and t.ndim <= out.ndim]
         known = [n.reshape([1] * (out.ndim - n.ndim) + list(n.shape)) for n in known]
+        if any(
+            compact(n).numel() > 1 for n in known
+        ):  # one value for all of them, as a learned gate, stays one
+            for n in known:
+                if compact(n).numel() == 1:
+                    self.join(int(compact(n).flatten()[0]), STAYS)
+            known = [n if compact(n).numel() > 1 else torch.zeros(()).expand(n.shape) for n in known]
         varying = [[d for d in range(out.ndim) if not constant(n, d)] for n in known]
         for n, own in zip(known, varying, strict=True):
             spread = [d for other in varying for d in other if n.shape[d] == 1]
@@ -349,7 +357,14 @@ class _Pass(TorchDispatchMode):
     def _reduced(self, numbers: Tensor, args: Any, kwargs: Any) -> Tensor | None:
         dims = args[1] if len(args) > 1 and isinstance(args[1], list | tuple | int) else range(numbers.ndim)
         dims = sorted(d % numbers.ndim for d in ([dims] if isinstance(dims, int) else dims))
-        keep = bool(args[2]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
+        keep = bool(args[-1]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
+        carrying = [d for d in range(numbers.ndim) if not constant(numbers, d)]
+        for d in dims:
+            if d in carrying and set(carrying) - set(dims):  # a sum of stacked branches: their channels meet
+                first = numbers.narrow(d, 0, 1)
+                for at in range(1, numbers.shape[d]):
+                    self._unite(compact(first), compact(numbers.narrow(d, at, 1)))
+                numbers = first.expand(numbers.shape)
         across = not all(constant(numbers, d) for d in dims)
         for d in dims:
             numbers = numbers.narrow(d, 0, 1)
@@ -370,20 +385,6 @@ class _Pass(TorchDispatchMode):
         if rows:
             return a[..., :1].expand(shape)
         return (b[..., :1, :] if columns else torch.zeros(())).expand(shape)
-
-
-def _loose_parameters(model: nn.Module) -> dict[int, tuple[str, int]]:
-    """Parameters outside known layers: their names, and the dimension of their channels."""
-    loose: dict[int, tuple[str, int]] = {}
-    for at, module in model.named_modules():
-        if isinstance(module, _LAYERS) or any(isinstance(p, nn.MultiheadAttention) for p in [module]):
-            continue
-        for name, parameter in module.named_parameters(recurse=False):
-            wide = [d for d, size in enumerate(parameter.shape) if size > 1]
-            if wide and parameter.is_floating_point():
-                image = parameter.ndim == 4 and parameter.shape[0] == 1 and parameter.shape[1] > 1
-                loose[id(parameter)] = (f"{at}.{name}".lstrip("."), 1 if image else wide[-1])
-    return loose
 
 
 def _depthwise(layer: nn.Module) -> bool:

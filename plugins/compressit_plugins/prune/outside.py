@@ -1,4 +1,4 @@
-"""Layers whose weights a net gives to a function instead of calling them."""
+"""Parameters that a net uses outside a layer's call: weights given to a function, and those of no layer."""
 
 from __future__ import annotations
 
@@ -38,3 +38,17 @@ class Borrowed(TorchFunctionMode):
         out = func(*args, **kwargs)
         self.leave(name, module, (x,), {}, out)
         return out
+
+
+def loose_parameters(model: nn.Module, layers: tuple[type[nn.Module], ...]) -> dict[int, tuple[str, int]]:
+    """Parameters outside known layers: their names, and the dimension of their channels."""
+    loose: dict[int, tuple[str, int]] = {}
+    for at, module in model.named_modules():
+        if isinstance(module, layers):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            wide = [d for d, size in enumerate(parameter.shape) if size > 1]
+            if wide and parameter.is_floating_point():
+                image = parameter.ndim == 4 and parameter.shape[0] == 1 and parameter.shape[1] > 1
+                loose[id(parameter)] = (f"{at}.{name}".lstrip("."), 1 if image else wide[-1])
+    return loose
