@@ -173,19 +173,20 @@ def _fault(x: Tensor, y: Tensor) -> str | None:
     for name, value in (("inputs", x), ("labels", y)):
         if not isinstance(value, Tensor):
             return f"{name} are a {type(value).__name__}, not a tensor"
+        if value.is_meta or value.is_nested or value.layout is not torch.strided:
+            kind = "on the device meta" if value.is_meta else "nested" if value.is_nested else value.layout
+            return f"{name} are {kind}, without values to read"
     if y.dtype != torch.int64 or y.ndim != 1:
         return f"labels are {y.dtype} of shape {tuple(y.shape)}"
     if len(x) != len(y) or len(x) == 0:
         return f"split has {len(x)} inputs and {len(y)} labels"
-    if x.layout is not torch.strided or x.is_meta:
-        return f"inputs are {'on the device meta' if x.is_meta else x.layout}, without values to read"
     if x.ndim < 2 or x.numel() == 0:
         return f"inputs are of shape {tuple(x.shape)}"
     if x.dtype == torch.uint8:
         return None
     if not x.is_floating_point():
         return f"inputs are {x.dtype}"
-    low, high = (float(value) for value in x.detach().aminmax())
+    low, high = (float(value) for value in x.detach().float().aminmax())  # float8 has none
     return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
 
 

@@ -341,6 +341,13 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) 
         ({"train_x": torch.rand(5)}, r"training inputs are of shape \(5,\)"),
         ({"train_x": torch.rand(5, 0)}, r"training inputs are of shape \(5, 0\)"),
         ({"train_x": torch.rand(5, 1).to_sparse()}, "training inputs are torch.sparse_coo"),
+        ({"train_x": torch.nested.nested_tensor([torch.rand(2)] * 5)}, "training inputs are nested"),
+        (
+            {"train_y": torch.zeros(5, dtype=torch.int64, device="meta")},
+            "training labels are on the device meta",
+        ),
+        ({"train_y": torch.zeros(5, dtype=torch.int64).to_sparse()}, "training labels are torch.sparse_coo"),
+        ({"train_x": torch.full((5, 1), 2.0).to(torch.float8_e4m3fn)}, "training inputs go from 2 to 2"),
         ({"test_x": torch.rand(5, 1, device="meta")}, "test inputs are on the device meta"),
     ],
 )

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,38 @@ def test_closing_streams_and_printing_escapes_is_no_harm(capfd: pytest.CaptureFi
     said = capfd.readouterr()
     assert "\\x1b[31mraw" in said.err
     assert "\x1b" not in said.out + said.err
+
+
+TORCH = """
+import torch
+from compressit.processes.apart import asked
+torch.set_num_threads(2)
+window = torch.hann_window(100_000) * 2  # the threads start here, and are not in the forked process
+print(asked(lambda: float((window * window).sum()) > 0, 60))
+"""
+
+
+def test_torch_computes_there() -> None:
+    done = subprocess.run([sys.executable, "-c", TORCH], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_temporary_files_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made = asked(tempfile.mkdtemp, PATIENCE)
+    assert Path(made).is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_stops_its_guard_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compressit.processes.apart._PATIENCE", 0.2)
+
+    def work() -> None:
+        os.kill(os.getppid(), signal.SIGSTOP)
+        time.sleep(1000)
+
+    with pytest.raises(Ended, match="longer"):
+        asked(work, 0.5)
 
 
 @pytest.mark.parametrize("hangs", [False, True])

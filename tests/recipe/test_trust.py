@@ -34,12 +34,29 @@ def _remembered(file: Path) -> list[str]:
 def _answer(monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
     """What is typed at the terminal; None: there is no terminal."""
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n") if text is None else _Terminal(text))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
 
 
 def test_without_a_terminal_nobody_can_say_yes(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _answer(monkeypatch, None)
     assert not ask(PLUGIN)
     assert not remembered.exists()
+
+
+def test_a_question_that_nobody_sees_is_not_asked(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _answer(monkeypatch, "y\n")
+    monkeypatch.setattr("sys.stderr", io.StringIO())  # as with `2>log`
+    assert not ask(PLUGIN)
+
+
+def test_a_path_that_is_no_utf8_costs_no_other_yes(remembered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = LocalPlugin(Path("/some\udce9where/mine.py"), "d2", (("h\udce9lp.py", "d3"),))
+    _answer(monkeypatch, "y\ny\n")
+    assert ask(PLUGIN)
+    assert ask(odd)
+    _answer(monkeypatch, None)
+    assert ask(PLUGIN)
+    assert ask(odd)
 
 
 @pytest.mark.parametrize("text", ["y\n", "yes\n", " YES \n"])
@@ -115,8 +132,13 @@ def test_another_users_memory_trusts_nothing(remembered: Path, monkeypatch: pyte
     assert ask(PLUGIN)
     _answer(monkeypatch, None)
     assert ask(PLUGIN)
-    monkeypatch.setattr(os, "geteuid", lambda: remembered.stat().st_uid + 1)
+    before = remembered.read_bytes()
+    user = remembered.stat().st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     assert not ask(PLUGIN)
+    _answer(monkeypatch, "y\n")
+    assert ask(PLUGIN)
+    assert remembered.read_bytes() == before, "it is somebody else's"
 
 
 def test_a_link_in_its_place_is_replaced_and_what_it_leads_to_stays(

@@ -98,7 +98,9 @@ class Undrawable(Report[NoOptions]):
     def figures(self, results: Results) -> Mapping[str, Figure]:
         broken = Figure()
         broken.text(0.5, 0.5, r"$\frac{1$")
-        return {"broken": broken, "../outside": Figure(figsize=(1, 1)), "fine": Figure(figsize=(1, 1))}
+        long = "\u635f\u5931" * 45  # 90 letters, 270 bytes: no file system takes them
+        names = ("../outside", long, "fine")
+        return {"broken": broken, **{name: Figure(figsize=(1, 1)) for name in names}}
 
 
 class Ending(Report[NoOptions]):
@@ -334,10 +336,10 @@ def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None
     assert "report.undrawable: figure &#39;broken&#39; could not be drawn" in text
     assert "figure &#39;../outside&#39; could not be drawn" in text
     assert len(Page(text).values("src")) == 3
-    where = r" \(test_report\.py:\d+\)"
+    where = r" \(test_page\.py:\d+\)"
     told = [
         rf"report\.raising: no paragraphs: KeyError: 'words'{where}, and 1 more; see {page}",
-        rf"report\.undrawable: figure 'broken' could not be drawn: .*, and 1 more; see {page}",
+        rf"report\.undrawable: figure 'broken' could not be drawn: .*, and 2 more; see {page}",
         rf"report\.leaving: no paragraphs: GeneratorExit: half \\ud800 a letter{where}, and 1 more; see {page}",
     ]
     assert all(re.fullmatch(*pair) for pair in zip(told, failed, strict=True)), failed
