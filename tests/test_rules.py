@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from compressit.public import EXPORTS
 
 ROOT = Path(__file__).parent.parent
 CORE = sorted((ROOT / "compressit").rglob("*.py"))
@@ -94,3 +97,61 @@ def _used(tree: ast.AST) -> set[str]:
         ):
             used.add(f"{aliases[node.value.id]}.{node.attr}")
     return used
+
+
+# How the rooms may know each other
+
+ROOMS = (
+    "printable", "errors", "config", "formatting", "seeds", "paths", "public", "processes", "files", "datasets",
+    "contract", "host", "checkpoint", "recipe", "planning", "store", "results", "running", "python", "export", "api",
+    "scaffold", "testing", "cli", "__main__",
+)  # fmt: skip
+"""Each imports only from those before it; what a room's own modules import of each other is its own matter."""
+
+
+def _modules() -> dict[str, ast.Module]:
+    found: dict[str, ast.Module] = {}
+    for package in (ROOT / "compressit", ROOT / "plugins" / "compressit_plugins"):
+        for path in package.rglob("*.py"):
+            parts = path.relative_to(package.parent).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _graph() -> dict[str, set[str]]:
+    """The modules that each one imports, in functions and for type checking too; public names at their place."""
+    modules = _modules()
+
+    def leads(names: list[str]) -> str | None:
+        *rest, last = names
+        if rest == ["compressit"] and last in EXPORTS:
+            return EXPORTS[last]
+        return next(
+            (n for n in (".".join(names), ".".join(rest)) if n in modules and n != "compressit"), None
+        )
+
+    graph: dict[str, set[str]] = {}
+    for module, tree in modules.items():
+        reached: set[str | None] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                reached |= {leads(alias.name.split(".")) for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                reached |= {leads([*node.module.split("."), alias.name]) for alias in node.names}
+        graph[module] = {name for name in reached if name is not None and name != module}
+    return graph
+
+
+def test_no_import_leads_back_to_where_it_came_from() -> None:
+    sorter = TopologicalSorter(_graph())
+    sorter.prepare()  # raises CycleError, which names the modules
+
+
+def test_rooms_import_only_from_those_before_them() -> None:
+    wrong: list[str] = []
+    for module, reached in _graph().items():
+        if module.startswith("compressit."):
+            order = ROOMS.index(module.split(".")[1])
+            wrong += [f"{module} -> {name}" for name in reached if ROOMS.index(name.split(".")[1]) > order]
+    assert wrong == []

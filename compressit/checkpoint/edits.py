@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 from compressit.checkpoint.layer_checks import Changes
-from compressit.checkpoint.manifest import ReplaceEdit, SetEdit, canonical, strict_json
+from compressit.checkpoint.manifest import ReplaceEdit, SetEdit, strict_json
 from compressit.checkpoint.modules import children, submodule, unsaved_buffers
 from compressit.checkpoint.tensors import same_bits
 from compressit.contract.module_types import ModuleType, by_class, by_name, same_class
 from compressit.errors import CompressitError
+from compressit.files.sealed import canonical
 
 Edit: TypeAlias = SetEdit | ReplaceEdit
 _SEQUENCES = (tuple, list, torch.Size)

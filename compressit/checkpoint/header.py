@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from compressit.checkpoint.manifest import Manifest, canonical, decode, encode, strict_json
+from compressit.checkpoint.manifest import Manifest, decode, encode, strict_json
 from compressit.errors import CompressitError
 from compressit.files.reading import opened
+from compressit.files.sealed import canonical
 from compressit.files.writing import replacing
 
 KEY = "compressit"

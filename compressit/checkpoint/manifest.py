@@ -7,7 +7,6 @@ name installed plugins and set plain numbers (see `edits`).
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from compressit.datasets.options import MOST_INPUTS
 from compressit.errors import CompressitError
-from compressit.files.sealed import strict
+from compressit.files.sealed import canonical, strict
 
 FORMAT = 1
 
@@ -167,11 +166,6 @@ def decode(text: str) -> Manifest:
         return _validated(rest)
     except (ValueError, RecursionError) as error:
         raise CompressitError(f"its description is malformed: {error}") from error
-
-
-def canonical(value: Any) -> str:
-    """One text for one value. Raises TypeError or ValueError for what is not JSON."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def strict_json(text: str | bytes, what: str) -> Any:

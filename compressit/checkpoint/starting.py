@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from compressit.contract.kinds import Dataset, Model
 from compressit.datasets.options import MOST_INPUTS
 from compressit.errors import CompressitError
+from compressit.files.sealed import digest_of
 from compressit.host.plugins import Host, file_digest
-from compressit.planning.keys import key_of
 
 if TYPE_CHECKING:
     from compressit.checkpoint.manifest import Inputs, Manifest
@@ -147,7 +147,7 @@ def weights_digest(path: Path) -> str:
         return file_digest(path)
     plain = manifest.model_dump(mode="json", include={"tensors_sha256", "model", "edits", "tied", "input"})
     (plain["model"] or {}).pop("owner", None)  # a version number computes nothing
-    return key_of({"weights": plain})
+    return digest_of({"weights": plain})
 
 
 def code_of(manifest: Manifest, host: Host) -> tuple[str, ...]:

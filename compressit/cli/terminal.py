@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compressit.errors import CompressitError, RecipeError
-from compressit.printable import Printable, folded, line
-from compressit.processes.streams import Forgiving
+from compressit.printable import Forgiving, Printable, folded, line
 
 if TYPE_CHECKING:
     from rich.console import Console

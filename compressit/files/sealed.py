@@ -72,7 +72,12 @@ def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
 
 def digest_of(facts: Mapping[str, Any]) -> str:
     """sha256 of what these facts say, however the text is laid out."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces. Raises TypeError or ValueError for what is not JSON."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def plain(value: Any, depth: int = 0) -> Any:

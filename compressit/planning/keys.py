@@ -6,7 +6,6 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.errors import CompressitError
+from compressit.files.sealed import canonical
 from compressit.host.localcode import read as read_local
 
 SCHEMA = 1  # moves every key: for a change of what the store's files mean
@@ -28,11 +28,6 @@ def key_of(facts: dict[str, Any]) -> str:
     """64 hex digits of the canonical JSON of these facts."""
     text = canonical({"schema": SCHEMA, **facts})
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 @cache

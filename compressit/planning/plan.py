@@ -18,8 +18,9 @@ from compressit.contract.module_types import by_name
 from compressit.contract.tasks import Task
 from compressit.datasets.options import known_doubts
 from compressit.errors import FOREIGN, CompressitError, place_in, told
+from compressit.files.sealed import canonical
 from compressit.host.plugins import Host, Source
-from compressit.planning.keys import canonical, code_digest, key_of, torch_version
+from compressit.planning.keys import code_digest, key_of, torch_version
 from compressit.planning.points import Plan, Point, point_name
 from compressit.planning.rehearsal import rehearsals
 from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, member_of

@@ -14,7 +14,7 @@ from compressit.contract.kinds import Dataset
 from compressit.datasets.options import DataConfig
 from compressit.datasets.splits import Contract, Data, RawData, prepare
 from compressit.errors import CompressitError
-from compressit.planning.keys import canonical
+from compressit.files.sealed import canonical
 from compressit.running.isolation import lending
 
 

@@ -18,8 +18,7 @@ from compressit.formatting import counted
 from compressit.host.plugins import Host
 from compressit.paths import default_cache
 from compressit.planning.points import Plan
-from compressit.printable import folded
-from compressit.processes.streams import Forgiving
+from compressit.printable import Forgiving, folded
 from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
 from compressit.running.estimate import Estimate, History, in_words, unknown

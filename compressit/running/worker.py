@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressit.printable import Forgiving
 from compressit.processes import guard
-from compressit.processes.streams import Forgiving
 
 if TYPE_CHECKING:
     from compressit.host.plugins import Host

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.checkpoint.header import tensors_digest
-from compressit.checkpoint.manifest import canonical
+from compressit.files.sealed import canonical
 
 
 def parts(path: Path) -> tuple[dict[str, Any], dict[str, Any], bytes]:

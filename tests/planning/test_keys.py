@@ -11,8 +11,9 @@ import pytest
 from tiny import BASE, PLUGINS, TWINS, plan_of, point, tiny_host
 
 from compressit.errors import CompressitError
+from compressit.files.sealed import canonical
 from compressit.planning import keys
-from compressit.planning.keys import canonical, code_digest, code_now, key_of, torch_version
+from compressit.planning.keys import code_digest, code_now, key_of, torch_version
 
 Package = Callable[..., Path]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from compressit.processes.streams import Forgiving
+from compressit.printable import Forgiving
 
 
 def test_what_can_be_written_is_written(tmp_path: Path) -> None:
