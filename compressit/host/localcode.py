@@ -39,8 +39,9 @@ class LocalCode:
 
     These are the modules whose names its imports, and those of what they import, or words in its strings spell
     (`importlib.import_module("helper")`, `folder / "src"`), and of a package all files; scripts whose whole names its
-    strings spell (`my-step.py`, `tool.sh`); where it runs text (`exec`), any file that they spell; where it makes names
-    of modules' files (`folder.glob("step_*.py")`), all modules of the folders that it spells.
+    strings spell (`my-step.py`, `tool.sh`); where it runs text (`exec`) or builds or loads a library, any file that
+    they spell; where it makes names of modules' files (`folder.glob("step_*.py")`), all modules of the folders that it
+    spells.
     """
 
     path: Path  # as it was named
@@ -262,11 +263,16 @@ class _Names:
     words: frozenset[str]  # in its strings
     text: str  # all its strings
     any_module: bool  # it makes names of modules' files itself: `folder.glob("step_*.py")`
-    runs_text: bool  # it runs what it reads, whatever the file is called
+    runs_text: bool  # it runs what it reads, or builds or loads it, whatever the file is called
 
 
 _RUN_TEXT = frozenset({"exec", "eval", "compile"})
-_RUNNERS = frozenset({"runpy", "run_path", "spec_from_file_location", "SourceFileLoader"})
+_RUNNERS = frozenset(
+    {"runpy", "run_path", "spec_from_file_location", "SourceFileLoader"}
+    | {"builtins", "__builtins__"}  # `builtins.exec`
+    | {"executable"}  # `[sys.executable, folder / "tool"]`
+    | {"cpp_extension", "CDLL", "LoadLibrary", "load_library"}  # what is no Python
+)
 _LISTERS = frozenset({"iterdir", "listdir", "scandir", "glob", "rglob", "iglob", "walk"})
 
 

@@ -115,6 +115,15 @@ LOAD += "s.loader.exec_module(u.module_from_spec(s))"
         ("import subprocess as s; s.run([F / 'hlp'])", "hlp"),
         ("import hlp_pack", "hlp_pack/x.txt"),
         ("import sys; sys.path.insert(0, str(F / 'src')); import hlp_space.a", "src/hlp_space/b.py"),
+        ("import builtins; builtins.exec((F / 'hlp.txt').read_text())", "hlp.txt"),
+        ("from builtins import exec as go; go((F / 'hlp.txt').read_text())", "hlp.txt"),
+        ("__builtins__['exec']((F / 'hlp.txt').read_text())", "hlp.txt"),
+        ("from torch.utils.cpp_extension import load; load('hlp', [F / 'hlp.cpp'])", "hlp.cpp"),
+        ("import torch.utils.cpp_extension as c; c.load('hlp', [F / 'csrc' / 'hlp.cu'])", "csrc/hlp.cu"),
+        ("import ctypes; ctypes.CDLL(F / 'hlp.so.1')", "hlp.so.1"),
+        ("from ctypes import cdll; cdll.LoadLibrary(F / 'hlp.so.1')", "hlp.so.1"),
+        ("import torch; torch.ops.load_library(F / 'hlp.so.1')", "hlp.so.1"),
+        ("import subprocess as s, sys; s.run([sys.executable, F / 'hlp.inc'])", "hlp.inc"),
     ],
 )
 def test_the_digest_covers_code_that_runs_without_an_import(write: Write, lazy: str, file: str) -> None:
@@ -125,11 +134,12 @@ def test_the_digest_covers_code_that_runs_without_an_import(write: Write, lazy: 
     plugin = write(lazy=BESIDE + lazy, **files)
     place = plugin.parent / file
     place.parent.mkdir(exist_ok=True)
-    place.write_text("#!/bin/sh\nx = 1\n")
+    first = "#!/bin/sh\n" if "s.run([F /" in lazy else ""
+    place.write_text(f"{first}x = 1\n")
     before = LocalPlugin.read(plugin).digest
-    place.write_text("#!/bin/sh\nx = 2\n")
+    place.write_text(f"{first}x = 2\n")
     assert LocalPlugin.read(plugin).digest != before
-    place.write_text("#!/bin/sh\nx = 1\n")
+    place.write_text(f"{first}x = 1\n")
     plugin.with_name("notes.txt").write_text("what nobody runs")
     assert LocalPlugin.read(plugin).digest == before
     place.unlink()
