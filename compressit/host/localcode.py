@@ -81,8 +81,11 @@ class LocalCode:
         for path in sorted(
             paths, key=lambda path: path.name.startswith("__init__.")
         ):  # a package comes first
-            parts = (*path.parts[:-1], _module_name(path.name) or path.stem)
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = str(path)
+            module = _module_name(path.name)
+            if module is not None:
+                parts = path.parts[:-1] if module == "__init__" else (*path.parts[:-1], module)
+                found[".".join(parts)] = str(path)
+        found.pop("", None)  # an `__init__.py` beside the plugin makes no package of its folder
         return found
 
 

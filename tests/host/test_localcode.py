@@ -371,6 +371,14 @@ def test_a_name_with_more_dots_is_no_module(write: Write) -> None:
         _call(host)
 
 
+def test_a_file_that_it_runs_does_not_hide_the_module_of_its_name(write: Write) -> None:
+    plugin = write("import hlp", BESIDE + "exec((F / 'hlp.txt').read_text()); return hlp.x", hlp="x = 1\n")
+    plugin.with_name("hlp.txt").write_text("y = 1\n")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    assert _call(host) == 1
+
+
 def test_compiled_modules_count_too_and_are_not_loaded_once_they_changed(write: Write) -> None:
     plugin = write(lazy="import hlp")
     compiled = plugin.with_name(f"hlp{importlib.machinery.EXTENSION_SUFFIXES[0]}")
