@@ -130,12 +130,31 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 def clash(one: LocalCode, other: LocalCode) -> str | None:
     """A name under which both would import a module of their own: Python has one module of each name."""
-    for name in sorted(one.imported & other.imported):
-        first, second = one.find(name), other.find(name)
-        apart = first and second and (one.folder / first).resolve() != (other.folder / second).resolve()
-        if apart and importlib.machinery.PathFinder.find_spec(name) is None:
+    first, second = _first_names(one), _first_names(other)
+    for name in sorted(first.keys() & second.keys()):
+        if first[name].isdisjoint(second[name]) and not _is_installed(name):
             return name
     return None
+
+
+def _first_names(code: LocalCode) -> Mapping[str, set[Path]]:
+    """Names of modules that the plugin may import with no package before them, and the files that they may mean.
+
+    Beside it lies what it may import by a name that it makes, as `import_module` does; deeper, by a search path of its
+    own (`src`), what its import statements name.
+    """
+    found: dict[str, set[Path]] = {}
+    for module, file in code.modules.items():
+        name = module.rpartition(".")[2]
+        is_beside = name == module and file in code.contents and file != code.name
+        if is_beside or name in code.imported:
+            found.setdefault(name, set()).add((code.folder / file).resolve())
+    return found
+
+
+def _is_installed(name: str) -> bool:
+    finders = (finder for finder in sys.meta_path if not isinstance(finder, _Finder))
+    return any(finder.find_spec(name, None) is not None for finder in finders)
 
 
 def _make_importable(code: LocalCode) -> None:

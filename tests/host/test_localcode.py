@@ -272,6 +272,46 @@ def test_plugins_of_one_folder_share_their_neighbours_and_those_of_two_may_not_b
     assert _call(elsewhere, "tiny.c") == 2
 
 
+LAZY = "import importlib; return importlib.import_module('hlp').x"
+SOURCES = BESIDE + "import sys; sys.path.insert(0, str(F / 'src')); import hlp; return hlp.x"
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "file"),
+    [
+        ("import hlp; return hlp.x", LAZY, "hlp"),
+        (LAZY, LAZY, "hlp"),
+        (LAZY, LAZY, "hlp____init__"),
+        (SOURCES, SOURCES, "src__hlp"),
+        ("import hlp.a", "import hlp.a", "hlp__a"),
+    ],
+)
+def test_two_plugins_do_not_get_each_others_modules_however_they_import_them(
+    write: Write, one: str, two: str, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    host = Host(entry_points=False)
+    host.load_file(write(lazy=one, **{file: "x = 1\n"}))
+    with pytest.raises(CompressitError, match="'hlp', each its own"):
+        host.load_file(write(lazy=two, name="tiny.b", folder="two", **{file: "x = 2\n"}))
+
+
+def test_two_plugins_may_have_files_of_one_name_that_neither_imports_by_it(write: Write) -> None:
+    """Their own files, scripts, modules of packages of two names, and folders like `src`."""
+    host = Host(entry_points=False)
+    for number, folder in enumerate(("one", "two")):
+        pack = f"hlp_{folder}"
+        lazy = f"{BESIDE}F / 'src' / '{pack}', F / 'tool.sh', F / '__init__.py'; import time; "
+        files = {f"{pack}____init__": "", f"{pack}__hlp": f"x = {number}\n", f"{pack}__time": ""}
+        files |= {f"src__{pack}": "", "__init__": ""}
+        plugin = write(
+            lazy=f"{lazy}from {pack} import hlp; return hlp.x", name=f"tiny.{folder}", folder=folder, **files
+        )
+        plugin.with_name("tool.sh").write_text(f"echo {number}")
+        host.load_file(plugin)
+    assert (_call(host, "tiny.one"), _call(host, "tiny.two")) == (0, 1)
+
+
 @pytest.mark.parametrize(
     "name", ["random", "statistics", "json", "jinja2", "pluggy", "numpy", "torch", "pytest"]
 )
