@@ -263,7 +263,7 @@ class _Names:
     """What a source spells that may be the name of a file."""
 
     imported: frozenset[str]  # the dotted names of its import statements
-    words: frozenset[str]  # in its strings
+    words: frozenset[str]  # in its strings, and what it imports by dots
     text: str  # all its strings
     any_module: bool  # it makes names of modules' files itself: `folder.glob("step_*.py")`
     runs_text: bool  # it runs what it reads, or builds or loads it, whatever the file is called
@@ -295,13 +295,18 @@ def _names(source: bytes) -> _Names:
             frozenset(), frozenset(), "", False, False
         )  # it imports nothing either: running it fails
     imported: set[str] = set()
+    words: set[str] = set()
     texts: list[str] = []
     used: set[str] = set()
     bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+        elif (
+            isinstance(node, ast.ImportFrom) and node.level
+        ):  # where no `__init__.py` brings all of a package
+            words |= {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom) and node.module:
             imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in bare:
             value = node.value
@@ -316,5 +321,7 @@ def _names(source: bytes) -> _Names:
     runs = used & _RUNNERS or used & {f"{name}()" for name in _RUN_TEXT}
     made = any(map(_makes_names, texts))
     text = "\n".join(texts)
-    words = frozenset(re.findall(r"\w+", text))
-    return _Names(frozenset(imported), words, text, made or bool(runs and used & _LISTERS), bool(runs))
+    words.update(re.findall(r"\w+", text))
+    return _Names(
+        frozenset(imported), frozenset(words), text, made or bool(runs and used & _LISTERS), bool(runs)
+    )

@@ -181,6 +181,17 @@ def test_a_search_path_of_its_own_brings_what_was_read_as_it_was_read(
     assert _call(host) == 1
 
 
+def test_modules_of_a_folder_may_import_each_other_by_dots(write: Write) -> None:
+    files = {
+        "hlp_space__a": "from . import b\nfrom .c import y\nfrom .deep.d import z\nx = b.x, y, z\n",
+        "hlp_space__b": "x = 1\n", "hlp_space__c": "y = 2\n", "hlp_space__deep__d": "from ..e import z\n",
+        "hlp_space__e": "z = 3\n",
+    }  # fmt: skip
+    host = Host(entry_points=False)
+    host.load_file(write("import hlp_space.a", "return hlp_space.a.x", **files))
+    assert _call(host) == (1, 2, 3)
+
+
 def test_the_files_beside_a_linked_plugin_are_those_of_the_real_one(write: Write, tmp_path: Path) -> None:
     plugin = write(lazy=BESIDE + "return (F / 'hlp.txt').read_text()")
     plugin.with_name("hlp.txt").write_text("real")
