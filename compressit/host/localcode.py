@@ -126,8 +126,8 @@ class _Search:
     def add(self, file: Path) -> None:
         """Takes a file in; its names will be followed."""
         name = file.relative_to(self._folder).as_posix()
-        if name in self.contents:
-            return
+        if name in self.contents or (self.contents and not os.access(file, os.R_OK)):
+            return  # the plugin cannot read it either
         is_source = file.name.endswith(SOURCE) or not self.contents
         size = file.stat().st_size
         self._bytes += size
@@ -156,7 +156,7 @@ class _Search:
                     for found in folder.modules[module]:
                         self._take(found)
                 for found in folder.spelled(text, made, runs):
-                    self._look_into(found) if found.is_dir() else self.add(found)
+                    self._look_into(found) if os.path.isdir(found) else self.add(found)
 
     def _after(self, prefix: str) -> Iterator[str]:
         return (name[len(prefix) :].split(".")[0] for name in self.imported if name.startswith(prefix))
@@ -166,10 +166,10 @@ class _Search:
             found.parent == self._folder and found.name.split(".")[0] in _STANDARD
         ):
             return  # whoever imports that gets what is installed
-        if not found.is_dir():
+        if not os.path.isdir(found):  # which asks no questions of a folder that it may not enter
             self.add(found)
             return
-        if any((found / f"__init__{suffix}").is_file() for suffix in _SUFFIXES):
+        if any(os.path.isfile(found / f"__init__{suffix}") for suffix in _SUFFIXES):
             for file in _package(found):
                 self.add(file)
         self._look_into(found)
@@ -192,18 +192,20 @@ class _Folder:
 
     @staticmethod
     def read(folder: Path) -> _Folder:
-        """Raises OSError."""
+        """What cannot be read is left out: the plugin cannot import it either. Raises OSError."""
         modules: dict[str, list[Path]] = {}
         kept: dict[bool, list[Path]] = {True: [], False: []}
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
+        for entry in _listed(folder):
+            try:
                 is_folder = entry.is_dir()
                 if entry.name == "__pycache__" or not (is_folder or entry.is_file()):
                     continue
-                kept[is_folder].append(Path(folder, entry.name))
-                name = entry.name if is_folder else _module_name(entry.name)
-                if name is not None and name.isidentifier():
-                    modules.setdefault(name, []).append(Path(folder, entry.name))
+            except OSError:  # a link to itself, or into a folder that nobody may enter
+                continue
+            kept[is_folder].append(Path(folder, entry.name))
+            name = entry.name if is_folder else _module_name(entry.name)
+            if name is not None and name.isidentifier():
+                modules.setdefault(name, []).append(Path(folder, entry.name))
         return _Folder(modules, kept[False], kept[True])
 
     def spelled(self, text: str, made: bool, runs: bool) -> Iterator[Path]:
@@ -217,6 +219,16 @@ class _Folder:
                 _has(text, file.name) and (runs or _is_script(file))
             ):
                 yield file
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except PermissionError as error:
+        if os.access(folder, os.X_OK):  # what it does not list can be run all the same
+            raise CompressitError(f"{folder}: {error.strerror}", "let it be read") from error
+        return []
 
 
 def _prefixes(place: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -181,7 +182,7 @@ def _lies_in(folder: Path, names: frozenset[str], module: str) -> bool:
 
 
 def _top_level(folder: Path) -> frozenset[str]:
-    return frozenset(path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir())
+    return frozenset(path.stem for path in folder.iterdir() if path.suffix == ".py" or os.path.isdir(path))
 
 
 def _stable(name: str) -> str:

@@ -18,6 +18,7 @@ import pytest
 from compressit.errors import CompressitError
 from compressit.host import localcode
 from compressit.host.plugins import Host
+from compressit.planning.keys import code_now
 from compressit.recipe.model import LocalPlugin
 
 PLUGIN = """
@@ -190,6 +191,40 @@ def test_modules_of_a_folder_may_import_each_other_by_dots(write: Write) -> None
     host = Host(entry_points=False)
     host.load_file(write("import hlp_space.a", "return hlp_space.a.x", **files))
     assert _call(host) == (1, 2, 3)
+
+
+def test_what_nobody_can_look_at_is_passed(write: Write) -> None:
+    plugin = write("import hlp", "return hlp.x", hlp="x = 1\n")
+    plugin.with_name("self").symlink_to("self")
+    plugin.with_name("hlp_long.py").symlink_to("x" * 300)
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    assert _call(host) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("mode", [0o000, 0o400])
+def test_what_nobody_may_read_is_passed(write: Write, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"hlp": "x = 1\n", "hlp_shut": "", "hlp_space__deep__a": "", "hlp_space__b": ""}
+    plugin = write("import hlp", "return hlp.x, 'hlp_shut hlp_space b hlp_link'", **files)
+    plugin.with_name("hlp_link").symlink_to("hlp_space/deep")
+    plugin.with_name("hlp_shut.py").chmod(0)
+    shut = plugin.with_name("hlp_space")
+    shut.chmod(mode)
+    try:
+        host = Host(entry_points=False)
+        host.load_file(plugin)
+        name, code = next(iter(host._local.values()))
+        code_now(name)
+        assert code.contents.keys() == {"plug.py", "hlp.py"}
+        shut.chmod(0o100)  # what it does not list can be run all the same
+        with pytest.raises(CompressitError, match="hlp_space: Permission"):
+            LocalPlugin.read(plugin)
+    finally:
+        shut.chmod(0o700)
+    plugin.chmod(0)
+    with pytest.raises(CompressitError, match=r"plug\.py: Permission"):
+        LocalPlugin.read(plugin)
 
 
 def test_the_files_beside_a_linked_plugin_are_those_of_the_real_one(write: Write, tmp_path: Path) -> None:
