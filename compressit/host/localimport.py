@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -97,21 +98,29 @@ class _Finder(importlib.abc.MetaPathFinder):
             before = importlib.machinery.PathFinder.find_spec(fullname, self._path)
             if before is not None and _places(before) == _places(spec):
                 return None
-        elif not all(place.is_relative_to(self.code.folder) for place in places):
-            return None  # of a package that was let in
         for place in places:
-            name = (
-                place.relative_to(self.code.folder).as_posix()
-                if place.is_relative_to(self.code.folder)
-                else ""
-            )
-            if name in self.code.contents or name in self.code.modules.values():
-                return self._spec(fullname, name)
+            if place in self._read:
+                return self._spec(fullname, self._read[place])
+        if path is not None and not all(map(self._is_beside, places)):
+            return None  # of a package that was let in
         raise ImportError(
             f"'{fullname}' is neither installed nor among the files beside the plugin that it names: "
             f"{', '.join(map(str, places))}",
             name=fullname,
         )
+
+    @cached_property
+    def _read(self) -> Mapping[Path, str]:
+        """What was read, by real path: a link beside the plugin may lead out of its folder."""
+        names = (*self.code.modules.values(), *self.code.contents)
+        return {(self.code.folder / name).resolve(): name for name in names}
+
+    def _is_beside(self, place: Path) -> bool:
+        """Whether it lies where files were read, and not among what is installed: `.venv` may be there too."""
+        folder = self.code.folder
+        read = {(folder / name).parent.resolve() for name in self.code.contents}
+        installed = {Path(entry).resolve() for entry in self._path} - {folder, *folder.parents}
+        return any(map(place.is_relative_to, read)) and not any(map(place.is_relative_to, installed))
 
     def _belongs_to_another(
         self, fullname: str, found: str, path: Sequence[str] | None, target: ModuleType | None

@@ -182,6 +182,40 @@ def test_a_search_path_of_its_own_brings_what_was_read_as_it_was_read(
     assert _call(host) == 1
 
 
+def test_what_was_read_through_a_linked_folder_is_imported_as_it_was_read_and_nothing_else_there(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    lazy = BESIDE + "import importlib, sys; sys.path.insert(0, str(F / 'src')); import hlp, hlp_pack.deep; "
+    plugin = write(lazy=lazy + "importlib.import_module('hlp_pack.' + 'late')")
+    for file in ("hlp.py", "hlp_pack/__init__.py", "hlp_pack/deep.py"):
+        place = plugin.parent.parent / "ext" / file
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("x = 1\n")
+    (plugin.parent / "src").symlink_to("../ext")
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    place.write_text("x = 66\n")
+    place.with_name("late.py").write_text("x = 66\n")
+    with pytest.raises(ImportError, match=r"hlp_pack\.late.*neither installed nor"):
+        _call(host)
+    assert (sys.modules["hlp"].x, sys.modules["hlp_pack.deep"].x) == (1, 1)
+
+
+def test_a_virtual_environment_beside_the_plugin_is_installed(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = write(lazy="import hlp_far.deep; return hlp_far.deep.x")
+    package = plugin.parent / ".venv" / "site-packages" / "hlp_far"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "deep.py").write_text("x = 1\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(package.parent)])
+    host = Host(entry_points=False)
+    host.load_file(plugin)
+    assert _call(host) == 1
+
+
 def test_modules_of_a_folder_may_import_each_other_by_dots(write: Write) -> None:
     files = {
         "hlp_space__a": "from . import b\nfrom .c import y\nfrom .deep.d import z\nx = b.x, y, z\n",
