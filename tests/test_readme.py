@@ -26,7 +26,7 @@ def test_the_recipe_is_valid_and_has_twelve_lines_at_most(tmp_path: Path) -> Non
     text = block("yaml", "name: first")
     assert len(text.strip().splitlines()) <= 12
     (tmp_path / "first.yaml").write_text(text)
-    recipe = load_recipe(tmp_path / "first.yaml", installed())
+    recipe = load_recipe(tmp_path / "first.yaml", host=installed())
     assert [len(stage.members) for stage in recipe.variants[0].stages] == [1, 3, 1]
     assert recipe.seeds == (0, 1, 2)
 
@@ -70,7 +70,7 @@ def test_the_python_lines_name_what_exists() -> None:
 def test_every_example_is_a_valid_recipe_with_every_profile() -> None:
     for file in sorted((ROOT / "examples").glob("*.yaml")):
         for profile in (None, "quick"):
-            assert load_recipe(file, installed(), profile=profile).variants
+            assert load_recipe(file, host=installed(), profile=profile).variants
 
 
 def test_both_examples_train_the_very_same_twins() -> None:

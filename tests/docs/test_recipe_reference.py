@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def tour(folder: Path, profile: str | None = None, settings: Sequence[str] = ()) -> Plan:
-    recipe = load_recipe(folder / "recipe.yaml", installed(), profile=profile, settings=settings)
+    recipe = load_recipe(folder / "recipe.yaml", host=installed(), profile=profile, settings=settings)
     return make_plan(recipe, installed())
 
 
@@ -82,7 +82,7 @@ def test_every_option_of_every_built_in_plugin_is_there_with_a_description() -> 
 
 @pytest.mark.parametrize("name", [block.title for block in blocks(PAGE) if block.title])
 def test_a_whole_recipe_is_valid(folder: Path, name: str) -> None:
-    assert load_recipe(folder / name, installed()).variants
+    assert load_recipe(folder / name, host=installed()).variants
 
 
 @pytest.mark.parametrize("text", FRAGMENTS, ids=[text[:20] for text in FRAGMENTS])

@@ -182,7 +182,7 @@ def fresh_host() -> Host:
 def test_a_trusted_plugin_file_is_loaded_and_recorded(tmp_path: Path):
     path = with_plugin(tmp_path)
     asked: list[LocalPlugin] = []
-    recipe = load_recipe(path, fresh_host(), trust=lambda plugin: asked.append(plugin) or True)
+    recipe = load_recipe(path, host=fresh_host(), trust=lambda plugin: asked.append(plugin) or True)
     assert recipe.plugins == (LocalPlugin.read(tmp_path / "mine.py"),)
     assert asked == list(recipe.plugins)
     assert recipe.variants[0].stages[0].use.uses == "train.mine"
@@ -191,7 +191,7 @@ def test_a_trusted_plugin_file_is_loaded_and_recorded(tmp_path: Path):
 def test_an_untrusted_plugin_file_never_runs(tmp_path: Path):
     path = with_plugin(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')\n" + MINE)
     with pytest.raises(RecipeError) as caught:
-        load_recipe(path, fresh_host())
+        load_recipe(path, host=fresh_host())
     (problem,) = caught.value.problems  # not also: no trainer is called 'train.mine'
     assert str(problem.where) == f"{path}:7:11"
     assert problem.hint == "read the file, then pass --trust"
@@ -210,7 +210,7 @@ def test_an_untrusted_plugin_file_never_runs(tmp_path: Path):
 )
 def test_a_broken_plugin_file_is_a_problem_with_its_place(tmp_path: Path, code: str, message: str):
     with pytest.raises(RecipeError, match=message) as caught:
-        load_recipe(with_plugin(tmp_path, code), fresh_host(), trust=lambda _: True)
+        load_recipe(with_plugin(tmp_path, code), host=fresh_host(), trust=lambda _: True)
     assert str(caught.value.problems[0].where).endswith("r.yaml:7:11")
 
 
@@ -233,7 +233,7 @@ def test_checking_a_recipe_imports_no_torch(tmp_path: Path):
     path = tmp_path / "r.yaml"
     path.write_text(BASE.replace("fake", "none"))
     code = (
-        "import sys; from compressit.host.plugins import Host; from compressit.recipe.model import Recipe\n"
+        "import sys; from compressit.host.plugins import Host; from compressit.recipe.load import load_recipe\n"
         "from compressit.recipe.schema import json_schema\n"
         "host = Host(entry_points=False); json_schema(host)\n"
         f"try: load_recipe({str(path)!r}, host=host)\n"
