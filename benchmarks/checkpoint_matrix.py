@@ -66,6 +66,19 @@ class Row:
     left: int = 0  # widths
     result: str = ""
 
+    @staticmethod
+    def read(line: str) -> Row | None:
+        """The row that a line of the page shows; None for any other line."""
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) != 8 or not cells[2].endswith("%"):
+            return None
+        name, side, keep, before, after, gap, left, result = cells
+        numbers = [int(text.replace(",", "") or 0) for text in (before, after, left)]
+        share = int(keep.rstrip("%")) / 100
+        return Row(
+            name, int(side), share, *numbers[:2], None if gap == "refused" else float(gap), numbers[2], result
+        )
+
     def __str__(self) -> str:
         sizes = " | ".join(f"{count:,}" if count else "" for count in (self.before, self.after))
         gap = "refused" if self.gap is None else f"{self.gap:.0e}"
@@ -93,6 +106,10 @@ def main() -> None:
             rows.append(row)
             print(row, flush=True)
     if arguments.write:
+        before = arguments.write.read_text(encoding="utf-8").splitlines() if arguments.only else []
+        others = [row for line in before if (row := Row.read(line)) and row.architecture not in names]
+        order = {name: number for number, name in enumerate(everything)}
+        rows = sorted([*others, *rows], key=lambda row: order.get(row.architecture, len(order)))
         arguments.write.write_text(page(rows), encoding="utf-8")
 
 
@@ -169,8 +186,8 @@ output; both with random weights, on random inputs. Above 1e-5 nothing is given 
 not be pruned rightly and stayed.
 {gap}
 
-Made by `python benchmarks/checkpoint_matrix.py --write docs/checkpoint-matrix.md` (`--only` for some of them) on
-{_today()} with {_machine()}.
+Made by `python benchmarks/checkpoint_matrix.py --write docs/checkpoint-matrix.md` (with `--only` for some of them,
+which take the place of their rows) on {_today()} with {_machine()}.
 Fresh weights, 10 classes, square images of *side* pixels.
 
 | architecture | side | channels kept | parameters before | after | gap | left alone | result |
