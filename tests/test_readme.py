@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,8 +62,24 @@ def test_the_plugin_changes_every_weight_the_same_way_twice(tmp_path: Path) -> N
     assert abs(float(added.std()) - 0.5) < 0.05
 
 
-def test_the_python_lines_name_what_exists() -> None:
+def test_a_net_of_torchvision_is_made_smaller_and_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
 
+    import compressit
+
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(compile(block("python", "prune.structured"), "README.md", "exec"), found)
+    again = compressit.load("small.safetensors")
+    x = torch.rand(2, 3, 64, 64)
+    assert torch.equal(again(x), found["small"].eval()(x))
+    size = {net: compressit.evaluate(found[net], found["data"], "eval.size") for net in ("net", "small")}
+    assert abs(size["small"]["multiply_adds"] / size["net"]["multiply_adds"] - 0.5) < 0.02
+
+
+def test_the_python_lines_name_what_exists() -> None:
     for name in re.findall(r"compressit\.(\w+)", block("python", "compressit.load(")):
         assert name in EXPORTS, name
 
