@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from compressit.api import stage as stage
     from compressit.config import Config as Config
     from compressit.config import ModelRef as ModelRef
+    from compressit.config import NoOptions as NoOptions
+    from compressit.config import changed as changed
+    from compressit.config import parse as parse
+    from compressit.contract.compute import Compute as Compute
+    from compressit.contract.context import DataContext as DataContext
+    from compressit.contract.context import Judged as Judged
     from compressit.contract.context import StageContext as StageContext
+    from compressit.contract.fit import EpochEnd as EpochEnd
+    from compressit.contract.fit import StopTraining as StopTraining
+    from compressit.contract.fit import fit as fit
     from compressit.contract.fit_options import FitConfig as FitConfig
     from compressit.contract.hookspecs import hookimpl as hookimpl
     from compressit.contract.kinds import Compressor as Compressor
@@ -43,13 +52,33 @@ if TYPE_CHECKING:
     from compressit.contract.kinds import Model as Model
     from compressit.contract.kinds import Report as Report
     from compressit.contract.kinds import Trainer as Trainer
+    from compressit.contract.kinds import Work as Work
+    from compressit.contract.measure import answers as answers
+    from compressit.contract.measure import hidden_width as hidden_width
+    from compressit.contract.measure import multiply_adds as multiply_adds
+    from compressit.contract.measure import nonzero as nonzero
+    from compressit.contract.measure import parameters as parameters
+    from compressit.contract.measure import tensor_bytes as tensor_bytes
+    from compressit.contract.module_types import ModuleType as ModuleType
+    from compressit.contract.nets import check_logits as check_logits
+    from compressit.contract.nets import copied as copied
     from compressit.contract.results import Results as Results
+    from compressit.contract.results import Row as Row
     from compressit.datasets.options import DataConfig as DataConfig
+    from compressit.datasets.splits import Data as Data
     from compressit.datasets.splits import RawData as RawData
+    from compressit.datasets.splits import Split as Split
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
+    from compressit.errors import did_you_mean as did_you_mean
+    from compressit.files.reading import opened as opened
+    from compressit.formatting import counted as counted
+    from compressit.formatting import grouped as grouped
+    from compressit.formatting import percent as percent
     from compressit.host.live_models import model as model
+    from compressit.host.plugins import installed as installed
     from compressit.python.evaluation import evaluate as evaluate
     from compressit.python.given import data as data
     from compressit.recipe.load import load_recipe as load_recipe
     from compressit.recipe.model import Recipe as Recipe
+    from compressit.seeds import Streams as Streams

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -155,3 +156,20 @@ def test_rooms_import_only_from_those_before_them() -> None:
             order = ROOMS.index(module.split(".")[1])
             wrong += [f"{module} -> {name}" for name in reached if ROOMS.index(name.split(".")[1]) > order]
     assert wrong == []
+
+
+def test_built_ins_and_examples_import_public_names_alone() -> None:
+    """As a plugin author does: from `compressit` itself, and the kit for tests from `compressit.testing`."""
+    deep = re.compile(r"^ *(?:from|import) compressit\.(?!testing\b)\w+.*$", re.MULTILINE)
+    shown = [ROOT / "README.md", *(ROOT / "docs").glob("writing*.md"), *(ROOT / "docs").glob("tutorial.md")]
+    code = [
+        p
+        for place in ("plugins", "examples", "compressit/scaffold/templates")
+        for p in (ROOT / place).rglob("*.*")
+    ]
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for path in [*shown, *code]
+        if path.suffix in (".py", ".j2", ".md") and (lines := deep.findall(path.read_text(encoding="utf-8")))
+    }
+    assert found == {}

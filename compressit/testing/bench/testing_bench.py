@@ -11,18 +11,26 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
-from compressit.config import Config, ModelRef, NoOptions
-from compressit.contract.fit_options import FitConfig
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Compressor, Dataset, Evaluator, Metric, Model, Trainer
-from compressit.datasets.options import DataConfig
-from compressit.errors import CompressitError
+from compressit import (
+    CompressitError,
+    Compressor,
+    Config,
+    DataConfig,
+    Dataset,
+    Evaluator,
+    FitConfig,
+    Metric,
+    Model,
+    ModelRef,
+    NoOptions,
+    Trainer,
+    hookimpl,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit.contract.context import DataContext, StageContext
-    from compressit.datasets.splits import RawData
+    from compressit import DataContext, RawData, StageContext
 
 
 class NetConfig(Config):
@@ -98,8 +106,7 @@ class Samples(Dataset[SamplesConfig]):
         """Float inputs in [0, 1]."""
         import torch
 
-        from compressit.datasets.splits import RawData
-        from compressit.seeds import Streams
+        from compressit import RawData, Streams
 
         generator = Streams(0, self.name).generator("samples")
         prototypes = torch.rand(self.classes, *self.config.shape, generator=generator)
@@ -121,7 +128,7 @@ class Train(Trainer[FitConfig]):
         """In eval mode afterwards."""
         from torch.nn import functional as F
 
-        from compressit.contract.fit import fit
+        from compressit import fit
 
         return fit(model, ctx, self.config, lambda epoch: ctx.data.train.tensors(), F.cross_entropy)
 
@@ -141,7 +148,7 @@ class Shrink(Compressor[ShrinkConfig]):
         """Raises CompressitError for a model that cannot make itself narrower."""
         from torch.nn import functional as F
 
-        from compressit.contract.fit import fit
+        from compressit import fit
 
         student = ctx.narrower(0.5, ctx.times())
         if student is None:
@@ -163,12 +170,12 @@ class Measure(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """All three."""
-        from compressit.contract import measure
+        from compressit import parameters, tensor_bytes
 
         right = ctx.logits(model, "test").argmax(1) == ctx.data.test.y
         return {
-            "parameters": measure.parameters(model),
-            "bytes": measure.tensor_bytes(model),
+            "parameters": parameters(model),
+            "bytes": tensor_bytes(model),
             "test_accuracy": float(right.double().mean()),
         }
 

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Dataset
-from compressit.datasets.options import DataConfig
+from compressit import DataConfig, Dataset, hookimpl
 
 if TYPE_CHECKING:
-    from compressit.contract.context import DataContext
-    from compressit.datasets.splits import RawData
+    from compressit import DataContext, RawData
 
 
 class MnistConfig(DataConfig):
@@ -54,7 +51,7 @@ class Mnist(Dataset[MnistConfig]):
 
     def load(self, ctx: DataContext) -> RawData:
         """uint8 images (60000 and 10000, 1, 28, 28); raises CompressitError when the files cannot be had."""
-        from compressit.datasets.splits import RawData
+        from compressit import RawData
         from compressit_plugins.data.idx import parse_idx
         from compressit_plugins.data.mnist_files import mnist_contents
 

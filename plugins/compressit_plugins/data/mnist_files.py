@@ -10,8 +10,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from compressit.errors import CompressitError
-from compressit.files.reading import opened
+from compressit import CompressitError, opened
 
 Contents = Mapping[str, bytes]  # file name -> the uncompressed IDX file
 

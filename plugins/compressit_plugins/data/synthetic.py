@@ -6,13 +6,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Dataset
-from compressit.datasets.options import DataConfig
+from compressit import DataConfig, Dataset, hookimpl
 
 if TYPE_CHECKING:
-    from compressit.contract.context import DataContext
-    from compressit.datasets.splits import RawData
+    from compressit import DataContext, RawData
 
 
 class SyntheticConfig(DataConfig):
@@ -58,8 +55,7 @@ def prototypes_and_noise(config: SyntheticConfig) -> RawData:
     """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn."""
     import torch
 
-    from compressit.datasets.splits import RawData
-    from compressit.seeds import Streams
+    from compressit import RawData, Streams
 
     streams = Streams(0, "data.synthetic")
     prototypes = torch.rand(config.classes, *config.shape, generator=streams.generator("prototypes"))

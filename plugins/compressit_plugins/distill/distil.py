@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.contract.context import StageContext
-from compressit.contract.fit import fit
-from compressit.contract.fit_options import FitConfig
+from compressit import FitConfig, StageContext, fit
 
 
 def distil(

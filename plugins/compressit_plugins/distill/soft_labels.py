@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressit.config import ModelRef, changed
-from compressit.contract.fit_options import FitConfig
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Compressor, Work
+from compressit import Compressor, FitConfig, ModelRef, Work, changed, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 class SoftLabelsConfig(FitConfig):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from compressit.config import NoOptions
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Evaluator, Metric
+from compressit import Evaluator, Metric, NoOptions, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 class Accuracy(Evaluator[NoOptions]):
@@ -30,7 +28,7 @@ class Accuracy(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """No validation numbers where the data has no validation split."""
-        from compressit.contract.nets import check_logits
+        from compressit import check_logits
 
         values: dict[str, float] = {}
         for split in ("train", "validation", "test"):
@@ -49,7 +47,7 @@ def accuracy_and_loss(logits: Tensor, y: Tensor) -> tuple[float, float]:
     """
     from torch.nn import functional as F
 
-    from compressit.contract.measure import answers
+    from compressit import answers
 
     return float((answers(logits) == y).double().mean()), float(F.cross_entropy(logits.double(), y))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compressit.contract.context import Judged, StageContext
-from compressit.contract.measure import answers
+from compressit import Judged, StageContext, answers
 from compressit_plugins.shrink.noise_fit import entropy_bits
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from compressit.config import Config
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Evaluator, Metric
+from compressit import Config, Evaluator, Metric, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 class FidelityConfig(Config):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from compressit.config import NoOptions
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Evaluator, Metric
+from compressit import Evaluator, Metric, NoOptions, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 class Size(Evaluator[NoOptions]):
@@ -30,15 +28,15 @@ class Size(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Of the data only the input's shape is used."""
-        from compressit.contract import measure
+        from compressit import multiply_adds, nonzero, parameters, tensor_bytes
 
-        parameters, nonzero = measure.parameters(model), measure.nonzero(model)
+        total, left = parameters(model), nonzero(model)
         return {
-            "parameters": parameters,
-            "nonzero": nonzero,
-            "sparsity": 1 - nonzero / parameters if parameters else 0.0,
-            "multiply_adds": measure.multiply_adds(model, ctx.data.contract.shape),
-            "bytes": measure.tensor_bytes(model),
+            "parameters": total,
+            "nonzero": left,
+            "sparsity": 1 - left / total if total else 0.0,
+            "multiply_adds": multiply_adds(model, ctx.data.contract.shape),
+            "bytes": tensor_bytes(model),
         }
 
 

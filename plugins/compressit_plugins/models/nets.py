@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 

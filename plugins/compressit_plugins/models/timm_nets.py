@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from compressit.config import Config
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Model
+from compressit import Config, Model, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn

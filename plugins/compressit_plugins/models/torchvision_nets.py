@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from compressit.config import Config
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Model
-from compressit.errors import did_you_mean
+from compressit import Config, Model, did_you_mean, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn

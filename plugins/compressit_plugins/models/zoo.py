@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from compressit.errors import CompressitError, did_you_mean
+from compressit import CompressitError, did_you_mean
 
 
 def torchvision_net(

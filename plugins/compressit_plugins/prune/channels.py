@@ -12,9 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from compressit.contract.compute import Compute
-from compressit.contract.measure import multiply_adds, parameters
-from compressit.errors import CompressitError, NoEffectError
+from compressit import CompressitError, Compute, NoEffectError, multiply_adds, parameters
 from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
 from compressit_plugins.prune.faults import faulty, halves

@@ -16,7 +16,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressit.errors import CompressitError, NoEffectError, did_you_mean
+from compressit import CompressitError, NoEffectError, did_you_mean
 from compressit_plugins.prune.depgraph import ROOTS, Trace
 from compressit_plugins.prune.tracing import at_most
 from compressit_plugins.prune.wired import Side, agreed, arranged, as_found, components, places

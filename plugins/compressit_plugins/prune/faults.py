@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.oracle import Gap, compare
 from compressit_plugins.prune.surgery import output_shapes, remove

@@ -14,7 +14,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 from compressit_plugins.prune.coupling import Scorer
 
 Importance: TypeAlias = Callable[[nn.Module], Scorer]

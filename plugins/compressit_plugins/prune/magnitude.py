@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressit.config import Config
-from compressit.contract.fit_options import FitConfig
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Compressor, Work
-from compressit.formatting import counted
+from compressit import Compressor, Config, FitConfig, Work, counted, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 class MagnitudeConfig(Config):

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.contract.context import StageContext
-from compressit.contract.fit import fit
-from compressit.contract.fit_options import FitConfig
-from compressit.errors import NoEffectError
+from compressit import FitConfig, NoEffectError, StageContext, fit
 from compressit_plugins.prune.weights import select_weights
 
 _CHUNK = 1 << 20  # weights looked at together

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.surgery import entered, removals, remove, sharing_copy
 

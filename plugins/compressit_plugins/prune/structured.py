@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressit.config import Config
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Compressor, Work
+from compressit import Compressor, Config, Work, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
     from compressit_plugins.prune.channels import PruneReport
     from compressit_plugins.prune.importance import Importance
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 from compressit_plugins.prune.coupling import Group
 
 

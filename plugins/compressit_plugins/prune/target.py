@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 from typing import TypeAlias
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 
 Steps: TypeAlias = tuple[int, ...]  # how far each group's width is moved
 

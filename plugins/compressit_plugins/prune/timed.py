@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 from compressit_plugins.prune.selection import Selection
 from compressit_plugins.prune.target import TOLERANCE, find_share, off, unreachable
 

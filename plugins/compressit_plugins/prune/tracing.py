@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.utils import parametrize
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 

@@ -9,7 +9,7 @@ from types import FunctionType
 import torch
 from torch import Tensor, nn
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 from compressit_plugins.prune.oracle import NORMS, Gap
 from compressit_plugins.prune.surgery import output_shapes, unseen
 

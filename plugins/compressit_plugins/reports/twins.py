@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compressit.config import Config
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Report
+from compressit import Config, Report, hookimpl
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from compressit.contract.results import Results
+    from compressit import Results
 
 
 class TwinsConfig(Config):

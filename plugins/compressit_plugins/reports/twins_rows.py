@@ -9,7 +9,7 @@ from math import isfinite
 from statistics import fmean, stdev
 from typing import Any
 
-from compressit.contract.results import Results, Row
+from compressit import Results, Row
 
 Line = tuple[list[float], list[float], list[float]]  # x, mean, standard deviation (0 for one seed)
 Pair = tuple["Point | None", "Point | None"]  # real and fake

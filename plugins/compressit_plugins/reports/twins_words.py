@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from compressit.formatting import counted, grouped, percent
+from compressit import counted, grouped, percent
 from compressit_plugins.reports.twins_rows import Pair, Point, Twins
 
 FITS = 0.9  # agreement with its teacher on the noise it was trained on, from which a student "fits its noise"

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from compressit.contract.fit_options import FitConfig
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Compressor, Work
+from compressit import Compressor, FitConfig, Work, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 class FreshConfig(FitConfig):
@@ -33,7 +31,7 @@ class Fresh(Compressor[FreshConfig]):
         """Only the given model's architecture is used: what this net reaches owes nothing to a teacher."""
         from torch.nn import functional as F
 
-        from compressit.contract.fit import fit
+        from compressit import fit
         from compressit_plugins.shrink.student import student_of
 
         student = student_of(model, ctx, self.config.width)

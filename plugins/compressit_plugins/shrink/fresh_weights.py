@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from compressit.errors import CompressitError
+from compressit import CompressitError
 
 
 def reset_parameters(model: nn.Module) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Compressor, Work
+from compressit import Compressor, Work, hookimpl
 from compressit_plugins.shrink.noise_options import NoiseConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 # What drawing an image costs, in forward passes of the teacher: a random number for each pixel, and for a full

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.contract.context import StageContext
-from compressit.contract.fit import EpochEnd, fit
-from compressit.contract.measure import answers
-from compressit.errors import CompressitError
+from compressit import CompressitError, EpochEnd, StageContext, answers, fit
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
 from compressit_plugins.shrink.noise_options import NoiseConfig
 

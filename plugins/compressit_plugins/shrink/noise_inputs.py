@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compressit.contract.context import StageContext
-from compressit.datasets.splits import Data
-from compressit.seeds import Streams
+from compressit import Data, StageContext, Streams
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressit.config import ModelRef, changed
-from compressit.contract.fit_options import FitConfig
+from compressit import FitConfig, ModelRef, changed
 
 if TYPE_CHECKING:
     pass

@@ -9,8 +9,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressit.contract.nets import copied
-from compressit.errors import CompressitError
+from compressit import CompressitError, copied
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.prune.tracing import refuse_unprunable
 from compressit_plugins.shrink.fresh_weights import reset_parameters

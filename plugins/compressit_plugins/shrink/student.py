@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from compressit.contract.context import StageContext
-from compressit.contract.measure import hidden_width
+from compressit import StageContext, hidden_width
 
 
 def student_of(model: nn.Module, ctx: StageContext, width: float) -> nn.Module:

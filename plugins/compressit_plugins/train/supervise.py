@@ -8,11 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit.contract.context import StageContext
-from compressit.contract.fit import EpochEnd, StopTraining, fit
-from compressit.contract.measure import answers
-from compressit.datasets.splits import Split
-from compressit.errors import CompressitError
+from compressit import CompressitError, EpochEnd, Split, StageContext, StopTraining, answers, fit
 from compressit_plugins.train.options import SupervisedConfig
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Trainer, Work
+from compressit import Trainer, Work, hookimpl
 from compressit_plugins.train.options import SupervisedConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit.contract.context import StageContext
+    from compressit import StageContext
 
 
 class Supervised(Trainer[SupervisedConfig]):
