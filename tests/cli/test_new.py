@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from pathlib import Path
 
 import pytest
+
+from compressit import __version__
 
 from .sandbox import Sandbox, contents
 
@@ -145,12 +146,5 @@ def test_a_table_has_its_head_and_a_line_for_each_plugin(sandbox: Sandbox) -> No
     head, *lines = sandbox.light("plugins").out.splitlines()
     assert head.split() == ["name", "kind", "from", "version", "about"]
     (line,) = [line for line in lines if line.startswith("prune.magnitude ")]
-    assert line[head.index("version") :].split()[0] == _version()
+    assert line[head.index("version") :].split()[0] == __version__
     assert line[head.index("from") :].split()[0] == "compressit"
-
-
-def _version() -> str:
-    project = tomllib.loads(
-        (Path(__file__).parent.parent.parent / "pyproject.toml").read_text(encoding="utf-8")
-    )
-    return project["project"]["version"]

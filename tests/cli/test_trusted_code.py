@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -61,13 +62,18 @@ def test_a_remembered_yes_is_asked_again_when_a_module_beside_the_plugin_changes
 
 
 def _answered(sandbox: Sandbox, answer: str, *arguments: str) -> Done:
-    """A command with a terminal for stdin alone, where that is typed."""
+    """A command at a terminal, where that is typed; `err` is what the terminal shows."""
     terminal, end = pty.openpty()
     os.write(terminal, answer.encode())
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "compressit", *arguments], cwd=sandbox.folder, env=sandbox.environment(),
-        stdin=end, capture_output=True, text=True, timeout=PATIENCE, check=False,
+        stdin=end, stdout=subprocess.PIPE, stderr=end, text=True,
     )  # fmt: skip
     os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    out, _ = process.communicate(timeout=PATIENCE)
     os.close(terminal)
-    return Done(done.returncode, done.stdout, done.stderr)
+    return Done(process.returncode, out, shown.decode())

@@ -13,7 +13,21 @@ BUILT_IN = [found.plugin.name for found in installed().registered() if found.own
 PLAIN = [name for name in BUILT_IN if name != "model.timm"]  # that one needs an extra: below
 
 
-@parametrize(*PLAIN, device="auto")  # on a GPU where there is one
+IN_WORKERS = {
+    "data.mnist", "model.convnet", "train.supervised", "shrink.noise", "prune.structured", "eval.fidelity",
+    "report.twins",
+}  # fmt: skip
+"""Those that make a whole run in workers here, which takes long: some of each kind. The tests of their recipes run
+the others so."""
+CASES = [
+    case
+    for name in PLAIN
+    for case in parametrize(name, device="auto").args[1]  # on a GPU where there is one
+    if name in IN_WORKERS or str(case.id).rpartition("-")[2] not in ("no_pickle", "runs_under_jobs")
+]
+
+
+@pytest.mark.parametrize("check", CASES)
 def test_it_conforms(check: Callable[[], None], request: pytest.FixtureRequest) -> None:
     if "data.mnist" in request.node.name:
         request.getfixturevalue("mnist_cache")  # skips where the files cannot be had

@@ -85,8 +85,8 @@ def test_a_dataset_cannot_carry_out_what_is_the_hosts(tmp_path: Path, host: Host
 def test_what_is_called_in_ones_own_process_leaves_its_random_numbers_alone(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("inprocess", "evaluation"):
-        monkeypatch.setattr(f"compressit.{module}.installed", lambda: host)
+    for module in ("given", "stage", "evaluation"):
+        monkeypatch.setattr(f"compressit.python.{module}.installed", lambda: host)
     calls: list[Any] = []
     for seed in (1, 2):
         torch.manual_seed(seed), np.random.seed(seed), random.seed(seed)
