@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from math import prod
 
 from compressit.errors import Mark, did_you_mean
 from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
-from compressit.recipe.merge import put
-from compressit.recipe.model import Stage, Use, member_labels, member_of
-from compressit.recipe.uses import Reference, Scope, read_use, with_options
+from compressit.recipe.model import Stage, member_labels, member_of
+from compressit.recipe.sweep import swept
+from compressit.recipe.uses import Reference, Scope, with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
-
-MAX_MEMBERS = 1000
 
 
 def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
@@ -51,7 +46,7 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
     block = validate(StageBlock, with_options(node), path, scope.problems)
     needs = _needs(name, node, default, scope)
     references: list[Reference] = []
-    members = tuple(_members(node, path, scope, references))
+    members = tuple(swept(node, path, scope, references))
     if block is None or needs is None or not members:
         return None
     stage = Stage(
@@ -78,77 +73,6 @@ def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | Non
         scope.problem(message, written.mark, did_you_mean(written.value, known))
         return None
     return Reference(written.value, written.mark)
-
-
-def _members(block: Node, path: str, scope: Scope, references: list[Reference]) -> Iterator[tuple[str, Use]]:
-    """The label and Use of each combination of `each`, the last key fastest; else one without a label."""
-    kinds = ("trainer", "compressor")
-    each = block.at("each")
-    if not each.mapping:
-        use = read_use(block, path, kinds, scope, references)
-        if use is not None:
-            yield "", use
-        return
-    keys = list(each.mapping)
-    choices = [each.mapping[key].items for key in keys]
-    count = prod(len(values) for values in choices)
-    for key in keys:
-        if not re.fullmatch(r"with(\.[^.]+)+", key):
-            scope.problem(
-                f"{path}.each: '{key}' is no option", each.keys[key], "write with.<option>: [value, …]"
-            )
-            return
-    if count > MAX_MEMBERS:
-        scope.problem(f"{path}.each gives {count:,} members: at most {MAX_MEMBERS:,}", each.mark)
-        return
-    for key in keys:
-        if (idle := _written(block, key.split("."))) is not None:
-            option, mark = idle
-            hint = f"leave one of the two out; over another's recipe, `{option}: null` takes it away"
-            scope.problem(f"{path}.{option} has no effect: `each` varies {key}", mark, hint)
-            return
-    if (two := _nested(keys)) is not None:
-        message = f"{path}.each: '{two[0]}' and '{two[1]}' vary the same option"
-        scope.problem(message, each.keys[two[1]], "leave one of them out")
-        return
-    labels: set[str] = set()
-    for values in product(*choices):
-        member = block
-        for key, value in zip(keys, values, strict=True):
-            member = put(member, key.split("."), value)
-        use = read_use(member, path, kinds, scope, references)
-        label = ",".join(_label(key, value) for key, value in zip(keys, values, strict=True))
-        if label in labels:
-            scope.problem(f"{path}.each gives two members called '{label}'", values[-1].mark)
-        elif use is not None:
-            yield label, use
-        labels.add(label)
-
-
-def _written(block: Node, path: Sequence[str]) -> tuple[str, Mark] | None:
-    """The option a block gives at this path, or on the way to it where that holds no options, and its place."""
-    node = block
-    for depth, part in enumerate(path):
-        if node.value is None:
-            return None
-        if not isinstance(node.value, Mapping):
-            return ".".join(path[:depth]), node.mark
-        if part not in node.mapping:
-            return None
-        node = node.mapping[part]
-    return ".".join(path), node.mark
-
-
-def _nested(keys: Sequence[str]) -> tuple[str, str] | None:
-    """Two keys of which one lies within the other."""
-    pairs = ((one, two) for one in keys for two in keys if two.startswith(f"{one}."))
-    return next(pairs, None)
-
-
-def _label(key: str, value: Node) -> str:
-    """`amount=0.5`: the option's last part and the value, fit for a file name."""
-    text = value.value if isinstance(value.value, str) else json.dumps(value.plain())
-    return f"{key.split('.')[-1]}={re.sub(r'[^A-Za-z0-9._+-]+', '-', str(text))}"
 
 
 def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> tuple[Stage, ...]:

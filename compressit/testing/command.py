@@ -10,7 +10,7 @@ from typing import Any
 from compressit.contract.compute import Compute
 from compressit.errors import Problem, RecipeError
 from compressit.printable import folded
-from compressit.recipe.merge import parse_setting
+from compressit.recipe.settings import parse_setting
 from compressit.testing.check import Outcome, outcomes
 from compressit.testing.kit import checks_for
 from compressit.testing.subject import Subject

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressit.errors import Mark, Problem
-from compressit.recipe.merge import apply_setting, merge, parse_setting, put
+from compressit.recipe.merge import merge, put
+from compressit.recipe.settings import apply_setting, parse_setting
 from compressit.recipe.yamlfile import Node, parse_yaml
 
 

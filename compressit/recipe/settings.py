@@ -1,0 +1,101 @@
+"""`--set path=value`: read, and laid over a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from compressit.errors import Mark, Problem, RecipeError, did_you_mean
+from compressit.recipe.merge import merge
+from compressit.recipe.yamlfile import Node, parse_value
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One `--set path=value`."""
+
+    path: tuple[str, ...]
+    value: Node
+
+    @property
+    def mark(self) -> Mark:
+        """The argument itself."""
+        return self.value.mark
+
+
+def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
+    """`stages.train.with.epochs=5` as a Setting; what is wrong with it goes to `problems`."""
+    mark = Mark(f"--set {text}")
+    name, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(path):
+        problems.append(Problem("must look like path=value", mark, "for example stages.train.with.epochs=5"))
+        return None
+    at = _after_each(path)
+    if at is not None:  # the keys of `each` are paths themselves
+        path = (*path[:at], ".".join(path[at:]))
+    try:
+        return Setting(path, parse_value(value, mark, problems))
+    except RecipeError as error:
+        problems.extend(error.problems)
+        return None
+
+
+def apply_setting(
+    root: Node, setting: Setting, names: Mapping[str, Collection[str]], problems: list[Problem]
+) -> Node:
+    """`root` with a setting merged in.
+
+    `names` holds the entries that exist below keys whose entries the user names ({"stages": …}): a setting
+    for any other is a problem, as is a path through something that is no mapping. An entry that exists, but
+    not in `root`, leaves `root` as it is.
+    """
+    first, *rest = setting.path
+    if rest and first in names:
+        name = rest[0]
+        if name not in names[first]:
+            message = f"there is no '{name}' in {first}"
+            problems.append(Problem(message, setting.mark, did_you_mean(name, names[first])))
+            return root
+        if name not in root.at(first).mapping:
+            return root
+    node = root
+    for depth, part in enumerate(setting.path[:-1], start=1):
+        node = node.at(part)
+        if node.value is not None and not isinstance(node.value, Mapping):
+            kind = "a list: give it whole" if isinstance(node.value, tuple) else "a single value"
+            problems.append(Problem(f"{'.'.join(setting.path[:depth])} is {kind}", setting.mark))
+            return root
+    over = setting.value
+    for part in reversed(setting.path):
+        over = Node({part: over}, setting.mark, {part: setting.mark})
+    return merge(root, over)
+
+
+def idle_deletion(
+    setting: Setting, roots: Sequence[Node], names: Mapping[str, Collection[str]]
+) -> Iterator[Problem]:
+    """A setting that would delete what is in none of `roots`; `names` as in `apply_setting`, which tells of the
+    entries it lacks."""
+    first, *rest = setting.path
+    if setting.value.value is not None or (rest and first in names and rest[0] not in names[first]):
+        return
+    if not any(_holds(root, setting.path) for root in roots):
+        message = f"there is no {'.'.join(setting.path)} to delete"
+        yield Problem(message, setting.mark, "null takes away what the recipe gives")
+
+
+def _holds(node: Node, path: Sequence[str]) -> bool:
+    for part in path:
+        if part not in node.mapping:
+            return False
+        node = node.mapping[part]
+    return True
+
+
+def _after_each(path: tuple[str, ...]) -> int | None:
+    """Where the key below a stage's `each` begins: stages.NAME.each.KEY, of a variant too."""
+    for stages in (0, 2):
+        if path[stages : stages + 1] == ("stages",) and path[stages + 2 : stages + 3] == ("each",):
+            return stages + 3 if len(path) > stages + 3 else None
+    return None
