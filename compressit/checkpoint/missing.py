@@ -42,7 +42,7 @@ def _advice(owner: str) -> str:
         return "install that package if you know it and trust it: nobody has checked what the file says"
     in_python = "import that module first"
     if owner.endswith(".py"):
-        in_python = "`from compressit.host.plugins import installed; installed().load_file(Path(FILE))`"
+        in_python = "`from compressit import installed; installed().load_file(Path(FILE))`"
     return (
         "if you have that code and trust it, name its file: `--plugin FILE` for compressit evaluate and export, "
         f"under `plugins:` in a recipe; in Python {in_python}"

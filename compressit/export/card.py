@@ -68,7 +68,7 @@ def _loading(owners: Iterable[str]) -> Iterator[str]:
     modules = [owner for owner in own if owner not in files and re.fullmatch(r"\w+(\.\w+)*", owner)]
     yield "import compressit"
     if files:
-        yield "from compressit.host.plugins import installed"
+        yield "from compressit import installed"
         yield "from pathlib import Path"
         yield ""
     yield from (f"installed().load_file(Path({json.dumps(file)}))  # defines the network" for file in files)
