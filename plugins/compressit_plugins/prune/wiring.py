@@ -334,10 +334,8 @@ class _Pass(TorchDispatchMode):
     def _pointwise(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor | None:
         known = [self._numbers(t) for t in tensors if t.is_floating_point() and t.ndim <= out.ndim]
         known = [n.reshape([1] * (out.ndim - n.ndim) + list(n.shape)) for n in known]
-        if any(
-            compact(n).numel() > 1 for n in known
-        ):  # one value for all of them, as a learned gate, stays one
-            for n in known:
+        if any(compact(n).numel() > 1 for n in known):
+            for n in known:  # one value for all of them, as a learned gate, stays one
                 if compact(n).numel() == 1:
                     self.join(int(compact(n).flatten()[0]), STAYS)
             known = [n if compact(n).numel() > 1 else torch.zeros(()).expand(n.shape) for n in known]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from compressit import FitConfig, ModelRef, changed
-
-if TYPE_CHECKING:
-    pass
-
 
 # What drawing an image costs, in forward passes of the teacher: a random number for each pixel, and for a full
 # covariance the product with a matrix of a row and a column for each pixel, about a large layer. Measured for 784

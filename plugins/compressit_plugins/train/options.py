@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from compressit import FitConfig, changed
-
-if TYPE_CHECKING:
-    pass
 
 
 class SupervisedConfig(FitConfig):
