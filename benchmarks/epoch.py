@@ -119,7 +119,7 @@ def _torchvision_root() -> Path:
 
 
 def matrix_limit(device: str) -> float:
-    """Seconds for the multiply-adds of one epoch (forward once, backward twice) at the rate of a large product."""
+    """Seconds for the MACs of one epoch (forward once, backward twice) at the rate of a large product."""
     a, b = torch.randn(2, 2048, 2048, device=device)
     a @ b
     wait(device)

@@ -50,8 +50,8 @@ model: {uses: model.mlp, with: {hidden: [8, 8]}}
 variants: {real: {}, fake: {data: {with: {labels: random}}}}
 stages:
   train: {uses: train.supervised, with: {epochs: 3, schedule: {name: step, milestones: [1]}, optimizer: {lr: 0.1}}}
-  prune: {uses: prune.structured, needs: train, each: {with.keep: [0.5, 0.7]}}
-  cut: {uses: prune.magnitude, needs: train, with: {amount: 0.5, finetune: {epochs: 1}}}
+  prune: {uses: prune.structured, needs: train, sweep: {with.keep: [0.5, 0.7]}}
+  cut: {uses: prune.magnitude, needs: train, with: {sparsity: 0.5, finetune: {epochs: 1}}}
   kd: {uses: distill.soft_labels, needs: train, repeat: 3, feed: original, with: {width: 0.5, teacher: train}}
 evaluate: [eval.accuracy, eval.size, {uses: eval.latency, with: {}}]
 seeds: [0, 1]

@@ -22,10 +22,10 @@ from torch import nn
 
 
 def structured(net: nn.Module, side: int) -> None:
-    """`prune.structured`, half of the multiply-adds."""
+    """`prune.structured`, half of the MACs."""
     from compressit_plugins.prune.channels import prune_channels
 
-    prune_channels(net, torch.zeros(1, 3, side, side), 0.5, target="multiply_adds")
+    prune_channels(net, torch.zeros(1, 3, side, side), 0.5, target="macs")
 
 
 def magnitude(net: nn.Module, side: int) -> None:
@@ -41,7 +41,7 @@ def magnitude(net: nn.Module, side: int) -> None:
         raise AssertionError("it needs no data and no teacher")
 
     ctx = StageContext(Compute("cpu"), Streams(0, "prune"), nothing, nothing)
-    apply_plugin(Magnitude(MagnitudeConfig(amount=0.5)), net, ctx)
+    apply_plugin(Magnitude(MagnitudeConfig(sparsity=0.5)), net, ctx)
 
 
 PLUGINS: dict[str, Callable[[nn.Module, int], None]] = {"structured": structured, "magnitude": magnitude}

@@ -34,16 +34,16 @@ from typing import Any
 import torch
 
 from compressit import api
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.recipe.load import load_recipe
 from compressit.recipe.model import Recipe
 from compressit.results.runfolder import RunFolder
 from compressit.running import session
+from compressit.running.job import JobRunner
 from compressit.running.runner import Failure, Listener
 from compressit.running.schedule import Schedule
-from compressit.running.task import TaskRunner
 from compressit.store.objects import Store
 
 RECIPE = """\
@@ -54,7 +54,7 @@ data: {uses: data.synthetic, with: {train: 64, test: 16}}
 model: {uses: model.mlp, with: {hidden: [6]}}
 stages:
   train: {uses: train.supervised, with: {epochs: 3, batch_size: 16}}
-  prune: {uses: prune.magnitude, with: {amount: 0.5}}
+  prune: {uses: prune.magnitude, with: {sparsity: 0.5}}
 evaluate: [eval.accuracy, eval.size]
 """
 COMMAND_LINE_EVERY = 50
@@ -75,7 +75,7 @@ class Found:
 
 
 class Quiet:
-    """A `Runner` without processes: the tasks in this one."""
+    """A `Runner` without processes: the jobs in this one."""
 
     stop_after = -1  # saves of progress
 
@@ -91,7 +91,7 @@ class Quiet:
                     raise Stop
 
             store.save_progress = save_and_stop
-        self._tasks = TaskRunner(store, host, options.cache, 0.0)
+        self._jobs = JobRunner(store, host, options.cache, 0.0)
         self._listener = listener
 
     def __enter__(self) -> Quiet:
@@ -103,22 +103,22 @@ class Quiet:
     def calibrate(self, request: Mapping[str, Any]) -> None:
         pass
 
-    def run(self, tasks: Sequence[Task]) -> None:
-        schedule = Schedule(tasks)
-        while (task := schedule.next([], 0)) is not None:
-            schedule.start(task, 0)
-            self._listener.started(task)
+    def run(self, jobs: Sequence[Job]) -> None:
+        schedule = Schedule(jobs)
+        while (job := schedule.next([], 0)) is not None:
+            schedule.start(job, 0)
+            self._listener.started(job)
             try:
-                done = self._tasks.run(task, partial(self._listener.progress, task))
+                done = self._jobs.run(job, partial(self._listener.progress, job))
             except CompressitError as error:
-                schedule.fail(task)
-                self._listener.failed(task, Failure(task.label, error.message, error.hint))
+                schedule.fail(job)
+                self._listener.failed(job, Failure(job.label, error.message, error.hint))
             except OSError as error:
-                schedule.fail(task)
-                self._listener.failed(task, Failure(task.label, f"OSError: {error}"))
+                schedule.fail(job)
+                self._listener.failed(job, Failure(job.label, f"OSError: {error}"))
             else:
-                schedule.finish(task)
-                self._listener.finished(task, done.seconds)
+                schedule.finish(job)
+                self._listener.finished(job, done.seconds)
 
 
 class Drawn:

@@ -5,7 +5,7 @@
 
 Training is what the stages took, by the manifests of the store: all that happens inside a plugin, reading its model and
 data included. The rest of the workers' time (wall x jobs) is starting up, evaluations, publishing, reports, and workers
-without a task. The store must hold that run alone, and the wall time be that of one uninterrupted run: from the command
+without a job. The store must hold that run alone, and the wall time be that of one uninterrupted run: from the command
 to its prompt, as `time` tells it.
 """
 
@@ -55,19 +55,19 @@ def report(store: Path, wall: float, jobs: int) -> None:
         sys.exit(f"{store} holds no results")
     seconds, counts = Counter[str](), Counter[str]()
     for manifest in manifests:
-        kind = manifest["task"]["kind"]
+        kind = manifest["job"]["kind"]
         seconds[kind] += manifest["seconds"]
         counts[kind] += 1
     whole = wall * jobs
     rest = whole - seconds.total()
     if rest < 0:
         sys.exit(
-            f"the tasks took {seconds.total():.0f} s, more than {wall:.0f} s x {jobs}: not the time of this run"
+            f"the jobs took {seconds.total():.0f} s, more than {wall:.0f} s x {jobs}: not the time of this run"
         )
     print(f"{'wall x jobs':24} {whole:9.1f} s   {wall:.1f} s x {jobs}")
     for kind, taken in seconds.most_common():
-        print(f"{kind:24} {taken:9.1f} s   {taken / whole:6.2%}   {counts[kind]} tasks")
-    print(f"{'in no task':24} {rest:9.1f} s   {rest / whole:6.2%}")
+        print(f"{kind:24} {taken:9.1f} s   {taken / whole:6.2%}   {counts[kind]} jobs")
+    print(f"{'in no job':24} {rest:9.1f} s   {rest / whole:6.2%}")
     print(f"everything but training  {whole - seconds['stage']:9.1f} s   {1 - seconds['stage'] / whole:6.2%}")
 
 

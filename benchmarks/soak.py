@@ -37,7 +37,7 @@ variants: {real: {}, fake: {data: {with: {labels: random}}}}
 stages:
   train: {uses: train.supervised, with: {epochs: 30, batch_size: 16}}
   noise: {uses: shrink.noise, needs: train, with: {width: 0.5, images: 512, epochs: 30, batch_size: 16, teacher: train}}
-  prune: {uses: prune.magnitude, needs: train, with: {amount: 0.5}}
+  prune: {uses: prune.magnitude, needs: train, with: {sparsity: 0.5}}
 evaluate: [eval.accuracy, eval.size]
 """
 MOST_KILLS = 8  # in one round

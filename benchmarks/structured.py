@@ -1,4 +1,4 @@
-"""ResNet-18 (224 x 224) pruned to half its multiply-adds: our search beside Torch-Pruning's own iterative loop.
+"""ResNet-18 (224 x 224) pruned to half its MACs: our search beside Torch-Pruning's own iterative loop.
 
     python benchmarks/structured.py [--rounds 3] [--threads 1] [--steps 10 20 50 100] [--network resnet18] [--keep 0.5]
 
@@ -23,7 +23,7 @@ import torch_pruning as tp
 import torchvision
 from torch import Tensor, nn
 
-from compressit.contract.measure import multiply_adds
+from compressit.contract.measure import macs
 from compressit_plugins.prune.channels import prune_channels
 
 
@@ -40,9 +40,9 @@ def main() -> None:
     torch.manual_seed(0)
     parent = torchvision.models.get_model(options.network, weights=None).eval()
     x = torch.zeros(1, 3, 224, 224)
-    whole = multiply_adds(parent, x.shape[1:])
+    whole = macs(parent, x.shape[1:])
     ways: dict[str, Callable[[nn.Module], object]] = {
-        "compressit": lambda net: prune_channels(net, x, options.keep, target="multiply_adds")
+        "compressit": lambda net: prune_channels(net, x, options.keep, target="macs")
     }
     for steps in options.steps:
         ways[f"loop of {steps}"] = lambda net, steps=steps: iterate(net, x, options.keep, steps)
@@ -52,8 +52,8 @@ def main() -> None:
         for name, way in ways.items():
             seconds[name], net = timed(way, parent)
             if number == 0:  # the round that warms up
-                left = multiply_adds(net, x.shape[1:]) / whole
-                print(f"{name:12} leaves {left:.4f} of the multiply-adds", flush=True)
+                left = macs(net, x.shape[1:]) / whole
+                print(f"{name:12} leaves {left:.4f} of the MACs", flush=True)
         if number:
             rounds.append(seconds)
     for name in ways:

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from compressit.contract.kinds import Work as Work
     from compressit.contract.measure import answers as answers
     from compressit.contract.measure import hidden_width as hidden_width
-    from compressit.contract.measure import multiply_adds as multiply_adds
+    from compressit.contract.measure import macs as macs
     from compressit.contract.measure import nonzero as nonzero
     from compressit.contract.measure import parameters as parameters
     from compressit.contract.measure import tensor_bytes as tensor_bytes

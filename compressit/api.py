@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from torch import nn
 
-    from compressit.datasets.splits import Contract
+    from compressit.datasets.splits import InputSpec
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def stages(self) -> list[str]:
-        """Names of all models, `variant/seed0/stage-rung`, in the recipe's order."""
+        """Names of all models, `variant/seed0/stage-round`, in the recipe's order."""
         return [point.path for point in self.plan.points]
 
     @property
@@ -79,13 +79,13 @@ def run(
     host: Host | None = None,
     console: Console | None = None,
     save_every: float = 10.0,
-    task_timeout: float | None = None,
+    job_timeout: float | None = None,
     command: str | None = None,
 ) -> Run:
     """Runs a recipe: what the store has is taken from it, the rest is made in `jobs` worker processes.
 
     `out`: the run folder, by default `default_folder`; `store`: by default a cache folder of the user;
-    `save_every`: seconds between saves of a stage's progress; `task_timeout`: seconds after which a task is ended and
+    `save_every`: seconds between saves of a stage's progress; `job_timeout`: seconds after which a job is ended and
     has failed. Raises StageFailed when stages failed
     (everything else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can
     go on).
@@ -107,10 +107,10 @@ def run(
         host,
         folder=folder,
         store=Path(store) if store else default_store(),
-        jobs=jobs,
+        workers=jobs,
         console=console,
         save_every=save_every,
-        task_timeout=task_timeout,
+        job_timeout=job_timeout,
         command=command or shlex.join(sys.argv),
     )
     done = Run(folder, plan, results, failures, host)
@@ -168,7 +168,7 @@ def save(
     uses: str | None = None,
     input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
-    contract: Contract | None = None,
+    contract: InputSpec | None = None,
     compact: bool = False,
     **config: Any,
 ) -> None:
@@ -221,8 +221,8 @@ def stage(
 ) -> Callable[..., nn.Module]:
     """A trainer or compressor as a function `(model, data) -> model`, without recipe, store or worker.
 
-    `compressit.stage("prune.magnitude", amount=0.9)(net, data)`; `teacher`, a net or a checkpoint's path, serves every
-    ModelRef option; a file's model must fit the data, and is fed by its own mean and deviation. It computes on
+    `compressit.stage("prune.magnitude", sparsity=0.9)(net, data)`; `teacher`, a net or a checkpoint's path, serves
+    every ModelRef option; a file's model must fit the data, and is fed by its own mean and deviation. It computes on
     the data's device (without data, on the model's). The model given is left untouched; the
     function's `notes` and `curves` hold what the last call found out. Raises what a recipe's stage would.
     """

@@ -29,11 +29,11 @@ class NoOptions(Config):
 
 @dataclass(frozen=True)
 class ModelRefMarker:
-    """Marks a string field as the name of a model: an edge of the task graph."""
+    """Marks a string field as the name of a model: an edge of the job graph."""
 
 
 ModelRef = Annotated[str, ModelRefMarker()]
-"""A stage's name (of a ladder: its last rung), `init`, `previous` (the model the stage is given) or a
+"""A stage's name (of a repeated one: its last round), `init`, `previous` (the model the stage is given) or a
 checkpoint's path ending in `.safetensors`."""
 
 C = TypeVar("C", bound=BaseModel)
@@ -55,7 +55,7 @@ def dump(config: BaseModel) -> dict[str, Any]:
 def changed(config_type: type[BaseModel], info: ValidationInfo, value: object) -> bool:
     """For a field's validator: whether the value differs from the field's default.
 
-    Only then is an option without effect a mistake: resolved options, as tasks and results hold them, have every
+    Only then is an option without effect a mistake: resolved options, as jobs and results hold them, have every
     default written out.
     """
     return value != config_type.model_fields[str(info.field_name)].default
@@ -77,7 +77,7 @@ def model_refs(config: BaseModel) -> Iterator[tuple[tuple[str, ...], str]]:
 
 @cache
 def marked_fields(config_type: type[BaseModel]) -> frozenset[str]:
-    """Fields of a config that are `ModelRef`s or hold some: found once, since a plan asks for every task."""
+    """Fields of a config that are `ModelRef`s or hold some: found once, since a plan asks for every job."""
     return frozenset(
         name
         for name, field in config_type.model_fields.items()

@@ -50,7 +50,7 @@ EXPORTS = {
     "load": "compressit.api",
     "load_recipe": "compressit.recipe.load",
     "model": "compressit.host.live_models",
-    "multiply_adds": "compressit.contract.measure",
+    "macs": "compressit.contract.measure",
     "nonzero": "compressit.contract.measure",
     "opened": "compressit.files.reading",
     "parameters": "compressit.contract.measure",

@@ -1,4 +1,4 @@
-"""Every random draw comes from a named stream: hash(seed, purpose, stage, rung, epoch).
+"""Every random draw comes from a named stream: hash(seed, purpose, stage, round, epoch).
 
 Nothing about a generator's state has to be saved: a resumed stage asks for the same streams again. Somebody else's
 code (a dataset, a network, a plugin) draws from the process's global generators as well: it runs in a `seeded` block.
@@ -25,12 +25,12 @@ class Streams:
 
     seed: int
     stage: str = ""
-    rung: int | None = None
+    round: int | None = None
 
     def number(self, purpose: str, epoch: int | None = None) -> int:
         """A 63-bit seed for this purpose (and epoch)."""
         # JSON quotes the texts: no two lists of facts ever read alike.
-        text = json.dumps([self.seed, purpose, self.stage, self.rung, epoch])
+        text = json.dumps([self.seed, purpose, self.stage, self.round, epoch])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, purpose: str, epoch: int | None = None, device: str = "cpu") -> torch.Generator:

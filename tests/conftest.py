@@ -80,7 +80,7 @@ def make_context(raw: RawData) -> Callable[..., StageContext]:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
-    """Runs carry out their tasks in this process and draw no real report, until the test is over."""
+    """Runs carry out their jobs in this process and draw no real report, until the test is over."""
     bench = Bench()
     monkeypatch.setattr("compressit.running.session.Runner", bench.runner)
     monkeypatch.setattr(

@@ -78,7 +78,7 @@ def test_a_run_gives_its_models_rows_and_numbers(recipe: Path, tmp_path: Path, b
     assert run.metrics[0]["variant"] == "real"
     assert run.failures == []
     row = run.row("shrink-02", variant="fake")
-    assert (row.variant, row.rung, row.teacher) == ("fake", 2, "train")
+    assert (row.variant, row.round, row.teacher) == ("fake", 2, "train")
     assert run.row("train").variant == "real", "the first"
     model = run.model("shrink-02", variant="fake")
     assert not model.training
@@ -93,7 +93,7 @@ def test_a_failed_stage_is_an_error_that_says_what_is_kept(
     recipe: Path, tmp_path: Path, bench: Bench
 ) -> None:
     with pytest.raises(StageFailed, match=r"tiny\.prune changed nothing") as caught:
-        _run(recipe, tmp_path, "stages.prune.with.amount=0")
+        _run(recipe, tmp_path, "stages.prune.with.sparsity=0")
     assert caught.value.exit_code == 1
     assert str(tmp_path / "run") in caught.value.message
     assert (tmp_path / "run/checkpoints/real/seed0/shrink-02.safetensors").exists()
@@ -128,7 +128,7 @@ def test_no_worker_at_all_is_a_mistake(recipe: Path, tmp_path: Path) -> None:
         (lambda: compressit.data("tiny.data", images=object()), "is no plain value"),
         (lambda: compressit.data("tiny.data", images=Path("some/where")), "(got 'some/where')"),
         (lambda: compressit.stage("tiny.train", epochs="many"), "tiny.train.epochs must be a whole number (got"),
-        (lambda: compressit.stage("tiny.prune", amont=1), "help: did you mean 'amount'?"),
+        (lambda: compressit.stage("tiny.prune", sparsty=1), "help: did you mean 'sparsity'?"),
         (lambda: compressit.stage("tiny.train", optimizer={"lrr": 1}), "unknown key 'lrr' in tiny.train.optimizer"),
         (lambda: compressit.stage("tiny.train", momentum=0.9), "did you mean 'optimizer.momentum'? It belongs into a "),
         (lambda: compressit.save(_net(), "x", uses="tiny.mlp", contract=_data().contract, hiden=[12]), "mean 'hidden'"),
@@ -161,7 +161,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_recipes_file_runs_with_worker_processes_and_a_drawn_report(recipe: Path, tmp_path: Path) -> None:
-    """Nothing replaced; the numbers are those of tasks run one by one."""
+    """Nothing replaced; the numbers are those of jobs run one by one."""
     loaded = _load(recipe, None, "compute.threads=1", "stages.train.with.fault=noisy")
     run = compressit.run(loaded, out=tmp_path / "run", store=tmp_path / "store", jobs=2)
     lab = Lab(tmp_path / "lab")
@@ -271,7 +271,8 @@ def test_a_stage_in_this_process_computes_what_a_recipe_computes(
 ) -> None:
     """Bit for bit: a recipe's stage of the plugin's own name draws the same random numbers."""
     text = (
-        BASE.replace("  train:", "  tiny.train:") + "  tiny.prune: {uses: tiny.prune, with: {amount: 0.25}}\n"
+        BASE.replace("  train:", "  tiny.train:")
+        + "  tiny.prune: {uses: tiny.prune, with: {sparsity: 0.25}}\n"
     )
     lab = Lab(tmp_path)
     plan = lab.plan(text, f"compute.device={device}")
@@ -283,7 +284,7 @@ def test_a_stage_in_this_process_computes_what_a_recipe_computes(
     assert not trained.training
     assert train.notes["images_seen"] == 160
     assert len(train.curves["seen"]) == 4
-    prune = compressit.stage("tiny.prune", amount=0.25)
+    prune = compressit.stage("tiny.prune", sparsity=0.25)
     pruned = prune(trained)
     assert same(pruned.state_dict(), lab.model(plan, "base/seed0/tiny.prune"))
     assert prune.notes == {"requested": 0.25}
@@ -293,8 +294,8 @@ def test_a_stage_in_this_process_computes_what_a_recipe_computes(
 
 def test_a_stage_refuses_what_a_recipe_refuses() -> None:
     with pytest.raises(NoEffectError, match="every weight and buffer the same") as caught:
-        compressit.stage("tiny.prune", amount=0)(_net())
-    assert "amount" not in str(caught.value), "not every compressor has one"
+        compressit.stage("tiny.prune", sparsity=0)(_net())
+    assert "sparsity" not in str(caught.value), "not every compressor has one"
     with pytest.raises(CompressitError, match="returned nothing"):
         compressit.stage("tiny.train", epochs=1, fault="nothing")(_net(), _data())
     with pytest.raises(CompressitError, match=r"tiny\.train needs data"):
@@ -337,7 +338,7 @@ def _linear(outputs: int) -> torch.nn.Module:
 
 def test_the_teacher_serves_every_reference() -> None:
     teacher, model = _net(), _net()
-    rewound = compressit.stage("tiny.prune", rewind="anything", amount=0.01, teacher=teacher)(model)
+    rewound = compressit.stage("tiny.prune", rewind="anything", sparsity=0.01, teacher=teacher)(model)
     changed = sum(
         int((a != b).sum()) for a, b in zip(rewound.parameters(), teacher.parameters(), strict=True)
     )
@@ -347,7 +348,7 @@ def test_the_teacher_serves_every_reference() -> None:
 
 def test_without_a_teacher_no_reference_but_the_net_itself_is_known() -> None:
     with pytest.raises(CompressitError, match=r"tiny\.prune names the model 'anything'.*\n.*teacher=net"):
-        compressit.stage("tiny.prune", rewind="anything", amount=0.01)(_net())
+        compressit.stage("tiny.prune", rewind="anything", sparsity=0.01)(_net())
 
 
 def test_a_stage_computes_where_the_data_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ class Options(Config):
     """One field of each type that plugins use."""
 
     count: int = Field(default=1, description="a count")
-    amount: float = Field(default=0.5, description="an amount")
+    sparsity: float = Field(default=0.5, description="an sparsity")
     on: bool = Field(default=False, description="a switch")
     hidden: tuple[int, ...] = Field(default=(), description="widths")
     label: str = Field(default="x", description="a text that names no model")
@@ -40,10 +40,10 @@ class Options(Config):
         ("count", True),
         ("count", 1.0),
         ("count", None),
-        ("amount", "0.5"),
-        ("amount", float("nan")),
-        ("amount", float("inf")),
-        ("amount", -float("inf")),
+        ("sparsity", "0.5"),
+        ("sparsity", float("nan")),
+        ("sparsity", float("inf")),
+        ("sparsity", -float("inf")),
         ("on", 1),
         ("on", "yes"),
         ("hidden", 5),
@@ -65,7 +65,7 @@ def test_a_value_of_another_type_is_refused_at_its_field(field: str, value: Any)
     [
         ("hidden", [5, 6], (5, 6)),
         ("hidden", (5, 6), (5, 6)),
-        ("amount", 1, 1.0),
+        ("sparsity", 1, 1.0),
         ("rewind", None, None),
         ("inner", {"teacher": "t"}, Inner(teacher="t")),
     ],
@@ -108,7 +108,7 @@ def test_model_refs_finds_every_reference_with_its_path_and_no_other_text() -> N
         {},
         optional={
             "count": st.integers(-(2**53), 2**53),
-            "amount": st.floats(allow_nan=False, allow_infinity=False),
+            "sparsity": st.floats(allow_nan=False, allow_infinity=False),
             "on": st.booleans(),
             "hidden": st.lists(st.integers(0, 2**31)),
             "label": st.text(),

@@ -55,4 +55,4 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 def test_one_is_one_and_all_others_are_several() -> None:
-    assert [counted(number, "rung") for number in (0, 1, 2)] == ["0 rungs", "1 rung", "2 rungs"]
+    assert [counted(number, "round") for number in (0, 1, 2)] == ["0 rounds", "1 round", "2 rounds"]

@@ -15,8 +15,8 @@ _NUMBER = st.none() | st.integers(0, 20)
 _FACTS = st.tuples(st.integers(-5, 20), _TEXT, _TEXT, _NUMBER, _NUMBER)
 
 
-def _number(seed: int, purpose: str, stage: str, rung: int | None, epoch: int | None) -> int:
-    return Streams(seed, stage, rung).number(purpose, epoch)
+def _number(seed: int, purpose: str, stage: str, number: int | None, epoch: int | None) -> int:
+    return Streams(seed, stage, number).number(purpose, epoch)
 
 
 @given(_FACTS, _FACTS)

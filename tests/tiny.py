@@ -1,4 +1,4 @@
-"""What tests of plans and runs share: the tiny plugins, recipes of them, and tasks run in this process."""
+"""What tests of plans and runs share: the tiny plugins, recipes of them, and jobs run in this process."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.host.plugins import Host
 from compressit.planning.plan import make_plan
 from compressit.planning.points import Plan
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 from compressit.results.runfolder import RunFolder
+from compressit.running.job import JobRunner
 from compressit.running.runner import Failure, Listener
 from compressit.running.schedule import Schedule
-from compressit.running.task import TaskRunner
 from compressit.store.objects import Artifact, Store
 
 PLUGINS = Path(__file__).parent / "fixtures" / "tiny_plugins.py"
@@ -74,7 +74,7 @@ def plan_of(text: str, *settings: str, host: Host | None = None, folder: Path | 
 
 @dataclass
 class Lab:
-    """A store in which tasks are run by this process, one after another."""
+    """A store in which jobs are run by this process, one after another."""
 
     root: Path
     host: Host = field(default_factory=tiny_host)
@@ -86,9 +86,9 @@ class Lab:
         self.store = Store(self.root / "store", warn=self.warnings.append)
         self.runner = self.new_runner()
 
-    def new_runner(self) -> TaskRunner:
+    def new_runner(self) -> JobRunner:
         """As a new worker has it: nothing in memory."""
-        return TaskRunner(self.store, self.host, self.root / "cache", self.save_every)
+        return JobRunner(self.store, self.host, self.root / "cache", self.save_every)
 
     def plan(self, text: str, *settings: str) -> Plan:
         return plan_of(text, *settings, host=self.host, folder=self.root)
@@ -96,12 +96,12 @@ class Lab:
     def run(self, plan: Plan) -> dict[str, Artifact]:
         """Runs what the plan needs; returns its models by path and evaluations by label."""
         found = {}
-        for task in plan.pending({key: self.store.find(key) is not None for key in plan.tasks}):
-            self.runner.run(task, self.events.append)
-        for key, task in plan.tasks.items():
+        for job in plan.pending({key: self.store.find(key) is not None for key in plan.jobs}):
+            self.runner.run(job, self.events.append)
+        for key, job in plan.jobs.items():
             artifact = self.store.find(key)
             if artifact is not None:
-                found[task.label] = artifact
+                found[job.label] = artifact
         return found
 
     def model(self, plan: Plan, path: str) -> dict[str, Tensor]:
@@ -121,9 +121,9 @@ def point(plan: Plan, path: str) -> Any:
     return next(p for p in plan.points if p.path == path)
 
 
-def task_of(plan: Plan, path: str) -> Task:
-    """The task that makes the model of that path."""
-    return plan.tasks[point(plan, path).model]
+def job_of(plan: Plan, path: str) -> Job:
+    """The job that makes the model of that path."""
+    return plan.jobs[point(plan, path).model]
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -135,7 +135,7 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
 class Bench:
     """Takes the places of `Runner` and of the drawing process where tests want neither: fixture `bench`."""
 
-    before: Callable[[Task], None] = lambda task: None  # may raise, in a task's stead
+    before: Callable[[Job], None] = lambda job: None  # may raise, in a job's stead
     ran: list[str] = field(default_factory=list)
     drawn: int = 0
     draw_fails: bool = False
@@ -182,7 +182,7 @@ class InProcessRunner:
 
     def __init__(self, bench: Bench, options: Any, host: Host, listener: Listener) -> None:
         self._bench = bench
-        self._tasks = TaskRunner(Store(options.store), host, options.cache, options.save_every)
+        self._jobs = JobRunner(Store(options.store), host, options.cache, options.save_every)
         self._listener = listener
 
     def __enter__(self) -> InProcessRunner:
@@ -195,25 +195,25 @@ class InProcessRunner:
     def calibrate(self, request: Mapping[str, Any]) -> None:
         self._bench.requests.append(request)
 
-    def run(self, tasks: Sequence[Task]) -> None:
-        schedule = Schedule(tasks)
-        while (task := schedule.next([], 0)) is not None:
-            schedule.start(task, 0)
-            self._listener.started(task)
+    def run(self, jobs: Sequence[Job]) -> None:
+        schedule = Schedule(jobs)
+        while (job := schedule.next([], 0)) is not None:
+            schedule.start(job, 0)
+            self._listener.started(job)
             try:
-                self._bench.before(task)
-                done = self._tasks.run(task, partial(self._listener.progress, task))
+                self._bench.before(job)
+                done = self._jobs.run(job, partial(self._listener.progress, job))
             except Exception as error:  # noqa: BLE001 - as a worker does
-                schedule.fail(task)
-                self._listener.failed(task, _failure(task, error))
+                schedule.fail(job)
+                self._listener.failed(job, _failure(job, error))
             else:
-                self._bench.ran.append(task.label)
-                schedule.finish(task)
-                self._listener.finished(task, done.seconds)
+                self._bench.ran.append(job.label)
+                schedule.finish(job)
+                self._listener.finished(job, done.seconds)
             self._listener.tick()
 
 
-def _failure(task: Task, error: Exception) -> Failure:
+def _failure(job: Job, error: Exception) -> Failure:
     """As a worker tells it; a ChildProcessError stands for one that was killed."""
     ended = isinstance(error, ChildProcessError)
-    return Failure(task.label, str(error), traceback="Traceback: …", ended=ended)
+    return Failure(job.label, str(error), traceback="Traceback: …", ended=ended)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_map_only
 aten = torch.ops.aten
 
 CALL = 2**17
-"""What a call costs however small its tensors are, in multiply-adds."""
+"""What a call costs however small its tensors are, in MACs."""
 _CHANGING_SIZES = ("aten::resize", "aten::set", "aten::_resize")
 
 
@@ -73,7 +73,7 @@ def kind_of(func: Any) -> Kind:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """Bytes of new tensors, bytes needed only while it runs, and multiply-adds (about; at least the values moved)."""
+    """Bytes of new tensors, bytes needed only while it runs, and MACs (about; at least the values moved)."""
 
     new: int
     while_running: int
@@ -189,7 +189,7 @@ def _convolved(
 
 
 def _convolution(args: tuple[Any, ...], shape: Sequence[int], size: int) -> tuple[int, int]:
-    """Bytes while it runs, and multiply-adds.
+    """Bytes while it runs, and MACs.
 
     The bytes are copies in blocks of 16 channels (oneDNN), or what each output sees of the inputs in columns.
     """

@@ -27,7 +27,7 @@ FREE_LIVE, LIVE_GROWTH = 110 * 10**6, 9
 """Bytes that were written to and are there at one moment, beside those of the file's own tensors: with them, and with
 what torch takes for itself, ten times the file and 200 MB."""
 FREE_WORK, WORK_GROWTH = 2**36, 4096
-"""Multiply-adds: some seconds on one core."""
+"""MACs: some seconds on one core."""
 
 _EMPTY = frozenset((torch.ops.aten.empty, torch.ops.aten.empty_strided, torch.ops.aten.empty_like,
                     torch.ops.aten.new_empty, torch.ops.aten.new_empty_strided))  # fmt: skip
@@ -39,7 +39,7 @@ class ExhaustingError(CompressitError):
 
 @dataclass(frozen=True)
 class Allowance:
-    """The most that one file may order: bytes at one moment, multiply-adds, bytes and tensors in all."""
+    """The most that one file may order: bytes at one moment, MACs, bytes and tensors in all."""
 
     file: str  # how the file is described where it orders more
     live: float
@@ -157,7 +157,7 @@ class Budget(TorchDispatchMode):
         elif self._tensors > allowed.tensors:
             shown = f"{self._tensors} tensors"
         elif self._work > allowed.work:
-            shown = f"{self._work / 1e9:.3g} billion multiply-adds"
+            shown = f"{self._work / 1e9:.3g} billion MACs"
         else:
             return
         raise ExhaustingError(

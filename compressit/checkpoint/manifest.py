@@ -60,7 +60,7 @@ class Builder(_Entry):
 
 
 class Inputs(_Entry):
-    """How the inputs were made (`compressit.datasets.splits.Contract`)."""
+    """How the inputs were made (`compressit.datasets.splits.InputSpec`)."""
 
     shape: InputShape  # without the batch dimension
     dtype: str

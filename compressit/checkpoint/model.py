@@ -38,7 +38,7 @@ from compressit.checkpoint.unfilled import Unfilled
 from compressit.config import dump
 from compressit.contract.kinds import Model
 from compressit.contract.nets import copied, unwrapped
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.files.reading import opened
 from compressit.files.writing import replacing
@@ -71,7 +71,7 @@ def save(
     model: nn.Module,
     path: Path,
     architecture: Architecture | None = None,
-    contract: Contract | None = None,
+    contract: InputSpec | None = None,
     host: Host | None = None,
     lineage: Sequence[Mapping[str, Any]] = (),
     metrics: Mapping[str, float] | None = None,
@@ -223,12 +223,12 @@ def architecture_of(path: Path) -> Architecture | None:
     )
 
 
-def contract_of(path: Path) -> Contract | None:
+def contract_of(path: Path) -> InputSpec | None:
     """How the checkpoint's inputs were made, if that was recorded."""
     inputs = read_header(Path(path)).manifest.input
     if inputs is None:
         return None
-    return Contract(inputs.shape, inputs.scale, inputs.mean, inputs.std, inputs.class_names)
+    return InputSpec(inputs.shape, inputs.scale, inputs.mean, inputs.std, inputs.class_names)
 
 
 def _reference(model: nn.Module) -> nn.Module:

@@ -61,7 +61,7 @@ def check(
     name: Annotated[str, typer.Argument(help="A plugin, as `compressit plugins` lists it.")],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An option of the plugin: --set amount=0.5 (repeatable)."),
+        typer.Option("--set", help="An option of the plugin: --set sparsity=0.5 (repeatable)."),
     ] = None,
     device: Annotated[
         str, typer.Option(help="Where it computes: cpu, cuda, or auto for CUDA where there is one.")

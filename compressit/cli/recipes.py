@@ -56,12 +56,12 @@ def run(
     save_every: Annotated[
         float, typer.Option(min=0, hidden=True, help="Seconds between saves of a stage's progress.")
     ] = 10.0,
-    task_timeout: Annotated[
+    job_timeout: Annotated[
         float | None,
         typer.Option(
             min=0.001,
             metavar="SECONDS",
-            help="End a task that takes longer; what does not need it goes on. Default: none is ended.",
+            help="End a job that takes longer; what does not need it goes on. Default: none is ended.",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +83,7 @@ def run(
             jobs=jobs,
             host=host,
             save_every=save_every,
-            task_timeout=task_timeout,
+            job_timeout=job_timeout,
             command=command(),
             console=console(),
         )
@@ -126,19 +126,19 @@ def plan(
     made = make_plan(load(recipe, profile, settings, trust, host), host)
     _tell_doubts(made)
     objects = Store(store or default_store(), warn=tell)
-    present = {key: objects.find(key) is not None for key in made.tasks}
-    pending = {task.key for task in made.pending(present)}
-    if as_json:  # one by one: a long ladder's tasks, with their lineages, would fill the memory
-        for index, task in enumerate(made.tasks.values()):
-            text = json.dumps(task.to_json() | {"present": present[task.key]}, indent=1)
+    present = {key: objects.find(key) is not None for key in made.jobs}
+    pending = {job.key for job in made.pending(present)}
+    if as_json:  # one by one: the jobs of many rounds, with their lineages, would fill the memory
+        for index, job in enumerate(made.jobs.values()):
+            text = json.dumps(job.to_json() | {"present": present[job.key]}, indent=1)
             put(("[\n" if index == 0 else ",\n") + text)
         put("]")
         return
-    for task in made.tasks.values():
-        state = "to do" if task.key in pending else "here"
-        state = "begun" if state == "to do" and objects.has_progress(task.key) else state
-        say(f"{task.key[:12]}  {state:5}  {task.uses:20}  {task.label}")
-    say(f"{len(pending)} of {len(made.tasks)} tasks to do")
+    for job in made.jobs.values():
+        state = "to do" if job.key in pending else "here"
+        state = "begun" if state == "to do" and objects.has_progress(job.key) else state
+        say(f"{job.key[:12]}  {state:5}  {job.uses:20}  {job.label}")
+    say(f"{len(pending)} of {len(made.jobs)} jobs to do")
 
 
 def _tell_doubts(plan: Plan) -> None:

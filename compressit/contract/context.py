@@ -32,7 +32,7 @@ class Progress:
     """Where a long stage keeps its state, so that a killed one goes on. This one keeps nothing."""
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last saved tensors and facts of this very task, or None."""
+        """The last saved tensors and facts of this very job, or None."""
         return None
 
     def due(self) -> bool:
@@ -54,13 +54,13 @@ class StageContext:
     streams: Streams
     load_data: Callable[[], Data]
     load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError otherwise
-    rung: int | None = None  # 1-based within a ladder
-    feed: Literal["previous", "original"] = "previous"  # what each rung of a ladder starts from
+    round: int | None = None  # from 1 in a repeated stage
+    feed: Literal["previous", "original"] = "previous"  # what each round starts from
     judged: Judged | None = None  # for evaluators that declare `uses_stage`
     progress: Progress = field(default_factory=Progress)
-    narrow: Callable[[float, int], nn.Module | None] = lambda factor, times: None
+    narrow: Callable[[float, int], nn.Module | None] = lambda multiplier, times: None
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result
-    # What tasks on the same model and data share. `identity` tells models apart ("" is the data).
+    # What jobs on the same model and data share. `identity` tells models apart ("" is the data).
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict[Hashable, Any])
     identity: Callable[[str], str] = lambda ref: ref
     fits: int = 0  # training runs so far: a saved state belongs to one of them
@@ -84,15 +84,15 @@ class StageContext:
         return self.memo[key]
 
     def times(self) -> int:
-        """How often a ladder's step applies to the model this stage is given: the rung's number where every
-        rung starts from the original, else once."""
-        return self.rung if self.rung is not None and self.feed == "original" else 1
+        """How often a repeated step applies to the model this stage is given: the round's number where every
+        round starts from the original, else once."""
+        return self.round if self.round is not None and self.feed == "original" else 1
 
-    def narrower(self, factor: float, times: int = 1) -> nn.Module | None:
-        """A fresh model of the architecture this stage is given, every hidden width times `factor`,
+    def with_width(self, multiplier: float, times: int = 1) -> nn.Module | None:
+        """A fresh model of the architecture this stage is given, every hidden width times `multiplier`,
         rounded up, `times` in a row; weights from the stage's stream "student". None when the architecture
         does not say how to make itself narrower."""
-        return self.narrow(factor, times)
+        return self.narrow(multiplier, times)
 
     def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:
         """Outputs (N, classes) float32 on a split ("train", "validation", "test") of the judged model or,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
+    from compressit.contract.job import Job
     from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
     from compressit.contract.module_types import ModuleType
-    from compressit.contract.tasks import Task
 
 hookspec = pluggy.HookspecMarker("compressit")
 hookimpl = pluggy.HookimplMarker("compressit")
@@ -59,15 +59,15 @@ def compressit_module_types() -> Iterable[ModuleType]:
 
 
 @hookspec
-def compressit_stage_started(task: Task) -> None:
-    """Called in the main process when a worker starts a task; an error here is logged, never fatal."""
+def compressit_stage_started(job: Job) -> None:
+    """Called in the main process when a worker starts a job; an error here is logged, never fatal."""
 
 
 @hookspec
-def compressit_stage_finished(task: Task, seconds: float) -> None:
-    """Called in the main process when a task has been published to the store."""
+def compressit_stage_finished(job: Job, seconds: float) -> None:
+    """Called in the main process when a job has been published to the store."""
 
 
 @hookspec
-def compressit_stage_failed(task: Task, message: str) -> None:
-    """Called in the main process when a task ended with an error."""
+def compressit_stage_failed(job: Job, message: str) -> None:
+    """Called in the main process when a job ended with an error."""

@@ -86,14 +86,14 @@ class Compressor(Plugin[C]):
     @property
     def per_host(self) -> bool:
         """Whether what it does with this config holds for this machine only, because it measures times: then machine,
-        device and threads are part of the result's key, and it never runs beside another task."""
+        device and threads are part of the result's key, and it never runs beside another job."""
         return False
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Gets its own copy of the model; returns a plain module: no hooks, wrappers or parametrizations."""
         raise NotImplementedError(f"{type(self).__name__}.compress")
 
-    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
         """Tries on fresh weights, before anything is trained, what can be tried in seconds.
 
         Returns a model of the shapes `compress` will give, with any weights; None (the default) when those
@@ -102,8 +102,8 @@ class Compressor(Plugin[C]):
         """
         return None
 
-    def work(self, images: int, rung: int) -> Work | None:
-        """The work of one rung (1 where there is no ladder), or None when unknown."""
+    def work(self, images: int, times: int) -> Work | None:
+        """The work of round `times` (1 without `repeat`), or None when unknown."""
         return None
 
 
@@ -112,7 +112,7 @@ class Evaluator(Plugin[C]):
     (letters, digits and '_' above all); a number left out is an empty cell."""
 
     metrics: ClassVar[Mapping[str, Metric]] = {}
-    exclusive: ClassVar[bool] = False  # never beside another task (timings)
+    exclusive: ClassVar[bool] = False  # never beside another job (timings)
     per_host: ClassVar[bool] = False  # the numbers hold for this machine only
     uses_data: ClassVar[bool] = True  # False: equal for every variant that has this model
     uses_stage: ClassVar[bool] = False  # True: reads the judged stage (its notes, teacher, random streams)
@@ -132,8 +132,8 @@ class Model(Plugin[C]):
         """
         raise NotImplementedError(f"{type(self).__name__}.build")
 
-    def narrower(self, factor: float) -> C | None:
-        """The config of the same model with every hidden width times `factor` (0 < factor < 1), rounded up;
+    def with_width(self, multiplier: float) -> C | None:
+        """The config of the same model with every hidden width times `multiplier` (0 < multiplier < 1), rounded up;
         None when this model has no such thing."""
         return None
 

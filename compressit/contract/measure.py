@@ -60,8 +60,8 @@ def answers(logits: Tensor) -> Tensor:
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
 
 
-def multiply_adds(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """Multiply-adds of one input of `input_shape` (without the batch): half of FlopCounterMode's count.
+def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
+    """MACs of one input of `input_shape` (without the batch): half of FlopCounterMode's count.
 
     Matrix products, convolutions and attention count, zero weights included; biases, norms and activations do
     not. The model is left as it was found.

@@ -15,7 +15,7 @@ from compressit.files.writing import replace
 
 SCHEMA = 1
 COLUMNS = (  # always there, in this order; whatever other evaluators measure follows in alphabetical order
-    "variant", "stage", "rung", "each", "seed", "width", "parameters", "nonzero", "multiply_adds", "bytes",
+    "variant", "stage", "round", "member", "seed", "width", "parameters", "nonzero", "macs", "bytes",
     "compression_ratio", "compression_ratio_nonzero", "requested", "achieved",
     "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
     "noise_entropy_bits", "noise_majority", "images_seen",
@@ -29,7 +29,7 @@ ABOUT = {  # columns that no evaluator measures
     "width": "units of the widest hidden layer",
 }
 RESERVED = frozenset(
-    {"variant", "stage", "rung", "each", "seed", "compression_ratio", "compression_ratio_nonzero"}
+    {"variant", "stage", "round", "member", "seed", "compression_ratio", "compression_ratio_nonzero"}
 )
 """Columns that say which model a row is of, or are computed: no evaluator measures them."""
 _NOTED = ("images_seen", "width", "requested", "achieved")
@@ -38,12 +38,12 @@ _RATIOS = {"compression_ratio": "parameters", "compression_ratio_nonzero": "nonz
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the run: variant x seed x stage x rung. Fractions, not percent."""
+    """One model of the run: variant x seed x stage x round. Fractions, not percent."""
 
     variant: str
     stage: str  # the stage's name: "train", "blog"
-    rung: int | None  # 1-based within a ladder, else None
-    each: str  # "amount=0.5" for a member of a fanned-out stage, else ""
+    round: int | None  # from 1 in a repeated stage, else None
+    member: str  # "sparsity=0.5" of a swept stage, else ""
     seed: int
     uses: str  # the plugin's name, or "init"
     teacher: str | None  # the row-name of the model it was judged against, if any
@@ -58,9 +58,9 @@ class Row:
 
     @property
     def name(self) -> str:
-        """`blog-04`, `prune@amount=0.5`, `train`."""
-        each = f"@{self.each}" if self.each else ""
-        return f"{self.stage}{each}" + (f"-{self.rung:02d}" if self.rung is not None else "")
+        """`blog-04`, `prune@sparsity=0.5`, `train`."""
+        member = f"@{self.member}" if self.member else ""
+        return f"{self.stage}{member}" + (f"-{self.round:02d}" if self.round is not None else "")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Results:
     def _flat(row: Row, dense: Row | None, extra: Sequence[str]) -> dict[str, Any]:
         noted = {n: v for n in _NOTED if isinstance(v := row.notes.get(n), int | float)}
         fixed: dict[str, Any] = {
-            **{name: getattr(row, name) for name in ("variant", "stage", "rung", "each", "seed")},
+            **{name: getattr(row, name) for name in ("variant", "stage", "round", "member", "seed")},
             **noted,
             **{name: _ratio(dense, row, metric) for name, metric in _RATIOS.items()},
         }

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn, tensor
 
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 
 
-def fed(model: nn.Module, own: Contract | None, data: Contract) -> nn.Module:
+def fed(model: nn.Module, own: InputSpec | None, data: InputSpec) -> nn.Module:
     """The model as a function of these data's inputs, where its own contract is known to be another.
 
     Its layers and tensors stay as they are: what it is called with is scaled back to pixels in 0..1, and then by its
@@ -35,7 +35,7 @@ class _Rescaled:
         return ((x * _row(std, x) + _row(mean, x) - _row(own_mean, x)) / _row(own_std, x), *others)
 
 
-def _statistics(contract: Contract) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(contract: InputSpec) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if contract.mean is None or contract.std is None:
         return (0.0,), (1.0,)
     return contract.mean, contract.std

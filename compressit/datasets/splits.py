@@ -42,7 +42,7 @@ class RawData:
 
 
 @dataclass(frozen=True)
-class Contract:
+class InputSpec:
     """How a model's inputs were made: saved in its checkpoint so that it can be fed again."""
 
     shape: tuple[int, ...]  # without the batch dimension
@@ -100,7 +100,7 @@ class Data:
     validation: Split | None
     test: Split
     classes: int
-    contract: Contract
+    contract: InputSpec
     doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
 
     def with_streams(self, streams: Streams) -> Data:
@@ -130,7 +130,7 @@ def prepare(
     classes: int,
     class_names: tuple[str, ...],
     device: str = "cpu",
-    like: Contract | None = None,
+    like: InputSpec | None = None,
 ) -> Data:
     """Carries out a dataset's options: limit, scale, pixels, labels, validation split.
 
@@ -148,7 +148,7 @@ def prepare(
     train_x, test_x = _scaled(train_x, mean, std), _scaled(test_x, mean, std)
     train_x, test_x = _pixels(train_x, test_x, kept, options, streams)
     train_y = _labels(train_y, options, classes, streams)
-    contract = Contract(tuple(train_x.shape[1:]), scale, mean, std, class_names)
+    contract = InputSpec(tuple(train_x.shape[1:]), scale, mean, std, class_names)
     labels = {
         "training": train_y[kept],
         "validation": None if held is None else train_y[held],

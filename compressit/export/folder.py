@@ -14,7 +14,7 @@ from compressit.checkpoint.model import load
 from compressit.checkpoint.probe import outputs
 from compressit.checkpoint.tensors import parts, read
 from compressit.checkpoint.tensors import write as write_tensors
-from compressit.contract.measure import multiply_adds, nonzero, parameters, tensor_bytes
+from compressit.contract.measure import macs, nonzero, parameters, tensor_bytes
 from compressit.export.card import model_card
 from compressit.export.recipe import recipe_of
 from compressit.export.subject import Subject
@@ -46,13 +46,13 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
 def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
     """What config.json holds, as JSON values: how the network is built and fed, sizes, metrics, lineage.
 
-    Where its parts come from is what `host` has, not what the file says. `multiply_adds` is None where they cannot
+    Where its parts come from is what `host` has, not what the file says. `macs` is None where they cannot
     be counted (a model of tokens).
     """
     manifest = read_header(weights).manifest.model_dump(mode="json")
     builder: dict[str, Any] = manifest["model"]
     owners = host.module_type_owners()
-    counted = multiply_adds(subject.model, builder["input_shape"]) if subject.x.is_floating_point() else None
+    counted = macs(subject.model, builder["input_shape"]) if subject.x.is_floating_point() else None
     return {
         "format": {"name": "compressit", "version": manifest["format"], "versions": manifest["versions"]},
         "architecture": {
@@ -69,7 +69,7 @@ def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
         "sizes": {
             "parameters": parameters(subject.model),
             "nonzero": nonzero(subject.model),
-            "multiply_adds": counted,
+            "macs": counted,
             "bytes": tensor_bytes(subject.model),
             "file_bytes": weights.stat().st_size,
         },

@@ -248,17 +248,17 @@ class Host:
                 if broken not in self._broken:
                     self._broken.append(broken)
 
-    def stage_started(self, task: Any) -> list[str]:
+    def stage_started(self, job: Any) -> list[str]:
         """Tells the observers; returns the complaints of those that failed."""
-        return self._broadcast("compressit_stage_started", task=task)
+        return self._broadcast("compressit_stage_started", job=job)
 
-    def stage_finished(self, task: Any, seconds: float) -> list[str]:
+    def stage_finished(self, job: Any, seconds: float) -> list[str]:
         """Tells the observers; returns the complaints of those that failed."""
-        return self._broadcast("compressit_stage_finished", task=task, seconds=seconds)
+        return self._broadcast("compressit_stage_finished", job=job, seconds=seconds)
 
-    def stage_failed(self, task: Any, message: str) -> list[str]:
+    def stage_failed(self, job: Any, message: str) -> list[str]:
         """Tells the observers; returns the complaints of those that failed."""
-        return self._broadcast("compressit_stage_failed", task=task, message=message)
+        return self._broadcast("compressit_stage_failed", job=job, message=message)
 
     def _load_entry(self, entry: importlib.metadata.EntryPoint, source: Source) -> None:
         if entry.name in self._disabled:

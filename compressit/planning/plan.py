@@ -1,4 +1,4 @@
-"""Recipe -> Plan: every task with its key, in an order that works.
+"""Recipe -> Plan: every job with its key, in an order that works.
 
 Reads the recipe, plugins and file digests; writes nothing, imports no torch.
 """
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compressit.checkpoint.starting import Offer, check_fits, code_of, start_of, statistics_of, weights_digest
 from compressit.config import model_refs, parse
+from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Plugin, Trainer, Work, images_after
 from compressit.contract.module_types import by_name
-from compressit.contract.tasks import Task
 from compressit.datasets.options import known_doubts
 from compressit.errors import FOREIGN, CompressitError, place_in, told
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host, Source
+from compressit.planning.dry_run import dry_runs
 from compressit.planning.keys import code_digest, key_of, torch_version
 from compressit.planning.points import Plan, Point, point_name
-from compressit.planning.rehearsal import rehearsals
 from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, member_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ Digest = Callable[..., str]
 
 
 def make_plan(recipe: Recipe, host: Host, digest: Digest = code_digest) -> Plan:
-    """Multiplies the recipe out into tasks: variants x seeds x stages x members x rungs, equal tasks once.
+    """Multiplies the recipe out into jobs: variants x seeds x stages x members x rounds, equal jobs once.
 
     `digest`: how code is read for the keys. Raises CompressitError for what a recipe's reading refuses too and
     has become wrong since (a checkpoint that no longer fits the data), and for a plugin file that is no Python.
@@ -48,35 +48,35 @@ def make_plan(recipe: Recipe, host: Host, digest: Digest = code_digest) -> Plan:
     for variant in recipe.variants:
         for seed in recipe.seeds:
             builder.add(variant, seed)
-    tasks = _abreast(builder.tasks)
+    jobs = _abreast(builder.jobs)
     first = [point for point in builder.points if point.seed == recipe.seeds[0]]
-    rehearsed = rehearsals([tasks[point.model] for point in first], host, builder.machine)
+    tried = dry_runs([jobs[point.model] for point in first], host, builder.machine)
     return Plan(
         recipe,
-        _before_all_stages(rehearsed.values(), tasks),
+        _before_all_stages(tried.values(), jobs),
         tuple(builder.points),
-        {stage: rehearsal.key for stage, rehearsal in rehearsed.items()},
+        {stage: dry.key for stage, dry in tried.items()},
         tuple(dict.fromkeys(builder.doubts)),
     )
 
 
-def _before_all_stages(rehearsed: Iterable[Task], tasks: Mapping[str, Task]) -> dict[str, Task]:
-    inits = {key: task for key, task in tasks.items() if task.kind == "init"}
-    return {**inits, **{task.key: task for task in rehearsed}, **tasks}
+def _before_all_stages(tried: Iterable[Job], jobs: Mapping[str, Job]) -> dict[str, Job]:
+    inits = {key: job for key, job in jobs.items() if job.kind == "init"}
+    return {**inits, **{job.key: job for job in tried}, **jobs}
 
 
-def _abreast(tasks: Mapping[str, Task]) -> dict[str, Task]:
+def _abreast(jobs: Mapping[str, Job]) -> dict[str, Job]:
     """Variants side by side, level by level: an interrupted run can already compare them."""
     place: dict[str, int] = {}
     counts: dict[str, int] = {}
-    for key, task in tasks.items():  # inputs come first
-        inputs = [place[k] for k in task.inputs.values()]
-        if task.kind == "stage":
-            lane = "/".join(task.label.split("/")[:2])
+    for key, job in jobs.items():  # inputs come first
+        inputs = [place[k] for k in job.inputs.values()]
+        if job.kind == "stage":
+            lane = "/".join(job.label.split("/")[:2])
             counts[lane] = counts.get(lane, 0) + 1
             inputs.append(counts[lane])
         place[key] = max(inputs, default=0)
-    return dict(sorted(tasks.items(), key=lambda item: place[item[0]]))  # stable: inputs still come first
+    return dict(sorted(jobs.items(), key=lambda item: place[item[0]]))  # stable: inputs still come first
 
 
 class _Builder:
@@ -84,7 +84,7 @@ class _Builder:
         self.recipe = recipe
         self.host = host
         self.digest = digest
-        self.tasks: dict[str, Task] = {}
+        self.jobs: dict[str, Job] = {}
         self.points: list[Point] = []
         self.doubts: list[str] = []
 
@@ -94,10 +94,10 @@ class _Builder:
         for stage in variant.stages:
             graph.add_stage(stage)
 
-    def put(self, task: Task) -> str:
-        """Keeps the task under its key, once; the first label wins."""
-        self.tasks.setdefault(task.key, task)
-        return task.key
+    def put(self, job: Job) -> str:
+        """Keeps the job under its key, once; the first label wins."""
+        self.jobs.setdefault(job.key, job)
+        return job.key
 
     def config_of(self, kind: type[Plugin[Any]], use: Use) -> Any:
         return self.host.create(kind, use.uses, use.config)
@@ -139,7 +139,7 @@ class _Builder:
 
 def _only_here(what: str, source: Source) -> CompressitError:
     return CompressitError(
-        f"{what} was registered in this Python process ({source}), and the tasks of a run are carried "
+        f"{what} was registered in this Python process ({source}), and the jobs of a run are carried "
         "out by other processes, which do not have it",
         "put it into a file, and name that in the recipe under `plugins:`",
     )
@@ -161,7 +161,7 @@ def _asked(plugin: Plugin[Any], name: str) -> Any:
 
 
 class _Graph:
-    """The tasks of one variant and seed."""
+    """The jobs of one variant and seed."""
 
     def __init__(self, builder: _Builder, variant: Variant, seed: int) -> None:
         self.builder = builder
@@ -192,7 +192,7 @@ class _Graph:
         compute = builder.recipe.compute
         self.fresh = ""  # the key of init where its weights are fresh: they teach nothing
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
-        # stage name -> {label of member: key}; the last rung stands for a ladder
+        # stage name -> {label of member: key}; the last round stands for a repeated stage
         self.made: dict[str, dict[str, str]] = {}
         self.lineage: dict[str, tuple[Mapping[str, Any], ...]] = {}
 
@@ -220,16 +220,16 @@ class _Graph:
         key = key_of(facts)
         step = {"stage": "init", **vars(use), "seed": self.seed, "key": key}
         lineage = ({**step, **_digest(facts)},)
-        task = Task(
+        job = Job(
             key=key, kind="init", label=f"{self.variant.name}/seed{self.seed}/init", uses=use.uses,
             config=use.config, seed=self.seed, inputs={}, files=files, data=self.data, compute=self.compute,
             lineage=lineage, **self._code(*_INIT_CORE),
         )  # fmt: skip
-        self.builder.put(task)
+        self.builder.put(job)
         self.made["init"] = {"": key}
         self.lineage[key] = lineage
         if files:
-            self._add_point(task, None)
+            self._add_point(job, None)
         else:
             self.fresh = key
 
@@ -238,19 +238,19 @@ class _Graph:
         made: dict[str, str] = {}
         for parent_label, parent in inherited.items():
             for label, use in stage.members:
-                each = join_labels(parent_label, label)
-                made[each] = self._add_ladder(stage, use, each, parent)
+                member = join_labels(parent_label, label)
+                made[member] = self._add_rounds(stage, use, member, parent)
         self.made[stage.name] = made
 
-    def _add_ladder(self, stage: Stage, use: Use, each: str, parent: str) -> str:
-        """All rungs of one member (one, unnumbered, without `repeat`); returns the last one's key."""
+    def _add_rounds(self, stage: Stage, use: Use, member: str, parent: str) -> str:
+        """All rounds of one member (one, unnumbered, without `repeat`); returns the last one's key."""
         key = parent
-        for rung in range(1, stage.repeat + 1) if stage.repeat else (None,):
+        for number in range(1, stage.repeat + 1) if stage.repeat else (None,):
             given = parent if stage.feed == "original" else key
-            key = self._add_rung(stage, use, each, rung, given)
+            key = self._add_round(stage, use, member, number, given)
         return key
 
-    def _add_rung(self, stage: Stage, use: Use, each: str, rung: int | None, given: str) -> str:
+    def _add_round(self, stage: Stage, use: Use, member: str, number: int | None, given: str) -> str:
         inputs = {"previous": given}
         files: dict[str, str] = {}
         builds: list[str] = []  # modules that build the networks in these files
@@ -264,44 +264,44 @@ class _Graph:
                 self.builder.network(manifest)
                 builds += code_of(manifest, self.builder.host)
             else:
-                inputs[ref] = self._member(ref, stage, each)
+                inputs[ref] = self._member(ref, stage, member)
         builders = {"builders": self.builder.digest(*sorted({*builds}))} if builds else {}
         plugin = self.builder.plugin(use)
         per_host = isinstance(plugin, Compressor) and bool(_asked(plugin, "per_host"))
         facts = {
             "kind": "stage", **vars(use), "code": self.builder.code(use, *_STAGE_CORE), "inputs": inputs,
             "files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders,
-            "seed": self.seed, "stage": stage.name, "rung": rung, "feed": stage.feed if rung else None,
+            "seed": self.seed, "stage": stage.name, "round": number, "feed": stage.feed if number else None,
             "data": self.data["id"], "precision": self.compute["precision"],
             "compile": self.compute["compile"], "torch": torch_version(),
             **self.builder.machine(per_host),
         }  # fmt: skip
         key = key_of(facts)
-        name = point_name(stage.name, each, rung)
+        name = point_name(stage.name, member, number)
         lineage = (
             *self.lineage[given],
             {"stage": name, **vars(use), "seed": self.seed,
              "variant": self.variant.name, "data": {"uses": self.data["uses"], "config": self.data["config"]},
              "key": key},
         )  # fmt: skip
-        task = Task(
+        job = Job(
             key=key, kind="stage", label=f"{self.variant.name}/seed{self.seed}/{name}", uses=use.uses,
             config=use.config, seed=self.seed, inputs=inputs, files=files, data=self.data,
-            compute=self.compute, stage=stage.name, rung=rung, feed=stage.feed, each=each,
-            work=self._work(plugin, rung), lineage=lineage, exclusive=per_host,
+            compute=self.compute, stage=stage.name, round=number, feed=stage.feed, member=member,
+            work=self._work(plugin, number), lineage=lineage, exclusive=per_host,
             **self._code(self.builder.module(use.uses), *builds, *_STAGE_CORE, *self.data_modules),
         )  # fmt: skip
-        self.builder.put(task)
+        self.builder.put(job)
         self.lineage[key] = lineage
         default = None if given == self.fresh else "previous"
         named = (ref for ref in refs if inputs.get(ref) != self.fresh)
-        self._add_point(task, next(named, default))
+        self._add_point(job, next(named, default))
         return key
 
-    def _member(self, ref: str, stage: Stage, each: str) -> str:
+    def _member(self, ref: str, stage: Stage, member: str) -> str:
         """The member of a stage that this one is made from or stands beside."""
         members = self.made[ref]
-        found = member_of(each, members)
+        found = member_of(member, members)
         if found is None:
             raise CompressitError(
                 f"stage '{stage.name}' names the model '{ref}', which has {len(members)} members: "
@@ -310,20 +310,20 @@ class _Graph:
             )
         return members[found]
 
-    def _add_point(self, task: Task, reference: str | None) -> None:
-        metrics = self._add_evaluations(task, reference)
+    def _add_point(self, job: Job, reference: str | None) -> None:
+        metrics = self._add_evaluations(job, reference)
         self.builder.points.append(
             Point(
-                variant=self.variant.name, seed=self.seed, stage=task.stage, rung=task.rung, each=task.each,
-                uses=task.uses, reference=reference, model=task.key, metrics=metrics,
+                variant=self.variant.name, seed=self.seed, stage=job.stage, round=job.round, member=job.member,
+                uses=job.uses, reference=reference, model=job.key, metrics=metrics,
             )
         )  # fmt: skip
 
-    def _add_evaluations(self, stage: Task, reference: str | None) -> dict[str, str]:
+    def _add_evaluations(self, stage: Job, reference: str | None) -> dict[str, str]:
         made: dict[str, str] = {}
         for use in self.variant.evaluate:
             plugin = cast("type[Evaluator[Any]]", self.builder.host.find(use.uses, "evaluator").plugin)
-            judged = {"stage": stage.stage, "rung": stage.rung, "uses": stage.uses, "config": stage.config,
+            judged = {"stage": stage.stage, "round": stage.round, "uses": stage.uses, "config": stage.config,
                       "reference": reference, "seed": stage.seed}  # fmt: skip
             inputs = {**(stage.inputs if plugin.uses_stage else {}), "model": stage.key}
             facts = {
@@ -336,11 +336,11 @@ class _Graph:
             key = key_of(facts)
             data = self.data_modules if plugin.uses_data else ()
             self.builder.put(
-                Task(
+                Job(
                     key=key, kind="evaluate", label=f"{stage.label} {use.uses}", uses=use.uses,
                     config=use.config, seed=self.seed, inputs=inputs,
                     files=stage.files if plugin.uses_stage else {}, data=self.data, compute=self.compute,
-                    stage=stage.stage, rung=stage.rung, each=stage.each,
+                    stage=stage.stage, round=stage.round, member=stage.member,
                     judged=judged if plugin.uses_stage else None, exclusive=plugin.exclusive,
                     **self._code(plugin.__module__, *_STAGE_CORE, *data),
                 )
@@ -349,14 +349,14 @@ class _Graph:
         return made
 
     def _code(self, *modules: str) -> dict[str, Any]:
-        """The code that runs for a task of these modules, and for the model it is about."""
+        """The code that runs for a job of these modules, and for the model it is about."""
         roots = tuple(dict.fromkeys((*self.model, *modules)))
         return {"code": self.builder.digest(*roots), "roots": roots}
 
     def _refs(self, use: Use) -> Iterator[tuple[tuple[str, ...], str]]:
         return model_refs(parse(self.builder.host.find(use.uses).plugin.Config, use.config))
 
-    def _work(self, plugin: Plugin[Any], rung: int | None) -> dict[str, float] | None:
+    def _work(self, plugin: Plugin[Any], number: int | None) -> dict[str, float] | None:
         if self.images is None:
             return None
         work: Work | None = None
@@ -364,8 +364,8 @@ class _Graph:
             if isinstance(plugin, Trainer):
                 work = plugin.work(self.images)
             elif isinstance(plugin, Compressor):
-                # how many steps narrower than the recipe's own model: the rung, whichever way it is fed
-                work = plugin.work(self.images, rung or 1)
+                # how many steps narrower than the recipe's own model: the round, whichever way it is fed
+                work = plugin.work(self.images, number or 1)
         except Exception:  # noqa: BLE001 - an estimate is no reason not to run
             return None
         return asdict(work) if work else None

@@ -1,11 +1,11 @@
-"""The values of a plan: its tasks, the models they make, and which of them must run."""
+"""The values of a plan: its jobs, the models they make, and which of them must run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.recipe.model import Recipe
 
 
@@ -16,17 +16,17 @@ class Point:
     variant: str
     seed: int
     stage: str
-    rung: int | None
-    each: str
+    round: int | None
+    member: str
     uses: str
     reference: str | None  # what it is compared with: its teacher, else "previous"; None after fresh weights
-    model: str  # key of the task that makes it
-    metrics: Mapping[str, str]  # evaluator -> key of its task
+    model: str  # key of the job that makes it
+    metrics: Mapping[str, str]  # evaluator -> key of its job
 
     @property
     def name(self) -> str:
-        """`blog-04`, `prune@amount=0.5`, `train`."""
-        return point_name(self.stage, self.each, self.rung)
+        """`blog-04`, `prune@sparsity=0.5`, `train`."""
+        return point_name(self.stage, self.member, self.round)
 
     @property
     def path(self) -> str:
@@ -36,18 +36,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tasks by key, inputs before what needs them, and the models they make."""
+    """All jobs by key, inputs before what needs them, and the models they make."""
 
     recipe: Recipe
-    tasks: Mapping[str, Task]
+    jobs: Mapping[str, Job]
     points: Sequence[Point]
-    rehearsals: Mapping[str, str] = field(default_factory=dict[str, str])  # stage's key -> its rehearsal's
+    dry_runs: Mapping[str, str] = field(default_factory=dict[str, str])  # stage's key -> its dry run's
     doubts: Sequence[str] = ()  # what its results will have to be read with, as far as it is known now
 
-    def pending(self, present: Mapping[str, bool]) -> list[Task]:
-        """The tasks that must run, given which keys the store has: what is wanted and missing, and what that
+    def pending(self, present: Mapping[str, bool]) -> list[Job]:
+        """The jobs that must run, given which keys the store has: what is wanted and missing, and what that
         needs. A missing input of something that is there stays missing, and a stage that is there needs no
-        rehearsal."""
+        dry."""
         wanted = {key for point in self.points for key in (point.model, *point.metrics.values())}
         needed: set[str] = set()
         waiting = [key for key in wanted if not present.get(key)]
@@ -55,11 +55,11 @@ class Plan:
             key = waiting.pop()
             if key not in needed:
                 needed.add(key)
-                inputs = [*self.tasks[key].inputs.values(), self.rehearsals.get(key)]
+                inputs = [*self.jobs[key].inputs.values(), self.dry_runs.get(key)]
                 waiting += [k for k in inputs if k is not None and not present.get(k)]
-        return [task for key, task in self.tasks.items() if key in needed]
+        return [job for key, job in self.jobs.items() if key in needed]
 
 
-def point_name(stage: str, each: str, rung: int | None) -> str:
+def point_name(stage: str, member: str, number: int | None) -> str:
     """A model's name within its variant and seed."""
-    return stage + (f"@{each}" if each else "") + (f"-{rung:02d}" if rung is not None else "")
+    return stage + (f"@{member}" if member else "") + (f"-{number:02d}" if number is not None else "")

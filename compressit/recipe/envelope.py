@@ -59,20 +59,22 @@ class StageBlock(UseBlock):
     needs: str | None = Field(
         None, description="the stage this one starts from; by default the one before it, or init"
     )
-    repeat: int | None = Field(None, ge=1, le=1000, description="rungs of a ladder of this stage")
+    repeat: int | None = Field(
+        None, ge=1, le=1000, description="rounds: how often the stage repeats its step"
+    )
     feed: Literal["previous", "original"] = Field(
         "previous",
-        description="what each rung of a ladder is given: the rung before it, or the stage's own input",
+        description="what each round is given: the round before it, or the stage's own input",
     )
-    each: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        {}, description="options to vary, like {with.amount: [0.5, 0.8]}: one member for every combination"
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="options to vary, like {with.sparsity: [0.5, 0.8]}: one member for every combination"
     )
 
     @field_validator("feed")
     @classmethod
-    def _feeds_a_ladder(cls, feed: str, info: ValidationInfo) -> str:
+    def _feeds_rounds(cls, feed: str, info: ValidationInfo) -> str:
         if info.data.get("repeat", 1) is None:
-            raise ValueError("has no effect without `repeat`: it says what the rungs of a ladder start from")
+            raise ValueError("has no effect without `repeat`: it says what the rounds start from")
         return feed
 
 

@@ -55,11 +55,11 @@ class Stage:
     name: str
     use: Use
     needs: str
-    repeat: int | None = None  # rungs of a ladder; None: no ladder
+    repeat: int | None = None  # rounds; None: the stage is not repeated
     feed: Literal["previous", "original"] = "previous"
-    each: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # (("with.amount", (0.5, 0.8)), ...)
-    # A validated Use per member of `each` (the product, last key fastest), with its label; else (("", use),)
-    # With `each`, `use` above is the first member's.
+    sweep: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # (("with.sparsity", (0.5, 0.8)), ...)
+    # A validated Use per member of `sweep` (the product, last key fastest), with its label; else (("", use),)
+    # With `sweep`, `use` above is the first member's.
     members: tuple[tuple[str, Use], ...] = ()
     refs: tuple[str, ...] = ()  # the models its options name (ModelRef values), without repetition
 
@@ -70,7 +70,7 @@ def member_labels(stage: Stage, inherited: Sequence[str]) -> list[str]:
 
 
 def join_labels(*labels: str) -> str:
-    """`amount=0.5,width=0.3`: the label of a member of a member."""
+    """`sparsity=0.5,width=0.3`: the label of a member of a member."""
     return ",".join(label for label in labels if label)
 
 

@@ -1,6 +1,6 @@
 """JSON Schema of a recipe over the installed plugins, so that editors complete and underline.
 
-It means to reject no recipe that `compressit check` accepts: an option that variants, profiles or `each` may
+It means to reject no recipe that `compressit check` accepts: an option that variants, profiles or `sweep` may
 give is not required.
 """
 
@@ -77,7 +77,7 @@ def _one_of(
 def _block(registered: Registered, extra: Schema, definitions: Schema) -> Schema:
     plugin = registered.plugin
     options = _of(plugin.Config, plugin.name, definitions)
-    options.pop("required", None)  # `each`, a variant or a profile may give it
+    options.pop("required", None)  # `sweep`, a variant or a profile may give it
     about = f"{plugin.summary()} ({registered.owner})"
     return {
         "title": plugin.name,

@@ -32,7 +32,7 @@ def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
         problems.append(Problem("must look like path=value", mark, "for example stages.train.with.epochs=5"))
         return None
     at = _after_each(path)
-    if at is not None:  # the keys of `each` are paths themselves
+    if at is not None:  # the keys of `sweep` are paths themselves
         path = (*path[:at], ".".join(path[at:]))
     try:
         return Setting(path, parse_value(value, mark, problems))
@@ -94,8 +94,8 @@ def _holds(node: Node, path: Sequence[str]) -> bool:
 
 
 def _after_each(path: tuple[str, ...]) -> int | None:
-    """Where the key below a stage's `each` begins: stages.NAME.each.KEY, of a variant too."""
+    """Where the key below a stage's `sweep` begins: stages.NAME.sweep.KEY, of a variant too."""
     for stages in (0, 2):
-        if path[stages : stages + 1] == ("stages",) and path[stages + 2 : stages + 3] == ("each",):
+        if path[stages : stages + 1] == ("stages",) and path[stages + 2 : stages + 3] == ("sweep",):
             return stages + 3 if len(path) > stages + 3 else None
     return None

@@ -1,4 +1,4 @@
-"""How much a recipe orders, counted before anything grows: a few lines can mean ten million tasks."""
+"""How much a recipe orders, counted before anything grows: a few lines can mean ten million jobs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from compressit.errors import Problem
 from compressit.recipe.envelope import INIT
 from compressit.recipe.yamlfile import Node
 
-MOST_TASKS = 50_000
+MOST_JOBS = 50_000
 _ENOUGH = 10**15  # beyond, products of whole files of numbers are not worked out
 
 
 def size_problem(variants: Sequence[Node], seeds: Node) -> Problem | None:
-    """What is wrong with a recipe whose variants (after merging) make more than MOST_TASKS tasks, if they do.
+    """What is wrong with a recipe whose variants (after merging) make more than MOST_JOBS jobs, if they do.
 
     Reads blocks that are not checked yet: whatever is no list or number counts once.
     """
@@ -23,25 +23,25 @@ def size_problem(variants: Sequence[Node], seeds: Node) -> Problem | None:
     for body in variants:
         evaluated = per_model * (1 + len(body.at("evaluate").items))
         total += evaluated
-        for stage, (members, rungs) in _models(body.at("stages")).items():
-            tasks = min(members * rungs * evaluated, _ENOUGH)
-            total += tasks
-            if tasks > largest:
+        for stage, (members, rounds) in _models(body.at("stages")).items():
+            jobs = min(members * rounds * evaluated, _ENOUGH)
+            total += jobs
+            if jobs > largest:
                 mark = body.at("stages").keys[stage]
-                largest, blamed = tasks, (stage, members, rungs, evaluated, mark)
-    if total <= MOST_TASKS or blamed is None:
+                largest, blamed = jobs, (stage, members, rounds, evaluated, mark)
+    if total <= MOST_JOBS or blamed is None:
         return None
-    stage, members, rungs, evaluated, mark = blamed
+    stage, members, rounds, evaluated, mark = blamed
     return Problem(
-        f"the recipe makes {_told(total)} tasks: at most {MOST_TASKS:,}. stages.{stage} alone makes {_told(largest)}: "
-        f"{_told(members)} members x {rungs:,} rungs x {evaluated:,} (seeds, and evaluations of each model)",
+        f"the recipe makes {_told(total)} jobs: at most {MOST_JOBS:,}. stages.{stage} alone makes {_told(largest)}: "
+        f"{_told(members)} members x {rounds:,} rounds x {evaluated:,} (seeds, and evaluations of each model)",
         mark,
-        "give fewer values, rungs, seeds or evaluators, or make several recipes of it: what they share runs once",
+        "give fewer values, rounds, seeds or evaluators, or make several recipes of it: what they share runs once",
     )
 
 
 def _models(stages: Node) -> Mapping[str, tuple[int, int]]:
-    """Members and rungs of every stage; a stage has the members of the one it needs, times its own."""
+    """Members and rounds of every stage; a stage has the members of the one it needs, times its own."""
     needs = dict(_needs(stages))
     members: dict[str, int] = {}
     for name in needs:
@@ -50,9 +50,9 @@ def _models(stages: Node) -> Mapping[str, tuple[int, int]]:
             chain.append(above)
         for stage in reversed(chain):
             block = stages.at(stage)
-            own = prod(max(1, len(values.items)) for values in block.at("each").mapping.values())
+            own = prod(max(1, len(values.items)) for values in block.at("sweep").mapping.values())
             members[stage] = min(members.get(needs[stage], 1) * own, _ENOUGH)
-    return {name: (members[name], _rungs(stages.at(name))) for name in needs}
+    return {name: (members[name], _rounds(stages.at(name))) for name in needs}
 
 
 def _needs(stages: Node) -> Iterator[tuple[str, str]]:
@@ -63,7 +63,7 @@ def _needs(stages: Node) -> Iterator[tuple[str, str]]:
         before = name
 
 
-def _rungs(block: Node) -> int:
+def _rounds(block: Node) -> int:
     repeat = block.at("repeat").value
     return repeat if type(repeat) is int and repeat > 0 else 1
 

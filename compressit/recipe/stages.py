@@ -25,9 +25,9 @@ def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
             drafts[name] = draft
         default = name
     for name, mark in node.keys.items():
-        ladder = drafts.get(re.sub(r"-\d+$", "", name))
-        if ladder is not None and ladder.stage.repeat and ladder.stage.name != name:
-            message = f"'{name}' is the name of a rung of '{ladder.stage.name}'"
+        repeated = drafts.get(re.sub(r"-\d+$", "", name))
+        if repeated is not None and repeated.stage.repeat and repeated.stage.name != name:
+            message = f"'{name}' is the name of a round of '{repeated.stage.name}'"
             scope.problem(message, mark, "choose another name")
     return _ordered(drafts, scope)
 
@@ -55,7 +55,7 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
         needs=needs.name,
         repeat=block.repeat,
         feed=block.feed,
-        each=tuple((key, tuple(values)) for key, values in block.each.items()),
+        sweep=tuple((key, tuple(values)) for key, values in block.sweep.items()),
         members=members,
         refs=tuple(dict.fromkeys(ref.name for ref in references if ref.name != PREVIOUS)),
     )
@@ -85,7 +85,7 @@ def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> tuple[Stage, ...]:
             circle = _circle(waiting)
             arrows = " -> ".join([*circle, circle[0]])
             mark = waiting[circle[0]].edges[circle[1 % len(circle)]]
-            hint = "the rung before is called `previous`" if len(circle) == 1 else None
+            hint = "the round before is called `previous`" if len(circle) == 1 else None
             scope.problem(f"stages need each other in a circle: {arrows}", mark, hint)
             return ()
         ordered.append(waiting.pop(ready).stage)

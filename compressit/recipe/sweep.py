@@ -1,4 +1,4 @@
-"""`each`: one stage becomes a member for every combination of values."""
+"""`sweep`: one stage becomes a member for every combination of values."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ MAX_MEMBERS = 1000
 
 
 def swept(block: Node, path: str, scope: Scope, references: list[Reference]) -> Iterator[tuple[str, Use]]:
-    """The label and Use of each combination of `each`, the last key fastest; else one without a label."""
+    """The label and Use of each combination of `sweep`, the last key fastest; else one without a label."""
     kinds = ("trainer", "compressor")
-    each = block.at("each")
-    if not each.mapping:
+    swept = block.at("sweep")
+    if not swept.mapping:
         use = read_use(block, path, kinds, scope, references)
         if use is not None:
             yield "", use
         return
-    keys = list(each.mapping)
-    choices = [each.mapping[key].items for key in keys]
+    keys = list(swept.mapping)
+    choices = [swept.mapping[key].items for key in keys]
     count = prod(len(values) for values in choices)
     for key in keys:
         if not re.fullmatch(r"with(\.[^.]+)+", key):
             scope.problem(
-                f"{path}.each: '{key}' is no option", each.keys[key], "write with.<option>: [value, …]"
+                f"{path}.sweep: '{key}' is no option", swept.keys[key], "write with.<option>: [value, …]"
             )
             return
     if count > MAX_MEMBERS:
-        scope.problem(f"{path}.each gives {count:,} members: at most {MAX_MEMBERS:,}", each.mark)
+        scope.problem(f"{path}.sweep gives {count:,} members: at most {MAX_MEMBERS:,}", swept.mark)
         return
     for key in keys:
         if (idle := _written(block, key.split("."))) is not None:
             option, mark = idle
             hint = f"leave one of the two out; over another's recipe, `{option}: null` takes it away"
-            scope.problem(f"{path}.{option} has no effect: `each` varies {key}", mark, hint)
+            scope.problem(f"{path}.{option} has no effect: `sweep` varies {key}", mark, hint)
             return
     if (two := _nested(keys)) is not None:
-        message = f"{path}.each: '{two[0]}' and '{two[1]}' vary the same option"
-        scope.problem(message, each.keys[two[1]], "leave one of them out")
+        message = f"{path}.sweep: '{two[0]}' and '{two[1]}' vary the same option"
+        scope.problem(message, swept.keys[two[1]], "leave one of them out")
         return
     labels: set[str] = set()
     for values in product(*choices):
@@ -56,7 +56,7 @@ def swept(block: Node, path: str, scope: Scope, references: list[Reference]) -> 
         use = read_use(member, path, kinds, scope, references)
         label = ",".join(_label(key, value) for key, value in zip(keys, values, strict=True))
         if label in labels:
-            scope.problem(f"{path}.each gives two members called '{label}'", values[-1].mark)
+            scope.problem(f"{path}.sweep gives two members called '{label}'", values[-1].mark)
         elif use is not None:
             yield label, use
         labels.add(label)
@@ -83,6 +83,6 @@ def _nested(keys: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _label(key: str, value: Node) -> str:
-    """`amount=0.5`: the option's last part and the value, fit for a file name."""
+    """`sparsity=0.5`: the option's last part and the value, fit for a file name."""
     text = value.value if isinstance(value.value, str) else json.dumps(value.plain())
     return f"{key.split('.')[-1]}={re.sub(r'[^A-Za-z0-9._+-]+', '-', str(text))}"

@@ -66,7 +66,7 @@ def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
     own = {(point.variant, point.seed, point.model): point for point in plan.points}
     found: dict[str, str] = {}
     for point in plan.points:
-        way = [own.get((point.variant, point.seed, step["key"])) for step in plan.tasks[point.model].lineage]
+        way = [own.get((point.variant, point.seed, step["key"])) for step in plan.jobs[point.model].lineage]
         first = next(parent for parent in way if parent is not None)
         if first.stage == "init" or host.find(first.uses).kind == "trainer":
             found[point.path] = first.name
@@ -91,7 +91,7 @@ def _row(
         if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
             metrics[name] = int(value)
     return Row(
-        variant=point.variant, stage=point.stage, rung=point.rung, each=point.each, seed=point.seed,
+        variant=point.variant, stage=point.stage, round=point.round, member=point.member, seed=point.seed,
         uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
         seconds=artifact.seconds, checkpoint=checkpoint_name(point),
         dense=dense,
@@ -100,12 +100,12 @@ def _row(
 
 def _about(plan: Plan, artifacts: Mapping[str, Artifact], host: Host, command: str) -> dict[str, Any]:
     data = plan.recipe.variants[0].data
-    own = [artifacts[key] for key in plan.tasks if key in artifacts]
+    own = [artifacts[key] for key in plan.jobs if key in artifacts]
     hosts = {json.dumps(a.manifest["host"], sort_keys=True) for a in own}
     return {
         "date": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "command": command,
-        "task_seconds": round(sum(a.seconds for a in own), 1),
+        "job_seconds": round(sum(a.seconds for a in own), 1),
         "hosts": [json.loads(host) for host in sorted(hosts)],
         "classes": host.create(Dataset, data.uses, data.config).classes,
         "compute": plan.recipe.compute.model_dump(mode="json"),

@@ -214,7 +214,7 @@ class RunFolder:
     def _export(self, point: Point, artifact: Artifact, row: Row) -> None:
         name = str(row.checkpoint)
         target = self._own.place(name)
-        metrics, lineage = dict(row.metrics), self._plan.tasks[point.model].lineage  # by this run's names
+        metrics, lineage = dict(row.metrics), self._plan.jobs[point.model].lineage  # by this run's names
         if target.exists():
             wanted = read_header(artifact.model_file).manifest.updated(lineage=lineage, metrics=metrics)
             try:

@@ -22,11 +22,11 @@ MOST_COLUMNS = 200
 MOST_LINES = 200  # of failures, of warnings, of the legend
 ABOUT_CHARACTERS = 300  # of what a metric says of itself
 NOTE_ITEMS = 8  # of a list or a mapping
-_PLACE = ("variant", "stage", "rung", "each", "seed")  # what a row's name says
+_PLACE = ("variant", "stage", "round", "member", "seed")  # what a row's name says
 # What a reader looks for, first; then times (of whatever evaluator), then the others as in results.csv.
 _MAIN = (
     "test_accuracy", "compression_ratio", "compression_ratio_nonzero", "parameters", "nonzero", "bytes",
-    "multiply_adds",
+    "macs",
 )  # fmt: skip
 
 

@@ -51,12 +51,12 @@ def apply_plugin(
     return result
 
 
-def rehearse_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
+def dry_run_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
     """What the compressor would give, as far as it can be known without training; None when it cannot."""
     with acting(ctx.streams):
-        result = plugin.rehearse(model.to(ctx.compute.device).train(), ctx)
+        result = plugin.dry_run(model.to(ctx.compute.device).train(), ctx)
     if result is not None and not isinstance(result, nn.Module):
-        raise CompressitError(f"{plugin.name}.rehearse returned {_kind(result)}, not a model or None")
+        raise CompressitError(f"{plugin.name}.dry_run returned {_kind(result)}, not a model or None")
     check_notes(plugin.name, ctx.notes)
     if result is not None:
         result = unwrapped(result)

@@ -20,7 +20,7 @@ from compressit.host.plugins import Host
 
 WIDTHS = (1.0, 0.4, 0.1)
 WORK = 10**10
-"""Multiply-adds of a first call, a fraction of a second on any machine: a small net's whole batch."""
+"""MACs of a first call, a fraction of a second on any machine: a small net's whole batch."""
 FEWEST, MOST = 4, 1024
 """Images of a first call at least, and of a forward pass at most."""
 LONG, TOO_LONG = 0.5, 2.0
@@ -70,7 +70,7 @@ def seconds_of(prepare: Callable[[int], Callable[[], object]], images: int, few:
 
 def _few(net: nn.Module, shape: tuple[int, ...], passes: int) -> int:
     """How many images make WORK, passed through the net that often: backward is two of them."""
-    return max(FEWEST, WORK // (passes * max(1, measure.multiply_adds(net, shape))))
+    return max(FEWEST, WORK // (passes * max(1, measure.macs(net, shape))))
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -85,7 +85,7 @@ def _models(
     for width in WIDTHS:
         config = request["config"]
         if width < 1:
-            narrower = host.create(Model, request["uses"], config).narrower(width)
+            narrower = host.create(Model, request["uses"], config).with_width(width)
             if narrower is None:
                 return
             config = narrower.model_dump(mode="json")

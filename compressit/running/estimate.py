@@ -1,4 +1,4 @@
-"""How long tasks will take: what they took before on this machine, else what a calibration says."""
+"""How long jobs will take: what they took before on this machine, else what a calibration says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.files.sealed import read_sealed, write_sealed
 from compressit.planning.keys import key_of
 
@@ -18,7 +18,7 @@ _OTHER = 1.0
 
 
 class History:
-    """Seconds of finished tasks on this host, in `<store>/history.json`; advice only, lost without harm."""
+    """Seconds of finished jobs on this host, in `<store>/history.json`; advice only, lost without harm."""
 
     def __init__(self, store: Path, threads: int) -> None:
         self._file = store / "history.json"
@@ -27,13 +27,13 @@ class History:
         with contextlib.suppress(OSError, ValueError, TypeError):
             self._seconds = {name: float(taken) for name, taken in read_sealed(self._file).items()}
 
-    def seconds(self, task: Task) -> float | None:
-        """What a task like this (other seeds and labels included) took last time."""
-        return self._seconds.get(self._like(task))
+    def seconds(self, job: Job) -> float | None:
+        """What a job like this (other seeds and labels included) took last time."""
+        return self._seconds.get(self._like(job))
 
-    def add(self, task: Task, seconds: float) -> None:
-        """Remembers a finished task."""
-        self._seconds[self._like(task)] = round(seconds, 3)
+    def add(self, job: Job, seconds: float) -> None:
+        """Remembers a finished job."""
+        self._seconds[self._like(job)] = round(seconds, 3)
 
     def save(self) -> None:
         """Writes the file if it can; other runs' additions since it was read may be lost."""
@@ -41,46 +41,46 @@ class History:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_sealed(self._file, self._seconds)
 
-    def _like(self, task: Task) -> str:
+    def _like(self, job: Job) -> str:
         config = {
             k: v
-            for k, v in task.data["config"].items()
+            for k, v in job.data["config"].items()
             if k not in ("labels", "label_fraction", "seed", "pixels")
         }
-        made = [[step["uses"], step["config"]] for step in task.lineage]  # the model's size decides
-        stage = [task.kind, task.uses, dict(task.config), task.rung, task.feed]
-        facts = [*stage, made, task.data["uses"], config, dict(task.compute)]
+        made = [[step["uses"], step["config"]] for step in job.lineage]  # the model's size decides
+        stage = [job.kind, job.uses, dict(job.config), job.round, job.feed]
+        facts = [*stage, made, job.data["uses"], config, dict(job.compute)]
         return key_of({"like": facts, "host": platform.node(), "threads": self._threads})[:16]
 
 
 class Estimate:
-    """Seconds per task. `calibration` is what `compressit.running.calibrate` returned, or None."""
+    """Seconds per job. `calibration` is what `compressit.running.calibrate` returned, or None."""
 
     def __init__(self, history: History, calibration: Mapping[str, Any] | None = None) -> None:
         self._history = history
         self._calibration = calibration
 
-    def seconds(self, task: Task) -> float:
-        """The expected time of one task."""
-        known = self._history.seconds(task)
+    def seconds(self, job: Job) -> float:
+        """The expected time of one job."""
+        known = self._history.seconds(job)
         if known is not None:
             return known
-        if task.kind == "evaluate":
+        if job.kind == "evaluate":
             return _EVALUATION
-        if task.work is None or self._calibration is None:
+        if job.work is None or self._calibration is None:
             return _OTHER
-        work = task.work
+        work = job.work
         step = interpolated(self._calibration["steps"], work["batch_size"], work["width"])
         return work["steps"] * step + work["forwards"] * self._calibration["forward"]
 
-    def total(self, tasks: Iterable[Task]) -> float:
-        """The sum over tasks."""
-        return sum(self.seconds(task) for task in tasks)
+    def total(self, jobs: Iterable[Job]) -> float:
+        """The sum over jobs."""
+        return sum(self.seconds(job) for job in jobs)
 
 
-def unknown(tasks: Sequence[Task], history: History) -> list[Task]:
-    """The tasks that train and have no history: those worth calibrating for."""
-    return [t for t in tasks if t.work is not None and history.seconds(t) is None]
+def unknown(jobs: Sequence[Job], history: History) -> list[Job]:
+    """The jobs that train and have no history: those worth calibrating for."""
+    return [t for t in jobs if t.work is not None and history.seconds(t) is None]
 
 
 def interpolated(steps: Sequence[Sequence[float]], batch_size: float, width: float) -> float:

@@ -19,7 +19,7 @@ def lending(name: str, *memos: Recent, called: Callable[[Hashable], str] = str) 
 
     Its global random numbers start from a stream named after it, whatever ran before, and go on afterwards as if it
     had not been there. Afterwards settings are what they were, and where something in a memo was changed, all memos
-    are empty: the next task loads anew what it needs. Raises CompressitError for either, unless the block raised.
+    are empty: the next job loads anew what it needs. Raises CompressitError for either, unless the block raised.
     `called` names the value of a key.
     """
     before = settings.read()
@@ -40,7 +40,7 @@ def lending(name: str, *memos: Recent, called: Callable[[Hashable], str] = str) 
     if damage:
         told = "; ".join(f"{what} ({_listed(parts)})" for what, parts in damage.items())
         raise CompressitError(
-            f"{name} changed what other tasks use too: {told}",
+            f"{name} changed what other jobs use too: {told}",
             "work on a copy (`x.clone()`, `copy.deepcopy(model)`) and leave what ctx gives as it was; "
             f"nothing of this was kept, and `compressit plugins check {name}` tries it again",
         )

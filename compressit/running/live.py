@@ -15,62 +15,62 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.printable import folded, line
 from compressit.running.estimate import Estimate, in_words
 from compressit.running.runner import Failure
 
-PLAIN_EVERY = 15.0  # seconds between lines about one running task
+PLAIN_EVERY = 15.0  # seconds between lines about one running job
 SILENT_AFTER = (
-    60.0  # seconds without a word from a task that are worth one; the pauses between such lines double
+    60.0  # seconds without a word from a job that are worth one; the pauses between such lines double
 )
 
 
 class Progress:
     """How far a run is: what both displays show."""
 
-    def __init__(self, tasks: Sequence[Task], estimate: Estimate, jobs: int) -> None:
-        self.total = len(tasks)
+    def __init__(self, jobs: Sequence[Job], estimate: Estimate, workers: int) -> None:
+        self.total = len(jobs)
         self.done = 0
-        self.running: dict[str, tuple[Task, dict[str, Any], float]] = {}
+        self.running: dict[str, tuple[Job, dict[str, Any], float]] = {}
         self._heard: dict[str, float] = {}
-        self._left = {task.key: estimate.seconds(task) for task in tasks}
-        self._expected = 0.0  # of finished tasks
+        self._left = {job.key: estimate.seconds(job) for job in jobs}
+        self._expected = 0.0  # of finished jobs
         self._taken = 0.0
-        self._jobs = jobs
+        self._workers = workers
 
     def eta(self) -> float:
-        """Seconds left: the estimate, corrected by how finished tasks and finished epochs compared with theirs."""
+        """Seconds left: the estimate, corrected by how finished jobs and finished epochs compared with theirs."""
         left, expected, taken = sum(self._left.values()), self._expected, self._taken
-        for task, event, _ in list(self.running.values()):  # the display asks from a thread of its own
+        for job, event, _ in list(self.running.values()):  # the display asks from a thread of its own
             epoch, epochs = _number(event, "epoch"), _number(event, "epochs")
             if epoch and epochs:
-                done = self._left.get(task.key, 0.0) * min(epoch / epochs, 1.0)
+                done = self._left.get(job.key, 0.0) * min(epoch / epochs, 1.0)
                 left -= done
                 expected += done
                 taken += epoch * (_number(event, "seconds") or done / epoch)
         pace = (taken + 10.0) / (expected + 10.0)  # a little trust in the estimate to begin with
-        return left * pace / self._jobs
+        return left * pace / self._workers
 
-    def started(self, task: Task) -> None:
-        self.running[task.key] = (task, {}, time.monotonic())
-        self._heard[task.key] = time.monotonic()
+    def started(self, job: Job) -> None:
+        self.running[job.key] = (job, {}, time.monotonic())
+        self._heard[job.key] = time.monotonic()
 
-    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
-        known, old, since = self.running[task.key]
-        self.running[task.key] = (known, {**old, **event}, since)
-        self._heard[task.key] = time.monotonic()
+    def progress(self, job: Job, event: Mapping[str, Any]) -> None:
+        known, old, since = self.running[job.key]
+        self.running[job.key] = (known, {**old, **event}, since)
+        self._heard[job.key] = time.monotonic()
 
-    def silent(self, task: Task) -> float:
-        """Seconds since a running task said something."""
-        return time.monotonic() - self._heard[task.key]
+    def silent(self, job: Job) -> float:
+        """Seconds since a running job said something."""
+        return time.monotonic() - self._heard[job.key]
 
-    def ended(self, task: Task) -> float:
-        """Takes the task out; returns the seconds it took here."""
-        _, _, since = self.running.pop(task.key)
+    def ended(self, job: Job) -> float:
+        """Takes the job out; returns the seconds it took here."""
+        _, _, since = self.running.pop(job.key)
         seconds = time.monotonic() - since
         self.done += 1
-        self._expected += self._left.pop(task.key, 0.0)
+        self._expected += self._left.pop(job.key, 0.0)
         self._taken += seconds
         return seconds
 
@@ -90,41 +90,41 @@ class PlainLive:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def started(self, task: Task) -> None:
-        self._progress.started(task)
-        self._spoke[task.key] = time.monotonic()
-        self._patience[task.key] = SILENT_AFTER
+    def started(self, job: Job) -> None:
+        self._progress.started(job)
+        self._spoke[job.key] = time.monotonic()
+        self._patience[job.key] = SILENT_AFTER
 
-    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
-        self._progress.progress(task, event)
-        self._patience[task.key] = SILENT_AFTER
+    def progress(self, job: Job, event: Mapping[str, Any]) -> None:
+        self._progress.progress(job, event)
+        self._patience[job.key] = SILENT_AFTER
         if "resumed" in event:
-            self._line(f"{task.label}: goes on after epoch {event['resumed']}")
-        elif time.monotonic() - self._spoke[task.key] > PLAIN_EVERY:
-            self._spoke[task.key] = time.monotonic()
-            self._line(f"{task.label}: {_facts(self._progress.running[task.key][1]) or 'running'}")
+            self._line(f"{job.label}: goes on after epoch {event['resumed']}")
+        elif time.monotonic() - self._spoke[job.key] > PLAIN_EVERY:
+            self._spoke[job.key] = time.monotonic()
+            self._line(f"{job.label}: {_facts(self._progress.running[job.key][1]) or 'running'}")
 
-    def finished(self, task: Task, seconds: float) -> None:
-        event = self._progress.running[task.key][1]
-        took = self._progress.ended(task)
-        if task.kind == "stage":
+    def finished(self, job: Job, seconds: float) -> None:
+        event = self._progress.running[job.key][1]
+        took = self._progress.ended(job)
+        if job.kind == "stage":
             self._line(
-                f"{task.label}: {', '.join(filter(None, [_facts(event), f'done in {in_words(took)}']))}"
+                f"{job.label}: {', '.join(filter(None, [_facts(event), f'done in {in_words(took)}']))}"
             )
 
-    def failed(self, task: Task, failure: Failure) -> None:
-        self._progress.ended(task)
+    def failed(self, job: Job, failure: Failure) -> None:
+        self._progress.ended(job)
         self._line(f"FAILED {failure.label}: {failure.message}")  # the help stands at the end of the run
 
     def announce(self, text: str) -> None:
         self._line(text)
 
     def tick(self) -> None:
-        for task, _, _ in self._progress.running.values():
-            silent = self._progress.silent(task)
-            if silent > self._patience[task.key]:
-                self._patience[task.key] *= 2
-                self._line(f"{task.label}: has said nothing for {in_words(silent)}")
+        for job, _, _ in self._progress.running.values():
+            silent = self._progress.silent(job)
+            if silent > self._patience[job.key]:
+                self._patience[job.key] *= 2
+                self._line(f"{job.label}: has said nothing for {in_words(silent)}")
 
     def _line(self, text: str) -> None:
         p = self._progress
@@ -138,7 +138,7 @@ class PlainLive:
 
 
 class RichLive:
-    """A table of running tasks, a bar, and what was said above them."""
+    """A table of running jobs, a bar, and what was said above them."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self._progress = progress
@@ -152,22 +152,22 @@ class RichLive:
     def __exit__(self, *error: object) -> None:
         self._live.__exit__(None, None, None)
 
-    def started(self, task: Task) -> None:
-        self._progress.started(task)
+    def started(self, job: Job) -> None:
+        self._progress.started(job)
 
-    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
-        self._progress.progress(task, event)
+    def progress(self, job: Job, event: Mapping[str, Any]) -> None:
+        self._progress.progress(job, event)
 
-    def finished(self, task: Task, seconds: float) -> None:
-        event = self._progress.running[task.key][1]
-        took = self._progress.ended(task)
-        if task.kind == "stage":
+    def finished(self, job: Job, seconds: float) -> None:
+        event = self._progress.running[job.key][1]
+        took = self._progress.ended(job)
+        if job.kind == "stage":
             self._console.print(
-                Text(line(f"{task.label}  {_facts(event)}  {in_words(took)}")), highlight=False
+                Text(line(f"{job.label}  {_facts(event)}  {in_words(took)}")), highlight=False
             )
 
-    def failed(self, task: Task, failure: Failure) -> None:
-        self._progress.ended(task)
+    def failed(self, job: Job, failure: Failure) -> None:
+        self._progress.ended(job)
         self._console.print(Text(folded(f"FAILED {failure.label}: {failure.message}"), style="red"))
 
     def announce(self, text: str) -> None:
@@ -180,17 +180,17 @@ class RichLive:
         table = Table(box=None, pad_edge=False)
         for name in ("stage", "epoch", "loss", "accuracy", "time"):
             table.add_column(name, justify="left" if name == "stage" else "right")
-        for task, event, since in list(self._progress.running.values()):
+        for job, event, since in list(self._progress.running.values()):
             known = dict(_known(event))
             cells = [known.get(name, "") for name in ("epoch", "loss", "accuracy")]
-            taken, silent = time.monotonic() - since, self._progress.silent(task)
+            taken, silent = time.monotonic() - since, self._progress.silent(job)
             words = f", silent for {in_words(silent)}" if silent > SILENT_AFTER else ""
-            table.add_row(Text(line(task.label)), *cells, in_words(taken) + words)
+            table.add_row(Text(line(job.label)), *cells, in_words(taken) + words)
         p = self._progress
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(total=p.total, completed=p.done, width=40),
-            f"{p.done}/{p.total} tasks",
+            f"{p.done}/{p.total} jobs",
             f"about {in_words(p.eta())} left",
         )
         return Group(table, bar)

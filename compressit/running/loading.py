@@ -12,7 +12,7 @@ from compressit.config import dump, parse
 from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import DataConfig
-from compressit.datasets.splits import Contract, Data, RawData, prepare
+from compressit.datasets.splits import Data, InputSpec, RawData, prepare
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.running.isolation import lending
@@ -39,7 +39,7 @@ def prepared(
     raw: RawData,
     announce: Callable[[str], None],
     device: str = "cpu",
-    like: Contract | None = None,
+    like: InputSpec | None = None,
 ) -> Data:
     """`splits.prepare` by the dataset's options; tells what results on these data should be read with."""
     data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)

@@ -1,4 +1,4 @@
-"""What tasks of one worker share without knowing of each other."""
+"""What jobs of one worker share without knowing of each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compressit.running.fingerprint import changed, fingerprint
 
 
 class Recent(MutableMapping[Hashable, Any]):
-    """A mapping that keeps only what was used last: models, data and logits that tasks share.
+    """A mapping that keeps only what was used last: models, data and logits that jobs share.
 
     It knows the fingerprint of each value as it came in, and which were asked for since `begin`.
     """

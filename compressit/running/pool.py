@@ -1,4 +1,4 @@
-"""Worker processes: started once, given one task after another, ended with the run."""
+"""Worker processes: started once, given one job after another, ended with the run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class WorkerOptions:
     logs: Path  # folder for what workers print
     plugins: Sequence[LocalPlugin] = ()
     save_every: float = 10.0  # seconds between saves of a stage's progress
-    task_timeout: float | None = None  # seconds after which a task is ended; the worker does not know
+    job_timeout: float | None = None  # seconds after which a job is ended; the worker does not know
 
     def command(self) -> list[str]:
         """The command line."""

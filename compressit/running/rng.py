@@ -1,4 +1,4 @@
-"""What a result depends on besides the plugins: which random stream each of a task's steps draws from.
+"""What a result depends on besides the plugins: which random stream each of a job's steps draws from.
 
 Part of every key (`compressit.planning.plan`), with `compressit.seeds`: whatever else the host does stays out of here.
 """

@@ -1,4 +1,4 @@
-"""Gives the tasks of a plan to workers, in an order their inputs allow, and listens."""
+"""Gives the jobs of a plan to workers, in an order their inputs allow, and listens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.files.lock import FIRST_WORD, LONGEST_SILENCE
 from compressit.host.plugins import Host
 from compressit.printable import folded, line
@@ -22,17 +22,17 @@ START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
 class Listener(Protocol):
     """Who is told how a run goes: the progress display, the run folder."""
 
-    def started(self, task: Task) -> None: ...
-    def progress(self, task: Task, event: Mapping[str, Any]) -> None: ...
-    def finished(self, task: Task, seconds: float) -> None: ...
-    def failed(self, task: Task, failure: Failure) -> None: ...
+    def started(self, job: Job) -> None: ...
+    def progress(self, job: Job, event: Mapping[str, Any]) -> None: ...
+    def finished(self, job: Job, seconds: float) -> None: ...
+    def failed(self, job: Job, failure: Failure) -> None: ...
     def announce(self, text: str) -> None: ...
     def tick(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a task did not end well."""
+    """Why a job did not end well."""
 
     label: str
     message: str
@@ -56,12 +56,12 @@ class _Wait:
 
 @dataclass
 class Runner:
-    """Runs tasks in `jobs` worker processes. Use it as a context manager: leaving it ends the workers."""
+    """Runs jobs in `workers` processes. Use it as a context manager: leaving it ends the workers."""
 
     options: WorkerOptions
     host: Host
     listener: Listener
-    jobs: int = 1
+    workers: int = 1
     failures: list[Failure] = field(default_factory=list[Failure])
     _unusable: bool = False  # a worker could not start, so none can
     _ready: set[Worker] = field(default_factory=set["Worker"])
@@ -96,10 +96,10 @@ class Runner:
         self._forget(worker, [])
         return None
 
-    def run(self, tasks: Sequence[Task]) -> None:
-        """Runs all tasks; a failed one takes down only what needs it. `failures` tells what went wrong."""
-        schedule = Schedule(tasks)
-        busy: dict[Worker, Task] = {}
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Runs all jobs; a failed one takes down only what needs it. `failures` tells what went wrong."""
+        schedule = Schedule(jobs)
+        busy: dict[Worker, Job] = {}
         idle: list[Worker] = list(self._workers)
         while schedule.unfinished and not self._unusable:
             self._give_out(schedule, busy, idle)
@@ -109,54 +109,54 @@ class Runner:
             self._end_overdue(schedule, busy, idle)
             self.listener.tick()
 
-    def _give_out(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
-        while len(busy) < self.jobs:
+    def _give_out(self, schedule: Schedule, busy: dict[Worker, Job], idle: list[Worker]) -> None:
+        while len(busy) < self.workers:
             worker = idle[-1] if idle else None
-            task = schedule.next(list(busy.values()), worker.number if worker else None)
-            if task is None:
+            job = schedule.next(list(busy.values()), worker.number if worker else None)
+            if job is None:
                 return
             if worker is None:
                 worker = self._start_worker()
             else:
                 idle.pop()
-            busy[worker] = task
+            busy[worker] = job
             self._set_deadline(worker)
-            schedule.start(task, worker.number)
-            worker.send({"task": task.to_json()})
-            if task.key not in self._waits:
-                self.listener.started(task)
-                self._observe(self.host.stage_started(task))
+            schedule.start(job, worker.number)
+            worker.send({"job": job.to_json()})
+            if job.key not in self._waits:
+                self.listener.started(job)
+                self._observe(self.host.stage_started(job))
 
-    def _listen(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
+    def _listen(self, schedule: Schedule, busy: dict[Worker, Job], idle: list[Worker]) -> None:
         try:
             worker, event = self._events.get(timeout=0.25)
         except queue.Empty:
             return
         kind = event["event"]
-        task = busy.get(worker)
+        job = busy.get(worker)
         if kind == "announce":
             self.listener.announce(event["text"])
         elif kind == "ready":
             self._ready.add(worker)
             self._set_deadline(worker)
-        elif task is None:
+        elif job is None:
             if kind == "ended":
                 self._forget(worker, idle)
         elif kind == "progress":
             if "announce" in event:
                 self.listener.announce(event["announce"])
             else:
-                self.listener.progress(task, event)
+                self.listener.progress(job, event)
         elif kind == "done":
             idle.append(worker)
             del busy[worker]
-            schedule.finish(task)
-            self.listener.finished(task, event["seconds"])
-            self._observe(self.host.stage_finished(task, event["seconds"]))
+            schedule.finish(job)
+            self.listener.finished(job, event["seconds"])
+            self._observe(self.host.stage_finished(job, event["seconds"]))
         elif kind == "taken":
             idle.append(worker)
             del busy[worker]
-            self._postpone(schedule, task, event["by"])
+            self._postpone(schedule, job, event["by"])
         elif kind in ("failed", "unusable", "ended"):
             del busy[worker]
             if kind == "failed":
@@ -164,46 +164,46 @@ class Runner:
             else:
                 self._unusable = kind == "unusable"
                 self._forget(worker, idle)
-            self._fail(schedule, task, _failure(task, worker, event))
+            self._fail(schedule, job, _failure(job, worker, event))
 
-    def _postpone(self, schedule: Schedule, task: Task, by: str) -> None:
+    def _postpone(self, schedule: Schedule, job: Job, by: str) -> None:
         """Another run is making it: whatever else is ready goes first, and its place is not kept."""
-        now, limit = time.monotonic(), self.options.task_timeout
-        wait = self._waits.setdefault(task.key, _Wait(now, now))
+        now, limit = time.monotonic(), self.options.job_timeout
+        wait = self._waits.setdefault(job.key, _Wait(now, now))
         if limit is not None and now - wait.since > limit:
             hint = "start the run again when that one has ended"
-            told = f"it waited longer than {limit:g} s (--task-timeout): {by}"
-            self._fail(schedule, task, Failure(task.label, told, hint, ended=True))
+            told = f"it waited longer than {limit:g} s (--job-timeout): {by}"
+            self._fail(schedule, job, Failure(job.label, told, hint, ended=True))
             return
         if now >= wait.tell_at:
-            self.listener.announce(f"{task.label}: waits, {by}")
+            self.listener.announce(f"{job.label}: waits, {by}")
             wait.tell_at, wait.pause = now + wait.pause, min(2 * wait.pause, LONGEST_SILENCE)
-        schedule.postpone(task)
+        schedule.postpone(job)
 
     def _set_deadline(self, worker: Worker) -> None:
-        """A task's time begins when its worker has loaded everything."""
-        if self.options.task_timeout is not None:
+        """A job's time begins when its worker has loaded everything."""
+        if self.options.job_timeout is not None:
             start = 0.0 if worker in self._ready else START_TIMEOUT
-            self._deadlines[worker] = time.monotonic() + start + self.options.task_timeout
+            self._deadlines[worker] = time.monotonic() + start + self.options.job_timeout
 
-    def _end_overdue(self, schedule: Schedule, busy: dict[Worker, Task], idle: list[Worker]) -> None:
+    def _end_overdue(self, schedule: Schedule, busy: dict[Worker, Job], idle: list[Worker]) -> None:
         """Ends what takes too long, with its worker: there is no other way to stop it."""
         now = time.monotonic()
         for worker in [worker for worker in busy if self._deadlines.get(worker, math.inf) < now]:
-            task = busy.pop(worker)
+            job = busy.pop(worker)
             self._forget(worker, idle)
-            taken = f"it took longer than {self.options.task_timeout:g} s and was ended (--task-timeout)"
+            taken = f"it took longer than {self.options.job_timeout:g} s and was ended (--job-timeout)"
             hint = "give it more time: it goes on from what it saved, if it trains"
-            self._fail(schedule, task, Failure(task.label, taken, hint, ended=True))
+            self._fail(schedule, job, Failure(job.label, taken, hint, ended=True))
 
-    def _fail(self, schedule: Schedule, task: Task, failure: Failure) -> None:
-        skipped = schedule.fail(task)
+    def _fail(self, schedule: Schedule, job: Job, failure: Failure) -> None:
+        skipped = schedule.fail(job)
         self.failures.append(failure)
-        self.listener.failed(task, failure)
-        self._observe(self.host.stage_failed(task, failure.message))
+        self.listener.failed(job, failure)
+        self._observe(self.host.stage_failed(job, failure.message))
         if skipped:
             self.listener.announce(
-                f"not run, since {task.label} failed: {', '.join(t.label for t in skipped)}"
+                f"not run, since {job.label} failed: {', '.join(t.label for t in skipped)}"
             )
 
     def _start_worker(self) -> Worker:
@@ -222,10 +222,10 @@ class Runner:
             self.listener.announce(f"observer {complaint}")
 
 
-def _failure(task: Task, worker: Worker, event: Mapping[str, Any]) -> Failure:
+def _failure(job: Job, worker: Worker, event: Mapping[str, Any]) -> Failure:
     if event["event"] == "ended":
-        return Failure(task.label, worker.how_it_ended(), ended=True)
+        return Failure(job.label, worker.how_it_ended(), ended=True)
     message = event["message"]
     if event["event"] == "unusable":
         message = f"no worker can start: {message}"
-    return Failure(task.label, message, event["hint"], event["traceback"])
+    return Failure(job.label, message, event["hint"], event["traceback"])

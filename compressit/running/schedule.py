@@ -1,58 +1,58 @@
-"""Which task of a run may start next."""
+"""Which job of a run may start next."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 
 
 class Schedule:
-    """The tasks of a run that are not done yet."""
+    """The jobs of a run that are not done yet."""
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.unfinished: dict[str, Task] = {task.key: task for task in tasks}
-        self._waiting: dict[str, Task] = dict(self.unfinished)
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.unfinished: dict[str, Job] = {job.key: job for job in jobs}
+        self._waiting: dict[str, Job] = dict(self.unfinished)
         self._taken: set[str] = set()  # keys that another run was making when they were tried
         self._maker: dict[str, int] = {}  # key -> number of the worker that made it
 
-    def next(self, running: Sequence[Task], worker: int | None) -> Task | None:
-        """The first task whose inputs are there, and one that another run was making only where there is no other.
+    def next(self, running: Sequence[Job], worker: int | None) -> Job | None:
+        """The first job whose inputs are there, and one that another run was making only where there is no other.
 
-        Evaluations go first, best of a model this worker has in memory; exclusive tasks wait until nothing
+        Evaluations go first, best of a model this worker has in memory; exclusive jobs wait until nothing
         else can run.
         """
-        if any(task.exclusive for task in running):
+        if any(job.exclusive for job in running):
             return None
         ready = [
             t for t in self._waiting.values() if not any(k in self.unfinished for k in t.inputs.values())
         ]
-        ready = [task for task in ready if task.key not in self._taken] or ready
-        shared = [task for task in ready if not task.exclusive]
+        ready = [job for job in ready if job.key not in self._taken] or ready
+        shared = [job for job in ready if not job.exclusive]
         if not shared:
             return ready[0] if ready and not running else None
-        evaluations = [task for task in shared if task.kind == "evaluate"]
-        own = [task for task in evaluations if self._maker.get(task.inputs["model"]) == worker]
+        evaluations = [job for job in shared if job.kind == "evaluate"]
+        own = [job for job in evaluations if self._maker.get(job.inputs["model"]) == worker]
         return (own or evaluations or shared)[0]
 
-    def start(self, task: Task, worker: int) -> None:
-        """The task was given to the worker of that number."""
-        del self._waiting[task.key]
-        self._maker[task.key] = worker
+    def start(self, job: Job, worker: int) -> None:
+        """The job was given to the worker of that number."""
+        del self._waiting[job.key]
+        self._maker[job.key] = worker
 
-    def postpone(self, task: Task) -> None:
+    def postpone(self, job: Job) -> None:
         """Another run is making it: it is tried again after all others."""
-        self._waiting[task.key] = task
-        self._taken.add(task.key)
+        self._waiting[job.key] = job
+        self._taken.add(job.key)
 
-    def finish(self, task: Task) -> None:
-        """The task is done."""
-        del self.unfinished[task.key]
+    def finish(self, job: Job) -> None:
+        """The job is done."""
+        del self.unfinished[job.key]
 
-    def fail(self, task: Task) -> list[Task]:
-        """Leaves out the task and all that needs it; returns the latter."""
-        gone = {task.key}
-        skipped: list[Task] = []
+    def fail(self, job: Job) -> list[Job]:
+        """Leaves out the job and all that needs it; returns the latter."""
+        gone = {job.key}
+        skipped: list[Job] = []
         growing = True
         while growing:
             more = [t for t in self._waiting.values() if t.key not in gone and gone & set(t.inputs.values())]

@@ -10,9 +10,9 @@ from typing import IO, Any, cast
 
 from rich.console import Console
 
+from compressit.contract.job import Job
 from compressit.contract.kinds import Dataset
 from compressit.contract.results import Results
-from compressit.contract.tasks import Task
 from compressit.errors import CompressitError, SeveralErrors, StageFailed
 from compressit.formatting import counted
 from compressit.host.plugins import Host
@@ -37,10 +37,10 @@ def run_plan(
     *,
     folder: Path,
     store: Path,
-    jobs: int = 1,
+    workers: int = 1,
     console: Console | None = None,
     save_every: float = 10.0,
-    task_timeout: float | None = None,
+    job_timeout: float | None = None,
     command: str = "",
 ) -> tuple[Results, list[str]]:
     """Runs what the store lacks and writes the folder. Returns the results and what failed, a line each.
@@ -51,16 +51,16 @@ def run_plan(
     console = console or Console(file=cast("IO[str]", Forgiving(sys.stderr)))
     say = _speaker(console)
     objects = Store(store, warn=say)
-    artifacts = {key: found for key in plan.tasks if (found := objects.find(key)) is not None}
-    tasks = plan.pending(dict.fromkeys(artifacts, True))
+    artifacts = {key: found for key in plan.jobs if (found := objects.find(key)) is not None}
+    jobs = plan.pending(dict.fromkeys(artifacts, True))
     target = RunFolder(folder, plan, host, command, say)
-    if not tasks and (finished := target.finished()) is not None:
-        objects.note(folder, plan.tasks)
-        objects.tidy(plan.tasks)
-        say(f"nothing to do: all {len(plan.tasks)} results are in the store; see {folder / 'report.html'}")
+    if not jobs and (finished := target.finished()) is not None:
+        objects.note(folder, plan.jobs)
+        objects.tidy(plan.jobs)
+        say(f"nothing to do: all {len(plan.jobs)} results are in the store; see {folder / 'report.html'}")
         _warn(finished, say)
         return finished, []
-    if tasks:
+    if jobs:
         try:
             objects.require_writable()
         except OSError as error:
@@ -71,20 +71,20 @@ def run_plan(
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
-        threads=_threads(plan, jobs),
+        threads=_threads(plan, workers),
         logs=folder / "logs",
         plugins=plan.recipe.plugins,
         save_every=save_every,
-        task_timeout=task_timeout,
+        job_timeout=job_timeout,
     )
     failures: list[str] = []
     with target.writing():
-        objects.note(folder, plan.tasks)
+        objects.note(folder, plan.jobs)
         try:
-            if tasks:
-                failures = _execute(plan, tasks, artifacts, options, objects, target, host, jobs, console)
+            if jobs:
+                failures = _execute(plan, jobs, artifacts, options, objects, target, host, workers, console)
         finally:
-            objects.tidy(plan.tasks)
+            objects.tidy(plan.jobs)
         complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
         if not target.finish(artifacts, failures, complete):
             failures = [*failures, f"{folder}: the report could not be written in full"]
@@ -103,32 +103,32 @@ def _warn(results: Results, say: Callable[[str], None]) -> None:
 
 def _execute(
     plan: Plan,
-    tasks: Sequence[Task],
+    jobs: Sequence[Job],
     artifacts: dict[str, Artifact],
     options: WorkerOptions,
     store: Store,
     target: RunFolder,
     host: Host,
-    jobs: int,
+    workers: int,
     console: Console,
 ) -> list[str]:
-    """Runs the tasks, adding to `artifacts`; returns what failed. Interrupted, it still fills the folder."""
+    """Runs the jobs, adding to `artifacts`; returns what failed. Interrupted, it still fills the folder."""
     history = History(options.store, options.threads)
     listener = _Listener(artifacts, store, target, history)
     try:
-        with Runner(options, host, listener, jobs) as runner:
-            estimate = Estimate(history, _calibration(plan, tasks, history, runner, host))
-            _speaker(console)(_announcement(plan, tasks, estimate, store, jobs, options.threads))
-            with live_display(console, Progress(tasks, estimate, jobs)) as live:
+        with Runner(options, host, listener, workers) as runner:
+            estimate = Estimate(history, _calibration(plan, jobs, history, runner, host))
+            _speaker(console)(_announcement(plan, jobs, estimate, store, workers, options.threads))
+            with live_display(console, Progress(jobs, estimate, workers)) as live:
                 listener.live = live
-                _rehearse(tasks, runner, listener)
-                runner.run([task for task in tasks if task.key not in artifacts])
+                _dry_run(jobs, runner, listener)
+                runner.run([job for job in jobs if job.key not in artifacts])
     except CompressitError:  # nothing was trained
         raise
     except BaseException as error:  # Ctrl-C above all; the workers have ended
         stopped = f"stopped by {type(error).__name__}"
         why = str(error) or "interrupted" if isinstance(error, KeyboardInterrupt) else stopped
-        unfinished = [f"{task.label}: {why}" for task in listener.running]
+        unfinished = [f"{job.label}: {why}" for job in listener.running]
         target.finish(artifacts, [*listener.failures, *unfinished], complete=False)
         raise
     finally:
@@ -136,11 +136,11 @@ def _execute(
     return listener.failures
 
 
-def _rehearse(tasks: Sequence[Task], runner: Runner, listener: _Listener) -> None:
+def _dry_run(jobs: Sequence[Job], runner: Runner, listener: _Listener) -> None:
     """Tries what can be tried before hours of training. Raises CompressitError for what can never work."""
-    tried = [task for task in tasks if task.kind == "rehearse"]
-    made = {task.key for task in tried}.union(*(task.inputs.values() for task in tried))
-    runner.run([task for task in tasks if task.key in made])
+    tried = [job for job in jobs if job.kind == "dry_run"]
+    made = {job.key for job in tried}.union(*(job.inputs.values() for job in tried))
+    runner.run([job for job in jobs if job.key in made])
     if tried and listener.failures:
         told = "\n".join([*listener.failures, "nothing was trained"])
         raise StageFailed(told) if listener.ended else SeveralErrors(told)
@@ -159,31 +159,31 @@ class _Listener:
         self._target = target
         self._history = history
         self.failures: list[str] = []
-        self.running: list[Task] = []
+        self.running: list[Job] = []
         self.ended = False  # whether a worker was killed or crashed: no mistake of the recipe's
 
-    def started(self, task: Task) -> None:
-        self.running.append(task)
-        self.live.started(task)
+    def started(self, job: Job) -> None:
+        self.running.append(job)
+        self.live.started(job)
 
-    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
-        self.live.progress(task, event)
+    def progress(self, job: Job, event: Mapping[str, Any]) -> None:
+        self.live.progress(job, event)
 
-    def finished(self, task: Task, seconds: float) -> None:
-        self.running.remove(task)
-        self._history.add(task, seconds)
-        artifact = self._store.find(task.key)
+    def finished(self, job: Job, seconds: float) -> None:
+        self.running.remove(job)
+        self._history.add(job, seconds)
+        artifact = self._store.find(job.key)
         if artifact is not None:
-            self._artifacts[task.key] = artifact
+            self._artifacts[job.key] = artifact
         else:
-            self.failures.append(f"{task.label}: its result cannot be read back from the store")
-        self.live.finished(task, seconds)
+            self.failures.append(f"{job.label}: its result cannot be read back from the store")
+        self.live.finished(job, seconds)
 
-    def failed(self, task: Task, failure: Failure) -> None:
-        self.running.remove(task)
+    def failed(self, job: Job, failure: Failure) -> None:
+        self.running.remove(job)
         self.ended |= failure.ended
-        self.failures.append(_failure_text(self._target, task, failure))
-        self.live.failed(task, failure)
+        self.failures.append(_failure_text(self._target, job, failure))
+        self.live.failed(job, failure)
 
     def announce(self, text: str) -> None:
         self.live.announce(text)
@@ -192,10 +192,10 @@ class _Listener:
         self._target.refresh(self._artifacts, self.failures)
 
 
-def _failure_text(target: RunFolder, task: Task, failure: Failure) -> str:
+def _failure_text(target: RunFolder, job: Job, failure: Failure) -> str:
     if failure.traceback is None:
         return str(failure)
-    name = short_name(task.label.replace("/", "_").replace(" ", "_"))
+    name = short_name(job.label.replace("/", "_").replace(" ", "_"))
     try:
         return f"{failure} (the traceback is in {target.write_log(f'{name}.txt', failure.traceback)})"
     except OSError as error:
@@ -205,10 +205,10 @@ def _failure_text(target: RunFolder, task: Task, failure: Failure) -> str:
 
 
 def _calibration(
-    plan: Plan, tasks: Sequence[Task], history: History, runner: Runner, host: Host
+    plan: Plan, jobs: Sequence[Job], history: History, runner: Runner, host: Host
 ) -> dict[str, Any] | None:
     """Measures only when something that trains has never run here, and what can be built without data."""
-    new = unknown(tasks, history)
+    new = unknown(jobs, history)
     variant = plan.recipe.variants[0]
     if not new or variant.model.use is None:
         return None
@@ -219,7 +219,7 @@ def _calibration(
             "config": variant.model.use.config,
             "input_shape": list(dataset.input_shape),
             "classes": dataset.classes,
-            "batch_sizes": sorted({int((task.work or {})["batch_size"]) for task in new}),
+            "batch_sizes": sorted({int((job.work or {})["batch_size"]) for job in new}),
             "seconds": CALIBRATION_SECONDS,
             "compute": dict(new[0].compute),
         }
@@ -227,19 +227,19 @@ def _calibration(
 
 
 def _announcement(
-    plan: Plan, tasks: Sequence[Task], estimate: Estimate, store: Store, jobs: int, threads: int
+    plan: Plan, jobs: Sequence[Job], estimate: Estimate, store: Store, workers: int, threads: int
 ) -> str:
-    resumed = sum(store.has_progress(task.key) for task in tasks)
-    text = f"{plan.recipe.name}: {len(tasks)} of {len(plan.tasks)} tasks to do"
+    resumed = sum(store.has_progress(job.key) for job in jobs)
+    text = f"{plan.recipe.name}: {len(jobs)} of {len(plan.jobs)} jobs to do"
     if resumed:
         text += f" ({resumed} of them begun)"
-    about = in_words(estimate.total(tasks) / jobs)
-    return f"{text}, about {about} with {counted(jobs, 'worker')} of {counted(threads, 'thread')}"
+    about = in_words(estimate.total(jobs) / workers)
+    return f"{text}, about {about} with {counted(workers, 'worker')} of {counted(threads, 'thread')}"
 
 
-def _threads(plan: Plan, jobs: int) -> int:
+def _threads(plan: Plan, workers: int) -> int:
     asked = plan.recipe.compute.threads
-    return asked if isinstance(asked, int) else max(1, (os.cpu_count() or 1) // jobs)
+    return asked if isinstance(asked, int) else max(1, (os.cpu_count() or 1) // workers)
 
 
 def _speaker(console: Console) -> Any:

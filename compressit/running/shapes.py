@@ -1,4 +1,4 @@
-"""What a rehearsal keeps of a model: its shapes, which take a thirtieth of its room once the weights are zero."""
+"""What a dry run keeps of a model: its shapes, which take a thirtieth of its room once the weights are zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m compressit.running.worker`: carries out tasks given as JSON lines on stdin, says how it goes on stdout.
+"""`python -m compressit.running.worker`: carries out jobs given as JSON lines on stdin, says how it goes on stdout.
 
 Models travel through the store. It ends when stdin closes, also when its parent was killed, and so does all that it
 has started (`guard`).
@@ -41,12 +41,12 @@ def main() -> None:
     messages = _messages()
     try:
         from compressit.contract import compute
-        from compressit.contract.tasks import Task
+        from compressit.contract.job import Job
         from compressit.host.plugins import installed
         from compressit.running import settings
         from compressit.running.calibrate import calibrate
         from compressit.running.isolation import lending
-        from compressit.running.task import Taken, TaskRunner
+        from compressit.running.job import JobRunner, Taken
         from compressit.store.objects import Store
 
         sys.setrecursionlimit(
@@ -66,7 +66,7 @@ def main() -> None:
             )
         compute.set_threads(options.threads)
         store = Store(options.store, warn=lambda text: send({"event": "announce", "text": text}))
-        runner = TaskRunner(store, host, options.cache, options.save_every)
+        runner = JobRunner(store, host, options.cache, options.save_every)
     except BaseException as error:
         send({**_failure(error), "event": "unusable"})
         raise SystemExit(1) from error
@@ -79,14 +79,14 @@ def main() -> None:
                 send({"event": "calibrated", "result": result})
                 continue
             artifact = runner.run(
-                Task.from_json(message["task"]),
+                Job.from_json(message["job"]),
                 lambda event: send({**event, "event": "progress"}),
                 PATIENCE,
             )
             send({"event": "done", "seconds": artifact.seconds})
         except Taken as other:
             send({"event": "taken", "by": str(other)})
-        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the task's failure, not the worker's
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the job's failure, not the worker's
             send(_failure(error, _plugin_files(host)))
 
 
@@ -134,7 +134,7 @@ def _log() -> Forgiving:
 
 
 def _messages() -> queue.Queue[dict[str, Any] | None]:
-    """A thread reads stdin, so that a parent that was killed ends this process in the middle of a task too.
+    """A thread reads stdin, so that a parent that was killed ends this process in the middle of a job too.
 
     Plugins, and what they start, find an empty stdin in its place.
     """

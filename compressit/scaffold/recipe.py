@@ -87,8 +87,8 @@ def plainest_model(host: Host) -> str:
 
     Raises CompressitError where no model is installed.
     """
-    fixed = Model.narrower
-    return _first(host, "model", lambda r: (getattr(r.plugin, "narrower", fixed) is fixed, r.plugin.name))
+    fixed = Model.with_width
+    return _first(host, "model", lambda r: (getattr(r.plugin, "with_width", fixed) is fixed, r.plugin.name))
 
 
 def any_trainer(host: Host) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.files.lock import held, holder, is_held
 from compressit.files.sealed import read_sealed
 from compressit.store.objects import PROBE, Store, Uses
@@ -40,8 +40,8 @@ class Entry:
     kind: Kind
     name: str  # its path below the store, with slashes
     bytes: int
-    key: str | None = None  # of the task it belongs to
-    label: str = ""  # of the task, as far as it is known; what is wrong with a foreign thing
+    key: str | None = None  # of the job it belongs to
+    label: str = ""  # of the job, as far as it is known; what is wrong with a foreign thing
 
 
 @dataclass(frozen=True)
@@ -282,9 +282,9 @@ def _size(path: Path) -> int:
 
 
 def _label(manifest: Path) -> str:
-    """What the task was called when the result was made; other runs may call it otherwise."""
+    """What the job was called when the result was made; other runs may call it otherwise."""
     try:
-        task: dict[str, Any] = read_sealed(manifest)["task"]
-        return f"{Task.from_json(task).label} ({task['uses']})"
+        job: dict[str, Any] = read_sealed(manifest)["job"]
+        return f"{Job.from_json(job).label} ({job['uses']})"
     except (OSError, ValueError, LookupError, TypeError):
         return ""

@@ -33,11 +33,11 @@ class Artifact:
     """A published result: a folder that never changes, and what its manifest says."""
 
     folder: Path
-    manifest: Mapping[str, Any]  # task, notes, metrics, seconds, host, created
+    manifest: Mapping[str, Any]  # job, notes, metrics, seconds, host, created
 
     @property
     def model_file(self) -> Path:
-        """The checkpoint, for tasks that make a model."""
+        """The checkpoint, for jobs that make a model."""
         return self.folder / "model.safetensors"
 
     @property
@@ -60,7 +60,7 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """How long the task took, of all its sessions together."""
+        """How long the job took, of all its sessions together."""
         return float(self.manifest["seconds"])
 
 
@@ -178,7 +178,7 @@ class Store:
     def lock(
         self, key: str, say: Callable[[str], None] = lambda text: None, patience: float = math.inf
     ) -> Generator[None]:
-        """Holds the right to make this result: another process with the same task waits, and says for whom.
+        """Holds the right to make this result: another process with the same job waits, and says for whom.
 
         Raises TimeoutError, which names the holder, after `patience` seconds. Removes what a process that was killed
         while it held the lock had half written.

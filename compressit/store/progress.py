@@ -1,4 +1,4 @@
-"""Where a stage's state is kept while it runs: in the store, under the task's own key."""
+"""Where a stage's state is kept while it runs: in the store, under the job's own key."""
 
 from __future__ import annotations
 

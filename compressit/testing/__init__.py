@@ -4,11 +4,11 @@ In a test of your package::
 
     from compressit.testing import parametrize
 
-    @parametrize("prune.mine", options={"amount": 0.5})
+    @parametrize("prune.mine", options={"sparsity": 0.5})
     def test_conforms(check):
         check()
 
-On the command line: `compressit plugins check prune.mine --set amount=0.5`.
+On the command line: `compressit plugins check prune.mine --set sparsity=0.5`.
 """
 
 from compressit.testing.check import Check, ConformanceError, NotApplicable, Outcome, outcomes

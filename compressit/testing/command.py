@@ -50,7 +50,7 @@ def check_plugin(
 
 
 def options_of(settings: Sequence[str]) -> dict[str, Any]:
-    """`["amount=0.5", "finetune.epochs=2"]` as nested options. Raises RecipeError with every mistake."""
+    """`["sparsity=0.5", "finetune.epochs=2"]` as nested options. Raises RecipeError with every mistake."""
     problems: list[Problem] = []
     options: dict[str, Any] = {}
     for text in settings:

@@ -122,7 +122,7 @@ def restores_modes(subject: Subject) -> None:
 
 @check(runs)
 def honest_sizes(subject: Subject) -> None:
-    """Parameters, non-zeros, bytes and multiply-adds are what `compressit.contract.measure` counts."""
+    """Parameters, non-zeros, bytes and MACs are what `compressit.contract.measure` counts."""
     wrong = wrong_sizes(_values(subject), _called(subject).given.model, stand(subject).data.contract.shape)
     if wrong:
         raise ConformanceError(

@@ -8,14 +8,14 @@ from typing import Any
 
 from compressit.contract.compute import Compute
 from compressit.contract.kinds import Plugin
-from compressit.testing import datasets, evaluators, ladders, models, options, reports, stages
+from compressit.testing import datasets, evaluators, models, options, reports, rounds, stages
 from compressit.testing.check import Check, NotApplicable
 from compressit.testing.runs import run_checks
 from compressit.testing.subject import Subject
 
 _WORKS: Mapping[str, tuple[Check, ...]] = {
     "trainer": stages.TRAINER,
-    "compressor": (*stages.COMPRESSOR, ladders.climbs),
+    "compressor": (*stages.COMPRESSOR, rounds.climbs),
     "evaluator": evaluators.CHECKS,
     "model": models.CHECKS,
     "dataset": datasets.CHECKS,
@@ -53,7 +53,7 @@ def parametrize(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A pytest decorator: the test's argument `check` is each check of these plugins in turn, to be called.
 
-    `@parametrize("prune.mine", options={"amount": 0.5})`; `options` are laid over the plugins' `example`,
+    `@parametrize("prune.mine", options={"sparsity": 0.5})`; `options` are laid over the plugins' `example`,
     `files` are local plugin files; `device` is where they are called: `cpu`, `cuda` or `auto`. Raises
     CompressitError for what `Subject.of` refuses, and for a CUDA that is not there.
     """

@@ -100,15 +100,15 @@ def gradients_flow(subject: Subject) -> None:
 
 
 @check(builds)
-def narrower(subject: Subject) -> None:
+def with_width(subject: Subject) -> None:
     """Its narrower form has valid options and fewer parameters."""
     plugin = cast("Model[Any]", subject.create())
-    config = plugin.narrower(0.5)
+    config = plugin.with_width(0.5)
     if config is None:
         raise NotApplicable("it declares no narrower form")
     if not isinstance(config, subject.plugin.Config):
         raise ConformanceError(
-            f"`narrower` gives a {type(config).__name__}, not a {subject.plugin.Config.__name__}",
+            f"`with_width` gives a {type(config).__name__}, not a {subject.plugin.Config.__name__}",
             "return self.config.model_copy(update={…})",
         )
     before = measure.parameters(_built(subject))
@@ -137,7 +137,7 @@ def saves_and_reloads(subject: Subject) -> None:
 
 
 CHECKS = (
-    builds, same_seed_same_weights, builds_offline, restores_settings, gradients_flow, narrower, saves_and_reloads,
+    builds, same_seed_same_weights, builds_offline, restores_settings, gradients_flow, with_width, saves_and_reloads,
 )  # fmt: skip
 
 

@@ -11,14 +11,14 @@ from typing import Any
 from safetensors.torch import load_file
 
 from compressit.api import run
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.errors import StageFailed
 from compressit.paths import default_cache
 from compressit.planning.plan import make_plan
 from compressit.planning.points import Plan
 from compressit.recipe.load import load_recipe
 from compressit.running.estimate import History
-from compressit.running.task import TaskRunner
+from compressit.running.job import JobRunner
 from compressit.store.objects import Artifact, Store
 from compressit.testing.check import Check, ConformanceError, check
 from compressit.testing.pickles import pickles
@@ -39,10 +39,10 @@ def run_checks(*needs: Check) -> tuple[Check, Check]:
         plan = _plan(subject)
         here = _here(subject, plan)
         there = _there(subject, plan, here)
-        for key, task in plan.tasks.items():
+        for key, job in plan.jobs.items():
             one, other = here.find(key), there.find(key)
             if one is not None and other is not None:
-                _check_same(task.label, one, other, subject.per_host and _concerns(subject, task))
+                _check_same(job.label, one, other, subject.per_host and _concerns(subject, job))
 
     @check(runs_under_jobs)
     def no_pickle(subject: Subject) -> None:
@@ -100,12 +100,12 @@ def _recipe(subject: Subject) -> dict[str, Any]:
 
 
 def _here(subject: Subject, plan: Plan) -> Store:
-    """The plan's tasks carried out in this process."""
+    """The plan's jobs carried out in this process."""
     store = Store(subject.folder / "here")
-    runner = TaskRunner(store, subject.host, default_cache())
+    runner = JobRunner(store, subject.host, default_cache())
     with quiet_place(subject):
-        for task in plan.pending({}):
-            runner.run(task, lambda event: None)
+        for job in plan.pending({}):
+            runner.run(job, lambda event: None)
     return store
 
 
@@ -115,9 +115,9 @@ def _there(subject: Subject, plan: Plan, here: Store) -> Store:
 
     folder, root = subject.folder / "run", subject.folder / "there"
     history = History(root, threads=1)  # so that nothing needs to be measured first
-    for key, task in plan.tasks.items():
+    for key, job in plan.jobs.items():
         if (artifact := here.find(key)) is not None:
-            history.add(task, artifact.seconds)
+            history.add(job, artifact.seconds)
     history.save()
     said = io.StringIO()
     with quiet_place(subject):
@@ -146,9 +146,9 @@ def _check_same(label: str, one: Artifact, other: Artifact, per_host: bool) -> N
         )
 
 
-def _concerns(subject: Subject, task: Task) -> bool:
+def _concerns(subject: Subject, job: Job) -> bool:
     """Whether it is the plugin's own, or measures a model that the plugin made."""
-    return task.uses == subject.name or task.stage == "tested"
+    return job.uses == subject.name or job.stage == "tested"
 
 
 def _tracebacks(folder: Path) -> str | None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from compressit.contract.results import Results, Row
 
-RUNGS = 3
+ROUNDS = 3
 _METRICS: Mapping[str, Mapping[str, str]] = {
     name: {"better": better, "unit": unit, "about": name.replace("_", " ")}
     for names, better, unit in (
-        (("parameters", "nonzero", "multiply_adds"), "lower", "count"),
+        (("parameters", "nonzero", "macs"), "lower", "count"),
         (("bytes",), "lower", "bytes"),
         (("train_accuracy", "validation_accuracy", "test_accuracy"), "higher", "fraction"),
         (("agreement", "fit_agreement", "noise_agreement"), "higher", "fraction"),
@@ -25,13 +25,13 @@ _METRICS: Mapping[str, Mapping[str, str]] = {
 
 
 def full() -> Results:
-    """Two variants and two seeds: a training, a ladder taught by it, pruning at two amounts."""
+    """Two variants and two seeds: a training, rounds of shrinking taught by it, pruning at two sparsities."""
     rows = [row for variant in ("real", "fake") for seed in (0, 1) for row in _rows(variant, seed)]
     about = {
         "date": "2026-01-01",
         "command": "compressit run sample.yaml",
         "classes": 10,
-        "task_seconds": 12.5,
+        "job_seconds": 12.5,
     }
     return Results("sample", None, rows, _METRICS, about, description="made up, for conformance checks")
 
@@ -60,29 +60,33 @@ def unfinished() -> Mapping[str, Results]:
 def _rows(variant: str, seed: int) -> list[Row]:
     common: dict[str, Any] = {"variant": variant, "seed": seed}
     rows = [_row("train", None, "", "testing.train", None, 64, 0.95, **common)]
-    for rung in range(1, RUNGS + 1):
-        width = math.ceil(64 * 0.8**rung)
-        rows.append(_row("blog", rung, "", "testing.shrink", "train", width, 0.95 - 0.04 * rung, **common))
-    for amount in (0.5, 0.9):
-        each = f"amount={amount}"
-        rows.append(_row("prune", None, each, "testing.prune", "previous", 64, 0.95 - amount / 10, **common))
+    for number in range(1, ROUNDS + 1):
+        width = math.ceil(64 * 0.8**number)
+        rows.append(
+            _row("blog", number, "", "testing.shrink", "train", width, 0.95 - 0.04 * number, **common)
+        )
+    for sparsity in (0.5, 0.9):
+        member = f"sparsity={sparsity}"
+        rows.append(
+            _row("prune", None, member, "testing.prune", "previous", 64, 0.95 - sparsity / 10, **common)
+        )
     return rows
 
 
 def _row(
-    stage: str, rung: int | None, each: str, uses: str, teacher: str | None, width: int, accuracy: float, *,
+    stage: str, number: int | None, member: str, uses: str, teacher: str | None, width: int, accuracy: float, *,
     variant: str, seed: int,
 ) -> Row:  # fmt: skip
     test = (accuracy if variant == "real" else 0.1) - 0.01 * seed
     parameters = 784 * width + 11 * width
     metrics: dict[str, float] = {
-        "parameters": parameters, "nonzero": parameters, "multiply_adds": 794 * width, "bytes": 4 * parameters,
+        "parameters": parameters, "nonzero": parameters, "macs": 794 * width, "bytes": 4 * parameters,
         "train_accuracy": min(1.0, accuracy + 0.02), "validation_accuracy": test, "test_accuracy": test,
     }  # fmt: skip
     notes: dict[str, Any] = {"width": width, "images_seen": 20_000, "epochs": 20}
     if teacher is not None:
         metrics |= {"agreement": accuracy}
-    if rung is not None:
+    if number is not None:
         metrics |= {
             "fit_agreement": 0.9,
             "noise_agreement": 0.8,
@@ -101,9 +105,9 @@ def _row(
         "retention_train": [(1000.0 * 2**n, accuracy * (1 - 0.5**n)) for n in range(5)],
         "retention_test": [(1000.0 * 2**n, test * (1 - 0.5**n)) for n in range(5)],
     }
-    name = stage + (f"@{each}" if each else "") + (f"-{rung:02d}" if rung is not None else "")
+    name = stage + (f"@{member}" if member else "") + (f"-{number:02d}" if number is not None else "")
     file = f"checkpoints/{variant}/seed{seed}/{name}.safetensors"
-    return Row(variant, stage, rung, each, seed, uses, teacher, metrics, notes, curves, 2.5, file)
+    return Row(variant, stage, number, member, seed, uses, teacher, metrics, notes, curves, 2.5, file)
 
 
 def _path(row: Row) -> str:

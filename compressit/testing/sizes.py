@@ -13,7 +13,7 @@ SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
     "parameters": lambda model, shape: measure.parameters(model),
     "nonzero": lambda model, shape: measure.nonzero(model),
     "bytes": lambda model, shape: measure.tensor_bytes(model),
-    "multiply_adds": measure.multiply_adds,
+    "macs": measure.macs,
 }
 """Metrics and notes by these names are sizes of the whole model: what `compressit.contract.measure` counts."""
 

@@ -17,7 +17,7 @@ from compressit.running.apply import (
     check_notes,
     check_plain,
     check_shapes_kept,
-    rehearse_plugin,
+    dry_run_plugin,
 )
 from compressit.store.objects import Store
 from compressit.store.progress import StoredProgress
@@ -208,21 +208,21 @@ def resumes(subject: Subject) -> None:
 
 
 @check(runs)
-def rehearses(subject: Subject) -> None:
-    """What it rehearses has the shapes of what it gives."""
+def dry_runs(subject: Subject) -> None:
+    """What its dry run gives has the shapes of what it gives."""
     plugin = subject.create()
     assert isinstance(plugin, Compressor)
     fresh = given(subject, "init")
     with quiet_place(subject):
-        tried = rehearse_plugin(plugin, fresh.model, fresh.ctx)
+        tried = dry_run_plugin(plugin, fresh.model, fresh.ctx)
     if tried is None:
         raise NotApplicable("it does not say its shapes before it is trained")
     wanted, got = _shapes(_called(subject).result), _shapes(tried)
     if other := changed(wanted, got):
         name = other[0]
         raise ConformanceError(
-            f"it rehearses {name} with shape {got.get(name)}, and gives {wanted.get(name)}",
-            "return None from `rehearse` where the shapes depend on trained weights",
+            f"its dry run gives {name} with shape {got.get(name)}, and gives {wanted.get(name)}",
+            "return None from `dry_run` where the shapes depend on trained weights",
         )
 
 
@@ -232,7 +232,7 @@ _THEN = (
     honest_sizes, resumes,
 )  # fmt: skip
 TRAINER = (*_FIRST, keeps_shapes, leaves_frozen, *_THEN)
-COMPRESSOR = (*_FIRST, changes_something, *_THEN, rehearses)
+COMPRESSOR = (*_FIRST, changes_something, *_THEN, dry_runs)
 
 
 class _Killed(BaseException):

@@ -39,10 +39,10 @@ class Stand:
     compute: Compute
 
     def file(self, ref: str) -> Path:
-        """The checkpoint of `init`, `train`, `shrink` (what evaluators call `model`) or `rung`, the first of a ladder.
+        """The checkpoint of `init`, `train`, `shrink` (what evaluators call `model`) or `round`.
         Raises CompressitError for others."""
         name = {"model": "shrink"}.get(ref, ref)
-        if name not in ("init", "train", "shrink", "rung"):
+        if name not in ("init", "train", "shrink", "round"):
             raise CompressitError(
                 f"it asked for the model '{ref}'", "here there are init, train and previous"
             )
@@ -89,12 +89,12 @@ def stand(subject: Subject) -> Stand:
 def given(
     subject: Subject,
     ref: str = "train",
-    rung: int | None = None,
+    number: int | None = None,
     feed: Literal["previous", "original"] = "previous",
 ) -> Given:
-    """A copy of the bench's trained (or other) net in train mode, with a context, for a stage or a rung of it."""
-    inputs = _given(stand(subject), ref, Streams(0, "tested", rung), previous=ref)
-    inputs.ctx.rung, inputs.ctx.feed = rung, feed
+    """A copy of the bench's trained (or other) net in train mode, with a context, for a stage or a round of it."""
+    inputs = _given(stand(subject), ref, Streams(0, "tested", number), previous=ref)
+    inputs.ctx.round, inputs.ctx.feed = number, feed
     inputs.model.train()
     return inputs
 
@@ -165,7 +165,7 @@ def _given(place: Stand, ref: str, streams: Streams, previous: str = "train") ->
     architecture = checkpoint.architecture_of(place.file(ref))
     assert architecture is not None
     ctx = StageContext(place.compute, streams, lambda: place.data, load_model)
-    ctx.narrow = lambda factor, times: _narrow(place, architecture, ctx, factor, times, built)
+    ctx.narrow = lambda multiplier, times: _narrow(place, architecture, ctx, multiplier, times, built)
     watched, data = Watched.of(model), WatchedData.of(place.data)
     return Given(model, watched, Before.of(model), ctx, data, others, built, architecture)
 
@@ -178,14 +178,16 @@ def _narrow(
     place: Stand,
     given: Architecture,
     ctx: StageContext,
-    factor: float,
+    multiplier: float,
     times: int,
     built: list[tuple[nn.Module, Architecture]],
 ) -> nn.Module | None:
     if given.edited:
         return None
     config = rng.narrowed(
-        given.config, times, lambda config: place.host.create(Model, given.name, config).narrower(factor)
+        given.config,
+        times,
+        lambda config: place.host.create(Model, given.name, config).with_width(multiplier),
     )
     assert config is not None  # the bench's net says how to become narrower
     architecture = Architecture(given.name, config, given.input_shape, given.classes)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 
-CONTRACT = Contract((3, 8, 8), "unit", None, None, ("a", "b"))
+CONTRACT = InputSpec((3, 8, 8), "unit", None, None, ("a", "b"))
 """Its inputs."""
 
 

@@ -48,7 +48,7 @@ NEW: dict[str, Any] = {
     "slope": 0.25,
     "flag": True,
     "sizes": (5, 6, (7, None)),
-    "ladder": [9],
+    "rounds": [9],
     "shape": torch.Size([8]),
     "nothing": 2,
     "constant": 5,

@@ -10,7 +10,7 @@ import torch
 
 from compressit.checkpoint.header import verify
 from compressit.checkpoint.model import architecture_of, contract_of, load
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.host.plugins import Host
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -38,7 +38,7 @@ def test_everything_a_file_of_format_1_says_of_itself_is_understood() -> None:
     assert [step["stage"] for step in manifest.lineage] == ["train", "prune"]
     assert manifest.metrics == {"test_accuracy": 0.75}
     assert manifest.parameters == 4 * 9 + 4 * 2 + 5 * 4 * 9 + 5 * 2 + 5 * 3 + 3
-    assert contract_of(path) == Contract((1, 8, 8), "standard", (0.25,), (0.5,), ("cat", "dog", "hen"))
+    assert contract_of(path) == InputSpec((1, 8, 8), "standard", (0.25,), (0.5,), ("cat", "dog", "hen"))
     architecture = architecture_of(path)
     assert architecture is not None
     assert (architecture.name, architecture.config) == ("model.convnet", {"channels": [6, 8]})

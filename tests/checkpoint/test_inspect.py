@@ -10,7 +10,7 @@ from torch import nn
 from compressit.checkpoint.header import copy_with
 from compressit.checkpoint.inspect import facts, render
 from compressit.checkpoint.model import save
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
@@ -34,7 +34,7 @@ def test_the_text_says_what_it_is_what_it_eats_and_where_it_comes_from(
     make: Callable[..., nn.Module], host: Host, tmp_path: Path
 ) -> None:
     path = tmp_path / "mlp.safetensors"
-    contract = Contract((1, 4, 4), "standard", (0.5,), (0.25,), ("cat", "dog", "cow", "hen", "ant"))
+    contract = InputSpec((1, 4, 4), "standard", (0.5,), (0.25,), ("cat", "dog", "cow", "hen", "ant"))
     lineage = [
         {"stage": "train", "uses": "train.sgd", "seed": 3},
         {"stage": "blog-02", "uses": "shrink.noise"},

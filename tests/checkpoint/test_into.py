@@ -14,12 +14,12 @@ from torch.nn.utils import prune
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load, save
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 
 from . import forge
 
-CONTRACT = Contract((6,), "unit", None, None, ("a", "b"))
+CONTRACT = InputSpec((6,), "unit", None, None, ("a", "b"))
 
 
 def weight_normed() -> nn.Module:
@@ -195,7 +195,7 @@ def test_names_that_a_file_cannot_have_and_inputs_it_cannot_record(tmp_path: Pat
     with pytest.raises(CompressitError, match="can be called '__metadata__'") as error:
         save(net, tmp_path / "m.safetensors")
     assert ".tmp" not in str(error.value)
-    large = Contract((3, 4096, 4096), "unit", None, None, ("a", "b"))
+    large = InputSpec((3, 4096, 4096), "unit", None, None, ("a", "b"))
     with pytest.raises(CompressitError, match="at most 16777216 are allowed") as error:
         save(nn.Sequential(nn.Flatten()), tmp_path / "m.safetensors", contract=large)
     assert "smaller input" in str(error.value.hint)

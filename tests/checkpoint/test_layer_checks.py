@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from compressit.checkpoint.layer_checks import check
 from compressit.checkpoint.model import fresh, load, save
 from compressit.contract.module_types import ModuleType
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
@@ -221,7 +221,7 @@ def test_numbers_in_their_range_are_set(many: Path) -> None:
 
 
 def test_a_kernel_is_as_large_as_its_weight(tmp_path: Path) -> None:
-    contract = Contract((1, 200), "unit", None, None, ("a", "b"))
+    contract = InputSpec((1, 200), "unit", None, None, ("a", "b"))
     save(nn.Sequential(nn.Conv1d(1, 2, 100)), path := tmp_path / "m.safetensors", contract=contract)
     assert load(path, into=nn.Sequential(nn.Conv1d(1, 2, 3)))[0].kernel_size == (100,)
 
@@ -292,7 +292,7 @@ def test_saving_refuses_what_loading_would(tmp_path: Path) -> None:
     net[1].weight = nn.Parameter(net[1].weight[:, :3])
     net[0].weight = nn.Parameter(net[0].weight[:3])
     net[0].bias = nn.Parameter(net[0].bias[:3])
-    contract = Contract((5,), "unit", None, None, ("a", "b"))
+    contract = InputSpec((5,), "unit", None, None, ("a", "b"))
     with pytest.raises(CompressitError, match="out_features of the Linear at 0 is 4; it must be 3") as error:
         save(net, tmp_path / "a.safetensors", contract=contract)
     assert "before it is saved" in str(error.value.hint)

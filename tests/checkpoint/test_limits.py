@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.model import build, load, load_to_run, save
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.export.export import export
 from compressit.host.plugins import Host
@@ -111,7 +111,7 @@ class Sized(Pixels):
 
 def test_outputs_are_recorded_for_a_smaller_picture_where_the_own_takes_too_much(tmp_path: Path) -> None:
     net, path = Pixels(), tmp_path / "net.safetensors"
-    save(net, path, contract=Contract((3, 512, 512), "unit", None, None, ("a", "b")))
+    save(net, path, contract=InputSpec((3, 512, 512), "unit", None, None, ("a", "b")))
     probe = read_header(path).manifest.probe
     assert probe is not None
     assert probe.input_shape == (3, 128, 128)
@@ -124,7 +124,7 @@ def test_outputs_are_recorded_for_a_smaller_picture_where_the_own_takes_too_much
 def test_a_net_that_takes_no_smaller_picture_is_saved_with_a_warning(tmp_path: Path) -> None:
     net, path = Sized(), tmp_path / "net.safetensors"
     with pytest.warns(UserWarning, match="outputs are not recorded"):
-        save(net, path, contract=Contract((3, 512, 512), "unit", None, None, ("a", "b")))
+        save(net, path, contract=InputSpec((3, 512, 512), "unit", None, None, ("a", "b")))
     assert read_header(path).manifest.probe is None
     assert torch.equal(load(path, Sized()).second.weight, net.second.weight)  # type: ignore[union-attr]
 

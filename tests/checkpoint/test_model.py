@@ -20,7 +20,7 @@ from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import Architecture, architecture_of, contract_of, fresh, load, save
 from compressit.checkpoint.probe import probe_input
 from compressit.checkpoint.tensors import TYPES, same_bits
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
@@ -288,7 +288,7 @@ def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: P
         "     lineage=[{'b': 1, 'a': 2}], metrics={'y': 0.1, 'x': 1/3})"
     )
     path = tmp_path / "m.safetensors"
-    contract = Contract((2, 6, 6), "unit", None, None, ("a", "b", "c"))
+    contract = InputSpec((2, 6, 6), "unit", None, None, ("a", "b", "c"))
     save(
         pruned(make(CONV), (2, 6, 6)), path, CONV, contract, host, [{"a": 2, "b": 1}], {"x": 1 / 3, "y": 0.1}
     )
@@ -300,7 +300,7 @@ def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: P
 
 def test_a_model_without_a_builder_fills_a_given_net(make: Make, host: Host, tmp_path: Path) -> None:
     model, path = pruned(make(CONV), CONV.input_shape), tmp_path / "m.safetensors"
-    contract = Contract(CONV.input_shape, "unit", None, None, ("a", "b", "c"))
+    contract = InputSpec(CONV.input_shape, "unit", None, None, ("a", "b", "c"))
     save(model, path, None, contract, host)
     assert architecture_of(path) is None
     assert contract_of(path) == contract
@@ -541,7 +541,7 @@ def test_fresh_weights_of_an_architecture_and_of_tied_ones(make: Make, host: Hos
 
 def test_a_contract_comes_back(make: Make, host: Host, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    contract = Contract((1, 4, 4), "standard", (0.1307,), (0.3081,), ("0", "1", "2", "3", "4"))
+    contract = InputSpec((1, 4, 4), "standard", (0.1307,), (0.3081,), ("0", "1", "2", "3", "4"))
     save(make(MLP), path, MLP, contract, host)
     assert contract_of(path) == contract
     assert contract_of(path) is not contract

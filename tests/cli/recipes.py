@@ -10,8 +10,8 @@ variants: {real: {}, fake: {data: {with: {labels: random}}}}
 stages:
   train: {uses: train.supervised, with: {epochs: 10, batch_size: 64, optimizer: {name: adam, lr: 0.01}}}
   blog: {uses: shrink.noise, needs: train, repeat: 2, feed: original,
-         with: {width: 0.5, redraw: rung, images: 256, labels: hard, teacher: train, epochs: 2}}
-  prune: {uses: prune.magnitude, needs: train, each: {with.amount: [0.5, 0.9]}}
+         with: {width: 0.5, redraw: round, images: 256, labels: hard, teacher: train, epochs: 2}}
+  prune: {uses: prune.magnitude, needs: train, sweep: {with.sparsity: [0.5, 0.9]}}
 evaluate: [eval.accuracy, eval.size, eval.fidelity]
 report: [report.twins]
 profiles:

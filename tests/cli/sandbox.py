@@ -91,9 +91,9 @@ class Sandbox:
         own = {"COMPRESSIT_CACHE": str(self.folder / "cache"), "COMPRESSIT_STORE": str(self.store)}
         return {**inherited, **own, **more}
 
-    def tasks(self, *arguments: str | Path) -> dict[str, dict[str, Any]]:
-        """The plan's tasks by label."""
-        return {task["label"]: task for task in json.loads(self.run("plan", *arguments, "--json").out)}
+    def jobs(self, *arguments: str | Path) -> dict[str, dict[str, Any]]:
+        """The plan's jobs by label."""
+        return {job["label"]: job for job in json.loads(self.run("plan", *arguments, "--json").out)}
 
     def progress(self, key: str) -> Path:
         """The file that says that a stage has been begun and can go on."""

@@ -62,7 +62,7 @@ def test_evaluate_gives_the_recipes_numbers(tiny: Ran) -> None:
     done = tiny.sandbox.run("evaluate", tiny.out / BLOG, "--data", "data.synthetic", "--set", "labels=random")
     measured = {name: float(value) for name, value in map(str.split, done.out.splitlines())}
     known = _row(tiny)["metrics"]
-    assert {"train_accuracy", "test_accuracy", "test_loss", "parameters", "multiply_adds"} <= set(measured)
+    assert {"train_accuracy", "test_accuracy", "test_loss", "parameters", "macs"} <= set(measured)
     for name, value in measured.items():
         assert value == pytest.approx(known[name], rel=1e-5), name
 
@@ -161,7 +161,7 @@ def test_report_of_another_folder_is_a_mistake(sandbox: Sandbox) -> None:
     ids=str,
 )  # fmt: skip
 def test_a_report_of_edited_results_names_the_file(edit: dict[str, Any], sandbox: Sandbox) -> None:
-    row = {"variant": "v", "stage": "s", "rung": None, "each": "", "seed": 0, "uses": "u", "teacher": None,
+    row = {"variant": "v", "stage": "s", "round": None, "member": "", "seed": 0, "uses": "u", "teacher": None,
            "metrics": {"a": 1.0}, "notes": {}, "curves": {}}  # fmt: skip
     whole = {"schema": 1, "recipe": "r", "profile": None, "rows": [row], "metrics": {}, "about": {}}
     sandbox.write("results.json", json.dumps({**whole, **edit}))

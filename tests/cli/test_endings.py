@@ -50,7 +50,7 @@ def test_signals_end_a_run_as_ctrl_c_does(
     long: Ran, copy_of: Callable[[Ran], Sandbox], number: signal.Signals
 ) -> None:
     sandbox = copy_of(long)
-    key = sandbox.tasks("recipe.yaml")["base/seed0/train"]["key"]
+    key = sandbox.jobs("recipe.yaml")["base/seed0/train"]["key"]
     running = sandbox.start(*RUN)
     running.until(sandbox.progress(key).exists)
     done = running.end(number)
@@ -180,11 +180,11 @@ def test_a_result_that_cannot_be_written_is_a_failure(small: Sandbox) -> None:
     assert (small.folder / "err.txt").read_text() == ""
 
 
-def test_a_task_that_hangs_is_ended_after_the_time_it_is_given(small: Sandbox) -> None:
+def test_a_job_that_hangs_is_ended_after_the_time_it_is_given(small: Sandbox) -> None:
     small.write("mine.py", HANGING)
     hanging = "  hang: {uses: mine.hang}\nevaluate:"
     small.write("recipe.yaml", "plugins: [./mine.py]\n" + SMALL.replace("evaluate:", hanging))
-    done = small.run("run", "recipe.yaml", "--out", "out", "--trust", "--task-timeout", "4", code=1)
+    done = small.run("run", "recipe.yaml", "--out", "out", "--trust", "--job-timeout", "4", code=1)
     assert "base/seed0/hang: it took longer than 4 s" in done.err
     results = json.loads((small.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert [row["stage"] for row in results["rows"]] == ["train"]

@@ -50,7 +50,7 @@ def test_a_folder_of_a_runs_checkpoint_has_its_metrics_lineage_and_recipe(
     known = json.loads((tiny.out / "results.json").read_text(encoding="utf-8"))
     metrics = next(row["metrics"] for row in known["rows"] if row["checkpoint"] == BLOG)
     assert config["metrics"] == metrics
-    for name in ("parameters", "nonzero", "multiply_adds", "bytes"):
+    for name in ("parameters", "nonzero", "macs", "bytes"):
         assert config["sizes"][name] == metrics[name], name
     card = (sandbox.folder / "blog/README.md").read_text(encoding="utf-8")
     assert [step["stage"] for step in config["lineage"]] == ["init", "train", "blog-02"]

@@ -55,10 +55,10 @@ model: {uses: model.mlp, with: {hidden: [8]}}
 stages:
   train: {uses: train.supervised, with: {epochs: 1}}
   explode: {uses: mine.explode, needs: train}
-  later: {uses: prune.magnitude, needs: explode, with: {amount: 0.5}}
+  later: {uses: prune.magnitude, needs: explode, with: {sparsity: 0.5}}
   vanish: {uses: mine.vanish, needs: train}
   refuse: {uses: mine.refuse, needs: train}
-  prune: {uses: prune.magnitude, needs: train, with: {amount: 0.5}}
+  prune: {uses: prune.magnitude, needs: train, with: {sparsity: 0.5}}
 evaluate: [eval.accuracy]
 """
 

@@ -21,7 +21,7 @@ TRAIN, NOISE = "base/seed0/train", "base/seed0/noise"
 
 def test_ctrl_c_leaves_a_run_that_goes_on(long: Ran, copy_of: Callable[[Ran], Sandbox]) -> None:
     sandbox = copy_of(long)
-    key = sandbox.tasks("recipe.yaml")[TRAIN]["key"]
+    key = sandbox.jobs("recipe.yaml")[TRAIN]["key"]
     running = sandbox.start(*RUN)
     running.until(sandbox.progress(key).exists)
     done = running.end(signal.SIGINT)
@@ -43,14 +43,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(long: Ran, copy_of: Callable[[Ran], Sa
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
 def test_a_killed_run_leaves_no_process_and_goes_on(long: Ran, copy_of: Callable[[Ran], Sandbox]) -> None:
     sandbox = copy_of(long)
-    tasks = sandbox.tasks("recipe.yaml")
+    jobs = sandbox.jobs("recipe.yaml")
     for label in ("base/seed0/init", TRAIN):  # what had been done before
-        key = tasks[label]["key"]
+        key = jobs[label]["key"]
         shutil.copytree(
             long.sandbox.store / "objects" / key[:2] / key, sandbox.store / "objects" / key[:2] / key
         )
     running = sandbox.start(*RUN)
-    running.until(sandbox.progress(tasks[NOISE]["key"]).exists)
+    running.until(sandbox.progress(jobs[NOISE]["key"]).exists)
     assert _processes(sandbox.store)
     running.end(signal.SIGKILL)
     wait_for(lambda: not _processes(sandbox.store))

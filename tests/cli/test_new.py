@@ -19,10 +19,10 @@ def test_a_plugin_and_its_recipe_are_right_as_they_stand(sandbox: Sandbox) -> No
     assert "compressit run mine.yaml --trust" in said
     assert "compressit plugins check prune.mine --plugin mine.py --trust" in said
     assert "mine is fine" in sandbox.light("check", "mine.yaml", "--trust").out
-    assert {t["stage"] for t in sandbox.tasks("mine.yaml", "--trust").values()} == {"init", "train", "prune"}
+    assert {t["stage"] for t in sandbox.jobs("mine.yaml", "--trust").values()} == {"init", "train", "prune"}
     shown = sandbox.light("plugins", "show", "prune.mine", "--plugin", "mine.py", "--trust").out
     assert shown.startswith("prune.mine: compressor, from mine.py\n")
-    assert "amount  number > 0 and < 1  0.5      fraction of each layer's weights to zero" in shown
+    assert "sparsity  number > 0 and < 1  0.5      fraction of each layer's weights to zero" in shown
 
 
 @pytest.mark.parametrize("kind", ["trainer", "evaluator", "model", "dataset", "report"])

@@ -104,8 +104,8 @@ def test_the_schema_is_one_and_knows_the_plugins(third_party: dict[str, Any], sa
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("amont=0.3", "unknown key 'amont' in prune.magnitude\n      help: did you mean 'amount'?"),
-        ("amount=2", "prune.magnitude.amount must be less than 1 (got 2)"),
+        ("sparsty=0.3", "unknown key 'sparsty' in prune.magnitude\n      help: did you mean 'sparsity'?"),
+        ("sparsity=2", "prune.magnitude.sparsity must be less than 1 (got 2)"),
         ("epochs=3", "did you mean 'finetune.epochs'?"),
     ],
 )

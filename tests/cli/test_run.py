@@ -14,9 +14,9 @@ from .conftest import Ran
 from .recipes import TINY
 from .sandbox import Sandbox, contents, rows
 
-MODELS = ["train", "blog-01", "blog-02", "prune@amount=0.5", "prune@amount=0.9"]
+MODELS = ["train", "blog-01", "blog-02", "prune@sparsity=0.5", "prune@sparsity=0.9"]
 PROMISED = [
-    "variant", "stage", "rung", "seed", "width", "parameters", "nonzero", "multiply_adds", "bytes",
+    "variant", "stage", "round", "seed", "width", "parameters", "nonzero", "macs", "bytes",
     "compression_ratio", "compression_ratio_nonzero", "requested", "achieved",
     "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
     "noise_entropy_bits", "noise_majority", "images_seen",
@@ -34,25 +34,25 @@ def test_results_have_the_promised_columns_and_a_row_for_every_model(tiny: Ran) 
     with (tiny.out / "results.csv").open(encoding="utf-8", newline="") as file:
         header, *lines = csv.reader(file)
     assert [name for name in header if name in PROMISED] == PROMISED
-    assert header[:3] == ["variant", "stage", "rung"]
+    assert header[:3] == ["variant", "stage", "round"]
     table = [dict(zip(header, line, strict=True)) for line in lines]
-    names = {(row["variant"], row["stage"], row["rung"], row["each"], row["seed"]) for row in table}
-    pruned = [("prune", "", "amount=0.5"), ("prune", "", "amount=0.9")]
+    names = {(row["variant"], row["stage"], row["round"], row["sweep"], row["seed"]) for row in table}
+    pruned = [("prune", "", "sparsity=0.5"), ("prune", "", "sparsity=0.9")]
     stages = [("train", "", ""), ("blog", "1", ""), ("blog", "2", ""), *pruned]
     assert names == {(variant, *stage, "0") for variant in ("real", "fake") for stage in stages}
     assert len(table) == 10
     for row in table:
-        assert int(row["width"]) == {"1": 10, "2": 5}.get(row["rung"], 20)
+        assert int(row["width"]) == {"1": 10, "2": 5}.get(row["round"], 20)
         assert 0 <= float(row["test_accuracy"]) <= 1, "a fraction"
         assert row["validation_accuracy"] == "", "no validation split was asked for"
         assert bool(row["fit_agreement"]) == (row["stage"] == "blog")
-        asked = {"blog": 0.5 ** int(row["rung"] or 0), "prune": float(row["each"].partition("=")[2] or 0)}
+        asked = {"blog": 0.5 ** int(row["round"] or 0), "prune": float(row["sweep"].partition("=")[2] or 0)}
         if row["stage"] in asked:
             assert float(row["requested"]) == asked[row["stage"]]
             assert float(row["achieved"]) == pytest.approx(asked[row["stage"]], abs=0.001)
         parameters = {"1": 64 * 10 + 10 * 10 + 10 * 10 + 30, "2": 64 * 5 + 5 * 5 + 5 * 10 + 20}
         whole = 64 * 20 + 20 * 20 + 20 * 10 + 50
-        ratio = whole / parameters.get(row["rung"], whole)
+        ratio = whole / parameters.get(row["round"], whole)
         assert float(row["compression_ratio"]) == pytest.approx(ratio)
         assert float(row["compression_ratio_nonzero"]) > 0.99 * ratio, "pruned ones are sparse"
     trained = {row["variant"]: row for row in table if row["stage"] == "train"}
@@ -64,12 +64,12 @@ def test_results_have_the_promised_columns_and_a_row_for_every_model(tiny: Ran) 
 def test_results_json_holds_curves_facts_and_the_command(tiny: Ran) -> None:
     results = json.loads((tiny.out / "results.json").read_text(encoding="utf-8"))
     assert results["missing"] == results["failures"] == []
-    rung = next(
+    found = next(
         row for row in results["rows"] if row["checkpoint"].endswith("fake/seed0/blog-02.safetensors")
     )
-    assert rung["notes"]["noise"]["kind"] == "uniform"
-    assert rung["teacher"] == "train"
-    assert [step for step, _ in rung["curves"]["retention_train"]] == [256, 512]
+    assert found["notes"]["noise"]["kind"] == "uniform"
+    assert found["teacher"] == "train"
+    assert [step for step, _ in found["curves"]["retention_train"]] == [256, 512]
     assert results["about"]["command"] == "compressit run recipe.yaml --out out"
     assert results["about"]["models"] == "10 of 10"
 
@@ -89,7 +89,7 @@ def test_the_report_stands_alone(tiny: Ran) -> None:
 
 def test_it_tells_first_how_long_it_will_take_and_last_where_the_result_is(tiny: Ran) -> None:
     first = tiny.said.err.splitlines()[0]
-    assert re.fullmatch(r"tiny: 49 of 49 tasks to do, about .+ with 1 worker of 1 thread", first)
+    assert re.fullmatch(r"tiny: 49 of 49 jobs to do, about .+ with 1 worker of 1 thread", first)
     assert "real/seed0/blog-02: epoch 2/2, loss " in tiny.said.err
     assert tiny.said.out.splitlines() == ["report: out/report.html", "numbers: out/results.csv"]
 
@@ -159,7 +159,7 @@ def test_looking_imports_nothing_heavy_and_makes_nothing(command: str, sandbox: 
     done = sandbox.light(command, *([] if command == "--help" else ["recipe.yaml"]))
     expected = {
         "check": "recipe.yaml: tiny is fine: 2 variants, 6 stages, seeds [0]",
-        "plan": "49 of 49 tasks to do",
+        "plan": "49 of 49 jobs to do",
         "--help": "inspect",
     }
     assert expected[command] in done.out
@@ -183,15 +183,15 @@ def test_one_of_a_kind_is_counted_as_one(sandbox: Sandbox) -> None:
 
 def test_a_plan_says_what_is_there(tiny: Ran) -> None:
     done = tiny.sandbox.light("plan", "recipe.yaml", "--set", "stages.blog.repeat=3")
-    assert done.out.splitlines()[-1] == "10 of 59 tasks to do"
+    assert done.out.splitlines()[-1] == "10 of 59 jobs to do"
     states = {line.split()[-1]: line.split()[1] for line in done.out.splitlines()[:-1] if "eval" not in line}
     assert states["real/seed0/blog-02"] == "here"
     assert states["real/seed0/blog-03"] == "to"
-    tasks = tiny.sandbox.tasks("recipe.yaml")
-    assert tasks["fake/seed0/blog-01"]["present"] is True
-    assert tasks["fake/seed0/blog-01"]["inputs"]["train"] == tasks["fake/seed0/train"]["key"]
+    jobs = tiny.sandbox.jobs("recipe.yaml")
+    assert jobs["fake/seed0/blog-01"]["present"] is True
+    assert jobs["fake/seed0/blog-01"]["inputs"]["train"] == jobs["fake/seed0/train"]["key"]
 
 
 def test_a_new_report_or_evaluator_trains_nothing(tiny: Ran) -> None:
     done = tiny.sandbox.light("plan", "recipe.yaml", "--set", "evaluate=[eval.accuracy, eval.latency]")
-    assert done.out.splitlines()[-1] == "10 of 39 tasks to do"
+    assert done.out.splitlines()[-1] == "10 of 39 jobs to do"

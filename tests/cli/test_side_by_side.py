@@ -69,16 +69,16 @@ evaluate: [mine.norm, eval.accuracy]
 """
 
 
-def test_no_task_is_done_twice_and_both_end_with_the_same_results(sandbox: Sandbox) -> None:
+def test_no_job_is_done_twice_and_both_end_with_the_same_results(sandbox: Sandbox) -> None:
     sandbox.write("mine.py", PLUGIN)
     sandbox.write("recipe.yaml", RECIPE)
-    tasks = sandbox.tasks("recipe.yaml", "--trust")
-    held = sandbox.store / "locks" / f"{tasks['real/seed0/init']['key']}.lock"
+    jobs = sandbox.jobs("recipe.yaml", "--trust")
+    held = sandbox.store / "locks" / f"{jobs['real/seed0/init']['key']}.lock"
     held.parent.mkdir(parents=True)
     with FileLock(held):  # neither can begin before both have planned to do everything
         runs = {out: sandbox.start("run", "recipe.yaml", "--trust", "--out", out) for out in ("one", "two")}
         for run in runs.values():
-            run.until(lambda run=run: f"{len(tasks)} of {len(tasks)} tasks to do" in run.log.read_text())
+            run.until(lambda run=run: f"{len(jobs)} of {len(jobs)} jobs to do" in run.log.read_text())
     for run in runs.values():
         _ended_well(run)
 
@@ -90,7 +90,7 @@ def test_no_task_is_done_twice_and_both_end_with_the_same_results(sandbox: Sandb
     assert rows(one) == rows(two)
     assert len(rows(one)) == 6
     published = {path.parent.name for path in sandbox.store.glob("objects/*/*/manifest.json")}
-    assert published == {task["key"] for task in tasks.values()}
+    assert published == {job["key"] for job in jobs.values()}
     assert not _left(sandbox.store)
 
 

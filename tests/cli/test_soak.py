@@ -17,7 +17,7 @@ data: {uses: data.synthetic, with: {train: 512, test: 64}}
 model: {uses: model.mlp, with: {hidden: [16]}}
 stages:
   train: {uses: train.supervised, with: {epochs: 40, batch_size: 16}}
-  prune: {uses: prune.magnitude, with: {amount: 0.5}}
+  prune: {uses: prune.magnitude, with: {sparsity: 0.5}}
 evaluate: [eval.accuracy, eval.size]
 """
 

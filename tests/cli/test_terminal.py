@@ -97,19 +97,19 @@ def _frames(terminal: int) -> Iterator[str]:
 
 
 def test_the_table_follows_the_training_and_the_report_is_the_last_line(drawn: list[str]) -> None:
-    tables = [screen for screen in drawn if "tasks" in screen and re.search("stage +epoch +loss", screen)]
+    tables = [screen for screen in drawn if "jobs" in screen and re.search("stage +epoch +loss", screen)]
     assert tables, drawn
     followed = [
         row for screen in tables for row in re.findall(r"base/seed0/train +(\d+)/200 +\d+\.\d{4} ", screen)
     ]
     assert len(set(followed)) > 1, tables
     assert [int(epoch) for epoch in followed] == sorted(int(epoch) for epoch in followed)
-    assert any(re.search(r"\d/3 tasks +about \d+ (s|min) left", screen) for screen in tables), tables
+    assert any(re.search(r"\d/3 jobs +about \d+ (s|min) left", screen) for screen in tables), tables
     assert any(re.search(r"base/seed0/train.*\d%", screen) for screen in tables), "and the accuracy"
 
     *before, report, numbers = drawn[-1].splitlines()
     assert (report, numbers) == ("report: out/report.html", "numbers: out/results.csv")
-    assert before[0].startswith("long: 3 of 3 tasks to do, about ")
+    assert before[0].startswith("long: 3 of 3 jobs to do, about ")
     assert re.fullmatch(
         r"base/seed0/train  epoch 200/200, loss \d\.\d{4}, accuracy \d+\.\d%  .+", before[1].strip()
     )

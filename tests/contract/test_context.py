@@ -111,22 +111,22 @@ def test_two_contexts_share_nothing_they_write_to(make_context: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rung", "feed", "times"),
+    ("number", "feed", "times"),
     [(None, "previous", 1), (3, "previous", 1), (3, "original", 3), (None, "original", 1)],
 )
-def test_a_rung_fed_by_the_original_takes_all_steps_at_once(
-    make_context: Make, rung: int | None, feed: str, times: int
+def test_a_round_fed_by_the_original_takes_all_steps_at_once(
+    make_context: Make, number: int | None, feed: str, times: int
 ) -> None:
-    assert make_context(rung=rung, feed=feed).times() == times
+    assert make_context(round=number, feed=feed).times() == times
 
 
 def test_narrower_is_the_hosts_answer_and_none_without_one(make_context: Make) -> None:
-    narrow = make_context(narrow=lambda factor, times: nn.Linear(int(100 * factor**times), 1)).narrower(
-        0.5, 2
-    )
+    narrow = make_context(
+        narrow=lambda multiplier, times: nn.Linear(int(100 * multiplier**times), 1)
+    ).with_width(0.5, 2)
     assert isinstance(narrow, nn.Linear)
     assert narrow.in_features == 25
-    assert make_context().narrower(0.5) is None
+    assert make_context().with_width(0.5) is None
 
 
 def test_the_progress_of_a_context_without_a_store_keeps_nothing() -> None:

@@ -11,7 +11,7 @@ from compressit.datasets.options import DataConfig
 class Options(Config):
     """Options of the plugins below."""
 
-    amount: float = Field(default=0.5, description="an amount")
+    sparsity: float = Field(default=0.5, description="an sparsity")
 
 
 class Other(Options):
@@ -31,7 +31,7 @@ class Prune(Compressor[Options]):
 
 def test_the_config_class_comes_from_the_generic_argument() -> None:
     assert Prune.Config is Options
-    assert Prune(Options(amount=0.2)).config.amount == 0.2
+    assert Prune(Options(sparsity=0.2)).config.sparsity == 0.2
 
 
 def test_without_an_argument_a_plugin_has_no_options_and_a_dataset_the_common_ones() -> None:

@@ -23,7 +23,7 @@ def linears(*widths: int) -> nn.Module:
 def test_a_multilayer_perceptron_multiplies_once_per_weight(widths: list[int]) -> None:
     model = linears(*widths)
     weights = sum(i * o for i, o in pairwise(widths))
-    assert measure.multiply_adds(model, (widths[0],)) == weights
+    assert measure.macs(model, (widths[0],)) == weights
     assert measure.parameters(model) == weights + sum(widths[1:])
     assert measure.tensor_bytes(model) == 4 * measure.parameters(model)
 
@@ -46,7 +46,7 @@ def test_a_convolution(inputs: int, outputs: int, kernel: int, stride: int, grou
     model = nn.Conv2d(inputs, outputs * groups, kernel, stride, groups=groups)
     side = (size - kernel) // stride + 1
     expected = side**2 * kernel**2 * (inputs // groups) * outputs * groups
-    assert measure.multiply_adds(model, (inputs, size, size)) == expected
+    assert measure.macs(model, (inputs, size, size)) == expected
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -56,7 +56,7 @@ def test_attention_is_counted_whole_and_the_model_left_as_it_was(training: bool)
     model.norm1.training = not training
     fast = torch.backends.mha.get_fastpath_enabled()
     expected = tokens * (4 * width**2 + 2 * width * hidden) + 2 * tokens**2 * width
-    assert measure.multiply_adds(model, (tokens, width)) == expected
+    assert measure.macs(model, (tokens, width)) == expected
     assert (model.training, model.norm1.training) == (training, not training)
     assert torch.backends.mha.get_fastpath_enabled() == fast
     assert torch.is_grad_enabled()
@@ -65,7 +65,7 @@ def test_attention_is_counted_whole_and_the_model_left_as_it_was(training: bool)
 def test_batch_norm_keeps_its_statistics() -> None:
     model = nn.BatchNorm1d(3)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    measure.multiply_adds(model, (3,))
+    measure.macs(model, (3,))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -90,13 +90,13 @@ def test_tied_weights_count_once_but_multiply_twice() -> None:
     assert measure.parameters(model) == 36
     assert measure.nonzero(model) == 24
     assert measure.tensor_bytes(model) == 4 * 36 + 8 * 5
-    assert measure.multiply_adds(model, (6,)) == 72
+    assert measure.macs(model, (6,)) == 72
 
 
 def test_an_error_in_the_model_still_restores_everything() -> None:
     model = linears(4, 3).train()
     with pytest.raises(RuntimeError):
-        measure.multiply_adds(model, (5,))
+        measure.macs(model, (5,))
     assert model.training
     assert torch.backends.mha.get_fastpath_enabled()
 
@@ -104,7 +104,7 @@ def test_an_error_in_the_model_still_restores_everything() -> None:
 def test_half_precision_weights() -> None:
     model = linears(8, 4).to(torch.bfloat16)
     assert measure.tensor_bytes(model) == 2 * 36
-    assert measure.multiply_adds(model, (8,)) == 32
+    assert measure.macs(model, (8,)) == 32
 
 
 class Maxout(nn.Module):

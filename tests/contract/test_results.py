@@ -17,7 +17,7 @@ from compressit.files.sealed import sealed
 
 def _row(**fields: Any) -> Row:
     values: dict[str, Any] = {
-        "variant": "real", "stage": "blog", "rung": 4, "each": "", "seed": 0, "uses": "shrink.noise",
+        "variant": "real", "stage": "blog", "round": 4, "member": "", "seed": 0, "uses": "shrink.noise",
         "teacher": "train", "metrics": {"test_accuracy": 0.25, "own_metric": 3.5},
         "notes": {"images_seen": 60_000, "width": 210},
         "curves": {"loss": [(1.0, 2.5), (2.0, 1.25)]}, "seconds": 1.5, "checkpoint": "checkpoints/x",
@@ -49,24 +49,24 @@ def _strictly(path: Path) -> Any:
 
 def test_rows_are_named_by_stage_member_and_rung() -> None:
     assert _row().name == "blog-04"
-    assert _row(rung=None).name == "blog"
-    assert _row(rung=None, each="amount=0.5").name == "blog@amount=0.5"
-    assert _row(rung=12, each="amount=0.5").name == "blog@amount=0.5-12"
+    assert _row(round=None).name == "blog"
+    assert _row(round=None, member="sparsity=0.5").name == "blog@sparsity=0.5"
+    assert _row(round=12, member="sparsity=0.5").name == "blog@sparsity=0.5-12"
 
 
 def test_the_table_has_every_promised_column_first_and_then_the_other_metrics() -> None:
     promised = [
-        "variant", "stage", "rung", "seed", "width", "parameters", "nonzero", "multiply_adds", "bytes",
+        "variant", "stage", "round", "seed", "width", "parameters", "nonzero", "macs", "bytes",
         "compression_ratio", "compression_ratio_nonzero", "requested", "achieved",
         "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
         "noise_entropy_bits", "noise_majority", "images_seen",
     ]  # fmt: skip
     assert [column for column in COLUMNS if column in promised] == promised
-    one, other = _results(_row(), _row(rung=None, metrics={"a_metric": 1.0}, notes={})).table()
+    one, other = _results(_row(), _row(round=None, metrics={"a_metric": 1.0}, notes={})).table()
     assert list(one) == list(other) == [*COLUMNS, "a_metric", "own_metric"]
-    assert (one["variant"], one["stage"], one["rung"], one["seed"]) == ("real", "blog", 4, 0)
+    assert (one["variant"], one["stage"], one["round"], one["seed"]) == ("real", "blog", 4, 0)
     assert (one["width"], one["images_seen"], one["own_metric"], one["a_metric"]) == (210, 60_000, 3.5, None)
-    assert (other["rung"], other["width"], other["test_accuracy"], other["a_metric"]) == (
+    assert (other["round"], other["width"], other["test_accuracy"], other["a_metric"]) == (
         None,
         None,
         None,
@@ -82,7 +82,7 @@ def test_what_a_stage_did_not_note_an_evaluator_may_measure() -> None:
 def test_ratios_are_those_of_the_dense_parent_by_the_same_counter() -> None:
     def sized(parameters: int, nonzero: int | None, **fields: Any) -> Row:
         counts = {"parameters": parameters} | ({} if nonzero is None else {"nonzero": nonzero})
-        return _row(rung=None, metrics=counts, **fields)
+        return _row(round=None, metrics=counts, **fields)
 
     results = _results(
         sized(1000, 800, stage="train", dense="train"),
@@ -104,14 +104,14 @@ def test_ratios_are_those_of_the_dense_parent_by_the_same_counter() -> None:
 
 
 def test_csv_holds_the_table_with_empty_cells(tmp_path: Path) -> None:
-    results = _results(_row(variant='a "quoted", name'), _row(rung=None, metrics={"parameters": math.nan}))
+    results = _results(_row(variant='a "quoted", name'), _row(round=None, metrics={"parameters": math.nan}))
     results.write_csv(tmp_path / "results.csv")
     with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for written, row in zip(rows, results.table(), strict=True):
         assert written == {name: "" if value is None else str(value) for name, value in row.items()}
     assert rows[0]["variant"] == 'a "quoted", name'
-    assert rows[1]["parameters"] == rows[1]["rung"] == ""
+    assert rows[1]["parameters"] == rows[1]["round"] == ""
 
 
 def test_csv_of_a_run_without_a_model_has_its_header(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_json_comes_back_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, metrics: dict[str, float], points: list[Any], note: Any
 ) -> None:
     path = tmp_path_factory.mktemp("json") / "results.json"
-    results = _results(_row(metrics=metrics, curves={"loss": points}, notes={"x": note}), _row(rung=None))
+    results = _results(_row(metrics=metrics, curves={"loss": points}, notes={"x": note}), _row(round=None))
     results.write_json(path)
     _strictly(path)
     assert Results.read_json(path) == results
@@ -176,10 +176,10 @@ def test_writing_is_all_or_nothing(
     before = path.read_bytes()
     monkeypatch.setattr("os.replace", _killed)
     with pytest.raises(KeyboardInterrupt):
-        write(_results(_row(), _row(rung=5)), path)
+        write(_results(_row(), _row(round=5)), path)
     assert path.read_bytes() == before, "killed before the new file was whole: the old one stands"
     monkeypatch.undo()
-    write(_results(_row(), _row(rung=5)), path)
+    write(_results(_row(), _row(round=5)), path)
     assert [file.name for file in tmp_path.iterdir()] == ["results"], "nothing is left beside it"
     assert path.read_bytes() != before
 
@@ -218,8 +218,8 @@ def test_results_that_were_changed_are_no_results(tmp_path: Path, what: str) -> 
 def test_models_that_diverged_or_have_no_finite_number_are_warned_of() -> None:
     results = _results(
         _row(notes={"diverged": "the loss became nan in epoch 3", "not_finite": ["b"]}),
-        _row(rung=5, metrics={"a": math.nan, "c": 1.0}),
-        _row(rung=6, notes={"not_finite": []}),
+        _row(round=5, metrics={"a": math.nan, "c": 1.0}),
+        _row(round=6, notes={"not_finite": []}),
     )
     assert results.warnings() == [
         "real/seed0/blog-04: it diverged: the loss became nan in epoch 3",
@@ -230,7 +230,7 @@ def test_models_that_diverged_or_have_no_finite_number_are_warned_of() -> None:
 
 def test_what_a_variants_data_lack_is_warned_of_once() -> None:
     notes = {"data_doubts": ["no test example has the class 3"]}
-    results = _results(_row(notes=notes), _row(rung=5, notes=notes))
+    results = _results(_row(notes=notes), _row(round=5, notes=notes))
     assert results.warnings() == ["real: no test example has the class 3"]
 
 

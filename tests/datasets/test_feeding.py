@@ -13,7 +13,7 @@ from compressit.checkpoint import model as checkpoint
 from compressit.contract.compute import Compute
 from compressit.contract.kinds import Dataset
 from compressit.datasets.feeding import fed
-from compressit.datasets.splits import Contract, prepare
+from compressit.datasets.splits import InputSpec, prepare
 from compressit.errors import RecipeError
 
 STANDARD = BASE.replace("{uses: tiny.data}", "{uses: tiny.data, with: {scale: standard}}")
@@ -35,10 +35,10 @@ def lab(tmp_path: Path) -> Lab:
 def test_a_fed_model_computes_on_other_data_what_it_does_on_its_own() -> None:
     torch.manual_seed(0)
     net, pixels = nn.Sequential(nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 4)), torch.rand(5, 2, 3, 3)
-    own = Contract((2, 3, 3), "standard", (0.4, 0.6), (0.2, 0.3), ())
-    data = Contract((2, 3, 3), "standard", (0.5, 0.1), (0.7, 0.9), ())
+    own = InputSpec((2, 3, 3), "standard", (0.4, 0.6), (0.2, 0.3), ())
+    data = InputSpec((2, 3, 3), "standard", (0.5, 0.1), (0.7, 0.9), ())
 
-    def scaled(by: Contract) -> torch.Tensor:
+    def scaled(by: InputSpec) -> torch.Tensor:
         assert by.mean is not None
         assert by.std is not None
         view = (1, 2, 1, 1)
@@ -55,10 +55,10 @@ def test_a_fed_model_computes_on_other_data_what_it_does_on_its_own() -> None:
 
 def test_a_teacher_from_a_file_is_fed_by_its_own_statistics(lab: Lab) -> None:
     plan = lab.plan(OTHER + SHRINK)
-    task = next(task for task in plan.tasks.values() if task.label.endswith("/shrink"))
-    ctx = lab.runner._context(task, lambda event: None)
+    job = next(job for job in plan.jobs.values() if job.label.endswith("/shrink"))
+    ctx = lab.runner._context(job, lambda event: None)
     file = lab.root / "net.safetensors"
-    dataset = lab.host.create(Dataset, "tiny.data", task.data["config"])
+    dataset = lab.host.create(Dataset, "tiny.data", job.data["config"])
     raw = dataset.load(type("Context", (), {"announce": print, "cache": lab.root})())
     as_trained = prepare(raw, dataset.config, 3, dataset.class_names, like=checkpoint.contract_of(file))
     assert ctx.data.contract.mean != as_trained.contract.mean
@@ -106,7 +106,7 @@ def test_other_classes_are_refused_where_the_model_is_named(lab: Lab) -> None:
 def test_the_statistics_of_a_starting_file_are_part_of_the_keys(lab: Lab) -> None:
     text = STANDARD.replace("{uses: tiny.mlp}", "{from: net.safetensors}")
     fresh, started = lab.plan(STANDARD), lab.plan(text)
-    ids = [next(iter(plan.tasks.values())).data for plan in (fresh, started)]
+    ids = [next(iter(plan.jobs.values())).data for plan in (fresh, started)]
     assert "like" not in ids[0]
     assert ids[1]["like"]["scale"] == "standard"
     assert ids[0]["id"] != ids[1]["id"]

@@ -293,7 +293,7 @@ def test_batches_show_every_example_once_with_its_label(count: int, size: int, e
     assert torch.equal(labels.sort().values, torch.arange(count))
 
 
-def test_the_order_follows_seed_stage_rung_and_epoch_only() -> None:
+def test_the_order_follows_seed_stage_round_and_epoch_only() -> None:
     facts = [(0, "a", None, 0), (0, "a", None, 1), (1, "a", None, 0), (0, "b", None, 0), (0, "a", 1, 0)]
     orders = [order(200, Streams(*f[:3]), f[3]) for f in facts]
     again = [order(200, Streams(*f[:3]), f[3]) for f in facts]

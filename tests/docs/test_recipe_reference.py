@@ -96,34 +96,34 @@ def test_the_tour_makes_the_models_the_page_names(folder: Path) -> None:
     plan = tour(folder)
     names = {point.name for point in plan.points}
     assert names == {
-        "train", "prune@amount=0.5", "prune@amount=0.9", "ladder-01", "ladder-02", "ladder-03",
+        "train", "prune@sparsity=0.5", "prune@sparsity=0.9", "rounds-01", "rounds-02", "rounds-03",
     }  # fmt: skip
-    for name in ("prune@amount=0.5", "prune@amount=0.9", "ladder-01", "ladder-02", "ladder-03"):
+    for name in ("prune@sparsity=0.5", "prune@sparsity=0.9", "rounds-01", "rounds-02", "rounds-03"):
         assert f"`{name}`" in TEXT
     assert {(p.variant, p.seed) for p in plan.points} == {(v, s) for v in ("real", "fake") for s in (0, 1)}
-    init = {task.key for task in plan.tasks.values() if task.kind == "init"}
+    init = {job.key for job in plan.jobs.values() if job.kind == "init"}
     assert len(init) == 2  # one for each seed: variants share it
 
 
 def test_the_profile_and_settings_change_what_the_page_says(folder: Path) -> None:
     plan = tour(folder, "quick", ["seeds=[3]", "stages.prune=null"])
-    assert {point.name for point in plan.points} == {"train", "ladder-01", "ladder-02"}
+    assert {point.name for point in plan.points} == {"train", "rounds-01", "rounds-02"}
     assert {point.seed for point in plan.points} == {3}
 
 
-def test_rungs_fed_the_original_depend_on_each_other_in_nothing(folder: Path) -> None:
-    by_label = {task.label: task for task in tour(folder).tasks.values()}
+def test_rounds_fed_the_original_depend_on_each_other_in_nothing(folder: Path) -> None:
+    by_label = {job.label: job for job in tour(folder).jobs.values()}
     train = by_label["real/seed0/train"].key
-    for rung in (1, 2, 3):
-        assert set(by_label[f"real/seed0/ladder-{rung:02d}"].inputs.values()) == {train}
+    for number in (1, 2, 3):
+        assert set(by_label[f"real/seed0/rounds-{number:02d}"].inputs.values()) == {train}
 
 
 def test_a_stage_after_a_fanned_out_one_has_its_members() -> None:
-    (text,) = [text for text in FRAGMENTS if "tune:" in text and "each:" in text]
+    (text,) = [text for text in FRAGMENTS if "tune:" in text and "sweep:" in text]
     base = "\n".join(line for key, line in BASE.items() if key != "stages")
     plan = make_plan(parse_recipe(f"{base}\n{text}", "recipe.yaml", installed()), installed())
-    labels = [point.each for point in plan.points if point.stage == "tune"]
-    assert labels == [f"amount={a},scope={s}" for a in (0.5, 0.9) for s in ("global", "layer")]
+    labels = [point.member for point in plan.points if point.stage == "tune"]
+    assert labels == [f"sparsity={a},scope={s}" for a in (0.5, 0.9) for s in ("global", "layer")]
 
 
 def test_variants_share_what_they_have_in_common() -> None:
@@ -137,7 +137,7 @@ def test_variants_share_what_they_have_in_common() -> None:
 
 def test_only_precision_and_compile_are_in_the_keys(folder: Path) -> None:
     same = ["compute.device=cpu", "compute.threads=1"]
-    assert tour(folder, settings=same).tasks.keys() == tour(folder).tasks.keys()
+    assert tour(folder, settings=same).jobs.keys() == tour(folder).jobs.keys()
     for setting in ("compute.precision=bf16", "compute.compile=true"):
         assert tour(folder, settings=[setting]).points != tour(folder).points
 
@@ -154,7 +154,7 @@ def test_the_commands_of_the_page_run(folder: Path) -> None:
     assert lines
     for line in lines:
         printed = run_line(line, folder, {"COMPRESSIT_STORE": str(folder / "store")})
-        assert "seed3/ladder-02" in printed
+        assert "seed3/rounds-02" in printed
 
 
 @pytest.mark.parametrize("page", ["recipe.md", "writing-a-plugin.md"])

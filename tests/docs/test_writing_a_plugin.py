@@ -147,7 +147,7 @@ def test_the_plugins_of_every_kind_do_what_they_are_for(walked: Path) -> None:
     assert (walked / "runs/lab/figures/tradeoff.svg").exists()
 
 
-def test_the_observer_saw_every_task_of_the_lab(walked: Path) -> None:
+def test_the_observer_saw_every_job_of_the_lab(walked: Path) -> None:
     lines = (walked / "diary.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 18
     assert sum(" took " in line for line in lines) == 18
@@ -222,7 +222,7 @@ def test_an_evaluators_attributes_have_the_defaults_the_page_says() -> None:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """The keys of layerwise.yaml's tasks by label, with a text of `layerwise.py` replaced, or options set."""
+    """The keys of layerwise.yaml's jobs by label, with a text of `layerwise.py` replaced, or options set."""
     files = {block.title: block for block in blocks(PAGE) if block.title}
     files["layerwise.yaml"].write(tmp_path)
 
@@ -234,7 +234,7 @@ def keys(tmp_path: Path) -> Callable[..., dict[str, str]]:
         recipe = load_recipe(
             tmp_path / "layerwise.yaml", host=host, settings=settings, trust=lambda plugin: True
         )
-        return {task.label: task.key for task in make_plan(recipe, host).tasks.values()}
+        return {job.label: job.key for job in make_plan(recipe, host).jobs.values()}
 
     return plan
 
@@ -250,7 +250,7 @@ def test_comments_and_docstrings_make_nothing_again(keys: Callable[..., dict[str
     [
         {"old": "w.ndim > 1", "new": "w.ndim > 0"},
         {"old": "Field(0.5", "new": "Field(0.6"},
-        {"settings": ["stages.prune.with.amount=0.9"]},
+        {"settings": ["stages.prune.with.sparsity=0.9"]},
     ],
 )
 def test_code_and_options_make_again_their_own_stage_and_its_evaluations(

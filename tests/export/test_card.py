@@ -36,7 +36,7 @@ def facts(word: str) -> dict[str, Any]:
         "layer_owners": {},
         "edits": [], "reshaped": False, "input_shape": [2], "classes": 3,
         "input": {"mean": None, "std": None, "class_names": [word]},
-        "sizes": {"parameters": 3, "multiply_adds": None}, "compact": [], "metrics": {word: 1.0, "nan": None},
+        "sizes": {"parameters": 3, "macs": None}, "compact": [], "metrics": {word: 1.0, "nan": None},
         "lineage": [{"stage": word, "uses": word, "config": {word: word}, "data": {"uses": word}}, {"uses": 3}],
         "tensors_sha256": "00",
     }  # fmt: skip

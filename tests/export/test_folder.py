@@ -15,7 +15,7 @@ from torch import nn
 from compressit.checkpoint.header import copy_with, read_header
 from compressit.checkpoint.model import Architecture, load, save
 from compressit.contract.results import Results, Row
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.export.export import export
 from compressit.host.plugins import Host
@@ -26,10 +26,10 @@ Saved = Callable[..., Path]
 FILES = ["README.md", "config.json", "model.safetensors"]
 LINEAGE = [
     {"stage": "init", "uses": "tiny.conv", "config": {"channels": [8, 12]}, "seed": 0, "key": "00"},
-    {"stage": "prune", "uses": "prune.x", "config": {"amount": 0.5}, "seed": 0, "key": "01",
+    {"stage": "prune", "uses": "prune.x", "config": {"sparsity": 0.5}, "seed": 0, "key": "01",
      "variant": "base", "data": {"uses": "data.x", "config": {"limit": 10}}},
 ]  # fmt: skip
-CONTRACT = Contract((2, 6, 6), "standard", (0.25, 0.5), (0.5, 0.5), ("cat", "dog", "<b>cow</b>"))
+CONTRACT = InputSpec((2, 6, 6), "standard", (0.25, 0.5), (0.5, 0.5), ("cat", "dog", "<b>cow</b>"))
 
 
 def front_matter(card: str) -> dict[str, object]:
@@ -50,7 +50,7 @@ def test_the_folder_holds_the_checkpoint_its_facts_and_a_card(saved: Saved, host
         "parameters": sum(p.numel() for p in values),
         "nonzero": sum(int((p != 0).sum()) for p in values),
         # 3x3 convolutions of 36 places: dense, depthwise, dense; the classifier on 12 channels of 3x3
-        "multiply_adds": 36 * 9 * (2 * 8 + 8 + 8 * 12) + 12 * 9 * 3,
+        "macs": 36 * 9 * (2 * 8 + 8 + 8 * 12) + 12 * 9 * 3,
         "bytes": sum(v.numel() * v.element_size() for v in model.state_dict().values()),
         "file_bytes": (out / "model.safetensors").stat().st_size,
     }
@@ -64,9 +64,9 @@ def test_the_folder_holds_the_checkpoint_its_facts_and_a_card(saved: Saved, host
     assert front["metrics"] == {"test_accuracy": 0.5, "loss": 1e-7}
     assert front["sizes"] == config["sizes"]
     for line in (
-        '| `prune` | `prune.x` | `{"amount": 0.5}` | `data.x {"limit": 10}` |',
+        '| `prune` | `prune.x` | `{"sparsity": 0.5}` | `data.x {"limit": 10}` |',
         "| `test_accuracy` | 0.5 |",
-        "| `multiply_adds` | 39,204 |",
+        "| `macs` | 39,204 |",
         'installed().load_file(Path("tiny_models.py"))  # defines the network',
         "Pixels in [0, 1], less the mean `[0.25, 0.5]` and divided by `[0.5, 0.5]`, per channel.",
         "Class names: `cat, dog, <b>cow</b>`.",
@@ -87,9 +87,9 @@ def test_the_cards_code_loads_the_model(saved: Saved, host: Host, tmp_path: Path
 
 
 def test_any_model_has_a_folder(saved: Saved, host: Host) -> None:
-    """Tokens, whose multiply-adds are not counted, and a net that torch.export cannot follow."""
+    """Tokens, whose MACs are not counted, and a net that torch.export cannot follow."""
     config = json.loads((export(saved(TIED), "folder", host=host) / "config.json").read_text())
-    assert config["sizes"]["multiply_adds"] is None
+    assert config["sizes"]["macs"] is None
     assert config["sizes"]["parameters"] == 54
     export(saved(HEADS), "folder", host=host)
 

@@ -26,7 +26,7 @@ class Inner(Config):
 class Many(Config):
     """Options of every sort."""
 
-    amount: float = Field(gt=0, lt=1, description="how | much")
+    sparsity: float = Field(gt=0, lt=1, description="how | much")
     mode: Literal["a", "b"] = Field("a", description="which")
     text: str = Field("", description="words")
     flag: bool | None = Field(None, description="yes or no")
@@ -53,7 +53,7 @@ def described() -> dict[str, Option]:
 @pytest.mark.parametrize(
     ("name", "kind", "default"),
     [
-        ("amount", "number > 0 and < 1", "required"),
+        ("sparsity", "number > 0 and < 1", "required"),
         ("mode", "a or b", "a"),
         ("text", "text", '""'),
         ("flag", "true or false or null", "null"),
@@ -76,7 +76,7 @@ def test_an_option_in_words(name: str, kind: str, default: str) -> None:
 
 def test_every_option_is_there_in_its_order_and_a_block_in_itself_ends() -> None:
     assert list(described()) == [
-        "amount", "mode", "text", "flag", "sizes", "pair", "teacher", "inner", "inner.depth", "maybe", "maybe.depth",
+        "sparsity", "mode", "text", "flag", "sizes", "pair", "teacher", "inner", "inner.depth", "maybe", "maybe.depth",
         "each", "each[].depth", "named", "any",
     ]  # fmt: skip
     assert [option.name for option in nested_options(Tree)] == ["left"]

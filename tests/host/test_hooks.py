@@ -80,7 +80,7 @@ def test_hook_trainers(desk: Desk) -> None:
 
 
 def test_hook_compressors(desk: Desk) -> None:
-    body = "    def compress(self, model, ctx):\n        return ctx.narrower(0.5)\n"
+    body = "    def compress(self, model, ctx):\n        return ctx.with_width(0.5)\n"
     run = desk.run(_plugin("Compressor", body), train="{uses: hooked.compressor}")
     assert run.metrics[0]["parameters"] == 6 * 6 + 6 + 6 * 3 + 3
 
@@ -171,9 +171,9 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[s
     """What each observer wrote of one run, with a worker process, that failed in the end."""
     desk = Desk(tmp_path_factory.mktemp("observed"))
     observers = (
-        _observer("compressit_stage_started(task)", "task.label")
-        + _observer("compressit_stage_finished(task, seconds)", "f'{task.kind} {seconds > 0}'")
-        + _observer("compressit_stage_failed(task, message)", "f'{task.label}: {message}'")
+        _observer("compressit_stage_started(job)", "job.label")
+        + _observer("compressit_stage_finished(job, seconds)", "f'{job.kind} {seconds > 0}'")
+        + _observer("compressit_stage_failed(job, message)", "f'{job.label}: {message}'")
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -223,8 +223,8 @@ def _weights(run: Run, stage: str) -> dict[str, torch.Tensor]:
     """The tensors of a stage that has no row."""
     from safetensors.torch import load_file
 
-    (task,) = [task for task in run.plan.tasks.values() if task.kind == stage]
-    (file,) = (run.folder.parent / "store").rglob(f"{task.key}/model.safetensors")
+    (job,) = [job for job in run.plan.jobs.values() if job.kind == stage]
+    (file,) = (run.folder.parent / "store").rglob(f"{job.key}/model.safetensors")
     return load_file(file)
 
 

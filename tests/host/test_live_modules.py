@@ -19,7 +19,7 @@ import compressit
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import Builder
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host, Source, installed
 from compressit.planning.plan import make_plan
@@ -86,7 +86,7 @@ def test_a_pruned_net_fills_a_net_of_any_width(width: int, tmp_path: Path) -> No
 
 
 def test_a_net_compressed_in_process_is_saved_and_loaded(tmp_path: Path) -> None:
-    sparse = compressit.stage("tiny.prune", amount=0.5)(Net())
+    sparse = compressit.stage("tiny.prune", sparsity=0.5)(Net())
     compressit.save(sparse, tmp_path / "net.safetensors")
     loaded = compressit.load(tmp_path / "net.safetensors", into=Net())
     assert same(loaded.state_dict(), sparse.state_dict())
@@ -276,7 +276,7 @@ def test_a_recipe_uses_it_and_its_code_is_in_the_keys(tmp_path: Path) -> None:
     assert checkpoint.load(file, host=lab.host)[1].out_features == 7
     assert read_header(file).manifest.model.owner == "nets.py"
     (tmp_path / "nets.py").write_text(FLAT.replace("ReLU", "GELU"))
-    assert not plan.tasks.keys() & Lab(tmp_path).plan(text).tasks.keys()
+    assert not plan.jobs.keys() & Lab(tmp_path).plan(text).jobs.keys()
 
 
 def test_a_model_of_this_process_is_refused_before_anything_runs_until_a_file_brings_it(
@@ -313,7 +313,7 @@ def test_a_teacher_of_this_process_is_refused_when_the_plan_is_made(tmp_path: Pa
 
     host = tiny_host()
     host.add_model(installed().find("live.flat").plugin, installed().find("live.flat").source)
-    contract = Contract((1, 2, 3), "unit", None, None, ("0", "1", "2"))
+    contract = InputSpec((1, 2, 3), "unit", None, None, ("0", "1", "2"))
     compressit.save(
         flat(), tmp_path / "teacher.safetensors", uses="live.flat", input_shape=(1, 2, 3), classes=3,
         contract=contract,
@@ -350,7 +350,7 @@ def test_a_layer_that_this_process_alone_has_is_refused_when_the_plan_is_made(
     net = checkpoint.build(made, host)
     name = next(name for name, layer in net.named_modules() if isinstance(layer, nn.ReLU))
     net.set_submodule(name, host.module_types()[0].build({}))
-    contract = Contract((1, 2, 3), "unit", None, None, ("0", "1", "2"))
+    contract = InputSpec((1, 2, 3), "unit", None, None, ("0", "1", "2"))
     checkpoint.save(net, tmp_path / "net.safetensors", made, contract, host)
     more = "  small: {uses: tiny.shrink, with: {teacher: net.safetensors}}\n"
     text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}") if place == "from" else BASE + more
@@ -364,7 +364,7 @@ def test_a_layer_that_this_process_alone_has_is_refused_when_the_plan_is_made(
     with pytest.raises(CompressitError, match=r"file\.Twice"):
         make_plan(load_recipe(recipe, host=tiny_host()), tiny_host())
     recipe.write_text(text.replace("data:", "plugins: [./layers.py]\ndata:"))
-    assert make_plan(load_recipe(recipe, trust=True, host=host), host).tasks
+    assert make_plan(load_recipe(recipe, trust=True, host=host), host).jobs
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -401,7 +401,7 @@ def test_another_process_loads_it_once_it_has_imported_the_module(run: Run, tmp_
 
 def test_what_computes_something_else_is_loaded_where_that_is_not_asked(tmp_path: Path) -> None:
     """The error says how; an activation is no part of a file."""
-    contract = Contract((4,), "unit", None, None, ("a", "b"))
+    contract = InputSpec((4,), "unit", None, None, ("a", "b"))
     path = tmp_path / "net.safetensors"
     compressit.save(nn.Sequential(nn.Linear(4, 2), nn.Tanh()), path, contract=contract)
     other = nn.Sequential(nn.Linear(4, 2), nn.Sigmoid())

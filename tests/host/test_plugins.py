@@ -21,7 +21,7 @@ GOOD = """
     from compressit.contract.kinds import Compressor
 
     class Options(Config):
-        amount: float = Field(default=0.5, description="how much")
+        sparsity: float = Field(default=0.5, description="how much")
 
     class Prune(Compressor[Options]):
         '''Prune a little.'''
@@ -39,8 +39,8 @@ OBSERVER = """
     seen = []
 
     @hookimpl
-    def compressit_stage_started(task):
-        seen.append(task)
+    def compressit_stage_started(job):
+        seen.append(job)
 
     @hookimpl
     def compressit_stage_finished(seconds):
@@ -50,8 +50,8 @@ LOUD = """
     from compressit.contract.hookspecs import hookimpl
 
     @hookimpl
-    def compressit_stage_started(task):
-        raise RuntimeError(f"no room\\nfor {task}")
+    def compressit_stage_started(job):
+        raise RuntimeError(f"no room\\nfor {job}")
 """
 BROKEN = {
     "import": (
@@ -166,9 +166,9 @@ def test_an_installed_plugin_is_found_through_its_entry_point(install: Install) 
     assert found.plugin.summary() == "Prune a little."
     assert "prune.x" in Host().names("compressor", "trainer")
     assert "prune.x" not in [r.plugin.name for r in Host().registered("trainer")]
-    plugin = Host().create(Compressor, "prune.x", {"amount": 0.25})
+    plugin = Host().create(Compressor, "prune.x", {"sparsity": 0.25})
     assert isinstance(plugin, Compressor)
-    assert plugin.config.amount == 0.25
+    assert plugin.config.sparsity == 0.25
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -182,7 +182,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(install: I
     assert reason in broken.reason
     assert "\n" not in broken.reason
     assert host.find("prune.good").owner == "good-one 1.2"
-    assert host.stage_started("task") == []
+    assert host.stage_started("job") == []
     if kind != "twice":
         assert "prune.x" not in host.names()
 
@@ -195,7 +195,7 @@ def test_a_plugin_that_fails_to_import_keeps_its_traceback(install: Install) -> 
 
 def test_a_broken_plugin_leaves_none_of_its_hooks_behind(install: Install, tmp_path: Path) -> None:
     install("bad-one", LOUD + BROKEN["bad-name"][0])
-    assert Host().stage_started("task") == []
+    assert Host().stage_started("job") == []
 
 
 def test_two_owners_of_one_name_are_both_named_and_the_first_kept(install: Install) -> None:
@@ -213,8 +213,8 @@ def test_two_owners_may_use_one_entry_point_name(install: Install) -> None:
     install("b-second", GOOD, plugin="prune.second")
     host = Host()
     assert {"prune.first", "prune.second"} <= set(host.names("compressor"))
-    host.stage_started("task")
-    assert sys.modules["fake_a_first"].seen == ["task"]
+    host.stage_started("job")
+    assert sys.modules["fake_a_first"].seen == ["job"]
 
 
 @pytest.mark.parametrize("names", ["bad", " bad , other", "*"])
@@ -266,7 +266,7 @@ def test_a_local_file_registers_its_plugins_once(tmp_path: Path) -> None:
     host.load_file(file)
     (found,) = host.registered()
     assert found.owner == str(file)
-    assert host.create(Compressor, "prune.x", {}).config.amount == 0.5
+    assert host.create(Compressor, "prune.x", {}).config.sparsity == 0.5
     assert Path(str(sys.modules[found.plugin.__module__].__file__)) == file
 
 
@@ -377,7 +377,7 @@ def test_a_method_may_take_more_than_it_is_given(tmp_path: Path, written: str) -
 
 
 @pytest.mark.parametrize(
-    ("method", "fits"), [("def work(self, images)", False), ("def work(self, images, rung)", True)]
+    ("method", "fits"), [("def work(self, images)", False), ("def work(self, images, times)", True)]
 )
 def test_a_method_that_need_not_be_there_is_looked_at_too(tmp_path: Path, method: str, fits: bool) -> None:
     source = GOOD.replace("def compress(", f"{method}:\n            return None\n\n        def compress(")
@@ -434,10 +434,10 @@ def test_a_local_name_that_is_taken_names_both_owners(tmp_path: Path, install: I
 
 def test_observers_are_told_with_the_arguments_they_ask_for(tmp_path: Path) -> None:
     host = _local(tmp_path, OBSERVER)
-    assert host.stage_started("a task") == []
-    assert host.stage_finished("a task", 1.5) == []
-    assert host.stage_failed("a task", "why") == []
-    assert _seen(tmp_path) == ["a task", 1.5]
+    assert host.stage_started("a job") == []
+    assert host.stage_finished("a job", 1.5) == []
+    assert host.stage_failed("a job", "why") == []
+    assert _seen(tmp_path) == ["a job", 1.5]
 
 
 def test_an_observers_error_is_a_complaint_and_the_others_are_still_told(tmp_path: Path) -> None:
@@ -445,9 +445,9 @@ def test_an_observers_error_is_a_complaint_and_the_others_are_still_told(tmp_pat
     (tmp_path / "loud").mkdir()
     host.load_file(_file(tmp_path / "loud", LOUD))
     host.load_file(_file(tmp_path, OBSERVER))
-    (complaint,) = host.stage_started("a task")
-    assert complaint.endswith("compressit_stage_started: RuntimeError: no room for a task")
-    assert _seen(tmp_path) == ["a task"]
+    (complaint,) = host.stage_started("a job")
+    assert complaint.endswith("compressit_stage_started: RuntimeError: no room for a job")
+    assert _seen(tmp_path) == ["a job"]
 
 
 def test_module_types_come_from_every_plugin_and_a_failing_one_is_listed(tmp_path: Path) -> None:

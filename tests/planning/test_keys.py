@@ -216,10 +216,10 @@ def test_the_streams_that_the_host_draws_from_count_for_first_models_and_stages(
     def made() -> set[str]:
         _forget()
         plan = plan_of(TWINS)
-        return {task.key for task in plan.tasks.values() if task.kind != "evaluate"}
+        return {job.key for job in plan.jobs.values() if job.kind != "evaluate"}
 
     before = made()
-    edit("compressit.running.task", "is no longer in the store", "went away")
+    edit("compressit.running.job", "is no longer in the store", "went away")
     edit("compressit.running.apply", "changed nothing", "did nothing")
     assert made() == before, "what they say is not what they compute"
     edit("compressit.seeds", "[:8]", "[8:16]")
@@ -247,7 +247,7 @@ def test_code_as_it_is_now_is_read_again_every_time(package: Package) -> None:
 
 def test_reading_a_digest_imports_nothing(package: Package) -> None:
     folder = package(
-        impl="import torch\nfrom compressit.datasets.splits import Contract, Data\nraise SystemExit('ran')\n"
+        impl="import torch\nfrom compressit.datasets.splits import InputSpec, Data\nraise SystemExit('ran')\n"
     )
     code = (
         f"import sys; sys.path.insert(0, {str(folder.parent)!r})\n"
@@ -330,7 +330,7 @@ def test_what_a_local_file_runs_without_an_import_counts(local: Callable[..., st
 
 # Facts of a recipe
 
-MORE = BASE + "  ladder: {uses: tiny.shrink, repeat: 3, feed: original}\nevaluate: [tiny.accuracy]\n"
+MORE = BASE + "  rounds: {uses: tiny.shrink, repeat: 3, feed: original}\nevaluate: [tiny.accuracy]\n"
 
 
 def _models(text: str = MORE, *settings: str) -> dict[str, str]:
@@ -348,12 +348,12 @@ def _models(text: str = MORE, *settings: str) -> dict[str, str]:
         (MORE, ["model.with.hidden=[13]"], "all"),
         (MORE, ["compute.precision=bf16"], "all"),
         (MORE, ["compute.compile=true"], "all"),
-        (MORE, ["stages.ladder.with.width=0.6"], "ladder"),
-        (MORE.replace("  ladder:", "  steps:"), [], "ladder"),
-        (MORE.replace("feed: original", "feed: previous"), [], "ladder"),
+        (MORE, ["stages.rounds.with.width=0.6"], "rounds"),
+        (MORE.replace("  rounds:", "  steps:"), [], "rounds"),
+        (MORE.replace("feed: original", "feed: previous"), [], "rounds"),
         (MORE, ["compute.device=cpu"], "none"),
         (MORE, ["compute.threads=2"], "none"),
-        (MORE, ["stages.ladder.repeat=2"], "none"),
+        (MORE, ["stages.rounds.repeat=2"], "none"),
         (MORE, ["stages.train.with.epochs=4"], "none"),  # its default, written out
         (MORE.replace("evaluate: [tiny.accuracy]", "evaluate: [tiny.size, tiny.odd]"), [], "none"),
         (MORE.replace("name: tiny\n", "name: other\ndescription: words\n"), [], "none"),
@@ -365,13 +365,13 @@ def test_what_moves_the_keys_of_models(text: str, settings: list[str], moved: st
     before, after = _models(), _models(text, *settings)
     shared = set(before.values()) & set(after.values())
     trained = before["train"] in shared
-    assert {"all": not shared, "ladder": shared == {before["train"]}, "none": shared == set(after.values())}[
+    assert {"all": not shared, "rounds": shared == {before["train"]}, "none": shared == set(after.values())}[
         moved
     ]
     assert trained == (moved != "all")
 
 
-def test_rungs_differ_from_each_other() -> None:
+def test_rounds_differ_from_each_other() -> None:
     models = _models()
     assert len(set(models.values())) == len(models) == 4
 
@@ -437,7 +437,7 @@ def test_the_code_of_a_checkpoints_builder_counts(tmp_path: Path, edit: Edit) ->
     plan = plan_of(text, folder=tmp_path)
     module = tiny_host().find("tiny.mlp").plugin.__module__
     edit(module, "* 0.3 + y", "* 0.4 + y")
-    assert not set(plan.tasks) & set(plan_of(text, folder=tmp_path).tasks)
+    assert not set(plan.jobs) & set(plan_of(text, folder=tmp_path).jobs)
 
 
 def test_keys_are_sha256_of_canonical_json() -> None:

@@ -1,4 +1,4 @@
-"""From a recipe to tasks: which there are, what each needs, and which must run."""
+"""From a recipe to jobs: which there are, what each needs, and which must run."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import BASE, PLUGINS, TWINS, plan_of, point, task_of, tiny_host
+from tiny import BASE, PLUGINS, TWINS, job_of, plan_of, point, tiny_host
 
 from compressit.checkpoint import model as checkpoint
-from compressit.contract.tasks import Task
-from compressit.datasets.splits import Contract
+from compressit.contract.job import Job
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.planning.points import Plan
 
-LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 3, feed: previous}\n  after: {uses: tiny.prune}\n"
+ROUNDS = BASE + "  rounds: {uses: tiny.shrink, repeat: 3, feed: previous}\n  after: {uses: tiny.prune}\n"
 FANNED = (
-    BASE + "  prune: {uses: tiny.prune, each: {with.amount: [0.5, 0.75]}}\n"
+    BASE + "  prune: {uses: tiny.prune, sweep: {with.sparsity: [0.5, 0.75]}}\n"
     "  tune: {uses: tiny.train}\n"
-    "  again: {uses: tiny.prune, needs: tune, with: {rewind: prune}, each: {with.amount: [0.1, 0.2]}}\n"
+    "  again: {uses: tiny.prune, needs: tune, with: {rewind: prune}, sweep: {with.sparsity: [0.1, 0.2]}}\n"
 )
 
 
@@ -41,35 +41,35 @@ def _model(plan: Plan, name: str) -> str:
 def _inputs(plan: Plan, name: str) -> dict[str, str]:
     """Reference -> name of the model it leads to."""
     made = {p.model: p.name for p in plan.points}
-    task = task_of(plan, f"base/seed0/{name}")
-    return {ref: made.get(key, plan.tasks[key].kind) for ref, key in task.inputs.items()}
+    job = job_of(plan, f"base/seed0/{name}")
+    return {ref: made.get(key, plan.jobs[key].kind) for ref, key in job.inputs.items()}
 
 
 # Edges
 
 
-def test_a_ladder_is_fed_by_the_rung_before() -> None:
-    plan = plan_of(LADDER)
-    assert [p.name for p in plan.points] == ["train", "ladder-01", "ladder-02", "ladder-03", "after"]
-    assert [_inputs(plan, f"ladder-0{n}")["previous"] for n in (1, 2, 3)] == [
+def test_a_repeated_stage_is_fed_by_the_round_before() -> None:
+    plan = plan_of(ROUNDS)
+    assert [p.name for p in plan.points] == ["train", "rounds-01", "rounds-02", "rounds-03", "after"]
+    assert [_inputs(plan, f"rounds-0{n}")["previous"] for n in (1, 2, 3)] == [
         "train",
-        "ladder-01",
-        "ladder-02",
+        "rounds-01",
+        "rounds-02",
     ]
-    assert _inputs(plan, "after") == {"previous": "ladder-03"}, "a ladder stands for its last rung"
+    assert _inputs(plan, "after") == {"previous": "rounds-03"}, "a repeated stage stands for its last round"
 
 
-def test_a_ladder_fed_by_the_original_has_independent_rungs() -> None:
-    plan = plan_of(LADDER.replace("feed: previous", "feed: original"))
-    assert [_inputs(plan, f"ladder-0{n}")["previous"] for n in (1, 2, 3)] == ["train"] * 3
-    assert _inputs(plan, "after") == {"previous": "ladder-03"}
+def test_a_repeated_stage_fed_by_the_original_has_independent_rounds() -> None:
+    plan = plan_of(ROUNDS.replace("feed: previous", "feed: original"))
+    assert [_inputs(plan, f"rounds-0{n}")["previous"] for n in (1, 2, 3)] == ["train"] * 3
+    assert _inputs(plan, "after") == {"previous": "rounds-03"}
 
 
 def test_a_reference_is_an_edge_to_the_last_rung() -> None:
-    text = LADDER.replace(
-        "  after: {uses: tiny.prune}", "  after: {uses: tiny.prune, with: {rewind: ladder}}"
+    text = ROUNDS.replace(
+        "  after: {uses: tiny.prune}", "  after: {uses: tiny.prune, with: {rewind: rounds}}"
     )
-    assert _inputs(plan_of(text), "after") == {"previous": "ladder-03", "ladder": "ladder-03"}
+    assert _inputs(plan_of(text), "after") == {"previous": "rounds-03", "rounds": "rounds-03"}
     plan = plan_of(BASE + "  prune: {uses: tiny.prune, with: {rewind: init}}\n")
     assert _inputs(plan, "prune") == {"previous": "train", "init": "init"}
 
@@ -77,7 +77,7 @@ def test_a_reference_is_an_edge_to_the_last_rung() -> None:
 def test_only_the_references_of_a_member_itself_are_its_edges() -> None:
     plan = plan_of(
         BASE
-        + "  other: {uses: tiny.train}\n  prune: {uses: tiny.prune, each: {with.rewind: [train, init]}}\n"
+        + "  other: {uses: tiny.train}\n  prune: {uses: tiny.prune, sweep: {with.rewind: [train, init]}}\n"
     )
     assert _inputs(plan, "prune@rewind=train") == {"previous": "other", "train": "train"}
     assert _inputs(plan, "prune@rewind=init") == {"previous": "other", "init": "init"}
@@ -86,19 +86,19 @@ def test_only_the_references_of_a_member_itself_are_its_edges() -> None:
 def test_members_of_a_fanned_out_stage_are_inherited() -> None:
     plan = plan_of(FANNED)
     names = [p.name for p in plan.points]
-    assert names[:3] == ["train", "prune@amount=0.5", "prune@amount=0.75"]
-    assert names[3:5] == ["tune@amount=0.5", "tune@amount=0.75"]
-    assert _inputs(plan, "tune@amount=0.75") == {"previous": "prune@amount=0.75"}
+    assert names[:3] == ["train", "prune@sparsity=0.5", "prune@sparsity=0.75"]
+    assert names[3:5] == ["tune@sparsity=0.5", "tune@sparsity=0.75"]
+    assert _inputs(plan, "tune@sparsity=0.75") == {"previous": "prune@sparsity=0.75"}
     assert len(names) == 3 + 2 + 4
-    assert plan.tasks[_model(plan, "again@amount=0.75,amount=0.1")].config["amount"] == 0.1
+    assert plan.jobs[_model(plan, "again@sparsity=0.75,sparsity=0.1")].config["sparsity"] == 0.1
 
 
 def test_a_reference_into_a_fan_goes_to_the_member_it_was_made_from() -> None:
     plan = plan_of(FANNED)
     for parent in ("0.5", "0.75"):
         for own in ("0.1", "0.2"):
-            inputs = _inputs(plan, f"again@amount={parent},amount={own}")
-            assert inputs == {"previous": f"tune@amount={parent}", "prune": f"prune@amount={parent}"}
+            inputs = _inputs(plan, f"again@sparsity={parent},sparsity={own}")
+            assert inputs == {"previous": f"tune@sparsity={parent}", "prune": f"prune@sparsity={parent}"}
 
 
 def test_a_reference_that_could_mean_several_members_is_refused() -> None:
@@ -115,19 +115,18 @@ def test_a_reference_that_could_mean_several_members_is_refused() -> None:
 
 def test_variants_share_init_and_what_is_equal() -> None:
     plan = plan_of(TWINS)
-    assert [t.kind for t in plan.tasks.values()].count("init") == 1
-    assert task_of(plan, "real/seed0/train").inputs == task_of(plan, "fake/seed0/train").inputs
+    assert [t.kind for t in plan.jobs.values()].count("init") == 1
+    assert job_of(plan, "real/seed0/train").inputs == job_of(plan, "fake/seed0/train").inputs
     assert point(plan, "real/seed0/train").model != point(plan, "fake/seed0/train").model
     equal = plan_of(TWINS.replace("{data: {with: {labels: random}}}", "{}"))
     assert len(equal.points) == 8
-    assert len(equal.tasks) == len(
-        plan_of(TWINS.replace(", fake: {data: {with: {labels: random}}}", "")).tasks
-    )
+    assert len(equal.jobs) == len(plan_of(TWINS.replace(", fake: {data: {with: {labels: random}}}", "")).jobs)
 
 
 def test_a_variant_with_another_last_stage_shares_the_stages_before() -> None:
     plan = plan_of(
-        BASE + "  prune: {uses: tiny.prune}\nvariants: {a: {}, b: {stages: {prune: {with: {amount: 0.9}}}}}\n"
+        BASE
+        + "  prune: {uses: tiny.prune}\nvariants: {a: {}, b: {stages: {prune: {with: {sparsity: 0.9}}}}}\n"
     )
     assert point(plan, "a/seed0/train").model == point(plan, "b/seed0/train").model
     assert point(plan, "a/seed0/prune").model != point(plan, "b/seed0/prune").model
@@ -138,48 +137,46 @@ def test_seeds_multiply_and_share_nothing() -> None:
     assert len(plan.points) == 2 * 2 * 4
     models = {(p.variant, p.seed, p.name): p.model for p in plan.points}
     assert len(set(models.values())) == len(models)
-    assert sorted(t.label for t in plan.tasks.values() if t.kind == "init") == [
+    assert sorted(t.label for t in plan.jobs.values() if t.kind == "init") == [
         "real/seed0/init",
         "real/seed1/init",
     ]
 
 
 def test_variants_go_side_by_side_so_that_an_interrupted_run_compares_them() -> None:
-    order = [t.label for t in plan_of(TWINS).tasks.values() if t.kind == "stage"]
+    order = [t.label for t in plan_of(TWINS).jobs.values() if t.kind == "stage"]
     names = [label.split("/")[2] for label in order]
     assert names == [name for one in ("train", "prune", "shrink-01", "shrink-02") for name in (one, one)]
     assert [label.split("/")[0] for label in order] == ["real", "fake"] * 4
 
 
-# Which tasks must run
+# Which jobs must run
 
 
 @given(st.data())
 def test_pending_is_what_is_wanted_and_missing_with_all_it_needs_and_no_more(data: st.DataObject) -> None:
     plan = twins()
-    present = {key: data.draw(st.booleans()) for key in plan.tasks}
+    present = {key: data.draw(st.booleans()) for key in plan.jobs}
     pending = plan.pending(present)
-    keys = [task.key for task in pending]
+    keys = [job.key for job in pending]
     wanted = {key for p in plan.points for key in (p.model, *p.metrics.values())}
-    needed_by_others = {k for task in pending for k in task.inputs.values()}
+    needed_by_others = {k for job in pending for k in job.inputs.values()}
     assert {key for key in wanted if not present[key]} <= set(keys)
     assert all(present[k] or k in keys for k in needed_by_others), "what runs finds its inputs"
     assert all(not present[k] and (k in wanted or k in needed_by_others) for k in keys), (
         "nothing runs in vain"
     )
     assert len(set(keys)) == len(keys)
-    for index, task in enumerate(pending):
-        assert not {k for k in task.inputs.values() if not present[k]} - set(keys[:index]), (
-            "inputs come first"
-        )
+    for index, job in enumerate(pending):
+        assert not {k for k in job.inputs.values() if not present[k]} - set(keys[:index]), "inputs come first"
 
 
 def test_pending_runs_nothing_when_all_is_there_and_no_init_that_nobody_needs() -> None:
     plan = twins()
-    inits = {key for key, task in plan.tasks.items() if task.kind == "init"}
-    assert plan.pending(dict.fromkeys(plan.tasks, True)) == []
-    assert plan.pending(dict.fromkeys(set(plan.tasks) - inits, True)) == []
-    assert len(plan.pending({})) == len(plan.tasks)
+    inits = {key for key, job in plan.jobs.items() if job.kind == "init"}
+    assert plan.pending(dict.fromkeys(plan.jobs, True)) == []
+    assert plan.pending(dict.fromkeys(set(plan.jobs) - inits, True)) == []
+    assert len(plan.pending({})) == len(plan.jobs)
 
 
 @given(
@@ -199,16 +196,16 @@ def test_inputs_always_come_before_what_needs_them(
     text = BASE.split("stages:")[0] + "evaluate: [tiny.fidelity, tiny.size]\n"
     text += "variants: {a: {}, b: {data: {with: {labels: random}}}}\n" if with_variants else ""
     text += "stages:\n"
-    for number, (needs, ladder, refers) in enumerate(stages):
+    for number, (needs, stage, refers) in enumerate(stages):
         uses = f"tiny.prune, with: {{rewind: {names[needs // 2 % len(names)]}}}" if refers else "tiny.train"
-        options = f", {ladder}" if ladder else ""
+        options = f", {stage}" if stage else ""
         text += f"  s{number}: {{uses: {uses}, needs: {names[needs % len(names)]}{options}}}\n"
         names.append(f"s{number}")
     plan = plan_of(text, host=_host())
     seen: set[str] = set()
-    for key, task in plan.tasks.items():
-        assert set(task.inputs.values()) <= seen
-        assert key == task.key
+    for key, job in plan.jobs.items():
+        assert set(job.inputs.values()) <= seen
+        assert key == job.key
         seen.add(key)
 
 
@@ -228,8 +225,8 @@ def _metrics(evaluators: str, variant: str = "real", name: str = "train", *setti
 def test_a_new_evaluator_leaves_everything_else_where_it_was() -> None:
     before, after = plan_of(TWINS.replace("tiny.accuracy, ", "")), plan_of(TWINS)
     assert [p.model for p in before.points] == [p.model for p in after.points]
-    assert {t.uses for key, t in after.tasks.items() if key not in before.tasks} == {"tiny.accuracy"}
-    assert set(before.tasks) < set(after.tasks)
+    assert {t.uses for key, t in after.jobs.items() if key not in before.jobs} == {"tiny.accuracy"}
+    assert set(before.jobs) < set(after.jobs)
 
 
 def test_an_evaluator_without_data_is_shared_where_one_model_meets_two_data_sets(tmp_path: Path) -> None:
@@ -245,9 +242,9 @@ def test_an_evaluator_without_data_is_shared_where_one_model_meets_two_data_sets
     assert a.metrics["tiny.accuracy"] != b.metrics["tiny.accuracy"]
 
 
-def test_an_exclusive_evaluator_makes_exclusive_tasks_keyed_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exclusive_evaluator_makes_exclusive_jobs_keyed_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(TWINS.replace("tiny.size", "tiny.clock"))
-    assert {t.uses for t in plan.tasks.values() if t.exclusive} == {"tiny.clock"}
+    assert {t.uses for t in plan.jobs.values() if t.exclusive} == {"tiny.clock"}
     before = _metrics("[tiny.clock, tiny.accuracy]")
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
     after = _metrics("[tiny.clock, tiny.accuracy]")
@@ -280,7 +277,7 @@ class Haste(Compressor[HasteConfig]):
     def compress(self, model, ctx):
         return model
 
-    def rehearse(self, model, ctx):
+    def dry_run(self, model, ctx):
         return None
 
 
@@ -298,17 +295,17 @@ def test_a_compressor_that_measures_times_is_alone_and_keyed_by_host_where_its_o
     host = tiny_host()
     host.load_file(file)
 
-    def tasks(by: str, *settings: str) -> dict[str, Task]:
+    def jobs(by: str, *settings: str) -> dict[str, Job]:
         text = BASE + f"  haste: {{uses: tiny.haste, with: {{by: {by}}}}}\n  after: {{uses: tiny.train}}\n"
-        return {task.label: task for task in plan_of(text, *settings, host=host).tasks.values()}
+        return {job.label: job for job in plan_of(text, *settings, host=host).jobs.values()}
 
-    def moved(by: str, before: dict[str, Task], *settings: str) -> set[str]:
-        return {label for label, task in tasks(by, *settings).items() if task.key != before[label].key}
+    def moved(by: str, before: dict[str, Job], *settings: str) -> set[str]:
+        return {label for label, job in jobs(by, *settings).items() if job.key != before[label].key}
 
-    size, time = tasks("size"), tasks("time")
-    concerned = {f"base/seed0/{name}" for name in ("haste", "haste rehearsal", "after")}
-    assert {label for label, task in time.items() if task.exclusive} == concerned - {"base/seed0/after"}
-    assert not any(task.exclusive for task in size.values())
+    size, time = jobs("size"), jobs("time")
+    concerned = {f"base/seed0/{name}" for name in ("haste", "haste dry run", "after")}
+    assert {label for label, job in time.items() if job.exclusive} == concerned - {"base/seed0/after"}
+    assert not any(job.exclusive for job in size.values())
     for setting in ("compute.device=cpu", "compute.threads=2"):
         assert moved("time", time, setting) == concerned
         assert not moved("size", size, setting)
@@ -319,14 +316,14 @@ def test_a_compressor_that_measures_times_is_alone_and_keyed_by_host_where_its_o
 
 def test_an_evaluator_that_judges_the_stage_gets_its_models() -> None:
     plan = plan_of(TWINS)
-    shrink = task_of(plan, "real/seed0/shrink-02")
-    fidelity = plan.tasks[point(plan, "real/seed0/shrink-02").metrics["tiny.fidelity"]]
+    shrink = job_of(plan, "real/seed0/shrink-02")
+    fidelity = plan.jobs[point(plan, "real/seed0/shrink-02").metrics["tiny.fidelity"]]
     assert fidelity.inputs == {**shrink.inputs, "model": shrink.key}
     assert fidelity.judged == {
-        "stage": "shrink", "rung": 2, "uses": "tiny.shrink", "config": shrink.config, "reference": "train",
+        "stage": "shrink", "round": 2, "uses": "tiny.shrink", "config": shrink.config, "reference": "train",
         "seed": 0,
     }  # fmt: skip
-    accuracy = plan.tasks[point(plan, "real/seed0/shrink-02").metrics["tiny.accuracy"]]
+    accuracy = plan.jobs[point(plan, "real/seed0/shrink-02").metrics["tiny.accuracy"]]
     assert (accuracy.inputs, accuracy.judged) == ({"model": shrink.key}, None)
 
 
@@ -335,8 +332,8 @@ def _references(text: str, folder: Path | None = None) -> dict[str, str | None]:
 
 
 def test_a_model_is_compared_with_its_teacher_else_with_the_one_before_never_with_fresh_weights() -> None:
-    assert _references(LADDER) == {
-        "train": None, "ladder-01": "previous", "ladder-02": "previous", "ladder-03": "previous",
+    assert _references(ROUNDS) == {
+        "train": None, "rounds-01": "previous", "rounds-02": "previous", "rounds-03": "previous",
         "after": "previous",
     }  # fmt: skip
     assert _references(TWINS)["shrink-02"] == "train"
@@ -353,7 +350,7 @@ def _save(
     path: Path,
     input_shape: tuple[int, ...] = (1, 2, 3),
     classes: int = 3,
-    contract: Contract | None = None,
+    contract: InputSpec | None = None,
 ) -> None:
     host = tiny_host()
     torch.manual_seed(0)
@@ -380,7 +377,7 @@ def test_a_checkpoint_that_does_not_fit_the_data_is_refused(
 def test_a_checkpoint_of_inputs_of_another_scale_is_refused(tmp_path: Path) -> None:
     _save(
         tmp_path / "net.safetensors",
-        contract=Contract((1, 2, 3), "standard", (0.5,), (0.2,), ("0", "1", "2")),
+        contract=InputSpec((1, 2, 3), "standard", (0.5,), (0.2,), ("0", "1", "2")),
     )
     text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}")
     with pytest.raises(
@@ -402,8 +399,8 @@ def test_a_checkpoint_nobody_can_build_is_refused(tmp_path: Path) -> None:
 
 def test_a_broken_estimate_does_not_stop_a_run() -> None:
     plan = plan_of(BASE + "  lazy: {uses: tiny.lazy}\n  narrow: {uses: tiny.shrink, repeat: 2}\n")
-    assert task_of(plan, "base/seed0/lazy").work is None
-    narrow = task_of(plan, "base/seed0/narrow-02").work
+    assert job_of(plan, "base/seed0/lazy").work is None
+    narrow = job_of(plan, "base/seed0/narrow-02").work
     assert narrow == {"steps": 3, "batch_size": 128, "width": 0.25, "forwards": 40}
 
 
@@ -420,15 +417,15 @@ def test_a_data_set_that_cannot_say_what_it_has_is_named(name: str, monkeypatch:
         plan_of(TWINS, host=host)
 
 
-def test_tasks_survive_json() -> None:
-    for task in twins().tasks.values():
-        again = Task.from_json(json.loads(json.dumps(task.to_json())))
-        assert again.to_json() == json.loads(json.dumps(task.to_json()))
-        assert (again.key, again.inputs, again.rung) == (task.key, task.inputs, task.rung)
+def test_jobs_survive_json() -> None:
+    for job in twins().jobs.values():
+        again = Job.from_json(json.loads(json.dumps(job.to_json())))
+        assert again.to_json() == json.loads(json.dumps(job.to_json()))
+        assert (again.key, again.inputs, again.round) == (job.key, job.inputs, job.round)
 
 
 def test_the_lineage_tells_how_a_model_came_to_be() -> None:
-    lineage = task_of(plan_of(TWINS), "fake/seed0/shrink-02").lineage
+    lineage = job_of(plan_of(TWINS), "fake/seed0/shrink-02").lineage
     assert [(step["stage"], step["uses"]) for step in lineage] == [
         ("init", "tiny.mlp"), ("train", "tiny.train"), ("shrink-02", "tiny.shrink"),
     ]  # fmt: skip

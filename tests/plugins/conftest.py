@@ -85,10 +85,10 @@ def narrow_mlp() -> Callable[[int], Callable[[float, int], nn.Module]]:
     """The context's `narrow` for a stage that is given a `model.mlp` of that width."""
 
     def of(width: int) -> Callable[[float, int], nn.Module]:
-        def narrow(factor: float, times: int) -> nn.Module:
+        def narrow(multiplier: float, times: int) -> nn.Module:
             config = MlpConfig(hidden=(width,))
             for _ in range(times):
-                config = Mlp(config).narrower(factor)
+                config = Mlp(config).with_width(multiplier)
             torch.manual_seed(1)
             return Mlp(config).build((1, 8, 8), 10)
 

@@ -32,7 +32,7 @@ def test_a_net_that_keeps_its_features_is_as_good_as_any_other(data: Data, tmp_p
     copy.deepcopy(trained)
     for stage in (
         compressit.stage("prune.structured", target="channels"),
-        compressit.stage("prune.magnitude", amount=0.5, finetune={"epochs": 1}),
+        compressit.stage("prune.magnitude", sparsity=0.5, finetune={"epochs": 1}),
         TRAIN,
     ):
         copy.deepcopy(stage(trained, data))
@@ -159,13 +159,13 @@ def test_what_torch_wraps_around_a_net_is_taken_off(
 def test_a_view_of_a_parameter_given_to_a_layer_is_counted(data: Data) -> None:
     """torch's counter hooks gradients of what layers are given."""
     net = awkward.ViewGiven()
-    assert measure.multiply_adds(net, (1, 8, 8)) == 640
+    assert measure.macs(net, (1, 8, 8)) == 640
     assert all(parameter.requires_grad for parameter in net.parameters())
     frozen = awkward.ViewGiven()
     frozen.a.weight.requires_grad_(False)
-    measure.multiply_adds(frozen, (1, 8, 8))
+    measure.macs(frozen, (1, 8, 8))
     assert not frozen.a.weight.requires_grad
-    assert compressit.evaluate(net, data, "eval.size")["multiply_adds"] == 640
+    assert compressit.evaluate(net, data, "eval.size")["macs"] == 640
 
 
 def test_a_view_made_in_every_forward_pass_is_trained_and_copied(data: Data) -> None:

@@ -27,7 +27,7 @@ plugin = plugins[0](plugins[0].Config(**plugins[0].example))
 if isinstance(plugin, Dataset):
     plugin.fingerprint(), plugin.input_shape, plugin.classes, plugin.class_names, plugin.train_size
 elif isinstance(plugin, Model):
-    plugin.narrower(0.5)
+    plugin.with_width(0.5)
 elif isinstance(plugin, Trainer):
     assert plugin.work(1000)
 elif isinstance(plugin, Compressor):

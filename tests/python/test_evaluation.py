@@ -10,7 +10,7 @@ import torch
 from tiny import BASE, Lab, tiny_host
 
 from compressit.checkpoint import model as checkpoint
-from compressit.datasets.splits import Contract
+from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.python.evaluation import evaluate_file
@@ -158,7 +158,7 @@ def test_files_and_plugins_that_are_not_there_are_named(tmp_path: Path, host: Ho
 
 
 def test_a_contract_without_a_builder_is_not_enough(tmp_path: Path, host: Host) -> None:
-    contract = Contract((1, 2, 3), "unit", None, None, ("a", "b", "c"))
+    contract = InputSpec((1, 2, 3), "unit", None, None, ("a", "b", "c"))
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 3))
     checkpoint.save(net, tmp_path / "live.safetensors", None, contract, host=host)
     with pytest.raises(CompressitError, match="without a registered builder"):

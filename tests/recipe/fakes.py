@@ -56,7 +56,7 @@ class Patient(Trainer[PatientOptions]):
 
 
 class PruneOptions(Config):
-    amount: float = Field(gt=0, lt=1, description="fraction of channels to remove")
+    sparsity: float = Field(gt=0, lt=1, description="fraction of channels to remove")
     rewind: ModelRef | None = Field(None, description="where the weights come from")
     skip: tuple[str, ...] = Field((), description="layers to leave alone")
     rate: Annotated[int, Field(ge=1)] | str | None = Field(None, description="a number or a name")

@@ -85,8 +85,8 @@ def test_the_split_may_come_from_anywhere(parse: Parse, problems: Problems) -> N
 
 
 def test_it_is_told_where_the_option_was_written(problems: Problems) -> None:
-    text = PATIENT.replace("with: {patience: 2}", "each: {with.patience: [null, 3], with.epochs: [1, 2]}")
-    assert told(problems(text)) == [f"r.yaml:6:56: {NONE}"]
+    text = PATIENT.replace("with: {patience: 2}", "sweep: {with.patience: [null, 3], with.epochs: [1, 2]}")
+    assert told(problems(text)) == [f"r.yaml:6:57: {NONE}"]
     setting = "stages.fit.with.patience=3"
     assert told(problems(PATIENT, settings=[setting])) == [f"--set {setting}: {NONE}"]
 
@@ -111,7 +111,7 @@ def test_a_recipe_is_refused_exactly_when_a_variant_lacks_the_split(
     def data(split: float | None) -> dict[str, object]:
         return {"uses": "data.fake", "with": {} if split is None else {"validation": split}}
 
-    stage = {"uses": "early.stop", "each": {"with.patience": waits}} | ({"repeat": repeat} if repeat else {})
+    stage = {"uses": "early.stop", "sweep": {"with.patience": waits}} | ({"repeat": repeat} if repeat else {})
     recipe: dict[str, object] = {
         "version": 1, "name": "demo", "data": data(base), "model": {"uses": "model.fake"}, "stages": {"fit": stage},
     }  # fmt: skip

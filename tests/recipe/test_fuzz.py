@@ -25,15 +25,15 @@ BELOW = (
     "needs",
     "repeat",
     "feed",
-    "each",
+    "sweep",
     "from",
     "weights",
     "fit",
     "cut",
     "q",
-    "with.amount",
+    "with.sparsity",
 )
-OPTIONS = ("amount", "epochs", "teachers", "rewind", "optimizer", "hidden", "labels", "threads")
+OPTIONS = ("sparsity", "epochs", "teachers", "rewind", "optimizer", "hidden", "labels", "threads")
 PLUGINS = (
     "data.fake",
     "model.fake",
@@ -57,7 +57,7 @@ GOOD = {
     "name": "x",
     "data": {"uses": "data.fake"},
     "model": {"uses": "model.fake"},
-    "stages": {"fit": {"uses": "train.fake"}, "cut": {"uses": "prune.structured", "with": {"amount": 0.5}}},
+    "stages": {"fit": {"uses": "train.fake"}, "cut": {"uses": "prune.structured", "with": {"sparsity": 0.5}}},
     "profiles": {"q": {}},
 }
 

@@ -1,4 +1,4 @@
-"""What a recipe becomes: defaults, order, references, `each`, overrides; files and the plugins it names."""
+"""What a recipe becomes: defaults, order, references, `sweep`, overrides; files and the plugins it names."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def test_the_smallest_recipe_has_every_default_written_out(parse: Parse):
     assert variant.model.use.config == {"hidden": [8]}
     (stage,) = variant.stages
     assert stage.use.config["optimizer"] == {"name": "sgd", "lr": 0.1, "momentum": 0.0}
-    assert (stage.needs, stage.repeat, stage.feed, stage.each) == ("init", None, "previous", ())
+    assert (stage.needs, stage.repeat, stage.feed, stage.sweep) == ("init", None, "previous", ())
     assert stage.members == (("", stage.use),)
 
 
 def test_a_stage_needs_the_one_before_it_and_stages_come_in_an_order_that_runs(parse: Parse):
     recipe = parse(
-        BASE + "  late: {uses: prune.structured, needs: early, with: {amount: 0.5}}\n"
+        BASE + "  late: {uses: prune.structured, needs: early, with: {sparsity: 0.5}}\n"
         "  early: {uses: train.fake, needs: fit}\n  last: {uses: train.fake}\n"
     )
     assert [(s.name, s.needs) for s in recipe.variants[0].stages] == [
@@ -52,7 +52,7 @@ def test_references_are_edges_and_checkpoints_become_absolute_paths(parse: Parse
     old = str(tmp_path / "old.safetensors")
     recipe = parse(
         BASE + "  d: {uses: distill.fake, needs: fit, with: {teachers: [later, old.safetensors, previous]}}\n"
-        "  later: {uses: prune.structured, needs: fit, with: {amount: 0.5, rewind: init}}\n"
+        "  later: {uses: prune.structured, needs: fit, with: {sparsity: 0.5, rewind: init}}\n"
     )
     assert [s.name for s in recipe.variants[0].stages] == ["fit", "later", "d"]
     assert stages(recipe)["d"].refs == ("later", old)
@@ -61,21 +61,21 @@ def test_references_are_edges_and_checkpoints_become_absolute_paths(parse: Parse
 
 
 def test_each_gives_a_member_for_every_combination(parse: Parse):
-    text = "  p: {uses: prune.structured, each: {with.amount: [0.5, 0.8], with.rewind: [init, null]}}\n"
+    text = "  p: {uses: prune.structured, sweep: {with.sparsity: [0.5, 0.8], with.rewind: [init, null]}}\n"
     stage = stages(parse(BASE + text))["p"]
-    assert [(label, use.config["amount"], use.config["rewind"]) for label, use in stage.members] == [
-        ("amount=0.5,rewind=init", 0.5, "init"),
-        ("amount=0.5,rewind=null", 0.5, None),
-        ("amount=0.8,rewind=init", 0.8, "init"),
-        ("amount=0.8,rewind=null", 0.8, None),
+    assert [(label, use.config["sparsity"], use.config["rewind"]) for label, use in stage.members] == [
+        ("sparsity=0.5,rewind=init", 0.5, "init"),
+        ("sparsity=0.5,rewind=null", 0.5, None),
+        ("sparsity=0.8,rewind=init", 0.8, "init"),
+        ("sparsity=0.8,rewind=null", 0.8, None),
     ]
-    assert stage.each == (("with.amount", (0.5, 0.8)), ("with.rewind", ("init", None)))
+    assert stage.sweep == (("with.sparsity", (0.5, 0.8)), ("with.rewind", ("init", None)))
     assert stage.use == stage.members[0][1]
     assert stage.refs == ("init",)
 
 
 def test_each_reaches_nested_options_and_leaves_the_others(parse: Parse):
-    text = BASE.replace("train.fake}", "train.fake, with: {epochs: 7}, each: {with.optimizer.lr: [1, 2]}}")
+    text = BASE.replace("train.fake}", "train.fake, with: {epochs: 7}, sweep: {with.optimizer.lr: [1, 2]}}")
     members = stages(parse(text))["fit"].members
     assert [(m, u.config["epochs"], u.config["optimizer"]["lr"]) for m, u in members] == [
         ("lr=1", 7, 1.0),
@@ -100,7 +100,7 @@ def test_base_then_profile_then_variant_then_settings(parse: Parse):
 
 
 def test_variants_may_add_drop_and_replace_stages(parse: Parse):
-    text = BASE + "  cut: {uses: prune.structured, with: {amount: 0.5}}\nvariants:\n"
+    text = BASE + "  cut: {uses: prune.structured, with: {sparsity: 0.5}}\nvariants:\n"
     text += "  less: {stages: {fit: null}}\n  more: {stages: {tune: {uses: train.fake}}}\n"
     text += (
         "  other: {stages: {cut: {uses: train.fake}}, evaluate: [eval.fake], data: {uses: data.letters}}\n"
@@ -108,7 +108,7 @@ def test_variants_may_add_drop_and_replace_stages(parse: Parse):
     less, more, other = parse(text).variants
     assert [(s.name, s.needs) for s in less.stages] == [("cut", "init")]
     assert [(s.name, s.needs) for s in more.stages][1:] == [("cut", "fit"), ("tune", "cut")]
-    assert "amount" not in other.stages[1].use.config
+    assert "sparsity" not in other.stages[1].use.config
     assert (other.evaluate[0].uses, other.data.uses) == ("eval.fake", "data.letters")
 
 

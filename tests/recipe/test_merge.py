@@ -110,10 +110,10 @@ ROOT = "stages: {fit: {uses: t.a, with: {epochs: 1, lr: 2}}}\nseeds: [0]\nname: 
         ("name=a=b", ("name",), "a=b"),
         ("compute.threads=2", ("compute", "threads"), 2),
         ("stages.fit.with.optimizer={name: adam}", ("stages", "fit", "with", "optimizer"), {"name": "adam"}),
-        ("stages.fit.each.with.lr=[1, 2]", ("stages", "fit", "each", "with.lr"), [1, 2]),
+        ("stages.fit.sweep.with.lr=[1, 2]", ("stages", "fit", "sweep", "with.lr"), [1, 2]),
         (
-            "variants.a.stages.fit.each.with.lr=[1]",
-            ("variants", "a", "stages", "fit", "each", "with.lr"),
+            "variants.a.stages.fit.sweep.with.lr=[1]",
+            ("variants", "a", "stages", "fit", "sweep", "with.lr"),
             [1],
         ),
         ("data.with.each.lr=1", ("data", "with", "each", "lr"), 1),

@@ -111,20 +111,20 @@ def test_names_of_other_models_are_taken(problems: Problems, name: str):
 
 def test_a_stage_must_not_be_named_like_a_rung(problems: Problems):
     text = BASE.replace("train.fake}", "train.fake, repeat: 3}") + "  fit-02: {uses: train.fake}\n"
-    assert told(problems(text)) == ["r.yaml:7:3: 'fit-02' is the name of a rung of 'fit'"]
+    assert told(problems(text)) == ["r.yaml:7:3: 'fit-02' is the name of a round of 'fit'"]
 
 
 # Mistakes in plugins and their options
 
 
 def test_the_expected_style_of_a_problem(parse: Parse):
-    text = BASE + "\n\n  shrink: {uses: prune.structured, needs: fit, with: {amount: 1.5}}\n"
+    text = BASE + "\n\n  shrink: {uses: prune.structured, needs: fit, with: {sparsity: 1.5}}\n"
     with pytest.raises(RecipeError) as caught:
         parse(text)
     assert str(caught.value) == (
-        "r.yaml:9:63: stages.shrink.with.amount must be less than 1 (got 1.5)\n"
-        "    9 |   shrink: {uses: prune.structured, needs: fit, with: {amount: 1.5}}\n"
-        "      |                                                               ^\n"
+        "r.yaml:9:65: stages.shrink.with.sparsity must be less than 1 (got 1.5)\n"
+        "    9 |   shrink: {uses: prune.structured, needs: fit, with: {sparsity: 1.5}}\n"
+        "      |                                                                 ^\n"
         "      help: fraction of channels to remove\n"
         "1 problem, nothing was run"
     )
@@ -186,27 +186,27 @@ def test_the_expected_style_of_a_problem(parse: Parse):
         ),
         (
             "{uses: prune.structured}",
-            "6:8: stages.fit.with must have 'amount'",
+            "6:8: stages.fit.with must have 'sparsity'",
             "fraction of channels to remove",
         ),
         (
             "{uses: prune.structured, with: {}}",
-            "6:39: stages.fit.with must have 'amount'",
+            "6:39: stages.fit.with must have 'sparsity'",
             "fraction of channels to remove",
         ),
         (
-            "{uses: prune.structured, with: {amount: 0.5, skip: [a, 3]}}",
-            "6:63: stages.fit.with.skip.1 must be text (got 3)",
+            "{uses: prune.structured, with: {sparsity: 0.5, skip: [a, 3]}}",
+            "6:65: stages.fit.with.skip.1 must be text (got 3)",
             "layers to leave alone",
         ),
         (
-            "{uses: prune.structured, with: {amount: 0.5, rate: [3]}}",
-            "6:59: stages.fit.with.rate must be a whole number or text (got a list)",
+            "{uses: prune.structured, with: {sparsity: 0.5, rate: [3]}}",
+            "6:61: stages.fit.with.rate must be a whole number or text (got a list)",
             "a number or a name",
         ),
         (
-            "{uses: prune.structured, with: {amount: 0.5, rewind: fits}}",
-            "6:61: stages.fit.with.rewind names no stage: 'fits'",
+            "{uses: prune.structured, with: {sparsity: 0.5, rewind: fits}}",
+            "6:63: stages.fit.with.rewind names no stage: 'fits'",
             "did you mean 'fit' or 'init'?",
         ),
         (
@@ -227,12 +227,12 @@ def test_the_expected_style_of_a_problem(parse: Parse):
         (
             "{uses: train.fake, needs: fit}",
             "6:34: stages need each other in a circle: fit -> fit",
-            "the rung before is called `previous`",
+            "the round before is called `previous`",
         ),
         (
-            "{uses: prune.structured, with: {amount: 0.5, rewind: fit}}",
-            "6:61: stages need each other in a circle: fit -> fit",
-            "the rung before is called `previous`",
+            "{uses: prune.structured, with: {sparsity: 0.5, rewind: fit}}",
+            "6:63: stages need each other in a circle: fit -> fit",
+            "the round before is called `previous`",
         ),
     ],
 )
@@ -244,24 +244,24 @@ def test_a_mistake_in_a_stage(problems: Problems, block: str, expected: str, hin
 
 
 @pytest.mark.parametrize(
-    ("each", "expected"),
+    ("sweep", "expected"),
     [
-        ("{with.amount: [0.5, 2]}", "6:57: stages.p.with.amount must be less than 1 (got 2)"),
-        ("{with.amonut: [0.5]}", "6:52: unknown key 'amonut' in stages.p.with"),
-        ("{with.amount: [0.5, 0.50]}", "6:57: stages.p.each gives two members called 'amount=0.5'"),
+        ("{with.sparsity: [0.5, 2]}", "6:60: stages.p.with.sparsity must be less than 1 (got 2)"),
+        ("{with.sparsty: [0.5]}", "6:54: unknown key 'sparsty' in stages.p.with"),
+        ("{with.sparsity: [0.5, 0.50]}", "6:60: stages.p.sweep gives two members called 'sparsity=0.5'"),
         (
-            "{with.amount: []}",
-            "6:51: stages.p.each.with.amount must have at least 1 item (got an empty list)",
+            "{with.sparsity: []}",
+            "6:54: stages.p.sweep.with.sparsity must have at least 1 item (got an empty list)",
         ),
-        ("{with.amount: 0.5}", "6:51: stages.p.each.with.amount must be a list (got 0.5)"),
-        ("{amount: [0.5]}", "6:38: stages.p.each: 'amount' is no option"),
-        ("[0.5]", "6:37: stages.p.each must be a mapping (got a list)"),
-        ("{with.rewind: [q]}", "6:52: stages.p.with.rewind names no stage: 'q'"),
+        ("{with.sparsity: 0.5}", "6:54: stages.p.sweep.with.sparsity must be a list (got 0.5)"),
+        ("{sparsity: [0.5]}", "6:39: stages.p.sweep: 'sparsity' is no option"),
+        ("[0.5]", "6:38: stages.p.sweep must be a mapping (got a list)"),
+        ("{with.rewind: [q]}", "6:53: stages.p.with.rewind names no stage: 'q'"),
     ],
 )
-def test_a_mistake_in_each(problems: Problems, each: str, expected: str):
-    given = "" if "with.amount" in each else ", with: {amount: 0.5}"
-    text = f"  p: {{uses: prune.structured, each: {each}{given}}}\n"
+def test_a_mistake_in_a_sweep(problems: Problems, sweep: str, expected: str):
+    given = "" if "with.sparsity" in sweep else ", with: {sparsity: 0.5}"
+    text = f"  p: {{uses: prune.structured, sweep: {sweep}{given}}}\n"
     assert f"r.yaml:{expected}" in told(problems(UNTIL_STAGES + text))
 
 
@@ -269,45 +269,47 @@ def test_a_mistake_in_each(problems: Problems, each: str, expected: str):
     ("block", "expected"),
     [
         (
-            "with: {amount: 0.3}, each: {with.amount: [0.5]}",
-            "6:46: stages.p.with.amount has no effect: `each` varies",
+            "with: {sparsity: 0.3}, sweep: {with.sparsity: [0.5]}",
+            "6:48: stages.p.with.sparsity has no effect: `sweep` varies",
         ),
         (
-            "with: {rate: null}, each: {with.amount: [0.5], with.rate: [1]}",
+            "with: {rate: null}, sweep: {with.sparsity: [0.5], with.rate: [1]}",
             "6:44: stages.p.with.rate has no effect",
         ),
         (
-            "with: 5, each: {with.amount: [0.5]}",
-            "6:37: stages.p.with has no effect: `each` varies with.amount",
+            "with: 5, sweep: {with.sparsity: [0.5]}",
+            "6:37: stages.p.with has no effect: `sweep` varies with.sparsity",
         ),
         (
-            "with: {amount: 0.5, skip: [a]}, each: {with.skip.x: [1]}",
-            "6:57: stages.p.with.skip has no effect",
+            "with: {sparsity: 0.5, skip: [a]}, sweep: {with.skip.x: [1]}",
+            "6:59: stages.p.with.skip has no effect",
         ),
         (
-            "each: {with.amount: [0.5], with.amount.x: [1]}",
-            "6:58: stages.p.each: 'with.amount' and 'with.amount.x'",
+            "sweep: {with.sparsity: [0.5], with.sparsity.x: [1]}",
+            "6:61: stages.p.sweep: 'with.sparsity' and 'with.sparsity.x'",
         ),
     ],
 )
-def test_each_overrides_nothing_silently(problems: Problems, block: str, expected: str):
+def test_a_sweep_overrides_nothing_silently(problems: Problems, block: str, expected: str):
     assert any(
         line.startswith(f"r.yaml:{expected}")
         for line in told(problems(UNTIL_STAGES + f"  p: {{uses: prune.structured, {block}}}\n"))
     )
 
 
-def test_each_and_a_setting_of_the_same_option_are_told_where_the_setting_was_written(problems: Problems):
-    text = UNTIL_STAGES + "  p: {uses: prune.structured, each: {with.amount: [0.5, 0.9]}}\n"
-    (problem,) = problems(text, settings=["stages.p.with.amount=0.7"])
-    assert told([problem])[0].startswith("--set stages.p.with.amount=0.7: stages.p.with.amount has no effect")
+def test_a_sweep_and_a_setting_of_the_same_option_are_told_where_the_setting_was_written(problems: Problems):
+    text = UNTIL_STAGES + "  p: {uses: prune.structured, sweep: {with.sparsity: [0.5, 0.9]}}\n"
+    (problem,) = problems(text, settings=["stages.p.with.sparsity=0.7"])
+    assert told([problem])[0].startswith(
+        "--set stages.p.with.sparsity=0.7: stages.p.with.sparsity has no effect"
+    )
 
 
-def test_each_takes_the_place_of_what_a_setting_takes_away(parse: Parse):
-    text = UNTIL_STAGES + "  p: {uses: prune.structured, with: {amount: 0.3}}\n"
-    settings = ["stages.p.with.amount=null", "stages.p.each.with.amount=[0.5, 0.9]"]
+def test_a_sweep_takes_the_place_of_what_a_setting_takes_away(parse: Parse):
+    text = UNTIL_STAGES + "  p: {uses: prune.structured, with: {sparsity: 0.3}}\n"
+    settings = ["stages.p.with.sparsity=null", "stages.p.sweep.with.sparsity=[0.5, 0.9]"]
     assert [
-        use.config["amount"] for _, use in parse(text, settings=settings).variants[0].stages[0].members
+        use.config["sparsity"] for _, use in parse(text, settings=settings).variants[0].stages[0].members
     ] == [
         0.5,
         0.9,
@@ -333,10 +335,10 @@ def test_odd_seeds_are_refused(problems: Problems, seeds: str):
     assert all(line.startswith("r.yaml:7:") for line in found)
 
 
-def test_each_is_bounded(problems: Problems):
+def test_a_sweep_is_bounded(problems: Problems):
     values = "[" + ", ".join(str(i / 1000) for i in range(1, 40)) + "]"
-    text = f"  p: {{uses: prune.structured, each: {{with.amount: {values}, with.skip: {values}}}}}\n"
-    assert "stages.p.each gives 1,521 members: at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
+    text = f"  p: {{uses: prune.structured, sweep: {{with.sparsity: {values}, with.skip: {values}}}}}\n"
+    assert "stages.p.sweep gives 1,521 members: at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
 
 
 def test_a_circle_is_told_in_the_order_it_goes(problems: Problems):
@@ -384,9 +386,11 @@ def test_a_fault_of_a_plugins_own_check_is_no_traceback(problems: Problems):
 
 def test_all_mistakes_at_once_from_the_top_down(problems: Problems):
     text = BASE.replace("demo", "a b").replace("data.fake", "data.fak").replace("train.fake", "train.fak")
-    text += "  cut: {uses: prune.structured, with: {amount: 2}, repeat: 0}\nbogus: 1\nbogus: 2\nreport: [x]\n"
+    text += (
+        "  cut: {uses: prune.structured, with: {sparsity: 2}, repeat: 0}\nbogus: 1\nbogus: 2\nreport: [x]\n"
+    )
     assert [line.split(": ")[0] for line in told(problems(text))] == [
-        f"r.yaml:{place}" for place in ("2:7", "3:14", "6:15", "7:48", "7:60", "8:1", "9:1", "10:10")
+        f"r.yaml:{place}" for place in ("2:7", "3:14", "6:15", "7:50", "7:62", "8:1", "9:1", "10:10")
     ]
 
 

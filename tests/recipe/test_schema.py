@@ -41,7 +41,7 @@ def test_it_is_a_valid_schema_with_or_without_plugins(schema: dict[str, Any]):
                 "p": {
                     "uses": "prune.structured",
                     "with": {},
-                    "each": {"with.amount": [0.5]},
+                    "sweep": {"with.sparsity": [0.5]},
                     "repeat": 2,
                     "needs": "init",
                 }
@@ -88,4 +88,4 @@ def test_every_plugin_can_be_completed_with_its_description(schema: dict[str, An
     assert sorted(stages) == ["distill.fake", "early.stop", "prune.structured", "train.fake"]
     assert stages["train.fake"]["properties"]["uses"]["const"] == "train.fake"
     options = stages["prune.structured"]["properties"]["with"]["anyOf"][0]
-    assert options["properties"]["amount"]["description"] == "fraction of channels to remove"
+    assert options["properties"]["sparsity"]["description"] == "fraction of channels to remove"

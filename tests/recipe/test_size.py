@@ -9,7 +9,7 @@ import pytest
 from .samples import BASE, UNTIL_STAGES, Parse, Problems, told
 
 LINES = [0.1 * n for n in range(1, 9)]
-BLOW = "each: {{with.amount: {0}, with.skip: [[a], [b], [c], [d], [e], [f], [g], [h]], with.rate: [1, 2, 3, 4, 5]}}"
+BLOW = "sweep: {{with.sparsity: {0}, with.skip: [[a], [b], [c], [d], [e], [f], [g], [h]], with.rate: [1, 2, 3, 4, 5]}}"
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ BLOW = "each: {{with.amount: {0}, with.skip: [[a], [b], [c], [d], [e], [f], [g],
         (f"  p: {{uses: prune.structured, repeat: 1000, {BLOW.format(LINES)}}}\n", "6:3"),
         (
             "".join(
-                f"  p{n}: {{uses: prune.structured, each: {{with.amount: {LINES}}}}}\n" for n in range(7)
+                f"  p{n}: {{uses: prune.structured, sweep: {{with.sparsity: {LINES}}}}}\n" for n in range(7)
             ),  # each has the members of the one before it: 8, 64, 512 …
             "12:3",
         ),
@@ -33,7 +33,7 @@ BLOW = "each: {{with.amount: {0}, with.skip: [[a], [b], [c], [d], [e], [f], [g],
     ],
     ids=["members", "members of members", "seeds", "variants", "evaluators"],
 )
-def test_too_many_tasks_are_refused_at_the_largest_stage(problems: Problems, text: str, stage: str):
+def test_too_many_jobs_are_refused_at_the_largest_stage(problems: Problems, text: str, stage: str):
     tracemalloc.start()
     (problem,) = problems(UNTIL_STAGES + text)
     _, most = tracemalloc.get_traced_memory()

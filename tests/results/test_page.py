@@ -27,7 +27,7 @@ METRICS = {
     "parameters": {"better": "lower", "unit": "count", "about": ""},
 }
 ISSUE_COLUMNS = (
-    "variant, stage, rung, seed, width, parameters, nonzero, multiply_adds, bytes, train_accuracy, "
+    "variant, stage, round, seed, width, parameters, nonzero, macs, bytes, train_accuracy, "
     "validation_accuracy, test_accuracy, fit_agreement, noise_agreement, noise_entropy_bits, noise_majority, "
     "images_seen"
 )
@@ -35,20 +35,20 @@ ISSUE_COLUMNS = (
 
 def make_row(stage: str = "train", seed: int = 0, **fields: Any) -> Row:
     values: dict[str, Any] = {
-        "variant": "real", "rung": None, "each": "", "uses": "train.supervised", "teacher": None,
+        "variant": "real", "round": None, "member": "", "uses": "train.supervised", "teacher": None,
         "metrics": {"test_accuracy": 0.9543, "parameters": 669706}, "notes": {"width": 512}, "curves": {},
     }  # fmt: skip
     return Row(stage=stage, seed=seed, **(values | fields))
 
 
 def make_results(rows: Sequence[Row] | None = None, **fields: Any) -> Results:
-    ladder = [
-        make_row("blog", rung=i, uses="shrink.noise", notes={"width": 2**i, "images_seen": 60000})
+    stage = [
+        make_row("blog", round=i, uses="shrink.noise", notes={"width": 2**i, "images_seen": 60000})
         for i in (1, 2)
     ]
     values: dict[str, Any] = {"recipe": "mnist_twins", "profile": "quick", "metrics": METRICS}
     values |= {"about": {"date": "2030-01-02", "versions": {"torch": "2.9"}, "threads": 2, "seconds": 3725.0}}
-    return Results(rows=rows if rows is not None else [make_row(), *ladder], **(values | fields))
+    return Results(rows=rows if rows is not None else [make_row(), *stage], **(values | fields))
 
 
 class Plain(Report[NoOptions]):
@@ -212,7 +212,7 @@ def test_csv_has_the_promised_columns_and_fractions(tmp_path: Path) -> None:
         rows = list(reader)
     promised = ISSUE_COLUMNS.split(", ")
     assert [name for name in reader.fieldnames or () if name in promised] == promised
-    assert [(row["stage"], row["rung"], row["width"]) for row in rows] == [
+    assert [(row["stage"], row["round"], row["width"]) for row in rows] == [
         ("train", "", "512"), ("blog", "1", "2"), ("blog", "2", "4"),
     ]  # fmt: skip
     assert (rows[0]["test_accuracy"], rows[0]["train_accuracy"]) == ("0.9543", "")
@@ -265,7 +265,7 @@ HOSTILE = "<script>alert('x')</script>\"&"
 
 def test_everything_is_escaped(tmp_path: Path) -> None:
     row = make_row(
-        HOSTILE, variant=HOSTILE, each=HOSTILE, metrics={HOSTILE: 1.0}, notes={"width": HOSTILE, HOSTILE: HOSTILE},
+        HOSTILE, variant=HOSTILE, member=HOSTILE, metrics={HOSTILE: 1.0}, notes={"width": HOSTILE, HOSTILE: HOSTILE},
         checkpoint=f"a/{HOSTILE}",
     )  # fmt: skip
     fields: dict[str, Any] = {
@@ -434,8 +434,8 @@ def test_what_a_stage_noted_is_under_the_table(tmp_path: Path) -> None:
     }  # fmt: skip
     rows = [
         make_row(),
-        make_row("svd", rung=1, uses="shrink.svd", notes=notes),
-        make_row("svd", rung=2, notes=notes),
+        make_row("svd", round=1, uses="shrink.svd", notes=notes),
+        make_row("svd", round=2, notes=notes),
     ]
     text = write(tmp_path, make_results([replace(row, uses="shrink.svd") for row in rows]))
     assert text.count('<details class="notes">') == 1, "train noted its width only, which is a column"
@@ -453,9 +453,9 @@ def test_what_a_stage_noted_is_under_the_table(tmp_path: Path) -> None:
 
 def test_facts_are_words(tmp_path: Path) -> None:
     hosts = [{"host": "lab", "cores": 2, "gpu": ""}, {"host": "den", "cores": 8, "gpu": "H100"}]
-    text = write(tmp_path, make_results(about={"hosts": hosts, "task_seconds": 90.0, "sizes": [1, 2]}))
+    text = write(tmp_path, make_results(about={"hosts": hosts, "job_seconds": 90.0, "sizes": [1, 2]}))
     assert "<dd>host lab, cores 2, gpu none; host den, cores 8, gpu H100</dd>" in text
-    assert "<dt>task seconds</dt><dd>1\u202fmin 30\u202fs</dd>" in text
+    assert "<dt>job seconds</dt><dd>1\u202fmin 30\u202fs</dd>" in text
     assert "<dd>1, 2</dd>" in text
 
 
@@ -495,7 +495,7 @@ def test_page_stays_below_five_megabytes(tmp_path: Path) -> None:
     rows = [
         make_row(
             "blog",
-            rung=i,
+            round=i,
             seed=i % 3,
             checkpoint=f"checkpoints/{i}.safetensors",
             notes={"width": 2, "ranks": ["<" * 99] * 9, "words": "<" * 999},

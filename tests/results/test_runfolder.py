@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import BASE, PLUGINS, TWINS, Bench, Drawing, Lab, point, same, task_of, tiny_host
+from tiny import BASE, PLUGINS, TWINS, Bench, Drawing, Lab, job_of, point, same, tiny_host
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
@@ -40,7 +40,7 @@ from compressit.store.objects import Artifact
 
 
 class Done:
-    """A plan whose tasks have run, and a folder for it."""
+    """A plan whose jobs have run, and a folder for it."""
 
     def __init__(self, lab: Lab, root: Path, text: str = TWINS) -> None:
         self.lab = lab
@@ -58,7 +58,7 @@ class Done:
     def artifacts(self, *without: str) -> dict[str, Artifact]:
         """What the store has, less the models of these paths."""
         gone = {point(self.plan, path).model for path in without}
-        found = {key: self.lab.store.find(key) for key in self.plan.tasks if key not in gone}
+        found = {key: self.lab.store.find(key) for key in self.plan.jobs if key not in gone}
         return {key: artifact for key, artifact in found.items() if artifact is not None}
 
     def finish(self, folder: RunFolder | None = None) -> bool:
@@ -110,7 +110,7 @@ def test_an_export_is_written_again_only_when_it_is_damaged_or_other(done: Done)
     after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert {name for name in before if after[name] != before[name]} == {"prune.safetensors"}
     assert read_header(folder / "prune.safetensors").manifest.metrics["parameters"] == 123
-    fewer = {key: a for key, a in done.artifacts().items() if done.plan.tasks[key].uses != "tiny.fidelity"}
+    fewer = {key: a for key, a in done.artifacts().items() if done.plan.jobs[key].uses != "tiny.fidelity"}
     done.folder.finish(fewer, [], complete=False)
     assert "agreement" not in read_header(folder / "shrink-01.safetensors").manifest.metrics
 
@@ -118,7 +118,7 @@ def test_an_export_is_written_again_only_when_it_is_damaged_or_other(done: Done)
 def test_the_lineage_speaks_of_this_runs_variants(done: Done) -> None:
     """The models were made by a run that called the variant otherwise."""
     plan = done.lab.plan(TWINS.replace("variants: {real:", "variants: {original:"))
-    assert task_of(plan, "original/seed0/train").key == task_of(done.plan, "real/seed0/train").key
+    assert job_of(plan, "original/seed0/train").key == job_of(done.plan, "real/seed0/train").key
     other = done.new_folder(plan, "other")
     done.finish(other)
     lineage = read_header(other.folder / "checkpoints/original/seed0/prune.safetensors").manifest.lineage
@@ -140,7 +140,7 @@ def test_rows_stand_in_the_recipes_order_with_counts_as_whole_numbers(done: Done
     done.finish()
     with (done.folder.folder / "results.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
-    assert [(row["variant"], row["stage"], row["rung"]) for row in table] == [
+    assert [(row["variant"], row["stage"], row["round"]) for row in table] == [
         (variant, *model)
         for variant in ("real", "fake")
         for model in (("train", ""), ("prune", ""), ("shrink", "1"), ("shrink", "2"))
@@ -195,10 +195,10 @@ def test_an_unfinished_run_lists_what_is_missing_and_what_failed(done: Done) -> 
 
 
 def test_a_model_not_measured_yet_is_a_row_without_metrics(done: Done) -> None:
-    models = {key: a for key, a in done.artifacts().items() if done.plan.tasks[key].kind != "evaluate"}
+    models = {key: a for key, a in done.artifacts().items() if done.plan.jobs[key].kind != "evaluate"}
     results = collect(done.plan, models, [], done.lab.host, "")
     assert [row.metrics for row in results.rows] == [{}] * 8
-    assert math.isfinite(results.about["task_seconds"])
+    assert math.isfinite(results.about["job_seconds"])
 
 
 def test_the_facts_tell_how_many_classes_guessing_chooses_from(done: Done) -> None:
@@ -251,7 +251,7 @@ def test_what_an_earlier_run_made_and_this_one_does_not_is_removed(done: Done, b
     other = done.lab.plan(TWINS, "stages.shrink.repeat=1")
     done.lab.run(other)
     folder = done.new_folder(other)
-    found = {key: a for key in other.tasks if (a := done.lab.store.find(key)) is not None}
+    found = {key: a for key in other.jobs if (a := done.lab.store.find(key)) is not None}
     folder.finish({}, [], complete=False)
     assert (root / "checkpoints/real/seed0/shrink-02.safetensors").exists(), "not before the new run is done"
     folder.finish(found, [], complete=True)
@@ -306,7 +306,7 @@ def test_a_finished_folder_knows_its_plan(done: Done, bench: Bench) -> None:
     assert found is not None
     assert len(found.rows) == 8
     assert done.new_folder().finished() is not None
-    assert done.new_folder(done.lab.plan(TWINS, "stages.prune.with.amount=0.9")).finished() is None
+    assert done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).finished() is None
     assert (
         done.new_folder(
             done.lab.plan(TWINS.replace("name: tiny\n", "name: tiny\ndescription: new\n"))
@@ -423,7 +423,7 @@ def test_swapped_checkpoints_are_put_right(done: Done) -> None:
 
 def test_what_a_killed_run_wrote_is_not_taken_for_results(done: Done) -> None:
     done.finish()
-    other = done.lab.plan(TWINS, "stages.prune.with.amount=0.9")
+    other = done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")
     with pytest.raises(_Killed), done.new_folder(other).writing():
         raise _Killed
     assert done.new_folder().finished() is None
@@ -444,7 +444,7 @@ def test_a_run_says_which_results_it_replaces(done: Done) -> None:
         done.finish(first)
     with done.new_folder(command=command).writing():
         assert not any("replaces" in line for line in done.said), "the same ones"
-    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.amount=0.9")).writing():
+    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).writing():
         pass
     assert any(f"replaces (was: {command})" in line for line in done.said)
 
@@ -510,7 +510,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_page_of_other_results_does_not_stay_beside_these(done: Done) -> None:
     done.finish()
-    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.amount=0.9")).writing():
+    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).writing():
         assert not (done.folder.folder / "report.html").exists()
 
 
@@ -663,7 +663,7 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
         folder.mkdir()
         (folder / "mine.py").write_text(PLUGINS.read_text())
     (home / "lab 1.yaml").write_text(WRITTEN)
-    arguments = ("--profile", "quick", "--set", "stages.prune.with.amount=0.25", "--set", "seeds=[3, 4]")
+    arguments = ("--profile", "quick", "--set", "stages.prune.with.sparsity=0.25", "--set", "seeds=[3, 4]")
 
     def plan(file: Path, *options: str) -> tuple[Plan, Host]:
         host = Host(entry_points=False)
@@ -686,7 +686,7 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
     assert (run, verb, trust) == ("compressit", "run", "--trust")
     (other / name).write_text(recipe)
     again, _ = plan(other / name, *options)
-    assert list(again.tasks) == list(first.tasks)
+    assert list(again.jobs) == list(first.jobs)
     assert len(first.points) == 4
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny import BASE, plan_of, task_of
+from tiny import BASE, job_of, plan_of
 
 from compressit.planning.points import Plan
 from compressit.running.estimate import Estimate, History, in_words, interpolated, unknown
 
-LADDER = BASE + "  ladder: {uses: tiny.shrink, repeat: 2, feed: original}\nevaluate: [tiny.size]\n"
+ROUNDS = BASE + "  rounds: {uses: tiny.shrink, repeat: 2, feed: original}\nevaluate: [tiny.size]\n"
 CALIBRATION = {"steps": [[16, 1.0, 0.01], [128, 1.0, 0.08], [128, 0.5, 0.04]], "forward": 0.001}
 
 
 @pytest.fixture
 def plan() -> Plan:
-    return plan_of(LADDER)
+    return plan_of(ROUNDS)
 
 
 def test_a_step_is_interpolated_between_the_measured_widths() -> None:
@@ -32,41 +32,41 @@ def test_a_step_is_interpolated_between_the_measured_widths() -> None:
 
 def test_a_stage_is_its_steps_and_its_teachers_passes(plan: Plan, tmp_path: Path) -> None:
     estimate = Estimate(History(tmp_path, 1), CALIBRATION)
-    ladder = task_of(plan, "base/seed0/ladder-01")
-    assert ladder.work == {"steps": 3, "batch_size": 128, "width": 0.5, "forwards": 40}
-    assert estimate.seconds(ladder) == pytest.approx(3 * 0.04 + 40 * 0.001)
-    train = task_of(plan, "base/seed0/train")
+    stage = job_of(plan, "base/seed0/rounds-01")
+    assert stage.work == {"steps": 3, "batch_size": 128, "width": 0.5, "forwards": 40}
+    assert estimate.seconds(stage) == pytest.approx(3 * 0.04 + 40 * 0.001)
+    train = job_of(plan, "base/seed0/train")
     assert estimate.seconds(train) == pytest.approx(4 * 3 * 0.01)
-    assert estimate.total([ladder, train]) == pytest.approx(0.16 + 0.12)
-    assert estimate.total(plan.tasks.values()) < 10
+    assert estimate.total([stage, train]) == pytest.approx(0.16 + 0.12)
+    assert estimate.total(plan.jobs.values()) < 10
 
 
 def test_without_history_or_calibration_it_is_a_guess_above_zero(plan: Plan, tmp_path: Path) -> None:
     estimate = Estimate(History(tmp_path, 1))
-    assert all(estimate.seconds(task) > 0 for task in plan.tasks.values())
+    assert all(estimate.seconds(job) > 0 for job in plan.jobs.values())
 
 
-def test_what_a_task_took_is_remembered_for_others_like_it(plan: Plan, tmp_path: Path) -> None:
+def test_what_a_job_took_is_remembered_for_others_like_it(plan: Plan, tmp_path: Path) -> None:
     history = History(tmp_path, 2)
-    train = task_of(plan, "base/seed0/train")
-    assert unknown(list(plan.tasks.values()), history) == [t for t in plan.tasks.values() if t.work]
+    train = job_of(plan, "base/seed0/train")
+    assert unknown(list(plan.jobs.values()), history) == [t for t in plan.jobs.values() if t.work]
     history.add(train, 12.3456)
     history.save()
     again = History(tmp_path, 2)
     assert again.seconds(train) == 12.346
     assert Estimate(again, CALIBRATION).seconds(train) == 12.346
-    assert train not in unknown(list(plan.tasks.values()), again)
+    assert train not in unknown(list(plan.jobs.values()), again)
 
-    def known(text: str = LADDER, *settings: str, threads: int = 2) -> bool:
-        task = next(t for t in plan_of(text, *settings).tasks.values() if t.stage == "train" and t.work)
-        return History(tmp_path, threads).seconds(task) is not None
+    def known(text: str = ROUNDS, *settings: str, threads: int = 2) -> bool:
+        job = next(t for t in plan_of(text, *settings).jobs.values() if t.stage == "train" and t.work)
+        return History(tmp_path, threads).seconds(job) is not None
 
-    assert known(LADDER, "seeds=[7]")
-    assert known(LADDER, "data.with.labels=random")
-    assert known(LADDER.replace("name: tiny", "name: other"))
-    assert not known(LADDER, "stages.train.with.epochs=5")
-    assert not known(LADDER, "data.with.limit=10")
-    assert not known(LADDER, "model.with.hidden=[1000]"), "a larger model takes longer"
+    assert known(ROUNDS, "seeds=[7]")
+    assert known(ROUNDS, "data.with.labels=random")
+    assert known(ROUNDS.replace("name: tiny", "name: other"))
+    assert not known(ROUNDS, "stages.train.with.epochs=5")
+    assert not known(ROUNDS, "data.with.limit=10")
+    assert not known(ROUNDS, "model.with.hidden=[1000]"), "a larger model takes longer"
     assert not known(threads=1)
 
 
@@ -74,7 +74,7 @@ def test_what_a_task_took_is_remembered_for_others_like_it(plan: Plan, tmp_path:
 def test_a_damaged_history_is_an_empty_one(plan: Plan, tmp_path: Path, content: str) -> None:
     (tmp_path / "history.json").write_text(content)
     history = History(tmp_path, 1)
-    train = task_of(plan, "base/seed0/train")
+    train = job_of(plan, "base/seed0/train")
     assert history.seconds(train) is None
     history.add(train, 1)
     history.save()
@@ -84,7 +84,7 @@ def test_a_damaged_history_is_an_empty_one(plan: Plan, tmp_path: Path, content: 
 def test_a_history_that_cannot_be_written_is_no_error(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where the folder should be")
     history = History(tmp_path / "store", 1)
-    history.add(task_of(plan, "base/seed0/train"), 1)
+    history.add(job_of(plan, "base/seed0/train"), 1)
     history.save()
 
 

@@ -107,7 +107,7 @@ def test_what_gives_no_logits_is_refused_in_the_beginning(
     plan = lab.plan(RECIPE)
     with pytest.raises(CompressitError, match=words):
         lab.run(plan)
-    assert not any(lab.store.find(key) for key in plan.tasks)
+    assert not any(lab.store.find(key) for key in plan.jobs)
 
 
 @pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel, torch.optim.swa_utils.AveragedModel])
@@ -147,4 +147,4 @@ def test_what_could_not_be_saved_in_the_end_is_refused_in_the_beginning(
     plan = lab.plan(RECIPE)
     with pytest.raises(CompressitError, match=words):
         lab.run(plan)
-    assert not any(lab.store.find(key) for key in plan.tasks), "not even the first model is there"
+    assert not any(lab.store.find(key) for key in plan.jobs), "not even the first model is there"

@@ -44,21 +44,21 @@ def _settings() -> Any:
 
 
 def _run_all(lab: Lab, text: str) -> tuple[dict[str, Any], dict[str, BaseException]]:
-    """Every task in one worker, in the recipe's order; what was found, and what failed, by label."""
+    """Every job in one worker, in the recipe's order; what was found, and what failed, by label."""
     plan, failed = lab.plan(text), {}
-    for task in plan.tasks.values():
+    for job in plan.jobs.values():
         try:
-            lab.runner.run(task, lab.events.append)
+            lab.runner.run(job, lab.events.append)
         except Exception as error:  # noqa: BLE001 - as a worker does
-            failed[task.label] = error
-    found = {task.label: lab.store.find(key) for key, task in plan.tasks.items()}
+            failed[job.label] = error
+    found = {job.label: lab.store.find(key) for key, job in plan.jobs.items()}
     return {label: artifact for label, artifact in found.items() if artifact}, failed
 
 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("data", r"changed what other tasks use too: the data \(train\.x\)"),
+        ("data", r"changed what other jobs use too: the data \(train\.x\)"),
         ("labels", r"the data \(test\.y\)"),
         ("teacher", r"the model 'train' \(1\.weight\)"),
         ("mode", r"the model 'train' \(train or eval mode of the whole, .* and \d+ more\)"),
@@ -83,12 +83,12 @@ def test_a_stage_that_changes_what_it_is_lent_fails_alone(
         assert isinstance(failed[label], CompressitError)
         assert str(failed[label]).startswith("leaky.stage ")
     assert label not in found, "nothing of it is stored"
-    for task in lab.plan(text).tasks.values():
-        if task.label in found:  # as in a worker of its own
-            wanted = alone.new_runner().run(task, alone.events.append)
-            assert (found[task.label].metrics, found[task.label].notes) == (wanted.metrics, wanted.notes)
-            if task.kind == "stage":
-                assert found[task.label].model_file.read_bytes() == wanted.model_file.read_bytes()
+    for job in lab.plan(text).jobs.values():
+        if job.label in found:  # as in a worker of its own
+            wanted = alone.new_runner().run(job, alone.events.append)
+            assert (found[job.label].metrics, found[job.label].notes) == (wanted.metrics, wanted.notes)
+            if job.kind == "stage":
+                assert found[job.label].model_file.read_bytes() == wanted.model_file.read_bytes()
     assert {f"base/seed0/{name} leaky.sum" for name in ("train", "next", "last")} <= found.keys()
 
 
@@ -103,7 +103,7 @@ def test_an_evaluator_that_changes_what_it_measures_fails_alone(
     text = BASE + f"evaluate: [tiny.accuracy, {{uses: leaky.eval, with: {{fault: {fault}}}}}, leaky.sum]\n"
     found, failed = _run_all(lab, text)
     assert failed.keys() == {"base/seed0/train leaky.eval"}
-    with pytest.raises(CompressitError, match="leaky.eval changed what other tasks use too: " + words):
+    with pytest.raises(CompressitError, match="leaky.eval changed what other jobs use too: " + words):
         raise failed["base/seed0/train leaky.eval"]
     wanted = alone.run(alone.plan(BASE + EVALUATED))["base/seed0/train leaky.sum"]
     assert found["base/seed0/train leaky.sum"].metrics == wanted.metrics

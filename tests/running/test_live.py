@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from tiny import BASE, plan_of
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.planning.points import Plan
 from compressit.running import live as live_module
 from compressit.running.estimate import Estimate, History
@@ -48,11 +48,11 @@ def _text(console: Console) -> str:
 
 
 def _progress(plan: Plan, tmp_path: Path, jobs: int = 1) -> Progress:
-    return Progress(list(plan.tasks.values()), Estimate(History(tmp_path, 1)), jobs)
+    return Progress(list(plan.jobs.values()), Estimate(History(tmp_path, 1)), jobs)
 
 
-def _stage(plan: Plan) -> Task:
-    return next(task for task in plan.tasks.values() if task.kind == "stage")
+def _stage(plan: Plan) -> Job:
+    return next(job for job in plan.jobs.values() if job.kind == "stage")
 
 
 def test_a_terminal_gets_the_table_and_a_pipe_lines(plan: Plan, tmp_path: Path) -> None:
@@ -63,12 +63,12 @@ def test_a_terminal_gets_the_table_and_a_pipe_lines(plan: Plan, tmp_path: Path) 
 
 def test_plain_lines_say_what_is_done_and_what_is_left(plan: Plan, tmp_path: Path) -> None:
     console = _console(False)
-    task = _stage(plan)
+    job = _stage(plan)
     with live_display(console, _progress(plan, tmp_path)) as live:
-        live.started(task)
-        live.progress(task, {"resumed": 2})
-        live.progress(task, EPOCH)  # too soon after the last line
-        live.finished(task, 4.0)
+        live.started(job)
+        live.progress(job, {"resumed": 2})
+        live.progress(job, EPOCH)  # too soon after the last line
+        live.finished(job, 4.0)
         live.announce("hello")
     lines = _text(console).splitlines()
     assert len(lines) == 3
@@ -84,11 +84,11 @@ def test_plain_lines_come_now_and_then_while_a_stage_runs(
 ) -> None:
     monkeypatch.setattr(live_module, "PLAIN_EVERY", -1.0)
     console = _console(False)
-    task = _stage(plan)
+    job = _stage(plan)
     live = live_display(console, _progress(plan, tmp_path))
-    live.started(task)
-    live.progress(task, {"anything": 1})
-    live.progress(task, EPOCH)
+    live.started(job)
+    live.progress(job, {"anything": 1})
+    live.progress(job, EPOCH)
     assert [line.split("] ")[1] for line in _text(console).splitlines()] == [
         "base/seed0/train: running",
         "base/seed0/train: epoch 3/10, loss 0.1235, accuracy 98.7%",
@@ -99,9 +99,9 @@ def test_evaluations_are_counted_but_not_told(plan: Plan, tmp_path: Path) -> Non
     console = _console(False)
     progress = _progress(plan, tmp_path)
     live = live_display(console, progress)
-    for task in plan.tasks.values():
-        live.started(task)
-        live.finished(task, 1.0)
+    for job in plan.jobs.values():
+        live.started(job)
+        live.finished(job, 1.0)
     assert progress.done == progress.total == 5
     assert "tiny.size" not in _text(console)
     assert progress.eta() == 0
@@ -110,16 +110,16 @@ def test_evaluations_are_counted_but_not_told(plan: Plan, tmp_path: Path) -> Non
 @pytest.mark.parametrize("terminal", [True, False])
 def test_text_that_looks_like_markup_is_shown_as_it_is(plan: Plan, tmp_path: Path, terminal: bool) -> None:
     console = _console(terminal)
-    task = _stage(plan)
+    job = _stage(plan)
     failure = Failure("train", "wrong [/red] closing [bold", hint="[link=x]")
     with live_display(console, _progress(plan, tmp_path)) as live:
-        live.started(replace(task, label="a[/red]b[bold]"))
+        live.started(replace(job, label="a[/red]b[bold]"))
         if isinstance(live, RichLive):
             console.print(live._render())
             assert "a[/red]b[bold]" in _text(console)
         live.announce("files in [red] and [/nothing]")
         live.announce("mine.py:100: late :smile:\x1b]0;title\x07\nsecond\u202e line")
-        live.failed(task, failure)
+        live.failed(job, failure)
         live.tick()
     text = _text(console)
     assert "files in [red] and [/nothing]" in text
@@ -136,64 +136,64 @@ def test_whatever_a_plugin_emits_can_be_shown(
 ) -> None:
     monkeypatch.setattr(live_module, "PLAIN_EVERY", -1.0)
     console = _console(terminal)
-    task = _stage(plan)
+    job = _stage(plan)
     progress = _progress(plan, tmp_path)
     with live_display(console, progress) as live:
-        live.started(task)
-        live.progress(task, event)
+        live.started(job)
+        live.progress(job, event)
         assert progress.eta() >= 0
         if isinstance(live, RichLive):
             _console(True).print(live._render())
-        live.finished(task, 1.0)
+        live.finished(job, 1.0)
 
 
 def test_the_table_shows_what_runs(plan: Plan, tmp_path: Path) -> None:
     console = _console(True)
-    task = _stage(plan)
+    job = _stage(plan)
     live = RichLive(console, _progress(plan, tmp_path))
-    live.started(task)
-    live.progress(task, EPOCH)
+    live.started(job)
+    live.progress(job, EPOCH)
     console.print(live._render())
-    for part in ("base/seed0/train", "3/10", "0.1235", "98.7%", "0/5 tasks", "left"):
+    for part in ("base/seed0/train", "3/10", "0.1235", "98.7%", "0/5 jobs", "left"):
         assert part in _text(console)
 
 
-def test_the_time_left_shrinks_with_epochs_and_finished_tasks_and_with_jobs(
+def test_the_time_left_shrinks_with_epochs_and_finished_jobs_and_with_jobs(
     plan: Plan, tmp_path: Path
 ) -> None:
     progress = _progress(plan, tmp_path)
-    task = _stage(plan)
+    job = _stage(plan)
     whole = progress.eta()
-    assert whole == pytest.approx(Estimate(History(tmp_path, 1)).total(plan.tasks.values()))
+    assert whole == pytest.approx(Estimate(History(tmp_path, 1)).total(plan.jobs.values()))
     assert _progress(plan, tmp_path, jobs=2).eta() == pytest.approx(whole / 2)
-    progress.started(task)
-    progress.progress(task, {"epoch": 5, "epochs": 10})
+    progress.started(job)
+    progress.progress(job, {"epoch": 5, "epochs": 10})
     half = progress.eta()
     assert half == pytest.approx(whole - 0.5)
-    progress.ended(task)
+    progress.ended(job)
     assert progress.eta() < half
     slow = _progress(plan, tmp_path)
-    slow.started(task)
-    slow.running[task.key] = (task, {}, time.monotonic() - 1000)
-    slow.ended(task)
+    slow.started(job)
+    slow.running[job.key] = (job, {}, time.monotonic() - 1000)
+    slow.ended(job)
     assert slow.eta() > 10 * progress.eta(), "what took longer than thought lets the rest take longer"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_how_long_a_task_has_been_silent_is_told(
+def test_how_long_a_job_has_been_silent_is_told(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(live_module.time, "monotonic", lambda: now[0])
     console = _console(terminal)
-    task = _stage(plan)
+    job = _stage(plan)
     live = live_display(console, _progress(plan, tmp_path))
-    live.started(task)
+    live.started(job)
     told = []
     for seconds in range(0, 1000, 10):  # it says something after 400 s, and then nothing more
         now[0] = 1000.0 + seconds
         if seconds == 400:
-            live.progress(task, EPOCH)
+            live.progress(job, EPOCH)
         before = len(_text(console))
         live.tick()
         if isinstance(live, RichLive):

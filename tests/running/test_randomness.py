@@ -46,32 +46,30 @@ def _state() -> tuple[Any, ...]:
     return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]
 
 
-def test_results_depend_on_no_task_that_ran_before(tmp_path: Path, host: Host) -> None:
+def test_results_depend_on_no_job_that_ran_before(tmp_path: Path, host: Host) -> None:
     together, apart = Lab(tmp_path / "one", host), Lab(tmp_path / "two", host)
     plan = together.plan(RECIPE)
     found = together.run(plan)
-    for task in reversed(
-        plan.tasks.values()
-    ):  # evaluators in another order, each task by a worker of its own
+    for job in reversed(plan.jobs.values()):  # evaluators in another order, each job by a worker of its own
         runner = apart.new_runner()
         torch.seed(), np.random.seed(), random.seed()
-        for needed in plan.tasks.values():
-            if needed.key in task.inputs.values() or needed.kind == "init":
+        for needed in plan.jobs.values():
+            if needed.key in job.inputs.values() or needed.kind == "init":
                 _with_inputs(runner, plan, needed)
-        runner.run(task, lambda event: None)
+        runner.run(job, lambda event: None)
     for label, artifact in found.items():
-        task = next(t for t in plan.tasks.values() if t.label == label)
-        other = apart.store.find(task.key)
+        job = next(t for t in plan.jobs.values() if t.label == label)
+        other = apart.store.find(job.key)
         assert other is not None
         assert other.metrics == artifact.metrics, label
     for path in ("base/seed0/train", "base/seed0/again"):
         assert same(tensors(together.store, plan, path), tensors(apart.store, plan, path)), path
 
 
-def _with_inputs(runner: Any, plan: Any, task: Any) -> None:
-    for key in task.inputs.values():
-        _with_inputs(runner, plan, plan.tasks[key])
-    runner.run(task, lambda event: None)
+def _with_inputs(runner: Any, plan: Any, job: Any) -> None:
+    for key in job.inputs.values():
+        _with_inputs(runner, plan, plan.jobs[key])
+    runner.run(job, lambda event: None)
 
 
 def test_a_dataset_cannot_carry_out_what_is_the_hosts(tmp_path: Path, host: Host) -> None:

@@ -63,7 +63,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, Path]:
     root = tmp_path_factory.mktemp("rude")
     listener = Recording()
     with Runner(_options(root), tiny_host(), listener) as runner:
-        runner.run(list(_plan(*FAILS, *GOES_WELL).tasks.values()))
+        runner.run(list(_plan(*FAILS, *GOES_WELL).jobs.values()))
     return listener, root
 
 
@@ -80,7 +80,7 @@ def test_every_other_branch_goes_on(ran: tuple[Recording, Path]) -> None:
     done = {label.rpartition("/")[2] for label in ran[0].done}
     assert done == {"init", "train", "last", *GOES_WELL}
     assert set(ran[0].failures) == {f"base/seed0/{what}" for what in FAILS}
-    keys = {task.label: task.key for task in _plan(*FAILS, *GOES_WELL).tasks.values()}
+    keys = {job.label: job.key for job in _plan(*FAILS, *GOES_WELL).jobs.values()}
     store = Store(ran[1] / "store")
     for label, key in keys.items():
         assert (store.find(key) is not None) == (label in ran[0].done)
@@ -118,7 +118,7 @@ def test_what_a_plugin_started_ends_with_its_worker(tmp_path: Path, ending: str)
     listener.tick = tick
     plan = _plan("starts", place=str(place))
     with contextlib.suppress(KeyboardInterrupt), Runner(_options(tmp_path), tiny_host(), listener) as runner:
-        runner.run(list(plan.tasks.values()))
+        runner.run(list(plan.jobs.values()))
     assert len(numbers) >= 4
     assert gone_soon(numbers)
     if "killed" in ending:
@@ -126,14 +126,14 @@ def test_what_a_plugin_started_ends_with_its_worker(tmp_path: Path, ending: str)
         assert "base/seed0/last" in listener.done
 
 
-def test_a_task_that_takes_too_long_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_job_that_takes_too_long_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
     listener = Recording()
-    options = replace(_options(tmp_path), task_timeout=3.0)
+    options = replace(_options(tmp_path), job_timeout=3.0)
     with Runner(options, tiny_host(), listener) as runner:
-        runner.run(list(_plan("hangs", "stops").tasks.values()))
+        runner.run(list(_plan("hangs", "stops").jobs.values()))
     assert {label.rpartition("/")[2] for label in listener.done} == {"init", "train", "last"}
     for what in ("hangs", "stops"):
         failure = listener.failures[f"base/seed0/{what}"]
         assert "longer than 3 s" in failure.message
-        assert "--task-timeout" in failure.message
+        assert "--job-timeout" in failure.message
     assert [*(tmp_path / "store" / "tmp").glob("*"), *(tmp_path / "store" / "progress").glob("*")] == []

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
 
-from compressit.contract.tasks import Task
+from compressit.contract.job import Job
 from compressit.planning.points import Plan
 from compressit.recipe.model import LocalPlugin
 from compressit.running.pool import Worker, WorkerOptions
@@ -36,20 +36,20 @@ class Recording:
     failures: dict[str, Failure] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     events: list[Mapping[str, Any]] = field(default_factory=list)
-    started_tasks: list[str] = field(default_factory=list)
+    started_jobs: list[str] = field(default_factory=list)
 
-    def started(self, task: Task) -> None:
-        self.started_tasks.append(task.label)
+    def started(self, job: Job) -> None:
+        self.started_jobs.append(job.label)
 
-    def progress(self, task: Task, event: Mapping[str, Any]) -> None:
-        self.events.append({"task": task.label, **event})
+    def progress(self, job: Job, event: Mapping[str, Any]) -> None:
+        self.events.append({"job": job.label, **event})
 
-    def finished(self, task: Task, seconds: float) -> None:
+    def finished(self, job: Job, seconds: float) -> None:
         assert seconds >= 0
-        self.done.append(task.label)
+        self.done.append(job.label)
 
-    def failed(self, task: Task, failure: Failure) -> None:
-        self.failures[task.label] = failure
+    def failed(self, job: Job, failure: Failure) -> None:
+        self.failures[job.label] = failure
 
     def announce(self, text: str) -> None:
         self.said.append(text)
@@ -75,7 +75,7 @@ def _options(root: Path, digest: str | None = None) -> WorkerOptions:
 def _run(root: Path, plan: Plan, jobs: int = 1, **options: Any) -> Finished:
     listener = Recording()
     with Runner(_options(root, **options), tiny_host(), listener, jobs) as runner:
-        runner.run(list(plan.tasks.values()))
+        runner.run(list(plan.jobs.values()))
     return Finished(plan, listener, Store(root / "store"), root, runner)
 
 
@@ -114,7 +114,7 @@ def test_what_needs_a_failed_one_is_named_and_not_run(troubled: Finished) -> Non
     said = next(text for text in troubled.listener.said if "since base/seed0/die failed" in text)
     skipped = {"of_the_dead", "heir", "of_the_dead tiny.accuracy", "heir tiny.accuracy", "die tiny.accuracy"}
     assert {f"base/seed0/{name}" for name in skipped} == set(said.split(": ", 1)[1].split(", "))
-    assert not {"base/seed0/of_the_dead", "base/seed0/heir"} & set(troubled.listener.started_tasks)
+    assert not {"base/seed0/of_the_dead", "base/seed0/heir"} & set(troubled.listener.started_jobs)
 
 
 def test_each_failure_tells_its_reason(troubled: Finished) -> None:
@@ -151,7 +151,7 @@ def test_what_a_plugin_prints_goes_to_the_log_and_not_into_the_channel(troubled:
 
 
 def test_progress_that_is_no_json_is_told_as_well_as_it_can_be(troubled: Finished) -> None:
-    event = next(e for e in troubled.listener.events if e["task"].endswith("/junk") and "seconds" not in e)
+    event = next(e for e in troubled.listener.events if e["job"].endswith("/junk") and "seconds" not in e)
     assert event["event"] == "progress"
     assert event["epoch"] == 1.0
     assert event["loss"].startswith("<object")
@@ -160,7 +160,7 @@ def test_progress_that_is_no_json_is_told_as_well_as_it_can_be(troubled: Finishe
 def test_observers_hear_of_every_task(troubled: Finished) -> None:
     observed = (troubled.root / "observed.txt").read_text().splitlines()
     assert [line.removeprefix("started ") for line in observed if line.startswith("started ")] == (
-        troubled.listener.started_tasks
+        troubled.listener.started_jobs
     )
     assert {line.removeprefix("finished ") for line in observed if line.startswith("finished ")} == set(
         troubled.listener.done
@@ -188,13 +188,13 @@ def test_two_workers_make_the_bits_that_one_makes(two_jobs: Finished, tmp_path: 
     assert not two_jobs.listener.failures
     for point in two_jobs.plan.points:
         assert same(tensors(two_jobs.store, two_jobs.plan, point.path), lab.model(two_jobs.plan, point.path))
-    for key, task in two_jobs.plan.tasks.items():
+    for key, job in two_jobs.plan.jobs.items():
         found = two_jobs.store.find(key)
         assert found is not None
-        assert (found.metrics, found.curves) == (alone[task.label].metrics, alone[task.label].curves)
+        assert (found.metrics, found.curves) == (alone[job.label].metrics, alone[job.label].curves)
 
 
-def test_both_worked_and_exclusive_tasks_never_beside_another(two_jobs: Finished) -> None:
+def test_both_worked_and_exclusive_jobs_never_beside_another(two_jobs: Finished) -> None:
     lines = [line.split() for line in (two_jobs.root / "times.txt").read_text().splitlines()]
     assert len({process for *_, process in lines}) == 2
     running: list[str] = []
@@ -213,7 +213,7 @@ def test_both_worked_and_exclusive_tasks_never_beside_another(two_jobs: Finished
 
 def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     finished = _run(tmp_path, plan_of(TWINS), digest="0" * 64)
-    assert len(finished.listener.started_tasks) == 1, "the next worker would fail alike"
+    assert len(finished.listener.started_jobs) == 1, "the next worker would fail alike"
     failure = finished.listener.failures["real/seed0/init"]
     assert failure.message.startswith("no worker can start: ")
     assert "has changed since this run was planned" in failure.message
@@ -229,7 +229,7 @@ def test_a_setting_that_an_import_changes_changes_nobodys_results(tmp_path: Path
     torch.set_default_dtype(torch.float32)  # it was imported here too
     plan = plan_of(BASE, host=host)
     with Runner(options, host, listener) as runner:
-        runner.run(list(plan.tasks.values()))
+        runner.run(list(plan.jobs.values()))
     assert listener.said == [
         "importing a plugin changed a setting of the process: default dtype (now torch.float64)",
         "loading dots",
@@ -258,21 +258,21 @@ def test_the_first_worker_measures_the_machine_and_then_works(tmp_path: Path) ->
         assert all(seconds > 0 for _, _, seconds in measured["steps"])
         assert measured["forward"] > 0
         assert runner.calibrate({"uses": "tiny.nothing", "input_shape": []}) is None
-        runner.run(list(plan.tasks.values()))
+        runner.run(list(plan.jobs.values()))
     assert listener.done == ["base/seed0/init", "base/seed0/train"]
 
 
-def test_a_worker_ends_in_the_middle_of_a_task_when_its_parent_is_gone(tmp_path: Path) -> None:
+def test_a_worker_ends_in_the_middle_of_a_job_when_its_parent_is_gone(tmp_path: Path) -> None:
     plan = plan_of(BASE, "stages.train.with.epochs=1000000")
     lab = Lab(tmp_path)
-    init, train = plan.tasks.values()
+    init, train = plan.jobs.values()
     lab.runner.run(init, lab.events.append)
     process = subprocess.Popen(
         _options(tmp_path).command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps({"task": train.to_json()}) + "\n")
+    process.stdin.write(json.dumps({"job": train.to_json()}) + "\n")
     process.stdin.flush()
     assert json.loads(process.stdout.readline()) == {"event": "ready"}
     assert json.loads(process.stdout.readline())["event"] == "progress"
@@ -312,7 +312,7 @@ sys.exit(5)
     heard, worker = _spoken(tmp_path, code, monkeypatch)
     assert heard == [{"event": "ready"}, {"event": "ended"}]
     assert worker.how_it_ended() == "the worker process ended with exit code 5: a / b / out of paper"
-    worker.send({"task": {}})  # nobody is there; no error
+    worker.send({"job": {}})  # nobody is there; no error
     worker.end()
 
 
@@ -368,44 +368,44 @@ def _gone(pid: int) -> bool:
 
 def test_what_another_run_is_making_keeps_no_worker_from_the_rest(tmp_path: Path) -> None:
     plan = plan_of(TWINS)
-    first = next(task for task in plan.tasks.values() if task.kind == "stage")
+    first = next(job for job in plan.jobs.values() if job.kind == "stage")
     needs = {first.key}
-    for task in plan.tasks.values():
-        needs |= {task.key} if needs & set(task.inputs.values()) else set()
-    rest = [task.label for task in plan.tasks.values() if task.key not in needs]
+    for job in plan.jobs.values():
+        needs |= {job.key} if needs & set(job.inputs.values()) else set()
+    rest = [job.label for job in plan.jobs.values() if job.key not in needs]
     assert any("train" in label for label in rest)
     listener = Recording()
     lock = Store(tmp_path / "store").lock(first.key)
     lock.__enter__()
     finished = listener.finished
 
-    def let_go(task: Task, seconds: float) -> None:
-        finished(task, seconds)
+    def let_go(job: Job, seconds: float) -> None:
+        finished(job, seconds)
         if sorted(listener.done) == sorted(rest):
             lock.__exit__(None, None, None)
 
     listener.finished = let_go  # type: ignore[method-assign]
     with Runner(_options(tmp_path), tiny_host(), listener) as runner:
-        runner.run(list(plan.tasks.values()))
+        runner.run(list(plan.jobs.values()))
     assert listener.failures == {}
-    assert sorted(listener.done) == sorted(task.label for task in plan.tasks.values())
+    assert sorted(listener.done) == sorted(job.label for job in plan.jobs.values())
     assert sorted(listener.done[: len(rest)]) == sorted(rest), "they came first"
-    assert listener.started_tasks.count(first.label) == 1
+    assert listener.started_jobs.count(first.label) == 1
     said = [text for text in listener.said if first.label in text]
     assert said
     assert str(os.getpid()) in said[0]
     assert len(said) < 5
 
 
-def test_a_wait_for_another_run_ends_with_the_time_that_a_task_is_given(tmp_path: Path) -> None:
+def test_a_wait_for_another_run_ends_with_the_time_that_a_job_is_given(tmp_path: Path) -> None:
     plan = plan_of(BASE)
-    init, train = plan.tasks.values()
+    init, train = plan.jobs.values()
     listener = Recording()
     with (
         Store(tmp_path / "store").lock(init.key),
-        Runner(replace(_options(tmp_path), task_timeout=3), tiny_host(), listener) as runner,
+        Runner(replace(_options(tmp_path), job_timeout=3), tiny_host(), listener) as runner,
     ):
-        runner.run(list(plan.tasks.values()))
+        runner.run(list(plan.jobs.values()))
     assert str(os.getpid()) in listener.failures[init.label].message
-    assert "--task-timeout" in listener.failures[init.label].message
+    assert "--job-timeout" in listener.failures[init.label].message
     assert any("not run" in text and train.label in text for text in listener.said)

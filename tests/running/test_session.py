@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tiny import BASE, TWINS, Bench, Lab, plan_of, task_of, tiny_host
+from tiny import BASE, TWINS, Bench, Lab, job_of, plan_of, tiny_host
 
+from compressit.contract.job import Job
 from compressit.contract.results import Results
-from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.planning.points import Plan
 from compressit.running import session
 from compressit.running.session import run_plan
 
-FAILING = TWINS.replace("uses: tiny.prune}", "uses: tiny.prune, with: {amount: 0}}")
+FAILING = TWINS.replace("uses: tiny.prune}", "uses: tiny.prune, with: {sparsity: 0}}")
 
 
 class Desk:
@@ -50,7 +50,7 @@ def test_a_run_fills_the_folder_and_a_second_one_does_nothing(desk: Desk, bench:
     plan = plan_of(TWINS)
     results, failures = desk.run(plan)
     assert failures == []
-    assert len(bench.ran) == len(plan.tasks)
+    assert len(bench.ran) == len(plan.jobs)
     assert [row.name for row in results.rows] == ["train", "prune", "shrink-01", "shrink-02"] * 2
     before = {path: path.stat().st_mtime_ns for path in desk.folder.rglob("*")}
     bench.ran.clear()
@@ -65,7 +65,7 @@ def test_results_that_only_a_next_stage_needs_need_not_be_there(desk: Desk, benc
     """The finished run is finished although init has been cleaned away."""
     plan = plan_of(TWINS)
     desk.run(plan)
-    init = next(task for task in plan.tasks.values() if task.kind == "init")
+    init = next(job for job in plan.jobs.values() if job.kind == "init")
     (desk.store / "objects" / init.key[:2] / init.key / "manifest.json").unlink()
     (desk.folder / "report.html").unlink()
     bench.ran.clear()
@@ -88,7 +88,7 @@ def test_a_folder_for_results_of_another_run_is_filled_without_running(desk: Des
 def test_a_change_runs_only_what_it_concerns(desk: Desk, bench: Bench) -> None:
     desk.run(plan_of(TWINS))
     bench.ran.clear()
-    desk.run(plan_of(TWINS, "stages.prune.with.amount=0.9"))
+    desk.run(plan_of(TWINS, "stages.prune.with.sparsity=0.9"))
     assert {label.split()[0].split("/")[2] for label in bench.ran} == {"prune"}
     assert len(bench.ran) == 2 * 4
 
@@ -163,8 +163,8 @@ def test_classes_that_the_data_lack_are_told_before_the_training_and_at_the_end(
 
 
 def _interrupt_at(label: str, error: type[BaseException] = KeyboardInterrupt) -> Any:
-    def before(task: Task) -> None:
-        if task.label == label:
+    def before(job: Job) -> None:
+        if job.label == label:
             raise error
 
     return before
@@ -191,7 +191,7 @@ def test_ctrl_c_leaves_results_of_what_is_done_and_a_run_that_goes_on(
 
     done = set(bench.ran)
     bench.ran.clear()
-    bench.before = lambda task: None
+    bench.before = lambda job: None
     finished, failures = desk.run(plan)
     assert failures == []
     assert not done & set(bench.ran)
@@ -232,10 +232,10 @@ def test_ctrl_c_during_the_calibration_is_an_interrupted_run_too(
 
 
 @pytest.mark.parametrize(("error", "code"), [(RuntimeError, 2), (ChildProcessError, 1)])
-def test_a_rehearsal_that_fails_is_a_mistake_unless_its_worker_was_killed(
+def test_a_dry_run_that_fails_is_a_mistake_unless_its_worker_was_killed(
     desk: Desk, bench: Bench, error: type[Exception], code: int
 ) -> None:
-    bench.before = _interrupt_at("base/seed0/cut rehearsal", error)
+    bench.before = _interrupt_at("base/seed0/cut dry run", error)
     with pytest.raises(CompressitError, match="nothing was trained") as caught:
         desk.run(plan_of(BASE + "  cut: {uses: tiny.cut}\n"))
     assert caught.value.exit_code == code
@@ -252,7 +252,7 @@ def test_the_first_run_measures_and_the_second_knows(desk: Desk, bench: Bench) -
     assert (request["uses"], request["config"]) == ("tiny.mlp", {"hidden": [12]})
     assert (request["input_shape"], request["classes"], request["batch_sizes"]) == ([1, 2, 3], 3, [16, 128])
     assert request["compute"] == {"device": "auto", "precision": "fp32", "compile": False}
-    assert "tiny: 33 of 33 tasks to do, about " in desk.said.getvalue()
+    assert "tiny: 33 of 33 jobs to do, about " in desk.said.getvalue()
     shutil.rmtree(desk.store / "objects")
     desk.run(plan)
     assert len(bench.requests) == 1, "it has a history"
@@ -261,12 +261,12 @@ def test_the_first_run_measures_and_the_second_knows(desk: Desk, bench: Bench) -
 def test_stages_that_were_begun_are_counted(desk: Desk, bench: Bench) -> None:
     plan = plan_of(TWINS)
     Lab(desk.store.parent).store.save_progress(
-        task_of(plan, "real/seed0/train").key, {}, lambda file: file.write_bytes(b"") and None
+        job_of(plan, "real/seed0/train").key, {}, lambda file: file.write_bytes(b"") and None
     )
     bench.before = _interrupt_at("real/seed0/init")
     with pytest.raises(KeyboardInterrupt):
-        desk.run(plan, jobs=2)
-    assert "33 of 33 tasks to do (1 of them begun), about " in desk.said.getvalue()
+        desk.run(plan, workers=2)
+    assert "33 of 33 jobs to do (1 of them begun), about " in desk.said.getvalue()
     assert "with 2 workers of" in desk.said.getvalue()
 
 
@@ -284,7 +284,7 @@ def test_workers_share_the_cores_unless_the_recipe_says_otherwise(
 def test_a_damaged_result_is_said_and_made_again(desk: Desk, bench: Bench) -> None:
     plan = plan_of(TWINS)
     desk.run(plan)
-    key = task_of(plan, "real/seed0/prune").key
+    key = job_of(plan, "real/seed0/prune").key
     (desk.store / "objects" / key[:2] / key / "model.safetensors").write_bytes(b"junk")
     bench.ran.clear()
     desk.run(plan)

@@ -52,7 +52,7 @@ class Rigid(Model):
     def build(self, input_shape, classes): ...
 
 class NeedyConfig(Config):
-    amount: float = Field(description="how much")
+    sparsity: float = Field(description="how much")
     mode: str = Field(description="how")
     rounds: int = Field(100, description="how often")
 
@@ -181,11 +181,11 @@ def test_large_data_sets_are_limited(host: Host, data: str, limit: int | None) -
 
 def test_what_only_the_user_can_know_is_marked_and_told(host: Host) -> None:
     needy = parts(stages=["need.options"])
-    assert missing_options(needy, host) == ["need.options: amount"]
+    assert missing_options(needy, host) == ["need.options: sparsity"]
     text = recipe_text("lab", needy, host)
-    assert "amount: null  # FILL IN: how much" in text
-    filled = recipe(text.replace("amount: null", "amount: 0.5"), host).variants[0].stages[0].use.config
-    assert filled == {"amount": 0.5, "mode": "null", "rounds": 100}
+    assert "sparsity: null  # FILL IN: how much" in text
+    filled = recipe(text.replace("sparsity: null", "sparsity: 0.5"), host).variants[0].stages[0].use.config
+    assert filled == {"sparsity": 0.5, "mode": "null", "rounds": 100}
 
 
 def test_a_part_of_the_wrong_kind_is_a_mistake(host: Host) -> None:

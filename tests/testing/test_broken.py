@@ -14,11 +14,11 @@ from compressit.testing import (
     checks_for,
     datasets,
     evaluators,
-    ladders,
     models,
     options,
     outcomes,
     reports,
+    rounds,
     stages,
 )
 
@@ -26,7 +26,7 @@ BROKEN = Path(__file__).parent.parent / "broken_plugins"
 RUNS = ("runs_under_jobs", "no_pickle")  # worker processes: tried where they are the point
 ROOMS: Mapping[str, tuple[Check, ...]] = {
     "options": options.CHECKS,
-    "stages": (*stages.TRAINER, *stages.COMPRESSOR, ladders.climbs),
+    "stages": (*stages.TRAINER, *stages.COMPRESSOR, rounds.climbs),
     "evaluators": evaluators.CHECKS,
     "models": models.CHECKS,
     "datasets": datasets.CHECKS,

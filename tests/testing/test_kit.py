@@ -161,13 +161,15 @@ def test_pytest_gets_a_test_for_each_check(mine: Path) -> None:
     with pytest.raises(ConformanceError, match="it noted parameters = 1"):
         by_id["prune.mine-honest_sizes"]()
     with pytest.raises(pytest.skip.Exception, match="does not say its shapes"):
-        by_id["prune.mine-rehearses"]()
+        by_id["prune.mine-dry_runs"]()
 
 
 def test_a_compressor_that_measures_times_need_not_give_the_same_twice(mine: Path) -> None:
     width = f"0.5 if os.getpid() == {os.getpid()} else 0.7"  # its workers' models are wider
     haste = mine.read_text().replace("self.config.factor)", "1 + time.perf_counter() % 1e-3)")
-    haste = haste.replace("        for weight", f"        model = ctx.narrower({width})\n        for weight")
+    haste = haste.replace(
+        "        for weight", f"        model = ctx.with_width({width})\n        for weight"
+    )
     haste = haste.replace("from pydantic", "import os\nimport time\n\nfrom pydantic")
     names = ("same_seed_same_result", "resumes", "saves_and_reloads", "runs_under_jobs")
     told: list[list[str]] = []
@@ -245,12 +247,12 @@ def test_a_gpu_that_is_not_there_is_refused(
 
 
 def test_settings_are_nested_options() -> None:
-    assert options_of(["amount=0.5", "finetune.epochs=2", "finetune.optimizer.lr=1"]) == {
-        "amount": 0.5,
+    assert options_of(["sparsity=0.5", "finetune.epochs=2", "finetune.optimizer.lr=1"]) == {
+        "sparsity": 0.5,
         "finetune": {"epochs": 2, "optimizer": {"lr": 1}},
     }
     with pytest.raises(CompressitError, match="path=value"):
-        options_of(["amount"])
+        options_of(["sparsity"])
 
 
 def _quick(subject: Subject) -> tuple[Check, ...]:

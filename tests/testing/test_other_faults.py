@@ -15,7 +15,7 @@ class Broken(Evaluator):
     uses_stage = True
     metrics = {
         name: Metric("neither", "fraction", "one or another number")
-        for name in ("share", "parameters", "nonzero", "bytes", "multiply_adds")
+        for name in ("share", "parameters", "nonzero", "bytes", "macs")
     }
 
     def evaluate(self, model, ctx):
@@ -42,7 +42,7 @@ EVALUATORS = cases(
     ("restores_modes", "a model it asked for is left in another mode, at 1", "parent[1].train()"),
     *(
         ("honest_sizes", f"it measured {size} = 3", f'return {{"{size}": 3}}')
-        for size in ("parameters", "nonzero", "bytes", "multiply_adds")
+        for size in ("parameters", "nonzero", "bytes", "macs")
     ),
 )  # fmt: skip
 
@@ -93,7 +93,7 @@ class Broken(Model[NetConfig]):
             raise ValueError("only small images")
         return Net(self.config.width, classes)
 
-    def narrower(self, factor):
+    def with_width(self, multiplier):
         return NARROWER
 
 @hookimpl
@@ -112,8 +112,8 @@ FORWARDS = cases(
 )  # fmt: skip
 NARROWER = cases(
     MODEL,
-    ("narrower", "gives a dict, not a NetConfig", '{"width": 4}'),
-    ("narrower", "greater than or equal to 2", 'self.config.model_copy(update={"width": 1})'),
+    ("with_width", "gives a dict, not a NetConfig", '{"width": 4}'),
+    ("with_width", "greater than or equal to 2", 'self.config.model_copy(update={"width": 1})'),
     at="NARROWER", FORWARD="return self.output(h)",
 )  # fmt: skip
 

@@ -66,7 +66,7 @@ NET = cases(
     ),
     *(
         ("honest_sizes", f"it noted {size} = 3", f"ctx.note({size}=3)")
-        for size in ("parameters", "nonzero", "bytes", "multiply_adds")
+        for size in ("parameters", "nonzero", "bytes", "macs")
     ),
 )  # fmt: skip
 OTHERS = cases(
@@ -116,22 +116,22 @@ KILLED = cases(
     ("resumes", "it notes images_seen = 1", PROGRESS.replace("FORGETS", "ctx.note(images_seen=3 - first)")),
     ("resumes", "curves are others: loss", PROGRESS.replace("FORGETS", "ctx.log(epoch, loss=1)")),
 )  # fmt: skip
-LADDER = cases(
+ROUNDS = cases(
     COMPRESSOR,
-    ("climbs", "rung 1 of a ladder with `feed: previous` it raises", "1 / (ctx.rung != 1)"),
-    ("climbs", "rung 2 of a ladder with `feed: previous` it raises", "1 / ((ctx.rung, ctx.times()) != (2, 1))"),
-    ("climbs", "rung 2 of a ladder with `feed: original` it raises", "1 / (ctx.times() != 2)"),
-    ("climbs", "that cannot be saved", "if ctx.rung == 2: model[2] = nn.Sequential()"),
+    ("climbs", "round 1 with `feed: previous` it raises", "1 / (ctx.round != 1)"),
+    ("climbs", "round 2 with `feed: previous` it raises", "1 / ((ctx.round, ctx.times()) != (2, 1))"),
+    ("climbs", "round 2 with `feed: original` it raises", "1 / (ctx.times() != 2)"),
+    ("climbs", "that cannot be saved", "if ctx.round == 2: model[2] = nn.Sequential()"),
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", [*NET, *OTHERS, *PROCESS, *KILLED, *LADDER])
+@pytest.mark.parametrize("fault", [*NET, *OTHERS, *PROCESS, *KILLED, *ROUNDS])
 def test_a_fault_of_a_compressor_is_found_and_nothing_else(fault: Fault, tmp_path: Path) -> None:
     check_found(fault, tmp_path)
 
 
-def test_a_rung_that_says_why_it_cannot_is_in_order(tmp_path: Path) -> None:
-    _check_sound('if ctx.rung == 2: raise CompressitError("once is enough")', tmp_path)
+def test_a_round_that_says_why_it_cannot_is_in_order(tmp_path: Path) -> None:
+    _check_sound('if ctx.round == 2: raise CompressitError("once is enough")', tmp_path)
 
 
 def test_what_an_import_sets_once_is_no_fault_of_the_plugin(tmp_path: Path) -> None:

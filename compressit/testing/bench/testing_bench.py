@@ -50,9 +50,9 @@ class Net(Model[NetConfig]):
         next(net.parameters()).requires_grad_(False)  # what a plugin must neither train nor thaw
         return net
 
-    def narrower(self, factor: float) -> NetConfig:
-        """The width times `factor`, rounded up."""
-        return self.config.model_copy(update={"width": max(1, math.ceil(self.config.width * factor))})
+    def with_width(self, multiplier: float) -> NetConfig:
+        """The width times `multiplier`, rounded up."""
+        return self.config.model_copy(update={"width": max(1, math.ceil(self.config.width * multiplier))})
 
     def _layers(self, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
         from torch import nn
@@ -150,9 +150,9 @@ class Shrink(Compressor[ShrinkConfig]):
 
         from compressit import fit
 
-        student = ctx.narrower(0.5, ctx.times())
+        student = ctx.with_width(0.5, ctx.times())
         if student is None:
-            raise CompressitError("testing.shrink needs a model that declares `narrower`")
+            raise CompressitError("testing.shrink needs a model that declares `with_width`")
         x, _ = ctx.data.train.tensors()
         logits = ctx.compute.forward(ctx.model(self.config.teacher), x)
         return fit(student, ctx, self.config, lambda epoch: (x, logits), F.mse_loss)

@@ -48,15 +48,15 @@ class SoftLabels(Compressor[SoftLabelsConfig]):
         teacher = ctx.model(self.config.teacher)
         return distil(student, teacher, ctx, self.config, self.config.temperature, self.config.alpha)
 
-    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student before it is trained. Raises CompressitError for a model that cannot be made narrower."""
         from compressit_plugins.shrink.student import student_of
 
         return student_of(model, ctx, self.config.width)
 
-    def work(self, images: int, rung: int) -> Work:
+    def work(self, images: int, times: int) -> Work:
         """The teacher sees every image once, the student once an epoch."""
-        width = self.config.width**rung
+        width = self.config.width**times
         return Work(self.config.steps(images), self.config.batch_size, width=width, forwards=images)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Size(Evaluator[NoOptions]):
-    """Parameters, non-zeros, multiply-adds and bytes; biases count, tied tensors count once."""
+    """Parameters, non-zeros, MACs and bytes; biases count, tied tensors count once."""
 
     name = "eval.size"
     uses_data = False
@@ -22,20 +22,20 @@ class Size(Evaluator[NoOptions]):
         "parameters": Metric("lower", "count", "all parameters, biases included"),
         "nonzero": Metric("lower", "count", "parameters that are not zero"),
         "sparsity": Metric("higher", "fraction", "parameters that are zero"),
-        "multiply_adds": Metric("lower", "count", "of one input; a zero weight still counts"),
+        "macs": Metric("lower", "count", "of one input; a zero weight still counts"),
         "bytes": Metric("lower", "bytes", "the state dict's tensors as stored, zeros included"),
     }
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Of the data only the input's shape is used."""
-        from compressit import multiply_adds, nonzero, parameters, tensor_bytes
+        from compressit import macs, nonzero, parameters, tensor_bytes
 
         total, left = parameters(model), nonzero(model)
         return {
             "parameters": total,
             "nonzero": left,
             "sparsity": 1 - left / total if total else 0.0,
-            "multiply_adds": multiply_adds(model, ctx.data.contract.shape),
+            "macs": macs(model, ctx.data.contract.shape),
             "bytes": tensor_bytes(model),
         }
 

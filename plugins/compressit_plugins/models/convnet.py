@@ -36,9 +36,9 @@ class Convnet(Model[ConvnetConfig]):
 
         return convnet(input_shape, classes, self.config.channels)
 
-    def narrower(self, factor: float) -> ConvnetConfig:
-        """Every block's channels times `factor`, rounded up."""
-        channels = tuple(narrowed(width, factor) for width in self.config.channels)
+    def with_width(self, multiplier: float) -> ConvnetConfig:
+        """Every block's channels times `multiplier`, rounded up."""
+        channels = tuple(narrowed(width, multiplier) for width in self.config.channels)
         return self.config.model_copy(update={"channels": channels})
 
 

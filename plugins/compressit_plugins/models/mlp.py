@@ -36,10 +36,10 @@ class Mlp(Model[MlpConfig]):
 
         return mlp(input_shape, classes, self.config.hidden, self.config.activation, self.config.bias)
 
-    def narrower(self, factor: float) -> MlpConfig:
-        """Every hidden width times `factor`, rounded up."""
+    def with_width(self, multiplier: float) -> MlpConfig:
+        """Every hidden width times `multiplier`, rounded up."""
         return self.config.model_copy(
-            update={"hidden": tuple(narrowed(w, factor) for w in self.config.hidden)}
+            update={"hidden": tuple(narrowed(w, multiplier) for w in self.config.hidden)}
         )
 
 

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from compressit import CompressitError, Compute, NoEffectError, multiply_adds, parameters
+from compressit import CompressitError, Compute, NoEffectError, macs, parameters
 from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
 from compressit_plugins.prune.faults import faulty, halves
@@ -25,7 +25,7 @@ from compressit_plugins.prune.timed import find_timed
 from compressit_plugins.prune.tracing import refuse_unprunable
 from compressit_plugins.prune.unchecked import unchecked
 
-Target: TypeAlias = Literal["parameters", "multiply_adds", "latency", "channels"]
+Target: TypeAlias = Literal["parameters", "macs", "latency", "channels"]
 Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # of a forward pass of an input
 
 
@@ -37,7 +37,7 @@ class PruneReport:
     requested: float
     achieved: float  # of what `target` names
     parameters_kept: float
-    multiply_adds_kept: float
+    macs_kept: float
     widths: Mapping[
         str, tuple[int, int]
     ]  # channels before and after, by the first layer of each coupled group
@@ -67,7 +67,7 @@ def prune_channels(
     """Prunes `model` in place and returns it: `net, report = prune_channels(net, torch.zeros(1, 3, 224, 224), 0.5)`.
 
     example: one input with its batch dimension (1, ...), float, on the model's device. keep: the fraction left,
-    0 < keep < 1, of every width that can be pruned (`channels`), or of the model's parameters, multiply-adds or
+    0 < keep < 1, of every width that can be pruned (`channels`), or of the model's parameters, MACs or
     seconds per input, to within 2 %. Where no common share of the widths comes that near, one or two of them are moved
     by a step or two (not for seconds). importance, scope, round_to, max_ratio: which channels, see `importance` and
     `selection`. ignore: globs over module names whose output widths stay, and with them those coupled to them.
@@ -110,7 +110,7 @@ def prune_channels(
     left = {g.name: g.width - gone for g, gone in zip(groups, chosen.key, strict=True)}
     kept = {
         "parameters": parameters(model) / job.parameters,
-        "multiply_adds": job.multiply_adds(job.empty) / max(job.computed, 1),
+        "macs": job.macs(job.empty) / max(job.computed, 1),
         "channels": sum(left.values()) / sum(initial.values()),
     }
     return model, PruneReport(
@@ -118,7 +118,7 @@ def prune_channels(
         requested=keep,
         achieved=kept.get(target, done.achieved),
         parameters_kept=kept["parameters"],
-        multiply_adds_kept=kept["multiply_adds"],
+        macs_kept=kept["macs"],
         widths={name: (initial.get(name, width), width) for name, width in left.items()},
         skipped=dict.fromkeys(chosen.skipped, "no narrower width is allowed") | left_alone,
         gap=max(gap.largest for gap in gaps),
@@ -165,14 +165,14 @@ class _Job:
     given: nn.Module  # empty
     empty: nn.Module
     parameters: int
-    computed: int  # multiply-adds of the model as it was given
+    computed: int  # MACs of the model as it was given
 
     @staticmethod
     def of(
         model: nn.Module, example: Tensor, target: Target, seconds: Seconds, inputs: Sequence[Tensor]
     ) -> _Job:
         empty, empty_example = empty_copy(model, example)
-        computed = multiply_adds(empty, example.shape[1:])
+        computed = macs(empty, example.shape[1:])
         inputs = [*inputs, *_random(example)]
         return _Job(
             target, seconds, example, inputs, empty_example, empty, empty, parameters(model), computed
@@ -284,13 +284,13 @@ class _Job:
         try:
             if self.target == "parameters":
                 return parameters(trial) / self.parameters
-            return self.multiply_adds(trial) / self.computed
+            return self.macs(trial) / self.computed
         except Exception:
             check(trial, self.given, self.empty_example)  # says it better where the trial does not run
             raise
 
-    def multiply_adds(self, trial: nn.Module) -> int:
-        return multiply_adds(trial, self.example.shape[1:])
+    def macs(self, trial: nn.Module) -> int:
+        return macs(trial, self.example.shape[1:])
 
 
 def _without(

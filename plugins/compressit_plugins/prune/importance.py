@@ -31,7 +31,7 @@ def classification(classes: int) -> Loss:
         if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (len(labels), classes):
             shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise CompressitError(
-                f"importance 'taylor' needs the gradients of the task's loss, the cross-entropy of ({len(labels)}, "
+                f"importance 'taylor' needs the gradients of the job's loss, the cross-entropy of ({len(labels)}, "
                 f"{classes}) logits, and the model returns {shape}",
                 "use `importance: magnitude`, which needs no loss",
             )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class MagnitudeConfig(Config):
     """Options of magnitude pruning."""
 
-    amount: float = Field(
+    sparsity: float = Field(
         default=0.5, gt=0, lt=1, description="fraction of the selected weights that is zero afterwards"
     )
     scope: Literal["global", "layer"] = Field(
@@ -46,7 +46,7 @@ class Magnitude(Compressor[MagnitudeConfig]):
     """Zero the smallest weights, in one shot: the model is sparse afterwards, not smaller."""
 
     name = "prune.magnitude"
-    example: ClassVar[Mapping[str, Any]] = {"amount": 0.5, "finetune": {"epochs": 2, "batch_size": 32}}
+    example: ClassVar[Mapping[str, Any]] = {"sparsity": 0.5, "finetune": {"epochs": 2, "batch_size": 32}}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Raises NoEffectError when a glob matches nothing or no weight would change."""
@@ -55,7 +55,7 @@ class Magnitude(Compressor[MagnitudeConfig]):
 
         config = self.config
         pruned = prune_smallest(
-            model, config.amount, config.scope, config.include, config.exclude, config.also
+            model, config.sparsity, config.scope, config.include, config.exclude, config.also
         )
         stay = others(model, pruned)
         if stay:
@@ -70,7 +70,7 @@ class Magnitude(Compressor[MagnitudeConfig]):
         }
         selected = sum(mask.numel() for mask in pruned.values())
         ctx.note(
-            requested=config.amount,
+            requested=config.sparsity,
             achieved=sum(zeros.values()) / selected,
             zeros=sum(zeros.values()),
             selected=selected,
@@ -79,8 +79,8 @@ class Magnitude(Compressor[MagnitudeConfig]):
         )
         return model
 
-    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The model as it is: shapes stay. Raises NoEffectError when a glob matches nothing, and when the amount will
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The model as it is: shapes stay. Raises NoEffectError when a glob matches nothing, and when the sparsity will
         change nothing whatever the weights are."""
         from compressit_plugins.prune.masks import no_effect
         from compressit_plugins.prune.weights import select_weights
@@ -89,12 +89,12 @@ class Magnitude(Compressor[MagnitudeConfig]):
         weights = select_weights(model, config.include, config.exclude, config.also)
         sizes = [weight.numel() for weight in weights.values()]
         parts = [sum(sizes)] if config.scope == "global" else sizes
-        again = (ctx.rung or 1) > 1 and ctx.feed == "previous"  # the rung before zeroed as many
-        if again or not any(round(config.amount * part) for part in parts):
-            raise no_effect(config.amount, sum(sizes))
+        again = (ctx.round or 1) > 1 and ctx.feed == "previous"  # the round before zeroed as many
+        if again or not any(round(config.sparsity * part) for part in parts):
+            raise no_effect(config.sparsity, sum(sizes))
         return model
 
-    def work(self, images: int, rung: int) -> Work:
+    def work(self, images: int, times: int) -> Work:
         """No training unless `finetune` asks for it."""
         options = self.config.finetune
         return Work(options.steps(images), options.batch_size) if options else Work(0, 1)

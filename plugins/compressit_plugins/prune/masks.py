@@ -18,7 +18,7 @@ _NAN = 0x7F800001  # one above infinity
 
 def prune_smallest(
     model: nn.Module,
-    amount: float,
+    sparsity: float,
     scope: Literal["global", "layer"] = "global",
     include: Sequence[str] = ("*",),
     exclude: Sequence[str] = (),
@@ -29,32 +29,32 @@ def prune_smallest(
     Raises as `select_weights` does, and NoEffectError when nothing changes.
     """
     weights = select_weights(model, include, exclude, also)
-    masks = smallest(weights, amount, scope)
+    masks = smallest(weights, sparsity, scope)
     if not any(bool((weights[name] != 0).logical_and_(mask).any()) for name, mask in masks.items()):
-        raise no_effect(amount, sum(weight.numel() for weight in weights.values()))
+        raise no_effect(sparsity, sum(weight.numel() for weight in weights.values()))
     with torch.no_grad():
         for name, mask in masks.items():
             weights[name].masked_fill_(mask, 0)
     return masks
 
 
-def no_effect(amount: float, weights: int) -> NoEffectError:
+def no_effect(sparsity: float, weights: int) -> NoEffectError:
     """What to say where pruning that fraction of so many weights changes none."""
     return NoEffectError(
-        f"pruning {amount:g} of {weights:,} weights changes none of them",
-        "the amount rounds to nothing, or that many weights are zero already: raise `amount`; for a "
-        "curve of amounts use `each: {with.amount: [...]}` instead of `repeat`",
+        f"pruning {sparsity:g} of {weights:,} weights changes none of them",
+        "the sparsity rounds to nothing, or that many weights are zero already: raise `sparsity`; for a "
+        "curve of sparsities use `each: {with.sparsity: [...]}` instead of `repeat`",
     )
 
 
 def smallest(
-    weights: Mapping[str, Tensor], amount: float, scope: Literal["global", "layer"] = "global"
+    weights: Mapping[str, Tensor], sparsity: float, scope: Literal["global", "layer"] = "global"
 ) -> dict[str, Tensor]:
-    """Bool masks of the round(amount * n) weights of smallest magnitude, exactly that many, over all n
+    """Bool masks of the round(sparsity * n) weights of smallest magnitude, exactly that many, over all n
     weights (`global`) or over each tensor (`layer`); of equal magnitudes those that stand first."""
     if scope == "layer":
-        return {name: smallest({name: weight}, amount)[name] for name, weight in weights.items()}
-    count = round(amount * sum(weight.numel() for weight in weights.values()))
+        return {name: smallest({name: weight}, sparsity)[name] for name, weight in weights.items()}
+    count = round(sparsity * sum(weight.numel() for weight in weights.values()))
     if not count:
         return {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     cut, ties = _cut(weights.values(), count)

@@ -24,9 +24,9 @@ class StructuredConfig(Config):
     keep: float = Field(
         default=0.5, gt=0, lt=1, description="the fraction that is left of what `target` names"
     )
-    target: Literal["parameters", "multiply_adds", "latency", "channels"] = Field(
-        default="multiply_adds",
-        description="what is kept to that fraction of the model this stage is given: its parameters, multiply-adds, or "
+    target: Literal["parameters", "macs", "latency", "channels"] = Field(
+        default="macs",
+        description="what is kept to that fraction of the model this stage is given: its parameters, MACs, or "
         "the time of one input's forward pass (latency), each found by search to within 2 %; or every width. A time is "
         "measured on this machine, device, threads and precision, in turn with the given model's, and once more when "
         "the widths are chosen: that is the fraction noted as achieved. Another machine makes another model",
@@ -100,7 +100,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
             requested=report.requested,
             achieved=report.achieved,
             parameters_kept=report.parameters_kept,
-            multiply_adds_kept=report.multiply_adds_kept,
+            macs_kept=report.macs_kept,
             skipped=dict(report.skipped),
             masked_gap=report.gap,
             not_checked=list(report.unchecked),
@@ -109,7 +109,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
         )
         return model
 
-    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
         """The very pruning on fresh weights; gradients are replaced by magnitudes, which reach the same widths.
 
         None where the widths depend on the weights or on the clock.
@@ -120,7 +120,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
         self._prune(model, ctx, magnitude if taylor else self._importance(ctx), [])
         return model if self.config.scope == "local" and self.config.target != "latency" else None
 
-    def work(self, images: int, rung: int) -> Work:
+    def work(self, images: int, times: int) -> Work:
         """No training."""
         return Work(0, 1)
 

@@ -88,5 +88,5 @@ def _no_success(medians: list[float], again: list[float], target: float) -> Comp
     return CompressitError(
         f"no time could be relied on: the widths nearest to keep {target:.3g} took {nearest:.3g} of the model's time, "
         f"and {statistics.median(again):.3g} when they were timed once more",
-        "let nothing else run on this machine, use fewer threads than it has cores, or `target: multiply_adds`",
+        "let nothing else run on this machine, use fewer threads than it has cores, or `target: macs`",
     )

@@ -37,7 +37,7 @@ GIVEN, TEST = "training labels\nit was given", "test set"
 
 def figures(twins: Twins) -> dict[str, Figure]:
     """Every figure this run has numbers for, by name, in the order of the page."""
-    losses = {f"training_loss_{ladder}": training_loss(twins, ladder) for ladder in twins.ladders()}
+    losses = {f"training_loss_{stage}": training_loss(twins, stage) for stage in twins.repeated()}
     drawn = {re.sub(r"[^\w.-]+", "_", name): figure for name, figure in losses.items()} | {
         "accuracy_against_width": accuracy_against_width(twins),
         "label_entropy": label_entropy(twins),
@@ -47,16 +47,16 @@ def figures(twins: Twins) -> dict[str, Figure]:
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def training_loss(twins: Twins, ladder: str) -> Figure | None:
+def training_loss(twins: Twins, stage: str) -> Figure | None:
     """Training loss against minibatch step, a panel per round; round 0 is the twins themselves."""
-    pairs = twins.pairs(ladder)
+    pairs = twins.pairs(stage)
     if not any(point and point.curve("loss")[0] for pair in pairs for point in pair):
         return None
     rounds: list[Pair] = [(twins.teacher(twins.real), twins.teacher(twins.fake)), *pairs]
     columns = min(6 if len(rounds) > 10 else 4, len(rounds))
     figure, axes = grid(-(-len(rounds) // columns), columns, (10.0 / columns, 2.1 if columns < 6 else 1.75))
     # Matching logits has another unit than cross-entropy and spans decades: its own, logarithmic axis.
-    logits = twins.about_noise(ladder).get("labels") == "logits"
+    logits = twins.about_noise(stage).get("labels") == "logits"
     for number, (pair, panel) in enumerate(zip(rounds, axes.flat, strict=False)):
         if number > 0:
             panel.sharey(axes.flat[1] if logits else axes.flat[0])
@@ -80,12 +80,12 @@ def training_loss(twins: Twins, ladder: str) -> Figure | None:
     figure.supylabel("training loss", fontsize=10)
     legend(figure, handles(twins, markers=False))
     unit = (
-        " The twins' loss is cross-entropy, the rungs match logits: another unit, another axis."
+        " The twins' loss is cross-entropy, the rounds match logits: another unit, another axis."
         if logits
         else ""
     )
     figure.set_label(
-        f"Training loss of each round of {ladder}{twins.described(ladder)}, on what that round was trained "
+        f"Training loss of each round of {stage}{twins.described(stage)}, on what that round was trained "
         "on: the twins on their labels, the students on noise. A low loss on noise says nothing yet about "
         f"what was kept of the original task.{unit}{_seeds(twins)}"
     )
@@ -103,13 +103,13 @@ def accuracy_against_width(twins: Twins) -> Figure | None:
     if built is None:
         return None
     figure, panels = built
-    for metric, ladder, panel in panels:
+    for metric, stage, panel in panels:
         fraction_axis(panel)
         if metric != "noise_agreement":
             level(panel, twins.chance())
             continue
         for variant in twins.variants:
-            constant = _series(twins.points(variant, ladder), "noise_majority", _width)
+            constant = _series(twins.points(variant, stage), "noise_majority", _width)
             draw(panel, twins, variant, constant, style=":", markers=False)
     figure.set_label(
         "What is left at each width: the share of the original training images that still get the label "
@@ -137,39 +137,37 @@ def label_entropy(twins: Twins) -> Figure | None:
             level(panel, most)
     figure.set_label(
         "How much the teachers' labels on noise can teach: their entropy and the share of the commonest "
-        "one, on the noise of each rung. Dotted: all classes equally often. Near 0 bits the labels are "
+        "one, on the noise of each round. Dotted: all classes equally often. Near 0 bits the labels are "
         f"almost constant, and fitting them shows little.{_seeds(twins)}"
     )
     return figure
 
 
 def retention_against_noise(twins: Twins) -> Figure | None:
-    """Accuracy on original data against noise images seen, for a few rungs of the ladders that logged it."""
-    rungs = {ladder: _logged(twins, ladder) for ladder in twins.ladders()}
-    ladders = [ladder for ladder, logged in rungs.items() if logged]
-    if not ladders:
+    """Accuracy on original data against noise images seen, for a few rounds of the stages that logged it."""
+    rounds = {stage: _logged(twins, stage) for stage in twins.repeated()}
+    stages = [stage for stage, logged in rounds.items() if logged]
+    if not stages:
         return None
     rows = {"retention_train": GIVEN, "retention_test": TEST}
-    figure, axes = grid(
-        len(rows), len(ladders), (max(4.2, 8.4 / len(ladders)), 2.5), sharex=True, sharey="row"
-    )
+    figure, axes = grid(len(rows), len(stages), (max(4.2, 8.4 / len(stages)), 2.5), sharex=True, sharey="row")
     for row, (name, text) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(text, fontsize=10)
-        for panel, ladder in zip(row, ladders, strict=True):
+        for panel, stage in zip(row, stages, strict=True):
             for variant in twins.variants:
-                for point in twins.points(variant, ladder):
-                    if point.rung in rungs[ladder]:
-                        alpha = 1.0 - 0.32 * rungs[ladder].index(point.rung)
+                for point in twins.points(variant, stage):
+                    if point.round in rounds[stage]:
+                        alpha = 1.0 - 0.32 * rounds[stage].index(point.round)
                         draw(panel, twins, variant, _positive(point.curve(name)), alpha=alpha, size=2.2)
             panel.set_xscale("log")
             fraction_axis(panel)
             level(panel, twins.chance())
-    for panel, ladder in zip(axes[0], ladders, strict=True):
-        panel.set_title(f"{plain(ladder)}: {_widths(twins, ladder, rungs[ladder])}", fontsize=10)
+    for panel, stage in zip(axes[0], stages, strict=True):
+        panel.set_title(f"{plain(stage)}: {_widths(twins, stage, rounds[stage])}", fontsize=10)
     figure.supxlabel("noise images seen", fontsize=10)
     legend(figure, handles(twins))
     figure.set_label(
-        "Accuracy on original data while a student sees more and more noise. Where a ladder shows several "
+        "Accuracy on original data while a student sees more and more noise. Where a stage shows several "
         f"widths, the paler the line, the narrower the student. Dotted: chance.{_seeds(twins)}"
     )
     return figure
@@ -177,7 +175,7 @@ def retention_against_noise(twins: Twins) -> Figure | None:
 
 def strategies(twins: Twins) -> Figure | None:
     """Training and test accuracy of every family of models against its non-zero parameters."""
-    families = [*twins.noise_ladders(), *twins.strategies()]
+    families = [*twins.noise_stages(), *twins.strategies()]
     rows = {
         metric: text
         for metric, text in (("train_accuracy", GIVEN), ("test_accuracy", TEST))
@@ -216,36 +214,32 @@ def strategies(twins: Twins) -> Figure | None:
 
 
 def _against_width(twins: Twins, rows: dict[str, str]) -> tuple[Figure, list[tuple[str, str, Axes]]] | None:
-    """A grid of metrics by ladders, both variants in each panel; what has no numbers is left out. Returns the
-    figure and each panel with its metric and ladder."""
+    """A grid of metrics by stages, both variants in each panel; what has no numbers is left out. Returns the
+    figure and each panel with its metric and stage."""
 
-    def any_at(metrics: Sequence[str], ladders: Sequence[str]) -> bool:
-        places = [(v, ladder, metric) for v in twins.variants for ladder in ladders for metric in metrics]
-        return any(_series(twins.points(v, ladder), metric, _width)[0] for v, ladder, metric in places)
+    def any_at(metrics: Sequence[str], stages: Sequence[str]) -> bool:
+        places = [(v, stage, metric) for v in twins.variants for stage in stages for metric in metrics]
+        return any(_series(twins.points(v, stage), metric, _width)[0] for v, stage, metric in places)
 
-    ladders = [ladder for ladder in twins.ladders() if any_at(list(rows), [ladder])]
-    rows = {metric: text for metric, text in rows.items() if any_at([metric], ladders)}
+    stages = [stage for stage in twins.repeated() if any_at(list(rows), [stage])]
+    rows = {metric: text for metric, text in rows.items() if any_at([metric], stages)}
     if not rows:
         return None
-    figure, axes = grid(
-        len(rows), len(ladders), (max(3.6, 8.4 / len(ladders)), 2.2), sharex=True, sharey="row"
-    )
+    figure, axes = grid(len(rows), len(stages), (max(3.6, 8.4 / len(stages)), 2.2), sharex=True, sharey="row")
     for row, (metric, text) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(text, fontsize=10)
-        for panel, ladder in zip(row, ladders, strict=True):
+        for panel, stage in zip(row, stages, strict=True):
             for variant in twins.variants:
                 teacher = twins.teacher(variant)
-                points = [*([teacher] if teacher else []), *twins.points(variant, ladder)]
+                points = [*([teacher] if teacher else []), *twins.points(variant, stage)]
                 draw(panel, twins, variant, _series(points, metric, _width))
                 _diamond(panel, teacher, metric, _width, color_of(twins, variant))
             size_axis(panel, powers_of_two=True)
-    for panel, ladder in zip(axes[0], ladders, strict=True):
-        panel.set_title(plain(f"{ladder}{twins.described(ladder)}"), fontsize=10)
+    for panel, stage in zip(axes[0], stages, strict=True):
+        panel.set_title(plain(f"{stage}{twins.described(stage)}"), fontsize=10)
     figure.supxlabel("width of the hidden layers", fontsize=10)
     legend(figure, handles(twins))
-    panels = [
-        (metric, ladder, axes[i, j]) for i, metric in enumerate(rows) for j, ladder in enumerate(ladders)
-    ]
+    panels = [(metric, stage, axes[i, j]) for i, metric in enumerate(rows) for j, stage in enumerate(stages)]
     return figure, panels
 
 
@@ -279,22 +273,28 @@ def _size(point: Point) -> float | None:
 
 
 def _round(pair: Pair, number: int) -> str:
-    rung = next((point.rung for point in pair if point and point.rung), number)
-    return f"rung {rung}" if number else "twins"
+    number = next((point.round for point in pair if point and point.round), number)
+    return f"round {number}" if number else "twins"
 
 
-def _logged(twins: Twins, ladder: str) -> list[int]:
+def _logged(twins: Twins, stage: str) -> list[int]:
     """Rungs with retention curves: the first, the middle and the last of them."""
-    points = [point for variant in twins.variants for point in twins.points(variant, ladder)]
+    points = [point for variant in twins.variants for point in twins.points(variant, stage)]
     logged = sorted(
-        {p.rung for p in points if p.rung and (p.curve("retention_train")[0] or p.curve("retention_test")[0])}
+        {
+            p.round
+            for p in points
+            if p.round and (p.curve("retention_train")[0] or p.curve("retention_test")[0])
+        }
     )
     return sorted({logged[0], logged[len(logged) // 2], logged[-1]}) if logged else []
 
 
-def _widths(twins: Twins, ladder: str, rungs: Sequence[int]) -> str:
-    widths = {p.rung: p.width for v in twins.variants for p in twins.points(v, ladder)}
-    return ", ".join(f"width {widths[rung]:g}" if widths[rung] else f"rung {rung}" for rung in rungs)
+def _widths(twins: Twins, stage: str, rounds: Sequence[int]) -> str:
+    widths = {p.round: p.width for v in twins.variants for p in twins.points(v, stage)}
+    return ", ".join(
+        f"width {widths[number]:g}" if widths[number] else f"round {number}" for number in rounds
+    )
 
 
 def _positive(line: Line) -> Line:

@@ -1,4 +1,4 @@
-"""The rows of a twins run, sorted for its figures and words: variants, ladders, models over their seeds."""
+"""The rows of a twins run, sorted for its figures and words: variants, stages, models over their seeds."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Point:
     rows: Sequence[Row]
 
     @property
-    def rung(self) -> int | None:
-        """1-based within a ladder, else None."""
-        return self.rows[0].rung
+    def round(self) -> int | None:
+        """From 1 in a repeated stage, else None."""
+        return self.rows[0].round
 
     @property
     def width(self) -> float | None:
@@ -112,17 +112,17 @@ class Twins:
             variant.pop("name", None)
         return told[0] == told[1]
 
-    def ladders(self) -> list[str]:
-        """Stages with rungs, in the recipe's order; of a fanned-out one every member (`noise@amount=0.5`)."""
-        return self._stages(lambda row: row.rung is not None)
+    def repeated(self) -> list[str]:
+        """Stages with rounds, in the recipe's order; of a fanned-out one every member (`noise@sparsity=0.5`)."""
+        return self._stages(lambda row: row.round is not None)
 
-    def noise_ladders(self) -> list[str]:
+    def noise_stages(self) -> list[str]:
         """Ladders whose students were taught on noise."""
-        return self._stages(lambda row: row.rung is not None and isinstance(row.notes.get("noise"), Mapping))
+        return self._stages(lambda row: row.round is not None and isinstance(row.notes.get("noise"), Mapping))
 
     def strategies(self) -> list[str]:
         """Every other stage but the base: pruning, distillation, nets trained directly."""
-        noisy = self.noise_ladders()
+        noisy = self.noise_stages()
         return self._stages(lambda row: row.uses != "init" and _family(row) not in (self.base, *noisy))
 
     def teacher(self, variant: str) -> Point | None:
@@ -131,22 +131,24 @@ class Twins:
         return points[-1] if points else None
 
     def points(self, variant: str, stage: str) -> list[Point]:
-        """The models of a stage, seeds together, by rung (members of `each` in the recipe's order)."""
+        """The models of a stage, seeds together, by round (members of `sweep` in the recipe's order)."""
         groups: dict[tuple[int, str], list[Row]] = {}
         for row in self.results.rows:
             if (row.variant, _family(row)) == (variant, stage):
-                groups.setdefault((row.rung or 0, row.each), []).append(row)
+                groups.setdefault((row.round or 0, row.member), []).append(row)
         ordered = sorted(groups.items(), key=lambda item: item[0][0])
         return [Point(tuple(rows)) for _, rows in ordered]
 
     def pairs(self, stage: str) -> list[Pair]:
-        """Real and fake of each rung that either has."""
-        by_rung = [{point.rung: point for point in self.points(variant, stage)} for variant in self.variants]
-        rungs = sorted({rung for points in by_rung for rung in points if rung is not None})
-        return [(by_rung[0].get(rung), by_rung[1].get(rung)) for rung in rungs]
+        """Real and fake of each round that either has."""
+        by_round = [
+            {point.round: point for point in self.points(variant, stage)} for variant in self.variants
+        ]
+        rounds = sorted({number for points in by_round for number in points if number is not None})
+        return [(by_round[0].get(number), by_round[1].get(number)) for number in rounds]
 
     def about_noise(self, stage: str) -> Mapping[str, Any]:
-        """The noise of a ladder, as its first noted rung has it."""
+        """The noise of a stage, as its first noted round has it."""
         points = [point for variant in self.variants for point in self.points(variant, stage)]
         return next((point.noise for point in points if point.noise), {})
 
@@ -164,5 +166,5 @@ class Twins:
 
 
 def _family(row: Row) -> str:
-    """What is drawn as one line: a ladder, or all members of a fanned-out stage without rungs."""
-    return f"{row.stage}@{row.each}" if row.rung is not None and row.each else row.stage
+    """What is drawn as one line: a stage, or all members of a fanned-out stage without rounds."""
+    return f"{row.stage}@{row.member}" if row.round is not None and row.member else row.stage

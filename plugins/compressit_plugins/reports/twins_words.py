@@ -1,7 +1,7 @@
 """Words of `report.twins`: plain sentences computed from the numbers, beside the post's conclusion.
 
-The post: "Compressing neural networks to see if they learn" (Alok, 2018). Its protocol is the ladder whose
-noise has hard labels; other noise ladders are described in the same terms. Missing numbers are named.
+The post: "Compressing neural networks to see if they learn" (Alok, 2018). Its protocol is the stage whose
+noise has hard labels; other noise stages are described in the same terms. Missing numbers are named.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def paragraphs(twins: Twins) -> list[str]:
         there = ", ".join(dict.fromkeys(row.variant for row in twins.results.rows)) or "none"
         absent = _listed(twins.missing)
         return [f"The twins cannot be compared: no model of {absent} is there (variants: {there})."]
-    noisy = twins.noise_ladders()
+    noisy = twins.noise_stages()
     texts = [_unfinished(twins), _in_short(twins, noisy), _reached(twins)]
-    texts += [_ladder(twins, ladder) for ladder in noisy]
-    hard = [ladder for ladder in noisy if twins.about_noise(ladder).get("labels") == "hard"]
+    texts += [_of_stage(twins, stage) for stage in noisy]
+    hard = [stage for stage in noisy if twins.about_noise(stage).get("labels") == "hard"]
     texts += [_beside_the_post(twins, hard, noisy) if noisy else ""]
     texts += [_strategies(twins)]
     return [text for text in texts if text]
 
 
 def first_misfit(
-    twins: Twins, ladder: str, variant: str, fits: Callable[[Point], bool | None]
+    twins: Twins, stage: str, variant: str, fits: Callable[[Point], bool | None]
 ) -> Point | None:
-    """The first rung of a ladder that does not fit; None when all that were measured do."""
-    return next((point for point in twins.points(variant, ladder) if fits(point) is False), None)
+    """The first round of a stage that does not fit; None when all that were measured do."""
+    return next((point for point in twins.points(variant, stage) if fits(point) is False), None)
 
 
 def fits_its_noise(point: Point) -> bool | None:
@@ -73,13 +73,13 @@ def _unfinished(twins: Twins) -> str:
     return f"This run is not complete: {counted(count, 'planned model')} not there yet, left out of what follows."
 
 
-def _in_short(twins: Twins, ladders: list[str]) -> str:
-    """One sentence for those who read one: what half the width keeps of the labels, ladder by ladder."""
+def _in_short(twins: Twins, stages: list[str]) -> str:
+    """One sentence for those who read one: what half the width keeps of the labels, stage by stage."""
     kept: list[str] = []
-    for ladder in ladders:
-        half = _half_width(twins, twins.pairs(ladder))
+    for stage in stages:
+        half = _half_width(twins, twins.pairs(stage))
         kept.append(
-            f"on the ladder {ladder}, a student of {_place(half)} keeps "
+            f"on {stage}, a student of {_place(half)} keeps "
             f"{_both(twins, half, 'train_accuracy')} of the training labels its twin was given"
         )
     return f"In short, at this budget: {'; '.join(kept)}." if kept else ""
@@ -97,11 +97,11 @@ def _reached(twins: Twins) -> str:
     )
 
 
-def _ladder(twins: Twins, ladder: str) -> str:
-    pairs = twins.pairs(ladder)
+def _of_stage(twins: Twins, stage: str) -> str:
+    pairs = twins.pairs(stage)
     half = _half_width(twins, pairs)
     sentences = [
-        f"Ladder {ladder}{_noise(twins, ladder)}: {counted(len(pairs), 'rung')}.",
+        f"Stage {stage}{_noise(twins, stage)}: {counted(len(pairs), 'round')}.",
         f"At {_place(half)} the students agree with their teachers on "
         f"{_both(twins, half, 'fit_agreement')} of the noise they were trained on and on "
         f"{_both(twins, half, 'noise_agreement')} of noise they never saw; of the original training labels "
@@ -117,7 +117,7 @@ def _last(twins: Twins, pairs: list[Pair], half: Pair) -> str:
     if pairs[-1] == half:
         return ""
     return (
-        f"At the last rung, {_place(pairs[-1])}, they keep {_both(twins, pairs[-1], 'train_accuracy')} of "
+        f"At the last round, {_place(pairs[-1])}, they keep {_both(twins, pairs[-1], 'train_accuracy')} of "
         "the original training labels."
     )
 
@@ -147,28 +147,28 @@ def _beside_the_post(twins: Twins, hard: list[str], noisy: list[str]) -> str:
         observed = (
             "Here a student counts as fitting its noise while it agrees with its teacher on at least "
             f"{percent(FITS, 0)} of what it was trained on. "
-            f"{' '.join(_converged(twins, ladder) for ladder in hard)}"
+            f"{' '.join(_converged(twins, stage) for stage in hard)}"
         )
     else:
-        observed = "No ladder of this run has the post's hard labels, so its observation was not tried."
-    survived = " ".join(_survived(twins, ladder) for ladder in noisy)
+        observed = "No stage of this run has the post's hard labels, so its observation was not tried."
+    survived = " ".join(_survived(twins, stage) for stage in noisy)
     return (
         f"{POST} {observed} What survived shows only on the original data, counted as what is left of a "
         f"twin's lead over chance on its own training labels. {survived}"
     )
 
 
-def _converged(twins: Twins, ladder: str) -> str:
+def _converged(twins: Twins, stage: str) -> str:
     """Where each twin's students stop fitting, by both criteria, and whether that is what the post saw."""
-    pairs = twins.pairs(ladder)
+    pairs = twins.pairs(stage)
     points = [point for pair in pairs for point in pair]
     if any(point is None or fits_its_noise(point) is None for point in points):
-        return f"On {ladder} that is not known for every rung of both twins, so the question stays open."
-    stops, verdict = _verdict(twins, ladder, fits_its_noise)
-    text = f"On {ladder} {stops}: {verdict}."
+        return f"On {stage} that is not known for every round of both twins, so the question stays open."
+    stops, verdict = _verdict(twins, stage, fits_its_noise)
+    text = f"On {stage} {stops}: {verdict}."
     if any(point is None or beats_a_constant(point) is None for point in points):
         return text
-    stops, strict = _verdict(twins, ladder, beats_a_constant)
+    stops, strict = _verdict(twins, stage, beats_a_constant)
     if strict == verdict:
         return (
             f"{text} The same holds when a student must get right {percent(BEYOND, 0)} of what the "
@@ -182,15 +182,15 @@ def _converged(twins: Twins, ladder: str) -> str:
     )
 
 
-def _verdict(twins: Twins, ladder: str, fits: Callable[[Point], bool | None]) -> tuple[str, str]:
+def _verdict(twins: Twins, stage: str, fits: Callable[[Point], bool | None]) -> tuple[str, str]:
     """Where each twin's students stop, in words, and how that stands to the post."""
-    real, fake = (first_misfit(twins, ladder, variant, fits) for variant in twins.variants)
+    real, fake = (first_misfit(twins, stage, variant, fits) for variant in twins.variants)
     stops = f"{_stop(twins.real, real)} and {_stop(twins.fake, fake)}"
-    last = twins.pairs(ladder)[-1][0]
-    end = (last.rung or 0) + 1 if last else 0  # "none" comes after the last rung
-    at_real, at_fake = (point.rung or 0 if point else end for point in (real, fake))
+    last = twins.pairs(stage)[-1][0]
+    end = (last.round or 0) + 1 if last else 0  # "none" comes after the last round
+    at_real, at_fake = (point.round or 0 if point else end for point in (real, fake))
     if at_real == at_fake == end:
-        return stops, "so this ladder is too short to try the post's observation"
+        return stops, "so this stage has too few rounds to try the post's observation"
     if at_fake < at_real:
         return stops, "this agrees with the post's observation"
     if at_fake == at_real:
@@ -198,11 +198,11 @@ def _verdict(twins: Twins, ladder: str, fits: Callable[[Point], bool | None]) ->
     return stops, f"{twins.real} stops first, the reverse of the post's observation"
 
 
-def _survived(twins: Twins, ladder: str) -> str:
-    half = _half_width(twins, twins.pairs(ladder))
+def _survived(twins: Twins, stage: str) -> str:
+    half = _half_width(twins, twins.pairs(stage))
     real, fake = (retention(twins, v, p) for v, p in zip(twins.variants, half, strict=True))
     if real is None or fake is None:
-        return f"On {ladder} it is not known for both twins."
+        return f"On {stage} it is not known for both twins."
     if real - fake >= APART:
         meaning = "what the real labels taught passed further than memorised labels did, at this budget"
     elif fake - real >= APART:
@@ -210,11 +210,11 @@ def _survived(twins: Twins, ladder: str) -> str:
             "the memorised labels passed further, at this budget, which speaks against the post's reading"
         )
     elif max(real, fake) < 0.5:
-        meaning = "little of either passed, so this ladder does not tell learning from memorising"
+        meaning = "little of either passed, so this stage does not tell learning from memorising"
     else:
         meaning = "both passed about equally, at this budget, which speaks against the post's reading"
     return (
-        f"On {ladder}, at {_place(half)}, {twins.real} keeps {percent(real)} and {twins.fake} "
+        f"On {stage}, at {_place(half)}, {twins.real} keeps {percent(real)} and {twins.fake} "
         f"{percent(fake)}; {meaning}."
     )
 
@@ -234,7 +234,7 @@ def _strategies(twins: Twins) -> str:
 
 
 def _half_width(twins: Twins, pairs: list[Pair]) -> Pair:
-    """The rung whose width is nearest to half the twins'; the first rung where widths are not known."""
+    """The round whose width is nearest to half the twins'; the first round where widths are not known."""
     teacher = twins.teacher(twins.real) or twins.teacher(twins.fake)
     widths = [next((p.width for p in pair if p and p.width), None) for pair in pairs]
     known = [
@@ -263,25 +263,25 @@ def _after(twins: Twins, pair: Pair) -> str:
     return f", after {' and '.join(known)} noise images" if known else ""
 
 
-def _noise(twins: Twins, ladder: str) -> str:
-    noise = twins.about_noise(ladder)
-    redrawn = {"epoch": "drawn anew every epoch", "rung": "drawn once a rung", "never": "drawn once"}
+def _noise(twins: Twins, stage: str) -> str:
+    noise = twins.about_noise(stage)
+    redrawn = {"epoch": "drawn anew every epoch", "round": "drawn once a round", "never": "drawn once"}
     known = [redrawn[noise["redraw"]]] if noise.get("redraw") in redrawn else []
     if noise.get("statistics", "none") != "none":
         known.append(f"imitating statistics {noise['statistics']}, so not without data")
-    return "".join([twins.described(ladder), *(f", {fact}" for fact in known)])
+    return "".join([twins.described(stage), *(f", {fact}" for fact in known)])
 
 
 def _place(pair: Pair) -> str:
     point = next(point for point in pair if point)
-    return f"width {point.width:g}" if point.width else f"rung {point.rung}"
+    return f"width {point.width:g}" if point.width else f"round {point.round}"
 
 
 def _stop(variant: str, misfit: Point | None) -> str:
     if misfit is None:
         return f"every student of {variant} does"
     width = f" (width {misfit.width:g})" if misfit.width else ""
-    return f"the first student of {variant} that does not is rung {misfit.rung}{width}"
+    return f"the first student of {variant} that does not is round {misfit.round}{width}"
 
 
 def _size(point: Point) -> float:

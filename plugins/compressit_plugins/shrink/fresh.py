@@ -38,15 +38,15 @@ class Fresh(Compressor[FreshConfig]):
         train = ctx.data.train
         return fit(student, ctx, self.config, lambda epoch: train.tensors(), F.cross_entropy)
 
-    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student before it is trained. Raises CompressitError for a model that cannot be made narrower."""
         from compressit_plugins.shrink.student import student_of
 
         return student_of(model, ctx, self.config.width)
 
-    def work(self, images: int, rung: int) -> Work:
-        """Every rung takes as many steps, on an ever narrower net."""
-        return Work(self.config.steps(images), self.config.batch_size, width=self.config.width**rung)
+    def work(self, images: int, times: int) -> Work:
+        """Every round takes as many steps, on an ever narrower net."""
+        return Work(self.config.steps(images), self.config.batch_size, width=self.config.width**times)
 
 
 @hookimpl

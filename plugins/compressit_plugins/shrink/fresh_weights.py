@@ -19,5 +19,5 @@ def reset_parameters(model: nn.Module) -> None:
         elif any(parameter.numel() for parameter in module.parameters(recurse=False)):
             raise CompressitError(
                 f"'{name or 'the model'}' ({type(module).__name__}) cannot be given fresh weights",
-                "give its class a reset_parameters method, or its model a `narrower`",
+                "give its class a reset_parameters method, or its model a `with_width`",
             )

@@ -34,17 +34,17 @@ class NoiseShrinking(Compressor[NoiseConfig]):
         student = student_of(model, ctx, self.config.width)
         return fit_to_noise(student, ctx.model(self.config.teacher), ctx, self.config)
 
-    def rehearse(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student before it is trained. Raises CompressitError for a model that cannot be made narrower."""
         from compressit_plugins.shrink.student import student_of
 
         return student_of(model, ctx, self.config.width)
 
-    def work(self, images: int, rung: int) -> Work:
-        """Students get narrower with the rung; every image is drawn, and labelled by the teacher."""
+    def work(self, images: int, times: int) -> Work:
+        """Students get narrower with the round; every image is drawn, and labelled by the teacher."""
         c = self.config
         images = c.images * (c.epochs if c.redraw == "epoch" else 1)
-        return Work(c.steps(c.images), c.batch_size, c.width**rung, round(images * (1 + _DRAWING[c.noise])))
+        return Work(c.steps(c.images), c.batch_size, c.width**times, round(images * (1 + _DRAWING[c.noise])))
 
 
 @hookimpl

@@ -21,7 +21,7 @@ def fit_to_noise(
     """Trains `student` in place to answer noise as `teacher` does; returns it in eval mode.
 
     The setting of Alok Singh, "Compressing neural networks to see if they learn" (2018), is uniform noise, hard
-    labels, redrawn each rung; matching logits is Ba & Caruana, "Do deep nets really need to be deep?" (2014).
+    labels, redrawn each round; matching logits is Ba & Caruana, "Do deep nets really need to be deep?" (2014).
     Notes the noise it used; logs retention_train and retention_test against images seen when `track` is set.
     """
     source = shared_noise_source(options.noise, ctx)

@@ -68,7 +68,7 @@ def covariance_factor(covariance: Tensor) -> Tensor:
 
 
 def shared_noise_source(kind: str, ctx: StageContext) -> NoiseSource:
-    """`noise_source`, computed once for all tasks of a worker on the same data."""
+    """`noise_source`, computed once for all jobs of a worker on the same data."""
     key = ("noise source", kind, ctx.identity(""))
     return _memoised(ctx.memo, key, lambda: noise_source(kind, ctx.data))
 

@@ -17,14 +17,14 @@ _DRAWING = {"uniform": 0.3, "gaussian": 0.3, "pixel": 0.3, "covariance": 1.0}
 class NoiseConfig(FitConfig):
     """Options of `shrink.noise`."""
 
-    width: float = Field(gt=0, lt=1, description="every hidden width times this, rounded up, at each rung")
+    width: float = Field(gt=0, lt=1, description="every hidden width times this, rounded up, at each round")
     noise: Literal["uniform", "gaussian", "pixel", "covariance"] = Field(
         "uniform",
         description="uniform: pixels in [0, 1]; gaussian: one mean and deviation for all pixels; pixel: each pixel's "
         "own; covariance: the full covariance. All but uniform take their statistics from the training inputs",
     )
-    redraw: Literal["epoch", "rung", "never"] = Field(
-        "epoch", description="new noise every epoch, once for each rung, or once for the whole ladder"
+    redraw: Literal["epoch", "round", "never"] = Field(
+        "epoch", description="new noise every epoch, once for each round, or once for all rounds"
     )
     images: int = Field(60000, ge=1, description="noise images in an epoch")
     labels: Literal["hard", "soft", "logits"] = Field(

@@ -38,7 +38,7 @@ def skeleton(
     except Exception as error:
         raise CompressitError(
             f"{type(model).__name__} could not be pruned structurally: {type(error).__name__}: {error}",
-            "give its model plugin a `narrower` method",
+            "give its model plugin a `with_width` method",
         ) from error
     if sum(p.numel() for p in net.parameters()) == before:
         raise CompressitError(f"no channel of {type(model).__name__} could be removed at width {width:.3g}")

@@ -8,14 +8,14 @@ from compressit import StageContext, hidden_width
 
 
 def student_of(model: nn.Module, ctx: StageContext, width: float) -> nn.Module:
-    """The student of this stage: every hidden width of the model the ladder starts from times `width`, rounded up,
-    once per rung; fresh weights. A model that does not declare how to be narrower gives its structurally pruned
+    """The student of this stage: every hidden width of the model the rounds start from times `width`, rounded up,
+    once per round; fresh weights. A model that does not declare how to be narrower gives its structurally pruned
     skeleton.
 
     Notes the share of the widest hidden layer that was `requested` and `achieved`: rounding up keeps more.
     Raises CompressitError when neither is possible.
     """
-    student = ctx.narrower(width, ctx.times())
+    student = ctx.with_width(width, ctx.times())
     if student is None:
         from compressit_plugins.shrink.skeleton import skeleton
 

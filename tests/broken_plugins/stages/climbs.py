@@ -9,7 +9,7 @@ class Broken(Compressor):
     name = "broken.climbs"
 
     def compress(self, model, ctx):
-        student = ctx.narrower(0.5)
+        student = ctx.with_width(0.5)
         student[1].eps *= 2
         return student.train()
 

@@ -9,7 +9,7 @@ class Broken(Trainer):
     name = "broken.keeps_shapes"
 
     def train(self, model, ctx):
-        return ctx.narrower(0.5)
+        return ctx.with_width(0.5)
 
 
 @hookimpl

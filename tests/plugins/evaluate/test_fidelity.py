@@ -99,7 +99,7 @@ def test_every_number_is_what_a_hand_count_gives(
 
 
 @pytest.mark.parametrize("noise", ["uniform", "covariance"])
-@pytest.mark.parametrize("redraw", ["epoch", "rung", "never"])
+@pytest.mark.parametrize("redraw", ["epoch", "round", "never"])
 def test_a_student_that_memorised_its_last_noise_agrees_there_and_nowhere_else(
     noise: str,
     redraw: str,
@@ -112,7 +112,7 @@ def test_a_student_that_memorised_its_last_noise_agrees_there_and_nowhere_else(
     shown: list[Tensor] = []
     hook = teacher.register_forward_hook(lambda module, inputs, output: shown.append(inputs[0].clone()))
     data = synthetic()
-    ctx = make_context({"train": teacher}, data=data, narrow=narrow_mlp(16), streams=STREAMS, rung=2)
+    ctx = make_context({"train": teacher}, data=data, narrow=narrow_mlp(16), streams=STREAMS, round=2)
     config = NoiseConfig.model_validate(
         {"width": 0.5, "noise": noise, "redraw": redraw, "images": 60, "epochs": 3, "teacher": "train",
          "track": False}
@@ -159,7 +159,7 @@ def test_a_diverged_teacher_is_no_score_at_all(
     assert set(measured) == {"agreement", "train_agreement", "fit_agreement", "noise_agreement"}
 
 
-def test_unseen_noise_is_the_same_for_both_twins_and_other_for_other_rungs(
+def test_unseen_noise_is_the_same_for_both_twins_and_other_for_other_rounds(
     synthetic: Callable[..., Data], make_context: Contexts
 ) -> None:
     data = synthetic()
@@ -169,7 +169,7 @@ def test_unseen_noise_is_the_same_for_both_twins_and_other_for_other_rungs(
         return noise_fidelity(Threshold(0.4), ctx, _judged(_noted(), streams=streams), 2000)["noise_majority"]
 
     assert measured(Streams(5, "blog", 2)) == measured(Streams(5, "blog", 2))
-    assert len({measured(Streams(5, "blog", rung)) for rung in (1, 2, 3)}) > 1
+    assert len({measured(Streams(5, "blog", number)) for number in (1, 2, 3)}) > 1
 
 
 def test_without_a_teacher_there_is_nothing_and_without_noise_only_the_real_inputs(

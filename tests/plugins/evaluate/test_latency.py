@@ -68,6 +68,6 @@ def test_sizes_without_a_declared_metric_are_refused(values: dict[str, Any]) -> 
         parse(LatencyConfig, values)
 
 
-def test_it_never_runs_beside_other_tasks_and_belongs_to_this_machine() -> None:
+def test_it_never_runs_beside_other_jobs_and_belongs_to_this_machine() -> None:
     assert Latency.exclusive
     assert Latency.per_host

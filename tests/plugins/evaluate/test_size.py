@@ -28,7 +28,7 @@ def test_a_pruned_net_is_sparse_not_smaller(
         "parameters": weights + biases,
         "nonzero": weights + biases,
         "sparsity": 0,
-        "multiply_adds": weights,
+        "macs": weights,
         "bytes": 4 * (weights + biases),
     }
     assert sparse == {

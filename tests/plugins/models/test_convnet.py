@@ -31,7 +31,7 @@ def test_more_blocks_than_halvings_still_run(size: int) -> None:
 
 
 def test_narrower_and_checkpoint_options() -> None:
-    narrower = Convnet(ConvnetConfig(channels=(16, 32, 5))).narrower(0.5)
+    narrower = Convnet(ConvnetConfig(channels=(16, 32, 5))).with_width(0.5)
     assert narrower.channels == (8, 16, 3)
     assert parse(ConvnetConfig, dump(narrower)) == narrower
     built = Convnet(narrower).build((1, 8, 8), 10)

@@ -18,11 +18,11 @@ from compressit_plugins.models.widths import narrowed
 BLOG = [512, 410, 328, 263, 211, 169, 136, 109, 88, 71, 57, 46, 37, 30, 24, 20, 16, 13, 11, 9, 8, 7, 6, 5, 4]
 
 
-def test_the_published_ladder_of_widths() -> None:
+def test_the_published_repeated_stage_of_widths() -> None:
     config = MlpConfig(hidden=(512, 512))
     for width in BLOG:
         assert config.hidden == (width, width)
-        config = Mlp(config).narrower(0.8)
+        config = Mlp(config).with_width(0.8)
 
 
 @given(st.integers(1, 100_000), st.integers(1, 99))

@@ -27,25 +27,27 @@ TENSORS = st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=12), min_si
 
 @given(TENSORS, st.floats(0.01, 0.99), st.sampled_from(["global", "layer"]))
 def test_exactly_the_requested_number_of_the_smallest(
-    values: list[list[int]], amount: float, scope: Any
+    values: list[list[int]], sparsity: float, scope: Any
 ) -> None:
     weights = {str(i): torch.tensor(v, dtype=torch.float32) for i, v in enumerate(values)}
-    masks = smallest(weights, amount, scope)
+    masks = smallest(weights, sparsity, scope)
     groups = [list(weights)] if scope == "global" else [[name] for name in weights]
     for group in groups:
         chosen = torch.cat([masks[name] for name in group])
         magnitudes = torch.cat([weights[name].abs() for name in group])
-        assert int(chosen.sum()) == round(amount * len(chosen))
+        assert int(chosen.sum()) == round(sparsity * len(chosen))
         expected = sorted(range(len(chosen)), key=lambda i: (float(magnitudes[i]), i))[: int(chosen.sum())]
         assert sorted(chosen.nonzero().flatten().tolist()) == sorted(expected)
 
 
-@pytest.mark.parametrize("amount", [0.1, 0.5, 0.93])
-def test_it_agrees_with_torchs_own_global_pruning(amount: float, build_mlp: Callable[..., nn.Module]) -> None:
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.93])
+def test_it_agrees_with_torchs_own_global_pruning(
+    sparsity: float, build_mlp: Callable[..., nn.Module]
+) -> None:
     ours, theirs = build_mlp(20, 10), build_mlp(20, 10)
-    prune_smallest(ours, amount)
+    prune_smallest(ours, sparsity)
     layers = [(m, "weight") for m in theirs.modules() if isinstance(m, nn.Linear)]
-    torch_prune.global_unstructured(layers, torch_prune.L1Unstructured, amount=amount)
+    torch_prune.global_unstructured(layers, torch_prune.L1Unstructured, amount=sparsity)
     for module, name in layers:
         torch_prune.remove(module, name)
     for name, value in theirs.named_parameters():
@@ -56,7 +58,7 @@ def test_what_was_asked_for_and_what_was_done_is_noted(
     build_mlp: Callable[..., nn.Module], make_context: Contexts, synthetic: Callable[..., Data]
 ) -> None:
     ctx = make_context(data=synthetic())
-    model = Magnitude(MagnitudeConfig(amount=0.3333, scope="layer")).compress(build_mlp(16), ctx)
+    model = Magnitude(MagnitudeConfig(sparsity=0.3333, scope="layer")).compress(build_mlp(16), ctx)
     counts = {name: 64 * 16 if name.startswith("linear1") else 160 for name in ctx.notes["layers"]}
     zeros = {name: int((model.get_parameter(name) == 0).sum()) for name in counts}
     assert zeros == {name: round(0.3333 * n) for name, n in counts.items()}
@@ -102,7 +104,7 @@ def test_globs_select_by_weight_or_module(include: Any, exclude: Any, names: set
         ({"exclude": ["head", "features.9"]}, r"'features\.9'"),
         ({"include": ["features.1"]}, r"'features\.1'"),  # a norm has no weight matrix
         ({"include": ["head"], "exclude": ["*.weight"]}, "leaves nothing"),
-        ({"amount": 0.001}, "changes none"),
+        ({"sparsity": 0.001}, "changes none"),
     ],
 )
 def test_a_selector_without_effect_is_an_error_that_names_it(
@@ -138,7 +140,7 @@ def test_finetuning_keeps_every_zero_moves_the_rest_and_leaves_a_plain_module(
     masks = prune_smallest(pruned, 0.8)
     ctx = make_context(data=synthetic(device), device=device)
     config = MagnitudeConfig.model_validate(
-        {"amount": 0.8, "finetune": {"epochs": 15, "batch_size": 64, "clip": 1.0, "optimizer": optimizer}}
+        {"sparsity": 0.8, "finetune": {"epochs": 15, "batch_size": 64, "clip": 1.0, "optimizer": optimizer}}
     )
     model = Magnitude(config).compress(build_mlp(32).to(device), ctx)
     for name, mask in masks.items():
@@ -174,7 +176,7 @@ def test_the_estimate_counts_finetuning_only() -> None:
     assert Magnitude(config).work(1000, 1).steps == 30
 
 
-def test_a_rehearsal_leaves_the_model_and_reads_no_data(
+def test_a_dry_run_leaves_the_model_and_reads_no_data(
     build_mlp: Callable[..., nn.Module], make_context: Contexts
 ) -> None:
     def no_data() -> Data:
@@ -182,38 +184,38 @@ def test_a_rehearsal_leaves_the_model_and_reads_no_data(
 
     model = build_mlp(16)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    tried = Magnitude(MagnitudeConfig(amount=0.5)).rehearse(model, make_context(load_data=no_data))
+    tried = Magnitude(MagnitudeConfig(sparsity=0.5)).dry_run(model, make_context(load_data=no_data))
     assert tried is model
     assert all(torch.equal(value, before[name]) for name, value in tried.state_dict().items())
 
 
 @pytest.mark.parametrize(
-    ("options", "rung", "message"),
+    ("options", "round", "message"),
     [
         ({"include": ("conv*",)}, 1, "'conv\\*' matches no weight"),
-        ({"amount": 0.0001}, 1, "changes none of them"),
-        ({"amount": 0.0009, "scope": "layer"}, 1, "changes none of them"),
-        ({"amount": 0.5}, 2, "changes none of them"),
+        ({"sparsity": 0.0001}, 1, "changes none of them"),
+        ({"sparsity": 0.0009, "scope": "layer"}, 1, "changes none of them"),
+        ({"sparsity": 0.5}, 2, "changes none of them"),
     ],
 )
-def test_what_will_change_nothing_is_said_by_the_rehearsal_and_then_it_is_so(
-    build_mlp: Callable[..., nn.Module], make_context: Contexts, options: Any, rung: int, message: str
+def test_what_will_change_nothing_is_said_by_the_dry_run_and_then_it_is_so(
+    build_mlp: Callable[..., nn.Module], make_context: Contexts, options: Any, number: int, message: str
 ) -> None:
     plugin = Magnitude(MagnitudeConfig(**options))
     fresh, trained = build_mlp(8, 4), build_mlp(8, 4)
     with pytest.raises(NoEffectError, match=message):
-        plugin.rehearse(fresh, make_context(rung=rung))
-    for number in range(1, rung):
-        plugin.compress(trained, make_context(rung=number))
+        plugin.dry_run(fresh, make_context(round=number))
+    for before in range(1, number):
+        plugin.compress(trained, make_context(round=before))
     with pytest.raises(NoEffectError, match=message):
-        plugin.compress(trained, make_context(rung=rung))
+        plugin.compress(trained, make_context(round=number))
 
 
-def test_each_rung_from_the_original_has_its_effect(
+def test_each_round_from_the_original_has_its_effect(
     build_mlp: Callable[..., nn.Module], make_context: Contexts
 ) -> None:
     model = build_mlp(16)
-    assert Magnitude(MagnitudeConfig()).rehearse(model, make_context(rung=2, feed="original")) is model
+    assert Magnitude(MagnitudeConfig()).dry_run(model, make_context(round=2, feed="original")) is model
 
 
 class Own(nn.Linear):
@@ -337,7 +339,7 @@ def test_the_smallest_scales_of_a_net_stay_and_are_named(make_context: Contexts)
         net.token.fill_(1e-6)
     told: list[Any] = []
     ctx = dataclasses.replace(make_context(), emit=told.append)
-    Magnitude(MagnitudeConfig(amount=0.5)).compress(net, ctx)
+    Magnitude(MagnitudeConfig(sparsity=0.5)).compress(net, ctx)
     assert set(ctx.notes["others"]) == OTHERS
     assert (net.scale == 1e-6).all()
     assert (net.token == 1e-6).all()
@@ -345,8 +347,8 @@ def test_the_smallest_scales_of_a_net_stay_and_are_named(make_context: Contexts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("amount", [0.0, 1e-6, 0.3, 0.999, 1.0])
-def test_the_selection_is_that_of_a_stable_sort(dtype: torch.dtype, amount: float) -> None:
+@pytest.mark.parametrize("sparsity", [0.0, 1e-6, 0.3, 0.999, 1.0])
+def test_the_selection_is_that_of_a_stable_sort(dtype: torch.dtype, sparsity: float) -> None:
     draws = torch.Generator().manual_seed(0)
     odd = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-45])
     weights = {
@@ -357,7 +359,7 @@ def test_the_selection_is_that_of_a_stable_sort(dtype: torch.dtype, amount: floa
     flat = torch.cat([weight.abs().float().flatten() for weight in weights.values()])
     order = flat.argsort(stable=True)
     expected = torch.zeros_like(flat, dtype=torch.bool)
-    expected[order[: round(amount * len(order))]] = True
-    masks = smallest(weights, amount)
+    expected[order[: round(sparsity * len(order))]] = True
+    masks = smallest(weights, sparsity)
     assert [mask.shape for mask in masks.values()] == [weight.shape for weight in weights.values()]
     assert torch.equal(torch.cat([mask.flatten() for mask in masks.values()]), expected)

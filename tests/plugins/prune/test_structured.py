@@ -1,4 +1,4 @@
-"""`prune.structured` as a stage: targets, what is left of the function, notes, ladders, rehearsals, checkpoints."""
+"""`prune.structured` as a stage: targets, what is left of the function, notes, rounds, dry runs, checkpoints."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from compressit.checkpoint.model import load, save
 from compressit.config import parse
 from compressit.contract.context import StageContext
 from compressit.contract.kinds import Compressor
-from compressit.contract.measure import multiply_adds, parameters
-from compressit.datasets.splits import Contract, Data, Split
+from compressit.contract.measure import macs, parameters
+from compressit.datasets.splits import Data, InputSpec, Split
 from compressit.errors import CompressitError
 from compressit.host.plugins import installed
 from compressit.running.apply import apply_plugin
@@ -54,26 +54,26 @@ def plugin(**options: Any) -> StructuredPruning:
 def context(make_context: Context) -> Context:
     """A context on 48 images (3, 8, 8) of 5 classes."""
     split = Split(images(48), torch.arange(48) % 5, Streams(0, "train"))
-    data = Data(split, None, split, 5, Contract((3, 8, 8), "unit", None, None, tuple("abcde")))
+    data = Data(split, None, split, 5, InputSpec((3, 8, 8), "unit", None, None, tuple("abcde")))
     return lambda **fields: make_context(data=data, **fields)
 
 
-@pytest.mark.parametrize("target", ["parameters", "multiply_adds"])
+@pytest.mark.parametrize("target", ["parameters", "macs"])
 @pytest.mark.parametrize("keep", [0.75, 0.4])
 def test_a_target_is_reached_within_two_percent_by_independent_counts(
     context: Context, target: str, keep: float
 ) -> None:
     net = Plain(64, 96)
-    before = {"parameters": parameters(net), "multiply_adds": multiply_adds(net, (3, 8, 8))}
+    before = {"parameters": parameters(net), "macs": macs(net, (3, 8, 8))}
     ctx = context()
     small = apply_plugin(plugin(target=target, keep=keep), net, ctx)
-    after = {"parameters": parameters(small), "multiply_adds": multiply_adds(small, (3, 8, 8))}
+    after = {"parameters": parameters(small), "macs": macs(small, (3, 8, 8))}
     assert after[target] / before[target] == pytest.approx(keep, rel=0.02)
     assert ctx.notes["target"] == target
     assert ctx.notes["requested"] == keep
     assert ctx.notes["achieved"] == after[target] / before[target]
     assert ctx.notes["parameters_kept"] == after["parameters"] / before["parameters"]
-    assert ctx.notes["multiply_adds_kept"] == after["multiply_adds"] / before["multiply_adds"]
+    assert ctx.notes["macs_kept"] == after["macs"] / before["macs"]
     assert ctx.notes["widths"] == {
         "conv1": [64, small.conv1.out_channels],
         "conv2": [96, small.conv2.out_channels],
@@ -230,15 +230,15 @@ def test_steps_score_anew_and_end_at_the_same_target() -> None:
         return magnitude(model)
 
     net = Plain(64, 96)
-    _, report = prune_channels(net, example(), 0.5, target="multiply_adds", steps=3, importance=importance)
+    _, report = prune_channels(net, example(), 0.5, target="macs", steps=3, importance=importance)
     assert report.achieved == pytest.approx(0.5, rel=0.02)
     assert len(calls) == 3
     assert calls[0] > calls[1] > calls[2]
 
 
-def test_a_ladder_from_the_original_keeps_less_with_each_rung(context: Context) -> None:
-    def notes(rung: int, feed: str) -> dict[str, Any]:
-        ctx = context(rung=rung, feed=feed)
+def test_a_repeated_stage_from_the_original_keeps_less_with_each_rung(context: Context) -> None:
+    def notes(number: int, feed: str) -> dict[str, Any]:
+        ctx = context(round=number, feed=feed)
         apply_plugin(plugin(keep=0.7, target="parameters"), Plain(64, 96), ctx)
         return ctx.notes
 
@@ -276,23 +276,23 @@ def test_recalibration_leaves_single_inputs_and_nets_without_batch_norm_alone() 
     assert recalibrate(built(Transformer), never()) == 0
 
 
-def test_a_rehearsal_finds_the_widths_without_any_data(context: Context) -> None:
+def test_a_dry_run_finds_the_widths_without_any_data(context: Context) -> None:
     ctx = context()
     data = ctx.data
     blind = context(load_data=lambda: Data(None, None, None, 5, data.contract))  # type: ignore[arg-type]
     blind_data = blind.load_data()
     blind.load_data = lambda: type("Shapes", (), {"with_streams": lambda self, s: blind_data})()  # pyright: ignore
-    tried = plugin(importance="taylor", keep=0.5).rehearse(Plain(64, 96), blind)
+    tried = plugin(importance="taylor", keep=0.5).dry_run(Plain(64, 96), blind)
     made = apply_plugin(plugin(importance="taylor", keep=0.5), Plain(64, 96), ctx)
     assert tried is not None
     assert {n: v.shape for n, v in tried.state_dict().items()} == {
         n: v.shape for n, v in made.state_dict().items()
     }
-    assert plugin(scope="global").rehearse(Plain(64, 96), blind) is None
+    assert plugin(scope="global").dry_run(Plain(64, 96), blind) is None
     with pytest.raises(CompressitError, match="out of reach"):
-        plugin(keep=0.4, round_to=40, target="parameters").rehearse(Plain(40, 40), blind)
+        plugin(keep=0.4, round_to=40, target="parameters").dry_run(Plain(40, 40), blind)
     with pytest.raises(CompressitError, match=r"conv2.*a forward pass fails"):
-        plugin(ignore=["conv1"]).rehearse(built(Constant), blind)
+        plugin(ignore=["conv1"]).dry_run(built(Constant), blind)
 
 
 def test_an_error_leaves_the_model_as_it_was() -> None:

@@ -25,7 +25,7 @@ def network(kind: str, widths: Widths) -> nn.Module:
 
 
 def counted(kind: str, target: str, widths: Widths) -> int:
-    """Parameters or multiply-adds, by hand."""
+    """Parameters or MACs, by hand."""
     first, kernel, places = (3, 9, 256) if kind == "convnet" else (144, 1, 1)
     total = 0
     for before, width in itertools.pairwise([first, *widths]):
@@ -53,7 +53,7 @@ def some_widths_near(widths: Widths, error: Callable[[Widths], float]) -> bool:
 @settings(max_examples=40)
 @given(
     st.sampled_from(["convnet", "mlp"]),
-    st.sampled_from(["parameters", "multiply_adds"]),
+    st.sampled_from(["parameters", "macs"]),
     st.lists(st.integers(8, 24), min_size=2, max_size=3),
     st.floats(0.1, 0.95),
 )
@@ -71,8 +71,8 @@ def test_a_target_is_reached_where_trying_all_widths_around_a_common_share_reach
     assert report.achieved == pytest.approx(keep, rel=0.02)
 
 
-@pytest.mark.parametrize("target", ["parameters", "multiply_adds"])
-def test_every_rung_of_a_ladder_on_a_narrow_net_reaches_its_target(target: str) -> None:
+@pytest.mark.parametrize("target", ["parameters", "macs"])
+def test_every_round_of_a_repeated_stage_on_a_narrow_net_reaches_its_target(target: str) -> None:
     net = network("convnet", (8, 16))
     for _ in range(3):  # 0.648 and 0.736 are the nearest with common shares
         _, report = prune_channels(net, torch.zeros(1, 3, 16, 16), 0.7, target=target)  # type: ignore[arg-type]

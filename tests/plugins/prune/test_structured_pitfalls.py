@@ -35,7 +35,7 @@ from torch.nn.utils import parametrizations, prune
 
 import compressit
 from compressit.contract.compute import Compute
-from compressit.contract.measure import multiply_adds
+from compressit.contract.measure import macs
 from compressit.errors import CompressitError, NoEffectError
 from compressit_plugins.prune.channels import PruneReport, prune_channels, steady_seconds
 from compressit_plugins.prune.importance import taylor
@@ -238,7 +238,7 @@ def test_pitfall_13_dressed_models_are_refused(dress: Callable[[nn.Module], nn.M
         pruned(dress(built(Plain)))
 
 
-def test_pitfall_14_multiply_adds_are_those_of_our_own_counter() -> None:
+def test_pitfall_14_macs_are_those_of_our_own_counter() -> None:
     class Odd(nn.Linear):
         """A subclass, and a functional product: Torch-Pruning's counter sees neither."""
 
@@ -246,10 +246,10 @@ def test_pitfall_14_multiply_adds_are_those_of_our_own_counter() -> None:
             return F.linear(x, self.weight, self.bias)
 
     net = nn.Sequential(nn.Flatten(), Odd(192, 40), nn.ReLU(), Odd(40, 40), nn.ReLU(), Odd(40, 5))
-    parent = multiply_adds(net, (3, 8, 8))
-    report = pruned(net, target="multiply_adds")
+    parent = macs(net, (3, 8, 8))
+    report = pruned(net, target="macs")
     assert report.achieved == pytest.approx(0.5, rel=0.02)
-    assert report.achieved == multiply_adds(net, (3, 8, 8)) / parent
+    assert report.achieved == macs(net, (3, 8, 8)) / parent
 
 
 def test_pitfall_15_latency_is_measured_on_a_cpu_and_without_gradients() -> None:

@@ -1,4 +1,4 @@
-"""`prune.structured` in a plan: what is rehearsed before it, and what its key depends on."""
+"""`prune.structured` in a plan: what is tried before it, and what its key depends on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compressit.host.plugins import installed
 from compressit.planning.plan import make_plan
 from compressit.planning.points import Plan
 from compressit.recipe.load import parse_recipe
-from compressit.running.task import TaskRunner
+from compressit.running.job import JobRunner
 from compressit.store.objects import Store
 
 RECIPE = """\
@@ -41,15 +41,13 @@ def planned(text: str) -> Plan:
         "distill.soft_labels, with: {width: 0.5}",
     ],
 )
-def test_behind_other_compressors_it_is_rehearsed_too(first: str, tmp_path: Path) -> None:
+def test_behind_other_compressors_it_is_tried_too(first: str, tmp_path: Path) -> None:
     plan = planned(RECIPE.replace("FIRST", first))
-    runner = TaskRunner(Store(tmp_path), installed(), tmp_path)
-    rehearsed = [plan.tasks[key] for key in plan.rehearsals.values()]
-    assert [task.stage for task in rehearsed] == ["first", "last"]
+    runner = JobRunner(Store(tmp_path), installed(), tmp_path)
+    tried = [plan.jobs[key] for key in plan.dry_runs.values()]
+    assert [job.stage for job in tried] == ["first", "last"]
     made = [
-        runner.run(task, lambda event: None)
-        for task in plan.tasks.values()
-        if task.kind in ("init", "rehearse")
+        runner.run(job, lambda event: None) for job in plan.jobs.values() if job.kind in ("init", "dry_run")
     ]
     given, kept = (parameters(load(artifact.model_file)) for artifact in made[1:])
     assert kept / given == pytest.approx(0.5, rel=0.02)
@@ -59,10 +57,10 @@ def test_behind_other_compressors_it_is_rehearsed_too(first: str, tmp_path: Path
 def test_with_a_latency_as_the_target_the_key_is_that_of_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     def keys(target: str) -> dict[str, str]:
         text = RECIPE.replace("FIRST", "prune.magnitude").replace("target: parameters", f"target: {target}")
-        return {task.label: task.key for task in planned(text).tasks.values()}
+        return {job.label: job.key for job in planned(text).jobs.values()}
 
     here = {target: keys(target) for target in ("latency", "parameters")}
     monkeypatch.setattr("platform.node", lambda: "elsewhere")
     moved = {label for label, key in keys("latency").items() if key != here["latency"][label]}
-    assert moved == {"base/seed0/last", "base/seed0/last rehearsal"}
+    assert moved == {"base/seed0/last", "base/seed0/last dry run"}
     assert keys("parameters") == here["parameters"]

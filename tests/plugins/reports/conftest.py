@@ -27,7 +27,7 @@ METRICS = {
     "bytes": {"better": "lower", "unit": "bytes", "about": ""},
 }
 WIDTHS = (256, 128, 64, 32, 16, 8)
-KEPT = {  # accuracy on the labels given, test accuracy: at the first rung, and how much falls by the last
+KEPT = {  # accuracy on the labels given, test accuracy: at the first number, and how much falls by the last
     ("real", "blog"): (0.20, 0.199), ("fake", "blog"): (0.12, 0.10),
     ("real", "covariance"): (0.985, 0.945), ("fake", "covariance"): (0.245, 0.101),
 }  # fmt: skip
@@ -36,7 +36,7 @@ FIT = {"real": (0.999, 0.998, 0.996, 0.99, 0.96, 0.91), "fake": (0.998, 0.97, 0.
 
 def row(variant: str, stage: str, seed: int = 0, **fields: Any) -> Row:
     """A row with nothing measured but what is given."""
-    values: dict[str, Any] = {"rung": None, "each": "", "uses": "shrink.noise", "teacher": "train"}
+    values: dict[str, Any] = {"round": None, "member": "", "uses": "shrink.noise", "teacher": "train"}
     values |= {"metrics": {}, "notes": {}, "curves": {}, "seconds": 12.5} | fields
     return Row(variant=variant, stage=stage, seed=seed, **values)
 
@@ -49,7 +49,7 @@ def make_row() -> Callable[..., Row]:
 
 @pytest.fixture
 def make_twins() -> Callable[..., Results]:
-    """Builds a whole run of two variants: the twins, and ladders `blog` and `covariance` of six rungs."""
+    """Builds a whole run of two variants: the twins, and stages `blog` and `covariance` of six rounds."""
 
     def make(seeds: Sequence[int] = (0,), widths: Sequence[int] = WIDTHS, **fields: Any) -> Results:
         rows = [
@@ -70,13 +70,13 @@ def make_twins() -> Callable[..., Results]:
 
 @pytest.fixture
 def change() -> Callable[..., Results]:
-    """The same run with other metrics for the rows of a variant and stage (of one rung, or of all)."""
+    """The same run with other metrics for the rows of a variant and stage (of one number, or of all)."""
 
     def changed(
-        results: Results, variant: str, stage: str, rung: int | None = None, **metrics: Any
+        results: Results, variant: str, stage: str, number: int | None = None, **metrics: Any
     ) -> Results:
         def new(each: Row) -> Row:
-            if (each.variant, each.stage) != (variant, stage) or rung not in (None, each.rung):
+            if (each.variant, each.stage) != (variant, stage) or number not in (None, each.round):
                 return each
             merged = {**each.metrics, **metrics}
             return replace(each, metrics={name: value for name, value in merged.items() if value is not None})
@@ -102,9 +102,9 @@ def _twin(variant: str, seed: int) -> Row:
     )
 
 
-def _student(variant: str, seed: int, ladder: str, index: int, width: int, widths: Sequence[int]) -> Row:
-    real, blog = variant == "real", ladder == "blog"
-    train, test = KEPT[variant, ladder]
+def _student(variant: str, seed: int, stage: str, index: int, width: int, widths: Sequence[int]) -> Row:
+    real, blog = variant == "real", stage == "blog"
+    train, test = KEPT[variant, stage]
     fall = 1 - 0.75 * (index / len(widths)) ** 3
     fit = FIT[variant][min(index * len(FIT[variant]) // len(widths), 5)]
     metrics = {
@@ -128,14 +128,14 @@ def _student(variant: str, seed: int, ladder: str, index: int, width: int, width
     if not blog:
         curves |= {"retention_train": seen, "retention_test": held}
     noise = {"kind": "uniform" if blog else "covariance", "labels": "hard" if blog else "logits",
-             "redraw": "rung" if blog else "epoch", "images": 10_000}  # fmt: skip
+             "redraw": "round" if blog else "epoch", "images": 10_000}  # fmt: skip
     notes = {"width": width, "noise": noise, "images_seen": 10_000 if blog else 200_000}
-    checkpoint = f"checkpoints/{variant}/seed{seed}/{ladder}-{index + 1:02d}.safetensors"
+    checkpoint = f"checkpoints/{variant}/seed{seed}/{stage}-{index + 1:02d}.safetensors"
     return row(
         variant,
-        ladder,
+        stage,
         seed,
-        rung=index + 1,
+        round=index + 1,
         metrics=metrics,
         notes=notes,
         curves=curves,
@@ -149,5 +149,5 @@ def _size(width: int) -> dict[str, float]:
         "parameters": parameters,
         "nonzero": parameters,
         "bytes": 4 * parameters,
-        "multiply_adds": parameters,
+        "macs": parameters,
     }

@@ -37,9 +37,13 @@ def without_curve(results: Results, *names: str) -> Results:
 
 def with_pruning(results: Results, make_row: Callable[..., Row]) -> Results:
     pruned = []
-    for variant, amount in (("real", 0.5), ("real", 0.9), ("fake", 0.5), ("fake", 0.9)):
-        metrics = {"train_accuracy": 0.97 - amount / 9, "test_accuracy": 0.93, "nonzero": 1000 * (1 - amount)}
-        pruned.append(make_row(variant, "prune", each=f"amount={amount}", metrics=metrics))
+    for variant, sparsity in (("real", 0.5), ("real", 0.9), ("fake", 0.5), ("fake", 0.9)):
+        metrics = {
+            "train_accuracy": 0.97 - sparsity / 9,
+            "test_accuracy": 0.93,
+            "nonzero": 1000 * (1 - sparsity),
+        }
+        pruned.append(make_row(variant, "prune", member=f"sparsity={sparsity}", metrics=metrics))
     return replace(results, rows=[*results.rows, *pruned])
 
 
@@ -68,8 +72,8 @@ def test_figures_without_numbers_are_left_out(make_twins: Make, change: Make) ->
     assert list(report().figures(results)) == ["accuracy_against_width", "label_entropy"]
     nothing = dict.fromkeys(("noise_entropy_bits", "noise_majority"))
     for variant in ("real", "fake"):
-        for ladder in ("blog", "covariance"):
-            results = change(results, variant, ladder, **nothing)
+        for stage in ("blog", "covariance"):
+            results = change(results, variant, stage, **nothing)
     assert list(report().figures(results)) == ["accuracy_against_width"]
     trained = replace(results, rows=[row for row in results.rows if row.stage == "train"])
     assert list(report().figures(trained)) == []
@@ -79,7 +83,7 @@ def test_figures_without_numbers_are_left_out(make_twins: Make, change: Make) ->
 def test_loss_has_a_panel_per_round_in_the_blogs_colours(make_twins: Make) -> None:
     figure = report().figures(make_twins())["training_loss_blog"]
     panels = [axes for axes in figure.axes if axes.get_visible()]
-    assert [panel.get_title() for panel in panels][:2] == ["twins, width 512", "rung 1, width 256"]
+    assert [panel.get_title() for panel in panels][:2] == ["twins, width 512", "round 1, width 256"]
     assert len(panels) == 7
     for panel in panels:
         assert [line.get_color() for line in panel.lines] == [REAL, FAKE]
@@ -107,12 +111,12 @@ def test_several_seeds_are_drawn_as_mean_and_band(make_twins: Make) -> None:
 
 def test_an_interrupted_run_is_drawn_as_far_as_it_came(make_twins: Make) -> None:
     results = make_twins()
-    rows = [row for row in results.rows if row.variant == "real" or row.rung in (None, 1)]
+    rows = [row for row in results.rows if row.variant == "real" or row.round in (None, 1)]
     partial = replace(results, rows=rows, missing=["fake/seed0/blog-02", "fake/seed0/blog-03"])
     assert list(report().figures(partial))[:2] == LOSSES
     text = words(partial)
     assert "This run is not complete: 2 planned models not there yet" in text
-    assert "not known for every rung of both twins, so the question stays open" in text
+    assert "not known for every round of both twins, so the question stays open" in text
 
 
 def test_words_are_computed_from_the_numbers(make_twins: Make, change: Make) -> None:
@@ -127,7 +131,7 @@ def test_words_are_computed_from_the_numbers(make_twins: Make, change: Make) -> 
     assert "they keep 98.5 % (real) and 24.5 % (fake)" in text
     assert "after 200 000 noise images" in text
     assert "at this budget" in text
-    changed = words(change(results, "fake", "covariance", rung=1, train_accuracy=0.412))
+    changed = words(change(results, "fake", "covariance", round=1, train_accuracy=0.412))
     assert "they keep 98.5 % (real) and 41.2 % (fake)" in changed
     assert "24.5 %" not in changed
 
@@ -139,7 +143,7 @@ def test_almost_constant_labels_are_called_misleading(make_twins: Make, change: 
     assert "almost constant" not in words(change(results, "real", "blog", noise_majority=0.5))
 
 
-def test_the_ladder_is_described_at_about_half_the_width(make_twins: Make) -> None:
+def test_the_repeated_stage_is_described_at_about_half_the_width(make_twins: Make) -> None:
     results = make_twins(widths=(410, 328, 263, 211, 169))
     assert words(results).count("At width 263 the students agree") == 2
 
@@ -149,10 +153,10 @@ def test_beside_the_posts_conclusion(make_twins: Make, change: Make) -> None:
     text = words(results)
     assert "The post concludes that the student of the real-labelled twin keeps converging" in text
     assert "at least 90 % of what it was trained on" in text
-    stops = "every student of real does and the first student of fake that does not is rung 4 (width 32)"
+    stops = "every student of real does and the first student of fake that does not is round 4 (width 32)"
     assert f"On blog {stops}: this agrees with the post's observation." in text
-    sooner = words(change(results, "fake", "blog", rung=2, fit_agreement=0.5))
-    assert "the first student of fake that does not is rung 2 (width 128): this agrees" in sooner
+    sooner = words(change(results, "fake", "blog", round=2, fit_agreement=0.5))
+    assert "the first student of fake that does not is round 2 (width 128): this agrees" in sooner
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_beside_the_posts_conclusion(make_twins: Make, change: Make) -> None:
         (
             "fake",
             0.99,
-            "every student of fake does: so this ladder is too short to try the post's observation",
+            "every student of fake does: so this stage has too few rounds to try the post's observation",
         ),
         ("real", 0.2, "real stops first, the reverse of the post's observation"),
     ],
@@ -179,7 +183,7 @@ def test_a_verdict_that_hangs_on_the_majority_is_said_to(make_twins: Make, chang
     results = change(make_twins(), "real", "blog", fit_agreement=0.905, noise_majority=0.89)
     text = words(results)
     assert "this agrees with the post's observation" in text
-    assert "the first student of real that does not is rung 1 (width 256)" in text
+    assert "the first student of real that does not is round 1 (width 256)" in text
     assert (
         "real stops first, the reverse of the post's observation. So the verdict depends on the criterion"
         in text
@@ -197,7 +201,7 @@ def test_what_survived_is_counted_over_chance(make_twins: Make, change: Make) ->
     assert (
         "On covariance, at width 256, real keeps 98.3 % and fake 16.6 %; what the real labels taught" in text
     )
-    assert "little of either passed, so this ladder does not tell learning from memorising" in text
+    assert "little of either passed, so this stage does not tell learning from memorising" in text
     equal = words(change(results, "fake", "covariance", train_accuracy=0.95))
     assert "both passed about equally, at this budget, which speaks against the post's reading" in equal
 
@@ -208,11 +212,11 @@ def test_chance_follows_the_number_of_classes(make_twins: Make) -> None:
     assert "(chance: 25.0 %)" in words(replace(results, about={**results.about, "classes": 4}))
 
 
-def test_members_of_a_fanned_out_ladder_are_ladders_of_their_own(make_twins: Make) -> None:
+def test_members_of_a_fanned_out_repeated_stage_are_repeated_stages_of_their_own(make_twins: Make) -> None:
     results = make_twins()
     renamed = {"blog": "noise=uniform", "covariance": "noise=covariance"}
     rows = [
-        replace(r, stage="noise", each=renamed[r.stage]) if r.stage in renamed else r for r in results.rows
+        replace(r, stage="noise", member=renamed[r.stage]) if r.stage in renamed else r for r in results.rows
     ]
     fanned = replace(results, rows=rows)
     assert list(report().figures(fanned))[:2] == [
@@ -264,7 +268,7 @@ def test_missing_numbers_are_named(make_twins: Make, change: Make) -> None:
     text = words(results)
     assert "an unknown share (test_accuracy is missing) of the test set" in text
     assert "The entropy of the teachers' labels on this noise is missing" in text
-    assert "not known for every rung of both twins" in text
+    assert "not known for every round of both twins" in text
 
 
 def test_numbers_that_are_not_finite_count_as_missing(make_twins: Make, change: Make) -> None:

@@ -19,11 +19,11 @@ CONFIG = FreshConfig.model_validate(
 
 
 @pytest.mark.parametrize(
-    ("rung", "feed", "width"),
+    ("round", "feed", "width"),
     [(None, "previous", 15), (3, "previous", 15), (1, "original", 15), (3, "original", 4)],
 )
-def test_the_rung_of_a_ladder_decides_the_width(
-    rung: int | None,
+def test_the_round_of_a_repeated_stage_decides_the_width(
+    number: int | None,
     feed: str,
     width: int,
     synthetic: Callable[..., Data],
@@ -31,7 +31,7 @@ def test_the_rung_of_a_ladder_decides_the_width(
     make_context: Contexts,
     narrow_mlp: Callable[..., Any],
 ) -> None:
-    ctx = make_context(data=synthetic(), narrow=narrow_mlp(30), rung=rung, feed=feed)
+    ctx = make_context(data=synthetic(), narrow=narrow_mlp(30), round=number, feed=feed)
     model = Fresh(CONFIG.model_copy(update={"epochs": 1})).compress(build_mlp(30), ctx)
     assert model.get_parameter("linear1.weight").shape == (width, 64)
 

@@ -108,7 +108,7 @@ def test_entropy_is_scipys(classes: list[int]) -> None:
     assert str(entropy_bits(torch.tensor(classes[:1] * 3), 7)) == "0.0", "of one class: not -0.0"
 
 
-@pytest.mark.parametrize(("redraw", "draws"), [("epoch", 3), ("rung", 1), ("never", 1)])
+@pytest.mark.parametrize(("redraw", "draws"), [("epoch", 3), ("round", 1), ("never", 1)])
 def test_the_teacher_labels_each_drawn_image_once_and_the_student_is_given_all_of_them(
     redraw: str,
     draws: int,
@@ -130,15 +130,15 @@ def test_the_teacher_labels_each_drawn_image_once_and_the_student_is_given_all_o
         assert sorted(shown.tolist()) == sorted(drawn.tolist())
 
 
-@pytest.mark.parametrize(("redraw", "shared"), [("epoch", False), ("rung", False), ("never", True)])
-def test_rungs_share_their_noise_only_when_it_is_never_redrawn(
+@pytest.mark.parametrize(("redraw", "shared"), [("epoch", False), ("round", False), ("never", True)])
+def test_rounds_share_their_noise_only_when_it_is_never_redrawn(
     redraw: str, shared: bool, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
 ) -> None:
     drawn = []
-    for rung in (1, 2):
+    for number in (1, 2):
         teacher = build_mlp(16)
         asked = _watched(teacher)
-        ctx = make_context(data=synthetic(), streams=Streams(0, "blog", rung), rung=rung)
+        ctx = make_context(data=synthetic(), streams=Streams(0, "blog", number), round=number)
         fit_to_noise(build_mlp(8), teacher, ctx, _config(redraw=redraw, epochs=1, track=False))
         drawn.append(asked[0])
     assert torch.equal(*drawn) == shared
@@ -158,30 +158,30 @@ def test_twins_see_the_same_noise(
     assert torch.equal(*seen)
 
 
-@pytest.mark.parametrize("declares", [True, False], ids=["narrower", "skeleton"])
+@pytest.mark.parametrize("declares", [True, False], ids=["with_width", "skeleton"])
 def test_the_widths_are_the_published_ones(
     declares: bool, synthetic: Callable[..., Data], make_context: Contexts
 ) -> None:
-    def narrow(factor: float, times: int) -> nn.Module | None:
+    def narrow(multiplier: float, times: int) -> nn.Module | None:
         config = MlpConfig(hidden=(512, 512))
         for _ in range(times):
-            config = Mlp(config).narrower(factor)
+            config = Mlp(config).with_width(multiplier)
         return Mlp(config).build((1, 8, 8), 10) if declares else None
 
     model, data = Mlp(MlpConfig(hidden=(512, 512))).build((1, 8, 8), 10), synthetic()
-    for rung in range(1, 21):
-        ctx = make_context(data=data, narrow=narrow, rung=rung, feed="original")
+    for number in range(1, 21):
+        ctx = make_context(data=data, narrow=narrow, round=number, feed="original")
         student = student_of(model, ctx, 0.8)
-        width = PUBLISHED[rung]
+        width = PUBLISHED[number]
         shapes = [tuple(p.shape) for p in student.parameters() if p.ndim == 2]
         assert shapes == [(width, 64), (width, width), (10, width)]
-        assert ctx.notes == {"requested": pytest.approx(0.8**rung), "achieved": width / 512}
+        assert ctx.notes == {"requested": pytest.approx(0.8**number), "achieved": width / 512}
 
 
-def test_a_chained_ladder_narrows_what_it_is_given_once(
+def test_a_chained_repeated_stage_narrows_what_it_is_given_once(
     synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts, narrow_mlp: Callable[..., Any]
 ) -> None:
-    ctx = make_context({"previous": build_mlp(20)}, data=synthetic(), narrow=narrow_mlp(20), rung=3)
+    ctx = make_context({"previous": build_mlp(20)}, data=synthetic(), narrow=narrow_mlp(20), round=3)
     student = NoiseShrinking(_config(width=0.8)).compress(build_mlp(20), ctx)
     assert student.get_parameter("linear1.weight").shape == (16, 64)
     assert (ctx.notes["requested"], ctx.notes["achieved"]) == (0.8, 16 / 20)
@@ -218,8 +218,8 @@ def test_the_notes_say_what_the_noise_was_and_what_it_knew_of_the_data(
     noise: str, statistics: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
 ) -> None:
     ctx = make_context(data=synthetic())
-    fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(noise=noise, labels="hard", redraw="rung"))
-    told = {"kind": noise, "labels": "hard", "redraw": "rung", "images": 64, "statistics": statistics}
+    fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(noise=noise, labels="hard", redraw="round"))
+    told = {"kind": noise, "labels": "hard", "redraw": "round", "images": 64, "statistics": statistics}
     assert ctx.notes["noise"] == told
 
 
@@ -245,8 +245,8 @@ def test_what_the_teacher_knows_reaches_the_student_through_noise_alone(
     assert accuracy_and_loss(ctx.compute.forward(student, x), y)[0] > 0.9
 
 
-@pytest.mark.parametrize("redraw", ["epoch", "rung", "never"])
-def test_a_killed_ladder_rung_ends_with_the_same_tensors_and_curves(
+@pytest.mark.parametrize("redraw", ["epoch", "round", "never"])
+def test_a_killed_repeated_stage_round_ends_with_the_same_tensors_and_curves(
     redraw: str,
     synthetic: Callable[..., Data],
     build_mlp: Build,
@@ -291,7 +291,7 @@ def test_the_estimate_follows_the_ladder() -> None:
 
 @pytest.mark.parametrize(
     ("noise", "redraw", "passes"),
-    [("covariance", "epoch", 3 * 200), ("covariance", "rung", 200), ("uniform", "epoch", 390), ("pixel", "never", 130)],
+    [("covariance", "epoch", 600), ("covariance", "round", 200), ("uniform", "epoch", 390), ("pixel", "never", 130)],
 )  # fmt: skip
 def test_the_estimate_counts_the_drawing_and_the_teachers_labels(
     noise: str, redraw: str, passes: int

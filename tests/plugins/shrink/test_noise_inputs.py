@@ -127,20 +127,20 @@ def test_a_generator_decides_every_number(kind: str, seed: int, raw: RawData) ->
     assert not torch.equal(one, other)
 
 
-def _number(redraw: str, rung: int | None, epoch: int, seed: int = 0, stage: str = "blog") -> int:
-    return noise_generator(Streams(seed, stage, rung), redraw, epoch, "cpu").initial_seed()
+def _number(redraw: str, number: int | None, epoch: int, seed: int = 0, stage: str = "blog") -> int:
+    return noise_generator(Streams(seed, stage, number), redraw, epoch, "cpu").initial_seed()
 
 
 def test_each_redraw_is_new_exactly_as_often_as_it_says() -> None:
-    places = [(rung, epoch) for rung in (1, 2, 3) for epoch in range(4)]
+    places = [(number, epoch) for number in (1, 2, 3) for epoch in range(4)]
     assert len({_number("epoch", *place) for place in places}) == 12
-    by_rung = {rung: {_number("rung", rung, epoch) for epoch in range(4)} for rung in (1, 2, 3)}
-    assert all(len(numbers) == 1 for numbers in by_rung.values())
-    assert len(set.union(*by_rung.values())) == 3
+    by_round = {number: {_number("round", number, epoch) for epoch in range(4)} for number in (1, 2, 3)}
+    assert all(len(numbers) == 1 for numbers in by_round.values())
+    assert len(set.union(*by_round.values())) == 3
     assert len({_number("never", *place) for place in places}) == 1
 
 
-@pytest.mark.parametrize("redraw", ["epoch", "rung", "never"])
+@pytest.mark.parametrize("redraw", ["epoch", "round", "never"])
 def test_other_seeds_and_stages_have_their_own_noise(redraw: str) -> None:
     numbers = {_number(redraw, 1, 0, seed, stage) for seed in (0, 1) for stage in ("blog", "covariance")}
     assert len(numbers) == 4

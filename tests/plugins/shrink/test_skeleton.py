@@ -150,7 +150,7 @@ class Rigid(nn.Module):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        (Rigid(), "Rigid could not be pruned structurally: RuntimeError.*\n.*`narrower`"),
+        (Rigid(), "Rigid could not be pruned structurally: RuntimeError.*\n.*`with_width`"),
         (nn.Flatten(), "Flatten has no linear or convolutional layer"),
         (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), "no channel of Sequential could be removed at width 0.5"),
         (Scaled(), r"'the model' \(Scaled\) cannot be given fresh weights\n.*reset_parameters"),

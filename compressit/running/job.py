@@ -1,4 +1,4 @@
-"""Runs one task: the only place where plugins compute. Reads from the store, publishes to it."""
+"""Runs one job: the only place where plugins compute. Reads from the store, publishes to it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.probe import probe_input
 from compressit.contract.compute import Compute, host_facts
 from compressit.contract.context import DataContext, Judged, StageContext
+from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Trainer
 from compressit.contract.measure import hidden_width
 from compressit.contract.nets import check_answers, copied, fault_of, refuse_unworkable, try_out
-from compressit.contract.tasks import Task
 from compressit.datasets.feeding import fed
-from compressit.datasets.splits import Contract, Data
+from compressit.datasets.splits import Data, InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.planning.keys import code_now
 from compressit.running import loading, rng
-from compressit.running.apply import apply_plugin, measure_with, rehearse_plugin
+from compressit.running.apply import apply_plugin, dry_run_plugin, measure_with
 from compressit.running.isolation import lending
 from compressit.running.memo import Recent
 from compressit.running.shapes import emptied, refill
@@ -46,8 +46,8 @@ class Taken(Exception):  # noqa: N818 - no error: it can be made later
     """Another process is making this result; says who."""
 
 
-class TaskRunner:
-    """Runs tasks one after another in this process, keeping recent data and models in memory."""
+class JobRunner:
+    """Runs jobs one after another in this process, keeping recent data and models in memory."""
 
     def __init__(self, store: Store, host: Host, cache: Path, save_every: float = 10.0) -> None:
         self._store = store
@@ -57,175 +57,175 @@ class TaskRunner:
         self._memo = Recent(24)
         self._data = Recent(4)
 
-    def run(self, task: Task, emit: Emit, patience: float = math.inf) -> Artifact:
-        """Makes the task's result, or returns the one that another process published meanwhile.
+    def run(self, job: Job, emit: Emit, patience: float = math.inf) -> Artifact:
+        """Makes the job's result, or returns the one that another process published meanwhile.
 
         Raises Taken after `patience` seconds in which another process was making it, CompressitError for a user's
         mistake, for code that changed since the plan, and for a plugin that changed what it was lent or a setting of
         the process; whatever else a plugin raises comes through.
         """
-        with self._right_to_make(task, emit, patience):
-            present = self._store.find(task.key)
+        with self._right_to_make(job, emit, patience):
+            present = self._store.find(job.key)
             if present is not None:
                 return present
-            if task.kind == "init":
-                return self._init(task)
-            if task.kind == "rehearse":
-                return self._rehearse(task, emit)
-            if task.kind == "stage":
-                return self._stage(task, emit)
-            return self._evaluate(task, emit)
+            if job.kind == "init":
+                return self._init(job)
+            if job.kind == "dry_run":
+                return self._dry_run(job, emit)
+            if job.kind == "stage":
+                return self._stage(job, emit)
+            return self._evaluate(job, emit)
 
     @contextmanager
-    def _right_to_make(self, task: Task, emit: Emit, patience: float) -> Generator[None]:
+    def _right_to_make(self, job: Job, emit: Emit, patience: float) -> Generator[None]:
         with ExitStack() as stack:
             try:
-                say = lambda text: emit({"announce": f"{task.label}: {text}"})  # noqa: E731
-                stack.enter_context(self._store.lock(task.key, say, patience))
+                say = lambda text: emit({"announce": f"{job.label}: {text}"})  # noqa: E731
+                stack.enter_context(self._store.lock(job.key, say, patience))
             except TimeoutError as error:
                 raise Taken(str(error)) from error
             yield
 
-    def _init(self, task: Task) -> Artifact:
+    def _init(self, job: Job) -> Artifact:
         started = time.perf_counter()
-        if "checkpoint" in task.files:
-            path = Path(task.files["checkpoint"])
+        if "checkpoint" in job.files:
+            path = Path(job.files["checkpoint"])
             model = self._load(path, given=True)
             architecture, contract = checkpoint.architecture_of(path), checkpoint.contract_of(path)
         else:
-            dataset = self._host.create(Dataset, task.data["uses"], task.data["config"])
+            dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
             architecture = checkpoint.Architecture(
-                task.uses, dict(task.config), tuple(dataset.input_shape), dataset.classes
+                job.uses, dict(job.config), tuple(dataset.input_shape), dataset.classes
             )
-            with lending(task.uses), rng.building(task.seed):
+            with lending(job.uses), rng.building(job.seed):
                 model, contract = checkpoint.build(architecture, self._host), None
-        if "weights" in task.files:
-            _load_weights(model, Path(task.files["weights"]))
-        self._try_out(task, model, architecture, contract)
+        if "weights" in job.files:
+            _load_weights(model, Path(job.files["weights"]))
+        self._try_out(job, model, architecture, contract)
         seconds = time.perf_counter() - started
-        return self._publish_model(task, model, architecture, contract, None, seconds)
+        return self._publish_model(job, model, architecture, contract, None, seconds)
 
     def _try_out(
         self,
-        task: Task,
+        job: Job,
         model: nn.Module,
         architecture: checkpoint.Architecture | None,
-        contract: Contract | None,
+        contract: InputSpec | None,
     ) -> None:
         """Refuses, before anything is trained, a first model that could not be trained, copied or saved afterwards."""
         shape = architecture.input_shape if architecture else contract.shape if contract else None
         x = probe_input(shape, float32) if shape is not None else None
-        with lending(task.uses):
+        with lending(job.uses):
             refuse_unworkable(model)
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
                 raise fault
             if x is not None and architecture is not None:
                 check_answers(copied(model, same_parameters=True), x, architecture.classes)
 
-    def _rehearse(self, task: Task, emit: Emit) -> Artifact:
+    def _dry_run(self, job: Job, emit: Emit) -> Artifact:
         """Keeps the shapes the stage will give, of a model that was saved and loaded again like its result will be."""
         started = time.perf_counter()
-        source = self._model_file(task, "previous")
-        if not source.exists():  # the rehearsal before this one could not say its shapes
-            return self._publish(task, {"notes": {}}, time.perf_counter() - started)
-        model, given, built, ctx = self._given(task, source, emit)
-        before = self._store.find(task.inputs["previous"])
-        if before is not None and before.manifest["task"]["kind"] == "rehearse":
-            refill(model, ctx.streams.generator("rehearsal"))
-        with self._lending(task, emit):
-            result = rehearse_plugin(self._host.create(Compressor, task.uses, task.config), model, ctx)
+        source = self._model_file(job, "previous")
+        if not source.exists():  # the dry run before this one could not say its shapes
+            return self._publish(job, {"notes": {}}, time.perf_counter() - started)
+        model, given, built, ctx = self._given(job, source, emit)
+        before = self._store.find(job.inputs["previous"])
+        if before is not None and before.manifest["job"]["kind"] == "dry_run":
+            refill(model, ctx.streams.generator("dry run"))
+        with self._lending(job, emit):
+            result = dry_run_plugin(self._host.create(Compressor, job.uses, job.config), model, ctx)
         seconds = time.perf_counter() - started
         if result is None:
-            return self._publish(task, {"notes": {}}, seconds)
+            return self._publish(job, {"notes": {}}, seconds)
         architecture = next((a for module, a in built if module is result), given)
-        return self._publish_model(task, result, architecture, ctx.data.contract, ctx, seconds)
+        return self._publish_model(job, result, architecture, ctx.data.contract, ctx, seconds)
 
-    def _stage(self, task: Task, emit: Emit) -> Artifact:
+    def _stage(self, job: Job, emit: Emit) -> Artifact:
         progress = StoredProgress(
             self._store,
-            task.key,
+            job.key,
             self._save_every,
-            lambda text: emit({"announce": f"{task.label}: {text}"}),
+            lambda text: emit({"announce": f"{job.label}: {text}"}),
         )
-        model, given, built, ctx = self._given(task, self._model_file(task, "previous"), emit)
+        model, given, built, ctx = self._given(job, self._model_file(job, "previous"), emit)
         ctx.progress = progress
-        trains = self._host.find(task.uses, "trainer", "compressor").kind == "trainer"
-        plugin = self._host.create(Trainer if trains else Compressor, task.uses, task.config)
-        with self._lending(task, emit):
-            result = apply_plugin(plugin, model, ctx, self._fresh(task))
+        trains = self._host.find(job.uses, "trainer", "compressor").kind == "trainer"
+        plugin = self._host.create(Trainer if trains else Compressor, job.uses, job.config)
+        with self._lending(job, emit):
+            result = apply_plugin(plugin, model, ctx, self._fresh(job))
         architecture = next((a for module, a in built if module is result), given)
-        return self._publish_model(task, result, architecture, ctx.data.contract, ctx, progress.seconds())
+        return self._publish_model(job, result, architecture, ctx.data.contract, ctx, progress.seconds())
 
-    def _fresh(self, task: Task) -> bool:
+    def _fresh(self, job: Job) -> bool:
         """Whether nothing but training has changed the model since it was built here."""
-        if not task.lineage:
+        if not job.lineage:
             return False
-        first, *others = task.lineage
+        first, *others = job.lineage
         trained = all(self._host.find(step["uses"]).kind == "trainer" for step in others)
         return trained and not {"checkpoint", "weights"} & first.keys()
 
     def _given(
-        self, task: Task, source: Path, emit: Emit
+        self, job: Job, source: Path, emit: Emit
     ) -> tuple[nn.Module, checkpoint.Architecture | None, _Built, StageContext]:
         """The model a stage is given, its architecture, the narrower ones built since, and the context."""
         model = self._load(source)
         given = checkpoint.architecture_of(source)
         built: _Built = []
-        ctx = self._context(task, emit)
-        ctx.narrow = lambda factor, times: self._narrow(given, ctx, factor, times, built)
+        ctx = self._context(job, emit)
+        ctx.narrow = lambda multiplier, times: self._narrow(given, ctx, multiplier, times, built)
         return model, given, built, ctx
 
-    def _evaluate(self, task: Task, emit: Emit) -> Artifact:
+    def _evaluate(self, job: Job, emit: Emit) -> Artifact:
         started = time.perf_counter()
-        ctx = self._context(task, emit)
-        evaluator = self._host.create(Evaluator, task.uses, task.config)
-        with self._lending(task, emit):
+        ctx = self._context(job, emit)
+        evaluator = self._host.create(Evaluator, job.uses, job.config)
+        with self._lending(job, emit):
             model = ctx.model("model")
             metrics = measure_with(evaluator, model, ctx)
         finite = {name: value for name, value in metrics.items() if np.isfinite(value)}
         notes = {"not_finite": sorted(set(metrics) - set(finite))}
         seconds = time.perf_counter() - started
-        return self._publish(task, {"metrics": finite, "notes": notes}, seconds)
+        return self._publish(job, {"metrics": finite, "notes": notes}, seconds)
 
-    def _context(self, task: Task, emit: Emit) -> StageContext:
-        compute = Compute.select(**task.compute)
+    def _context(self, job: Job, emit: Emit) -> StageContext:
+        compute = Compute.select(**job.compute)
 
         def load_model(ref: str) -> nn.Module:
-            file = self._model_file(task, ref)
-            contract = checkpoint.contract_of(file) if ref in task.files else None
+            file = self._model_file(job, ref)
+            contract = checkpoint.contract_of(file) if ref in job.files else None
             if contract is None or contract.mean is None:  # of this run, or of pixels as they are
-                return self._load(file, given=ref in task.files)
-            return fed(self._load(file, given=True), contract, self._load_data(task, compute, emit).contract)
+                return self._load(file, given=ref in job.files)
+            return fed(self._load(file, given=True), contract, self._load_data(job, compute, emit).contract)
 
         def identity(ref: str) -> str:
             if not ref:
-                return task.data["id"] + compute.device
-            self._model_file(task, ref)  # refuses the undeclared
-            return _identity(task, ref)
+                return job.data["id"] + compute.device
+            self._model_file(job, ref)  # refuses the undeclared
+            return _identity(job, ref)
 
         return StageContext(
             compute=compute,
-            streams=Streams(task.seed, task.stage, task.rung),
-            load_data=lambda: self._load_data(task, compute, emit),
+            streams=Streams(job.seed, job.stage, job.round),
+            load_data=lambda: self._load_data(job, compute, emit),
             load_model=load_model,
-            rung=task.rung,
-            feed=task.feed,
-            judged=self._judged(task),
+            round=job.round,
+            feed=job.feed,
+            judged=self._judged(job),
             emit=emit,
             memo=self._memo,
             identity=identity,
         )
 
     @contextmanager
-    def _lending(self, task: Task, emit: Emit) -> Generator[None]:
-        """The block in which the task's plugin computes with what tasks share."""
+    def _lending(self, job: Job, emit: Emit) -> Generator[None]:
+        """The block in which the job's plugin computes with what jobs share."""
 
         def called(key: Hashable) -> str:
             match key:
                 case ("model", identity):
-                    known = (*task.files, *task.inputs)
+                    known = (*job.files, *job.inputs)
                     *_, ref = (
-                        ref for ref in known if _identity(task, ref) == identity
+                        ref for ref in known if _identity(job, ref) == identity
                     )  # "previous" comes first
                     return "the model it measured" if ref == "model" else f"the model '{ref}'"
                 case ("logits", *_):
@@ -233,7 +233,7 @@ class TaskRunner:
                 case _:
                     return "the data" if key in self._data else "what it keeps in ctx.memo"
 
-        with lending(task.uses, self._memo, self._data, called=called):
+        with lending(job.uses, self._memo, self._data, called=called):
             yield
         emit({})  # a plugin that closed our way to the run is found out before its result is kept
 
@@ -246,30 +246,30 @@ class TaskRunner:
         with lending(architecture.name if architecture else "the model"):
             return checkpoint.load(path, host=self._host, limited=given)
 
-    def _judged(self, task: Task) -> Judged | None:
-        if task.judged is None:
+    def _judged(self, job: Job) -> Judged | None:
+        if job.judged is None:
             return None
-        judged = self._store.find(task.inputs["model"])
+        judged = self._store.find(job.inputs["model"])
         return Judged(
-            stage=task.judged["stage"],
-            uses=task.judged["uses"],
-            config=task.judged["config"],
+            stage=job.judged["stage"],
+            uses=job.judged["uses"],
+            config=job.judged["config"],
             notes=judged.notes if judged else {},
-            streams=Streams(task.judged["seed"], task.judged["stage"], task.judged["rung"]),
-            reference=task.judged["reference"],
+            streams=Streams(job.judged["seed"], job.judged["stage"], job.judged["round"]),
+            reference=job.judged["reference"],
         )
 
-    def _load_data(self, task: Task, compute: Compute, emit: Emit) -> Data:
-        key = (task.data["id"], compute.device)
+    def _load_data(self, job: Job, compute: Compute, emit: Emit) -> Data:
+        key = (job.data["id"], compute.device)
         if key not in self._data:
-            dataset = self._host.create(Dataset, task.data["uses"], task.data["config"])
+            dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
             raw_key = ("raw", *loading.content(dataset))
             if raw_key not in self._data:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 context = DataContext(self._cache, lambda text: emit({"announce": text}))
                 self._data[raw_key] = loading.loaded(dataset, context)
-            names, like = dataset.class_names, task.data.get("like")
-            contract = Contract(
+            names, like = dataset.class_names, job.data.get("like")
+            contract = InputSpec(
                 tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]), names
             ) if like else None  # fmt: skip
             self._data[key] = loading.prepared(
@@ -277,19 +277,19 @@ class TaskRunner:
             )
         return self._data[key]
 
-    def _model_file(self, task: Task, ref: str) -> Path:
-        if ref in task.files:
-            return Path(task.files[ref])
-        key = task.inputs.get(ref)
+    def _model_file(self, job: Job, ref: str) -> Path:
+        if ref in job.files:
+            return Path(job.files[ref])
+        key = job.inputs.get(ref)
         if key is None:
             raise CompressitError(
-                f"{task.uses} asked for the model '{ref}', which its options do not name",
+                f"{job.uses} asked for the model '{ref}', which its options do not name",
                 "declare it as a ModelRef field of the plugin's config",
             )
         artifact = self._store.find(key)
         if artifact is None:
             raise CompressitError(
-                f"the model '{ref}' of {task.label} is no longer in the store", "start the run again"
+                f"the model '{ref}' of {job.label} is no longer in the store", "start the run again"
             )
         return artifact.model_file
 
@@ -297,14 +297,16 @@ class TaskRunner:
         self,
         given: checkpoint.Architecture | None,
         ctx: StageContext,
-        factor: float,
+        multiplier: float,
         times: int,
         built: _Built,
     ) -> nn.Module | None:
         if given is None or given.edited:
             return None  # the config no longer says how wide the layers are
         config = rng.narrowed(
-            given.config, times, lambda config: self._host.create(Model, given.name, config).narrower(factor)
+            given.config,
+            times,
+            lambda config: self._host.create(Model, given.name, config).with_width(multiplier),
         )
         if config is None:
             return None
@@ -316,10 +318,10 @@ class TaskRunner:
 
     def _publish_model(
         self,
-        task: Task,
+        job: Job,
         model: nn.Module,
         architecture: checkpoint.Architecture | None,
-        contract: Contract | None,
+        contract: InputSpec | None,
         ctx: StageContext | None,
         seconds: float,
     ) -> Artifact:
@@ -336,41 +338,41 @@ class TaskRunner:
         def write(folder: Path) -> None:
             file = folder / "model.safetensors"
             try:
-                checkpoint.save(model, file, architecture, contract, self._host, task.lineage)
+                checkpoint.save(model, file, architecture, contract, self._host, job.lineage)
             except CompressitError as error:  # the temporary file's name tells the user nothing
                 raise CompressitError(error.message.removeprefix(f"{file}: "), error.hint) from error
-            if task.kind == "rehearse":
+            if job.kind == "dry_run":
                 # of which the whole stays where a net without weights is none that could be saved
                 with suppress(CompressitError):
                     checkpoint.save(
-                        emptied(model), file, architecture, contract, self._host, task.lineage, compact=True
+                        emptied(model), file, architecture, contract, self._host, job.lineage, compact=True
                     )
             if arrays:
                 save_arrays(
                     {n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / "arrays.safetensors"
                 )
 
-        return self._publish(task, facts, seconds, write)
+        return self._publish(job, facts, seconds, write)
 
     def _publish(
         self,
-        task: Task,
+        job: Job,
         facts: Mapping[str, Any],
         seconds: float,
         write: Callable[[Path], None] = lambda folder: None,
     ) -> Artifact:
         # Plugins import as they go: after an edit, nobody knows which code made this result.
-        if task.code and code_now(*task.roots) != task.code:
+        if job.code and code_now(*job.roots) != job.code:
             raise CompressitError(
-                f"the code of {task.uses} changed since this run was planned", "start the run again"
+                f"the code of {job.uses} changed since this run was planned", "start the run again"
             )
-        told = {"task": task.to_json(), "seconds": seconds, "host": host_facts()}
-        return self._store.publish(task.key, {**told, **facts}, write)
+        told = {"job": job.to_json(), "seconds": seconds, "host": host_facts()}
+        return self._store.publish(job.key, {**told, **facts}, write)
 
 
-def _identity(task: Task, ref: str) -> str:
-    """What tells a task's models apart: a file's is fed as the task's data are scaled."""
-    return task.inputs.get(ref) or f"{task.files[ref]} {task.data['id']}"
+def _identity(job: Job, ref: str) -> str:
+    """What tells a job's models apart: a file's is fed as the job's data are scaled."""
+    return job.inputs.get(ref) or f"{job.files[ref]} {job.data['id']}"
 
 
 def _doubts(ctx: StageContext | None) -> dict[str, Any]:

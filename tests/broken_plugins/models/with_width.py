@@ -15,15 +15,15 @@ class NetConfig(Config):
 class Broken(Model[NetConfig]):
     """A linear classifier."""
 
-    name = "broken.narrower"
+    name = "broken.with_width"
 
     def build(self, input_shape, classes):
         width = self.config.width
         layers = nn.Linear(math.prod(input_shape), width), nn.ReLU(), nn.Linear(width, classes)
         return nn.Sequential(nn.Flatten(), *layers)
 
-    def narrower(self, factor):
-        return self.config.model_copy(update={"width": max(8, round(self.config.width * factor))})
+    def with_width(self, multiplier):
+        return self.config.model_copy(update={"width": max(8, round(self.config.width * multiplier))})
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Tasks run in this process: what they publish, what they refuse, how they go on after a kill."""
+"""Jobs run in this process: what they publish, what they refuse, how they go on after a kill."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
-from tiny import BASE, PLUGINS, TWINS, Lab, same, task_of, tensors, tiny_host
+from tiny import BASE, PLUGINS, TWINS, Lab, job_of, same, tensors, tiny_host
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.contract.context import Judged, Progress
 from compressit.datasets.splits import ALIGNMENT
 from compressit.errors import CompressitError, NoEffectError
+from compressit.running.job import CURVE_POINTS, thinned
 from compressit.running.memo import Recent
-from compressit.running.task import CURVE_POINTS, thinned
 from compressit.store.objects import Artifact
 from compressit.store.progress import StoredProgress
 
@@ -65,11 +65,11 @@ def test_every_model_is_a_checkpoint_that_loads_alone(lab: Lab) -> None:
     assert [step["stage"] for step in lineage] == ["init", "train", "shrink-02"]
 
 
-def test_a_ladder_narrows_what_it_is_given_or_what_it_started_from(lab: Lab) -> None:
+def test_a_repeated_stage_narrows_what_it_is_given_or_what_it_started_from(lab: Lab) -> None:
     widths = {}
     for feed in ("previous", "original"):
         found = lab.run(lab.plan(SHRINK.replace("repeat: 2", f"repeat: 3, feed: {feed}")))
-        widths[feed] = [found[f"base/seed0/shrink-0{rung}"].notes["width"] for rung in (1, 2, 3)]
+        widths[feed] = [found[f"base/seed0/shrink-0{number}"].notes["width"] for number in (1, 2, 3)]
     assert widths == {"previous": [6, 3, 2], "original": [6, 3, 2]}
 
 
@@ -84,14 +84,14 @@ def test_curves_notes_arrays_and_time_are_kept(lab: Lab) -> None:
     assert load_arrays(shrink.folder / "arrays.safetensors")["taught"].shape == (40, 3)
     assert train.seconds > 0
     assert train.manifest["host"]["torch"] == torch.__version__
-    assert train.manifest["task"]["config"]["epochs"] == 4
+    assert train.manifest["job"]["config"]["epochs"] == 4
 
 
 def test_a_result_that_is_there_is_not_made_again(lab: Lab) -> None:
     plan = lab.plan(BASE)
     first = lab.run(plan)["base/seed0/train"]
     lab.events.clear()
-    again = lab.new_runner().run(task_of(plan, "base/seed0/train"), lab.events.append)
+    again = lab.new_runner().run(job_of(plan, "base/seed0/train"), lab.events.append)
     assert again == first
     assert lab.events == []
 
@@ -114,19 +114,19 @@ ONE_MODEL_TWO_DATA = (
 
 
 @pytest.mark.parametrize("text", [TWINS, ONE_MODEL_TWO_DATA])
-def test_what_tasks_share_in_memory_mixes_nothing_up(tmp_path: Path, text: str) -> None:
-    """All tasks in one worker, and each in a worker of its own, find the same."""
+def test_what_jobs_share_in_memory_mixes_nothing_up(tmp_path: Path, text: str) -> None:
+    """All jobs in one worker, and each in a worker of its own, find the same."""
     made = Lab(tmp_path / "made")
     done = made.run(made.plan(BASE, "stages.train.with.epochs=2"))["base/seed0/train"]
     (tmp_path / "net.safetensors").write_bytes(done.model_file.read_bytes())
     together, apart = Lab(tmp_path / "together"), Lab(tmp_path / "apart")
     plan = together.plan(text)
     shared = together.run(plan)
-    for task in plan.tasks.values():
-        alone = apart.new_runner().run(task, apart.events.append)
-        found = shared[task.label]
+    for job in plan.jobs.values():
+        alone = apart.new_runner().run(job, apart.events.append)
+        found = shared[job.label]
         assert (found.metrics, found.notes, found.curves) == (alone.metrics, alone.notes, alone.curves)
-        if task.kind != "evaluate":
+        if job.kind != "evaluate":
             assert found.model_file.read_bytes() == alone.model_file.read_bytes()
 
 
@@ -186,7 +186,7 @@ def test_logits_shared_between_evaluators_are_not_for_a_model_in_training(lab: L
 
 def test_a_compressor_without_effect_is_refused(lab: Lab) -> None:
     with pytest.raises(NoEffectError, match=r"tiny\.prune changed nothing"):
-        lab.run(lab.plan(BASE + "  prune: {uses: tiny.prune, with: {amount: 0}}\n"))
+        lab.run(lab.plan(BASE + "  prune: {uses: tiny.prune, with: {sparsity: 0}}\n"))
 
 
 def test_metrics_must_be_declared(lab: Lab) -> None:
@@ -218,7 +218,7 @@ def test_a_model_that_is_no_longer_there_is_named(lab: Lab) -> None:
     with pytest.raises(
         CompressitError, match=r"the model 'previous' of base/seed0/train is no longer in the store"
     ):
-        lab.runner.run(task_of(plan, "base/seed0/train"), lab.events.append)
+        lab.runner.run(job_of(plan, "base/seed0/train"), lab.events.append)
 
 
 def test_a_stage_that_fails_publishes_nothing_and_can_be_tried_again(
@@ -228,7 +228,7 @@ def test_a_stage_that_fails_publishes_nothing_and_can_be_tried_again(
     monkeypatch.setenv("TINY_KILL", "1")
     with pytest.raises(KeyboardInterrupt):
         lab.run(plan)
-    assert lab.store.find(task_of(plan, "base/seed0/train").key) is None
+    assert lab.store.find(job_of(plan, "base/seed0/train").key) is None
     monkeypatch.delenv("TINY_KILL")
     assert "base/seed0/train" in lab.run(plan)
 
@@ -241,21 +241,21 @@ def test_code_that_changed_since_the_plan_publishes_nothing(tmp_path: Path, old:
     file.write_text(PLUGINS.read_text())
     lab = Lab(tmp_path, tiny_host(file))
     plan = lab.plan(BASE + "evaluate: [tiny.accuracy]\n")
-    tasks = list(plan.tasks.values())
-    at = next(i for i, task in enumerate(tasks) if task.label == f"base/seed0/{moment}")
-    for task in tasks[:at]:
-        lab.runner.run(task, lab.events.append)
+    jobs = list(plan.jobs.values())
+    at = next(i for i, job in enumerate(jobs) if job.label == f"base/seed0/{moment}")
+    for job in jobs[:at]:
+        lab.runner.run(job, lab.events.append)
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, "* 0.4 + y" if "0.3" in old else "import time  # a clock\n"))
     if "0.3" in old:
         with pytest.raises(CompressitError, match="changed since this run was planned") as caught:
-            lab.runner.run(tasks[at], lab.events.append)
+            lab.runner.run(jobs[at], lab.events.append)
         assert caught.value.hint == "start the run again"
-        assert lab.store.find(tasks[at].key) is None
+        assert lab.store.find(jobs[at].key) is None
         file.write_text(text)
-    lab.runner.run(tasks[at], lab.events.append)
-    assert lab.store.find(tasks[at].key) is not None
+    lab.runner.run(jobs[at], lab.events.append)
+    assert lab.store.find(jobs[at].key) is not None
 
 
 # Judging
@@ -266,7 +266,7 @@ def test_an_evaluator_reads_the_stage_it_judges(lab: Lab, monkeypatch: pytest.Mo
     evaluator: Any = lab.host.find("tiny.fidelity").plugin
     monkeypatch.setattr(evaluator, "evaluate", lambda self, model, ctx: judged.append(ctx.judged) or {})
     lab.run(lab.plan(TWINS))
-    found = next(j for j in judged if j.streams.rung == 2)
+    found = next(j for j in judged if j.streams.round == 2)
     assert (found.stage, found.reference) == ("shrink", "train")
     assert sorted(found.notes) == ["epochs", "images_seen", "width"]
 
@@ -300,7 +300,7 @@ def test_a_killed_stage_ends_with_the_same_bits_as_one_never_killed(
     assert one.model_file.read_bytes() == other.model_file.read_bytes()
     assert (one.notes, one.curves) == (other.notes, other.curves)
     assert same(*(load_file(a.folder / "arrays.safetensors") for a in (one, other)))
-    assert not killed.store.has_progress(task_of(killed.plan(text), "base/seed0/train").key)
+    assert not killed.store.has_progress(job_of(killed.plan(text), "base/seed0/train").key)
 
 
 def test_damaged_progress_starts_the_stage_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Rehearses another width than it gives."""
+"""Its dry run has another width than it gives."""
 
 from compressit import Compressor, hookimpl
 
@@ -6,13 +6,13 @@ from compressit import Compressor, hookimpl
 class Broken(Compressor):
     """A net of half the width."""
 
-    name = "broken.rehearses"
+    name = "broken.dry_runs"
 
     def compress(self, model, ctx):
-        return ctx.narrower(0.5)
+        return ctx.with_width(0.5)
 
-    def rehearse(self, model, ctx):
-        return ctx.narrower(0.25)
+    def dry_run(self, model, ctx):
+        return ctx.with_width(0.25)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Which stages are tried on fresh weights before anything is trained (`Compressor.rehearse`)."""
+"""Which stages are tried on fresh weights before anything is trained (`Compressor.dry_run`)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Trainer
-from compressit.contract.tasks import Task
 from compressit.host.plugins import Host
 from compressit.planning.keys import key_of, torch_version
 
 
-def rehearsals(
-    stages: Sequence[Task], host: Host, machine: Callable[[bool], Mapping[str, Any]]
-) -> dict[str, Task]:
-    """A rehearsal for every stage that can have one, by the stage's key. `stages`: inputs before their users.
+def dry_runs(
+    stages: Sequence[Job], host: Host, machine: Callable[[bool], Mapping[str, Any]]
+) -> dict[str, Job]:
+    """A dry run for every stage that can have one, by the stage's key. `stages`: inputs before their users.
     `machine`: what keys hold besides for a result that belongs to this machine.
 
-    A stage is rehearsed on the shapes it will be given: those of the first model, which trainers keep and
-    which rehearsals before it have changed. Behind a compressor that cannot say its shapes none is possible.
+    A stage is tried on the shapes it will be given: those of the first model, which trainers keep and
+    which dry runs before it have changed. Behind a compressor that cannot say its shapes none is possible.
     """
-    made: dict[str, Task] = {}
-    shapes: dict[str, str | None] = {}  # a model's key -> that of a task whose model has its shapes
+    made: dict[str, Job] = {}
+    shapes: dict[str, str | None] = {}  # a model's key -> that of a job whose model has its shapes
     for stage in stages:
         if stage.kind != "stage":
             continue
@@ -31,26 +31,26 @@ def rehearsals(
         plugin = host.find(stage.uses).plugin
         if issubclass(plugin, Trainer) or shape is None:
             shapes[stage.key] = shape
-        elif issubclass(plugin, Compressor) and plugin.rehearse is not Compressor.rehearse:
+        elif issubclass(plugin, Compressor) and plugin.dry_run is not Compressor.dry_run:
             alone = machine(stage.exclusive)  # a compressor runs alone because it measures times
-            made[stage.key] = _rehearsal(stage, shape, alone)
+            made[stage.key] = _dry_run(stage, shape, alone)
             shapes[stage.key] = made[stage.key].key
         else:
             shapes[stage.key] = None
     return made
 
 
-def _rehearsal(stage: Task, shape: str, machine: Mapping[str, Any]) -> Task:
+def _dry_run(stage: Job, shape: str, machine: Mapping[str, Any]) -> Job:
     facts = {
-        "kind": "rehearse", "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
-        "seed": stage.seed, "stage": stage.stage, "rung": stage.rung, "feed": stage.feed,
+        "kind": "dry_run", "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
+        "seed": stage.seed, "stage": stage.stage, "round": stage.round, "feed": stage.feed,
         "data": stage.data["id"], "torch": torch_version(), **machine,
     }  # fmt: skip
     return replace(
         stage,
         key=key_of(facts),
-        kind="rehearse",
-        label=f"{stage.label} rehearsal",
+        kind="dry_run",
+        label=f"{stage.label} dry run",
         inputs={"previous": shape},
         files={},
         work=None,

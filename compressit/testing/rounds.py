@@ -1,4 +1,4 @@
-"""A check of compressors: what comes after the first rung of a ladder."""
+"""A check of compressors: what comes after the first round of a repeated stage."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from compressit.testing.watch import quiet_place
 
 @check(changes_something, notes_are_json, saves_and_reloads)
 def climbs(subject: Subject) -> None:
-    """In a ladder (`repeat`), the second rung gives a model that can be saved, or says why not."""
-    if _rung(subject, 1, "train", "previous"):
-        _rung(subject, 2, "rung", "previous")
-    _rung(subject, 2, "train", "original")
+    """With `repeat`, the second round gives a model that can be saved, or says why not."""
+    if _round(subject, 1, "train", "previous"):
+        _round(subject, 2, "round", "previous")
+    _round(subject, 2, "train", "original")
 
 
-def _rung(subject: Subject, rung: int, ref: str, feed: Literal["previous", "original"]) -> bool:
-    """Carries out a rung on that model, and keeps what it gives as `rung`; False where it says that it cannot."""
-    inputs, place = given(subject, ref, rung, feed), stand(subject)
-    told = f"as rung {rung} of a ladder with `feed: {feed}`"
+def _round(subject: Subject, number: int, ref: str, feed: Literal["previous", "original"]) -> bool:
+    """Carries out a round on that model, and keeps what it gives as `round`; False where it says that it cannot."""
+    inputs, place = given(subject, ref, number, feed), stand(subject)
+    told = f"as round {number} with `feed: {feed}`"
     try:
         with quiet_place(subject):
             result = apply_plugin(subject.create(), inputs.model, inputs.ctx)
@@ -34,12 +34,12 @@ def _rung(subject: Subject, rung: int, ref: str, feed: Literal["previous", "orig
     except Exception as error:
         raise ConformanceError(
             f"{told} it raises {type(error).__name__}: {error}",
-            "ctx.rung and ctx.times() say how often; raise CompressitError where once is enough",
+            "ctx.round and ctx.times() say how often; raise CompressitError where once is enough",
         ) from error
     try:
         with quiet_place(subject):
             architecture = inputs.built_as(result)
-            checkpoint.save(result, place.file("rung"), architecture, place.data.contract, subject.host)
+            checkpoint.save(result, place.file("round"), architecture, place.data.contract, subject.host)
     except CompressitError as error:
         raise ConformanceError(f"{told} it gives a model that cannot be saved: {error.message}") from error
     return True

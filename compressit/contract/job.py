@@ -8,26 +8,26 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Task:
+class Job:
     """One unit of work, as JSON values: all a worker needs besides the store."""
 
     key: str
-    kind: Literal["init", "rehearse", "stage", "evaluate"]
-    label: str  # "real/seed0/blog-04"; behind it " eval.size" for an evaluation, " rehearsal" for one
+    kind: Literal["init", "dry_run", "stage", "evaluate"]
+    label: str  # "real/seed0/blog-04"; behind it " eval.size" for an evaluation, " dry run" for one
     uses: str
     config: Mapping[str, Any]
     seed: int
-    # reference -> key of another task; among them "previous" (stages) or "model" (evaluations)
+    # reference -> key of another job; among them "previous" (stages) or "model" (evaluations)
     inputs: Mapping[str, str]
     # {"uses", "config", "id"}; "like", {"scale", "mean", "std"}, where a model from a file says how its inputs are made
     data: Mapping[str, Any]
     compute: Mapping[str, Any]  # {"device", "precision", "compile"}
     files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
     stage: str = "init"
-    rung: int | None = None
+    round: int | None = None
     feed: Literal["previous", "original"] = "previous"
-    each: str = ""
-    # evaluations: {"stage", "rung", "uses", "config", "reference", "seed"}
+    member: str = ""  # "sparsity=0.5" of a swept stage
+    # evaluations: {"stage", "round", "uses", "config", "reference", "seed"}
     judged: Mapping[str, Any] | None = None
     exclusive: bool = False
     work: Mapping[str, float] | None = None  # kinds.Work as a dict, for the estimate
@@ -36,10 +36,10 @@ class Task:
     roots: Sequence[str] = ()  # the modules that this code starts from
 
     def to_json(self) -> dict[str, Any]:
-        """The task as JSON values."""
+        """The job as JSON values."""
         return asdict(self)
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Task:
+    def from_json(values: Mapping[str, Any]) -> Job:
         """The inverse of `to_json`."""
-        return Task(**values)
+        return Job(**values)
