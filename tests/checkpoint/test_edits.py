@@ -32,7 +32,7 @@ class Numbers(nn.Module):
         self.slope = 0.5
         self.flag = False
         self.sizes = (1, 2, (3, 4))
-        self.ladder = [1, 2]
+        self.rounds = [1, 2]
         self.shape = torch.Size([2, 3])
         self.nothing = None
         self.text = "a"
