@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compressit import CompressitError
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.oracle import Gap, compare
-from compressit_plugins.prune.surgery import Given, outputs, remove
+from compressit_plugins.prune.surgery import outputs, remove
 
 _TRIALS = 200  # of a net; two for each group that cannot be pruned and each doubling of their number
 

@@ -31,8 +31,8 @@ def unchecked(given: Given, pruned: nn.Module, gaps: Sequence[Gap]) -> list[str]
         found.append(
             "other weights: random ones led to no number, so the net was compared with its own alone"
         )
-    if given.silent:
-        silent = _first(given.silent)
+    silent = _first(given.silent)
+    if silent:
         found.append(f"layers that did not run ({silent}): what they may read kept its width")
     types = dict.fromkeys(str(p.dtype).removeprefix("torch.") for p in net.parameters())
     others = _first(name for name in types if name != "float32")

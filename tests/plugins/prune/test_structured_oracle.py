@@ -19,7 +19,7 @@ from compressit_plugins.prune.coupling import Group, coupled
 from compressit_plugins.prune.faults import faulty, halves
 from compressit_plugins.prune.importance import magnitude
 from compressit_plugins.prune.oracle import compare
-from compressit_plugins.prune.surgery import empty_copy
+from compressit_plugins.prune.surgery import Given
 
 
 def kept(full: Tensor, small: Tensor) -> list[list[int]]:
@@ -241,8 +241,9 @@ def test_the_comparison_sees_a_channel_in_the_wrong_place_whatever_the_weights()
     crossed = replace(first, members=members)
     gone = [torch.arange(8) < 4]
     assert compare(net, [crossed], gone, inputs).wrong
-    empty, _ = empty_copy(net, example())
-    reasons, left = faulty(net, empty, [crossed, second], [*gone, *halves([second])], inputs)
+    reasons, left = faulty(
+        net, Given.of(net, example()).empty, [crossed, second], [*gone, *halves([second])], inputs
+    )
     assert set(reasons) == {"conv1"}
     assert left.largest < 1e-5
 
