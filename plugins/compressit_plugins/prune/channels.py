@@ -88,12 +88,9 @@ def prune_channels(
     refuse_unprunable(model)
     kind = type(model).__name__
     with _traceable(model):
-        given = Given.of(model, example)
         clock = seconds or steady_seconds(Compute(example.device.type))
-        job = _Job(
-            target, clock, example, [*inputs, *_random(example)][:2], given, given.empty, parameters(model),
-            macs(given.empty, example.shape[1:]),
-        )  # fmt: skip
+        given = Given.of(model, example)
+        job = _Job(target, clock, example, [*inputs, *_random(example)][:2], given, given.empty)
         left_alone: dict[str, str] = {}
         initial: dict[str, int] = {}
         gaps: list[Gap] = []
@@ -113,8 +110,8 @@ def prune_channels(
             gaps.append(done.gap)
     left = {g.name: g.width - gone for g, gone in zip(done.groups, done.selection.key, strict=True)}
     kept = {
-        "parameters": parameters(model) / job.parameters,
-        "macs": done.achieved if target == "macs" else job.macs(done.empty) / max(job.computed, 1),
+        "parameters": parameters(model) / given.parameters,
+        "macs": done.achieved if target == "macs" else job.macs(done.empty) / max(given.macs, 1),
         "channels": sum(left.values()) / sum(initial.values()),
     }
     return model, PruneReport(
@@ -168,8 +165,6 @@ class _Job:
     inputs: Sequence[Tensor]  # to compare the pruned model by
     given: Given
     empty: nn.Module
-    parameters: int
-    computed: int  # MACs of the model as it was given
 
     def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
         """Which groups the model does not survive, whichever of their channels go, and why."""
@@ -274,8 +269,8 @@ class _Job:
         """What `target` counts, as a fraction of the model as it was given."""
         try:
             if self.target == "parameters":
-                return parameters(trial) / self.parameters
-            return self.macs(trial) / self.computed
+                return parameters(trial) / self.given.parameters
+            return self.macs(trial) / self.given.macs
         except Exception:
             outputs(trial, self.given.example)  # names the layer where it does not run
             raise

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from compressit import CompressitError
+from compressit import CompressitError, macs, parameters
 from compressit_plugins.prune.coupling import Group
 
 
@@ -67,6 +67,8 @@ class Given:
         nn.Module
     )  # a copy without storage (device "meta"), or a full one where the net does not run without values
     example: Tensor  # for this copy
+    macs: int  # of one input
+    parameters: int
     trains: bool  # whether it runs in train mode
     silent: Mapping[str, Set[int]]  # layers with parameters that run in neither mode, and the sizes of these
 
@@ -80,20 +82,19 @@ class Given:
             memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if learns else empty
         net, x, reads = copy.deepcopy(model, memo), example.to("meta"), _Reads()
         try:
-            with reads:
-                outputs(net, x)
-        except CompressitError:
+            cost = macs(_Watched(net, reads), x.shape[1:])
+        except Exception:  # noqa: BLE001 - it needs values
             net, x, reads = copy.deepcopy(model), example, _Reads()
-            with reads:
-                outputs(net, x)
+            outputs(net, x)  # names the layer in which it fails
+            cost = macs(_Watched(net, reads), x.shape[1:])
         with reads:
             trains = runs_in_train_mode(net, x) is None
         silent = {
-            name: {size for parameter in own for size in parameter.shape}
+            name: {size for weight in own for size in weight.shape}
             for name, module in net.named_modules()
             if (own := list(module.parameters(recurse=False))) and not reads.seen & set(map(id, own))
         }
-        return Given(net, x, trains, silent)
+        return Given(net, x, cost, parameters(model), trains, silent)
 
 
 def runs_in_train_mode(net: nn.Module, example: Tensor) -> CompressitError | None:
@@ -140,6 +141,18 @@ class _Reads(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.seen |= {id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         return func(*args, **(kwargs or {}))
+
+
+class _Watched(nn.Module):
+    """A net whose forward pass is watched, and nothing else that is done with its tensors."""
+
+    def __init__(self, net: nn.Module, reads: _Reads) -> None:
+        super().__init__()
+        self.net, self.reads = net, reads
+
+    def forward(self, x: Tensor) -> Any:
+        with self.reads:
+            return self.net(x)
 
 
 def _follow(module: Any) -> None:
