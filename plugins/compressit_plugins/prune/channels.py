@@ -19,7 +19,7 @@ from compressit_plugins.prune.faults import faulty, halves
 from compressit_plugins.prune.importance import Importance, magnitude
 from compressit_plugins.prune.oracle import Gap
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
-from compressit_plugins.prune.surgery import check, empty_copy, remove, unseen
+from compressit_plugins.prune.surgery import Given, outputs, remove, runs_in_train_mode
 from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_steps, off, unreachable
 from compressit_plugins.prune.timed import find_timed
 from compressit_plugins.prune.tracing import refuse_unprunable
@@ -86,31 +86,32 @@ def prune_channels(
     """
     _check_arguments(example, keep, round_to, max_ratio, steps)
     refuse_unprunable(model)
+    kind = type(model).__name__
     with _traceable(model):
         clock = seconds or steady_seconds(Compute(example.device.type))
-        job = _Job.of(model, example, target, clock, inputs)
-        done, left_alone = _Chosen((), Selection((), ()), 1.0, Gap(0.0)), dict[str, str]()
+        given = Given.of(model, example)
+        job = _Job(target, clock, example, [*inputs, *_random(example)][:2], given, given.empty)
+        left_alone: dict[str, str] = {}
         initial: dict[str, int] = {}
         gaps: list[Gap] = []
         for step in range(1, steps + 1):
             groups, fixed = coupled(model, example, importance(model), ignore, time_limit)
             left_alone |= fixed
-            found = [group for group in groups if group.name not in left_alone]
+            groups = [group for group in groups if group.name not in left_alone]
             if step == 1:
-                found = _without(found, job.unread(found), left_alone, type(model).__name__)
-                if not all(group.followed for group in found):
-                    found = _without(found, job.unfit(model, found), left_alone, type(model).__name__)
-                initial = {group.name: group.width for group in found}
+                groups = _without(groups, _unread(given, groups), left_alone, kind)
+                if not all(group.followed for group in groups):
+                    groups = _without(groups, job.unfit(model, groups), left_alone, kind)
+                initial = {group.name: group.width for group in groups}
             rule = Rule(scope, round_to, max_ratio, initial)
-            done = job.settle(model, found, rule, keep ** (step / steps), step == steps, left_alone)
+            done = job.settle(model, groups, rule, keep ** (step / steps), step == steps, left_alone)
             remove(model, done.groups, done.selection.gone)
-            job = job.after(done.groups, done.selection)
+            job = replace(job, empty=done.empty)
             gaps.append(done.gap)
-    groups, chosen = done.groups, done.selection
-    left = {g.name: g.width - gone for g, gone in zip(groups, chosen.key, strict=True)}
+    left = {g.name: g.width - gone for g, gone in zip(done.groups, done.selection.key, strict=True)}
     kept = {
-        "parameters": parameters(model) / job.parameters,
-        "macs": job.macs(job.empty) / max(job.computed, 1),
+        "parameters": parameters(model) / given.parameters,
+        "macs": done.achieved if target == "macs" else job.macs(done.empty) / max(given.macs, 1),
         "channels": sum(left.values()) / sum(initial.values()),
     }
     return model, PruneReport(
@@ -120,9 +121,9 @@ def prune_channels(
         parameters_kept=kept["parameters"],
         macs_kept=kept["macs"],
         widths={name: (initial.get(name, width), width) for name, width in left.items()},
-        skipped=dict.fromkeys(chosen.skipped, "no narrower width is allowed") | left_alone,
+        skipped=dict.fromkeys(done.selection.skipped, "no narrower width is allowed") | left_alone,
         gap=max(gap.largest for gap in gaps),
-        unchecked=unchecked(job.given, job.empty, job.empty_example, gaps),
+        unchecked=unchecked(given, done.empty, gaps),
     )
 
 
@@ -151,6 +152,7 @@ class _Chosen:
     selection: Selection
     achieved: float  # what is left then of what was asked about
     gap: Gap
+    empty: nn.Module  # what is left of the model, without storage
 
 
 @dataclass(frozen=True)
@@ -161,33 +163,8 @@ class _Job:
     seconds: Seconds
     example: Tensor  # with storage
     inputs: Sequence[Tensor]  # to compare the pruned model by
-    empty_example: Tensor
-    given: nn.Module  # empty
+    given: Given
     empty: nn.Module
-    parameters: int
-    computed: int  # MACs of the model as it was given
-
-    @staticmethod
-    def of(
-        model: nn.Module, example: Tensor, target: Target, seconds: Seconds, inputs: Sequence[Tensor]
-    ) -> _Job:
-        empty, empty_example = empty_copy(model, example)
-        computed = macs(empty, example.shape[1:])
-        inputs = [*inputs, *_random(example)]
-        return _Job(
-            target, seconds, example, inputs, empty_example, empty, empty, parameters(model), computed
-        )
-
-    def unread(self, groups: Sequence[Group]) -> dict[str, str]:
-        """Which groups a layer may read that the trace has not seen, and why that is thought."""
-        sizes = unseen(self.empty, self.empty_example)
-        reasons: dict[str, str] = {}
-        for group in groups:
-            widths = {group.width, *(len(member.channels) for member in group.members)}
-            layer = next((name for name, own in sizes.items() if own & widths), None)
-            if layer is not None:
-                reasons[group.name] = f"'{layer}' did not run on the example, and may read these channels"
-        return reasons
 
     def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
         """Which groups the model does not survive, whichever of their channels go, and why."""
@@ -207,19 +184,19 @@ class _Job:
         while True:
             try:
                 selection, achieved = self.choose(groups, rule, keep, last)
+                empty = self.pruned(groups, selection)
+                self.try_training(empty)
             except CompressitError as error:
                 wrong = {} if tried else self.unfit(model, groups)
                 tried = True
                 if not wrong:
-                    raise _with_reasons(error, left) from error
+                    more = f" (left alone: {reasons(left)})" if left else ""
+                    raise type(error)(f"{error.message}{more}", error.hint) from error
             else:
-                wrong, gap = faulty(model, self.empty, groups, selection.gone, self.inputs[:2])
+                wrong, gap = faulty(model, self.empty, groups, selection.gone, self.inputs)
                 if not wrong:
-                    return _Chosen(groups, selection, achieved, gap)
+                    return _Chosen(groups, selection, achieved, gap, empty)
             groups = _without(groups, wrong, left, type(model).__name__)
-
-    def after(self, groups: Sequence[Group], chosen: Selection) -> _Job:
-        return replace(self, empty=self.pruned(groups, chosen))
 
     def pruned(self, groups: Sequence[Group], chosen: Selection) -> nn.Module:
         """A copy without storage, pruned."""
@@ -227,19 +204,28 @@ class _Job:
         remove(trial, groups, chosen.gone)
         return trial
 
+    def try_training(self, trial: nn.Module) -> None:
+        """Raises CompressitError unless `trial` runs in train mode or the given net does not."""
+        error = runs_in_train_mode(trial, self.given.example) if self.given.trains else None
+        if error is not None:
+            raise CompressitError(
+                f"the pruned model could not be trained: {error.message}",
+                "this layer runs only in training and was not traced: build the network without it "
+                "(`aux_logits: false`), or `ignore` the layers whose channels it reads",
+            ) from error
+
     def choose(self, groups: Sequence[Group], rule: Rule, keep: float, last: bool) -> tuple[Selection, float]:
-        """The channels to remove now, only after trying it on a copy; and what is left then of what was asked about."""
+        """The channels to remove now; and what is left then of what was asked about."""
         if self.target == "channels":
             chosen, achieved = select(groups, keep, rule), keep
         else:
             find = self._find_timed if self.target == "latency" else self._find_counted
             chosen, achieved = find(groups, rule, keep, last)
-        if last and not any(chosen.key) and self.empty is self.given:
+        if last and not any(chosen.key) and self.empty is self.given.empty:
             raise NoEffectError(
                 f"no channel would be removed (skipped: {', '.join(chosen.skipped[:5]) or 'none'})",
                 "a smaller `keep` or a smaller `round_to`",
             )
-        check(self.pruned(groups, chosen), self.given, self.empty_example)
         return chosen, achieved
 
     def _find_counted(
@@ -269,11 +255,11 @@ class _Job:
         self, groups: Sequence[Group], rule: Rule, keep: float, strict: bool
     ) -> tuple[Selection, float]:
         """In turn with the model as it was given: a machine's speed changes while it is measured."""
-        given = _filled(self.given, self.example)
+        given = _filled(self.given.empty, self.example)
 
         def clock(selection: Selection) -> Callable[[], float]:
             trial = self.pruned(groups, selection)
-            check(trial, self.given, self.empty_example)
+            outputs(trial, self.given.example)  # names the layer where it does not run
             small = _filled(trial, self.example)
             return lambda: self.seconds(small, self.example) / self.seconds(given, self.example)
 
@@ -283,10 +269,10 @@ class _Job:
         """What `target` counts, as a fraction of the model as it was given."""
         try:
             if self.target == "parameters":
-                return parameters(trial) / self.parameters
-            return self.macs(trial) / self.computed
+                return parameters(trial) / self.given.parameters
+            return self.macs(trial) / self.given.macs
         except Exception:
-            check(trial, self.given, self.empty_example)  # says it better where the trial does not run
+            outputs(trial, self.given.example)  # names the layer where it does not run
             raise
 
     def macs(self, trial: nn.Module) -> int:
@@ -304,8 +290,15 @@ def _without(
     return groups
 
 
-def _with_reasons(error: CompressitError, left: Mapping[str, str]) -> CompressitError:
-    return type(error)(f"{error.message} (left alone: {reasons(left)})", error.hint) if left else error
+def _unread(given: Given, groups: Sequence[Group]) -> dict[str, str]:
+    """Which groups a layer may read that the trace has not seen, and why that is thought."""
+    reasons: dict[str, str] = {}
+    for group in groups:
+        widths = {group.width, *(len(member.channels) for member in group.members)}
+        layer = next((name for name, sizes in given.silent.items() if sizes & widths), None)
+        if layer is not None:
+            reasons[group.name] = f"'{layer}' did not run on the example, and may read these channels"
+    return reasons
 
 
 def _random(example: Tensor) -> list[Tensor]:

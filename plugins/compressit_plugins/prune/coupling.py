@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from compressit import CompressitError, NoEffectError, did_you_mean
 from compressit_plugins.prune.depgraph import ROOTS, Trace
 from compressit_plugins.prune.tracing import at_most
-from compressit_plugins.prune.wired import Side, agreed, arranged, as_found, components, places
+from compressit_plugins.prune.wired import Positions, Side, agreed, arranged, as_found, components, places
 from compressit_plugins.prune.wiring import Wiring, wiring
 
 Scorer: TypeAlias = Callable[
@@ -63,35 +63,40 @@ def coupled(
     """
     kept = _ignored(model, ignore)
     kind = type(model).__name__
-    where = _wiring(model, example)
+    try:
+        where = wiring(model, example)
+    except Exception:  # noqa: BLE001 - Torch-Pruning's own pass says what is wrong
+        where = None
     found = _Found(model, scorer, where, kept)
     late = f"Torch-Pruning did not finish tracing {kind} within {time_limit:g} s"
-    help_late = (
+    slow = (
         "raise `time_limit` if the network is just large; on some architectures (Swin, MaxViT) it never ends"
     )
-    failure: CompressitError | None = None
+    over: dict[str, str] = {}
     try:
-        with at_most(time_limit, late, help_late):
+        with at_most(time_limit, late, slow):
             found.by_dependencies(Trace.of(model, example))
-    except CompressitError as error:
-        failure = error
-    except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
-        failure = CompressitError(
-            f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
-            "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
-        )
-    if failure is not None:
+    except Exception as error:
+        ended = isinstance(error, CompressitError)
         if where is None:
-            raise failure
+            raise (
+                error
+                if ended
+                else CompressitError(
+                    f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
+                    "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
+                )
+            ) from error
+        if ended:  # elsewhere it may come to an end
+            over[kind] = f"{late}: without its groups more layers may have been left alone"
         found = _Found(model, scorer, where, kept)
-    with at_most(time_limit, late, help_late):
-        found.by_wiring()
-    groups, left = found.groups, found.left
-    if failure is not None and failure.message == late:  # elsewhere it may come to an end
-        left[kind] = f"{late}: without its groups more layers may have been left alone"
-    if not groups:
+    if where is not None:
+        with at_most(time_limit, late, slow):
+            found.by_wiring(where)
+    left = found.left | over
+    if not found.groups:
         raise none_left(kind, left, kept)
-    return groups, left
+    return found.groups, left
 
 
 def none_left(kind: str, left: Mapping[str, str], kept: Collection[str] = ()) -> CompressitError:
@@ -114,127 +119,113 @@ def reasons(left: Mapping[str, str]) -> str:
     return "; ".join(f"'{name}': {reason}" for name, reason in list(left.items())[:3]) + more
 
 
+class _KeptError(Exception):
+    """Why a group keeps its width."""
+
+
 class _Found:
     """What is found out about a model's groups."""
 
     def __init__(self, model: nn.Module, scorer: Scorer, where: Wiring | None, kept: frozenset[str]) -> None:
         self.model, self.scorer, self.where, self.kept = model, scorer, where, kept
         self.graph: Any = tp.DependencyGraph()  # for its functions; it traces nothing
+        self.names = {id(thing): name for name, thing in (*model.named_modules(), *model.named_parameters())}
         self.tied = _tied(model)
-        self.roots = {name for name, module in model.named_modules() if isinstance(module, ROOTS)}
         self.groups: list[Group] = []
         self.left: dict[str, str] = {}
         self.doubtful: dict[str, str] = {}  # layers that Torch-Pruning got wrong, and the name of their group
 
     def by_dependencies(self, trace: Trace) -> None:
         """Torch-Pruning's groups but those that reach an output or a layer to be kept."""
-        self.groups, self.left, self.doubtful = [], {}, {}
-        for name, found in trace.found():
-            members: list[Member] = []
+        for layer, found in trace.found():
+            name = self.names[id(layer)]
+            narrower = {name}
             try:
                 if isinstance(found, Exception):
                     raise found
-                if trace.reaches(found, self.kept):
+                made = trace.made(found)
+                if made & trace.outputs or self.kept & {self.names.get(thing, "") for thing in made}:
                     continue
-                members = self.members(found, trace.names)
+                narrower |= {member.name for member in self.members(found) if self.out(member.prune)}
                 apart = trace.told_apart(found)
                 if apart is None:
-                    self.doubt(name, members, "Torch-Pruning cannot tell its channels apart")
-                    continue
-                group = self.group(name, apart, trace.names, trace.parts(apart))
-            except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
-                reason = f"Torch-Pruning cannot follow its channels: {type(error).__name__}: {error}"
-                self.doubt(name, members, reason)
-                continue
-            if isinstance(group, Group):
-                self.groups.append(group)
-            else:
-                self.doubt(name, members, group)
+                    raise _KeptError("Torch-Pruning cannot tell its channels apart")
+                self.groups.append(self.group(name, apart, trace.parts(apart)))
+            except Exception as error:  # noqa: BLE001 - it is told
+                self.left[name] = _why(error, "Torch-Pruning cannot follow its channels")
+                self.doubtful |= dict.fromkeys(narrower, name)
 
-    def by_wiring(self) -> None:
+    def by_wiring(self, where: Wiring) -> None:
         """Groups of the layers that are in none yet, and are not coupled with the output."""
-        if self.where is None:
-            return
-        settled = {member.name for group in self.groups for member in group.members if self.made(member)}
-        for root_of in components(self.where, self.kept):
-            at = places(self.where, root_of)
-            layers = {name for name, side in at.roots if side != "in"}
-            roots = sorted(layers & self.roots)
+        settled = {m.name for group in self.groups for m in group.members if self.out(m.prune)}
+        for root_of in components(where, self.kept):
+            at = places(where, root_of)
+            layers = {name for name, side in at if side != "in"}
+            roots = sorted(name for name in layers if isinstance(self.layer(name), ROOTS))
             if layers & settled or not roots:
                 continue
-            unknown = next((self.where.tainted[n] for n in root_of if n in self.where.tainted), None)
-            if unknown is not None:
-                self.leave(roots, f"it is not known how {unknown} moves its channels")
-                continue
-            found = as_found(self.model, at, self.graph.get_pruner_of_module, self.where.dims)
+            unknown = next((where.tainted[n] for n in root_of if n in where.tainted), None)
+            found = None if unknown else as_found(self.model, at, len(root_of), self.graph, where.dims)
             if found is None:
-                self.leave(roots, "no single layer makes all the channels that are bound together here")
+                if not any(layer in self.left or layer in self.doubtful for layer in roots):
+                    self.left[roots[0]] = (
+                        f"it is not known how {unknown} moves its channels"
+                        if unknown
+                        else "no single layer makes all the channels that are bound together here"
+                    )
                 continue
-            name, items = found
-            names = {id(thing): own for own, thing in _things(self.model)}
-            try:
-                group = self.group(name, items, names, 1)
-            except Exception as error:  # noqa: BLE001 - it is told
-                group = f"its importance cannot score it: {type(error).__name__}: {error}"
             for layer in layers:
                 self.left.pop(self.doubtful.get(layer, ""), None)
-            if isinstance(group, Group):
-                self.groups.append(group)
-            else:
-                self.left[name] = group
+            name = self.names[id(found[0].dep.target.module)]
+            try:
+                self.groups.append(self.group(name, found, 1))
+            except Exception as error:  # noqa: BLE001 - it is told
+                self.left[name] = _why(error, "its importance cannot score it")
 
-    def leave(self, layers: Sequence[str], reason: str) -> None:
-        """Says why these are left alone, unless it was said."""
-        if not any(layer in self.left or layer in self.doubtful for layer in layers):
-            self.left[layers[0]] = reason
+    def out(self, prune: Any) -> bool:
+        """Whether that function of Torch-Pruning makes the layer itself narrower."""
+        return self.graph.is_out_channel_pruning_fn(prune)
 
-    def doubt(self, name: str, members: Sequence[Member], reason: str) -> None:
-        self.left[name] = reason
-        self.doubtful |= {member.name: name for member in members if self.made(member)} | {name: name}
-
-    def made(self, member: Member) -> bool:
-        """Whether the layer itself becomes narrower."""
-        return self.graph.is_out_channel_pruning_fn(member.prune)
-
-    def group(self, name: str, found: Any, names: Mapping[int, str], parts: int) -> Group | str:
-        """The group as plain values, or why it is left alone."""
-        members = self.members(found, names)
+    def group(self, name: str, found: Any, parts: int) -> Group:
+        """The group as plain values. Raises _KeptError where it keeps its width."""
+        members = self.members(found)
         width = len(found[0].idxs)
         if width % parts:
-            return f"its {width} channels cannot be divided into {parts} equal parts"
+            raise _KeptError(f"its {width} channels cannot be divided into {parts} equal parts")
         shared = next((member.name for member in members if member.name in self.tied), None)
         if shared is not None:
-            return f"'{shared}' shares its weight with '{self.tied[shared]}': pruning would give each its own"
-        order, right = torch.arange(width), None
-        if self.where is not None:
-            sides: dict[Side, tuple[list[int], list[int]]] = {}
-            for member in members:
-                positions, roots = sides.setdefault(self.side(member), ([], []))
-                positions += member.channels.tolist()
-                roots += member.roots.tolist()
-            right = agreed(self.where, sides)
-            if right is False:
-                return "Torch-Pruning couples its channels with others than they meet"
-            arrangement = arranged(self.where, sides, width, parts) if right else (order, parts)
+            raise _KeptError(
+                f"'{shared}' shares its weight with '{self.tied[shared]}': pruning would give each its own"
+            )
+        order = torch.arange(width)
+        root_of = None if self.where is None else agreed(self.where, self.positions(members, self.where))
+        if root_of is False:
+            raise _KeptError("Torch-Pruning couples its channels with others than they meet")
+        if self.where is not None and root_of is not None:
+            arrangement = arranged(self.where, root_of, width, parts)
             if arrangement is None:
-                return "its channels are arranged in rows, as of heads or groups, in more than one way"
+                raise _KeptError(
+                    "its channels are arranged in rows, as of heads or groups, in more than one way"
+                )
             order, parts = arrangement
         place = torch.empty_like(order)
         place[order] = torch.arange(width)
         members = [replace(member, roots=place[member.roots]) for member in members]
-        scores = self.scores(found, order, parts)
-        return Group(name, width, parts, members, scores, self.pattern(found), right is True)
+        scores = self.scorer(found)
+        if scores is not None:
+            scores = scores.detach().float().cpu().nan_to_num()[order].view(parts, -1).mean(0)
+        # Fang et al., "Isomorphic pruning for vision models" (2024): kinds of layers and the side they lose
+        pattern = tuple(
+            (dep.source.type, dep.target.type, self.out(dep.trigger), self.out(dep.handler))
+            for dep, _ in found
+        )
+        return Group(name, width, parts, members, scores, pattern, root_of is not None)
 
-    def side(self, member: Member) -> Side:
-        assert self.where is not None
-        both = (member.name, "both")
-        return both if both in self.where.sides else (member.name, "out" if self.made(member) else "in")
-
-    def members(self, found: Any, names: Mapping[int, str]) -> list[Member]:
+    def members(self, found: Any) -> list[Member]:
         members: list[Member] = []
         for item in found.items:
             layer = item.dep.target.module
-            name, dim = names.get(id(layer)), item.dep.target.pruning_dim
+            name, dim = self.names.get(id(layer)), item.dep.target.pruning_dim
             if isinstance(layer, nn.Parameter):
                 dim = _dimension(layer, len(item.idxs))
             if name is None or dim is None or None in item.root_idxs:
@@ -243,29 +234,23 @@ class _Found:
             members.append(Member(name, item.dep.handler, dim, channels, roots))
         return members
 
-    def scores(self, found: Any, order: Tensor, parts: int) -> Tensor | None:
-        scores = self.scorer(found)
-        if scores is None:
-            return None
-        return scores.detach().float().cpu().nan_to_num()[order].view(parts, -1).mean(0)
+    def positions(self, members: Sequence[Member], where: Wiring) -> Positions:
+        sides: dict[Side, tuple[list[int], list[int]]] = {}
+        for member in members:
+            both = (member.name, "both")
+            side = both if both in where.sides else (member.name, "out" if self.out(member.prune) else "in")
+            positions, roots = sides.setdefault(side, ([], []))
+            positions += member.channels.tolist()
+            roots += member.roots.tolist()
+        return sides
 
-    def pattern(self, found: Any) -> Hashable:
-        """Fang et al., "Isomorphic pruning for vision models" (2024): kinds of layers and the side they lose."""
-        out = self.graph.is_out_channel_pruning_fn
-        return tuple(
-            (dep.source.type, dep.target.type, out(dep.trigger), out(dep.handler)) for dep, _ in found
-        )
-
-
-def _wiring(model: nn.Module, example: Tensor) -> Wiring | None:
-    try:
-        return wiring(model, example)
-    except Exception:  # noqa: BLE001 - Torch-Pruning's own pass says what is wrong
-        return None
+    def layer(self, name: str) -> Any:
+        parent, _, last = name.rpartition(".")
+        return getattr(self.model.get_submodule(parent), last) if name else self.model
 
 
-def _things(model: nn.Module) -> list[tuple[str, Any]]:
-    return [*model.named_modules(), *model.named_parameters()]
+def _why(error: Exception, what: str) -> str:
+    return str(error) if isinstance(error, _KeptError) else f"{what}: {type(error).__name__}: {error}"
 
 
 def _ignored(model: nn.Module, globs: Sequence[str]) -> frozenset[str]:

@@ -21,10 +21,9 @@ ROOTS = (nn.modules.conv._ConvNd, nn.Linear)  # pyright: ignore[reportPrivateUsa
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced model: Torch-Pruning's pruner, and what its modules are called."""
+    """A traced model: Torch-Pruning's pruner."""
 
     pruner: Any
-    names: Mapping[int, str]  # modules and parameters by identity
     outputs: frozenset[int]  # modules and operations whose result the model returns
     heads: Mapping[nn.Module, int]
 
@@ -62,38 +61,31 @@ class Trace:
         }
         return Trace(
             pruner,
-            {id(thing): name for name, thing in [*model.named_modules(), *model.named_parameters()]},
             frozenset(id(module) for module, node in nodes if id(node.grad_fn) in gradients),
             heads | pruner.num_heads,
         )
 
-    def found(self) -> Generator[tuple[str, Any]]:
-        """Torch-Pruning's group of every layer that is not yet in one, or its error; and the layer's name."""
+    def found(self) -> Generator[tuple[nn.Module, Any]]:
+        """Every layer that is not yet in a group, and its group by Torch-Pruning, or the error."""
+        graph = self.pruner.DG
         visited: set[int] = set()
-        for layer in list(self.pruner.DG.module2node):
+        for layer in list(graph.module2node):
             if not isinstance(layer, ROOTS) or id(layer) in visited:
                 continue
-            pruner = self.pruner.DG.get_pruner_of_module(layer)
+            pruner = graph.get_pruner_of_module(layer)
             try:
                 channels = list(range(pruner.get_out_channels(layer)))
-                found = self.pruner.DG.get_pruning_group(layer, pruner.prune_out_channels, channels)
-            except (Exception, RecursionError) as error:  # noqa: BLE001 - it is told
-                yield self.names[id(layer)], error
+                found = graph.get_pruning_group(layer, pruner.prune_out_channels, channels)
+            except Exception as error:  # noqa: BLE001 - it is told
+                yield layer, error
                 continue
-            visited |= {
-                id(dep.target.module)
-                for dep, _ in found
-                if self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
-            }
-            yield self.names[id(layer)], found
+            visited |= self.made(found)
+            yield layer, found
 
-    def reaches(self, found: Any, kept: frozenset[str]) -> bool:
-        """Whether an output, or a layer whose width is to stay, is among those that would become narrower."""
-        return any(
-            self.pruner.DG.is_out_channel_pruning_fn(dep.handler)
-            and (id(dep.target.module) in self.outputs or self.names.get(id(dep.target.module)) in kept)
-            for dep, _ in found
-        )
+    def made(self, found: Any) -> set[int]:
+        """Identities of the layers and operations that would become narrower."""
+        out = self.pruner.DG.is_out_channel_pruning_fn
+        return {id(dep.target.module) for dep, _ in found if out(dep.handler)}
 
     def told_apart(self, found: Any) -> Any:
         """The group with a root whose channels tell all others'; None where there is none."""

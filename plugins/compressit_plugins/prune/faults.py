@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from compressit import CompressitError
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.oracle import Gap, compare
-from compressit_plugins.prune.surgery import output_shapes, remove
+from compressit_plugins.prune.surgery import outputs, remove
 
 _TRIALS = 200  # of a net; two for each group that cannot be pruned and each doubling of their number
 
@@ -37,74 +37,49 @@ def faulty(
     `empty` is `model` without storage, or a copy of it. Together the groups cost two forward passes of each input;
     where that goes wrong they are tried by halves. Raises CompressitError where too many would have to be tried.
     """
-    example = inputs[0].to(next(empty.parameters()).device)
-
-    def runs(chosen: Sequence[int]) -> str:
-        trial = copy.deepcopy(empty)
-        try:
-            remove(trial, [groups[i] for i in chosen], [gone[i] for i in chosen])
-            shapes, wanted = output_shapes(trial, example), output_shapes(empty, example)
-        except CompressitError as error:
-            return error.message
-        except Exception as error:  # noqa: BLE001 - Torch-Pruning's function for a layer
-            return f"{type(error).__name__}: {error}"
-        return "" if shapes == wanted else f"the outputs would change from {wanted} to {shapes}"
-
-    gaps: dict[tuple[int, ...], Gap] = {}
-
-    def right(chosen: Sequence[int]) -> str:
-        gap = compare(model, [groups[i] for i in chosen], [gone[i] for i in chosen], inputs)
-        gaps[tuple(chosen)] = gap
-        if not gap.wrong:
-            return ""
-        return gap.reason or (
-            f"without some of its channels the net computes something else (by {gap.largest:.2g} of the largest "
-            "output) than with zeros in their place"
-        )
-
     moved = [index for index, mask in enumerate(gone) if mask.any()]
-    trials = 0
-
-    def counted(test: Callable[[Sequence[int]], str]) -> Callable[[Sequence[int]], str]:
-        def once(chosen: Sequence[int]) -> str:
-            nonlocal trials
-            trials += 1
-            if trials > _TRIALS:
-                names = ", ".join(f"'{groups[i].name}'" for i in chosen[-3:])
-                raise CompressitError(
-                    f"too much of {type(model).__name__} cannot be pruned: stopped after {_TRIALS} trials, at {names}",
-                    f"`ignore` what need not become narrower, {names} first",
-                )
-            return test(chosen)
-
-        return once
-
-    if moved and not right(moved):
-        return {}, gaps[tuple(moved)]
-    running, stuck = _sift(moved, counted(runs))  # shapes first: that is cheap
-    correct, wrong = _sift(running, counted(right))
-    gap = gaps[tuple(correct)] if correct else Gap(0.0)
-    return {groups[i].name: reason for i, reason in (stuck | wrong).items()}, gap
-
-
-def _sift(
-    candidates: Sequence[int], test: Callable[[Sequence[int]], str]
-) -> tuple[list[int], dict[int, str]]:
-    """Those that pass together, and the others with the reason (an empty one is a pass)."""
+    gap = compare(model, groups, gone, inputs) if moved else Gap(0.0)
+    if not gap.wrong:
+        return {}, gap
     passed: list[int] = []
-    failed: dict[int, str] = {}
-    waiting = [list(candidates)] if candidates else []
-    while waiting:
+    failed: dict[str, str] = {}
+    gap, waiting = Gap(0.0), [moved]
+    for _ in range(_TRIALS):
+        if not waiting:
+            return failed, gap
         some = waiting.pop()
-        reason = test([*passed, *some])
-        if not reason:
-            passed += some
+        chosen = [groups[i] for i in (*passed, *some)], [gone[i] for i in (*passed, *some)]
+        found = Gap(0.0, _misfit(empty, *chosen, inputs[0]))  # that is cheap
+        if not found.wrong:
+            found = compare(model, *chosen, inputs)
+        if not found.wrong:
+            passed, gap = [*passed, *some], found
         elif len(some) == 1:
-            failed[some[0]] = reason
+            failed[groups[some[0]].name] = found.reason or (
+                f"without some of its channels the net computes something else (by {found.largest:.2g} of the largest "
+                "output) than with zeros in their place"
+            )
         else:
             middle = len(some) // 2
             waiting += [some[middle:], some[:middle]]
-    return passed, failed
+    names = ", ".join(f"'{groups[i].name}'" for i in waiting[-1][-3:])
+    raise CompressitError(
+        f"too much of {type(model).__name__} cannot be pruned: stopped after {_TRIALS} trials, at {names}",
+        f"`ignore` what need not become narrower, {names} first",
+    )
+
+
+def _misfit(empty: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], x: Tensor) -> str:
+    """Why it does not run, or how its outputs would change in shape; nothing where all is well."""
+    trial, x = copy.deepcopy(empty), x.to(next(empty.parameters()).device)
+    try:
+        remove(trial, groups, gone)
+        shapes, wanted = ([out.shape for out in outputs(net, x)] for net in (trial, empty))
+    except CompressitError as error:
+        return error.message
+    except Exception as error:  # noqa: BLE001 - Torch-Pruning's function for a layer
+        return f"{type(error).__name__}: {error}"
+    return "" if shapes == wanted else f"the outputs would change from {wanted} to {shapes}"
 
 
 def _half(group: Group) -> Tensor:

@@ -7,12 +7,11 @@ across channels in other ways (a mean over them, a softmax) shows as a differenc
 
 from __future__ import annotations
 
+import copy
 import math
 import zlib
-from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from copy import deepcopy
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,11 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from compressit import CompressitError
 from compressit_plugins.prune.coupling import Group
-from compressit_plugins.prune.surgery import entered, removals, remove, sharing_copy
+from compressit_plugins.prune.surgery import outputs, removals, remove, sharing_copy
 
 TOLERANCE = 1e-5  # of the largest output: rounding stays far below, a channel in the wrong place far above
 NORMS = (nn.LayerNorm, nn.GroupNorm)
@@ -59,182 +57,131 @@ def compare(
     the given ones. Where the two differ they are compared again in float64. `model` stays as it is.
     """
     inputs = [x.to(dtype) for x in inputs]  # rounding in half precision would hide everything
-    pruned = _lively(model, weights, dtype)
+    kept: dict[str, list[Tensor]] = {}
+
+    def values(name: str, module: nn.Module, key: str) -> Tensor:
+        owner = model.get_submodule(name)
+        given = getattr(owner, key).detach()
+        return given.clone() if weights == "given" else _random(given, f"{name}.{key}", owner)
+
+    def left(name: str, module: nn.Module, key: str) -> Tensor:
+        found, numbers = values(name, module, key), getattr(module, key).detach()
+        if numbers.shape != found.shape:
+            kept[f"{name}.{key}"] = _places(numbers, found.shape)
+            for dim, places in enumerate(kept[f"{name}.{key}"]):
+                found = found.index_select(dim, places)
+        return found
+
+    def or_zero(name: str, module: nn.Module, key: str) -> Tensor:
+        found = values(name, module, key)
+        for dim, places in enumerate(kept.get(f"{name}.{key}", ())):
+            lost = torch.ones(found.shape[dim], dtype=torch.bool).index_fill_(0, places.cpu(), False)
+            found.index_fill_(dim, lost.nonzero()[:, 0].to(found.device), float(key == "running_var"))
+        return found
+
+    small = sharing_copy(model).eval()
     try:
-        remove(pruned, groups, gone)
-        small = _outputs(pruned, inputs)
+        _replace(small, lambda name, module, key: _numbered(getattr(module, key)))
+        remove(small, groups, gone)
+        _replace(small, left)
+        found = _computed(small.to(dtype), inputs)
     except CompressitError as error:
         return Gap(math.inf, error.message)
     except Exception as error:  # noqa: BLE001 - Torch-Pruning's function for a layer
         return Gap(math.inf, f"{type(error).__name__}: {error}")
-    norms = {name: m for name, m in pruned.named_modules() if isinstance(m, NORMS)}
-    scales = {
-        name: m.scale for name, m in pruned.named_modules() if isinstance(getattr(m, "scale", None), float)
-    }
-    heads = {n: m.head_dim for n, m in pruned.named_modules() if isinstance(m, nn.MultiheadAttention)}
-    norms = {name: deepcopy(module) for name, module in norms.items()}
-    shapes = {name: tensor.shape for name, tensor in (*pruned.named_parameters(), *pruned.named_buffers())}
-    del pruned  # the same weights are made twice, so that there is never room for more than two of such nets
-    masked = _mask(_lively(model, weights, dtype), groups, gone, norms, shapes)
-    rescaled = False
-    for name, scale in scales.items():
-        rescaled |= masked.get_submodule(name).scale != scale
-        masked.get_submodule(name).scale = scale
-    for name, size in heads.items():
-        rescaled |= masked.get_submodule(name).head_dim != size
-        _rescale(masked.get_submodule(name), size)
+    norms = {name: copy.deepcopy(m) for name, m in small.named_modules() if isinstance(m, NORMS)}
+    scales = {n: m.scale for n, m in small.named_modules() if isinstance(getattr(m, "scale", None), float)}
+    heads = {n: m.head_dim for n, m in small.named_modules() if isinstance(m, nn.MultiheadAttention)}
+    del small  # the same values are made twice, so that there is never room for more than two of such nets
+    masked = sharing_copy(model).eval()
+    _replace(masked, or_zero)
+    masked.to(dtype)
     attention = _ScaledByWhatIsLeft()
+    for (name, _, _), channels in removals(groups, gone).items():
+        if name in norms:
+            parent, _, last = name.rpartition(".")
+            given = masked.get_submodule(name)
+            setattr(masked.get_submodule(parent), last, _MaskedNorm(given, norms[name], channels))
+    for name, scale in scales.items():
+        module: Any = masked.get_submodule(name)
+        attention.fewer |= module.scale != scale
+        module.scale = scale
+    for name, size in heads.items():
+        module = masked.get_submodule(name)
+        attention.fewer |= module.head_dim != size
+        _rescale(module, size)
     try:
-        wanted = _outputs(masked, inputs, attention)
+        with attention:
+            wanted = _computed(masked, inputs)
     except CompressitError as error:  # it reads of a norm what the one that stands in for it has not
         return Gap(math.inf, error.message)
-    rescaled |= attention.fewer
+    del masked
     if weights == "random" and not all(bool(out.isfinite().all()) for out in wanted):
-        del masked
         return compare(model, groups, gone, inputs, "given", dtype)
-    gap = Gap(_distance(wanted, small), weights=weights, rescaled=bool(rescaled))
+    gap = Gap(_distance(wanted, found), "", weights, bool(attention.fewer))
     if (
         dtype == torch.float32 and gap.wrong
     ):  # a hundred layers can make a difference of any size out of rounding
-        del masked
         exact = compare(model, groups, gone, inputs, weights, torch.float64)
         return gap if exact.reason else exact  # not every net runs in float64
     return gap
 
 
-def _lively(model: nn.Module, weights: Literal["random", "given"], dtype: torch.dtype) -> nn.Module:
-    """A copy in eval mode with weights of its own: its own parameters and statistics, the model's other buffers.
-
-    He et al. (2015) for what has two dimensions and more, so that signals neither vanish nor explode.
-    """
-    lively = sharing_copy(model).eval()
-    done: dict[int, nn.Parameter] = {}  # tied ones stay tied
-    for at, module in lively.named_modules():
-        layer = isinstance(module, nn.modules.conv._ConvNd | nn.Linear)  # pyright: ignore[reportPrivateUsage]
-        for name, old in list(module.named_parameters(recurse=False)):
-            if id(old) not in done:
-                given = weights == "given" or not old.is_floating_point()
-                values = old.detach().clone() if given else _values(old, f"{at}.{name}", layer)
-                done[id(old)] = nn.Parameter(values, requires_grad=False)
-            setattr(module, name, done[id(old)])
+def _replace(net: nn.Module, value: Callable[[str, nn.Module, str], Tensor]) -> None:
+    """`value` of the module's name, it, and the tensor's name in it, for each float parameter and each statistic of a
+    batch norm. Tied parameters stay tied."""
+    done: dict[int, Tensor] = {}
+    for name, module in net.named_modules():
+        own = dict[str, Tensor](module.named_parameters(recurse=False))
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_var is not None:  # pyright: ignore[reportPrivateUsage]
-            assert module.running_mean is not None
-            mean, var = module.running_mean.clone(), module.running_var.clone()
-            if weights == "random":
-                mean, var = _uniform(mean, f"{at}.mean", -0.2, 0.2), _uniform(var, f"{at}.var", 0.5, 1.5)
-            module.running_mean, module.running_var = mean, var
-    return lively.double() if dtype == torch.float64 else lively.float()
+            own |= {key: getattr(module, key) for key in ("running_mean", "running_var")}
+        for key, old in own.items():
+            if old.is_floating_point() and id(old) not in done:
+                new = value(name, module, key)
+                done[id(old)] = nn.Parameter(new, False) if isinstance(old, nn.Parameter) else new
+            if id(old) in done:
+                setattr(module, key, done[id(old)])
 
 
-def _values(old: Tensor, name: str, layer: bool) -> Tensor:
+def _numbered(tensor: Tensor) -> Tensor:
+    """Its places, whole numbers (int32) as the bits of float32: Torch-Pruning's functions take floats, and move them.
+    So what they leave tells what they took, whatever they do with a layer."""
+    numbers = torch.arange(tensor.numel(), dtype=torch.int32, device=tensor.device)
+    return numbers.view(tensor.shape).view(torch.float32)
+
+
+def _places(numbered: Tensor, shape: torch.Size) -> list[Tensor]:
+    """Which positions (int64) of each dimension of `shape` are left."""
+    numbers = numbered.view(torch.int32)
+    lines = [numbers.movedim(dim, -1)[(0,) * (numbers.ndim - 1)].long() for dim in range(numbers.ndim)]
+    return [line // math.prod(shape[dim + 1 :]) % shape[dim] for dim, line in enumerate(lines)]
+
+
+def _random(old: Tensor, name: str, module: nn.Module) -> Tensor:
+    """He et al. (2015) for what has two dimensions and more, so that signals neither vanish nor explode."""
+    name = name.replace(".running_", ".")
     if old.ndim < 2:
-        return _uniform(old, name, *((-0.2, 0.2) if name.endswith("bias") else (0.5, 1.5)))
+        return _uniform(old, name, *((-0.2, 0.2) if name.endswith(("bias", ".mean")) else (0.5, 1.5)))
+    layer = isinstance(module, nn.modules.conv._ConvNd | nn.Linear)  # pyright: ignore[reportPrivateUsage]
     if not layer and "weight" not in name:  # a token, positions, a temperature: near what it is
-        return old.detach() + _uniform(old, name, 0.25, 0.75)
+        return old + _uniform(old, name, 0.25, 0.75)
     bound = math.sqrt(6 / max(old[0].numel(), 1))
     return _uniform(old, name, -bound, bound)
 
 
 def _uniform(like: Tensor, name: str, low: float, high: float) -> Tensor:
     generator = torch.Generator(like.device).manual_seed(zlib.crc32(name.encode()))
-    return torch.empty_like(like.detach()).uniform_(low, high, generator=generator)
-
-
-@torch.no_grad()
-def _mask(
-    net: nn.Module,
-    groups: Sequence[Group],
-    gone: Sequence[Tensor],
-    norms: Mapping[str, nn.Module],
-    shapes: Mapping[str, torch.Size],
-) -> nn.Module:
-    """`net`, changed: zeros wherever something was removed; norms across channels see only those left.
-
-    norms, shapes: those norms, and all tensors' shapes, of the pruned net.
-    """
-    sides: dict[str, list[tuple[Any, int, list[int]]]] = defaultdict(list)
-    for (name, prune, dim), channels in removals(groups, gone).items():
-        sides[name].append((prune, dim, channels))
-    for name, removed in sides.items():
-        parent, _, last = name.rpartition(".")
-        owner = net.get_submodule(parent)
-        layer = getattr(owner, last)
-        if isinstance(layer, nn.Parameter):
-            for _, dim, channels in removed:
-                layer.index_fill_(dim, torch.tensor(channels, device=layer.device), 0)
-        elif name in norms:
-            setattr(owner, last, _MaskedNorm(layer, norms[name], removed[0][2]))
-        else:
-            _mask_layer(name, layer, removed, shapes)
-    return net
-
-
-def _mask_layer(
-    at: str, layer: nn.Module, removed: Sequence[tuple[Any, int, list[int]]], shapes: Mapping[str, torch.Size]
-) -> None:
-    for owner_name, owner in layer.named_modules(prefix=at):
-        for name, tensor in _tensors(owner):
-            for dim, left in enumerate(shapes[f"{owner_name}.{name}".lstrip(".")]):
-                if left == tensor.shape[dim]:
-                    continue
-                lost = torch.zeros(tensor.shape[dim], dtype=torch.bool, device=tensor.device)
-                for one in removed:
-                    lost |= _lost(layer, owner_name.removeprefix(at).lstrip("."), name, dim, *one)
-                tensor.index_fill_(dim, lost.nonzero()[:, 0], 1.0 if name == "running_var" else 0.0)
-
-
-def _lost(
-    layer: nn.Module, at: str, name: str, dim: int, prune: Any, side: int, channels: Sequence[int]
-) -> Tensor:
-    """Which entries along `dim` of a layer's tensor go (bool): a layer of their numbers is pruned like it."""
-    numbered = sharing_copy(layer)
-    for owner in numbered.modules():
-        for key, tensor in _tensors(owner):
-            along = min(dim, tensor.ndim - 1)
-            view = [-1 if d == along else 1 for d in range(tensor.ndim)]
-            numbers = torch.arange(tensor.shape[along], dtype=torch.float32, device=tensor.device)
-            numbers = numbers.view(view).expand(tensor.shape)
-            parameter = isinstance(tensor, nn.Parameter)
-            setattr(owner, key, nn.Parameter(numbers, requires_grad=False) if parameter else numbers)
-    prune.__self__.pruning_dim = side
-    with _WithoutRoom():
-        prune(numbered, list(channels))
-    left = getattr(numbered.get_submodule(at), name).detach().movedim(dim, -1)
-    lost = torch.ones(getattr(layer.get_submodule(at), name).shape[dim], dtype=torch.bool, device=left.device)
-    lost[left[(0,) * (left.ndim - 1)].long()] = False
-    return lost
-
-
-class _WithoutRoom(TorchFunctionMode):
-    """`index_select` of what is the same along a dimension gives the like: it would make room for all of it."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not torch.index_select or kwargs:
-            return func(*args, **(kwargs or {}))
-        tensor, along, index = args
-        along %= tensor.ndim
-        for dim, stride in enumerate(tensor.stride()):
-            tensor = tensor.narrow(dim, 0, 1) if stride == 0 else tensor
-        if tensor.shape[along] > 1:
-            tensor = tensor.index_select(along, index)
-        shape = [len(index) if dim == along else size for dim, size in enumerate(args[0].shape)]
-        return tensor.expand(shape)
-
-
-def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    """Its own parameters and buffers of floats that have a dimension."""
-    own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-    return [(name, tensor) for name, tensor in own if tensor.ndim and tensor.is_floating_point()]
+    return torch.empty_like(like).uniform_(low, high, generator=generator)
 
 
 class _MaskedNorm(nn.Module):
     """A norm across channels that sees only those that are left, and gives zeros for the others."""
 
-    def __init__(self, given: nn.Module, small: nn.Module, channels: Sequence[int]) -> None:
+    def __init__(self, given: Any, small: nn.Module, lost: Sequence[int]) -> None:
         super().__init__()
-        self.given, self.small, self.lost = given, small, list(channels)
-        size: Any = given.num_channels if isinstance(given, nn.GroupNorm) else given.normalized_shape
-        self.size = int(size[-1] if isinstance(size, tuple) else size)
+        self.given, self.small = given, small
+        self.size = given.num_channels if isinstance(given, nn.GroupNorm) else given.normalized_shape[-1]
+        self.kept = torch.tensor([channel for channel in range(self.size) if channel not in set(lost)])
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -244,14 +191,12 @@ class _MaskedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         dim = 1 if isinstance(self.given, nn.GroupNorm) or x.shape[-1] != self.size else x.ndim - 1
-        kept = torch.ones(self.size, dtype=torch.bool)
-        kept[self.lost] = False
         if isinstance(self.given, nn.GroupNorm):
-            left = kept.view(self.given.num_groups, -1).sum(1)
-            if left.min() != left.max():
+            length = self.size // self.given.num_groups
+            if len(set((self.kept // length).bincount(minlength=self.given.num_groups).tolist())) > 1:
                 raise ValueError("the groups of a group norm lose different numbers of channels")
-        index = kept.nonzero()[:, 0].to(x.device)
-        return torch.zeros_like(x).index_copy(dim, index, self.small(x.index_select(dim, index)))
+        kept = self.kept.to(x.device)
+        return torch.zeros_like(x).index_copy(dim, kept, self.small(x.index_select(dim, kept)))
 
 
 def _rescale(attention: Any, size: int) -> None:
@@ -282,44 +227,24 @@ class _ScaledByWhatIsLeft(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _outputs(
-    net: nn.Module, inputs: Sequence[Tensor], attention: TorchFunctionMode | None = None
-) -> list[Tensor]:
-    found: list[Tensor] = []
-    exact = _without_tf32() if inputs[0].is_cuda else nullcontext()
-    with entered(net) as stack, torch.no_grad(), exact, _layer_by_layer(), attention or nullcontext():
-        for x in inputs:
-            try:
-                outputs = net(x)
-            except Exception as error:
-                where = f"in {stack[-1]}" if stack else f"in {type(net).__name__} itself"
-                raise CompressitError(
-                    f"a forward pass fails {where}: {type(error).__name__}: {error}"
-                ) from error
-            found += [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-    return found
+def _computed(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    with _exactly():
+        return [out for x in inputs for out in outputs(net, x)]
 
 
 @contextmanager
-def _layer_by_layer() -> Generator[None]:
-    """Torch's encoder layers take one fused step otherwise, past the norms that stand in for theirs."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+def _exactly() -> Generator[None]:
+    """Products of float32 on a GPU are rounded to ten bits otherwise, and torch's encoder layers take one fused step,
+    past the norms that stand in for theirs."""
+    cudnn, matmul, mha = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.mha
+    before = cudnn.allow_tf32, matmul.allow_tf32, mha.get_fastpath_enabled()
     try:
+        cudnn.allow_tf32 = matmul.allow_tf32 = False
+        mha.set_fastpath_enabled(False)
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _without_tf32() -> Generator[None]:
-    """Products of float32 on a GPU are rounded to ten bits otherwise."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+        cudnn.allow_tf32, matmul.allow_tf32 = before[:2]
+        mha.set_fastpath_enabled(before[2])
 
 
 def _distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:

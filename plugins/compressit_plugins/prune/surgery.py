@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from compressit import CompressitError
+from compressit import CompressitError, macs, parameters
 from compressit_plugins.prune.coupling import Group
 
 
@@ -25,7 +25,12 @@ def remove(model: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor]) ->
     built afterwards. Sizes that a forward pass reads from attributes follow in the networks where they are known.
     """
     for (name, prune, dim), channels in removals(groups, gone).items():
-        _remove(model, name, prune, dim, channels)
+        prune.__self__.pruning_dim = dim
+        parent, _, last = name.rpartition(".")
+        owner = model.get_submodule(parent)
+        pruned = prune(getattr(owner, last), channels)
+        if isinstance(pruned, nn.Parameter):  # one outside layers comes back as a new one
+            setattr(owner, last, pruned)
     for module in model.modules():
         _follow(module)
 
@@ -54,60 +59,76 @@ def sharing_copy(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, memo | {id(tensor): tensor for tensor in own})
 
 
-def empty_copy(model: nn.Module, example: Tensor) -> tuple[nn.Module, Tensor]:
-    """A copy without storage (device "meta") and its example: counting and trying on it costs next to nothing.
+@dataclass(frozen=True)
+class Given:
+    """A net as it was given, and how it runs."""
 
-    Where the network cannot run without values, a full copy and the example itself. Raises CompressitError where it
-    cannot run on the example at all.
-    """
-    tensors = [*model.parameters(), *model.buffers()]
-    memo: dict[int, Any] = {}
-    for tensor in tensors:
-        empty = tensor.detach().to("meta")
-        parameter = isinstance(tensor, nn.Parameter)
-        memo[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if parameter else empty
-    try:
-        empty_model, empty_example = copy.deepcopy(model, memo), example.to("meta")
-        output_shapes(empty_model, empty_example)
-    except CompressitError:
-        full = copy.deepcopy(model)
-        output_shapes(full, example)
-        return full, example
-    return empty_model, empty_example
+    empty: (
+        nn.Module
+    )  # a copy without storage (device "meta"), or a full one where the net does not run without values
+    example: Tensor  # for this copy
+    macs: int  # of one input
+    parameters: int
+    trains: bool  # whether it runs in train mode
+    silent: Mapping[str, Set[int]]  # layers with parameters that run in neither mode, and the sizes of these
 
-
-def output_shapes(model: nn.Module, example: Tensor) -> list[torch.Size]:
-    """Shapes of the tensors that a forward pass returns. Raises CompressitError that names the layer it failed in."""
-    with entered(model) as stack, torch.no_grad():
+    @staticmethod
+    def of(model: nn.Module, example: Tensor) -> Given:
+        """Raises CompressitError where it cannot run on the example at all."""
+        memo: dict[int, Any] = {}
+        for tensor in (*model.parameters(), *model.buffers()):
+            empty = tensor.detach().to("meta")
+            learns = isinstance(tensor, nn.Parameter)
+            memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if learns else empty
+        net, x, reads = copy.deepcopy(model, memo), example.to("meta"), _Reads()
         try:
-            outputs = model(example)
-        except Exception as error:
-            where = f"in {stack[-1]}" if stack else f"in {type(model).__name__} itself"
-            raise CompressitError(
-                f"a forward pass fails {where}: {type(error).__name__}: {error}",
-                f"it was given one input of shape {tuple(example.shape)}",
-            ) from error
-    return [leaf.shape for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-
-
-def unseen(model: nn.Module, example: Tensor) -> dict[str, set[int]]:
-    """Layers with parameters that a forward pass runs neither in eval mode nor in train mode, and their sizes.
-
-    `model` may be without storage; it ends in eval mode.
-    """
-    reads = _Reads()
-    try:
+            cost = macs(_Watched(net, reads), x.shape[1:])
+        except Exception:  # noqa: BLE001 - it needs values
+            net, x, reads = copy.deepcopy(model), example, _Reads()
+            outputs(net, x)  # names the layer in which it fails
+            cost = macs(_Watched(net, reads), x.shape[1:])
         with reads:
-            output_shapes(model, example)
-            if _unread(model, reads):
-                with suppress(CompressitError):
-                    output_shapes(model.train(), torch.cat([example, example]))  # batch norm needs two
+            trains = runs_in_train_mode(net, x) is None
+        silent = {
+            name: {size for weight in own for size in weight.shape}
+            for name, module in net.named_modules()
+            if (own := list(module.parameters(recurse=False))) and not reads.seen & set(map(id, own))
+        }
+        return Given(net, x, cost, parameters(model), trains, silent)
+
+
+def runs_in_train_mode(net: nn.Module, example: Tensor) -> CompressitError | None:
+    """What goes wrong, if anything. `net` ends in eval mode."""
+    try:
+        outputs(net.train(), torch.cat([example, example]))  # batch norm needs two
+    except CompressitError as error:
+        return error
     finally:
-        model.eval()
-    return {
-        name: {size for parameter in module.parameters(recurse=False) for size in parameter.shape}
-        for name, module in _unread(model, reads).items()
-    }
+        net.eval()
+    return None
+
+
+def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
+    """The tensors that a forward pass returns. Raises CompressitError that names the layer it failed in."""
+    entered: list[str] = []
+    handles: list[Any] = []
+    for name, module in model.named_modules():
+        if name:
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: entered.append(name)))
+            handles.append(module.register_forward_hook(lambda *_: entered.__delitem__(-1)))
+    try:
+        with torch.no_grad():
+            found = model(x)
+    except Exception as error:
+        where = entered[-1] if entered else f"{type(model).__name__} itself"
+        raise CompressitError(
+            f"a forward pass fails in {where}: {type(error).__name__}: {error}",
+            f"it was given inputs of shape {tuple(x.shape)}",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [leaf for leaf in tree_leaves(found) if isinstance(leaf, Tensor)]
 
 
 class _Reads(TorchFunctionMode):
@@ -122,53 +143,16 @@ class _Reads(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _unread(model: nn.Module, reads: _Reads) -> dict[str, nn.Module]:
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if (own := list(module.parameters(recurse=False))) and not any(id(p) in reads.seen for p in own)
-    }
+class _Watched(nn.Module):
+    """A net whose forward pass is watched, and nothing else that is done with its tensors."""
 
+    def __init__(self, net: nn.Module, reads: _Reads) -> None:
+        super().__init__()
+        self.net, self.reads = net, reads
 
-def check(pruned: nn.Module, given: nn.Module, example: Tensor) -> None:
-    """Raises CompressitError unless `pruned`, which is changed, returns what `given` does in shape, and runs in
-    train mode if that does."""
-    try:
-        shapes = output_shapes(pruned.eval(), example)
-    except CompressitError as error:
-        raise CompressitError(
-            f"after pruning, {error.message}",
-            "a size written into the network's own code does not follow: `ignore` the layer it belongs to",
-        ) from error
-    wanted = output_shapes(given, example)
-    if shapes != wanted:
-        raise CompressitError(
-            f"pruning would change the outputs from {_text(wanted)} to {_text(shapes)}",
-            "`ignore` the layers that make them",
-        )
-    pair = torch.cat([example, example])  # batch norm needs two
-    try:
-        output_shapes(pruned.train(), pair)
-    except CompressitError as error:
-        try:
-            output_shapes(copy.deepcopy(given).train(), pair)
-        except CompressitError:
-            return  # nor could the given one be trained on this input
-        raise CompressitError(
-            f"the pruned model could not be trained: {error.message}",
-            "this layer runs only in training and was not traced: build the network without it "
-            "(`aux_logits: false`), or `ignore` the layers whose channels it reads",
-        ) from error
-
-
-def _remove(model: nn.Module, name: str, prune: Callable[..., Any], dim: int, channels: list[int]) -> None:
-    pruner: Any = getattr(prune, "__self__")  # noqa: B009 - a bound method of Torch-Pruning
-    pruner.pruning_dim = dim
-    parent, _, last = name.rpartition(".")
-    owner = model.get_submodule(parent)
-    pruned = prune(getattr(owner, last), channels)
-    if isinstance(pruned, nn.Parameter):  # one outside layers comes back as a new one
-        setattr(owner, last, pruned)
+    def forward(self, x: Tensor) -> Any:
+        with self.reads:
+            return self.net(x)
 
 
 def _follow(module: Any) -> None:
@@ -183,27 +167,3 @@ def _follow(module: Any) -> None:
             module.scale = module.head_dim**-0.5
             if hasattr(module, "attn_dim"):
                 module.attn_dim = width
-
-
-@contextmanager
-def entered(model: nn.Module) -> Generator[list[str]]:
-    """The names of the modules a forward pass is in, outermost first; where it failed, they stay."""
-    stack: list[str] = []
-    handles: list[Any] = []
-    for name, module in model.named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: stack.append(name)))
-            handles.append(module.register_forward_hook(lambda *_: _left(stack)))
-    try:
-        yield stack
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _left(stack: list[str]) -> None:
-    stack.pop()
-
-
-def _text(shapes: Sequence[torch.Size]) -> str:
-    return " and ".join(str(tuple(shape)) for shape in shapes)

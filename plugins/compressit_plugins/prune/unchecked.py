@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from types import FunctionType
 
-import torch
 from torch import Tensor, nn
 
-from compressit import CompressitError
 from compressit_plugins.prune.oracle import NORMS, Gap
-from compressit_plugins.prune.surgery import output_shapes, unseen
+from compressit_plugins.prune.surgery import Given
 
 
-def unchecked(given: nn.Module, pruned: nn.Module, example: Tensor, gaps: Sequence[Gap]) -> list[str]:
+def unchecked(given: Given, pruned: nn.Module, gaps: Sequence[Gap]) -> list[str]:
     """A line for each thing; none where everything that this net does was compared.
 
-    given, pruned: copies (without storage, where the net runs so). example: one input for them. gaps: of each step.
+    pruned: without storage, where the net runs so. gaps: of each step.
     """
-    found: list[str] = []
-    moody = _first(dict.fromkeys(type(m).__name__ for m in given.modules() if _reads_its_mode(m)))
+    net, found = given.empty, list[str]()
+    moody = _first(dict.fromkeys(type(m).__name__ for m in net.modules() if _reads_its_mode(m)))
     if moody:
         tried = "the pruned net ran in it and was not compared"
         untried = "the given net does not run in it on two zeros, so the pruned one was not tried"
-        found.append(f"train mode ({moody}): {tried if _trains(given, example) else untried}")
-    norms = _first(
-        name for name, m in given.named_modules() if isinstance(m, NORMS) and _lost(pruned, name, m)
-    )
+        found.append(f"train mode ({moody}): {tried if given.trains else untried}")
+    norms = _first(name for name, m in net.named_modules() if isinstance(m, NORMS) and _lost(pruned, name, m))
     if norms:
         found.append(f"statistics of norms across channels ({norms}): they are of the channels that are left")
     if any(gap.rescaled for gap in gaps):
@@ -36,14 +31,11 @@ def unchecked(given: nn.Module, pruned: nn.Module, example: Tensor, gaps: Sequen
         found.append(
             "other weights: random ones led to no number, so the net was compared with its own alone"
         )
-    silent = _first(unseen(copy.deepcopy(given), example))
+    silent = _first(given.silent)
     if silent:
         found.append(f"layers that did not run ({silent}): what they may read kept its width")
-    others = _first(
-        dict.fromkeys(
-            str(p.dtype).removeprefix("torch.") for p in given.parameters() if p.dtype != torch.float32
-        )
-    )
+    types = dict.fromkeys(str(p.dtype).removeprefix("torch.") for p in net.parameters())
+    others = _first(name for name in types if name != "float32")
     if others:
         found.append(f"rounding in {others}: the comparison is in float32")
     return found
@@ -59,14 +51,6 @@ def _reads_its_mode(module: nn.Module) -> bool:
     classes = type(module).__mro__[: type(module).__mro__.index(nn.Module)]
     functions = [f for cls in classes for f in vars(cls).values() if isinstance(f, FunctionType)]
     return any("training" in f.__code__.co_names for f in functions if f.__name__ not in ("train", "eval"))
-
-
-def _trains(given: nn.Module, example: Tensor) -> bool:
-    try:
-        output_shapes(copy.deepcopy(given).train(), torch.cat([example, example]))
-    except CompressitError:
-        return False
-    return True
 
 
 def _lost(pruned: nn.Module, name: str, norm: nn.Module) -> bool:

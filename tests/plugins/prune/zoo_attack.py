@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from zoo import CLASSES, Net, block, pooled
-from zoo_peers import Imaged
+from zoo_peers import Imaged, moved
 
 
 class HighwayGate(Net):
@@ -144,17 +144,6 @@ class BestChannels(Imaged):
         return self.last(x * (x >= x.topk(4, 1).values[:, -1:]))
 
 
-class RunningSums(Imaged):
-    """A cumulative sum over channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 8), block(8, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.last(self.stem(x).cumsum(1))
-
-
 class LocalResponse(Imaged):
     """AlexNet's local response norm: channels are divided by their neighbours."""
 
@@ -177,18 +166,6 @@ class EfficientAttention(Imaged):
         x = self.stem(x)
         gate = self.along(pooled(x)[:, None])[:, 0].sigmoid()
         return self.last(x * gate[:, :, None, None])
-
-
-class ChannelPooling(Imaged):
-    """Neighbouring channels are pooled as if they were positions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 16), block(8, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        x = F.max_pool1d(self.stem(x).flatten(2).mT, 2).mT
-        return self.last(x.unflatten(2, (8, 8)))
 
 
 class ThreeInDepth(Imaged):
@@ -309,17 +286,11 @@ class Looped(Imaged):
         return self.last(x)
 
 
-class WidthAsNumber(Imaged):
-    """Features are divided by the root of their number."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 8), block(8, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return self.last(x / x.shape[1] ** 0.5)
-
+RunningSums = moved("RunningSums", lambda x: x.cumsum(1))
+ChannelPooling = moved(
+    "ChannelPooling", lambda x: F.max_pool1d(x.flatten(2).mT, 2).mT.unflatten(2, (8, 8)), 16
+)
+WidthAsNumber = moved("WidthAsNumber", lambda x: x / x.shape[1] ** 0.5)
 
 ATTACK = (
     HighwayGate, Conditioned, Dynamic, Reparametrised, Factored, Transposing, ChannelAttention, NonLocal,

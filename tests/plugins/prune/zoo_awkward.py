@@ -5,11 +5,13 @@ Each is one way in which a tool that follows shapes alone takes the wrong channe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from zoo import CLASSES, Kept, Net, block, norm_of, pooled
-from zoo_peers import Imaged
+from zoo_peers import ChunkTwo, Imaged, moved
 
 
 class PaddedShortcut(Imaged):
@@ -63,28 +65,6 @@ class TokensFlattened(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(F.gelu(self.mix(F.gelu(self.embed(x)))).reshape(len(x), -1))
-
-
-class Flipped(Imaged):
-    """Channels in reverse order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.middle = block(3, 8), block(8, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.middle(self.stem(x).flip(1))
-
-
-class Rolled(Imaged):
-    """Channels are rolled by three."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.middle = block(3, 8), block(8, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.middle(torch.roll(self.stem(x), 3, 1))
 
 
 class Shifted(Imaged):
@@ -158,41 +138,18 @@ class UnequalSplit(Imaged):
         return torch.cat([self.left(one), self.right(two)], 1)
 
 
-class SplitBySlices(Imaged):
+class SplitBySlices(ChunkTwo):
     """Halves as slices: the second starts where half of the channels end."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.left, self.right = block(3, 16), block(8, 8), block(8, 8)
-
-    def features(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        half = x.shape[1] // 2
-        return torch.cat([self.left(x[:, :half]), self.right(x[:, half:])], 1)
+    def parts(self, x: Tensor) -> Sequence[Tensor]:
+        return x[:, : x.shape[1] // 2], x[:, x.shape[1] // 2 :]
 
 
-class EverySecond(Imaged):
+class EverySecond(ChunkTwo):
     """Even channels go to one layer, odd ones to another."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.left, self.right = block(3, 16), block(8, 8), block(8, 8)
-
-    def features(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        return torch.cat([self.left(x[:, ::2]), self.right(x[:, 1::2])], 1)
-
-
-class Swapped(Imaged):
-    """The halves of a layer change places."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 16), block(16, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        one, two = self.stem(x).chunk(2, 1)
-        return self.last(torch.cat([two, one], 1))
+    def parts(self, x: Tensor) -> Sequence[Tensor]:
+        return x[:, ::2], x[:, 1::2]
 
 
 class PartlyConvolved(Imaged):
@@ -583,28 +540,6 @@ class Unfolded(Imaged):
         return F.relu(self.linear(x)).transpose(1, 2).unflatten(2, (8, 8))
 
 
-class PadChannels(Imaged):
-    """F.pad adds channels before a convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 8), block(12, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.last(F.pad(self.stem(x), (0, 0, 0, 0, 3, 1), value=0.3))
-
-
-class Dropping(Imaged):
-    """Negative padding drops the first two channels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 8), block(6, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.last(F.pad(self.stem(x), (0, 0, 0, 0, -2, 0)))
-
-
 class OwnNorms(Net):
     """A root-mean-square norm with a scale, and F.layer_norm with the net's own parameters."""
 
@@ -813,29 +748,6 @@ class Repeated(Imaged):
         return self.last(self.wide(x) + x.repeat(1, 2, 1, 1))
 
 
-class Interleaved(Imaged):
-    """Every channel is repeated beside itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 8), block(16, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.last(self.stem(x).repeat_interleave(2, 1))
-
-
-class GroupSums(Imaged):
-    """Pairs of channels are added by a view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 16), block(8, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        n, c, h, w = (x := self.stem(x)).shape
-        return self.last(x.view(n, 2, c // 2, h, w).sum(1))
-
-
 class Bilinear(Net):
     """nn.Bilinear of two layers, and the outer product of two others."""
 
@@ -894,6 +806,14 @@ class Written(Imaged):
         whole[:, 2:6] += self.part(x)
         return self.last(whole)
 
+
+Flipped = moved("Flipped", lambda x: x.flip(1))
+Rolled = moved("Rolled", lambda x: torch.roll(x, 3, 1))
+Swapped = moved("Swapped", lambda x: torch.cat(x.chunk(2, 1)[::-1], 1), 16)
+PadChannels = moved("PadChannels", lambda x: F.pad(x, (0, 0, 0, 0, 3, 1), value=0.3))
+Dropping = moved("Dropping", lambda x: F.pad(x, (0, 0, 0, 0, -2, 0)))
+Interleaved = moved("Interleaved", lambda x: x.repeat_interleave(2, 1))
+GroupSums = moved("GroupSums", lambda x: x.view(len(x), 2, x.shape[1] // 2, *x.shape[2:]).sum(1), 16)
 
 AWKWARD = (
     PaddedShortcut, PaddedBehind, ChannelsLastFlattened, TokensFlattened, Flipped, Rolled, Shifted, Stacked,

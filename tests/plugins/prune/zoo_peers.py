@@ -5,6 +5,9 @@ Each is one way of wiring layers; `zoo` has the judge.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +26,18 @@ class Imaged(Net):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(pooled(self.features(x)))
+
+
+def moved(name: str, moves: Callable[[Tensor], Tensor], made: int = 8) -> type[Imaged]:
+    """A net that does `moves` with the `made` channels of one layer, before another reads them."""
+
+    def init(self: Any) -> None:
+        Imaged.__init__(self)
+        self.stem = block(3, made)
+        self.last = block(moves(torch.zeros(1, made, 8, 8)).shape[1], 16)
+
+    features = {"features": lambda self, x: self.last(moves(self.stem(x)))}
+    return type(name, (Imaged,), {"__init__": init, "__module__": __name__} | features)
 
 
 class LeNet(Net):
@@ -451,21 +466,12 @@ class ChunkTwo(Imaged):
         super().__init__()
         self.stem, self.left, self.right = block(3, 16), block(8, 8), block(8, 8)
 
+    def parts(self, x: Tensor) -> Sequence[Tensor]:
+        return x.chunk(2, 1)
+
     def features(self, x: Tensor) -> Tensor:
-        one, two = self.stem(x).chunk(2, 1)
+        one, two = self.parts(self.stem(x))
         return torch.cat([self.left(one), self.right(two)], 1)
-
-
-class SplitAndAdd(Imaged):
-    """The halves of one layer are added."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.last = block(3, 16), block(8, 16)
-
-    def features(self, x: Tensor) -> Tensor:
-        one, two = torch.split(self.stem(x), 8, 1)
-        return self.last(one + two)
 
 
 class GroupNormed(Imaged):
@@ -735,6 +741,8 @@ class PixelsToChannels(Imaged):
     def features(self, x: Tensor) -> Tensor:
         return self.last(self.down(self.stem(x)))
 
+
+SplitAndAdd = moved("SplitAndAdd", lambda x: sum(torch.split(x, 8, 1)), 16)
 
 PEERS = (
     LeNet, FullyConnectedSkip, WideAndDeep, CascadedConcat, SplitToThree, ConcatThenSplit, OwnNorm, SeveralOutputs,
