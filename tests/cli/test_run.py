@@ -81,7 +81,7 @@ def test_the_report_stands_alone(tiny: Ran) -> None:
     fetched = re.findall(r"<(?:script|link|iframe)\b|(?:src|srcset)=(?![\"']?data:)|@import", report)
     assert not fetched, "it must need no other file"
     figures = {path.name for path in (tiny.out / "figures").iterdir()}
-    assert {"training_loss_blog.png", "accuracy_against_width.svg", "retention_against_noise.png"} <= figures
+    assert {"training_loss_blog.png", "accuracy_against_width.svg"} <= figures
     assert {name.removesuffix(".png") for name in figures if name.endswith(".png")} == {
         name.removesuffix(".svg") for name in figures if name.endswith(".svg")
     }

@@ -72,5 +72,4 @@ class Mnist(Dataset[MnistConfig]):
 
 @hookimpl
 def compressit_datasets() -> list[type[Dataset]]:
-    """Registers `data.mnist`."""
     return [Mnist]
