@@ -84,7 +84,7 @@ def _training_loss(twins: Twins, stage: str) -> Figure | None:
         figure,
         twins,
         "minibatch step",
-        [Line2D([], [], label=_plain(v), **{**_looks(twins, v), "marker": ""}) for v in twins.variants],
+        [_entry(v, **{**_looks(twins, v), "marker": ""}) for v in twins.variants],
         f"Training loss of each round of {twins.described(stage)}, on what that round was trained on. A low loss on "
         f"noise says nothing yet about what was kept of the original task.{unit}",
     )
@@ -131,7 +131,7 @@ def _accuracy_against_width(twins: Twins) -> Figure | None:
         figure,
         twins,
         "width of the hidden layers",
-        [Line2D([], [], markersize=4, label=_plain(v), **_looks(twins, v)) for v in twins.variants],
+        [_entry(v, markersize=4, **_looks(twins, v)) for v in twins.variants],
         "What is left at each width: the share of the original training images that still get the label this variant "
         "was given, the share of the test set that is right, and the agreement with the teacher on noise never seen. "
         "Dotted: chance, and for noise the share of the teacher's commonest label, which a constant answer reaches. "
@@ -169,12 +169,12 @@ def _strategies(twins: Twins) -> Figure | None:
         panel.set_title(
             _plain(variant), fontsize=11, color=_looks(twins, variant)["color"], fontweight="bold"
         )
-    twin = Line2D([], [], color="black", marker="D", markersize=5, linestyle="", label="the twin itself")
+    twin = _entry("the twin itself", color="black", marker="D", markersize=5, linestyle="")
     return _finished(
         figure,
         twins,
         "non-zero parameters",
-        [*(Line2D([], [], label=_plain(name), **each) for name, each in looks.items()), twin],
+        [*(_entry(name, **each) for name, each in looks.items()), twin],
         "The same twins through every strategy of this run, against the non-zero parameters that are left. Left the "
         "real labels, right the random ones. Dotted: chance.",
     )
@@ -209,6 +209,10 @@ def _looks(twins: Twins, variant: str) -> dict[str, Any]:
     if variant == twins.real:
         return {"color": REAL, "linestyle": "-", "marker": "o"}
     return {"color": FAKE, "linestyle": "--", "marker": "s"}
+
+
+def _entry(label: str, **looks: Any) -> Line2D:
+    return Line2D([], [], label=_plain(label), **looks)
 
 
 def _plot(panel: Axes, line: Line, **looks: Any) -> None:
