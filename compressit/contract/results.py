@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar
 
-from compressit.files.sealed import read_sealed, write_sealed
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+
+from compressit.files.sealed import read_sealed, sealed
 from compressit.files.writing import replace
 
 SCHEMA = 1
-COLUMNS = (  # always there, in this order; whatever other evaluators measure follows in alphabetical order
-    "variant", "stage", "round", "member", "seed", "width", "parameters", "nonzero", "macs", "bytes",
-    "compression_ratio", "compression_ratio_nonzero", "requested", "achieved",
-    "train_accuracy", "validation_accuracy", "test_accuracy", "fit_agreement", "noise_agreement",
-    "noise_entropy_bits", "noise_majority", "images_seen",
-)  # fmt: skip
-ABOUT = {  # columns that no evaluator measures
+PLACE = ("variant", "stage", "round", "member", "seed")
+RATIOS = {"compression_ratio": "parameters", "compression_ratio_nonzero": "nonzero"}
+"""Columns that are computed of a metric: the dense parent's by the model's own."""
+RESERVED = frozenset({*PLACE, *RATIOS})
+"""Columns that no evaluator measures."""
+ABOUT = {  # computed, noted by the host itself, or by any stage that has a target
     "compression_ratio": "parameters of the dense parent by those of this model, biases counted",
     "compression_ratio_nonzero": "the same of the parameters that are not zero: 1 is no compression",
     "requested": "what the stage was asked for, in its own terms: the share of weights zeroed, of width kept",
     "achieved": "what it reached of that, where it could not be exact",
     "images_seen": "training images seen, each as often as it was shown",
+    "epochs": "passes over the training set",
     "width": "units of the widest hidden layer",
 }
-RESERVED = frozenset(
-    {"variant", "stage", "round", "member", "seed", "compression_ratio", "compression_ratio_nonzero"}
-)
-"""Columns that say which model a row is of, or are computed: no evaluator measures them."""
-_NOTED = ("images_seen", "width", "requested", "achieved")
-_RATIOS = {"compression_ratio": "parameters", "compression_ratio_nonzero": "nonzero"}
+Number = Annotated[int | float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""Of a metric or a curve; in JSON null is one that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,17 @@ class Row:
     seed: int
     uses: str  # the plugin's name, or "init"
     teacher: str | None  # the row-name of the model it was judged against, if any
-    metrics: Mapping[str, float]  # by name, from all evaluators; missing: not measured or not defined here
-    notes: Mapping[str, Any]  # facts the stage noted: noise, images_seen, achieved ratios
-    curves: Mapping[str, Sequence[tuple[float, float]]]  # "loss" -> [(step, value), ...], at most 200 points
+    metrics: Mapping[str, Number]  # by name, from all evaluators; missing: not measured or not defined here
+    notes: Mapping[str, Any]  # facts the stage noted: images_seen, achieved ratios
+    curves: Mapping[
+        str, Sequence[tuple[Number, Number]]
+    ]  # "loss" -> [(step, value), ...], at most 200 points
     seconds: float | None = None
     checkpoint: str | None = None  # path relative to the run folder
-    dense: str | None = (
-        None  # the row-name of the dense parent: the first model trained (or given) on its way
-    )
+    # the row-name of the dense parent: the first model trained (or given) on its way
+    dense: str | None = None
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @property
     def name(self) -> str:
@@ -70,13 +71,15 @@ class Results:
     recipe: str
     profile: str | None
     rows: Sequence[Row]
-    metrics: Mapping[str, Mapping[str, str]]  # name -> {"better", "unit", "about"}
+    metrics: Mapping[str, Mapping[str, str]]  # name -> {"better", "unit", "about"}, in the recipe's order
     about: Mapping[str, Any]  # date, host, versions, threads, seconds: facts of the run
     missing: Sequence[str] = ()
     failures: Sequence[str] = ()
     description: str = ""
     # The recipe: as it was written (`recipe`), and as resolved, per variant (`variants`).
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @property
     def text(self) -> str:
@@ -96,13 +99,27 @@ class Results:
     def _written(self) -> Mapping[str, Any]:
         return self.config.get("recipe") or {}
 
+    def columns(self) -> list[str]:
+        """A model's place; the metrics, as the recipe's evaluators declare them; then ratios of declared sizes and
+        whatever stages noted as numbers."""
+        measured = sorted({name for row in self.rows for name in row.metrics} - self.metrics.keys())
+        metrics = [*self.metrics, *measured]
+        ratios = [ratio for ratio, size in RATIOS.items() if size in metrics]
+        noted = sorted({name for row in self.rows for name in _numbers(row.notes)})
+        return list(dict.fromkeys([*PLACE, *metrics, *ratios, *noted]))
+
     def table(self) -> list[dict[str, Any]]:
-        """One flat dict per row with every column of COLUMNS and every further metric; None where empty."""
-        extra = sorted({m for row in self.rows for m in row.metrics} - set(COLUMNS))
+        """One flat dict per row with every column; None where it is empty."""
+        columns = self.columns()
         named = {(row.variant, row.seed, row.name): row for row in self.rows}
-        return [
-            self._flat(row, named.get((row.variant, row.seed, row.dense or "")), extra) for row in self.rows
-        ]
+        found: list[dict[str, Any]] = []
+        for row in self.rows:
+            dense = named.get((row.variant, row.seed, row.dense or ""))
+            ratios = {ratio: _ratio(dense, row, size) for ratio, size in RATIOS.items()}
+            place = {name: getattr(row, name) for name in PLACE}
+            values = {**_numbers(row.notes), **row.metrics, **ratios, **place}
+            found.append({name: _finite(values.get(name)) for name in columns})
+        return found
 
     def warnings(self) -> list[str]:
         """What makes results doubtful, a line each: of a variant's data, classes that a split lacks; of a model, a
@@ -116,46 +133,35 @@ class Results:
         return [*dict.fromkeys(of_data), *of_models]
 
     def write_json(self, path: Path) -> None:
-        """Writes the results atomically, with a digest of what they say; numbers that are not finite become null."""
-        write_sealed(path, {"schema": SCHEMA, **asdict(self)})
+        """Writes the results atomically, in this order, with a digest; numbers that are not finite become null."""
+        content = sealed({"schema": SCHEMA, **asdict(self)})
+        replace(path, (json.dumps(content, indent=1) + "\n").encode())
 
     @staticmethod
     def read_json(path: Path) -> Results:
         """Reads what `write_json` wrote, null as NaN. Raises OSError, and ValueError for anything else, a file that
         was changed since among it."""
-        content: Any = read_sealed(path)
+        content = read_sealed(path)
         if content.pop("schema", None) != SCHEMA:
             raise ValueError(f"not results of schema {SCHEMA}")
         try:
-            rows = [_row(row) for row in content.pop("rows")]
-            results = Results(rows=rows, **content)
-            _check_types(results)
-        except (TypeError, LookupError, AttributeError) as error:
-            raise ValueError(f"not the results of a run: {error}") from error
-        return results
+            return TypeAdapter(Results).validate_json(json.dumps(content), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"not the results of a run: {where}: {first['msg']}") from error
 
     def write_csv(self, path: Path) -> None:
-        """A row per model, a header of the table's columns; empty cells where nothing was measured."""
+        """A row per model under a header of the columns; empty cells where nothing was measured."""
         import csv
         import io
 
-        table = self.table()
-        columns = list(table[0]) if table else list(COLUMNS)
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(map(_inert, columns))
-        writer.writerows(["" if value is None else _inert(value) for value in row.values()] for row in table)
+        writer.writerow(map(_inert, self.columns()))
+        rows = self.table()
+        writer.writerows(["" if value is None else _inert(value) for value in row.values()] for row in rows)
         replace(path, text.getvalue().encode("utf-8", "backslashreplace"))
-
-    @staticmethod
-    def _flat(row: Row, dense: Row | None, extra: Sequence[str]) -> dict[str, Any]:
-        noted = {n: v for n in _NOTED if isinstance(v := row.notes.get(n), int | float)}
-        fixed: dict[str, Any] = {
-            **{name: getattr(row, name) for name in ("variant", "stage", "round", "member", "seed")},
-            **noted,
-            **{name: _ratio(dense, row, metric) for name, metric in _RATIOS.items()},
-        }
-        return {name: _finite(fixed.get(name, row.metrics.get(name))) for name in (*COLUMNS, *extra)}
 
 
 def _ratio(dense: Row | None, row: Row, metric: str) -> float | None:
@@ -171,45 +177,9 @@ def _doubts(row: Row) -> list[str]:
     return doubts + ([f"not finite: {', '.join(sorted(wrong))}"] if wrong else [])
 
 
-def _row(content: Mapping[str, Any]) -> Row:
-    metrics: Any = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
-    curves: Any = {
-        name: [(step, math.nan if value is None else value) for step, value in points]
-        for name, points in content["curves"].items()
-    }
-    row = Row(**{**content, "metrics": metrics, "curves": curves})
-    _check_types(row)
-    return row
-
-
-def _check_types(value: Row | Results) -> None:
-    """Raises TypeError where a value is not of the type that its class declares."""
-    types = get_type_hints(type(value))
-    for declared in fields(value):
-        _check_type(declared.name, getattr(value, declared.name), types[declared.name])
-
-
-def _check_type(name: str, value: Any, declared: Any) -> None:
-    origin, inner = get_origin(declared) or declared, get_args(declared)
-    if origin is Any:
-        return
-    if origin is UnionType:
-        allowed = [get_origin(kind) or kind for kind in inner]
-        fits = type(value) in allowed or (float in allowed and type(value) is int)
-    elif origin is Mapping:
-        fits = isinstance(value, dict)
-        for key, item in value.items() if fits else ():
-            _check_type(f"{name}.{key}", item, inner[1])
-    elif origin is Sequence:
-        fits = isinstance(value, list)
-        for index, item in enumerate(value if fits else ()):
-            _check_type(f"{name}[{index}]", item, inner[0])
-    elif origin is tuple:
-        fits = len(value) == len(inner) and all(type(item) in (int, float) for item in value)
-    else:
-        fits = type(value) is origin or (origin is float and type(value) is int)
-    if not fits:
-        raise TypeError(f"{name} is {value!r:.80}")
+def _numbers(notes: Mapping[str, Any]) -> dict[str, int | float]:
+    """The notes that can be a column."""
+    return {name: value for name, value in notes.items() if type(value) in (int, float)}
 
 
 def _inert(cell: Any) -> Any:

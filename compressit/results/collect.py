@@ -24,11 +24,11 @@ def collect(
 ) -> Results:
     """The results of whatever the store has of a plan. A row appears once its model is there."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
-    used = {use.uses for variant in plan.recipe.variants for use in variant.evaluate}
+    used = dict.fromkeys(use.uses for variant in plan.recipe.variants for use in variant.evaluate)
     metrics = {
         name: asdict(metric)
-        for plugin in (host.find(uses, "evaluator").plugin for uses in sorted(used))
-        for name, metric in getattr(plugin, "metrics", {}).items()
+        for uses in used
+        for name, metric in getattr(host.find(uses, "evaluator").plugin, "metrics", {}).items()
     }
     dense = _dense_parents(plan, host)
     rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]

@@ -10,11 +10,11 @@ import base64
 import io
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from importlib import resources
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,6 @@ from compressit.seeds import Streams, seeded
 DPI = 120
 PICTURE_BYTES = 3_150_000  # of PNG in the page: 4.2 MB as base64, which leaves room below 5 MB for the rest
 RECIPE_CHARACTERS = 100_000
-
-
 TEXT_CHARACTERS = 5000  # of a paragraph or a caption
 MOST_PARAGRAPHS = 1000  # of one report
 LIMIT = 300.0  # seconds for one report: a plugin that hangs does not keep the others' page
@@ -47,13 +45,6 @@ class _Picture:
     source: str | None  # a data: address, or None where the page is full and only links to the file
 
 
-@dataclass
-class _Contents:
-    paragraphs: list[str] = field(default_factory=list[str])
-    pictures: list[_Picture] = field(default_factory=list[_Picture])
-    problems: list[str] = field(default_factory=list[str])
-
-
 def render(results: Results, reports: Sequence[Asked], folder: Path, limit: float = LIMIT) -> list[str]:
     """Writes results.json, results.csv, figures/*.png and *.svg and report.html (<= 5 MB) into `folder`.
 
@@ -65,48 +56,54 @@ def render(results: Results, reports: Sequence[Asked], folder: Path, limit: floa
     own = OwnFolder(folder)
     results.write_json(own.place("results.json"))
     results.write_csv(own.place("results.csv"))
-    contents = _Contents()
+    paragraphs: list[str] = []
+    pictures: list[_Picture] = []
+    problems: list[str] = []
     failed: list[str] = []
     for name, make in reports:
         try:
             given: dict[str, Any] = asked(partial(_collect, name, make, results), limit)
         except Ended as error:
-            given = {"problems": [f"{name}: {error}"]}
-        for picture in given.get("pictures", ()):
-            contents.pictures.append(_keep(picture, own, contents.pictures))
-        contents.paragraphs += given.get("paragraphs", ())
+            given = {"paragraphs": [], "pictures": [], "problems": [f"{name}: {error}"]}
+        paragraphs += given["paragraphs"]
+        for picture in given["pictures"]:
+            pictures.append(_keep(picture, own, pictures))
         if found := given["problems"]:
-            contents.problems += found
+            problems += found
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             failed.append(f"{' '.join(found[0].split())}{more}; see {folder / 'report.html'}")
-    own.write("report.html", _page(results, contents).encode())
+    own.write("report.html", _page(results, paragraphs, pictures, problems).encode())
     return failed
 
 
-def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, Any]:
+def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, list[Any]]:
     """What a report has to say and show, as JSON values. In a process of its own."""
-    given: dict[str, Any] = {"paragraphs": [], "pictures": [], "problems": []}
-    with seeded(Streams(0, name).number("report")):  # the same results give the same page
-        try:
-            report = make()
-        except BaseException as error:  # noqa: BLE001 - whatever it raises
-            return {"problems": [f"{name}: {_reason(error)}"]}
-        try:
-            given["paragraphs"] = _texts(report.paragraphs(results))
-        except BaseException as error:  # noqa: BLE001
-            given["problems"].append(f"{name}: no paragraphs: {_reason(error)}")
-        try:
-            figures: Mapping[str, Any] = dict(report.figures(results))
-        except BaseException as error:  # noqa: BLE001
-            given["problems"].append(f"{name}: no figures: {_reason(error)}")
-            return given
-        for file, figure in figures.items():
-            try:
-                given["pictures"].append(_draw(file, figure))
-            except BaseException as error:  # noqa: BLE001 - texts and layouts fail only when they are drawn
-                which = f"figure '{sound(str(file), 100)}'"
-                given["problems"].append(f"{name}: {which} could not be drawn: {_reason(error)}")
-    return given
+    paragraphs: list[str] = []
+    pictures: list[dict[str, str]] = []
+    problems: list[str] = []
+    figures: Mapping[Any, Any] = {}
+    # the same results give the same page
+    with seeded(Streams(0, name).number("report")), _noting(problems, name):
+        report = make()
+        with _noting(problems, f"{name}: no paragraphs"):
+            paragraphs = _texts(report.paragraphs(results))
+        with _noting(problems, f"{name}: no figures"):
+            figures = dict(report.figures(results))
+        for file, figure in figures.items():  # texts and layouts fail only when they are drawn
+            with _noting(problems, f"{name}: figure '{sound(str(file), 100)}' could not be drawn"):
+                pictures.append(_draw(file, figure))
+    return {"paragraphs": paragraphs, "pictures": pictures, "problems": problems}
+
+
+@contextmanager
+def _noting(problems: list[str], what: str) -> Generator[None]:
+    """Whatever is raised in the block, by somebody's code, is one more problem."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001
+        frames = traceback.extract_tb(error.__traceback__)
+        where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+        problems.append(f"{what}: {told(error)}{where}")
 
 
 def _texts(paragraphs: Any) -> list[str]:
@@ -136,7 +133,9 @@ def _draw(name: Any, figure: Any) -> dict[str, str]:
 
 
 def _keep(picture: Mapping[str, str], own: OwnFolder, before: Sequence[_Picture]) -> _Picture:
-    name = _free(picture["name"], {picture.name for picture in before})
+    taken = {picture.name for picture in before}
+    numbered = chain([picture["name"]], (f"{picture['name']}-{number}" for number in count(2)))
+    name = next(name for name in numbered if name not in taken)
     for kind in ("png", "svg"):
         own.write(f"figures/{name}.{kind}", base64.b64decode(picture[kind]))
     used = sum(len(picture.source) for picture in before if picture.source)
@@ -144,45 +143,29 @@ def _keep(picture: Mapping[str, str], own: OwnFolder, before: Sequence[_Picture]
     return _Picture(name, picture["caption"], f"data:image/png;base64,{picture['png']}" if fits else None)
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """The name, or where another block has it, `name-2`, `name-3` …"""
-    number = 1
-    free = name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
-
-
-def _reason(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return told(error) + where
-
-
-def _page(results: Results, contents: _Contents) -> str:
+def _page(
+    results: Results, paragraphs: Sequence[str], pictures: Sequence[_Picture], problems: Sequence[str]
+) -> str:
     import jinja2
     from markupsafe import Markup
 
-    def shown(value: Any) -> Any:  # whatever comes into the page, as a terminal would show it
-        return value if isinstance(value, Markup) else block(value)
-
-    source = (
-        resources.files("compressit").joinpath("results/templates/report.html.j2").read_text(encoding="utf-8")
-    )
     environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("compressit.results"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=shown,
+        # whatever comes into the page, as a terminal would show it
+        finalize=lambda value: value if isinstance(value, Markup) else block(value),
     )
     text = results.text
     if len(text) > RECIPE_CHARACTERS:
         text = text[:RECIPE_CHARACTERS] + "\n# … the rest is in results.json"
-    return environment.from_string(source).render(
+    return environment.get_template("report.html.j2").render(
         results=results,
-        contents=contents,
+        paragraphs=paragraphs,
+        pictures=pictures,
+        problems=problems,
         warnings=results.warnings(),
         finished=not results.missing and not results.failures,
         planned=len(results.rows) + len(results.missing),

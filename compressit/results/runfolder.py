@@ -52,7 +52,7 @@ class RunFolder:
         plan: Plan,
         host: Host,
         command: str,
-        say: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None],
     ) -> None:
         """Raises CompressitError for a folder that no run made, and for one of a recipe of another name."""
         self.folder = folder
@@ -65,9 +65,8 @@ class RunFolder:
         self._known: dict[str, tuple[Signature, str]] = {}  # digests of files, as long as they are the same
         self._troubles: set[str] = set()
         self._drawing: subprocess.Popen[bytes] | None = None
-        self._drawn_at = time.monotonic()
         self._drawing_since = 0.0
-        self._pause = REFRESH_EVERY
+        self._due = time.monotonic() + REFRESH_EVERY
 
     def finished(self) -> Results | None:
         """The folder's results if it holds exactly this finished plan, each file as it was written."""
@@ -108,18 +107,17 @@ class RunFolder:
         if self._drawing is not None:
             if self._drawing.poll() is None:
                 return
-            self._pause = max(REFRESH_EVERY, REFRESH_SHARE * (now - self._drawing_since))
-            self._drawing, self._drawn_at = None, now
-        if now - self._drawn_at < self._pause:
+            self._due = now + max(REFRESH_EVERY, REFRESH_SHARE * (now - self._drawing_since))
+            self._drawing = None
+        if now < self._due:
             return
         try:
-            results = self.write_results(artifacts, failures)
-            self._note("written", _files(results))
+            self._note("written", self._write(artifacts, failures))
             self._drawing = self._draw(subprocess.DEVNULL, subprocess.DEVNULL)
             self._drawing_since = now
         except (OSError, CompressitError) as error:
             self._trouble(error)
-            self._drawn_at = now
+            self._due = now + REFRESH_EVERY
 
     def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
         """Writes everything; whether all of it, every report included, could be written. What could not is said.
@@ -140,20 +138,6 @@ class RunFolder:
         """Writes a text of that name into `logs/`. Raises OSError and CompressitError."""
         self._own.write(f"logs/{name}", text.encode("utf-8", "backslashreplace"))
         return self.folder / "logs" / name
-
-    def write_results(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> Results:
-        """Exports the checkpoints and writes results.json and results.csv; returns the results.
-
-        Raises OSError, and CompressitError for what stands in their places.
-        """
-        results = collect(self._plan, artifacts, failures, self._host, self._command)
-        by_path = {point.path: point for point in self._plan.points}
-        for row in results.rows:
-            point = by_path[f"{row.variant}/seed{row.seed}/{row.name}"]
-            self._export(point, artifacts[point.model], row)
-        results.write_json(self._own.place("results.json"))
-        results.write_csv(self._own.place("results.csv"))
-        return results
 
     def _require_own(self) -> None:
         self._own.require_ours()
@@ -179,10 +163,10 @@ class RunFolder:
         self._note("written", set())
 
     def _finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
-        results = self.write_results(artifacts, failures)
+        made = self._write(artifacts, failures)
         figures = self._figures()
         drawn = self._drawn()
-        made = {*_files(results), "report.html", *dict(self._figures().items() - figures.items())}
+        made |= {"report.html", *dict(self._figures().items() - figures.items())}
         earlier = self._listed()
         if complete and drawn:
             for name in earlier.keys() - made:
@@ -190,6 +174,17 @@ class RunFolder:
                     self._own.remove(name)
         self._note("finished" if complete and drawn else "written", made)
         return drawn
+
+    def _write(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> set[str]:
+        """Exports the checkpoints and writes results.json and results.csv; the names of all these files."""
+        results = collect(self._plan, artifacts, failures, self._host, self._command)
+        by_path = {point.path: point for point in self._plan.points}
+        for row in results.rows:
+            point = by_path[f"{row.variant}/seed{row.seed}/{row.name}"]
+            self._export(point, artifacts[point.model], row)
+        results.write_json(self._own.place("results.json"))
+        results.write_csv(self._own.place("results.csv"))
+        return {str(row.checkpoint) for row in results.rows} | {*RESULTS}
 
     def _drawn(self) -> bool:
         """Draws the page and says what is not whole of it; whether all is."""
@@ -217,14 +212,10 @@ class RunFolder:
         metrics, lineage = dict(row.metrics), self._plan.jobs[point.model].lineage  # by this run's names
         if target.exists():
             wanted = read_header(artifact.model_file).manifest.updated(lineage=lineage, metrics=metrics)
-            try:
-                known = self._known.get(name)
-                same = known is not None and known[0] == _signature(target)  # this run wrote it
-                header = read_header(target) if same else verify(target)
-                if header.manifest == wanted:
+            ours = name in self._known and self._known[name][0] == _signature(target)
+            with contextlib.suppress(CompressitError):  # a damaged copy: written again
+                if (read_header(target) if ours else verify(target)).manifest == wanted:
                     return
-            except CompressitError:
-                pass  # a damaged copy: written again
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
         self._digests({name})
 
@@ -263,11 +254,10 @@ class RunFolder:
             file = self._own.find(name)
             if file is None:
                 continue
-            known = self._known.get(name)
             signature = _signature(file)
-            if known is None or known[0] != signature:
-                self._known[name] = known = (signature, digest(file))
-            found[name] = known[1]
+            if name not in self._known or self._known[name][0] != signature:
+                self._known[name] = signature, digest(file)
+            found[name] = self._known[name][1]
         return found
 
     def _trouble(self, error: OSError | CompressitError) -> None:
@@ -279,22 +269,18 @@ class RunFolder:
             self._say(f"{self.folder} cannot be written: {why}. The results are kept in the store{hint}")
 
     def _content(self) -> str:
-        reports = [
-            (asdict(use), code_digest(self._host.find(use.uses).plugin.__module__))
-            for use in self._plan.recipe.report
-        ]
+        """The key of all that determines what the folder holds."""
         recipe = self._plan.recipe
         facts: dict[str, Any] = {
             "recipe": [recipe.name, recipe.profile, recipe.description, written(recipe)],
             "points": [asdict(point) for point in self._plan.points],
-            "reports": reports,
+            "reports": [
+                (asdict(use), code_digest(self._host.find(use.uses).plugin.__module__))
+                for use in recipe.report
+            ],
             "layout": code_digest("compressit.results.page", "compressit.contract.results"),
         }
         return key_of(facts)
-
-
-def _files(results: Results) -> set[str]:
-    return {str(row.checkpoint) for row in results.rows} | {*RESULTS}
 
 
 def _signature(file: Path) -> Signature:

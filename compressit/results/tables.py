@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, cast
 from urllib.parse import quote
 
-from compressit.contract.results import ABOUT, COLUMNS, Results, Row
+from markupsafe import Markup
+
+from compressit.contract.results import ABOUT, PLACE, Results, Row
 from compressit.errors import sound
 from compressit.formatting import EMPTY, counted, number
 from compressit.results.statistics import mean_and_deviation
@@ -19,45 +22,36 @@ CELLS = 12_000  # of a page's tables; results.csv always has every row
 NOTES = 200_000  # characters of HTML for all notes; results.json always has them whole
 NOTE_CHARACTERS = 160
 MOST_COLUMNS = 200
-MOST_LINES = 200  # of failures, of warnings, of the legend
+MOST_LINES = 200  # of failures, of warnings
 ABOUT_CHARACTERS = 300  # of what a metric says of itself
 NOTE_ITEMS = 8  # of a list or a mapping
-_PLACE = ("variant", "stage", "round", "member", "seed")  # what a row's name says
-# What a reader looks for, first; then times (of whatever evaluator), then the others as in results.csv.
-_MAIN = (
-    "test_accuracy", "compression_ratio", "compression_ratio_nonzero", "parameters", "nonzero", "bytes",
-    "macs",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text, each with a link or None. The first column names the row."""
+    """Cells as text (or markup, which is shown as such). The first column names the row."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[tuple[str, str | None]]]
+    rows: Sequence[Sequence[str]]
     left_out: int = 0  # rows
     columns_left_out: int = 0
 
 
 def all_models(results: Results) -> Table:
-    """Every row of results.csv with its link, the main numbers first. Columns without any value are left out, and so
-    are the last rows of a table too long for a page."""
+    """Every row of results.csv with its link. Columns without any value are left out, and so are the last rows of a
+    table too long for a page."""
     flat = results.table()
-    columns, left_out = _measured(results, flat)
-    shown = max(1, CELLS // (len(columns) + 3))
+    columns, left_out = _measured(flat)
     rows = [
         [
-            (name, None),
-            *((_cell(results, column, values[column]), None) for column in columns),
-            (number(row.seconds, "seconds"), None),
-            ("file" if row.checkpoint else EMPTY, _link(row)),
+            name,
+            *(number(values[column], _unit(results, column)) for column in columns),
+            number(row.seconds, "seconds"),
+            _link(row),
         ]
-        for row, name, values in zip(results.rows[:shown], _names(results), flat, strict=False)
+        for row, name, values in zip(results.rows, _names(results), flat, strict=True)
     ]
-    return Table(
-        ["model", *columns, "time", "checkpoint"], rows, max(0, len(flat) - shown), columns_left_out=left_out
-    )
+    return _fitting(["model", *columns, "time", "checkpoint"], rows, left_out)
 
 
 def over_seeds(results: Results) -> Table | None:
@@ -68,23 +62,19 @@ def over_seeds(results: Results) -> Table | None:
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, values in zip(_names(results, seeds=False), flat, strict=True):
         groups.setdefault(name, []).append(values)
-    columns, left_out = _measured(results, flat)
-    rows: list[list[tuple[str, str | None]]] = [
-        [(name, None), *((_over_seeds(results, column, members), None) for column in columns)]
+    columns, left_out = _measured(flat)
+    rows = [
+        [name, *(_over_seeds(results, column, members) for column in columns)]
         for name, members in groups.items()
     ]
-    shown = max(1, CELLS // (1 + len(columns)))
-    return Table(["model", *columns], rows[:shown], max(0, len(rows) - shown), columns_left_out=left_out)
+    return _fitting(["model", *columns], rows, left_out)
 
 
 def noted(results: Results) -> list[tuple[str, Table]]:
     """What each stage noted of its models and no column shows: a title and a table a stage."""
     stages: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = {}
     for row, name, values in zip(results.rows, _names(results), results.table(), strict=True):
-        rest = {
-            note: value for note, value in row.notes.items() if note not in values or values[note] != value
-        }
-        if rest:
+        if rest := {note: value for note, value in row.notes.items() if values.get(note) != value}:
             stages.setdefault((row.stage, row.uses), []).append((name, rest))
     tables: list[tuple[str, Table]] = []
     room = NOTES
@@ -93,13 +83,13 @@ def noted(results: Results) -> list[tuple[str, Table]]:
         columns = noted[:MOST_COLUMNS]
         heads = [sound(column, NOTE_CHARACTERS) for column in columns]
         room -= sum(len(escape(head)) + len('<th scope="col"></th>') for head in heads)
-        rows: list[list[tuple[str, str | None]]] = []
+        rows: list[list[str]] = []
         for name, notes in members:
             cells = [name, *(_noted(notes.get(column)) for column in columns)]
             room -= sum(len(escape(cell)) + len("<td></td>") for cell in cells)
             if room < 0:
                 break
-            rows.append([(cell, None) for cell in cells])
+            rows.append(cells)
         title = f"{stage} ({uses}), {counted(len(members), 'model')}"
         left_out = len(members) - len(rows), len(noted) - len(columns)
         tables.append((title, Table(["model", *heads], rows, *left_out)))
@@ -107,17 +97,10 @@ def noted(results: Results) -> list[tuple[str, Table]]:
 
 
 def legend(results: Results) -> list[tuple[str, str]]:
-    """What the columns mean, by name."""
-    measured = {name for row in results.rows for name in row.metrics}
-    found = [(name, ABOUT[name]) for name in _filled(results.table(), ABOUT)]
-    for name in sorted(measured & set(results.metrics)):
-        metric = results.metrics[name]
-        better = {"higher": "higher is better", "lower": "lower is better"}.get(metric.get("better", ""), "")
-        found.append(
-            (name, "; ".join(text for text in (metric.get("about"), metric.get("unit"), better) if text))
-        )
-    shown = [(name, sound(text, ABOUT_CHARACTERS)) for name, text in found[:MOST_LINES]]
-    return [*shown, *([("…", "the others are in results.json")] if len(found) > MOST_LINES else [])]
+    """What the columns that are shown mean, by name."""
+    columns, _ = _measured(results.table())
+    texts = {name: _about(results, name) for name in columns}
+    return [(name, sound(text, ABOUT_CHARACTERS)) for name, text in texts.items() if text]
 
 
 def facts(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -150,31 +133,42 @@ def _names(results: Results, seeds: bool = True) -> list[str]:
     ]
 
 
-def _measured(results: Results, flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
-    """The columns of a page's table besides the model's name, in the page's order, and how many more there are."""
-    found = [name for name in _filled(flat, list(flat[0]) if flat else COLUMNS) if name not in _PLACE]
-    times = [name for name in found if _unit(results, name) == "seconds"]
-    first = [name for name in _MAIN if name in found] + times
-    columns = [*first, *(name for name in found if name not in first)]
-    return columns[:MOST_COLUMNS], max(0, len(columns) - MOST_COLUMNS)
+def _measured(flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
+    """The columns with a value, besides those that the model's name says, and how many are too many to show."""
+    columns = [name for name in (flat[0] if flat else ()) if name not in PLACE]
+    filled = [name for name in columns if any(values[name] is not None for values in flat)]
+    return filled[:MOST_COLUMNS], max(0, len(filled) - MOST_COLUMNS)
+
+
+def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], columns_left_out: int) -> Table:
+    """As many of the rows as a page takes."""
+    shown = max(1, CELLS // len(columns))
+    return Table(columns, rows[:shown], max(0, len(rows) - shown), columns_left_out)
 
 
 def _over_seeds(results: Results, column: str, members: Sequence[Mapping[str, Any]]) -> str:
     values = [member[column] for member in members if member[column] is not None]
     if len(values) == len(members) > 1 and len(set(values)) == 1:
-        return _cell(results, column, values[0])  # sizes do not depend on the seed
+        return number(values[0], _unit(results, column))  # sizes do not depend on the seed
     return mean_and_deviation([float(value) for value in values], _unit(results, column))
+
+
+def _about(results: Results, column: str) -> str:
+    metric = results.metrics.get(column)
+    if metric is None:
+        return ABOUT.get(column, "")
+    better = {"higher": "higher is better", "lower": "lower is better"}.get(metric.get("better", ""))
+    return "; ".join(text for text in (metric.get("about"), metric.get("unit"), better) if text)
 
 
 def _noted(value: object) -> str:
     """A note as text, long lists and long text shortened."""
     if isinstance(value, Mapping):
-        pairs = list(cast(Mapping[str, Any], value).items())
-        text = _some([f"{name}: {_noted(item)}" for name, item in pairs[: NOTE_ITEMS + 1]], len(pairs))
+        pairs = cast(Mapping[str, Any], value).items()
+        text = _some([f"{name}: {_noted(item)}" for name, item in islice(pairs, NOTE_ITEMS)], len(pairs))
     elif isinstance(value, list | tuple):
         items = cast(Sequence[Any], value)
-        text = _some([_noted(item) for item in items[: NOTE_ITEMS + 1]], len(items))
-        text = f"[{text}]"
+        text = f"[{_some([_noted(item) for item in items[:NOTE_ITEMS]], len(items))}]"
     elif isinstance(value, bool):
         text = json.dumps(value)
     else:
@@ -183,26 +177,18 @@ def _noted(value: object) -> str:
 
 
 def _some(items: Sequence[str], count: int) -> str:
-    return (
-        ", ".join(items) if count <= NOTE_ITEMS else ", ".join([*items[:NOTE_ITEMS], f"… ({count} in all)"])
-    )
-
-
-def _cell(results: Results, column: str, value: object) -> str:
-    return number(value, _unit(results, column))
-
-
-def _filled(flat: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
-    return [column for column in columns if any(values[column] not in (None, "") for values in flat)]
+    return ", ".join([*items, f"… ({count} in all)"] if count > len(items) else items)
 
 
 def _unit(results: Results, column: str) -> str | None:
     return results.metrics.get(column, {}).get("unit")
 
 
-def _link(row: Row) -> str | None:
-    # "./" and quoting: a path can be nothing but a path below the folder the page lies in.
+def _link(row: Row) -> str:
+    """To the checkpoint, if it lies below the page."""
     if not row.checkpoint:
-        return None
+        return EMPTY
     path = PurePosixPath(row.checkpoint)
-    return None if path.is_absolute() or ".." in path.parts else f"./{quote(row.checkpoint)}"
+    if path.is_absolute() or ".." in path.parts:
+        return "file"
+    return Markup('<a href="./{}">file</a>').format(quote(row.checkpoint))  # "./": nothing but a path below

@@ -16,9 +16,7 @@ _METRICS: Mapping[str, Mapping[str, str]] = {
         (("parameters", "nonzero", "macs"), "lower", "count"),
         (("bytes",), "lower", "bytes"),
         (("train_accuracy", "validation_accuracy", "test_accuracy"), "higher", "fraction"),
-        (("agreement", "fit_agreement", "noise_agreement"), "higher", "fraction"),
-        (("noise_entropy_bits",), "neither", "bits"),
-        (("noise_majority",), "neither", "fraction"),
+        (("agreement",), "higher", "fraction"),
     )
     for name in names
 }
@@ -26,7 +24,7 @@ _METRICS: Mapping[str, Mapping[str, str]] = {
 
 def full() -> Results:
     """Two variants and two seeds: a training, rounds of shrinking taught by it, pruning at two sparsities."""
-    rows = [row for variant in ("real", "fake") for seed in (0, 1) for row in _rows(variant, seed)]
+    rows = [row for variant in ("one", "other") for seed in (0, 1) for row in _rows(variant, seed)]
     about = {
         "date": "2026-01-01",
         "command": "compressit run sample.yaml",
@@ -45,7 +43,7 @@ def unfinished() -> Mapping[str, Results]:
     unmeasured = [replace(row, metrics={}, curves={}, notes={}) for row in whole.rows]
     nan = [replace(row, metrics=dict.fromkeys(row.metrics, math.nan)) for row in whole.rows]
     other = [
-        replace(row, variant="base", stage="other", uses="other.method", teacher=None) for row in whole.rows
+        replace(row, variant="base", stage="another", uses="other.method", teacher=None) for row in whole.rows
     ]
     return {
         "no results yet": nothing,
@@ -53,7 +51,7 @@ def unfinished() -> Mapping[str, Results]:
         "models without metrics, curves or notes": replace(whole, rows=unmeasured),
         "metrics that are not finite": replace(whole, rows=nan),
         "other variants and stages": replace(whole, rows=other),
-        "failures": replace(begun, failures=["real/seed0/train: RuntimeError: out of memory"]),
+        "failures": replace(begun, failures=["one/seed0/train: RuntimeError: out of memory"]),
     }
 
 
@@ -63,7 +61,7 @@ def _rows(variant: str, seed: int) -> list[Row]:
     for number in range(1, ROUNDS + 1):
         width = math.ceil(64 * 0.8**number)
         rows.append(
-            _row("blog", number, "", "testing.shrink", "train", width, 0.95 - 0.04 * number, **common)
+            _row("narrow", number, "", "testing.shrink", "train", width, 0.95 - 0.04 * number, **common)
         )
     for sparsity in (0.5, 0.9):
         member = f"sparsity={sparsity}"
@@ -77,7 +75,7 @@ def _row(
     stage: str, number: int | None, member: str, uses: str, teacher: str | None, width: int, accuracy: float, *,
     variant: str, seed: int,
 ) -> Row:  # fmt: skip
-    test = (accuracy if variant == "real" else 0.1) - 0.01 * seed
+    test = (accuracy if variant == "one" else 0.1) - 0.01 * seed
     parameters = 784 * width + 11 * width
     metrics: dict[str, float] = {
         "parameters": parameters, "nonzero": parameters, "macs": 794 * width, "bytes": 4 * parameters,
@@ -86,25 +84,7 @@ def _row(
     notes: dict[str, Any] = {"width": width, "images_seen": 20_000, "epochs": 20}
     if teacher is not None:
         metrics |= {"agreement": accuracy}
-    if number is not None:
-        metrics |= {
-            "fit_agreement": 0.9,
-            "noise_agreement": 0.8,
-            "noise_entropy_bits": 1.5,
-            "noise_majority": 0.4,
-        }
-        notes["noise"] = {
-            "kind": "uniform",
-            "labels": "hard",
-            "redraw": "epoch",
-            "images": 1000,
-            "statistics": "none",
-        }
-    curves = {
-        "loss": [(100.0 * step, 2.3 / step) for step in range(1, 21)],
-        "retention_train": [(1000.0 * 2**n, accuracy * (1 - 0.5**n)) for n in range(5)],
-        "retention_test": [(1000.0 * 2**n, test * (1 - 0.5**n)) for n in range(5)],
-    }
+    curves = {"loss": [(100.0 * step, 2.3 / step) for step in range(1, 21)]}
     name = stage + (f"@{member}" if member else "") + (f"-{number:02d}" if number is not None else "")
     file = f"checkpoints/{variant}/seed{seed}/{name}.safetensors"
     return Row(variant, stage, number, member, seed, uses, teacher, metrics, notes, curves, 2.5, file)

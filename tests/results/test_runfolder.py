@@ -524,7 +524,7 @@ def test_a_full_disk_is_told_once_and_stops_nothing(done: Done, monkeypatch: pyt
     folder = done.new_folder()
     monkeypatch.setattr(ownfolder, "write_sealed", full)
     monkeypatch.setattr(runfolder, "REFRESH_EVERY", 0.0)
-    monkeypatch.setattr(folder, "_pause", 0.0)
+    monkeypatch.setattr(folder, "_due", 0.0)
     with folder.writing():
         folder.refresh(done.artifacts(), [])
         folder.refresh(done.artifacts(), [])

@@ -51,21 +51,25 @@ class Mnist(Dataset[MnistConfig]):
 
     def load(self, ctx: DataContext) -> RawData:
         """uint8 images (60000 and 10000, 1, 28, 28); raises CompressitError when the files cannot be had."""
+        import torch
+
         from compressit import RawData
-        from compressit_plugins.data.idx import parse_idx
         from compressit_plugins.data.mnist_files import mnist_contents
 
         root = Path(self.config.root).expanduser() if self.config.root is not None else None
         files = mnist_contents(ctx.cache / "mnist", root, ctx.announce)
+
+        def numbers(name: str, header: int) -> torch.Tensor:  # of the very files: their digests are MNIST's
+            return torch.frombuffer(bytearray(files[name][header:]), dtype=torch.uint8)
+
         return RawData(
-            train_x=parse_idx(files["train-images-idx3-ubyte"], 3).unsqueeze(1),
-            train_y=parse_idx(files["train-labels-idx1-ubyte"], 1).long(),
-            test_x=parse_idx(files["t10k-images-idx3-ubyte"], 3).unsqueeze(1),
-            test_y=parse_idx(files["t10k-labels-idx1-ubyte"], 1).long(),
+            train_x=numbers("train-images-idx3-ubyte", 16).view(-1, 1, 28, 28),
+            train_y=numbers("train-labels-idx1-ubyte", 8).long(),
+            test_x=numbers("t10k-images-idx3-ubyte", 16).view(-1, 1, 28, 28),
+            test_y=numbers("t10k-labels-idx1-ubyte", 8).long(),
         )
 
 
 @hookimpl
 def compressit_datasets() -> list[type[Dataset]]:
-    """Registers `data.mnist`."""
     return [Mnist]

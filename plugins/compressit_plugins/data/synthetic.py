@@ -70,5 +70,4 @@ def prototypes_and_noise(config: SyntheticConfig) -> RawData:
 
 @hookimpl
 def compressit_datasets() -> list[type[Dataset]]:
-    """Registers `data.synthetic`."""
     return [Synthetic]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressit import Compressor, FitConfig, ModelRef, Work, changed, hookimpl
+from compressit import Compressor, ModelRef, Work, changed, hookimpl
+from compressit_plugins.shrink.student import Student, StudentConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,10 +17,9 @@ if TYPE_CHECKING:
     from compressit import StageContext
 
 
-class SoftLabelsConfig(FitConfig):
+class SoftLabelsConfig(StudentConfig):
     """Options of distillation with soft labels."""
 
-    width: float = Field(default=0.5, gt=0, lt=1, description="each hidden width times this, rounded up")
     teacher: ModelRef = Field(default="previous", description="the model whose outputs the student learns")
     alpha: float = Field(
         default=0.9, ge=0, le=1, description="weight of the teacher's soft labels; the labels have the rest"
@@ -33,34 +34,27 @@ class SoftLabelsConfig(FitConfig):
         return value
 
 
-class SoftLabels(Compressor[SoftLabelsConfig]):
+class SoftLabels(Student[SoftLabelsConfig]):
     """Knowledge distillation: a narrower student learns the teacher's softened outputs and the labels."""
 
     name = "distill.soft_labels"
-    example: ClassVar[Mapping[str, Any]] = {"width": 0.5, "epochs": 3, "batch_size": 32}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The student starts from fresh weights and sees the variant's own training inputs and labels."""
-        from compressit_plugins.distill.distil import distil
-        from compressit_plugins.shrink.student import student_of
+        """The student sees the variant's own training inputs and labels; the teacher's logits are made once."""
+        from compressit import fit
+        from compressit_plugins.distill.loss import soft_label_loss
 
-        student = student_of(model, ctx, self.config.width)
-        teacher = ctx.model(self.config.teacher)
-        return distil(student, teacher, ctx, self.config, self.config.temperature, self.config.alpha)
-
-    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The student before it is trained. Raises CompressitError for a model that cannot be made narrower."""
-        from compressit_plugins.shrink.student import student_of
-
-        return student_of(model, ctx, self.config.width)
+        student, teacher = self.student(model, ctx), ctx.model(self.config.teacher)
+        x, y = ctx.data.train.tensors()
+        taught = ctx.compute.forward(teacher, x)
+        loss = partial(soft_label_loss, temperature=self.config.temperature, alpha=self.config.alpha)
+        return fit(student, ctx, self.config, lambda epoch: (x, y, taught), loss)
 
     def work(self, images: int, times: int) -> Work:
         """The teacher sees every image once, the student once an epoch."""
-        width = self.config.width**times
-        return Work(self.config.steps(images), self.config.batch_size, width=width, forwards=images)
+        return replace(super().work(images, times), forwards=images)
 
 
 @hookimpl
 def compressit_compressors() -> list[type[Compressor]]:
-    """Registers `distill.soft_labels`."""
     return [SoftLabels]

@@ -54,5 +54,4 @@ def accuracy_and_loss(logits: Tensor, y: Tensor) -> tuple[float, float]:
 
 @hookimpl
 def compressit_evaluators() -> list[type[Evaluator]]:
-    """Registers `eval.accuracy`."""
     return [Accuracy]

@@ -19,18 +19,18 @@ def agreement(a: Tensor, b: Tensor) -> float:
 
 
 def same_answers(a: Tensor, b: Tensor) -> float:
-    """The fraction of equal classes of `compressit.contract.measure.answers` (N,); no answer equals nothing."""
+    """The fraction of equal classes (N,), as `compressit.answers` gives them; no answer equals nothing."""
     return float(((a == b) & (a >= 0)).double().mean())
 
 
 def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str, float]:
     """Agreement with the teacher on the test and on the training inputs."""
     reference = ctx.model(teacher)
-    splits = {"agreement": "test", "train_agreement": "train"}
-    return {
-        name: agreement(ctx.logits(model, split), ctx.logits(reference, split, teacher))
-        for name, split in splits.items()
-    }
+
+    def on(split: str) -> float:
+        return agreement(ctx.logits(model, split), ctx.logits(reference, split, teacher))
+
+    return {"agreement": on("test"), "train_agreement": on("train")}
 
 
 def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: int) -> dict[str, float]:

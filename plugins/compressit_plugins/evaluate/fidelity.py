@@ -55,5 +55,4 @@ class Fidelity(Evaluator[FidelityConfig]):
 
 @hookimpl
 def compressit_evaluators() -> list[type[Evaluator]]:
-    """Registers the plugin."""
     return [Fidelity]

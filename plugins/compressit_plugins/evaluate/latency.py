@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -14,16 +14,14 @@ if TYPE_CHECKING:
 
     from compressit import Compute, StageContext
 
-_SIZES = (1, 8, 32, 128, 512)
+Size = Literal[1, 8, 32, 128, 512]
 _ABOUT = "forward pass of a batch of {size} on this machine, {what} of all repetitions"
 
 
 class LatencyConfig(Config):
     """Options of the latency measurement."""
 
-    batch_sizes: tuple[Literal[1, 8, 32, 128, 512], ...] = Field(
-        default=(1, 128), min_length=1, description="inputs per forward pass"
-    )
+    batch_sizes: tuple[Size, ...] = Field((1, 128), min_length=1, description="inputs per forward pass")
     warmup: int = Field(default=10, ge=0, description="passes before the clock runs")
     repetitions: int = Field(default=50, ge=4, description="timed passes")
 
@@ -38,12 +36,14 @@ class Latency(Evaluator[LatencyConfig]):
     uses_data = False
     metrics = {
         f"latency_{size}_{what}_seconds": Metric("lower", "seconds", _ABOUT.format(size=size, what=words))
-        for size in _SIZES
+        for size in get_args(Size)
         for what, words in (("median", "median"), ("iqr", "inter-quartile range"))
     } | {"latency_repetitions": Metric("neither", "count", "timed passes per batch size")}
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Inputs are uniform random numbers of the data's shape: a forward pass takes the same time."""
+        from statistics import quantiles
+
         import torch
 
         values: dict[str, float] = {"latency_repetitions": self.config.repetitions}
@@ -51,7 +51,9 @@ class Latency(Evaluator[LatencyConfig]):
             generator = ctx.streams.generator("latency")
             x = torch.rand(size, *ctx.data.contract.shape, generator=generator).to(ctx.compute.device)
             seconds = forward_seconds(model, x, ctx.compute, self.config.warmup, self.config.repetitions)
-            values |= {f"latency_{size}_{what}_seconds": value for what, value in _summary(seconds).items()}
+            lower, median, upper = quantiles(seconds, n=4, method="inclusive")
+            values[f"latency_{size}_median_seconds"] = median
+            values[f"latency_{size}_iqr_seconds"] = upper - lower
         return values
 
 
@@ -76,14 +78,6 @@ def forward_seconds(
     return seconds
 
 
-def _summary(seconds: list[float]) -> dict[str, float]:
-    from statistics import quantiles
-
-    lower, median, upper = quantiles(seconds, n=4, method="inclusive")
-    return {"median": median, "iqr": upper - lower}
-
-
 @hookimpl
 def compressit_evaluators() -> list[type[Evaluator]]:
-    """Registers `eval.latency`."""
     return [Latency]

@@ -42,5 +42,4 @@ class Size(Evaluator[NoOptions]):
 
 @hookimpl
 def compressit_evaluators() -> list[type[Evaluator]]:
-    """Registers `eval.size`."""
     return [Size]

@@ -44,5 +44,4 @@ class Convnet(Model[ConvnetConfig]):
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    """Registers `model.convnet`."""
     return [Convnet]

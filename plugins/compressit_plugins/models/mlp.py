@@ -45,5 +45,4 @@ class Mlp(Model[MlpConfig]):
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    """Registers `model.mlp`."""
     return [Mlp]

@@ -13,6 +13,16 @@ from compressit import CompressitError
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 
 
+def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Channels, height and width. Raises CompressitError for inputs that are no images."""
+    if len(input_shape) != 3:
+        raise CompressitError(
+            f"{name} needs images (channels, height, width); the inputs are {tuple(input_shape)}",
+            "use model.mlp, which takes inputs of any shape",
+        )
+    return input_shape[0], input_shape[1], input_shape[2]
+
+
 def mlp(
     input_shape: Sequence[int],
     classes: int,
@@ -38,13 +48,8 @@ def convnet(input_shape: Sequence[int], classes: int, channels: Sequence[int]) -
     (sizes rounded up); then the mean over all positions and a linear layer.
     Raises CompressitError for inputs that are no images.
     """
-    if len(input_shape) != 3:
-        raise CompressitError(
-            f"model.convnet needs images (channels, height, width); the inputs are {tuple(input_shape)}",
-            "use model.mlp, which takes inputs of any shape",
-        )
+    inputs, _, _ = image_shape("model.convnet", input_shape)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    inputs = input_shape[0]
     for number, width in enumerate(channels, start=1):
         layers[f"conv{number}"] = nn.Conv2d(inputs, width, kernel_size=3, padding=1, bias=False)
         layers[f"norm{number}"] = nn.BatchNorm2d(width)

@@ -37,5 +37,4 @@ class Timm(Model[TimmConfig]):
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    """Registers `model.timm`."""
     return [Timm]

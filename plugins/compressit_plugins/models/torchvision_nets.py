@@ -66,5 +66,4 @@ def classifiers() -> frozenset[str]:
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    """Registers `model.torchvision`."""
     return [Torchvision]

@@ -10,6 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from compressit import CompressitError, did_you_mean
+from compressit_plugins.models.nets import image_shape
 
 
 def torchvision_net(
@@ -19,20 +20,13 @@ def torchvision_net(
 
     The weights are torchvision's own initialisation, but torch's default in googlenet and inception_v3 (whose
     own is slow, and leaves torchvision by its own warning) and in the first convolution where C is not 3.
-    These two have no auxiliary heads. Vision transformers are made for H x W. Raises CompressitError for an
-    unknown name, a `dropout` the architecture has not, and images it does not take.
+    These two have no auxiliary heads. Vision transformers are made for H x W. Raises CompressitError for a
+    `dropout` the architecture has not, and images it does not take.
     """
     from torchvision import models
 
-    known = models.list_models(module=models)
-    if name not in known:
-        raise CompressitError(
-            f"torchvision has no classification architecture '{name}'", did_you_mean(name, known)
-        )
-    channels, height, width = _image(name, input_shape)
-    options = _options(name, height, width)
-    if dropout is not None:
-        options["dropout"] = dropout
+    channels, height, width = image_shape(name, input_shape)
+    options = _options(name, height, width) | ({} if dropout is None else {"dropout": dropout})
     try:
         net = models.get_model(name, weights=None, num_classes=classes, **options)
     except (TypeError, ValueError) as error:
@@ -57,34 +51,20 @@ def timm_net(name: str, input_shape: Sequence[int], classes: int) -> nn.Module:
     try:
         import timm
     except ImportError as error:
-        raise CompressitError("model.timm needs timm, which is not installed", _INSTALL_TIMM) from error
+        hint = "install compressit[timm]: `pip install 'compressit[timm]'`"
+        raise CompressitError("model.timm needs timm, which is not installed", hint) from error
     if not timm.is_model(name):
         raise CompressitError(f"timm has no architecture '{name}'", did_you_mean(name, timm.list_models()))
-    channels, height, width = _image(name, input_shape)
-    pretrained = timm.get_pretrained_cfg(name)
-    options: dict[str, Any] = {}
-    if pretrained is not None and pretrained.fixed_input_size:
-        options["img_size"] = (height, width)
+    channels, height, width = image_shape(name, input_shape)
+    known = timm.get_pretrained_cfg(name)
+    options: dict[str, Any] = {"img_size": (height, width)} if known and known.fixed_input_size else {}
     try:
         net = timm.create_model(name, pretrained=False, num_classes=classes, in_chans=channels, **options)
     except Exception as error:
-        shape = f"{channels} x {height} x {width}"
-        reason = f"{type(error).__name__}: {error}"
+        shape, reason = f"{channels} x {height} x {width}", f"{type(error).__name__}: {error}"
         raise CompressitError(f"timm cannot build {name} for inputs of {shape}: {reason}") from error
     _check_runs(net, name, input_shape, None)
     return net
-
-
-_INSTALL_TIMM = "install compressit[timm]: `pip install 'compressit[timm]'`"
-
-
-def _image(name: str, input_shape: Sequence[int]) -> tuple[int, int, int]:
-    if len(input_shape) != 3:
-        raise CompressitError(
-            f"{name} needs images (channels, height, width); the inputs are {tuple(input_shape)}",
-            "use model.mlp, which takes inputs of any shape",
-        )
-    return input_shape[0], input_shape[1], input_shape[2]
 
 
 def _options(name: str, height: int, width: int) -> dict[str, Any]:
@@ -106,15 +86,8 @@ def _options(name: str, height: int, width: int) -> dict[str, Any]:
 def _take_channels(net: nn.Module, channels: int) -> None:
     """Puts a convolution of the same kind, for that many channels, in place of the first."""
     path, old = next((path, m) for path, m in net.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        channels,
-        old.out_channels,
-        kernel_size=old.kernel_size,  # type: ignore[arg-type]
-        stride=old.stride,  # type: ignore[arg-type]
-        padding=old.padding,  # type: ignore[arg-type]
-        dilation=old.dilation,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
+    same: dict[str, Any] = {n: getattr(old, n) for n in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(channels, old.out_channels, bias=old.bias is not None, **same)
     parent, _, attribute = path.rpartition(".")
     setattr(net.get_submodule(parent), attribute, new)
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit import Compressor, Work, hookimpl
 from compressit_plugins.shrink.noise_options import NoiseConfig
+from compressit_plugins.shrink.student import Student
 
 if TYPE_CHECKING:
     from torch import nn
 
     from compressit import StageContext
-
 
 # What drawing an image costs, in forward passes of the teacher: a random number for each pixel, and for a full
 # covariance the product with a matrix of a row and a column for each pixel, about a large layer. Measured for 784
@@ -20,34 +20,26 @@ if TYPE_CHECKING:
 _DRAWING = {"uniform": 0.3, "gaussian": 0.3, "pixel": 0.3, "covariance": 1.0}
 
 
-class NoiseShrinking(Compressor[NoiseConfig]):
+class NoiseShrinking(Student[NoiseConfig]):
     """Fit a narrower net to noise labelled by the teacher: what generalised should survive, what was memorised not."""
 
     name = "shrink.noise"
-    example: ClassVar[Mapping[str, Any]] = {"width": 0.5, "images": 64, "epochs": 3, "batch_size": 32}
+    example: ClassVar[Mapping[str, Any]] = {**Student.example, "images": 64}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The trained student."""
         from compressit_plugins.shrink.noise_fit import fit_to_noise
-        from compressit_plugins.shrink.student import student_of
 
-        student = student_of(model, ctx, self.config.width)
+        student = self.student(model, ctx)
         return fit_to_noise(student, ctx.model(self.config.teacher), ctx, self.config)
 
-    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The student before it is trained. Raises CompressitError for a model that cannot be made narrower."""
-        from compressit_plugins.shrink.student import student_of
-
-        return student_of(model, ctx, self.config.width)
-
     def work(self, images: int, times: int) -> Work:
-        """Students get narrower with the round; every image is drawn, and labelled by the teacher."""
+        """Of noise images; each is drawn, and labelled by the teacher."""
         c = self.config
-        images = c.images * (c.epochs if c.redraw == "epoch" else 1)
-        return Work(c.steps(c.images), c.batch_size, c.width**times, round(images * (1 + _DRAWING[c.noise])))
+        drawn = c.images * (c.epochs if c.redraw == "epoch" else 1)
+        return Work(c.steps(c.images), c.batch_size, c.width**times, round(drawn * (1 + _DRAWING[c.noise])))
 
 
 @hookimpl
 def compressit_compressors() -> list[type[Compressor]]:
-    """Registers the plugin."""
     return [NoiseShrinking]

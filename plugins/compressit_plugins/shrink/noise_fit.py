@@ -34,17 +34,20 @@ def fit_to_noise(
             labelled["target"] = targets(ctx.compute.forward(teacher, labelled["x"]), options)
         return labelled["x"], labelled["target"]
 
-    ctx.note(
-        noise={
-            "kind": options.noise,
-            "labels": options.labels,
-            "redraw": options.redraw,
-            "images": options.images,
-            "statistics": "none" if options.noise == "uniform" else "of the training inputs",
-        }
-    )
-    on_epoch = _tracker(student, ctx, options.epochs) if options.track else None
-    return fit(student, ctx, options, data, loss_of(options), on_epoch)
+    told = {name: getattr(options, name) for name in ("labels", "redraw", "images")}
+    statistics = "none" if options.noise == "uniform" else "of the training inputs"
+    ctx.note(noise={"kind": options.noise, **told, "statistics": statistics})
+
+    def track(end: EpochEnd, kept: dict[str, Tensor]) -> None:
+        number = end.epoch + 1
+        if number & (number - 1) and number != options.epochs:  # powers of two, and the last
+            return
+        for name in ("train", "test"):
+            split = getattr(ctx.data, name)
+            correct = answers(ctx.compute.forward(student, split.x)) == split.y
+            ctx.log(end.images_seen, **{f"retention_{name}": float(correct.double().mean())})
+
+    return fit(student, ctx, options, data, loss_of(options), track if options.track else None)
 
 
 def targets(logits: Tensor, options: NoiseConfig) -> Tensor:
@@ -72,21 +75,6 @@ def loss_of(options: NoiseConfig) -> Loss:
         return F.mse_loss
     t = options.temperature
     return lambda outputs, probabilities: F.cross_entropy(outputs / t, probabilities) * t * t
-
-
-def _tracker(
-    student: nn.Module, ctx: StageContext, epochs: int
-) -> Callable[[EpochEnd, dict[str, Tensor]], None]:
-    def track(end: EpochEnd, kept: dict[str, Tensor]) -> None:
-        number = end.epoch + 1
-        if number & (number - 1) and number != epochs:  # powers of two, and the last
-            return
-        data = ctx.data
-        for name, split in (("train", data.train), ("test", data.test)):
-            correct = answers(ctx.compute.forward(student, split.x)) == split.y
-            ctx.log(end.images_seen, **{f"retention_{name}": float(correct.double().mean())})
-
-    return track
 
 
 def entropy_bits(classes: Tensor, count: int) -> float:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +12,7 @@ from compressit import Data, StageContext, Streams
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """Draws inputs (count, *shape): uniform in [low, high], or mean + z @ factor with z normal.
-
-    `factor` (R, D) for a full covariance, (D,) for independent pixels, None for uniform noise.
-    """
+    """Draws inputs (count, *shape): uniform from `mean` on, or normal about it."""
 
     shape: tuple[int, ...]
     mean: Tensor  # (D,), of uniform noise: low
@@ -43,21 +38,18 @@ def noise_source(kind: str, data: Data) -> NoiseSource:
     """
     shape = data.contract.shape
     x = data.train.x
-    width = x[0].numel()
     if kind == "uniform":
-        low, high = (
-            _scaled(torch.full((1, *shape), value), data).flatten().to(x.device) for value in (0.0, 1.0)
-        )
+        low, high = (_scaled(torch.full((1, *shape), end), data).flatten().to(x.device) for end in (0.0, 1.0))
         return NoiseSource(shape, low, high - low, uniform=True)
     if kind == "gaussian":
-        std, mean = torch.std_mean(x)
-        return NoiseSource(shape, mean.expand(width), std.expand(width), uniform=False)
+        std, mean = (value.expand(x[0].numel()) for value in torch.std_mean(x))
+        return NoiseSource(shape, mean, std, uniform=False)
     statistics = data.train.statistics()
     if kind == "pixel":
-        return NoiseSource(
-            shape, statistics.mean, statistics.covariance.diagonal().clamp_min(0).sqrt(), uniform=False
-        )
-    return NoiseSource(shape, statistics.mean, covariance_factor(statistics.covariance), uniform=False)
+        spread = statistics.covariance.diagonal().clamp_min(0).sqrt()
+    else:
+        spread = covariance_factor(statistics.covariance)
+    return NoiseSource(shape, statistics.mean, spread, uniform=False)
 
 
 def covariance_factor(covariance: Tensor) -> Tensor:
@@ -70,7 +62,9 @@ def covariance_factor(covariance: Tensor) -> Tensor:
 def shared_noise_source(kind: str, ctx: StageContext) -> NoiseSource:
     """`noise_source`, computed once for all jobs of a worker on the same data."""
     key = ("noise source", kind, ctx.identity(""))
-    return _memoised(ctx.memo, key, lambda: noise_source(kind, ctx.data))
+    if key not in ctx.memo:
+        ctx.memo[key] = noise_source(kind, ctx.data)
+    return ctx.memo[key]
 
 
 def noise_generator(streams: Streams, redraw: str, epoch: int, device: str) -> torch.Generator:
@@ -78,12 +72,6 @@ def noise_generator(streams: Streams, redraw: str, epoch: int, device: str) -> t
     if redraw == "never":
         return Streams(streams.seed, streams.stage).generator("noise", device=device)
     return streams.generator("noise", epoch if redraw == "epoch" else None, device=device)
-
-
-def _memoised(memo: MutableMapping[Hashable, Any], key: Hashable, make: Any) -> Any:
-    if key not in memo:
-        memo[key] = make()
-    return memo[key]
 
 
 def _scaled(x: Tensor, data: Data) -> Tensor:

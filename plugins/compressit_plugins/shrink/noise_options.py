@@ -6,18 +6,13 @@ from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressit import FitConfig, ModelRef, changed
-
-# What drawing an image costs, in forward passes of the teacher: a random number for each pixel, and for a full
-# covariance the product with a matrix of a row and a column for each pixel, about a large layer. Measured for 784
-# pixels on one core: 3.4 and 10.4 µs, where the net 784-512-512-10 takes 11 µs.
-_DRAWING = {"uniform": 0.3, "gaussian": 0.3, "pixel": 0.3, "covariance": 1.0}
+from compressit import ModelRef, changed
+from compressit_plugins.shrink.student import StudentConfig
 
 
-class NoiseConfig(FitConfig):
+class NoiseConfig(StudentConfig):
     """Options of `shrink.noise`."""
 
-    width: float = Field(gt=0, lt=1, description="every hidden width times this, rounded up, at each round")
     noise: Literal["uniform", "gaussian", "pixel", "covariance"] = Field(
         "uniform",
         description="uniform: pixels in [0, 1]; gaussian: one mean and deviation for all pixels; pixel: each pixel's "

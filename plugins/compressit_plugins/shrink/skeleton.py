@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from compressit import CompressitError, copied
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.prune.tracing import refuse_unprunable
-from compressit_plugins.shrink.fresh_weights import reset_parameters
 
 
 def skeleton(
@@ -44,7 +43,7 @@ def skeleton(
         raise CompressitError(f"no channel of {type(model).__name__} could be removed at width {width:.3g}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        reset_parameters(net)
+        _reset_parameters(net)
     return _learning(net.to(device).train())
 
 
@@ -102,3 +101,19 @@ def _classifier(net: nn.Module, inputs: Tensor) -> nn.Module:
     if not ran:
         raise CompressitError(f"{type(net).__name__} has no linear or convolutional layer")
     return ran[-1]
+
+
+def _reset_parameters(model: nn.Module) -> None:
+    """Fresh weights for every layer that knows how.
+
+    Raises CompressitError naming a layer with parameters of its own that does not.
+    """
+    for name, module in model.named_modules():
+        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif any(parameter.numel() for parameter in module.parameters(recurse=False)):
+            raise CompressitError(
+                f"'{name or 'the model'}' ({type(module).__name__}) cannot be given fresh weights",
+                "give its class a reset_parameters method, or its model a `with_width`",
+            )

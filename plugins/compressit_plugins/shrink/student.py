@@ -1,27 +1,58 @@
-"""A narrower net with fresh weights, for any architecture."""
+"""What compressors share whose result is a student: a narrower net that is trained from fresh weights."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from compressit import StageContext, hidden_width
+from pydantic import Field
+
+from compressit import Compressor, FitConfig, Work
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit import StageContext
 
 
-def student_of(model: nn.Module, ctx: StageContext, width: float) -> nn.Module:
-    """The student of this stage: every hidden width of the model the rounds start from times `width`, rounded up,
-    once per round; fresh weights. A model that does not declare how to be narrower gives its structurally pruned
-    skeleton.
+class StudentConfig(FitConfig):
+    """Options of every student."""
 
-    Notes the share of the widest hidden layer that was `requested` and `achieved`: rounding up keeps more.
-    Raises CompressitError when neither is possible.
-    """
-    student = ctx.with_width(width, ctx.times())
-    if student is None:
-        from compressit_plugins.shrink.skeleton import skeleton
+    width: float = Field(default=0.5, gt=0, lt=1, description="each hidden width times this, rounded up")
 
-        shape, seed = ctx.data.contract.shape, ctx.streams.number("student")
-        student = skeleton(model, width, shape, seed, ctx.times())
-    before, after = hidden_width(model), hidden_width(student)
-    if before and after:
-        ctx.note(requested=width ** ctx.times(), achieved=after / before)
-    return student
+
+S = TypeVar("S", bound=StudentConfig)
+
+
+class Student(Compressor[S]):
+    """A narrower net, trained from fresh weights."""
+
+    example: ClassVar[Mapping[str, Any]] = {"width": 0.5, "epochs": 3, "batch_size": 32}
+
+    def student(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The architecture the rounds start from, its hidden widths times `width` once per round; fresh weights. A
+        model that does not declare how to be narrower gives its structurally pruned skeleton.
+
+        Notes the share of the widest hidden layer that was `requested` and `achieved`: rounding up keeps more.
+        Raises CompressitError when neither is possible.
+        """
+        from compressit import hidden_width
+
+        width, times = self.config.width, ctx.times()
+        student = ctx.with_width(width, times)
+        if student is None:
+            from compressit_plugins.shrink.skeleton import skeleton
+
+            student = skeleton(model, width, ctx.data.contract.shape, ctx.streams.number("student"), times)
+        before, after = hidden_width(model), hidden_width(student)
+        if before and after:
+            ctx.note(requested=width**times, achieved=after / before)
+        return student
+
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The student before it is trained."""
+        return self.student(model, ctx)
+
+    def work(self, images: int, times: int) -> Work:
+        """Every round takes as many steps, on an ever narrower net."""
+        return Work(self.config.steps(images), self.config.batch_size, self.config.width**times)

@@ -33,5 +33,4 @@ class Supervised(Trainer[SupervisedConfig]):
 
 @hookimpl
 def compressit_trainers() -> list[type[Trainer]]:
-    """Registers `train.supervised`."""
     return [Supervised]

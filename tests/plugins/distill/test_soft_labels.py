@@ -15,7 +15,7 @@ from torch import nn
 from compressit.config import model_refs
 from compressit.contract.context import StageContext
 from compressit.datasets.splits import Data
-from compressit_plugins.distill.distil import distil, soft_label_loss
+from compressit_plugins.distill.loss import soft_label_loss
 from compressit_plugins.distill.soft_labels import SoftLabels, SoftLabelsConfig
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
@@ -70,15 +70,18 @@ def test_the_student_learns_what_the_teacher_says_even_where_the_labels_say_othe
 
 
 def test_the_teacher_sees_every_image_once(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+    synthetic: Callable[..., Data],
+    build_mlp: Callable[..., nn.Module],
+    make_context: Contexts,
+    narrow_mlp: Callable[..., Any],
 ) -> None:
     seen: list[int] = []
     teacher = build_mlp()
     teacher.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    config = SoftLabelsConfig(epochs=3)
-    ctx = make_context(data=synthetic())
-    distil(build_mlp(8), teacher, ctx, config, config.temperature, config.alpha)
-    assert sum(seen) == 512 == SoftLabels(config).work(512, 1).forwards
+    ctx = make_context({"previous": teacher}, data=synthetic(), narrow=narrow_mlp(16))
+    plugin = SoftLabels(SoftLabelsConfig(epochs=3))
+    plugin.compress(build_mlp(), ctx)
+    assert sum(seen) == 512 == plugin.work(512, 1).forwards
 
 
 def test_a_killed_distillation_ends_with_the_same_tensors(

@@ -10,16 +10,17 @@ from torch import nn
 from compressit.contract.context import StageContext
 from compressit.datasets.splits import Data
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
-from compressit_plugins.shrink.fresh import Fresh, FreshConfig
+from compressit_plugins.shrink.fresh import Fresh
+from compressit_plugins.shrink.student import StudentConfig
 
 Contexts = Callable[..., StageContext]
-CONFIG = FreshConfig.model_validate(
+CONFIG = StudentConfig.model_validate(
     {"width": 0.5, "epochs": 10, "optimizer": {"name": "adam", "lr": 0.01}, "batch_size": 64}
 )
 
 
 @pytest.mark.parametrize(
-    ("round", "feed", "width"),
+    ("number", "feed", "width"),
     [(None, "previous", 15), (3, "previous", 15), (1, "original", 15), (3, "original", 4)],
 )
 def test_the_round_of_a_repeated_stage_decides_the_width(

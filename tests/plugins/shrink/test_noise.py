@@ -22,9 +22,10 @@ from compressit.errors import CompressitError
 from compressit.seeds import Streams
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.models.mlp import Mlp, MlpConfig
+from compressit_plugins.shrink.fresh import Fresh
 from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking
 from compressit_plugins.shrink.noise_fit import entropy_bits, fit_to_noise, loss_of, targets
-from compressit_plugins.shrink.student import student_of
+from compressit_plugins.shrink.student import StudentConfig
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
 
 Contexts = Callable[..., StageContext]
@@ -171,7 +172,7 @@ def test_the_widths_are_the_published_ones(
     model, data = Mlp(MlpConfig(hidden=(512, 512))).build((1, 8, 8), 10), synthetic()
     for number in range(1, 21):
         ctx = make_context(data=data, narrow=narrow, round=number, feed="original")
-        student = student_of(model, ctx, 0.8)
+        student = Fresh(StudentConfig(width=0.8)).dry_run(model, ctx)
         width = PUBLISHED[number]
         shapes = [tuple(p.shape) for p in student.parameters() if p.ndim == 2]
         assert shapes == [(width, 64), (width, width), (10, width)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from compressit import Results
+    from compressit_plugins.twins.rows import Twins
 
 
 class TwinsConfig(Config):
@@ -24,25 +25,29 @@ class TwinsConfig(Config):
 
 
 class TwinsReport(Report[TwinsConfig]):
-    """Real against random labels: losses, accuracy against width, label entropy, retention, strategies."""
+    """Real against random labels: training losses, accuracy against width, strategies against size."""
 
     name = "report.twins"
+    example: ClassVar[Mapping[str, Any]] = {"real": "one", "fake": "other"}
 
     def figures(self, results: Results) -> Mapping[str, Figure]:
         """Those figures for which the run has numbers."""
-        from compressit_plugins.reports.twins_figures import figures
-        from compressit_plugins.reports.twins_rows import Twins
+        from compressit_plugins.twins.figures import figures
 
-        return figures(Twins(results, self.config.real, self.config.fake, self.config.base))
+        return figures(self._twins(results))
 
     def paragraphs(self, results: Results) -> Sequence[str]:
-        """What the numbers say, beside the post's conclusion."""
-        from compressit_plugins.reports.twins_rows import Twins
-        from compressit_plugins.reports.twins_words import paragraphs
+        """What the twins are, what half the width keeps of each, and whether the post's observation was seen."""
+        from compressit_plugins.twins.words import paragraphs
 
-        return paragraphs(Twins(results, self.config.real, self.config.fake, self.config.base))
+        return paragraphs(self._twins(results))
+
+    def _twins(self, results: Results) -> Twins:
+        from compressit_plugins.twins.rows import Twins
+
+        return Twins(results, self.config.real, self.config.fake, self.config.base)
 
 
 @hookimpl
-def compressit_reports() -> Iterable[type[Report]]:
-    return (TwinsReport,)
+def compressit_reports() -> list[type[Report]]:
+    return [TwinsReport]

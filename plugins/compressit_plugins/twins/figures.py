@@ -1,0 +1,262 @@
+"""Figures of `report.twins`, each built from rows and curves; None where the run has no numbers for it.
+
+Matplotlib's object-oriented API alone: no pyplot, no global state. The colours are the blog's: real labels
+green, random labels red; markers and dashes say the same for those who cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
+
+from compressit_plugins.twins.rows import Line, Pair, Point, Twins, series
+
+REAL, FAKE, QUIET = "#1a9641", "#d7191c", "#8a8f98"
+FAMILIES = ("#0072b2", "#e69f00", "#7b3294", "#56b4e9", "#5c4033", "#d6619e")  # neither green nor red
+MARKERS = ("o", "s", "^", "D", "v", "P")
+ACCURACIES = {"train_accuracy": "training labels\nit was given", "test_accuracy": "test set"}
+
+Sharing = bool | Literal["row"]
+
+
+def figures(twins: Twins) -> dict[str, Figure]:
+    """Every figure this run has numbers for, by name, in the order of the page."""
+    losses = {f"training_loss_{stage}": _training_loss(twins, stage) for stage in twins.repeated()}
+    drawn = {
+        **{re.sub(r"[^\w.-]+", "_", name): figure for name, figure in losses.items()},
+        "accuracy_against_width": _accuracy_against_width(twins),
+        "strategies": _strategies(twins),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _training_loss(twins: Twins, stage: str) -> Figure | None:
+    """Training loss against minibatch step, a panel per round; the first panel is the twins themselves."""
+    pairs = twins.pairs(stage)
+    if not any(point and point.curve("loss")[0] for pair in pairs for point in pair):
+        return None
+    rounds = [twins.teachers(), *pairs]
+    columns = min(6 if len(rounds) > 10 else 4, len(rounds))
+    figure, axes = _grid(-(-len(rounds) // columns), columns, (10.0 / columns, 2.1 if columns < 6 else 1.75))
+    # Matching logits has another unit than cross-entropy and spans decades: its own, logarithmic axis.
+    logits = twins.noise(stage).get("labels") == "logits"
+    for number, (pair, panel) in enumerate(zip(rounds, axes.flat, strict=False)):
+        if number > 0:
+            panel.sharey(axes.flat[1] if logits else axes.flat[0])
+            panel.sharex(axes.flat[1])  # the twins have their own number of steps
+        for variant, point in zip(twins.variants, pair, strict=True):
+            if point is not None:
+                _plot(panel, point.curve("loss"), **{**_looks(twins, variant), "marker": ""})
+        panel.set_title(_title(pair, number), fontsize=9)
+        panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+        panel.xaxis.set_major_formatter(
+            FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
+        )
+        if logits and number > 0:
+            _decades(panel)
+        panel.tick_params(
+            labelleft=number % columns == 0 or (logits and number == 1),
+            labelbottom=number == 0 or number + columns >= len(rounds),
+        )
+    for panel in axes.flat[len(rounds) :]:
+        panel.set_visible(False)
+    figure.supylabel("training loss", fontsize=10)
+    unit = (
+        " The twins' loss is cross-entropy, the rounds match logits: another unit, another axis."
+        if logits
+        else ""
+    )
+    return _finished(
+        figure,
+        twins,
+        "minibatch step",
+        [_entry(v, **{**_looks(twins, v), "marker": ""}) for v in twins.variants],
+        f"Training loss of each round of {twins.described(stage)}, on what that round was trained on. A low loss on "
+        f"noise says nothing yet about what was kept of the original task.{unit}",
+    )
+
+
+def _accuracy_against_width(twins: Twins) -> Figure | None:
+    """Accuracy on the labels given, test accuracy and agreement on unseen noise against width, a column a stage."""
+    texts = {**ACCURACIES, "noise_agreement": "teacher's label\non unseen noise"}
+    measured = [
+        (metric, stage)
+        for metric in texts
+        for stage in twins.repeated()
+        if any(series(twins.points(variant, stage), metric, "width")[0] for variant in twins.variants)
+    ]
+    if not measured:
+        return None
+    metrics = list(dict.fromkeys(metric for metric, _ in measured))
+    stages = [stage for stage in twins.repeated() if stage in {stage for _, stage in measured}]
+    size = max(3.6, 8.4 / len(stages)), 2.2
+    figure, axes = _grid(len(metrics), len(stages), size, sharex=True, sharey="row")
+    for row, metric in zip(axes, metrics, strict=True):
+        row[0].set_ylabel(texts[metric], fontsize=10)
+        for panel, stage in zip(row, stages, strict=True):
+            for variant, twin in zip(twins.variants, twins.teachers(), strict=True):
+                looks, points = _looks(twins, variant), twins.points(variant, stage)
+                _plot(
+                    panel,
+                    series([*([twin] if twin else []), *points], metric, "width"),
+                    markersize=4,
+                    **looks,
+                )
+                _diamond(panel, twin, metric, "width", looks["color"])
+                if metric == "noise_agreement":
+                    constant = series(points, "noise_majority", "width")
+                    _plot(panel, constant, color=looks["color"], linestyle=":")
+            _fractions(panel, None if metric == "noise_agreement" else twins.chance())
+            _sizes(panel)
+            panel.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(15)]))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    for panel, stage in zip(axes[0], stages, strict=True):
+        panel.set_title(_plain(twins.described(stage)), fontsize=10)
+    return _finished(
+        figure,
+        twins,
+        "width of the hidden layers",
+        [_entry(v, markersize=4, **_looks(twins, v)) for v in twins.variants],
+        "What is left at each width: the share of the original training images that still get the label this variant "
+        "was given, the share of the test set that is right, and the agreement with the teacher on noise never seen. "
+        "Dotted: chance, and for noise the share of the teacher's commonest label, which a constant answer reaches. "
+        "Diamonds: the twins themselves.",
+    )
+
+
+def _strategies(twins: Twins) -> Figure | None:
+    """Training and test accuracy of every family of models against its non-zero parameters."""
+    families = [*twins.noise_stages(), *twins.strategies()]
+    metrics = [
+        metric
+        for metric in ACCURACIES
+        if any(
+            series(twins.points(v, f), metric, "size")[0] for v in twins.variants for f in twins.strategies()
+        )
+    ]
+    if not metrics:
+        return None
+    figure, axes = _grid(len(metrics), 2, (4.8, 2.7), sharex=True, sharey=True)
+    looks: dict[str, dict[str, Any]] = {
+        name: {"color": FAMILIES[i % len(FAMILIES)], "marker": MARKERS[i % len(MARKERS)], "markersize": 4}
+        for i, name in enumerate(families)
+    }
+    for row, metric in zip(axes, metrics, strict=True):
+        row[0].set_ylabel(ACCURACIES[metric], fontsize=10)
+        for panel, variant, twin in zip(row, twins.variants, twins.teachers(), strict=True):
+            for family in families:
+                points = sorted(twins.points(variant, family), key=lambda point: -(point.size or 0))
+                _plot(panel, series(points, metric, "size"), **looks[family])
+            _diamond(panel, twin, metric, "size", "black")
+            _fractions(panel, twins.chance())
+            _sizes(panel)
+    for panel, variant in zip(axes[0], twins.variants, strict=True):
+        panel.set_title(
+            _plain(variant), fontsize=11, color=_looks(twins, variant)["color"], fontweight="bold"
+        )
+    twin = _entry("the twin itself", color="black", marker="D", markersize=5, linestyle="")
+    return _finished(
+        figure,
+        twins,
+        "non-zero parameters",
+        [*(_entry(name, **each) for name, each in looks.items()), twin],
+        "The same twins through every strategy of this run, against the non-zero parameters that are left. Left the "
+        "real labels, right the random ones. Dotted: chance.",
+    )
+
+
+def _grid(
+    rows: int, columns: int, size: tuple[float, float], sharex: Sharing = False, sharey: Sharing = False
+) -> tuple[Figure, Any]:
+    """A figure with rows x columns empty panels (an object array of Axes), each of that size in inches."""
+    inches = columns * size[0], rows * size[1] + 0.7
+    figure = Figure(figsize=inches, layout="constrained", facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+    for panel in axes.flat:
+        panel.tick_params(labelsize=8)
+        panel.grid(color="#e6e8eb", linewidth=0.6)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _finished(figure: Figure, twins: Twins, x: str, entries: Sequence[Line2D], caption: str) -> Figure:
+    """With one legend above all panels."""
+    seeds = f" Means of {twins.seeds} seeds; bands: ± one standard deviation." if twins.seeds > 1 else ""
+    figure.supxlabel(x, fontsize=10)
+    columns = len(entries) if len(entries) <= 6 else -(-len(entries) // 2)
+    figure.legend(handles=list(entries), loc="outside upper center", ncols=columns, fontsize=9, frameon=False)
+    figure.set_label(caption + seeds)
+    return figure
+
+
+def _looks(twins: Twins, variant: str) -> dict[str, Any]:
+    if variant == twins.real:
+        return {"color": REAL, "linestyle": "-", "marker": "o"}
+    return {"color": FAKE, "linestyle": "--", "marker": "s"}
+
+
+def _entry(label: str, **looks: Any) -> Line2D:
+    return Line2D([], [], label=_plain(label), **looks)
+
+
+def _plot(panel: Axes, line: Line, **looks: Any) -> None:
+    """A line, with a band of ± one standard deviation where there are several seeds."""
+    panel.plot(line[0], line[1], linewidth=1.5, **looks)
+    if any(line[2]):
+        low, high = np.subtract(line[1], line[2]), np.add(line[1], line[2])
+        panel.fill_between(line[0], low, high, color=looks["color"], alpha=0.18, linewidth=0)
+
+
+def _diamond(panel: Axes, point: Point | None, metric: str, x: Literal["width", "size"], color: str) -> None:
+    line = series([point] if point else [], metric, x)
+    panel.plot(line[0], line[1], color=color, marker="D", markersize=6, linestyle="", zorder=4)
+
+
+def _fractions(panel: Axes, chance: float | None) -> None:
+    """0 to 1 as percent; dotted, what guessing reaches."""
+    panel.set_ylim(-0.02, 1.04)
+    panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if chance is not None:
+        panel.axhline(chance, color=QUIET, linestyle=":", linewidth=1.2)
+
+
+def _sizes(panel: Axes) -> None:
+    """A logarithmic axis from large to small."""
+    panel.set_xscale("log")
+    if not panel.xaxis_inverted():  # panels that share an axis are turned once
+        panel.invert_xaxis()
+
+
+def _decades(panel: Axes) -> None:
+    """A logarithmic y axis labelled at 1 and 3 of each decade; minor ticks would cost seconds."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+
+
+def _title(pair: Pair, number: int) -> str:
+    width = next((f", width {point.width:g}" for point in pair if point and point.width), "")
+    number = next((point.round for point in pair if point and point.round), number)
+    return f"{f'round {number}' if number else 'twins'}{width}"
+
+
+def _plain(text: str) -> str:
+    """Names are not formulas."""
+    return text.replace("$", r"\$")
