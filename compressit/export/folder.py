@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compressit.checkpoint.compact import pack
+from compressit.checkpoint.builders import without_folder
 from compressit.checkpoint.header import copy_with, read_header, tensors_digest
-from compressit.checkpoint.missing import without_folder
 from compressit.checkpoint.model import load
 from compressit.checkpoint.probe import outputs
-from compressit.checkpoint.tensors import parts, read
+from compressit.checkpoint.tensors import pack, parts, read
 from compressit.checkpoint.tensors import write as write_tensors
 from compressit.contract.measure import macs, nonzero, parameters, tensor_bytes
 from compressit.export.card import model_card

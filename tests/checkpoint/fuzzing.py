@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from compressit.checkpoint.compact import unpack
+from compressit.checkpoint.tensors import unpack
 from compressit.checkpoint.edits import snapshot
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import SetEdit

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from compressit.checkpoint.compact import pack, unpack
+from compressit.checkpoint.tensors import pack, unpack
 from compressit.checkpoint.header import copy_with, read_header, verify
 from compressit.checkpoint.inspect import facts, render
 from compressit.checkpoint.model import Architecture, fresh, load, save

@@ -1,12 +1,25 @@
-"""What to do where what a checkpoint's network is made of is not registered."""
+"""The registered code that a checkpoint's network is made of: made with its options, or told to be missing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from compressit.checkpoint.manifest import Manifest, ReplaceEdit
+from pydantic import ValidationError
+
+from compressit.checkpoint.manifest import Manifest, ReplaceEdit, first_of
+from compressit.contract.kinds import Model
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
+
+
+def builder_of(name: str, config: Mapping[str, Any], host: Host) -> Model[Any]:
+    """The Model plugin with these options. Raises CompressitError where it is not installed, or refuses them."""
+    try:
+        return host.create(Model, name, config)
+    except ValidationError as error:
+        raise CompressitError(f"'{name}' refuses {first_of(error, 'its options')}") from error
 
 
 def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
@@ -17,8 +30,9 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
     builder = manifest.model
     if built and builder is not None and builder.name not in host.names("model"):
         missing[builder.owner] = [f"its model {builder.name!r}"]
-    known = host.module_type_owners()
-    for name in dict.fromkeys(e.type for e in manifest.edits if isinstance(e, ReplaceEdit)):
+    replaced = dict.fromkeys(e.type for e in manifest.edits if isinstance(e, ReplaceEdit))
+    known = host.module_type_owners() if replaced else {}
+    for name in replaced:
         owner = manifest.layer_owners.get(name)
         if name not in known and owner is not None:
             missing.setdefault(owner, []).append(f"its layer type {name!r}")
