@@ -20,21 +20,17 @@ from compressit.printable import line
 
 def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -> str:
     """The card of a model called `name` with these facts (`folder.facts`). Equal facts give equal text."""
-    source = (
-        resources.files("compressit")
-        .joinpath("export/templates/model_card.md.j2")
-        .read_text(encoding="utf-8")
-    )
+    source = resources.files("compressit").joinpath("export/templates/model_card.md.j2")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    filters: dict[str, Any] = {"code": code, "cell": cell, "block": block, "json": _json}
-    environment.filters.update(filters)
-    return environment.from_string(source).render(
+    environment.filters.update({"code": code, "cell": cell, "block": block, "json": _json})
+    sizes = {key: value for key, value in facts["sizes"].items() if value is not None}
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
         name=name,
         facts=facts,
-        front=_yaml(_front(facts)),
-        sizes={key: value for key, value in facts["sizes"].items() if value is not None},
+        front=_yaml(_front(facts, sizes)),
+        sizes=sizes,
         metrics={key: _number(value) for key, value in sorted(facts["metrics"].items())},
         steps=list(_steps(facts["lineage"])),
         recipe=recipe,
@@ -84,9 +80,7 @@ def _longest_run(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)
 
 
-def _front(facts: Mapping[str, Any]) -> dict[str, Any]:
-    sizes = {key: value for key, value in facts["sizes"].items() if value is not None}
-    metrics = {key: value for key, value in facts["metrics"].items() if value is not None}
+def _front(facts: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "library_name": "compressit",
         "tags": ["compressit", "model-compression"],
@@ -94,7 +88,7 @@ def _front(facts: Mapping[str, Any]) -> dict[str, Any]:
         "input_shape": facts["input_shape"],
         "classes": facts["classes"],
         "sizes": sizes,
-        "metrics": metrics,
+        "metrics": {key: value for key, value in facts["metrics"].items() if value is not None},
     }
 
 

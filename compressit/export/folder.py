@@ -30,7 +30,12 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
     made = beside(target)
     made.mkdir()
     try:
-        _weights(subject, made / WEIGHTS, compact)
+        if compact:
+            stored, shapes = pack(read(subject.path, subject.header))
+            told = {"compact": shapes, "tensors_sha256": tensors_digest(parts(stored))}
+            write_tensors(stored, made / WEIGHTS, subject.header.manifest.updated(**told))
+        else:
+            copy_with(subject.path, made / WEIGHTS)
         again = load(made / WEIGHTS, host=host)
         subject.check(lambda x: outputs(again, x), "the folder's model")
         about = facts(subject, made / WEIGHTS, host or installed())
@@ -77,13 +82,3 @@ def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
         "lineage": manifest["lineage"],
         "tensors_sha256": manifest["tensors_sha256"],
     }
-
-
-def _weights(subject: Subject, file: Path, compact: bool) -> None:
-    if not compact:
-        copy_with(subject.path, file)
-        return
-    manifest = subject.header.manifest
-    stored, shapes = pack(read(subject.path, subject.header))
-    digest = tensors_digest(parts(stored))
-    write_tensors(stored, file, manifest.updated(compact=shapes, tensors_sha256=digest))

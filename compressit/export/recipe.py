@@ -24,21 +24,12 @@ class RecipeUsed:
 def recipe_of(checkpoint: Path) -> RecipeUsed | None:
     """The recipe behind a checkpoint under `RUN/checkpoints/`; None for a file elsewhere, or none of a run."""
     file = checkpoint.resolve()
-    for folder in file.parents:
-        if folder.name == "checkpoints" and (folder.parent / "results.json").is_file():
-            return _found(folder.parent, file.relative_to(folder.parent).as_posix())
-    return None
-
-
-def _found(run: Path, checkpoint: str) -> RecipeUsed | None:
-    try:
-        results = Results.read_json(run / "results.json")
-        row = next((row for row in results.rows if row.checkpoint == checkpoint), None)
-        if row is None:
-            return None
-        text, command = results.text, results.command
-    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+    run = next((f.parent for f in file.parents if f.name == "checkpoints"), None)
+    if run is None:
         return None
-    return RecipeUsed(
-        results.recipe, results.profile, results.description, row.variant, row.seed, text, command
-    )
+    try:
+        r = Results.read_json(run / "results.json")
+        row = next(row for row in r.rows if row.checkpoint == file.relative_to(run).as_posix())
+        return RecipeUsed(r.recipe, r.profile, r.description, row.variant, row.seed, r.text, r.command)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, StopIteration):
+        return None
