@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,18 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
         raise CompressitError("; ".join(told), "; ".join([*advice, *host.left_out()]))
 
 
-def without_folder(owner: str) -> str:
-    """An owner as files name it: a local file's folder is nobody's business."""
+def model_owner(name: str, host: Host) -> str:
+    """Where a model comes from, as files name it: a local file's folder is nobody's business."""
+    return _without_folder(host.find(name, "model").owner)
+
+
+def layer_owners(types: Iterable[str], host: Host) -> dict[str, str]:
+    """The same for module types, by their names."""
+    owners = host.module_type_owners()
+    return {name: _without_folder(owners[name]) for name in sorted(types)}
+
+
+def _without_folder(owner: str) -> str:
     return Path(owner).name if owner.endswith(".py") else owner
 
 

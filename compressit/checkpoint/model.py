@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from compressit.checkpoint import edits as editing
 from compressit.checkpoint import layer_checks, modules, tensors
 from compressit.checkpoint import probe as probing
-from compressit.checkpoint.builders import builder_of, check_installed, without_folder
+from compressit.checkpoint.builders import builder_of, check_installed, layer_owners, model_owner
 from compressit.checkpoint.header import Header, checked, naming, read_header, tensors_digest
 from compressit.checkpoint.limits import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.manifest import Architecture, Manifest, ReplaceEdit
@@ -95,7 +95,7 @@ def save(
             model=_builder(architecture, host) if architecture else None,
             input={**asdict(contract), "dtype": probe.dtype if probe else "float32"} if contract else None,
             edits=[edit.model_dump(mode="json") for edit in edits],
-            layer_owners=_layer_owners(edits, host),
+            layer_owners=layer_owners({edit.type for edit in edits if isinstance(edit, ReplaceEdit)}, host),
             reshaped=reshaped,
             compact=compact_shapes,
             tied=tied,
@@ -250,19 +250,13 @@ def _builder(architecture: Architecture, host: Host) -> dict[str, Any]:
         "config": dump(builder_of(architecture.name, architecture.config, host).config),
         "input_shape": list(architecture.input_shape),
         "classes": architecture.classes,
-        "owner": without_folder(host.find(architecture.name, "model").owner),
+        "owner": model_owner(architecture.name, host),
     }
 
 
 def _architecture(manifest: Manifest) -> Architecture | None:
     model, edited = manifest.model, bool(manifest.edits) or manifest.reshaped
     return model and Architecture(model.name, model.config, model.input_shape, model.classes, edited)
-
-
-def _layer_owners(edits: Sequence[editing.Edit], host: Host) -> dict[str, str]:
-    owners = host.module_type_owners()
-    used = {edit.type for edit in edits if isinstance(edit, ReplaceEdit)}
-    return {name: without_folder(owners[name]) for name in sorted(used)}
 
 
 def _input_shape(manifest: Manifest) -> tuple[int, ...] | None:
