@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
-from torch import Size, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
@@ -35,7 +35,7 @@ _CHECKED = (
 _RANGES = {
     "kernel_size": (1, 64), "stride": (1, 64), "dilation": (1, 64), "groups": (1, 2**16), "padding": (0, 8),
     "output_padding": (0, 64), "output_size": (1, 64), "size": (1, 64), "scale_factor": (0, 8),
-    "upscale_factor": (1, 8), "downscale_factor": (1, 64), "num_layers": (1, 64),
+    "upscale_factor": (1, 8), "downscale_factor": (1, 64), "num_layers": (1, 64), "num_groups": (1, 2**16),
 }  # fmt: skip
 """The least that torch takes, and the most that a file may raise a number to that was smaller when built."""
 _MOST_SIZE, _MOST = 2**20, 2**31 - 1
@@ -74,20 +74,18 @@ def _unlike(layer: nn.Module, kind: type[nn.Module]) -> Wrong:
     # A forward of its own may read its tensors in its own way.
     if not issubclass(kind, _CHECKED if type(layer).forward is kind.forward else _NATIVE):
         return
-    told = ", ".join(f"{name} {value}" for name, value in numbers(layer) if type(value) in (int, tuple))
+    told = ", ".join(f"{name} {value}" for name, value in numbers(layer) if type(value) in (int, tuple, bool))
     try:
         twin = _made_again(layer, kind)
     except Exception as error:  # noqa: BLE001 - whatever torch raises for numbers that do not go together
         yield "numbers", f"do not go together: {error} ({told})"
         return
-    wanted, found = _shapes(twin), _shapes(layer)
-    both = wanted.keys() | found.keys() if isinstance(layer, nn.RNNBase) else wanted.keys() & found.keys()
-    for name in sorted(both):
-        if wanted.get(name) != found.get(name):
-            has, makes = (
-                f"of shape {tuple(of[name])}" if name in of else "missing" for of in (found, wanted)
-            )
-            yield name, f"is {has}; its numbers make it {makes} ({told})"
+    for name in sorted(_tensors(twin) | _tensors(layer)):
+        has, makes = _shape(layer, name), _shape(twin, name)
+        # Only native code takes one that is missing, or left over, for another.
+        exact = isinstance(layer, _NATIVE) and "." not in name
+        if has != makes and (exact or (has is not None and makes is not None)):
+            yield name, f"is of shape {has}; its numbers make it {makes} ({told})"
     for name, value in numbers(twin):
         if plain(actual := getattr(layer, name, None)) != plain(value):
             yield name, f"is {actual!r}; it must be {value}"
@@ -108,13 +106,19 @@ def _made_again(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
         return made(**given, device="meta")
 
 
-def _shapes(layer: nn.Module) -> dict[str, Size]:
-    if isinstance(layer, nn.RNNBase):  # what it hands over, be it computed
-        return {name: getattr(layer, name).shape for names in layer._all_weights for name in names}
-    return {
-        name: tensor.shape
-        for name, tensor in (*layer.named_parameters(remove_duplicate=False), *layer.named_buffers())
-    }
+def _tensors(layer: nn.Module) -> set[str]:
+    if isinstance(layer, nn.RNNBase):
+        return {name for names in layer._all_weights for name in names}
+    own = {*layer._parameters, *layer._buffers}
+    return {*own, "out_proj.weight"} if isinstance(layer, nn.MultiheadAttention) else own
+
+
+def _shape(layer: nn.Module, path: str) -> tuple[int, ...] | None:
+    """Of a tensor, be it computed; None where there is none."""
+    value: Any = layer
+    for name in path.split("."):
+        value = getattr(value, name, None)
+    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def _out_of_range(layer: nn.Module, changes: Changes) -> Wrong:
