@@ -11,12 +11,12 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from compressit.checkpoint.layer_checks import Changes
 from compressit.checkpoint.manifest import ReplaceEdit, SetEdit, strict_json
 from compressit.checkpoint.modules import children, submodule, unsaved_buffers
 from compressit.checkpoint.tensors import same_bits
@@ -27,6 +27,16 @@ from compressit.files.sealed import canonical
 Edit: TypeAlias = SetEdit | ReplaceEdit
 _SEQUENCES = (tuple, list, torch.Size)
 _MISSING = object()
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What edits did to a model, which its builder answers for otherwise."""
+
+    before: dict[tuple[nn.Module, str], Any] = field(
+        default_factory=dict
+    )  # values of the attributes that were set
+    made: set[nn.Module] = field(default_factory=set)  # layers made from a file's arguments
 
 
 def diff(fresh: nn.Module, model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]:
@@ -50,7 +60,7 @@ def snapshot(model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]
         rule = by_class(module_types, type(module)) if at else None
         if rule is not None:
             found.append(ReplaceEdit(at=at, type=rule.name, args=_described(rule, module, at)))
-        attrs = {name: _plain(value) for name, value in _numbers(module)}
+        attrs = {name: plain(value) for name, value in numbers(module)}
         if attrs:
             found.append(SetEdit(at=at, attrs=attrs))
     return found
@@ -63,12 +73,14 @@ def apply(model: nn.Module, edits: Sequence[Edit], module_types: Sequence[Module
     """
     changes = Changes()
     for edit in edits:
+        module = submodule(model, edit.at)
+        if module is None:
+            raise _unfit(edit.at, "there is no such layer")
         if isinstance(edit, ReplaceEdit):
-            _replace(model, edit, module_types, changes)
-            continue
-        module = _at(model, edit.at)
-        for name, value in edit.attrs.items():
-            _set(module, edit.at, name, value, changes)
+            _replace(model, module, edit, module_types, changes)
+        else:
+            for name, value in edit.attrs.items():
+                _set(module, edit.at, name, value, changes)
     return changes
 
 
@@ -91,6 +103,18 @@ def unrecorded(fresh: nn.Module, model: nn.Module) -> list[str]:
     return found
 
 
+def numbers(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Its public attributes that edits can say."""
+    for name, value in vars(module).items():
+        if _public(name) and _recordable(value):
+            yield name, value
+
+
+def plain(value: Any) -> Any:
+    """A number as it is in JSON."""
+    return [plain(v) for v in value] if isinstance(value, _SEQUENCES) else value
+
+
 def _differences(
     fresh: nn.Module, model: nn.Module, at: str, module_types: Sequence[ModuleType]
 ) -> Iterator[Edit]:
@@ -105,8 +129,8 @@ def _differences(
         yield ReplaceEdit(at=at, type=rule.name, args=args)
         fresh = _built(rule, args, at)
     attrs = {
-        name: _plain(value)
-        for name, value in _numbers(model)
+        name: plain(value)
+        for name, value in numbers(model)
         if (old := _attribute(fresh, name)) is not _MISSING and _differs(old, value)
     }
     if attrs:
@@ -123,16 +147,19 @@ def _differences(
 
 
 def _replace(
-    model: nn.Module, edit: ReplaceEdit, module_types: Sequence[ModuleType], changes: Changes
+    model: nn.Module,
+    current: nn.Module,
+    edit: ReplaceEdit,
+    module_types: Sequence[ModuleType],
+    changes: Changes,
 ) -> None:
-    parent_path, _, name = edit.at.rpartition(".")
-    parent, current = _at(model, parent_path), _at(model, edit.at)
+    parent, _, name = edit.at.rpartition(".")
     if current is model:
         raise _unfit(edit.at, "the model itself cannot be replaced")
     rule = by_name(module_types, edit.type)
     if not same_class(type(current), rule.cls()):
         built = _built(rule, edit.args, edit.at)
-        setattr(parent, name, built)
+        setattr(model.get_submodule(parent), name, built)
         changes.made.update(built.modules())
 
 
@@ -148,19 +175,6 @@ def _set(module: nn.Module, at: str, name: str, value: Any, changes: Changes) ->
         kind = type(old) if isinstance(old, _SEQUENCES) else tuple
         setattr(module, name, _frozen(value, kind) if isinstance(value, list) else value)
         changes.before.setdefault((module, name), old)
-
-
-def _at(model: nn.Module, path: str) -> nn.Module:
-    module = submodule(model, path)
-    if module is None:
-        raise _unfit(path, "there is no such layer")
-    return module
-
-
-def _numbers(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    for name, value in vars(module).items():
-        if _public(name) and _recordable(value):
-            yield name, value
 
 
 def _public(name: str) -> bool:
@@ -191,11 +205,7 @@ def _same_type(old: Any, new: Any) -> bool:
 
 
 def _differs(old: Any, new: Any) -> bool:
-    return _same_type(old, new) and repr(_plain(old)) != repr(_plain(new))
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, _SEQUENCES) else value
+    return _same_type(old, new) and repr(plain(old)) != repr(plain(new))
 
 
 def _frozen(value: Any, kind: Any) -> Any:

@@ -25,7 +25,7 @@ from compressit.files.writing import replacing
 KEY = "compressit"
 """The one metadata key: with several, safetensors writes them in another order in every process."""
 MASK, VALUES = "::mask", "::values"
-"""What follows the name of a tensor that is stored in two parts (see `compact`)."""
+"""What follows the name of a tensor that is stored in two parts (see `tensors`)."""
 MOST_HEADER_BYTES = 2**23  # safetensors allows 100 MB; JSON takes up to 30 times its text when it is read
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
@@ -58,7 +58,7 @@ class TensorInfo:
 class Header:
     """A checked header: the tensors fill the rest of the file exactly."""
 
-    tensors: Mapping[str, TensorInfo]
+    tensors: Mapping[str, TensorInfo]  # in their order in the file
     manifest: Manifest
     start: int  # where the tensors' bytes begin
     file_bytes: int
@@ -98,7 +98,8 @@ def checked(file: BinaryIO) -> Header:
     if not isinstance(table, dict):
         raise CompressitError("no safetensors file: its header is not a JSON object")
     metadata = table.pop("__metadata__", None)
-    tensors = {name: _tensor(name, entry) for name, entry in table.items()}
+    found = ((name, _tensor(name, entry)) for name, entry in table.items())
+    tensors = dict(sorted(found, key=lambda item: item[1].offsets))
     _check_places(tensors, file_bytes - 8 - length)
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
         raise NoManifestError(
@@ -191,7 +192,7 @@ def _short(text: str) -> str:
 
 def _check_places(tensors: Mapping[str, TensorInfo], data_bytes: int) -> None:
     end = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offsets):
+    for name, tensor in tensors.items():
         begin, stop = tensor.offsets
         if begin != end:
             raise CompressitError(
@@ -232,12 +233,8 @@ def _parts(header: Header, file: BinaryIO) -> Iterator[tuple[str, str, tuple[int
 
 def _header_bytes(tensors: Mapping[str, TensorInfo], manifest: Manifest) -> bytes:
     table: dict[str, Any] = {"__metadata__": {KEY: encode(manifest)}}
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offsets):
-        table[name] = {
-            "dtype": tensor.dtype,
-            "shape": list(tensor.shape),
-            "data_offsets": list(tensor.offsets),
-        }
+    for name, info in tensors.items():
+        table[name] = {"dtype": info.dtype, "shape": info.shape, "data_offsets": info.offsets}
     text = canonical(table).encode()
     text += b" " * (-len(text) % 8)  # keeps the tensors aligned
     return struct.pack("<Q", len(text)) + text

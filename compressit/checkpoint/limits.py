@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import arg_tree_leaves, tree_map_only
 
-from compressit.checkpoint.foreseen import CALL, Foreseen, Kind, foresee, kind_of, tensors_in
 from compressit.errors import CompressitError
 
 FREE_BYTES, GROWTH = 2**28, 1000
@@ -28,9 +28,15 @@ FREE_LIVE, LIVE_GROWTH = 110 * 10**6, 9
 what torch takes for itself, ten times the file and 200 MB."""
 FREE_WORK, WORK_GROWTH = 2**36, 4096
 """MACs: some seconds on one core."""
+CALL = 2**17
+"""What a call costs however small its tensors are, in MACs."""
 
-_EMPTY = frozenset((torch.ops.aten.empty, torch.ops.aten.empty_strided, torch.ops.aten.empty_like,
-                    torch.ops.aten.new_empty, torch.ops.aten.new_empty_strided))  # fmt: skip
+aten = torch.ops.aten
+_EMPTY = (aten.empty, aten.empty_strided, aten.empty_like, aten.new_empty, aten.new_empty_strided)
+_SIZED = (aten.empty, aten.zeros, aten.ones)
+_NORMS = (aten.native_batch_norm, aten._native_batch_norm_legit_no_training)
+_PRODUCTS = (aten.mm, aten.addmm, aten.bmm, aten.baddbmm)
+_CHANGING_SIZES = ("aten::resize", "aten::set", "aten::_resize")
 
 
 class ExhaustingError(CompressitError):
@@ -50,15 +56,17 @@ class Allowance:
     @staticmethod
     def building(file_bytes: int, tensors: int, drawn: bool = False) -> Allowance:
         """For the net before the file's tensors are in it; `drawn`: with values of its own in all of them."""
+        passes = Allowance.running(file_bytes)
         total = max(FREE_BYTES, GROWTH * file_bytes)
-        live = total if drawn else _live(file_bytes)
-        file = f"{_file(file_bytes)} with {tensors} tensors"
-        return Allowance(file, live, _work(file_bytes), total, FREE_TENSORS + MORE_TENSORS * tensors)
+        file = f"{passes.file} with {tensors} tensors"
+        live = total if drawn else passes.live
+        return Allowance(file, live, passes.work, total, FREE_TENSORS + MORE_TENSORS * tensors)
 
     @staticmethod
     def running(file_bytes: int, share: float = 1.0) -> Allowance:
         """For a forward pass of the net; `share` of it only, where another machine is to manage with the whole."""
-        return Allowance(_file(file_bytes), share * _live(file_bytes), share * _work(file_bytes))
+        live, work = FREE_LIVE + LIVE_GROWTH * file_bytes, FREE_WORK + WORK_GROWTH * file_bytes
+        return Allowance(f"a file of {file_bytes / 1e6:.3g} MB", share * live, share * work)
 
 
 class Budget(TorchDispatchMode):
@@ -76,7 +84,7 @@ class Budget(TorchDispatchMode):
         self._written: dict[int, tuple[StorageWeakRef, int]] = {}  # by storage
         self._unwritten: dict[int, tuple[StorageWeakRef, int]] = {}
         self._live, self._total, self._work, self._tensors = there, 0, 0, 0
-        self._check(there)
+        self._order(Ordered())
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -86,7 +94,7 @@ class Budget(TorchDispatchMode):
     def __enter__(self) -> Self:
         if (
             "torch._dynamo" in sys.modules
-        ):  # what is compiled runs as written, or counting were compiled with it
+        ):  # what is compiled runs as written, or the counting is compiled too
             self._eager.enter_context(torch.compiler.set_stance("force_eager"))
         return super().__enter__()
 
@@ -102,55 +110,42 @@ class Budget(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        kind = kind_of(func)
-        if kind is Kind.VIEW:
+        if func.is_view:
             return func(*args, **kwargs)
-        given: set[int] = set()
-        tensors: list[Tensor] = []
-        if kind is not Kind.SIZED and kind is not Kind.FROM_NONE:
-            tensors = tensors_in((*args, *kwargs.values()))
-            held = [tensor for tensor in tensors if _has_memory(tensor)]
-            if (tensors and not held) or (kind is Kind.COPY and _on_meta(kwargs.get("device"))):
-                # a trial without memory
-                self._work += CALL
-                self._check(self._live)
-                return func(*args, **kwargs)
-            # One that makes nothing needs no look at what it was given, unless it may be the first to write there.
-            if kind is not Kind.IN_PLACE or self._unwritten:
-                given = {_place(tensor) for tensor in held}
-            if self._unwritten and func._schema.is_mutable:
-                for place in given & self._unwritten.keys():
-                    self._keep(place, self._unwritten.pop(place))
-        empty = _is_empty(func)
-        self._count(foresee(func, args, kwargs, tensors), empty)
+        tensors = [leaf for leaf in arg_tree_leaves(*args, **kwargs) if isinstance(leaf, Tensor)]
+        given = {_storage(tensor)._cdata for tensor in tensors if _has_memory(tensor)}
+        device = kwargs.get("device")
+        if (tensors and not given) or (device is not None and device.type == "meta"):
+            self._order(Ordered())  # a trial without memory
+            return func(*args, **kwargs)
+        if self._unwritten and func._schema.is_mutable:
+            for place in given & self._unwritten.keys():
+                self._keep(place, *self._unwritten.pop(place))
+        self._order(ordered(func, args, kwargs, tensors))
         result = func(*args, **kwargs)
-        if kind is Kind.IN_PLACE:
-            return result
-        for tensor in tensors_in((result,)):
-            if not _has_memory(tensor):
+        for tensor in arg_tree_leaves(result):
+            if not isinstance(tensor, Tensor) or not _has_memory(tensor):
                 continue
-            storage = tensor.untyped_storage()
-            if (place := storage._cdata) not in given:
-                entry = StorageWeakRef(storage), storage.nbytes()
-                if empty:
-                    self._unwritten[place] = entry
-                else:
-                    self._keep(place, entry)
+            storage = _storage(tensor)
+            if (place := storage._cdata) in given:
+                continue
+            entry = StorageWeakRef(storage), storage.nbytes()
+            if func.overloadpacket in _EMPTY:
+                self._unwritten[place] = entry
+            else:
+                self._keep(place, *entry)
         return result
 
-    def _count(self, coming: Foreseen, empty: bool) -> None:
+    def _order(self, coming: Ordered) -> None:
+        """Raises ExhaustingError where with this call something is more than is allowed."""
         self._total += coming.new
         self._tensors += bool(coming.new)
         self._work += coming.work
-        ordered = coming.while_running + (0 if empty else coming.new)
-        if self._live + ordered > self._allowed.live:
-            self._forget()
-        self._check(self._live + ordered)
-
-    def _check(self, live: int) -> None:
-        """Raises ExhaustingError where something is more than is allowed."""
         allowed = self._allowed
-        if live > allowed.live:
+        if self._live + coming.live > allowed.live:
+            self._written = {place: entry for place, entry in self._written.items() if not entry[0].expired()}
+            self._live = self._there + sum(size for _, size in self._written.values())
+        if (live := self._live + coming.live) > allowed.live:
             shown = f"{live / 1e9:.3g} GB"
         elif self._total > allowed.total:
             shown = f"{self._total / 1e9:.3g} GB"
@@ -166,42 +161,154 @@ class Budget(TorchDispatchMode):
             "one of your own may: limited=False in Python, --unlimited for a command",
         )
 
-    def _keep(self, place: int, entry: tuple[StorageWeakRef, int]) -> None:
+    def _keep(self, place: int, reference: StorageWeakRef, size: int) -> None:
         if place not in self._written:
-            self._written[place] = entry
-            self._live += entry[1]
-
-    def _forget(self) -> None:
-        """What is no longer there."""
-        self._written = {place: entry for place, entry in self._written.items() if not entry[0].expired()}
-        self._live = self._there + sum(size for _, size in self._written.values())
+            self._written[place] = reference, size
+            self._live += size
 
 
-def _file(file_bytes: int) -> str:
-    return f"a file of {file_bytes / 1e6:.3g} MB"
+@dataclass(frozen=True)
+class Ordered:
+    """Bytes of new tensors, bytes written to while a call runs and after it, and MACs (at least the values moved)."""
+
+    new: int = 0
+    live: int = 0
+    work: int = CALL
 
 
-def _live(file_bytes: int) -> int:
-    return FREE_LIVE + LIVE_GROWTH * file_bytes
+def ordered(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
+) -> Ordered:
+    """What a call orders as a TorchDispatchMode gets it, with the `tensors` among its arguments.
+
+    Nothing is new where torch knows no shapes before the call, because they depend on values.
+    """
+    moved = sum([tensor.numel() for tensor in tensors])
+    if _in_place(func):
+        return Ordered(work=CALL + moved)
+    made: list[Tensor]
+    try:
+        if (shape := _shape(func, args, tensors)) is not None:
+            types = [t.dtype for t in tensors if t.is_floating_point() or t.itemsize > 4] or [torch.float32]
+            dtype = kwargs.get("dtype") or max(types, key=lambda dtype: dtype.itemsize)
+            made, larger = [torch.empty(shape, dtype=dtype, device="meta")], 0
+        else:
+            made, larger = _without_memory(func, args, kwargs)
+    except Exception:  # noqa: BLE001 - shapes that do not fit: the call says it better; or none before its values
+        made, larger = [], 0
+    new = larger + sum([tensor.numel() * tensor.element_size() for tensor in made])
+    work = moved + sum([tensor.numel() for tensor in made])
+    packet, beside = func.overloadpacket, 0
+    if made and packet in _MACS:
+        work = max(work, _MACS[packet](made[0], *args))
+    if made and packet is aten.convolution:
+        beside = _beside_convolution(made[0], *args)
+    return Ordered(new, beside + (0 if packet in _EMPTY else new), CALL + work)
 
 
-def _work(file_bytes: int) -> int:
-    return FREE_WORK + WORK_GROWTH * file_bytes
+def _shape(func: Any, args: tuple[Any, ...], tensors: Sequence[Tensor]) -> Sequence[int] | None:
+    """Of what the most frequent calls give: torch would import its compiler to tell, and take a millisecond."""
+    packet = func.overloadpacket
+    if packet in _SIZED:
+        return args[0]
+    if packet in _NORMS:
+        return args[0].shape
+    if packet in _PRODUCTS:
+        return *tensors[-2].shape[:-1], tensors[-1].shape[-1]
+    if packet is aten.convolution:
+        return _convolved(*args)
+    if torch.Tag.pointwise in func.tags and tensors and not func._schema.is_mutable:
+        return torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    return None
+
+
+def _convolved(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, dilation: Any, transposed: bool,
+    output_padding: Any, groups: int,
+) -> tuple[int, ...]:  # fmt: skip
+    each = zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, output_padding, strict=True)
+    if transposed:
+        sides = [(n - 1) * s - 2 * p + d * (k - 1) + o + 1 for n, k, s, p, d, o in each]
+        return x.shape[0], weight.shape[1] * groups, *sides
+    return x.shape[0], weight.shape[0], *((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d, _ in each)
+
+
+def _without_memory(func: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], int]:
+    """The new tensors, and by how many bytes given ones grow: asked of torch, with tensors that have only shapes."""
+    stand_ins: dict[int, tuple[Tensor, int]] = {}
+
+    def stand_in(tensor: Tensor) -> Tensor:
+        shape = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+        stand_ins[_storage(shape)._cdata] = shape, _storage(shape).nbytes()
+        return shape
+
+    args, kwargs = tree_map_only(Tensor, stand_in, (args, dict(kwargs)))
+    if kwargs.get("device") is not None or not stand_ins:
+        kwargs["device"] = "meta"
+    if "generator" in kwargs:
+        kwargs["generator"] = None
+    found = [leaf for leaf in arg_tree_leaves(func(*args, **kwargs)) if isinstance(leaf, Tensor)]
+    made = [tensor for tensor in found if _storage(tensor)._cdata not in stand_ins]
+    return made, sum(max(0, _storage(shape).nbytes() - before) for shape, before in stand_ins.values())
+
+
+def _product(out: Tensor, *args: Any) -> int:
+    """Of the last two matrices."""
+    return out.numel() * [arg for arg in args if isinstance(arg, Tensor)][-2].shape[-1]
+
+
+def _pooling(out: Tensor, x: Tensor, kernel: Any, *rest: Any) -> int:
+    return (out.numel() + x.numel()) * math.prod(kernel if isinstance(kernel, Sequence) else (kernel,))
+
+
+def _convolution(out: Tensor, x: Tensor, weight: Tensor, *rest: Any) -> int:
+    transposed = rest[4]
+    return (x if transposed else out).numel() * (weight.numel() // max(1, weight.shape[0]))
+
+
+def _attention(out: Tensor, query: Tensor, key: Tensor, *rest: Any) -> int:
+    return 2 * query.numel() * key.shape[-2]
+
+
+def _recurrent(out: Tensor, x: Tensor, from_inputs: Tensor, from_itself: Tensor, *rest: Any) -> int:
+    return math.prod(x.shape[:2]) * (from_inputs.numel() + from_itself.numel())
+
+
+_MACS: Mapping[Any, Callable[..., int]] = {
+    **dict.fromkeys(_PRODUCTS, _product),
+    **dict.fromkeys((aten.max_pool2d_with_indices, aten.max_pool3d_with_indices), _pooling),
+    **dict.fromkeys((aten.avg_pool1d, aten.avg_pool2d, aten.avg_pool3d), _pooling),
+    aten.convolution: _convolution,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention: _attention,
+    aten.mkldnn_rnn_layer: _recurrent,
+}
+"""Of the result and the arguments, where they are more than the values moved."""
+
+
+def _beside_convolution(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> int:
+    """Bytes while it runs: copies in blocks of 16 channels (oneDNN), or what each output sees of the inputs."""
+    if not (x.numel() and weight.numel() and out.numel()):
+        return 0
+    backend = torch._C._select_conv_backend(x, weight, bias, *rest, None if bias is None else [len(bias)])
+    size, transposed, groups = x.element_size(), rest[3], rest[5]
+    if "Mkldnn" in str(backend):
+        shapes = (x.shape, out.shape)
+        return size * sum(n * -(-channels // 16) * 16 * math.prod(sides) for n, channels, *sides in shapes)
+    small = x.shape if transposed else out.shape
+    return size * small[0] * math.prod(small[2:]) * (weight.numel() // weight.shape[0]) * groups
 
 
 @cache
-def _is_empty(func: Any) -> bool:
-    return func.overloadpacket in _EMPTY
-
-
-def _on_meta(device: torch.device | None) -> bool:
-    return device is not None and device.type == "meta"
+def _in_place(func: Any) -> bool:
+    """Whether it changes what it is given, and gives back nothing else."""
+    name = func._schema.name
+    return name.endswith("_") and func._schema.is_mutable and not name.startswith(_CHANGING_SIZES)
 
 
 def _has_memory(tensor: Tensor) -> bool:
     return not tensor.is_meta and tensor.layout is torch.strided
 
 
-def _place(tensor: Tensor) -> int:
-    """The storage of one with memory."""
-    return tensor.untyped_storage()._cdata
+def _storage(tensor: Tensor) -> torch.UntypedStorage:
+    return tensor.untyped_storage()

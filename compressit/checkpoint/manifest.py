@@ -10,7 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -19,8 +19,16 @@ from compressit.errors import CompressitError
 from compressit.files.sealed import canonical, strict
 
 FORMAT = 1
+MOST_ERRORS = 1000
+"""Of which one is told: each takes a kilobyte."""
 
-Shape = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**63)], ...], Field(max_length=64)]
+MOST_VALUES = 2**20
+"""Of one JSON text: each takes up to 150 bytes while it is read."""
+
+T = TypeVar("T")
+Row = Annotated[tuple[T, ...], Field(fail_fast=True)]
+"""Where the first wrong value ends it: a file may hold millions."""
+Shape = Annotated[Row[Annotated[int, Field(ge=0, lt=2**63)]], Field(max_length=64)]
 
 
 def affordable(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -65,9 +73,9 @@ class Inputs(_Entry):
     shape: InputShape  # without the batch dimension
     dtype: str
     scale: Literal["unit", "standard"]  # a message may advise it: no other word of a file
-    mean: tuple[float, ...] | None  # per channel, of pixels in 0..1
-    std: tuple[float, ...] | None
-    class_names: tuple[str, ...]
+    mean: Row[float] | None  # per channel, of pixels in 0..1
+    std: Row[float] | None
+    class_names: Row[str]
 
 
 class SetEdit(_Entry):
@@ -92,7 +100,7 @@ class Probe(_Entry):
 
     dtype: str  # of the input: "float32", "bfloat16", "int64" …
     output_shape: Shape  # of the first output tensor, batch included
-    values: tuple[float | None, ...]  # at most 64, evenly spread over that tensor; None: not finite
+    values: Row[float | None]  # at most 64, evenly spread over that tensor; None: not finite
     tolerance: float = Field(gt=0, lt=1)  # fraction of the largest value
     input_shape: InputShape | None = None  # of a smaller input, where the model's own takes too much
 
@@ -103,13 +111,13 @@ class Manifest(_Entry):
     format: Literal[1] = FORMAT
     model: Builder | None  # None: saved without a registered builder, loads into a given module only
     input: Inputs | None
-    edits: tuple[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")], ...] = ()
+    edits: Row[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")]] = ()
     layer_owners: dict[str, str] = {}  # of the types in `edits`, as Builder's `owner`
     reshaped: bool = False  # some tensor has another shape than the builder gives it
-    compact: dict[str, Shape] = {}  # shapes of the tensors stored as mask and values, see `compact`
-    tied: tuple[tuple[str, str], ...] = ()  # (name in the file, other name of the same tensor)
+    compact: dict[str, Shape] = {}  # shapes of the tensors stored as mask and values, see `tensors`
+    tied: Row[tuple[str, str]] = ()  # (name in the file, other name of the same tensor)
     probe: Probe | None = None
-    lineage: tuple[dict[str, JsonValue], ...] = ()
+    lineage: Row[dict[str, JsonValue]] = ()
     metrics: dict[str, float | None] = {}
     parameters: int = Field(0, ge=0)  # values in all parameters, tied ones once
     tensors_sha256: str  # see `header.tensors_digest`
@@ -143,10 +151,10 @@ def decode(text: str) -> Manifest:
 
     Raises CompressitError for text that is no JSON, of an unknown format, changed, or has wrong fields.
     """
-    plain = strict_json(text, "its description")
-    if not isinstance(plain, dict):
+    told = strict_json(text, "its description")
+    if not isinstance(told, dict):
         raise CompressitError("its description is not a JSON object")
-    version = plain.get("format")
+    version = told.get("format")
     if type(version) is not int or version != FORMAT:  # True is an int too
         newer = type(version) is int and version > FORMAT
         raise CompressitError(
@@ -155,10 +163,10 @@ def decode(text: str) -> Manifest:
             if newer
             else "the file is damaged: fetch it again",
         )
-    digest = plain.pop("sha256", None)
+    digest = told.pop("sha256", None)
     try:
-        rest = canonical(plain)
-        del plain  # it takes many times its text, and is read once more
+        rest = canonical(told)
+        del told  # it takes many times its text, and is read once more
         if digest != _digest(rest):
             raise CompressitError(
                 "its description was changed: the digest does not match", "fetch the file again"
@@ -169,10 +177,12 @@ def decode(text: str) -> Manifest:
 
 
 def strict_json(text: str | bytes, what: str) -> Any:
-    """JSON in UTF-8 without repeated keys, NaN or Infinity. Raises CompressitError."""
+    """JSON in UTF-8 without repeated keys, NaN or Infinity, of at most MOST_VALUES values. Raises CompressitError."""
     try:
-        # decoded here: json would guess at UTF-16 and UTF-32 too
-        return strict(text.decode() if isinstance(text, bytes) else text)
+        text = text.decode() if isinstance(text, bytes) else text  # json would guess at UTF-16 and UTF-32 too
+        if text.count(",") > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES} values")
+        return strict(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise CompressitError(f"{what} is no valid JSON: {error}") from error
 
@@ -185,9 +195,15 @@ def _validated(text: str) -> Manifest:
     try:
         return Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}") from error
+        raise ValueError(first_of(error)) from error
+
+
+def first_of(error: ValidationError, whole: str = "it") -> str:
+    """The first thing that is wrong, with its place."""
+    if error.error_count() > MOST_ERRORS:
+        return f"{whole} is wrong in {error.error_count()} places"
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 def _digest(text: str) -> str:

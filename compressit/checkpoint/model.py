@@ -15,28 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from compressit.checkpoint import edits as edit
-from compressit.checkpoint import layer_checks
+from compressit.checkpoint import edits as editing
+from compressit.checkpoint import layer_checks, modules, tensors
 from compressit.checkpoint import probe as probing
-from compressit.checkpoint import tensors as tensor
-from compressit.checkpoint.compact import pack
-from compressit.checkpoint.header import (
-    Header,
-    checked,
-    naming,
-    read_header,
-    tensors_digest,
-)
+from compressit.checkpoint.builders import builder_of, check_installed, layer_owners, model_owner
+from compressit.checkpoint.header import Header, checked, naming, read_header, tensors_digest
 from compressit.checkpoint.limits import Allowance, Budget, ExhaustingError
-from compressit.checkpoint.manifest import Architecture, Builder, Manifest, ReplaceEdit
-from compressit.checkpoint.missing import check_installed, without_folder
-from compressit.checkpoint.modules import on_cpu, unsaved_buffers
-from compressit.checkpoint.unfilled import Unfilled
+from compressit.checkpoint.manifest import Architecture, Manifest, ReplaceEdit
 from compressit.config import dump
-from compressit.contract.kinds import Model
 from compressit.contract.nets import copied, unwrapped
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
@@ -50,20 +38,16 @@ def build(architecture: Architecture, host: Host) -> nn.Module:
 
     Raises CompressitError when the builder is not installed, refuses the options, or fails.
     """
+    name = architecture.name
+    builder = builder_of(name, architecture.config, host)
     try:
-        builder = host.create(Model, architecture.name, architecture.config)
         model = builder.build(tuple(architecture.input_shape), architecture.classes)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its options"
-        raise CompressitError(f"'{architecture.name}' refuses {where}: {first['msg']}") from error
     except CompressitError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise CompressitError(f"'{architecture.name}' cannot build the model: {reason}") from error
+        raise CompressitError(f"'{name}' cannot build the model: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
-        raise CompressitError(f"'{architecture.name}' built a {type(model).__name__}, not an nn.Module")
+        raise CompressitError(f"'{name}' built a {type(model).__name__}, not an nn.Module")
     return unwrapped(model)
 
 
@@ -85,20 +69,19 @@ def save(
     """
     path, host = Path(path), host or installed()
     with naming(path), probing.quiet():
-        tensor.check_storable(model)
+        modules.check_storable(model)
         reference = _reference(model)
         layer_checks.check(reference)
-        tensors, tied = tensor.collect(reference)
-        stored, shapes = pack(tensors) if compact else (tensors, {})
-        module_types = host.module_types()
+        own, tied = modules.collect(reference)
+        stored, compact_shapes = tensors.pack(own) if compact else (own, {})
+        size = sum(value.nbytes for value in stored.values())
         if architecture is None:
-            edits, reshaped = edit.snapshot(reference, module_types), False
+            edits, reshaped = editing.snapshot(reference, host.module_types()), False
         else:
             unchanged = build(architecture, host)
-            edits = edit.diff(unchanged, reference, module_types)
+            edits = editing.diff(unchanged, reference, host.module_types())
             reshaped = _shapes(unchanged) != _shapes(reference)
         shape = architecture.input_shape if architecture else contract.shape if contract else None
-        size = sum(value.nbytes for value in stored.values())
         measured = None
         if shape is not None:
             measured = probing.affording(copied(reference, same_parameters=True), shape, size)
@@ -109,34 +92,30 @@ def save(
         probe = measured[0] if measured else None
         manifest = Manifest.of(
             format=1,
-            model=_builder(architecture, host),
+            model=_builder(architecture, host) if architecture else None,
             input={**asdict(contract), "dtype": probe.dtype if probe else "float32"} if contract else None,
-            edits=[e.model_dump(mode="json") for e in edits],
-            layer_owners=_layer_owners(edits, host),
+            edits=[edit.model_dump(mode="json") for edit in edits],
+            layer_owners=layer_owners({edit.type for edit in edits if isinstance(edit, ReplaceEdit)}, host),
             reshaped=reshaped,
-            compact=shapes,
+            compact=compact_shapes,
             tied=tied,
             probe=probe.model_dump(mode="json") if probe else None,
             lineage=[dict(step) for step in lineage],
             metrics=dict(metrics or {}),
             parameters=sum(p.numel() for p in reference.parameters()),
-            tensors_sha256=tensors_digest(tensor.parts(stored)),
+            tensors_sha256=tensors_digest(tensors.parts(stored)),
             versions={"compressit": importlib.metadata.version("compressit"), "torch": torch.__version__},
         )
         with replacing(path) as temporary:
-            tensor.write(stored, temporary, manifest)
+            tensors.write(stored, temporary, manifest)
             with opened(temporary) as file:
                 header = checked(file)
-
-            def again(limited: bool) -> nn.Module:
-                into = copied(reference) if architecture is None else None
-                return _restored(temporary, header, into, host, limited)
-
+            into = None if architecture else reference
             try:
-                loaded = again(limited=True)
+                loaded = _restored(temporary, header, into and copied(into), host, limited=True)
             except ExhaustingError as error:
                 _tell(path, f"{error.message}: it is loaded with limited=False only")
-                loaded = again(limited=False)
+                loaded = _restored(temporary, header, into and copied(into), host, limited=False)
             _check_same(reference, loaded, measured, Allowance.running(size))
 
 
@@ -156,15 +135,14 @@ def load(
     """
     path = Path(path)
     header = read_header(path)
-    manifest = header.manifest
     with naming(path), probing.quiet():
         devices = [p.device for p in into.parameters() if not p.is_meta] if into is not None else []
         model = _restored(path, header, into, host or installed(), limited)
-        shape = _input_shape(manifest)
-        if probe and manifest.probe is not None and shape is not None:
+        shape, recorded = _input_shape(header.manifest), header.manifest.probe
+        if probe and recorded is not None and shape is not None:
             allowed = Allowance.running(header.file_bytes) if limited else None
             trial = copied(model, same_parameters=True)
-            probing.check(trial, manifest.probe, shape, allowed, _doubt(into))
+            probing.check(trial, recorded, shape, allowed, _doubt(into))
     return model.to(devices[0]) if devices else model
 
 
@@ -199,10 +177,10 @@ def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> n
     header = read_header(path)
     with naming(path), probing.quiet(seed):
         model, changes = _skeleton(header, None, host, drawn=True)
-        changed = tensor.narrow(model, {name: shape for name, (_, shape) in header.loaded().items()})
-        tensor.retie(model, header.manifest.tied)
+        changed = modules.narrow(model, {name: shape for name, (_, shape) in header.loaded().items()})
+        modules.retie(model, header.manifest.tied)
         layer_checks.check(model, changes)
-        tensor.draw(changed)
+        modules.draw(changed)
     return model.train()
 
 
@@ -215,12 +193,7 @@ def classes_of(model: nn.Module, input_shape: Sequence[int]) -> int:
 
 def architecture_of(path: Path) -> Architecture | None:
     """What the checkpoint's builder was told; None for a model saved without a registered builder."""
-    header = read_header(Path(path))
-    if header.manifest.model is None:
-        return None
-    return _architecture(
-        header.manifest.model, edited=bool(header.manifest.edits) or header.manifest.reshaped
-    )
+    return _architecture(read_header(Path(path)).manifest)
 
 
 def contract_of(path: Path) -> InputSpec | None:
@@ -242,42 +215,53 @@ def _reference(model: nn.Module) -> nn.Module:
     return reference
 
 
-def _doubt(into: nn.Module | None) -> str:
-    """What is probably wrong where a loaded model computes something else."""
-    if into is None:
-        return "the plugin that builds it has probably changed"
-    unsaved = [
-        f"{at}.{name}".lstrip(".") for at, layer in into.named_modules() for name in unsaved_buffers(layer)
-    ]
-    if not unsaved:
-        return "the net it was loaded into is probably another one than was saved"
-    names = ", ".join(unsaved[:5])
-    return (
-        f"the file does not hold {names} (persistent=False): the net it is loaded into must have their values"
-    )
+def _restored(path: Path, header: Header, into: nn.Module | None, host: Host, limited: bool) -> nn.Module:
+    own = tensors.read(path, header)
+    with modules.Unfilled():
+        model, changes = _skeleton(header, into, host, limited=limited)
+    modules.put(model, own, header.manifest.tied)
+    layer_checks.check(model, changes)
+    return model.eval()
 
 
-def _builder(architecture: Architecture | None, host: Host) -> dict[str, Any] | None:
-    if architecture is None:
-        return None
-    plugin = host.create(Model, architecture.name, architecture.config)
+def _skeleton(
+    header: Header, into: nn.Module | None, host: Host, drawn: bool = False, limited: bool = True
+) -> tuple[nn.Module, editing.Changes]:
+    """The built (or given) model after the edits, before the file's tensors; `drawn`: with values in all of its own."""
+    manifest, architecture = header.manifest, _architecture(header.manifest)
+    count = len(header.loaded()) + len(manifest.tied)
+    with Budget(Allowance.building(header.file_bytes, count, drawn)) if limited else nullcontext():
+        check_installed(manifest, host, built=into is None)
+        if into is None and architecture is None:
+            raise CompressitError(
+                "it was saved without a registered builder, so compressit cannot build its network",
+                "build the network yourself and pass it: compressit.load(path, into=net)",
+            )
+        if into is None and architecture is not None:
+            into = build(architecture, host)
+        assert into is not None
+        return into, editing.apply(modules.on_cpu(into), manifest.edits, host.module_types())
+
+
+def _builder(architecture: Architecture, host: Host) -> dict[str, Any]:
     return {
         "name": architecture.name,
-        "config": dump(plugin.config),  # with every default as it is today
+        # with every default as it is today
+        "config": dump(builder_of(architecture.name, architecture.config, host).config),
         "input_shape": list(architecture.input_shape),
         "classes": architecture.classes,
-        "owner": without_folder(host.find(architecture.name, "model").owner),
+        "owner": model_owner(architecture.name, host),
     }
 
 
-def _layer_owners(edits: Sequence[edit.Edit], host: Host) -> dict[str, str]:
-    owners = host.module_type_owners()
-    used = {e.type for e in edits if isinstance(e, ReplaceEdit)}
-    return {name: without_folder(owners[name]) for name in sorted(used)}
+def _architecture(manifest: Manifest) -> Architecture | None:
+    model, edited = manifest.model, bool(manifest.edits) or manifest.reshaped
+    return model and Architecture(model.name, model.config, model.input_shape, model.classes, edited)
 
 
-def _architecture(builder: Builder, edited: bool = False) -> Architecture:
-    return Architecture(builder.name, builder.config, builder.input_shape, builder.classes, edited)
+def _input_shape(manifest: Manifest) -> tuple[int, ...] | None:
+    source = manifest.model and manifest.model.input_shape
+    return source if source is not None else manifest.input and manifest.input.shape
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:
@@ -285,65 +269,42 @@ def _shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 
 def _check_same(
-    reference: nn.Module,
-    loaded: nn.Module,
-    measured: probing.Measured | None,
-    allowed: Allowance,
+    reference: nn.Module, loaded: nn.Module, measured: probing.Measured | None, allowed: Allowance
 ) -> None:
     """Raises CompressitError unless the loaded model has the reference's state and the measured outputs."""
-    state, again = reference.state_dict(), loaded.state_dict()
-    for name, value in state.items():
-        if not tensor.same_bits(value, again[name]):
+    again = loaded.state_dict()
+    for name, value in reference.state_dict().items():
+        if not tensors.same_bits(value, again[name]):
             raise CompressitError(f"the model would not come back the same: '{name}' differs after loading")
     if measured is None:
         return
     _, x, wanted = measured
     got = probing.outputs(loaded, x, allowed)
-    if len(got) != len(wanted) or not all(map(tensor.same_bits, got, wanted)):
-        hidden = ", ".join(edit.unrecorded(loaded, reference)[:5])
-        hint = f"these differ, and a checkpoint does not hold them: {hidden}" if hidden else None
+    if len(got) != len(wanted) or not all(map(tensors.same_bits, got, wanted)):
+        hidden = ", ".join(editing.unrecorded(loaded, reference)[:5])
         raise CompressitError(
-            "the model would not come back the same: its outputs differ after loading", hint
+            "the model would not come back the same: its outputs differ after loading",
+            f"these differ, and a checkpoint does not hold them: {hidden}" if hidden else None,
         )
+
+
+def _doubt(into: nn.Module | None) -> str:
+    """What is probably wrong where a loaded model computes something else."""
+    if into is None:
+        return "the plugin that builds it has probably changed"
+    unsaved = [
+        f"{at}.{name}".lstrip(".")
+        for at, layer in into.named_modules()
+        for name in modules.unsaved_buffers(layer)
+    ]
+    if not unsaved:
+        return "the net it was loaded into is probably another one than was saved"
+    return (
+        f"the file does not hold {', '.join(unsaved[:5])} (persistent=False): "
+        "the net it is loaded into must have their values"
+    )
 
 
 def _tell(path: Path, what: str) -> None:
     """Nothing trained is lost because of it, so it is no error."""
     warnings.warn(f"{path}: {what}", stacklevel=3)
-
-
-def _restored(
-    path: Path, header: Header, into: nn.Module | None, host: Host, limited: bool = True
-) -> nn.Module:
-    tensors = tensor.read(path, header)
-    with Unfilled():
-        model, changes = _skeleton(header, into, host, limited=limited)
-    tensor.put(model, tensors, header.manifest.tied)
-    layer_checks.check(model, changes)
-    return model.eval()
-
-
-def _skeleton(
-    header: Header, into: nn.Module | None, host: Host, drawn: bool = False, limited: bool = True
-) -> tuple[nn.Module, layer_checks.Changes]:
-    """The built (or given) model after the edits, before the file's tensors; `drawn`: with values in all of its own."""
-    manifest = header.manifest
-    if into is None and manifest.model is None:
-        raise CompressitError(
-            "it was saved without a registered builder, so compressit cannot build its network",
-            "build the network yourself and pass it: compressit.load(path, into=net)",
-        )
-    tensors = len(header.loaded()) + len(manifest.tied)
-    allowed = Allowance.building(header.file_bytes, tensors, drawn)
-    with Budget(allowed) if limited else nullcontext():
-        check_installed(manifest, host, built=into is None)
-        if into is None and manifest.model is not None:
-            into = build(_architecture(manifest.model), host)
-        assert into is not None
-        return into, edit.apply(on_cpu(into), manifest.edits, host.module_types())
-
-
-def _input_shape(manifest: Manifest) -> tuple[int, ...] | None:
-    if manifest.model is not None:
-        return manifest.model.input_shape
-    return manifest.input.shape if manifest.input else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -54,27 +54,20 @@ def affording(model: nn.Module, shape: Sequence[int], file_bytes: int) -> Measur
 
     None where the model takes none of those. Raises CompressitError for a model that does not run on this shape.
     """
-    allowed = Allowance.running(file_bytes, _ON_SAVING)
-    for smaller in _halved(tuple(shape)):
+    allowed, smaller = Allowance.running(file_bytes, _ON_SAVING), tuple(shape)
+    while True:
         try:
             probe, x, found = measure(model, smaller, allowed)
+            of = {"input_shape": smaller} if smaller != tuple(shape) else {}
+            return probe.model_copy(update=of), x, found
         except ExhaustingError:
-            continue
+            if all(side <= 1 for side in smaller[1:]):
+                return None
+            smaller = (*smaller[:1], *(max(1, side // 2) for side in smaller[1:]))  # all but the channels
         except CompressitError:
             if smaller == tuple(shape):
                 raise
             return None
-        of = {"input_shape": smaller} if smaller != tuple(shape) else {}
-        return probe.model_copy(update=of), x, found
-    return None
-
-
-def _halved(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """This shape, and with all sides but the channels half as long, again and again."""
-    yield shape
-    while any(side > 1 for side in shape[1:]):
-        shape = (*shape[:1], *(max(1, side // 2) for side in shape[1:]))
-        yield shape
 
 
 def measure(model: nn.Module, shape: Sequence[int], allowed: Allowance | None = None) -> Measured:
@@ -144,7 +137,8 @@ def outputs(model: nn.Module, x: Tensor, allowed: Allowance | None = None) -> li
     allowed.
     """
     try:
-        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False), _counted(allowed, x):
+        counted = _counted(allowed, x.nbytes) if allowed is not None else nullcontext()
+        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False), counted:
             found = list(_tensors(model(x)))
     except ExhaustingError:
         raise
@@ -158,14 +152,11 @@ def outputs(model: nn.Module, x: Tensor, allowed: Allowance | None = None) -> li
 
 
 @contextmanager
-def _counted(allowed: Allowance | None, x: Tensor) -> Generator[None]:
-    if allowed is None:
-        yield
-        return
+def _counted(allowed: Allowance, there: int) -> Generator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one call whose scores nobody could count
     try:
-        with Budget(allowed, x.nbytes):
+        with Budget(allowed, there):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -179,11 +170,8 @@ def quiet(seed: int = 0) -> AbstractContextManager[None]:
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from _tensors(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
+    elif isinstance(value, (tuple, list, Mapping)):
+        for part in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors(part)
 
 

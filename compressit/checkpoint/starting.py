@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressit.contract.kinds import Dataset, Model
+from compressit.contract.kinds import Dataset
 from compressit.datasets.options import MOST_INPUTS
 from compressit.errors import CompressitError
 from compressit.files.sealed import digest_of
@@ -78,8 +78,13 @@ def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
             f"{path} was saved from a live module without a registered builder",
             "only a checkpoint whose model is a plugin can be built again",
         )
-    _check_builder(path, manifest, host)
+    from compressit.checkpoint.builders import builder_of, check_installed
+    from compressit.checkpoint.header import naming
+
     model = manifest.model
+    with naming(path):
+        check_installed(manifest, host, built=True)
+        builder_of(model.name, model.config, host)
     if (tuple(model.input_shape), model.classes) != (offer.shape, offer.classes):
         raise CompressitError(
             f"{path} takes inputs {tuple(model.input_shape)} and has {model.classes} classes, "
@@ -157,25 +162,6 @@ def code_of(manifest: Manifest, host: Host) -> tuple[str, ...]:
     return (*builder, *(host.module_type_modules() if replaced else ()))
 
 
-def _check_builder(path: Path, manifest: Manifest, host: Host) -> None:
-    from pydantic import ValidationError
-
-    from compressit.checkpoint.missing import check_installed
-
-    assert manifest.model is not None
-    name = manifest.model.name
-    try:
-        if name not in host.names("model") or any(edit.do == "replace" for edit in manifest.edits):
-            check_installed(manifest, host, built=True)
-        host.create(Model, name, manifest.model.config)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its options"
-        raise CompressitError(f"{path}: '{name}' refuses {where}: {first['msg']}") from error
-    except CompressitError as error:
-        raise CompressitError(f"{path}: {error.message}", error.hint) from error
-
-
 def _manifest(path: Path) -> Manifest | None:
     """What a file of tensors says of itself; None where somebody else wrote it. Raises CompressitError."""
     from compressit.checkpoint.header import NoManifestError
@@ -195,10 +181,10 @@ def _named(names: tuple[str, ...]) -> bool:
 
 def _verified(path: Path) -> Any:
     """The header of a checkpoint whose tensors are those that were saved; read once while the file is the same."""
-    try:
+    from compressit.checkpoint.header import naming
+
+    with naming(path):
         facts = path.stat()
-    except OSError as error:
-        raise CompressitError(f"{path}: {error.strerror or error}") from error
     return _header(path, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
 
 

@@ -1,4 +1,4 @@
-"""The model card: Markdown with YAML front matter, as model hubs read it.
+"""The model card: Markdown with YAML front matter, as model hubs read it; of a run's checkpoint with its recipe.
 
 Whatever a checkpoint says of itself stands in code spans and code blocks: there Markdown and HTML mean nothing.
 """
@@ -9,32 +9,58 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from compressit.export.recipe import RecipeUsed
+from compressit.contract.results import Results
 from compressit.printable import line
+
+
+@dataclass(frozen=True)
+class RecipeUsed:
+    """A run's recipe, as its results have it, and the model's place in it."""
+
+    name: str
+    profile: str | None
+    description: str
+    variant: str
+    seed: int
+    text: str  # as it was written; "" for one made in Python
+    command: str  # the command line that runs it
+
+
+def recipe_of(checkpoint: Path) -> RecipeUsed | None:
+    """The recipe behind a checkpoint under `RUN/checkpoints/`; None for a file elsewhere, or none of a run."""
+    file = checkpoint.resolve()
+    run = next((f.parent for f in file.parents if f.name == "checkpoints"), None)
+    if run is None:
+        return None
+    try:
+        r = Results.read_json(run / "results.json")
+        row = next(row for row in r.rows if row.checkpoint == file.relative_to(run).as_posix())
+        return RecipeUsed(r.recipe, r.profile, r.description, row.variant, row.seed, r.text, r.command)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, StopIteration):
+        return None
 
 
 def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -> str:
     """The card of a model called `name` with these facts (`folder.facts`). Equal facts give equal text."""
-    source = (
-        resources.files("compressit")
-        .joinpath("export/templates/model_card.md.j2")
-        .read_text(encoding="utf-8")
-    )
+    source = resources.files("compressit").joinpath("export/templates/model_card.md.j2")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     filters: dict[str, Any] = {"code": code, "cell": cell, "block": block, "json": _json}
     environment.filters.update(filters)
-    return environment.from_string(source).render(
+    sizes = {key: value for key, value in facts["sizes"].items() if value is not None}
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
         name=name,
         facts=facts,
-        front=_yaml(_front(facts)),
-        sizes={key: value for key, value in facts["sizes"].items() if value is not None},
+        front=_yaml(_front(facts, sizes)),
+        sizes=sizes,
         metrics={key: _number(value) for key, value in sorted(facts["metrics"].items())},
         steps=list(_steps(facts["lineage"])),
         recipe=recipe,
@@ -84,9 +110,7 @@ def _longest_run(text: str) -> int:
     return max(map(len, re.findall("`+", text)), default=0)
 
 
-def _front(facts: Mapping[str, Any]) -> dict[str, Any]:
-    sizes = {key: value for key, value in facts["sizes"].items() if value is not None}
-    metrics = {key: value for key, value in facts["metrics"].items() if value is not None}
+def _front(facts: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "library_name": "compressit",
         "tags": ["compressit", "model-compression"],
@@ -94,7 +118,7 @@ def _front(facts: Mapping[str, Any]) -> dict[str, Any]:
         "input_shape": facts["input_shape"],
         "classes": facts["classes"],
         "sizes": sizes,
-        "metrics": metrics,
+        "metrics": {key: value for key, value in facts["metrics"].items() if value is not None},
     }
 
 

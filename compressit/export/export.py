@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,24 +45,20 @@ def export(
     from compressit.export.subject import opened
 
     subject = opened(path, host, limited)
-    with naming(path), _writing(target):
-        if to == "onnx":
-            onnx.write(subject, target)
-        elif to == "torch-export":
-            torch_export.write(subject, target)
-        else:
-            folder.write(subject, target, compact, host)
+    with naming(path):
+        try:
+            if to == "onnx":
+                onnx.write(subject, target)
+            elif to == "torch-export":
+                torch_export.write(subject, target)
+            else:
+                folder.write(subject, target, compact, host)
+        except OSError as error:  # a folder one may not write to, a full disk
+            reason = error.strerror or type(error).__name__
+            raise CompressitError(
+                f"cannot write {target}: {reason}", "give another place with --out"
+            ) from error
     return target
-
-
-@contextmanager
-def _writing(target: Path) -> Generator[None]:
-    """Says where nothing could be written: a folder one may not write to, a full disk."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise CompressitError(f"cannot write {target}: {reason}", "give another place with --out") from error
 
 
 def _check_target(path: Path, target: Path, to: str) -> None:

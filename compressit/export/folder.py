@@ -7,16 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compressit.checkpoint.compact import pack
+from compressit.checkpoint.builders import layer_owners, model_owner
 from compressit.checkpoint.header import copy_with, read_header, tensors_digest
-from compressit.checkpoint.missing import without_folder
 from compressit.checkpoint.model import load
 from compressit.checkpoint.probe import outputs
-from compressit.checkpoint.tensors import parts, read
+from compressit.checkpoint.tensors import pack, parts, read
 from compressit.checkpoint.tensors import write as write_tensors
 from compressit.contract.measure import macs, nonzero, parameters, tensor_bytes
-from compressit.export.card import model_card
-from compressit.export.recipe import recipe_of
+from compressit.export.card import model_card, recipe_of
 from compressit.export.subject import Subject
 from compressit.files.writing import beside, move_together
 from compressit.host.plugins import Host, installed
@@ -31,7 +29,12 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
     made = beside(target)
     made.mkdir()
     try:
-        _weights(subject, made / WEIGHTS, compact)
+        if compact:
+            stored, shapes = pack(read(subject.path, subject.header))
+            told = {"compact": shapes, "tensors_sha256": tensors_digest(parts(stored))}
+            write_tensors(stored, made / WEIGHTS, subject.header.manifest.updated(**told))
+        else:
+            copy_with(subject.path, made / WEIGHTS)
         again = load(made / WEIGHTS, host=host)
         subject.check(lambda x: outputs(again, x), "the folder's model")
         about = facts(subject, made / WEIGHTS, host or installed())
@@ -51,21 +54,18 @@ def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
     """
     manifest = read_header(weights).manifest.model_dump(mode="json")
     builder: dict[str, Any] = manifest["model"]
-    owners = host.module_type_owners()
     counted = macs(subject.model, builder["input_shape"]) if subject.x.is_floating_point() else None
+    same = ("edits", "reshaped", "input", "metrics", "lineage", "tensors_sha256")
     return {
+        **{name: manifest[name] for name in same},
+        **{name: builder[name] for name in ("input_shape", "classes")},
         "format": {"name": "compressit", "version": manifest["format"], "versions": manifest["versions"]},
         "architecture": {
             "name": builder["name"],
             "config": builder["config"],
-            "owner": without_folder(host.find(builder["name"], "model").owner),
+            "owner": model_owner(builder["name"], host),
         },
-        "edits": manifest["edits"],
-        "layer_owners": {name: without_folder(owners[name]) for name in manifest["layer_owners"]},
-        "reshaped": manifest["reshaped"],
-        "input_shape": builder["input_shape"],
-        "input": manifest["input"],
-        "classes": builder["classes"],
+        "layer_owners": layer_owners(manifest["layer_owners"], host),
         "sizes": {
             "parameters": parameters(subject.model),
             "nonzero": nonzero(subject.model),
@@ -74,17 +74,4 @@ def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
             "file_bytes": weights.stat().st_size,
         },
         "compact": sorted(manifest["compact"]),
-        "metrics": manifest["metrics"],
-        "lineage": manifest["lineage"],
-        "tensors_sha256": manifest["tensors_sha256"],
     }
-
-
-def _weights(subject: Subject, file: Path, compact: bool) -> None:
-    if not compact:
-        copy_with(subject.path, file)
-        return
-    manifest = subject.header.manifest
-    stored, shapes = pack(read(subject.path, subject.header))
-    digest = tensors_digest(parts(stored))
-    write_tensors(stored, file, manifest.updated(compact=shapes, tensors_sha256=digest))

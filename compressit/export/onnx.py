@@ -20,7 +20,7 @@ from compressit.contract.measure import tensor_bytes
 from compressit.errors import CompressitError
 from compressit.export.subject import Subject
 from compressit.export.torch_export import reason, trace
-from compressit.files.writing import replacing
+from compressit.files.writing import replace
 
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _MOST_BYTES = 2**31 - 2**20  # of one protobuf message, with room for the graph
@@ -41,17 +41,15 @@ def write(subject: Subject, target: Path) -> None:
         raise CompressitError("the model is larger than the 2 GB of an ONNX file", "use --to torch-export")
     content = _converted(subject)
     session = _session(content)
-    name = session.get_inputs()[0].name
 
     def run(x: Tensor) -> list[Tensor]:
         try:
-            return [torch.from_numpy(array) for array in session.run(None, {name: x.numpy()})]
+            return [torch.from_numpy(array) for array in session.run(None, {"input": x.numpy()})]
         except Exception as error:
             raise CompressitError(f"onnxruntime cannot run the exported model: {error}") from error
 
     subject.check(run, "the ONNX model")
-    with replacing(target) as temporary:
-        temporary.write_bytes(content)
+    replace(target, content)
 
 
 def _converted(subject: Subject) -> bytes:
@@ -59,11 +57,7 @@ def _converted(subject: Subject) -> bytes:
     try:
         with _silent(), quiet():
             made: Any = torch.onnx.export(
-                program,
-                dynamo=True,
-                input_names=["input"],
-                dynamic_shapes=({0: "batch"},),
-                verbose=False,
+                program, dynamo=True, input_names=["input"], dynamic_shapes=({0: "batch"},), verbose=False
             )
     except Exception as error:
         raise CompressitError(
@@ -72,12 +66,9 @@ def _converted(subject: Subject) -> bytes:
         ) from error
     for node in made.model.graph.all_nodes():
         node.metadata_props.clear()  # paths and source lines of this machine
-    made.model.metadata_props.update(
-        {
-            "compressit": importlib.metadata.version("compressit"),
-            "tensors_sha256": subject.header.manifest.tensors_sha256,
-        }
-    )
+    digest = subject.header.manifest.tensors_sha256
+    about = {"compressit": importlib.metadata.version("compressit"), "tensors_sha256": digest}
+    made.model.metadata_props.update(about)
     return made.model_proto.SerializeToString()
 
 
@@ -102,8 +93,7 @@ def _silent() -> Generator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
             yield
     finally:
         logger.setLevel(level)

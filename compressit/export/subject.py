@@ -35,21 +35,19 @@ class Subject:
         for size in BATCHES:
             x = torch.cat([self.x, self.x.flip(0), self.x])[:size]
             wanted, got = outputs(self.model, x), exported(x)
-            if len(got) != len(wanted):
-                raise CompressitError(f"{what} has {len(got)} outputs, the model {len(wanted)}")
+            shapes, found = ([tuple(t.shape) for t in tensors] for tensors in (wanted, got))
+            if found != shapes:
+                raise CompressitError(f"{what}, run on a batch of {size}, gives {found}, not {shapes}")
             for one, other in zip(wanted, got, strict=True):
-                self._compare(one, other, f"{what}, run on a batch of {size},")
-
-    def _compare(self, wanted: Tensor, got: Tensor, what: str) -> None:
-        if got.shape != wanted.shape:
-            shapes = f"{tuple(got.shape)}, not {tuple(wanted.shape)}"
-            raise CompressitError(f"{what} gives outputs of another shape: {shapes}")
-        one, other = wanted.double(), got.double()
-        finite = one[one.isfinite()].abs()
-        limit = self.probe.tolerance * max(float(finite.max()) if len(finite) else 0.0, 1e-4)
-        if not torch.isclose(other, one, rtol=0.0, atol=limit, equal_nan=True).all():
-            worst = float((one - other).abs().nan_to_num(torch.inf).max())
-            raise CompressitError(f"{what} is off by up to {worst:.3g}, where {limit:.3g} is allowed")
+                one, other = one.double(), other.double()
+                largest = one[one.isfinite()].abs().max().item() if one.isfinite().any() else 0.0
+                limit = self.probe.tolerance * max(largest, 1e-4)
+                if not torch.isclose(other, one, rtol=0.0, atol=limit, equal_nan=True).all():
+                    worst = (one - other).abs().nan_to_num(torch.inf).max().item()
+                    raise CompressitError(
+                        f"{what}, run on a batch of {size}, is off by up to {worst:.3g}, "
+                        f"where {limit:.3g} is allowed"
+                    )
 
 
 def opened(path: Path, host: Host | None = None, limited: bool = True) -> Subject:

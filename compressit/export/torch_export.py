@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 from compressit.checkpoint.probe import outputs, quiet
 from compressit.errors import CompressitError
 from compressit.export.subject import Subject
-from compressit.files.writing import replacing
+from compressit.files.writing import replace
 
 
 def trace(subject: Subject) -> ExportedProgram:
@@ -27,8 +27,7 @@ def trace(subject: Subject) -> ExportedProgram:
     """
     made_plain = subject.model.register_forward_hook(lambda _model, _inputs, outputs: _plain(outputs))
     try:
-        with warnings.catch_warnings(), quiet(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"), quiet(), torch.no_grad():
             program = torch.export.export(
                 subject.model, (subject.x,), dynamic_shapes=({0: Dim("batch")},), strict=False
             )
@@ -61,8 +60,7 @@ def write(subject: Subject, target: Path) -> None:
         ) from error
 
     subject.check(lambda x: outputs(again, x), "the exported program")
-    with replacing(target) as temporary:
-        temporary.write_bytes(archive.getvalue())
+    replace(target, archive.getvalue())
 
 
 def reason(error: BaseException) -> str:

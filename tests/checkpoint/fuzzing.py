@@ -10,12 +10,11 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from compressit.checkpoint.compact import unpack
 from compressit.checkpoint.edits import snapshot
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.manifest import SetEdit
 from compressit.checkpoint.model import load
-from compressit.checkpoint.tensors import same_bits
+from compressit.checkpoint.tensors import same_bits, unpack
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 

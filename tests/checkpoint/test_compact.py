@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from compressit.checkpoint.compact import pack, unpack
 from compressit.checkpoint.header import copy_with, read_header, verify
 from compressit.checkpoint.inspect import facts, render
 from compressit.checkpoint.model import Architecture, fresh, load, save
-from compressit.checkpoint.tensors import TYPES, same_bits
+from compressit.checkpoint.tensors import TYPES, pack, same_bits, unpack
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,13 +61,8 @@ def test_a_copy_has_the_new_lineage_and_metrics_and_the_same_tensors(saved: Path
     assert after.manifest.model == before.manifest.model
     assert after.manifest.tensors_sha256 == before.manifest.tensors_sha256
     assert all(torch.equal(t, load_file(saved)[name]) for name, t in load_file(target).items())
-
-
-def test_a_copy_may_replace_its_source(saved: Path) -> None:
-    tensors = load_file(saved)
     copy_with(saved, saved, metrics={"accuracy": 0.25})
-    assert verify(saved).manifest.metrics == {"accuracy": 0.25}
-    assert load_file(saved).keys() == tensors.keys()
+    assert verify(saved).manifest.metrics == {"accuracy": 0.25}, "it may replace its source"
 
 
 def test_a_copy_that_fails_leaves_the_target_and_no_rubbish(
@@ -103,10 +99,17 @@ def test_one_metadata_key_of_canonical_json(saved: Path) -> None:
     assert encode(decode(text)) == text
 
 
-def _refused(path: Path, message: str) -> None:
+def _refused(path: Path, message: str) -> str:
     with pytest.raises(CompressitError, match=message) as error:
         read_header(path)
-    assert str(path) in str(error.value)
+    assert str(error.value).startswith(f"{path}: ")
+    assert len(str(error.value)) < 2000
+    return str(error.value)
+
+
+def _with_header(path: Path, header: bytes, data: bytes = b"") -> Path:
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
 
 
 def test_no_such_file(tmp_path: Path) -> None:
@@ -114,7 +117,16 @@ def test_no_such_file(tmp_path: Path) -> None:
     _refused(tmp_path, "Is a directory")
 
 
-@pytest.mark.parametrize("content", [b"", b"hi", b"PK\x03\x04" + b"\0" * 100, b"\x80\x02}q\x00." * 30])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hi",
+        b"PK\x03\x04" + b"\0" * 100,
+        b"\x80\x02}q\x00." * 30,
+        struct.pack("<Q", 2**40),
+        struct.pack("<Q", 2**22),
+    ],
+)
 def test_no_safetensors_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
@@ -132,55 +144,34 @@ def test_what_is_no_regular_file_is_refused_at_once(saved: Path, tmp_path: Path)
     assert verify(tmp_path / "link2").tensors == read_header(saved).tensors
 
 
-def test_a_huge_header_is_refused_without_reading_it(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(struct.pack("<Q", 2**40) + b"{}")
-    _refused(path, "header of 1099511627776 bytes")
-    path.write_bytes(struct.pack("<Q", 8_000_000) + b"{}")
-    _refused(path, "cut short")
-
-
-@pytest.mark.parametrize("keep", [0, 4, 8, 20, 0.3, 0.9, -1])
-def test_cut_short(saved: Path, keep: float) -> None:
-    content = saved.read_bytes()
-    saved.write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
-    _refused(saved, "cut short|no safetensors file")
-
-
-def test_bytes_that_belong_to_nothing(saved: Path) -> None:
-    saved.write_bytes(saved.read_bytes() + b"\x80\x02.")
-    _refused(saved, "3 bytes after the last tensor")
-
-
 def test_a_plain_safetensors_file_is_no_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "plain.safetensors"
     save_file({"w": torch.zeros(2)}, path, {"format": "pt"})
     _refused(path, "not a compressit checkpoint")
 
 
-def test_places_must_be_exact(saved: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data_offsets": [4, 48]}, "overlaps another or leaves a gap"),
+        ({"data_offsets": [48, 0]}, "overlaps|bytes"),
+        ({"data_offsets": [0, 2**62]}, "bytes|overlaps"),
+        ({"data_offsets": [-4, 48]}, "malformed"),
+        ({"shape": [2**31, 2**31]}, "not its shape"),
+        ({"shape": [-1, -12]}, "malformed"),
+        ({"shape": [True]}, "malformed"),
+        ({"shape": "12"}, "malformed"),
+        ({"shape": [1] * 64 + [12]}, "malformed"),
+        ({"dtype": "F31"}, "unknown type"),
+        ({"more": 1}, "malformed"),
+        (None, "malformed"),
+    ],
+)
+def test_places_must_be_exact(saved: Path, change: dict[str, Any] | None, message: str) -> None:
     table, entry, data = forge.parts(saved)
-    first, second = sorted(table, key=lambda name: table[name]["data_offsets"])[:2]
-
-    def with_entry(name: str, **change: object) -> Path:
-        return forge.write(saved, {**table, name: {**table[name], **change}}, entry, data)
-
-    begin, end = table[first]["data_offsets"]
-    _refused(
-        with_entry(second, data_offsets=table[first]["data_offsets"]), "overlaps another or leaves a gap"
-    )
-    _refused(with_entry(first, data_offsets=[begin + 4, end]), "overlaps|bytes")
-    _refused(with_entry(first, data_offsets=[end, begin]), "overlaps|bytes")
-    _refused(with_entry(first, data_offsets=[begin, 2**62]), "bytes|overlaps")
-    _refused(with_entry(first, data_offsets=[-4, end]), "malformed")
-    _refused(with_entry(first, shape=[2**31, 2**31]), "not its shape")
-    _refused(with_entry(first, shape=[-1, -12]), "malformed")
-    _refused(with_entry(first, shape=[True]), "malformed")
-    _refused(with_entry(first, shape="12"), "malformed")
-    _refused(with_entry(first, dtype="F31"), "unknown type")
-    _refused(with_entry(first, more=1), "malformed")
-    _refused(forge.write(saved, {**table, first: None}, entry, data), "malformed")
-    _refused(with_entry(first, shape=[1] * 64 + [12]), "malformed")
+    first = min(table, key=lambda name: table[name]["data_offsets"])
+    table[first] = change and {**table[first], **change}
+    _refused(forge.write(saved, table, entry, data), message)
 
 
 def test_a_gap_between_tensors_is_refused(saved: Path) -> None:
@@ -200,105 +191,61 @@ def test_an_empty_tensor_has_a_shape_that_torch_can_have(saved: Path, shape: lis
     _refused(forge.write(saved, table, entry, data), "'extra' has the impossible shape")
 
 
-def test_repeated_keys_are_refused(saved: Path) -> None:
-    header = b'{"a":1,"a":2}   '
-    saved.write_bytes(struct.pack("<Q", len(header)) + header)
-    _refused(saved, "there twice")
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32-le"])
-def test_a_header_in_another_encoding_is_refused(saved: Path, encoding: str) -> None:
-    """Other readers of safetensors take UTF-8 alone."""
-    content = saved.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    header = content[8 : 8 + length].decode().encode(encoding)
-    saved.write_bytes(struct.pack("<Q", len(header)) + header + content[8 + length :])
-    _refused(saved, "no valid JSON")
-
-
-def test_nan_anywhere_in_the_header_is_refused(saved: Path) -> None:
-    content = saved.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    header = json.loads(content[8 : 8 + length])
-    header["__metadata__"]["note"] = float("nan")
-    text = json.dumps(header).encode()
-    saved.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
-    _refused(saved, "NaN is not allowed")
-
-
-def test_names_of_any_length_are_told_in_short(saved: Path) -> None:
-    table, entry, data = forge.parts(saved)
-    table["x" * 200_000] = {}
-    with pytest.raises(CompressitError, match="is malformed") as error:
-        read_header(forge.write(saved, table, entry, data))
-    assert len(str(error.value)) < 2000
-
-
-def test_deep_nesting_is_refused(saved: Path) -> None:
-    header = b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    saved.write_bytes(struct.pack("<Q", len(header)) + header)
-    _refused(saved, "JSON")
-    _refused(forge.write(saved, {}, '{"format":' + "[" * 100_000 + "]" * 100_000 + "}", b""), "JSON")
-
-
-@pytest.mark.parametrize("version", [0, 2, 99, "1", None, True, 1.5])
-def test_unknown_format_version(saved: Path, version: object) -> None:
-    _refused(forge.forged(saved, lambda entry: entry.update(format=version)), f"its format is {version!r}")
-
-
 @pytest.mark.parametrize(
-    ("version", "word"), [(2, "newer"), (0, "damaged"), (None, "damaged"), ("2", "damaged")]
+    ("header", "message"),
+    [
+        (b'{"a":1,"a":2}', "there twice"),
+        (b'{"__metadata__":{"note":NaN}}', "NaN is not allowed"),
+        (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "JSON"),
+        (b"[1]", "not a JSON object"),
+        (b'{"' + b"x" * 200_000 + b'":{}}', "is malformed"),
+        (b'{"a":[' + b"1," * 2**21 + b"1]}", "more than 1048576 values"),
+        *(('{"a":{}}'.encode(code), "no valid JSON") for code in ("utf-16", "utf-16-be", "utf-32-le")),
+    ],
+    ids=["twice", "NaN", "deep", "a list", "a long name", "many", "utf-16", "utf-16-be", "utf-32"],
 )
-def test_only_a_higher_format_was_written_by_a_newer_version(saved: Path, version: object, word: str) -> None:
-    with pytest.raises(CompressitError) as caught:
-        read_header(forge.forged(saved, lambda entry: entry.update(format=version)))
-    assert word in str(caught.value)
-    assert ("upgrade" in str(caught.value)) == (word == "newer")
+def test_a_header_that_is_no_json_of_ours_is_refused(tmp_path: Path, header: bytes, message: str) -> None:
+    """Other readers of safetensors take UTF-8 alone."""
+    _refused(_with_header(tmp_path / "x.safetensors", header), message)
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1", "2", None, True, 1.5])
+def test_only_a_higher_format_was_written_by_a_newer_version(saved: Path, version: object) -> None:
+    told = _refused(
+        forge.forged(saved, lambda entry: entry.update(format=version)), f"its format is {version!r}"
+    )
+    newer = version in (2, 99)
+    assert ("upgrade" in told, "damaged" in told) == (newer, not newer)
 
 
 def test_a_description_changed_without_its_digest_is_refused(saved: Path) -> None:
     table, entry, data = forge.parts(saved)
     entry["metrics"] = {"test_accuracy": 1.0}
-    _refused(
-        forge.write(saved, table, {**entry, "sha256": "0" * 64}, data, sign=False),
-        "its description was changed",
-    )
-    _refused(forge.write(saved, table, entry, data, sign=False), "its description was changed")
+    for changed in (entry, {**entry, "sha256": "0" * 64}):
+        _refused(forge.write(saved, table, changed, data, sign=False), "its description was changed")
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"surprise": 1},
-        {"tied": [["a"]]},
-        {"tied": "ab"},
+        {"surprise": 1}, {"tied": [["a"]]}, {"tied": "ab"},
         {"edits": [{"do": "call", "at": "", "function": "os.system"}]},
-        {"edits": [{"do": "set", "at": 3, "attrs": {}}]},
-        {"metrics": {"a": "high"}},
-        {"lineage": ["train"]},
-        {"model": {"name": "tiny.mlp"}},
+        {"edits": [{"do": "set", "at": 3, "attrs": {}}]}, {"metrics": {"a": "high"}}, {"lineage": ["train"]},
+        {"model": {"name": "tiny.mlp"}}, {"parameters": -1}, {"tensors_sha256": None}, {"parameters": "3"},
         {"probe": {"dtype": "float32", "output_shape": [2, 5], "values": [], "tolerance": 1e9}},
-        {"parameters": -1},
-        {"tensors_sha256": None},
-        {"parameters": "3"},
-        {"parameters": 3.0},
-        {"metrics": {"a": True}},
-        {"reshaped": 1},
+        {"parameters": 3.0}, {"metrics": {"a": True}}, {"reshaped": 1}, {"lineage": [1] * 10**6},
     ],
-)
+)  # fmt: skip
 def test_a_malformed_description_is_refused(saved: Path, change: dict[str, object]) -> None:
     _refused(forge.forged(saved, lambda entry: entry.update(change)), "its description is malformed")
 
 
-def test_a_description_that_is_no_object_is_refused(saved: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ["[]", "1", "null", "", "{", '{"format":NaN}', '{"format":' + "[" * 10**5 + "]" * 10**5 + "}"]
+)
+def test_a_description_that_is_no_object_is_refused(saved: Path, text: str) -> None:
     table, _, data = forge.parts(saved)
-    for text in ("[]", "1", "null", "", "{", '{"format":NaN}'):
-        _refused(forge.write(saved, table, text, data), "description")
-
-
-def test_an_input_too_large_to_probe_is_refused(saved: Path) -> None:
-    huge = forge.forged(saved, lambda entry: entry["model"].update(input_shape=[2**20, 2**20]))
-    _refused(huge, "at most 16777216")
+    _refused(forge.write(saved, table, text, data), "description")
 
 
 def test_verify_finds_a_changed_tensor_and_a_changed_name(saved: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
 from . import forge
+from .child import taken
 from .layers import CONTRACT, Many
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
@@ -45,19 +44,16 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "lstm cell": lambda: nn.LSTMCell(5, 4),
     "gru cell": lambda: nn.GRUCell(5, 4),
 }
-TIED = [
-    ("linear", "in_features"), ("linear", "out_features"), ("bilinear", "in1_features"), ("bilinear", "in2_features"),
-    ("bilinear", "out_features"), ("conv", "in_channels"), ("conv", "out_channels"), ("conv", "kernel_size"),
-    ("conv", "groups"), ("transposed", "in_channels"), ("transposed", "out_channels"), ("transposed", "groups"),
-    ("batch norm", "num_features"), ("plain batch norm", "num_features"), ("instance norm", "num_features"),
-    ("group norm", "num_channels"), ("group norm", "num_groups"), ("layer norm", "normalized_shape"),
-    ("rms norm", "normalized_shape"), ("embedding", "num_embeddings"), ("embedding", "embedding_dim"),
-    ("embedding bag", "num_embeddings"), ("prelu", "num_parameters"), ("attention", "embed_dim"),
-    ("attention", "num_heads"), ("attention", "head_dim"), ("attention", "kdim"), ("attention", "vdim"),
-    ("cross attention", "kdim"), ("cross attention", "vdim"), ("rnn", "hidden_size"), ("lstm", "input_size"),
-    ("lstm", "hidden_size"), ("lstm", "num_layers"), ("lstm", "proj_size"), ("gru", "num_layers"),
-    ("lstm cell", "hidden_size"), ("gru cell", "input_size"),
-]  # fmt: skip
+SIZES = {
+    "linear": "in_features out_features", "bilinear": "in1_features in2_features out_features",
+    "conv": "in_channels out_channels kernel_size groups", "transposed": "in_channels out_channels groups",
+    "batch norm": "num_features", "plain batch norm": "num_features", "instance norm": "num_features",
+    "group norm": "num_channels num_groups", "layer norm": "normalized_shape", "rms norm": "normalized_shape",
+    "embedding": "num_embeddings embedding_dim", "embedding bag": "num_embeddings", "prelu": "num_parameters",
+    "attention": "embed_dim num_heads head_dim kdim vdim", "cross attention": "kdim vdim", "rnn": "hidden_size",
+    "lstm": "input_size hidden_size num_layers proj_size", "gru": "num_layers", "lstm cell": "hidden_size",
+    "gru cell": "input_size",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
@@ -65,29 +61,32 @@ def test_layers_fit_as_torch_makes_them(layer: Callable[[], nn.Module]) -> None:
     check(nn.Sequential(layer()))
 
 
-@pytest.mark.parametrize(("layer", "attribute"), TIED)
-def test_a_width_is_that_of_the_tensors(layer: str, attribute: str) -> None:
+@pytest.mark.parametrize(
+    ("layer", "attribute"), [(layer, a) for layer in SIZES for a in SIZES[layer].split()]
+)
+def test_a_size_is_that_of_the_tensors(layer: str, attribute: str) -> None:
     built = getattr(LAYERS[layer](), attribute)
     number = built if isinstance(built, int) else built[0]
-    for wrong in (0, -1, number + 7, None, float(number), 10**12, 2**62):
-        if wrong == built and not isinstance(wrong, float):
-            continue  # proj_size is 0 without a projection
+    for wrong in (0, -1, number + 7, None, number + 0.5, 10**12, 2**62):
+        if wrong == built or (wrong is None and attribute in ("kdim", "vdim") and layer == "attention"):
+            continue
         net = nn.Sequential(nn.ReLU(), LAYERS[layer]())
         setattr(net[1], attribute, wrong if isinstance(built, int) else (wrong, *built[1:]))
-        with pytest.raises(CompressitError, match=f"{attribute} of the .* at 1 is .*; it must be"):
+        with pytest.raises(CompressitError, match=f"of the {type(net[1]).__name__} at 1 "):
             check(net)
 
 
 @pytest.mark.parametrize(
     ("layer", "attribute", "value"),
     [("conv", "transposed", True), ("transposed", "transposed", False), ("lstm", "bidirectional", False),
-     ("gru", "bias", False), ("conv", "padding", (1,)), ("conv", "stride", (1, 1, 1)), ("linear", "in_features", True),
-     ("group norm", "num_groups", 4), ("conv", "groups", 4)],
+     ("gru", "bias", False), ("linear", "in_features", True), ("group norm", "num_groups", 4), ("conv", "groups", 4)],
 )  # fmt: skip
 def test_what_a_layer_is_made_as_it_stays(layer: str, attribute: str, value: Any) -> None:
     net = LAYERS[layer]()
     setattr(net, attribute, value)
-    with pytest.raises(CompressitError, match=f"{attribute} of the {type(net).__name__} at its top"):
+    with pytest.raises(
+        CompressitError, match=f"of the {type(net).__name__} at its top .*{attribute}|{attribute} of"
+    ):
         check(net)
 
 
@@ -106,36 +105,9 @@ def test_tensors_of_a_layer_fit_each_other(layer: str, tensor: str, shape: tuple
     setattr(
         net, tensor, nn.Parameter(torch.zeros(shape)) if isinstance(old, nn.Parameter) else torch.zeros(shape)
     )
-    with pytest.raises(CompressitError, match=r"of the \w+ at its top is .*; it must be") as error:
-        check(net)
-    assert "Parameter" not in str(error.value)
-
-
-def test_layers_without_width_are_refused_where_native_code_would_divide_by_it() -> None:
-    recurrent, attention = nn.GRU(5, 4), nn.MultiheadAttention(4, 1)
-    for name, old in [*recurrent.named_parameters()]:
-        setattr(recurrent, name, nn.Parameter(old[:0, :0] if "hh" in name and old.ndim == 2 else old[:0]))
-    recurrent.hidden_size = 0
-    attention.in_proj_weight, attention.in_proj_bias = (
-        nn.Parameter(torch.zeros(0, 0)),
-        nn.Parameter(torch.zeros(0)),
-    )
-    attention.out_proj = nn.Linear(4, 4)
-    attention.out_proj.weight, attention.out_proj.bias = (
-        nn.Parameter(torch.zeros(0, 0)),
-        nn.Parameter(torch.zeros(0)),
-    )
-    attention.out_proj.in_features = attention.out_proj.out_features = 0
-    attention.embed_dim = attention.kdim = attention.vdim = attention.head_dim = 0
-    for net in (recurrent, attention):
-        with pytest.raises(CompressitError, match="it must be"):
-            check(net)
-
-
-def test_true_is_no_width() -> None:
-    net = nn.Linear(1, 3)
-    net.in_features = True
-    with pytest.raises(CompressitError, match="in_features of the Linear at its top is True; it must be 1"):
+    with pytest.raises(
+        CompressitError, match=f"{tensor} of the .* at its top is of shape .*; its numbers make it"
+    ):
         check(net)
 
 
@@ -182,31 +154,15 @@ def edited(path: Path, at: str, **attrs: Any) -> Path:
 @pytest.mark.parametrize(
     ("at", "attrs"),
     [
-        ("stem", {"padding": [3000, 3000]}),
-        ("stem", {"padding": [10, 1]}),
-        ("stem", {"padding": [-1, -1]}),
-        ("stem", {"padding": None}),
-        ("stem", {"padding": [1.0, 1.0]}),
-        ("stem", {"stride": [0, 0]}),
-        ("stem", {"stride": [2**40, 1]}),
-        ("stem", {"dilation": [0, 1]}),
-        ("stem", {"dilation": [65, 1], "padding": [1, 1]}),
-        ("stem", {"kernel_size": [3, 0]}),
-        ("pool", {"kernel_size": 2**31}),
-        ("pool", {"padding": 2**31}),
-        ("mean", {"output_size": 5000}),
-        ("mean", {"output_size": None}),
-        ("larger", {"scale_factor": 100.0}),
-        ("larger", {"scale_factor": -1.0}),
-        ("up", {"output_padding": [65, 65]}),
-        ("up", {"stride": [65, 65]}),
-        ("fold", {"padding": 2**31}),
-        ("fold", {"padding": 2**40}),
-        ("fold", {"output_size": [2**20, 2**20]}),
-        ("flat", {"start_dim": 10**30}),
-        ("pad", {"padding": [9, 9, 9, 9]}),
+        ("stem", {"padding": [10, 1]}), ("stem", {"padding": [-1, -1]}), ("stem", {"padding": None}),
+        ("stem", {"padding": [1.0, 1.0]}), ("stem", {"stride": [0, 0]}), ("stem", {"stride": [2**40, 1]}),
+        ("stem", {"dilation": [65, 1], "padding": [1, 1]}), ("stem", {"kernel_size": [3, 0]}),
+        ("pool", {"kernel_size": 2**31}), ("pool", {"padding": 2**31}), ("mean", {"output_size": 5000}),
+        ("mean", {"output_size": None}), ("larger", {"scale_factor": 100.0}), ("larger", {"scale_factor": -1.0}),
+        ("up", {"output_padding": [65, 65]}), ("fold", {"padding": 2**31}), ("fold", {"output_size": [2**20, 2**20]}),
+        ("flat", {"start_dim": 10**30}), ("pad", {"padding": [9, 9, 9, 9]}), ("lstm", {"num_layers": 10**6}),
     ],
-)
+)  # fmt: skip
 def test_numbers_that_make_sizes_have_a_range(many: Path, at: str, attrs: dict[str, Any]) -> None:
     for probe in (True, False):
         with pytest.raises(CompressitError, match=f"{next(iter(attrs))} of the .* at {at} is .*; it must be"):
@@ -293,54 +249,32 @@ def test_saving_refuses_what_loading_would(tmp_path: Path) -> None:
     net[0].weight = nn.Parameter(net[0].weight[:3])
     net[0].bias = nn.Parameter(net[0].bias[:3])
     contract = InputSpec((5,), "unit", None, None, ("a", "b"))
-    with pytest.raises(CompressitError, match="out_features of the Linear at 0 is 4; it must be 3") as error:
+    with pytest.raises(CompressitError, match=r"of the Linear at 0 .*\(3,\).*out_features 4") as error:
         save(net, tmp_path / "a.safetensors", contract=contract)
     assert "before it is saved" in str(error.value.hint)
-    grouped = nn.Sequential(nn.GroupNorm(5, 5))
-    grouped[0].num_groups = 4  # it could not even run
-    with pytest.raises(
-        CompressitError, match="num_groups of the GroupNorm at 0 is 4; it must be a divisor of 5"
-    ):
-        save(grouped, tmp_path / "a.safetensors", contract=contract)
     net[0].out_features = net[1].in_features = 3
     save(net, tmp_path / "a.safetensors", contract=contract)
     narrow = load(tmp_path / "a.safetensors", into=nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)))
     assert (narrow[0].out_features, narrow[1].in_features) == (3, 3)
 
 
-IN_A_PROCESS_OF_ITS_OWN = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from checkpoint.layers import Many
-from compressit.checkpoint.model import load
-from compressit.errors import CompressitError
-for path in sys.argv[2:]:
-    try: load(Path(path), into=Many())
-    except CompressitError as error: print("refused")
-"""
+@pytest.mark.parametrize(
+    ("at", "attrs"),
+    [("attention", {"num_heads": 0}), ("lstm", {"hidden_size": 0}), ("gru", {"hidden_size": 1000}),
+     ("fold", {"padding": 2**31})],
+)  # fmt: skip
+def test_numbers_that_end_the_process_are_refused_before_they_can(
+    many: Path, at: str, attrs: dict[str, int]
+) -> None:
+    def work() -> str:
+        with pytest.raises(CompressitError, match=f" at {at} "):
+            load(edited(many, at, **attrs), into=Many())
+        return "refused"
 
-
-def test_numbers_that_end_the_process_are_refused_before_they_can(many: Path) -> None:
-    numbers = {
-        "attention": {"num_heads": 0},
-        "lstm": {"hidden_size": 0},
-        "gru": {"hidden_size": 1000},
-        "fold": {"padding": 2**31},
-    }
-    paths = [edited(many, at, **attrs).rename(many.with_name(at)) for at, attrs in numbers.items()]
-    code = [
-        sys.executable,
-        "-c",
-        IN_A_PROCESS_OF_ITS_OWN,
-        str(Path(__file__).parent.parent),
-        *map(str, paths),
-    ]
-    done = subprocess.run(code, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "refused\n" * 4), done.stderr
+    assert taken(work).said == "refused"
 
 
 def test_fresh_weights_of_layers_that_do_not_fit_are_refused(saved: Path, host: Host) -> None:
     for value in (-1, None, 10**12):
-        with pytest.raises(CompressitError, match="in_features of the Linear at 1"):
+        with pytest.raises(CompressitError, match="of the Linear at 1 "):
             fresh(edited(saved, "1", in_features=value), 0, host)

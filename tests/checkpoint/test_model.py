@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import copy
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch_pruning
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
@@ -25,33 +24,10 @@ from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
 from . import forge
-from .samples import CONV, HEADS, MLP, TIED, TINY
+from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
+from .samples import CONV, HEADS, MLP, TIED, TINY, TOKENS
 
 Make = Callable[..., nn.Module]
-
-IN_ANOTHER_PROCESS = """
-import sys, torch
-from pathlib import Path
-from safetensors.torch import load_file, save_file
-from compressit.host.plugins import Host
-from compressit.checkpoint.model import load
-torch.set_num_threads(int(sys.argv[2]))
-host = Host(entry_points=False)
-host.load_file(Path(sys.argv[1]))
-for name in sys.argv[3:]:
-    model = load(Path(name), host=host)
-    exchange = Path(name).with_suffix(".exchange")
-    with torch.no_grad():
-        y = model(load_file(exchange)["x"].clone())  # a map's memory is not aligned as torch's own
-    save_file({"y": y, **{n: v.clone() for n, v in model.state_dict().items()}}, exchange)
-"""
-
-
-def an_input(path: Path) -> Tensor:
-    manifest = read_header(path).manifest
-    assert manifest.probe is not None
-    assert manifest.model is not None
-    return probe_input(manifest.model.input_shape, getattr(torch, manifest.probe.dtype)).flip(0)
 
 
 def equal(one: nn.Module, other: nn.Module) -> bool:
@@ -73,22 +49,39 @@ def pruned(model: nn.Module, shape: tuple[int, ...], ratio: float = 0.5) -> nn.M
 
 
 def test_models_come_back_bit_equal_in_another_process(make: Make, host: Host, tmp_path: Path) -> None:
-    models = {a.name: (a, make(a)) for a in (MLP, CONV, TIED, HEADS)}
-    models["pruned"] = (CONV, pruned(make(CONV), CONV.input_shape))
-    paths = {name: tmp_path / f"{name}.safetensors" for name in models}
-    inputs: dict[str, Tensor] = {}
-    for name, (architecture, model) in models.items():
-        save(model, paths[name], architecture, host=host)
-        inputs[name] = an_input(paths[name])
-        save_file({"x": inputs[name]}, paths[name].with_suffix(".exchange"))
-    arguments = [str(TINY), str(torch.get_num_threads()), *map(str, paths.values())]
-    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, *arguments], check=True)
-    for name, (_, model) in models.items():
-        found = load_file(paths[name].with_suffix(".exchange"))
-        with torch.no_grad():
-            assert same_bits(found.pop("y"), model.eval()(inputs[name])), name
-        assert found.keys() == model.state_dict().keys()
-        assert all(same_bits(value, found[key]) for key, value in model.state_dict().items()), name
+    """Some are saved as an edit of a wider one than they are, or of one with other layers."""
+    low_rank = host.module_types()[0].cls()
+    replaced, frozen = make(MLP), make(TOKENS)
+    replaced[1], replaced[3] = low_rank(16, 3, 12), low_rank(12, 2, 8)
+    frozen.norm.requires_grad_(False)
+    cases = {
+        "plain": (MLP, make(MLP)),
+        "depthwise, batch norm": (CONV, make(replace(CONV, config={"channels": [6, 4]}))),
+        "pruned": (CONV, pruned(make(CONV), CONV.input_shape)),
+        "tied": (TIED, make(TIED)),
+        "unsaved buffer": (HEADS, make(HEADS)),
+        "attention, layer norm, grouped": (TOKENS, make(replace(TOKENS, config={"width": 12, "heads": 3}))),
+        "replaced": (MLP, replaced),
+        "frozen": (TOKENS, frozen),
+    }
+    paths = {case: tmp_path / f"{number}.safetensors" for number, case in enumerate(cases)}
+    for case, (architecture, model) in cases.items():
+        save(model, paths[case], architecture, host=host)
+        assert holds_no_code(paths[case])
+    again = dict(zip(cases, loaded_elsewhere(list(paths.values()), [TINY]), strict=True))
+    assert again == {case: fingerprint(model, paths[case]) for case, (_, model) in cases.items()}
+
+
+def test_attention_and_norms_are_told_their_new_widths(make: Make, host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save(make(replace(TOKENS, config={"width": 12, "heads": 3})), path, TOKENS, host=host)
+    loaded = load(path, host=host)
+    attention, patches = loaded.attention, loaded.patches
+    assert (attention.embed_dim, attention.num_heads, attention.head_dim) == (12, 3, 4)
+    assert (loaded.norm.normalized_shape, loaded.group_norm.num_channels) == ((12,), 12)
+    assert (patches.out_channels, patches.groups, patches.weight.shape[0]) == (12, 2, 12)
+    assert "positions" not in read_header(path).tensors
+    assert loaded.positions.shape == (9, 1)
 
 
 def test_a_pruned_model_has_its_shape_and_says_that_it_was_edited(
@@ -226,20 +219,15 @@ def test_saving_leaves_the_model_and_torchs_random_numbers_alone(
     pointers = {n: (v.data_ptr(), v._version) for n, v in model.state_dict(keep_vars=True).items()}
     gradients = {n: p.grad for n, p in model.named_parameters()}
     before, random_state = copy.deepcopy(model), torch.get_rng_state()
-    save(model, tmp_path / "m.safetensors", CONV, host=host)
+    save(model, path := tmp_path / "m.safetensors", CONV, host=host)
+    load(path, host=host)
+    fresh(path, 3, host)
     assert torch.equal(torch.get_rng_state(), random_state)
     assert equal(model, before)
     assert [m.training for m in model.modules()] == [m.training for m in before.modules()]
     assert {n: (v.data_ptr(), v._version) for n, v in model.state_dict(keep_vars=True).items()} == pointers
     assert all(p.grad is gradients[n] for n, p in model.named_parameters())
     assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in before.parameters()]
-
-
-def test_loading_leaves_torchs_random_numbers_alone(saved: Path, host: Host) -> None:
-    random_state = torch.get_rng_state()
-    load(saved, host=host)
-    fresh(saved, 3, host)
-    assert torch.equal(torch.get_rng_state(), random_state)
 
 
 def test_a_model_that_would_not_come_back_is_not_published(make: Make, host: Host, tmp_path: Path) -> None:
@@ -270,7 +258,7 @@ def test_what_cannot_be_stored_is_named(make: Make, host: Host, tmp_path: Path) 
         save(nn.Sequential(nn.LazyLinear(3)), path, None, host=host)
     model = make(MLP)
     model[1].bias = None
-    with pytest.raises(CompressitError, match=r"not in the file: '1\.bias'"):
+    with pytest.raises(CompressitError, match=r"Missing key.* \"1\.bias\""):
         save(model, path, MLP, host=host)
     model = make(MLP)
     model[3] = nn.Linear(5, 8)
@@ -314,13 +302,8 @@ def test_a_model_without_a_builder_fills_a_given_net(make: Make, host: Host, tmp
     with torch.no_grad():
         x = torch.rand(3, *CONV.input_shape)
         assert same_bits(net(x), model(x))
-
-
-def test_a_given_net_of_other_layers_is_refused(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    save(make(MLP), path, None, host=host)
-    with pytest.raises(CompressitError, match=r"does not fit|do not fit"):
-        load(path, into=make(CONV), host=host)
+    with pytest.raises(CompressitError, match=r"not fit|no tensor"):
+        load(path, into=make(MLP), host=host)
 
 
 def test_a_model_without_builder_or_inputs_still_loads(make: Make, host: Host, tmp_path: Path) -> None:
@@ -330,16 +313,6 @@ def test_a_model_without_builder_or_inputs_still_loads(make: Make, host: Host, t
     net = load(path, into=make(HEADS, seed=2), host=host)
     assert net.num_heads == 4
     assert equal(net, model)
-
-
-def test_a_missing_plugin_is_named_with_its_file(saved: Path) -> None:
-    with pytest.raises(CompressitError, match=r"comes from 'tiny_models\.py'") as error:
-        load(saved, host=Host(entry_points=False))
-    assert str(saved) in str(error.value)
-    assert str(TINY.parent).encode() not in saved.read_bytes()
-    other = forge.forged(saved, lambda entry: entry["model"].update(owner="nice-nets 1.2"))
-    with pytest.raises(CompressitError, match=r"comes from 'nice-nets 1\.2'"):
-        load(other, host=Host(entry_points=False))
 
 
 def test_options_the_builder_refuses(saved: Path, host: Host) -> None:
@@ -372,9 +345,6 @@ def test_a_probe_that_differs_says_how_far(saved: Path, host: Host) -> None:
     other = forge.forged(saved, lambda entry: entry["probe"].update(output_shape=[2, 6]))
     with pytest.raises(CompressitError, match="another shape than recorded"):
         load(other, host=host)
-    for dtype in ("nn", "load", "float31", "__name__"):
-        with pytest.raises(CompressitError, match="unknown type"):
-            load(forge.forged(saved, lambda entry, d=dtype: entry["probe"].update(dtype=d)), host=host)
 
 
 def test_a_builder_that_changed_is_noticed(saved: Path, host: Host, tmp_path: Path) -> None:
@@ -387,103 +357,11 @@ def test_a_builder_that_changed_is_noticed(saved: Path, host: Host, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "edit",
-    [
-        {"do": "set", "at": "1", "attrs": {"_parameters": None}},
-        {"do": "set", "at": "1", "attrs": {"__class__": 1}},
-        {"do": "set", "at": "1", "attrs": {"in_features": "os.system"}},
-        {"do": "set", "at": "1", "attrs": {"training": True}},
-        {"do": "set", "at": "nowhere", "attrs": {"in_features": 1}},
-        {"do": "replace", "at": "1", "type": "subprocess.Popen", "args": {"args": "true"}},
-        {
-            "do": "replace",
-            "at": "1",
-            "type": "tiny.LowRank",
-            "args": {"inputs": 16, "rank": 10**15, "outputs": 2},
-        },
-        {"do": "replace", "at": "1", "type": "tiny.LowRank", "args": {"evil": 1}},
-        {
-            "do": "replace",
-            "at": "1",
-            "type": "tiny.LowRank",
-            "args": {"inputs": 16, "rank": 2, "outputs": 12},
-        },
-    ],
-)
-def test_forged_edits_are_refused(saved: Path, host: Host, edit: dict[str, Any]) -> None:
-    with pytest.raises(CompressitError):
-        load(forge.forged(saved, lambda entry: entry.update(edits=[edit])), host=host)
-
-
-@pytest.mark.parametrize(
     "tied", [["1.bias", "1.bias"], ["1.bias", "9.bias"], ["9.bias", "1.bias"], ["1.bias", "training"]]
 )
 def test_forged_ties_are_refused(saved: Path, host: Host, tied: list[str]) -> None:
-    with pytest.raises(CompressitError, match="fit"):
+    with pytest.raises(CompressitError, match=r"fit|no tensor"):
         load(forge.forged(saved, lambda entry: entry.update(tied=[tied])), host=host)
-
-
-def test_a_file_cut_anywhere_is_refused(saved: Path, host: Host) -> None:
-    content = saved.read_bytes()
-    for length in range(0, len(content), max(1, len(content) // 60)):
-        saved.write_bytes(content[:length])
-        with pytest.raises(CompressitError):
-            load(saved, host=host)
-
-
-def test_changed_bytes_give_an_error_or_the_same_model(saved: Path, host: Host) -> None:
-    content, original = saved.read_bytes(), load(saved, host=host)
-    draw = random.Random(0)
-    refused = 0
-    for _ in range(400):
-        changed = bytearray(content)
-        for _ in range(draw.choice((1, 1, 1, 3))):
-            changed[draw.randrange(len(changed))] ^= 1 << draw.randrange(8)
-        saved.write_bytes(changed)
-        refused += not loads_equal(saved, original, host)
-    assert refused > 390
-
-
-def test_forged_descriptions_give_an_error_or_the_same_weights(saved: Path, host: Host) -> None:
-    """As above, but whoever changed the description made its digest match."""
-    table, entry, data = forge.parts(saved)
-    original, draw = load(saved, host=host), random.Random(0)
-    odd = [None, True, 0, -1, 2**70, 0.5, "", "a.b", [], [[]], {}, {"a": 1}, [1, 2], "tiny.conv"]
-    for _ in range(300):
-        forged = copy.deepcopy(entry)
-        places = list(_places(forged))
-        holder, key = draw.choice(places)
-        holder[key] = copy.deepcopy(draw.choice(odd))
-        loads_equal(forge.write(saved, table, forged, data), original, host)
-
-
-def loads_equal(path: Path, original: nn.Module, host: Host) -> bool:
-    """Whether a file loads (then as the same model), or is refused (then by its name)."""
-    try:
-        loaded, refusal = load(path, host=host), None
-    except CompressitError as error:
-        loaded, refusal = None, str(error)
-    assert equal(loaded, original) if loaded is not None else str(path) in str(refusal)
-    return loaded is not None
-
-
-def _places(value: Any) -> Any:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield value, key
-        yield from _places(inner)
-
-
-def test_no_pickle_in_the_file_or_the_code(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    save(make(CONV), path, CONV, host=host)
-    header = read_header(path)
-    begin = path.read_bytes()[: header.start]
-    assert all(32 <= byte < 127 for byte in begin[8:])  # JSON text and nothing else before the tensors
-    assert (
-        header.start + sum(o[1] - o[0] for o in (t.offsets for t in header.tensors.values()))
-        == header.file_bytes
-    )
 
 
 def test_fresh_weights_in_the_same_shape(make: Make, host: Host, tmp_path: Path) -> None:

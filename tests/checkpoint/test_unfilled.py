@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from compressit.checkpoint.unfilled import Unfilled
+from compressit.checkpoint.modules import Unfilled
 
 
 class Layer(nn.Module):

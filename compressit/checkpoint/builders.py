@@ -1,12 +1,25 @@
-"""What to do where what a checkpoint's network is made of is not registered."""
+"""The registered code that a checkpoint's network is made of: made with its options, or told to be missing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from compressit.checkpoint.manifest import Manifest, ReplaceEdit
+from pydantic import ValidationError
+
+from compressit.checkpoint.manifest import Manifest, ReplaceEdit, first_of
+from compressit.contract.kinds import Model
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
+
+
+def builder_of(name: str, config: Mapping[str, Any], host: Host) -> Model[Any]:
+    """The Model plugin with these options. Raises CompressitError where it is not installed, or refuses them."""
+    try:
+        return host.create(Model, name, config)
+    except ValidationError as error:
+        raise CompressitError(f"'{name}' refuses {first_of(error, 'its options')}") from error
 
 
 def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
@@ -17,8 +30,9 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
     builder = manifest.model
     if built and builder is not None and builder.name not in host.names("model"):
         missing[builder.owner] = [f"its model {builder.name!r}"]
-    known = host.module_type_owners()
-    for name in dict.fromkeys(e.type for e in manifest.edits if isinstance(e, ReplaceEdit)):
+    replaced = dict.fromkeys(e.type for e in manifest.edits if isinstance(e, ReplaceEdit))
+    known = host.module_type_owners() if replaced else {}
+    for name in replaced:
         owner = manifest.layer_owners.get(name)
         if name not in known and owner is not None:
             missing.setdefault(owner, []).append(f"its layer type {name!r}")
@@ -32,8 +46,18 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
         raise CompressitError("; ".join(told), "; ".join([*advice, *host.left_out()]))
 
 
-def without_folder(owner: str) -> str:
-    """An owner as files name it: a local file's folder is nobody's business."""
+def model_owner(name: str, host: Host) -> str:
+    """Where a model comes from, as files name it: a local file's folder is nobody's business."""
+    return _without_folder(host.find(name, "model").owner)
+
+
+def layer_owners(types: Iterable[str], host: Host) -> dict[str, str]:
+    """The same for module types, by their names."""
+    owners = host.module_type_owners()
+    return {name: _without_folder(owners[name]) for name in sorted(types)}
+
+
+def _without_folder(owner: str) -> str:
     return Path(owner).name if owner.endswith(".py") else owner
 
 
