@@ -17,7 +17,7 @@ from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.settings import Setting, apply_setting, idle_deletion, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
-from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_offer, read_uses
+from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
@@ -206,24 +206,20 @@ def _variants(root: Node, settings: Sequence[Setting], scope: Scope) -> list[Var
 def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
     validate(Body, body, "", scope.problems)
     # What is missing or no mapping, `Body` has said.
-    data = read_data(body.at("data"), scope) if _is_mapping(body.at("data")) else None
-    if data is not None:
-        scope = replace(scope, offer=read_offer(body.at("data"), data, scope))
-    model = read_model(body.at("model"), scope) if _is_mapping(body.at("model")) else None
+    given = body.at("data")
+    data, offer = read_data(given, scope) if isinstance(given.value, Mapping) else (None, None)
     scope = replace(
         scope,
+        offer=offer,
         stages=frozenset(body.at("stages").mapping),
         validation=data is None or bool(data.config["validation"]),  # unknown where the data has a mistake
     )
+    model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
     stages = read_stages(body.at("stages"), scope)
     evaluate = read_evaluators(body.at("evaluate"), scope)
     if scope.problems or data is None or model is None:
         return None
     return Variant(name, data, model, stages, evaluate)
-
-
-def _is_mapping(node: Node) -> bool:
-    return isinstance(node.value, Mapping)
 
 
 def _shared(drafts: Sequence[_Draft]) -> list[Problem]:

@@ -280,7 +280,7 @@ class RunFolder:
 
     def _content(self) -> str:
         reports = [
-            (asdict(use), code_digest(self._host.find(use.uses).plugin.__module__))
+            (use.to_json(), code_digest(self._host.find(use.uses).plugin.__module__))
             for use in self._plan.recipe.report
         ]
         recipe = self._plan.recipe
