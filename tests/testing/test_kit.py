@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from compressit.cli import app
+from compressit.cli import build
 from compressit.contract.kinds import Compressor
 from compressit.errors import CompressitError
 from compressit.host.plugins import installed
@@ -73,7 +73,7 @@ def mine(tmp_path: Path) -> Path:
 def command() -> Iterator[Any]:
     """`compressit plugins check …` in this process: its exit code, output and what it raised."""
     runner = CliRunner()
-    yield lambda *words: runner.invoke(app, ["plugins", "check", *map(str, words)])
+    yield lambda *words: runner.invoke(build(), ["plugins", "check", *map(str, words)])
     installed.cache_clear()  # the command loaded files into it
 
 
