@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from compressit.errors import Mark, Problem, RecipeError, did_you_mean
-from compressit.recipe.merge import merge
+from compressit.recipe.merge import merge, put
 from compressit.recipe.yamlfile import Node, parse_value
 
 
@@ -39,6 +40,20 @@ def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
     except RecipeError as error:
         problems.extend(error.problems)
         return None
+
+
+def options_of(settings: Iterable[str]) -> dict[str, Any]:
+    """A plugin's options from `["sparsity=0.5", "finetune.epochs=2"]`, nested, as plain values.
+
+    Raises RecipeError with every mistake.
+    """
+    problems: list[Problem] = []
+    options = Node({}, Mark("--set"))
+    for setting in filter(None, [parse_setting(text, problems) for text in settings]):
+        options = put(options, setting.path, setting.value)
+    if problems:
+        raise RecipeError(problems)
+    return options.plain()
 
 
 def apply_setting(

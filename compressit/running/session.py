@@ -13,14 +13,14 @@ from rich.console import Console
 from compressit.contract.job import Job
 from compressit.contract.results import Results
 from compressit.errors import CompressitError, SeveralErrors, StageFailed
-from compressit.formatting import counted
+from compressit.formatting import counted, duration
 from compressit.host.plugins import Host
 from compressit.paths import default_cache
 from compressit.planning.points import Plan
 from compressit.printable import Forgiving, folded
 from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
-from compressit.running.estimate import Estimate, History, in_words, unknown
+from compressit.running.estimate import Estimate, History, unknown
 from compressit.running.live import PlainLive, Progress, RichLive, live_display
 from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner
@@ -228,7 +228,7 @@ def _announcement(
     text = f"{plan.recipe.name}: {len(jobs)} of {len(plan.jobs)} jobs to do"
     if resumed:
         text += f" ({resumed} of them begun)"
-    about = in_words(estimate.total(jobs) / workers)
+    about = duration(round(estimate.total(jobs) / workers))
     return f"{text}, about {about} with {counted(workers, 'worker')} of {counted(threads, 'thread')}"
 
 

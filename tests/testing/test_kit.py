@@ -16,6 +16,7 @@ from compressit.cli import build
 from compressit.contract.kinds import Compressor
 from compressit.errors import CompressitError
 from compressit.host.plugins import installed
+from compressit.recipe.settings import options_of
 from compressit.testing import (
     Check,
     ConformanceError,
@@ -25,7 +26,6 @@ from compressit.testing import (
     outcomes,
     parametrize,
 )
-from compressit.testing.command import options_of
 from compressit.testing.stand import call
 
 MINE = """\
