@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ class _Graph:
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
         self.fresh = ""  # the key of init where its weights are fresh: they teach nothing
-        self.lineage: dict[str, tuple[Mapping[str, Any], ...]] = {}
+        self.lineage: dict[str, Sequence[Mapping[str, Any]]] = {}
         # stage name -> {label of member: key}; the last round stands for a repeated stage
         self.made: dict[str, dict[str, str]] = {"init": {"": self._init()}}
         for stage in variant.stages:
@@ -188,7 +188,7 @@ class _Graph:
     def _measure(self, made: Job, reference: str | None) -> None:
         """The evaluations of a model, and its point."""
         metrics: dict[str, str] = {}
-        about = {"stage": made.stage, "round": made.round}
+        about: dict[str, Any] = {"stage": made.stage, "round": made.round}
         for use in self.variant.evaluate:
             plugin = cast("Evaluator[Any]", use.plugin)
             module = self._module(use.uses)

@@ -97,8 +97,8 @@ def _problems(error: ValidationError, config_type: type[BaseModel], node: Node, 
     # A union gives one error for each member: they have one place and become one message.
     found: dict[tuple[str, str, Mark, str | None], dict[str, None]] = {}
     for item in error.errors(include_url=False):
-        subject, demand, *rest = _said(item, config_type, node, path)
-        found.setdefault((subject, *rest), {})[demand] = None
+        subject, demand, got, where, hint = _said(item, config_type, node, path)
+        found.setdefault((subject, got, where, hint), {})[demand] = None
     problems: list[Problem] = []
     for (subject, got, where, hint), demands in found.items():
         first, *more = demands
@@ -111,7 +111,7 @@ def _said(error: Any, config_type: type, root: Node, path: str) -> tuple[str, st
     """Subject, demand, "(got …)", place and help of one pydantic error."""
     kind, location = error["type"], list(error["loc"])
     missing = kind == "missing"
-    key = location.pop() if missing or kind == "extra_forbidden" else None
+    key: Any = location.pop() if missing or kind == "extra_forbidden" else None
     place = _followed(root, location, config_type)
     node, where = place.node, place.node.mark
     named = dotted(path, *place.parts)

@@ -144,7 +144,9 @@ def _composed(text: str, place: Place) -> Any:
             return node
 
     class Unresolved(VersionedResolver):
-        processing_version = (1, 2)
+        @property
+        def processing_version(self) -> Any:
+            return (1, 2)
 
         def resolve(self, kind: Any, value: Any, implicit: Any) -> None:
             """Only tags that were written count: what a scalar is, `_scalar` says."""
