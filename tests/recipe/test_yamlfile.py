@@ -35,36 +35,14 @@ def faults(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("written", "value"),
     [
-        ("1e-3", 0.001),
-        ("1E3", 1000.0),
-        (".5", 0.5),
-        ("3.", 3.0),
-        ("-7", -7),
-        ("+7", 7),
-        ("007", 7),
-        ("0x1F", 31),
-        ("0o17", 15),
-        ("1_000", "1_000"),
-        ("0b11", "0b11"),
-        ("1:30", "1:30"),
-        ("2024-01-31", "2024-01-31"),
-        ("yes", "yes"),
-        ("no", "no"),
-        ("on", "on"),
-        ("off", "off"),
-        ("true", True),
-        ("False", False),
-        ("~", None),
-        ("null", None),
-        ("'1'", "1"),
-        ('"true"', "true"),
-        ("!!str 5", "5"),
-        ("-.inf", -math.inf),
-        ("e5", "e5"),
-        (".", "."),
+        ("1e-3", 0.001), ("1E3", 1000.0), (".5", 0.5), ("3.", 3.0), ("-.inf", -math.inf),
+        ("-7", -7), ("+7", 7), ("007", 7), ("0x1F", 31), ("0o17", 15), ("1_000", "1_000"), ("0b11", "0b11"),
+        ("1:30", "1:30"), ("2024-01-31", "2024-01-31"), ("e5", "e5"), (".", "."),
+        ("yes", "yes"), ("no", "no"), ("on", "on"), ("off", "off"), ("true", True), ("False", False),
+        ("~", None), ("null", None), ("'1'", "1"), ('"true"', "true"), ("!!str 5", "5"),
         ("[1, {a: b}]", [1, {"a": "b"}]),
     ],
-)
+)  # fmt: skip
 def test_scalars_are_yaml_1_2_core(written: str, value: object):
     problems: list[Problem] = []
     found = parse_value(written, Mark("--set x"), problems).plain()
@@ -78,17 +56,10 @@ def test_a_setting_in_which_nothing_stands_for_a_value_is_refused(written: str):
     assert "null" in str(caught.value.problems[0].hint)
 
 
-def test_a_recipe_may_leave_a_value_empty():
-    assert read("a:\nb: [1, ~]\nc: {d}\ne: ''\n").plain() == {
-        "a": None,
-        "b": [1, None],
-        "c": {"d": None},
-        "e": "",
-    }
-
-
-def test_nan_is_a_float():
-    assert math.isnan(parse_value(".nan", Mark("x"), []).plain())
+def test_a_recipe_may_leave_a_value_empty_which_is_where_its_key_is():
+    root = read("a:\nb: [1, ~]\nc: {d}\ne: ''\n")
+    assert root.plain() == {"a": None, "b": [1, None], "c": {"d": None}, "e": ""}
+    assert str(root.at("a").mark) == "r.yaml:1:1"
 
 
 def test_every_value_and_key_knows_its_place():
@@ -101,18 +72,11 @@ def test_every_value_and_key_knows_its_place():
     assert (str(three.mark), three.mark.snippet) == ("r.yaml:4:13", "  - {c: [2, 3]}")
 
 
-def test_a_value_left_empty_is_where_its_key_is():
-    assert str(read("a:\nb: 2\n").at("a").mark) == "r.yaml:1:1"
-
-
 def test_an_alias_is_the_anchored_value_with_the_place_where_it_is_written():
     root = read("a: &x {lr: 1}\nb: *x\n")
     assert root.at("b") is root.at("a")
     assert str(root.at("b").at("lr").mark) == "r.yaml:1:12"
-
-
-def test_an_anchor_may_be_given_anew():
-    assert read("a: &x 1\nb: &x 2\nc: *x\n").plain() == {"a": 1, "b": 2, "c": 2}
+    assert read("a: &x 1\nb: &x 2\nc: *x\n").plain() == {"a": 1, "b": 2, "c": 2}, "it may be given anew"
 
 
 def test_a_byte_order_mark_and_windows_line_ends_keep_the_places(tmp_path: Path):
@@ -186,16 +150,13 @@ def test_of_a_text_that_is_no_yaml_the_first_syntax_error_is_told_alone():
 
 
 def test_an_alias_bomb_is_refused_before_it_grows():
+    text = "a: &a [1, 2, 3]\nb: [" + ", ".join(["*a"] * 500) + "]\n"
+    assert read(text).plain()["b"] == [[1, 2, 3]] * 500, "below the limit aliases are fine"
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
     assert faults("\n".join(rows)) == [
         "3:5: more than 10,000 values (aliases written out): too many for a recipe"
     ]
-
-
-def test_many_aliases_below_the_limit_are_fine():
-    text = "a: &a [1, 2, 3]\nb: [" + ", ".join(["*a"] * 500) + "]\n"
-    assert read(text).plain()["b"] == [[1, 2, 3]] * 500
 
 
 @pytest.mark.parametrize(
@@ -221,13 +182,8 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
         read_text(tmp_path)
 
 
-SCALARS = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text()
-)
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.none() | st.booleans() | NUMBERS | st.text()
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
 )
