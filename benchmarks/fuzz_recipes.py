@@ -19,7 +19,6 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +141,7 @@ def example(draw: random.Random, recipes: list[Any]) -> tuple[str, list[str], st
     return text, settings, draw.choice((None, None, None, "quick", "slow"))
 
 
-def outcome(
-    host: Host, text: str, settings: list[str], profile: str | None, digest: Callable[..., str]
-) -> str:
+def outcome(host: Host, text: str, settings: list[str], profile: str | None) -> str:
     """What became of it: "planned", "refused", or a fault: "no place", "late", "traceback: …"."""
     try:
         try:
@@ -154,7 +151,7 @@ def outcome(
                          (str(problem) for problem in error.problems))  # fmt: skip
             return "refused" if placed and error.problems else f"no place: {error}"
         try:
-            make_plan(recipe, host, digest=digest)
+            make_plan(recipe, host)
         except CompressitError as error:
             return f"late: {error}"
     except Exception:  # noqa: BLE001 - that is what is looked for
@@ -174,7 +171,7 @@ def main() -> None:
     for number in range(arguments.count):
         text, settings, profile = example(draw, recipes)
         started = time.process_time()
-        found = outcome(host, text, settings, profile, lambda *names: "")
+        found = outcome(host, text, settings, profile)
         taken = time.process_time() - started
         slowest = max(slowest, taken)
         if taken > LIMIT:

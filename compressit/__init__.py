@@ -17,7 +17,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'compressit' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(EXPORTS[name]), name)
+    globals()[name] = getattr(import_module(EXPORTS[name]), name)  # found without this function from now on
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 
@@ -69,20 +69,14 @@ def misplaced(key: str, message: str, value: object) -> ValidationError:
 
 def model_refs(config: BaseModel) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every `ModelRef` with the path of its field, those in nested configs and lists included."""
-    marked = marked_fields(type(config))
-    for name in type(config).model_fields:
-        for path, ref in _refs(getattr(config, name), name in marked):
+    for name, field in type(config).model_fields.items():
+        for path, ref in _refs(getattr(config, name), names_models(field)):
             yield (name, *path), ref
 
 
-@cache
-def marked_fields(config_type: type[BaseModel]) -> frozenset[str]:
-    """Fields of a config that are `ModelRef`s or hold some: found once, since a plan asks for every job."""
-    return frozenset(
-        name
-        for name, field in config_type.model_fields.items()
-        if any(isinstance(m, ModelRefMarker) for m in field.metadata) or _is_ref(field.annotation)
-    )
+def names_models(field: FieldInfo) -> bool:
+    """Whether a field is a `ModelRef` or holds some."""
+    return any(isinstance(m, ModelRefMarker) for m in field.metadata) or _is_ref(field.annotation)
 
 
 def _refs(value: Any, marked: bool) -> Iterator[tuple[tuple[str, ...], str]]:

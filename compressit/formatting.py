@@ -40,8 +40,9 @@ def grouped(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`1.23 ms`, `4.1 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 0.1:
+    """`1.23 ms`, `4.1 s`, `3 min 20 s`, `2 h 05 min`; what is over is `0 s`."""
+    seconds = max(seconds, 0)
+    if 0 < seconds < 0.1:
         return f"{seconds * 1000:.3g}{SPACE}ms"
     if seconds < 60:
         return f"{seconds:.3g}{SPACE}s"

@@ -48,7 +48,16 @@ def test_grouped_whole_numbers_keep_every_digit(value: int) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(4.14, "4.14 s"), (200, "3 min 20 s"), (59.9, "59.9 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")],
+    [
+        (-5, "0 s"),
+        (0, "0 s"),
+        (0.02, "20 ms"),
+        (4.14, "4.14 s"),
+        (200, "3 min 20 s"),
+        (59.9, "59.9 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds).replace("\u202f", " ") == text

@@ -7,32 +7,32 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from compressit import __version__
-from compressit.cli import checkpoints, new, plugins, recipes, store
 from compressit.cli.signals import ending
 from compressit.cli.terminal import fail, tell
 from compressit.errors import CompressitError
 from compressit.printable import guard_streams
 
-COMMANDS: Mapping[str, Callable[..., None] | typer.Typer] = {
-    "run": recipes.run,
-    "check": recipes.check,
-    "plan": recipes.plan,
-    "report": recipes.report,
-    "inspect": checkpoints.inspect,
-    "evaluate": checkpoints.evaluate,
-    "export": checkpoints.export,
-    "schema": recipes.schema,
-    "plugins": plugins.app,
-    "new": new.app,
-    "store": store.app,
+COMMANDS = {
+    "run": "recipes",
+    "check": "recipes",
+    "plan": "recipes",
+    "report": "recipes",
+    "inspect": "checkpoints",
+    "evaluate": "checkpoints",
+    "export": "checkpoints",
+    "schema": "recipes",
+    "plugins": "plugins",
+    "new": "new",
+    "store": "store",
 }
-"""In the order of `--help`."""
+"""Each command's module, in the order of `--help`: its function there, or the module's `app` of commands."""
 
 
 def _print_version(asked: bool) -> None:
@@ -50,7 +50,7 @@ def _options(
 
 
 def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command line with these commands only: Typer works out the options of all it is given."""
+    """The command line with these commands only: the others are not even imported."""
     app = typer.Typer(
         name="compressit",
         help="Make networks smaller and know what you lost.",
@@ -61,15 +61,12 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     app.callback()(_options)  # without one, a command that is alone goes by no name
     for name in names:
-        command = COMMANDS[name]
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
+        module = import_module(f"compressit.cli.{COMMANDS[name]}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name)
         else:
-            app.command(name)(command)
+            app.command(name)(getattr(module, name))
     return app
-
-
-app = build()
 
 
 def main() -> NoReturn:
@@ -78,7 +75,7 @@ def main() -> NoReturn:
     gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
     atexit.register(gc.freeze)  # nor does the end: its last search for cycles is a tenth of `check`
     asked = [name for name in sys.argv[1:2] if name in COMMANDS]
-    command_line = build(asked) if asked or sys.argv[1:2] == ["--version"] else app
+    command_line = build(asked if asked or sys.argv[1:2] == ["--version"] else COMMANDS)
     try:
         with ending() as signals:
             code: Any = command_line(standalone_mode=False)  # a raised typer.Exit comes back as its code

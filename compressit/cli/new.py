@@ -101,18 +101,11 @@ def recipe(
     data, model = data or _only(host, "dataset"), model or _only(host, "model")
     stages = stages or list(filter(None, [_only(host, "trainer", "compressor")]))
     if not (data and model and stages):
-        asked = {
-            "--data": (data, "dataset"),
-            "--model": (model, "model"),
-            "--stage": (stages, "trainer", "compressor"),
-        }
-        choices = {option: host.names(*kinds) for option, (given, *kinds) in asked.items() if not given}
-        raise CompressitError(
-            f"choose with {', '.join(choices)}",
-            "; ".join(
-                f"{option}: {', '.join(names) or 'none is installed'}" for option, names in choices.items()
-            ),
-        )
+        asked = [("--data", data, ["dataset"]), ("--model", model, ["model"])]
+        asked += [("--stage", stages, ["trainer", "compressor"])]
+        choices = {option: host.names(*kinds) for option, given, kinds in asked if not given}
+        listed = [f"{option}: {', '.join(names) or 'none is installed'}" for option, names in choices.items()]
+        raise CompressitError(f"choose with {', '.join(choices)}", "; ".join(listed))
     parts = Parts(data, model, stages, evaluate or usual_evaluators(host))
     file = folder / f"{name}.yaml"
     local = [_beside(path, folder) for path in plugins or ()]
@@ -125,21 +118,17 @@ def recipe(
 
 def _parts(new: NewPlugin, host: Host) -> Parts:
     """A recipe's parts with the new plugin in its place."""
-    from compressit.scaffold.recipe import (
-        Parts,
-        any_trainer,
-        plainest_model,
-        smallest_dataset,
-        usual_evaluators,
-    )
+    from compressit.scaffold import recipe as usual
 
     def one(kind: str, other: Callable[[Host], str]) -> str:
         return new.name if new.kind == kind else other(host)
 
-    stages = [one("trainer", any_trainer), *([new.name] if new.kind == "compressor" else [])]
-    report = [new.name] if new.kind == "report" else []
-    return Parts(
-        one("dataset", smallest_dataset), one("model", plainest_model), stages, usual_evaluators(host), report
+    return usual.Parts(
+        one("dataset", usual.smallest_dataset),
+        one("model", usual.plainest_model),
+        [one("trainer", usual.any_trainer), *([new.name] if new.kind == "compressor" else [])],
+        usual.usual_evaluators(host),
+        [new.name] if new.kind == "report" else [],
     )
 
 

@@ -31,7 +31,7 @@ from compressit.printable import line
 from compressit.processes.python import INCOMPLETE
 
 if TYPE_CHECKING:
-    from compressit.planning.points import Plan
+    from compressit.recipe.model import Recipe
 
 RecipeFile = Annotated[
     Path, typer.Argument(help="A recipe, for example examples/mnist_twins.yaml.", show_default=False)
@@ -97,13 +97,8 @@ def check(
     recipe: RecipeFile, profile: Profile = None, settings: Settings = None, trust: Trust = False
 ) -> None:
     """Check a recipe; run nothing."""
-    from compressit.planning.plan import make_plan
-
-    host = open_host()
-    loaded = load(recipe, profile, settings, trust, host)
-    # what code it is, is of no account: nothing is looked up
-    made = make_plan(loaded, host, digest=lambda *modules: "")
-    _tell_doubts(made)
+    loaded = load(recipe, profile, settings, trust, open_host())
+    _tell_doubts(loaded)
     variants = counted(len(loaded.variants), "variant")
     stages = counted(sum(len(variant.stages) for variant in loaded.variants), "stage")
     say(f"{recipe}: {loaded.name} is fine: {variants}, {stages}, seeds {list(loaded.seeds)}")
@@ -123,8 +118,9 @@ def plan(
     from compressit.store.objects import Store
 
     host = open_host()
-    made = make_plan(load(recipe, profile, settings, trust, host), host)
-    _tell_doubts(made)
+    loaded = load(recipe, profile, settings, trust, host)
+    made = make_plan(loaded, host)
+    _tell_doubts(loaded)
     objects = Store(store or default_store(), warn=tell)
     present = {key: objects.find(key) is not None for key in made.jobs}
     pending = {job.key for job in made.pending(present)}
@@ -141,8 +137,8 @@ def plan(
     say(f"{len(pending)} of {len(made.jobs)} jobs to do")
 
 
-def _tell_doubts(plan: Plan) -> None:
-    for doubt in plan.doubts:
+def _tell_doubts(recipe: Recipe) -> None:
+    for doubt in recipe.doubts():
         tell(f"warning: {doubt}")
 
 

@@ -58,17 +58,8 @@ def gc(
             f"{note} is damaged: {why}. Which results its run folder uses is not known, so none counts as unused; "
             "`compressit store verify --remove` removes the note"
         )
-    listed = list(waste(objects, found))
-    stayed = _removed(objects, listed) if yes else {}
-    if as_json:
-        put(json.dumps(_listed(listed, stayed, yes), indent=1))
-    elif listed:
-        put(_table(listed))
-        state = "removed" if yes else "nothing was removed; --yes removes"
-        say(f"{state} {_counts(w.entry for w in listed if w.entry.name not in stayed)}")
-    else:
-        say("nothing to remove")
-    _end_with(stayed)
+    words = "removed" if yes else "nothing was removed; --yes removes"
+    _clear(objects, list(waste(objects, found)), yes, as_json, words, "nothing to remove")
 
 
 @app.command()
@@ -84,19 +75,34 @@ def verify(
 
     objects, found = _looked(store)
     listed = list(damaged(objects, found))
-    stayed = _removed(objects, listed) if remove else {}
-    if as_json:
-        put(json.dumps(_listed(listed, stayed, remove), indent=1))
-    elif listed:
-        put(_table(listed))
-        say(
-            f"damaged{' and removed' if remove else ''}: "
-            + _counts(w.entry for w in listed if w.entry.name not in stayed)
-        )
-    else:
-        say(f"{_counts(found.of('result', 'progress')) or 'nothing is there'}: all as written")
-    _end_with(stayed)
+    words = "damaged and removed:" if remove else "damaged:"
+    whole = f"{_counts(found.of('result', 'progress')) or 'nothing is there'}: all as written"
+    _clear(objects, listed, remove, as_json, words, whole)
     if listed and not remove:
+        raise typer.Exit(1)
+
+
+def _clear(
+    store: Store, listed: Sequence[Waste], removing: bool, as_json: bool, words: str, nothing: str
+) -> None:
+    """Lists these things, and removes them where that was asked for. Ends with 1 where something stays."""
+    from compressit.store.inventory import remove
+
+    ended = {waste.entry.name: remove(store.root, waste.entry) for waste in listed if removing}
+    stayed = {name: why for name, why in ended.items() if why is not None}
+    if as_json:
+        put(json.dumps([
+            {**asdict(w.entry), "why": w.why, "removed": removing and w.entry.name not in stayed} for w in listed
+        ], indent=1))  # fmt: skip
+    elif listed:
+        rows = [[f"{w.entry.bytes:,}", line(w.entry.name), line(w.entry.label), line(w.why)] for w in listed]
+        put(table(("bytes", "name", "of", "why"), rows))
+        say(f"{words} {_counts(w.entry for w in listed if w.entry.name not in stayed)}")
+    else:
+        say(nothing)
+    for name, why in stayed.items():
+        tell(f"{name} stays: {why}")
+    if stayed:
         raise typer.Exit(1)
 
 
@@ -109,21 +115,6 @@ def _looked(store: Path | None) -> tuple[Store, Inventory]:
     if not root.is_dir():
         raise CompressitError(f"{root}: there is no such store", "the first run makes one; see --store")
     return Store(root), look(root)
-
-
-def _removed(store: Store, listed: Sequence[Waste]) -> dict[str, str]:
-    """Removes all of it; returns what stayed, and why."""
-    from compressit.store.inventory import remove
-
-    ended = {waste.entry.name: remove(store.root, waste.entry) for waste in listed}
-    return {name: why for name, why in ended.items() if why is not None}
-
-
-def _end_with(stayed: dict[str, str]) -> None:
-    for name, why in stayed.items():
-        tell(f"{name} stays: {why}")
-    if stayed:
-        raise typer.Exit(1)
 
 
 def _facts(found: Inventory) -> dict[str, Any]:
@@ -163,20 +154,6 @@ def _shown(found: Inventory) -> Iterator[str]:
 
 def _row(folder: str, entries: Sequence[Entry]) -> list[str]:
     return [str(len(entries)), f"{sum(entry.bytes for entry in entries):,}", folder]
-
-
-def _table(listed: Iterable[Waste]) -> str:
-    rows = [
-        [f"{w.entry.bytes:,}", line(w.entry.name), line(w.entry.label), line(w.why)]
-        for w in listed
-    ]  # fmt: skip
-    return table(("bytes", "name", "of", "why"), rows)
-
-
-def _listed(listed: Sequence[Waste], stayed: dict[str, str], removing: bool) -> list[dict[str, Any]]:
-    return [
-        {**asdict(w.entry), "why": w.why, "removed": removing and w.entry.name not in stayed} for w in listed
-    ]
 
 
 def _counts(entries: Iterable[Entry]) -> str:

@@ -31,28 +31,19 @@ def dry_runs(
         plugin = host.find(stage.uses).plugin
         if issubclass(plugin, Trainer) or shape is None:
             shapes[stage.key] = shape
-        elif issubclass(plugin, Compressor) and plugin.dry_run is not Compressor.dry_run:
-            alone = machine(stage.exclusive)  # a compressor runs alone because it measures times
-            made[stage.key] = _dry_run(stage, shape, alone)
-            shapes[stage.key] = made[stage.key].key
-        else:
-            shapes[stage.key] = None
+            continue
+        shapes[stage.key] = None
+        if issubclass(plugin, Compressor) and plugin.dry_run is not Compressor.dry_run:
+            key = key_of({
+                "kind": "dry_run", "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
+                "seed": stage.seed, "stage": stage.stage, "round": stage.round, "feed": stage.feed,
+                "data": stage.data["id"], "torch": torch_version(),
+                **machine(stage.exclusive),  # a compressor runs alone because it measures times
+            })  # fmt: skip
+            label = f"{stage.label} dry run"
+            made[stage.key] = replace(
+                stage, key=key, kind="dry_run", label=label, inputs={"previous": shape}, files={}, work=None,
+                lineage=(),
+            )  # fmt: skip
+            shapes[stage.key] = key
     return made
-
-
-def _dry_run(stage: Job, shape: str, machine: Mapping[str, Any]) -> Job:
-    facts = {
-        "kind": "dry_run", "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
-        "seed": stage.seed, "stage": stage.stage, "round": stage.round, "feed": stage.feed,
-        "data": stage.data["id"], "torch": torch_version(), **machine,
-    }  # fmt: skip
-    return replace(
-        stage,
-        key=key_of(facts),
-        kind="dry_run",
-        label=f"{stage.label} dry run",
-        inputs={"previous": shape},
-        files={},
-        work=None,
-        lineage=(),
-    )

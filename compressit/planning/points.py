@@ -42,7 +42,6 @@ class Plan:
     jobs: Mapping[str, Job]
     points: Sequence[Point]
     dry_runs: Mapping[str, str] = field(default_factory=dict[str, str])  # stage's key -> its dry run's
-    doubts: Sequence[str] = ()  # what its results will have to be read with, as far as it is known now
 
     def pending(self, present: Mapping[str, bool]) -> list[Job]:
         """The jobs that must run, given which keys the store has: what is wanted and missing, and what that

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.contract.kinds import Dataset, Evaluator
-from compressit.errors import CompressitError, Mark, Problem, RecipeError
+from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
 from compressit.python.given import blaming, check_net, model_for
 from compressit.python.given import data as load_data
+from compressit.recipe.settings import options_of
 from compressit.recipe.validation import checked
-from compressit.recipe.yamlfile import parse_value
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,7 +78,7 @@ def evaluate_file(
     from compressit.running.loading import loaded, prepared
 
     plugins = _evaluators(evaluators, host)
-    options = dict(_setting(text) for text in settings)
+    options = options_of(settings)
     dataset = _dataset(host, data, options)
     contract = checkpoint.contract_of(path)
     offer = Offer.of(dataset)  # scaled as the file says, or as was asked for: then it is told
@@ -135,14 +135,3 @@ def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
 def _dataset(host: Host, name: str, options: Mapping[str, Any]) -> Dataset[Any]:
     plugin = host.find(name, "dataset").plugin
     return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise CompressitError(f"--set {text}: there is no '='", "write --set limit=1000")
-    problems: list[Problem] = []
-    node = parse_value(value, Mark(f"--set {text}"), problems)
-    if problems:
-        raise RecipeError(problems)
-    return name, node.plain()

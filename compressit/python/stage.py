@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from compressit.config import marked_fields, model_refs
+from compressit.config import model_refs, names_models
 from compressit.contract.kinds import Compressor, Trainer
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
@@ -26,9 +26,7 @@ class InProcess:
     def __init__(self, name: str, options: Mapping[str, Any], teacher: Any, seed: int) -> None:
         found = installed().find(name, "trainer", "compressor")
         field = found.plugin.Config.model_fields.get("teacher")
-        if field is not None and "teacher" not in marked_fields(
-            found.plugin.Config
-        ):  # an option of its own that is only called so
+        if field is not None and not names_models(field):  # an option of its own that is only called so
             options, teacher = (options if teacher is None else {"teacher": teacher, **options}), None
         teacher = None if teacher is None else _teacher(teacher)
         if teacher is not None and field is not None and field.is_required():

@@ -6,7 +6,7 @@ The envelope is checked by its own configs, each `with` by its plugin's: only th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
@@ -14,19 +14,14 @@ from compressit.host.plugins import Host, installed
 from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.merge import merge, only
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
-from compressit.recipe.settings import Setting, apply_setting, idle_deletion, parse_setting
+from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
-from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_offer, read_uses
+from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
 Trust = Callable[[LocalPlugin], bool]
-
-
-def trust_nobody(plugin: LocalPlugin) -> bool:
-    """Refuses every plugin file."""
-    return False
 
 
 def load_recipe(
@@ -53,7 +48,7 @@ def parse_recipe(
     host: Host,
     profile: str | None = None,
     settings: Sequence[str] = (),
-    trust: Trust = trust_nobody,
+    trust: Trust = lambda plugin: False,
     path: Path | None = None,
 ) -> Recipe:
     """As `load_recipe`, from text, which places call `source`.
@@ -66,19 +61,17 @@ def parse_recipe(
     _check_keys(root, problems)
     parsed = [setting for text in settings if (setting := _setting(text, problems))]
     root = _with_profile(root, profile, problems)
-    variants = frozenset(root.at("variants").mapping)
+    names = {"variants": root.at("variants").mapping}
     for setting in parsed:
         if setting.path[0] not in VARIANT_KEYS:
-            problems.extend(idle_deletion(setting, [root], {"variants": variants}))
-            root = apply_setting(root, setting, {"variants": variants}, problems)
+            (root,) = apply_setting([root], setting, names, problems)
     head = validate(Head, only(root, Head.model_fields), "", problems)
 
     scope = Scope(host, path.resolve().parent if path else Path.cwd(), problems)
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
     report = read_uses(root.at("report"), "report", "report", scope)
-    body_settings = [setting for setting in parsed if setting.path[0] in VARIANT_KEYS]
-    resolved = _variants(root, body_settings, scope)
+    variants = _variants(_bodies(root, parsed, problems), scope)
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -87,7 +80,7 @@ def parse_recipe(
         profile=profile,
         seeds=head.seeds,
         compute=head.compute,
-        variants=tuple(resolved),
+        variants=variants,
         report=report,
         plugins=plugins,
         description=head.description,
@@ -142,8 +135,7 @@ def _with_profile(root: Node, profile: str | None, problems: list[Problem]) -> N
         hint = f"this recipe's profiles: {known}" if known else "this recipe has no profiles"
         problems.append(Problem(f"no profile is called '{profile}'", Mark(profiles.mark.source), hint))
         return root
-    over = profiles.mapping[profile]
-    return merge(root, only(over, OVERRIDABLE)) if over.mapping else root
+    return merge(root, only(profiles.mapping[profile], OVERRIDABLE))
 
 
 def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPlugin, ...], bool]:
@@ -168,53 +160,49 @@ def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPl
     return tuple(loaded), len(loaded) == len(items)
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """One variant before it is checked, and what is wrong with it."""
-
-    name: str
-    body: Node
-    problems: list[Problem] = field(default_factory=list[Problem])
-
-
-def _variants(root: Node, settings: Sequence[Setting], scope: Scope) -> list[Variant]:
+def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) -> dict[str, Node]:
+    """What stands for each variant once everything is merged. Raises RecipeError for more than can be made."""
     base = only(root, VARIANT_KEYS)
-    overrides = root.at("variants").mapping.items()
-    drafts = [
-        _Draft(name, merge(base, only(over, VARIANT_KEYS)) if over.mapping else base)
-        for name, over in overrides
-    ]
-    drafts = drafts or [_Draft("base", base)]
-    names = {"stages": {name for draft in drafts for name in draft.body.at("stages").mapping}}
+    overrides = root.at("variants").mapping or {"base": Node({}, root.mark)}
+    bodies = [merge(base, only(over, VARIANT_KEYS)) for over in overrides.values()]
+    names = {"stages": {name for body in bodies for name in body.at("stages").mapping}}
     for setting in settings:
-        scope.problems.extend(idle_deletion(setting, [draft.body for draft in drafts], names))
-        drafts = [
-            replace(draft, body=apply_setting(draft.body, setting, names, draft.problems)) for draft in drafts
-        ]
-    too_large = size_problem([draft.body for draft in drafts], root.at("seeds"))
+        if setting.path[0] in VARIANT_KEYS:
+            bodies = apply_setting(bodies, setting, names, problems)
+    too_large = size_problem(bodies, root.at("seeds"))
     if too_large is not None:
-        raise RecipeError(_in_order([*scope.problems, too_large]))
+        raise RecipeError(_in_order([*problems, too_large]))
+    return dict(zip(overrides, bodies, strict=True))
+
+
+def _variants(bodies: Mapping[str, Node], scope: Scope) -> tuple[Variant, ...]:
+    """Those that are right. The problems of the others are noted once; one that only some have says so."""
+    owners: dict[Problem, list[str]] = {}
     found: list[Variant] = []
-    for draft in drafts:
-        variant = _variant(draft.name, draft.body, replace(scope, problems=draft.problems))
-        if variant is not None:
-            found.append(variant)
-    scope.problems.extend(_shared(drafts))
-    return found
+    for name, body in bodies.items():
+        noted: list[Problem] = []
+        variant = _variant(name, body, replace(scope, problems=noted))
+        found += [variant] if variant is not None else []
+        for problem in dict.fromkeys(noted):
+            owners.setdefault(problem, []).append(name)
+    for problem, names in owners.items():
+        only_in = f" (variant {', '.join(names)})" if len(names) < len(bodies) else ""
+        scope.problems.append(replace(problem, message=problem.message + only_in))
+    return tuple(found)
 
 
 def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
     validate(Body, body, "", scope.problems)
     # What is missing or no mapping, `Body` has said.
-    data = read_data(body.at("data"), scope) if _is_mapping(body.at("data")) else None
-    if data is not None:
-        scope = replace(scope, offer=read_offer(body.at("data"), data, scope))
-    model = read_model(body.at("model"), scope) if _is_mapping(body.at("model")) else None
+    given = body.at("data")
+    data, offer = read_data(given, scope) if isinstance(given.value, Mapping) else (None, None)
     scope = replace(
         scope,
+        offer=offer,
         stages=frozenset(body.at("stages").mapping),
         validation=data is None or bool(data.config["validation"]),  # unknown where the data has a mistake
     )
+    model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
     stages = read_stages(body.at("stages"), scope)
     evaluate = read_evaluators(body.at("evaluate"), scope)
     if scope.problems or data is None or model is None:
@@ -222,28 +210,7 @@ def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
     return Variant(name, data, model, stages, evaluate)
 
 
-def _is_mapping(node: Node) -> bool:
-    return isinstance(node.value, Mapping)
-
-
-def _shared(drafts: Sequence[_Draft]) -> list[Problem]:
-    """The variants' problems, each once; one that only some variants have says so."""
-    owners: dict[Problem, list[str]] = {}
-    for draft in drafts:
-        for problem in dict.fromkeys(draft.problems):
-            owners.setdefault(problem, []).append(draft.name)
-    found: list[Problem] = []
-    for problem, names in owners.items():
-        only_in = f" (variant {', '.join(names)})" if len(names) < len(drafts) else ""
-        found.append(replace(problem, message=problem.message + only_in))
-    return found
-
-
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:
     """Without repetition, from the top of the file down."""
-
-    def place(problem: Problem) -> tuple[int, int]:
-        where = problem.where
-        return ((where.line or 0), (where.column or 0)) if where else (0, 0)
-
-    return sorted(dict.fromkeys(problems), key=place)
+    places = ((problem, problem.where or Mark("")) for problem in dict.fromkeys(problems))
+    return [problem for problem, _ in sorted(places, key=lambda p: (p[1].line or 0, p[1].column or 0))]

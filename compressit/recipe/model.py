@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
-from compressit.config import Config
+from compressit.checkpoint.starting import Offer
+from compressit.config import Config, dump
+from compressit.contract.kinds import Dataset, Plugin
+from compressit.datasets.options import known_doubts
+from compressit.host import localcode
 
 
 class ComputeConfig(Config):
@@ -30,10 +35,24 @@ class ComputeConfig(Config):
 
 @dataclass(frozen=True)
 class Use:
-    """A plugin and its options, fully resolved (every default written out), as JSON values."""
+    """A plugin with its options, validated once: every default is written out, every file's path absolute."""
 
-    uses: str
-    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    plugin: Plugin[Any]
+    models: tuple[str, ...] = ()  # those its options name (ModelRef values), in order
+
+    @property
+    def uses(self) -> str:
+        """The plugin's name."""
+        return self.plugin.name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The options as JSON values: what a key is made of."""
+        return dump(self.plugin.config)
+
+    def to_json(self) -> dict[str, Any]:
+        """Name and options."""
+        return {"uses": self.uses, "config": self.config}
 
 
 @dataclass(frozen=True)
@@ -53,32 +72,26 @@ class Stage:
     """One named stage. `needs` is another stage's name or "init"."""
 
     name: str
-    use: Use
+    use: Use  # the first member's
     needs: str
     repeat: int | None = None  # rounds; None: the stage is not repeated
     feed: Literal["previous", "original"] = "previous"
     sweep: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # (("with.sparsity", (0.5, 0.8)), ...)
-    # A validated Use per member of `sweep` (the product, last key fastest), with its label; else (("", use),)
-    # With `sweep`, `use` above is the first member's.
+    # with its label, one for each combination of `sweep` (last key fastest); else (("", use),)
     members: tuple[tuple[str, Use], ...] = ()
-    refs: tuple[str, ...] = ()  # the models its options name (ModelRef values), without repetition
-
-
-def member_labels(stage: Stage, inherited: Sequence[str]) -> list[str]:
-    """The labels of a stage's members: one of its own for each member of the stage it needs."""
-    return [join_labels(above, label) for above in inherited for label, _ in stage.members]
+    refs: tuple[str, ...] = ()  # the models its members name besides `previous`, without repetition
 
 
 def join_labels(*labels: str) -> str:
     """`sparsity=0.5,width=0.3`: the label of a member of a member."""
-    return ",".join(label for label in labels if label)
+    return ",".join(filter(None, labels))
 
 
 def member_of(label: str, members: Collection[str]) -> str | None:
     """The one of another stage's members that a member is made from or stands beside; None where it is not one."""
     parts = label.split(",")
-    beginnings = ["", *(",".join(parts[: count + 1]) for count in range(len(parts)))]
-    found = [beginning for beginning in dict.fromkeys(beginnings) if beginning in members]
+    beginnings = dict.fromkeys(["", *(",".join(parts[: count + 1]) for count in range(len(parts)))])
+    found = [beginning for beginning in beginnings if beginning in members]
     return found[0] if len(found) == 1 else None
 
 
@@ -92,6 +105,21 @@ class Variant:
     stages: tuple[Stage, ...]  # in topological order
     evaluate: tuple[Use, ...]
 
+    @cached_property
+    def dataset(self) -> Dataset[Any]:
+        """The plugin of `data`."""
+        return cast("Dataset[Any]", self.data.plugin)
+
+    @cached_property
+    def offer(self) -> Offer:
+        """What the data give a model."""
+        return Offer.of(self.dataset)
+
+    def doubts(self) -> list[str]:
+        """What its results will have to be read with, as far as it is known before the data are there."""
+        found = known_doubts(self.dataset.config, self.offer.classes, self.dataset.train_size)
+        return [f"{self.name}: {doubt}" for doubt in found]
+
 
 @dataclass(frozen=True)
 class LocalPlugin:
@@ -104,8 +132,6 @@ class LocalPlugin:
     @staticmethod
     def read(path: Path) -> LocalPlugin:
         """As it is now. Nothing of it is run. Raises CompressitError for what cannot be read."""
-        from compressit.host import localcode
-
         code = localcode.read(path)
         return LocalPlugin(path, code.digest, code.files)
 
@@ -125,3 +151,7 @@ class Recipe:
     description: str = ""
     text: str = ""  # as it was written; "" for a recipe made in Python
     settings: tuple[str, ...] = ()  # the `--set` arguments it was read with
+
+    def doubts(self) -> list[str]:
+        """Those of all variants, each once."""
+        return list(dict.fromkeys(doubt for variant in self.variants for doubt in variant.doubts()))

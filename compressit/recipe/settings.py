@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from typing import Any
 
 from compressit.errors import Mark, Problem, RecipeError, did_you_mean
-from compressit.recipe.merge import merge
+from compressit.recipe.merge import merge, put
 from compressit.recipe.yamlfile import Node, parse_value
 
 
@@ -41,48 +43,51 @@ def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
         return None
 
 
-def apply_setting(
-    root: Node, setting: Setting, names: Mapping[str, Collection[str]], problems: list[Problem]
-) -> Node:
-    """`root` with a setting merged in.
+def options_of(settings: Iterable[str]) -> dict[str, Any]:
+    """A plugin's options from `["sparsity=0.5", "finetune.epochs=2"]`, nested, as plain values.
 
-    `names` holds the entries that exist below keys whose entries the user names ({"stages": …}): a setting
-    for any other is a problem, as is a path through something that is no mapping. An entry that exists, but
-    not in `root`, leaves `root` as it is.
+    Raises RecipeError with every mistake.
+    """
+    problems: list[Problem] = []
+    options = Node({}, Mark("--set"))
+    for setting in filter(None, [parse_setting(text, problems) for text in settings]):
+        options = put(options, setting.path, setting.value)
+    if problems:
+        raise RecipeError(problems)
+    return options.plain()
+
+
+def apply_setting(
+    roots: Sequence[Node], setting: Setting, names: Mapping[str, Collection[str]], problems: list[Problem]
+) -> list[Node]:
+    """Versions of a recipe, each with a setting merged in.
+
+    `names` holds the entries that exist below keys whose entries the user names ({"stages": …}): a setting for any
+    other is a problem, and one that a version does not have leaves it as it is. A path through something that is no
+    mapping is a problem, and so is a null that deletes what no version has.
     """
     first, *rest = setting.path
-    if rest and first in names:
-        name = rest[0]
-        if name not in names[first]:
-            message = f"there is no '{name}' in {first}"
-            problems.append(Problem(message, setting.mark, did_you_mean(name, names[first])))
-            return root
-        if name not in root.at(first).mapping:
-            return root
-    node = root
-    for depth, part in enumerate(setting.path[:-1], start=1):
-        node = node.at(part)
-        if node.value is not None and not isinstance(node.value, Mapping):
-            kind = "a list: give it whole" if isinstance(node.value, tuple) else "a single value"
-            problems.append(Problem(f"{'.'.join(setting.path[:depth])} is {kind}", setting.mark))
-            return root
+    named = rest[0] if rest and first in names else None
+    if named is not None and named not in names[first]:
+        hint = did_you_mean(named, names[first])
+        problems.append(Problem(f"there is no '{named}' in {first}", setting.mark, hint))
+        return [*roots]
     over = setting.value
     for part in reversed(setting.path):
         over = Node({part: over}, setting.mark, {part: setting.mark})
-    return merge(root, over)
-
-
-def idle_deletion(
-    setting: Setting, roots: Sequence[Node], names: Mapping[str, Collection[str]]
-) -> Iterator[Problem]:
-    """A setting that would delete what is in none of `roots`; `names` as in `apply_setting`, which tells of the
-    entries it lacks."""
-    first, *rest = setting.path
-    if setting.value.value is not None or (rest and first in names and rest[0] not in names[first]):
-        return
-    if not any(_holds(root, setting.path) for root in roots):
-        message = f"there is no {'.'.join(setting.path)} to delete"
-        yield Problem(message, setting.mark, "null takes away what the recipe gives")
+    has_it = [named is None or named in root.at(first).mapping for root in roots]
+    for root in compress(roots, has_it):
+        node = root
+        for depth, part in enumerate(setting.path[:-1], start=1):
+            node = node.at(part)
+            if node.value is not None and not isinstance(node.value, Mapping):
+                kind = "a list: give it whole" if isinstance(node.value, tuple) else "a single value"
+                problems.append(Problem(f"{'.'.join(setting.path[:depth])} is {kind}", setting.mark))
+                return [*roots]
+    if setting.value.value is None and not any(_holds(root, setting.path) for root in roots):
+        hint = "null takes away what the recipe gives"
+        problems.append(Problem(f"there is no {'.'.join(setting.path)} to delete", setting.mark, hint))
+    return [merge(root, over) if has else root for root, has in zip(roots, has_it, strict=True)]
 
 
 def _holds(node: Node, path: Sequence[str]) -> bool:

@@ -1,18 +1,32 @@
-"""The stages of a recipe: what each needs, its members, and an order in which they can run."""
+"""The stages of a recipe: what each needs, its members (`sweep`), and an order in which they can run."""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from math import prod
 
 from compressit.errors import Mark, did_you_mean
 from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
-from compressit.recipe.model import Stage, member_labels, member_of
-from compressit.recipe.sweep import swept
-from compressit.recipe.uses import Reference, Scope, with_options
+from compressit.recipe.merge import put
+from compressit.recipe.model import Stage, Use, join_labels, member_of
+from compressit.recipe.uses import Reference, Scope, read_use, with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
+
+MAX_MEMBERS = 1000
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A stage and, of the stages it needs, where it says so; among them those that its options name."""
+
+    stage: Stage
+    edges: Mapping[str, Mark]
+    named: tuple[Reference, ...]
 
 
 def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
@@ -29,16 +43,9 @@ def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
         if repeated is not None and repeated.stage.repeat and repeated.stage.name != name:
             message = f"'{name}' is the name of a round of '{repeated.stage.name}'"
             scope.problem(message, mark, "choose another name")
-    return _ordered(drafts, scope)
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A stage and where it says which others it needs; of these, the models that its options name."""
-
-    stage: Stage
-    edges: Mapping[str, Mark]
-    named: tuple[Reference, ...]
+    ordered = _ordered(drafts, scope)
+    _check_members(ordered, drafts, scope)
+    return tuple(ordered)
 
 
 def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
@@ -46,7 +53,7 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
     block = validate(StageBlock, with_options(node), path, scope.problems)
     needs = _needs(name, node, default, scope)
     references: list[Reference] = []
-    members = tuple(swept(node, path, scope, references))
+    members = tuple(_members(node, path, scope, references))
     if block is None or needs is None or not members:
         return None
     stage = Stage(
@@ -59,8 +66,9 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
         members=members,
         refs=tuple(dict.fromkeys(ref.name for ref in references if ref.name != PREVIOUS)),
     )
-    edges = {ref.name: ref.mark for ref in reversed([needs, *references]) if ref.name in scope.stages}
-    return _Draft(stage, edges, tuple(dict.fromkeys(ref for ref in references if ref.name in scope.stages)))
+    named = tuple(dict.fromkeys(ref for ref in references if ref.name in scope.stages))
+    edges = {ref.name: ref.mark for ref in reversed([needs, *named]) if ref.name in scope.stages}
+    return _Draft(stage, edges, named)
 
 
 def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | None:
@@ -70,12 +78,70 @@ def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | Non
     if written.value != INIT and written.value not in scope.stages:
         known = [*(stage for stage in scope.stages if stage != name), INIT]
         message = f"stages.{name}.needs names no stage: '{written.value}'"
-        scope.problem(message, written.mark, did_you_mean(written.value, known))
-        return None
+        return scope.problem(message, written.mark, did_you_mean(written.value, known))
     return Reference(written.value, written.mark)
 
 
-def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> tuple[Stage, ...]:
+def _members(block: Node, path: str, scope: Scope, references: list[Reference]) -> Iterator[tuple[str, Use]]:
+    """The label and Use of each combination of `sweep`, the last key fastest; else one without a label."""
+    swept = block.at("sweep")
+    if not _sweep_is_right(block, swept, path, scope):
+        return
+    labels: set[str] = set()
+    for values in product(*(values.items for values in swept.mapping.values())):
+        member = block
+        for key, value in zip(swept.mapping, values, strict=True):
+            member = put(member, key.split("."), value)
+        use = read_use(member, path, ("trainer", "compressor"), scope, references)
+        label = ",".join(map(_label, swept.mapping, values))
+        if label in labels:
+            scope.problem(f"{path}.sweep gives two members called '{label}'", values[-1].mark)
+        elif use is not None:
+            yield label, use
+        labels.add(label)
+
+
+def _sweep_is_right(block: Node, swept: Node, path: str, scope: Scope) -> bool:
+    """Notes the first mistake in a sweep's keys, if there is one. Its lists are the envelope's matter."""
+    for key, mark in swept.keys.items():
+        if not re.fullmatch(r"with(\.[^.]+)+", key):
+            message, hint = f"{path}.sweep: '{key}' is no option", "write with.<option>: [value, …]"
+        elif (written := _written(block, key.split("."))) is not None:
+            option, mark = written
+            message = f"{path}.{option} has no effect: `sweep` varies {key}"
+            hint = f"leave one of the two out; over another's recipe, `{option}: null` takes it away"
+        elif inner := next((other for other in swept.mapping if other.startswith(f"{key}.")), None):
+            message = f"{path}.sweep: '{key}' and '{inner}' vary the same option"
+            mark, hint = swept.keys[inner], "leave one of them out"
+        else:
+            continue
+        scope.problem(message, mark, hint)
+        return False
+    count = prod(len(values.items) for values in swept.mapping.values())
+    if count > MAX_MEMBERS:
+        scope.problem(f"{path}.sweep gives {count:,} members: at most {MAX_MEMBERS:,}", swept.mark)
+    return count <= MAX_MEMBERS
+
+
+def _written(block: Node, path: Sequence[str]) -> tuple[str, Mark] | None:
+    """The option a block gives at this path, or on the way to it where that holds no options, and its place."""
+    node = block
+    for depth, part in enumerate(path):
+        if node.value is not None and not isinstance(node.value, Mapping):
+            return ".".join(path[:depth]), node.mark
+        if part not in node.mapping:
+            return None
+        node = node.mapping[part]
+    return ".".join(path), node.mark
+
+
+def _label(key: str, value: Node) -> str:
+    """`sparsity=0.5`: the option's last part and the value, fit for a file name."""
+    text = value.value if isinstance(value.value, str) else json.dumps(value.plain())
+    return f"{key.split('.')[-1]}={re.sub(r'[^A-Za-z0-9._+-]+', '-', text)}"
+
+
+def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> list[Stage]:
     """Stages after what they need; a circle is a problem, at the place of one of its edges."""
     waiting = dict(drafts)
     ordered: list[Stage] = []
@@ -87,32 +153,9 @@ def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> tuple[Stage, ...]:
             mark = waiting[circle[0]].edges[circle[1 % len(circle)]]
             hint = "the round before is called `previous`" if len(circle) == 1 else None
             scope.problem(f"stages need each other in a circle: {arrows}", mark, hint)
-            return ()
+            return []
         ordered.append(waiting.pop(ready).stage)
-    _check_members(ordered, drafts, scope)
-    return tuple(ordered)
-
-
-def _check_members(ordered: Sequence[Stage], drafts: Mapping[str, _Draft], scope: Scope) -> None:
-    """A model that a stage names must be one model for each of its members. Stages come after what they need."""
-    labels: dict[str, dict[str, None]] = {INIT: {"": None}}
-    for stage in ordered:
-        if stage.needs not in labels:
-            continue  # a mistake was told of what it needs
-        labels[stage.name] = dict.fromkeys(member_labels(stage, [*labels[stage.needs]]))
-        for ref in drafts[stage.name].named:
-            for label in labels[stage.name] if ref.name in labels else ():
-                if member_of(label, labels[ref.name]) is None:
-                    members = ", ".join([*labels[ref.name]][:10]) + (
-                        ", …" if len(labels[ref.name]) > 10 else ""
-                    )
-                    message = (
-                        f"stages.{stage.name} names the model '{ref.name}', which has {len(labels[ref.name])} members: "
-                        f"{members}"
-                    )
-                    hint = f"let '{stage.name}' need '{ref.name}' or something made from it: each goes with its own"
-                    scope.problem(message, ref.mark, hint)
-                    break
+    return ordered
 
 
 def _circle(waiting: Mapping[str, _Draft]) -> Sequence[str]:
@@ -122,6 +165,28 @@ def _circle(waiting: Mapping[str, _Draft]) -> Sequence[str]:
         following = next(name for name in waiting[walked[-1]].edges if name in waiting)
         if following in walked:
             circle = walked[walked.index(following) :]
-            first = min(circle, key=list(waiting).index)
-            return [*circle[circle.index(first) :], *circle[: circle.index(first)]]
+            start = circle.index(min(circle, key=list(waiting).index))
+            return [*circle[start:], *circle[:start]]
         walked.append(following)
+
+
+def _check_members(ordered: Sequence[Stage], drafts: Mapping[str, _Draft], scope: Scope) -> None:
+    """A model that a stage names must be one model for each of its members. Stages come after what they need."""
+    labels: dict[str, dict[str, None]] = {INIT: {"": None}}
+    for stage in ordered:
+        if stage.needs not in labels:
+            continue  # a mistake was told of what it needs
+        own = [label for label, _ in stage.members]
+        labels[stage.name] = dict.fromkeys(
+            join_labels(above, each) for above in labels[stage.needs] for each in own
+        )
+        for ref in drafts[stage.name].named:
+            others = labels.get(ref.name)
+            if others is None or all(member_of(label, others) is not None for label in labels[stage.name]):
+                continue
+            shown = ", ".join([*others][:10]) + (", …" if len(others) > 10 else "")
+            message = (
+                f"stages.{stage.name} names the model '{ref.name}', which has {len(others)} members: {shown}"
+            )
+            hint = f"let '{stage.name}' need '{ref.name}' or something made from it: each goes with its own"
+            scope.problem(message, ref.mark, hint)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from compressit.checkpoint.starting import Offer, check_fits, start_of
-from compressit.config import Config, dump, model_refs, parse
+from compressit.config import dump, model_refs, parse
 from compressit.contract.kinds import Dataset, Evaluator
-from compressit.datasets.options import DataConfig, validation_fault
+from compressit.datasets.options import validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
 from compressit.host.plugins import Host
 from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
 from compressit.recipe.model import ModelSpec, Use
 from compressit.recipe.validation import dotted, place_of, shown, validate
 from compressit.recipe.yamlfile import Node
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class Scope:
     def problem(self, message: str, where: Mark, hint: str | None = None) -> None:
         """Notes a mistake."""
         self.problems.append(Problem(message, where, hint))
+
+    def tried(self, path: str, where: Mark, call: Callable[..., T], *given: Any) -> T | None:
+        """What the call returns; None, with the mistake noted, where it raises CompressitError."""
+        try:
+            return call(*given)
+        except CompressitError as error:
+            return self.problem(f"{path}: {error.message}", where, error.hint)
 
     def file(self, name: str) -> Path:
         """An existing file the recipe names, absolute. Raises CompressitError."""
@@ -55,73 +64,55 @@ class Reference:
     mark: Mark
 
 
-def read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
-    """The resolved Use of `{uses, with}`; None with every mistake noted."""
-    validate(UseBlock, with_options(node), path, scope.problems)
-    named: list[Reference] = []
-    use = read_use(node, path, (kind,), scope, named)
-    for reference in named:
-        scope.problem(
-            f"{path} names the model '{reference.name}': only a stage can",
-            reference.mark,
-            "an evaluator compares with the judged stage's own teacher: ctx.judged.reference",
-        )
-    return use
-
-
-def read_data(node: Node, scope: Scope) -> Use | None:
-    """As `read_block`; a validation split is checked against the number of images, where that is known."""
-    use = read_block(node, "data", "dataset", scope)
+def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
+    """The dataset, and what it gives a model; None for either that has a mistake, which is noted."""
+    use = _read_block(node, "data", "dataset", scope)
     if use is None:
-        return None
-    options = parse(scope.host.find(use.uses, "dataset").plugin.Config, use.config)
-    images = _train_size(use, scope)
-    fault = validation_fault(options, images) if isinstance(options, DataConfig) and images else None
+        return None, None
+    dataset = cast("Dataset[Any]", use.plugin)
+    where = node.at("uses").mark
+    try:
+        images = dataset.train_size
+    except FOREIGN as error:  # somebody's code
+        message = f"data.uses: {use.uses} cannot say its `train_size`: {told(error)}"
+        scope.problem(message, where, "a fault of the plugin, not of the recipe")
+        return None, None
+    fault = validation_fault(dataset.config, images) if images else None
     if fault is not None:
         written = node.at("with").at("validation")
         scope.problem(f"data.with.validation {fault} (got {shown(written)})", written.mark)
-        return None
-    return use
-
-
-def read_offer(node: Node, use: Use, scope: Scope) -> Offer | None:
-    """What the data of this block give a model; None, with the mistake noted, where the dataset cannot say it."""
-    try:
-        return Offer.of(cast("Dataset[Any]", scope.host.create(Dataset, use.uses, use.config)))
-    except CompressitError as error:
-        scope.problem(f"data.uses: {error.message}", node.at("uses").mark, error.hint)
-        return None
+        return None, None
+    return use, scope.tried("data.uses", where, Offer.of, dataset)
 
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:
     """A list of plugins, each a name or a block; the same one twice is a mistake."""
-    return tuple(item.use for item in _items(items, path, kind, scope))
+    return tuple(use for use, _ in _items(items, path, kind, scope))
 
 
 def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
     """As `read_uses`; a metric is one column of the results, so two evaluators of it are a mistake too."""
-    found = list(_items(items, "evaluate", "evaluator", scope))
+    uses: list[Use] = []
     owners: dict[str, str] = {}
-    for item in found:
-        plugin = cast("type[Evaluator[Any]]", scope.host.find(item.use.uses, "evaluator").plugin)
-        again = {name: owners[name] for name in plugin.metrics if name in owners}
+    for use, item in _items(items, "evaluate", "evaluator", scope):
+        metrics = cast("Evaluator[Any]", use.plugin).metrics
+        again = {name: owners[name] for name in metrics if name in owners}
         if again:
-            metrics, others = ", ".join(again), " and ".join(dict.fromkeys(again.values()))
-            scope.problem(
-                f"{item.path}: {item.use.uses} measures {metrics} again, after {others}",
-                item.mark,
-                "leave one of them out: a metric is one column of the results",
-            )
-        owners = {**dict.fromkeys(plugin.metrics, item.use.uses), **owners}
-    return tuple(item.use for item in found)
+            others = " and ".join(dict.fromkeys(again.values()))
+            message = f"{item.path}: {use.uses} measures {', '.join(again)} again, after {others}"
+            hint = "leave one of them out: a metric is one column of the results"
+            scope.problem(message, item.mark, hint)
+        owners = {**dict.fromkeys(metrics, use.uses), **owners}
+        uses.append(use)
+    return tuple(uses)
 
 
 def read_use(
-    node: Node, path: str, kinds: tuple[str, ...], scope: Scope, references: list[Reference] | None = None
+    node: Node, path: str, kinds: tuple[str, ...], scope: Scope, references: list[Reference]
 ) -> Use | None:
-    """The resolved Use of a block whose envelope was checked; None with every mistake in its options noted.
+    """The Use of a block whose envelope was checked; None with every mistake in its options noted.
 
-    The models it names are added to `references`; their files are made absolute.
+    The models it names are added to `references`.
     """
     uses, options = node.at("uses"), with_options(node).at("with")
     if not isinstance(uses.value, str) or not isinstance(options.value, Mapping):
@@ -135,31 +126,41 @@ def read_use(
     config = validate(plugin.Config, options, f"{path}.with", scope.problems)
     if config is None:
         return None
-    for option in () if scope.validation else _needs_validation(config, f"{path}.with", uses.mark, scope):
+    try:
+        needing = () if scope.validation else tuple(config.needs_validation())
+    except FOREIGN as error:  # somebody's code
+        scope.problem(f"{path}.with: the plugin cannot say what `needs_validation`: {told(error)}", uses.mark)
+        return None
+    for option in needing:
         scope.problem(
             f"{path}.with.{option} needs a validation split, and the data has none",
             place_of(options, (option,)),
             "cut one from the training images, for example `data: {with: {validation: 0.1}}`",
         )
-    values = dump(config)
+    files: dict[tuple[str, ...], str] = {}
+    models: list[str] = []
     for field_path, ref in model_refs(config):
-        resolved = _resolve(ref, dotted(path, "with", *field_path), place_of(options, field_path), scope)
+        name = dotted(path, "with", *field_path)
+        resolved = _resolve(ref, name, place_of(options, field_path), scope)
         if resolved is not None:
-            _put(values, field_path, resolved.name)
-            if references is not None:
-                references.append(resolved)
-    return Use(uses.value, values)
+            references.append(resolved)
+            models.append(resolved.name)
+            files |= {field_path: resolved.name} if resolved.name != ref else {}
+    if files:
+        values = dump(config)
+        for field_path, file in files.items():
+            _put(values, field_path, file)
+        config = parse(plugin.Config, values)
+    return Use(plugin(config), tuple(models))
 
 
 def with_options(node: Node) -> Node:
     """The block with a `with`, empty where there is none or nothing in it."""
-    options = node.mapping.get("with")
-    if not isinstance(node.value, Mapping) or (options is not None and options.value is not None):
+    options = node.at("with")
+    if not isinstance(node.value, Mapping) or options.value is not None:
         return node
-    mark = options.mark if options is not None else node.mark
-    return Node(
-        {**node.value, "with": Node({}, mark)}, node.mark, {**node.keys, "with": node.keys.get("with", mark)}
-    )
+    keys = {**node.keys, "with": node.keys.get("with", options.mark)}
+    return Node({**node.value, "with": Node({}, options.mark)}, node.mark, keys)
 
 
 def read_model(node: Node, scope: Scope) -> ModelSpec | None:
@@ -168,84 +169,68 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
     if block is None:
         return None
     if (block.uses is None) == (block.from_ is None):
-        scope.problem(
-            "model must have either 'uses' or 'from'", node.mark, "a model plugin, or a checkpoint's path"
-        )
-        return None
-    if block.from_ is not None:
-        for key in ("with", "weights"):
-            if key in node.mapping:
-                scope.problem(f"model.{key} goes with 'uses', not with 'from'", node.keys[key])
-        checkpoint = _tensors(node.at("from"), "model.from", scope)
-        _check_start(node.at("from"), "model.from", checkpoint, None, scope)
-        return ModelSpec(None, checkpoint=checkpoint) if checkpoint else None
-    weights = _tensors(node.at("weights"), "model.weights", scope) if block.weights is not None else None
-    _check_start(node.at("weights"), "model.weights", None, weights, scope)
-    use = read_use(node, "model", ("model",), scope)
-    return ModelSpec(use, weights=weights) if use else None
-
-
-def _check_start(node: Node, path: str, checkpoint: Path | None, weights: Path | None, scope: Scope) -> None:
-    try:
-        if scope.offer is not None:
-            start_of(checkpoint, weights, scope.offer, scope.host)
-    except CompressitError as error:
-        scope.problem(f"{path}: {error.message}", node.mark, error.hint)
+        hint = "a model plugin, or a checkpoint's path"
+        return scope.problem("model must have either 'uses' or 'from'", node.mark, hint)
+    key = "weights" if block.from_ is None else "from"
+    written, path = node.at(key), f"model.{key}"
+    file = _tensors(written, path, scope) if written.value is not None else None
+    checkpoint, weights = (None, file) if block.from_ is None else (file, None)
+    if scope.offer is not None:
+        scope.tried(path, written.mark, start_of, checkpoint, weights, scope.offer, scope.host)
+    if block.from_ is None:
+        use = read_use(node, "model", ("model",), scope, [])
+        return ModelSpec(use, weights=weights) if use else None
+    for key in ("with", "weights"):
+        if key in node.mapping:
+            scope.problem(f"model.{key} goes with 'uses', not with 'from'", node.keys[key])
+    return ModelSpec(None, checkpoint) if checkpoint else None
 
 
 @dataclass(frozen=True)
 class _Item:
-    """One of a list of plugins."""
+    """Where one of a list of plugins stands."""
 
-    use: Use
     path: str
     mark: Mark
 
 
-def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[_Item]:
+def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[tuple[Use, _Item]]:
     """Those of a list that are right, each once."""
     seen: set[str] = set()
     for index, node in enumerate(items.items):
         if isinstance(node.value, str):
             node = Node({"uses": node}, node.mark, {"uses": node.mark})
-        item_path = f"{path}.{index}"
-        use = read_block(node, item_path, kind, scope)
+        item = _Item(f"{path}.{index}", node.mark)
+        use = _read_block(node, item.path, kind, scope)
         if use is None:
             continue
-        identity = json.dumps([use.uses, use.config], sort_keys=True)
+        identity = json.dumps(use.to_json(), sort_keys=True)
         if identity in seen:
-            scope.problem(f"{item_path}: {use.uses} stands here twice with the same options", node.mark)
+            message = f"{item.path}: {use.uses} stands here twice with the same options"
+            scope.problem(message, node.mark)
         else:
-            yield _Item(use, item_path, node.mark)
+            yield use, item
         seen.add(identity)
 
 
-def _needs_validation(config: Config, path: str, mark: Mark, scope: Scope) -> Sequence[str]:
-    try:
-        return tuple(config.needs_validation())
-    except FOREIGN as error:  # somebody's code
-        scope.problem(f"{path}: the plugin cannot say what `needs_validation`: {told(error)}", mark)
-        return ()
-
-
-def _train_size(use: Use, scope: Scope) -> int | None:
-    try:
-        return scope.host.create(Dataset, use.uses, use.config).train_size
-    except Exception:  # noqa: BLE001 - somebody's code: what it says is of use only where it says it
-        return None
+def _read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
+    """As `read_use`, of a block outside the stages: its envelope is checked too, and it may name no model."""
+    validate(UseBlock, with_options(node), path, scope.problems)
+    named: list[Reference] = []
+    use = read_use(node, path, (kind,), scope, named)
+    for reference in named:
+        message = f"{path} names the model '{reference.name}': only a stage can"
+        hint = "an evaluator compares with the judged stage's own teacher: ctx.judged.reference"
+        scope.problem(message, reference.mark, hint)
+    return use
 
 
 def _tensors(node: Node, path: str, scope: Scope) -> Path | None:
     """The path of an existing .safetensors file, or None with the mistake noted."""
     name = str(node.value)
     if not name.endswith(".safetensors"):
-        scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark)
-        return None
-    try:
-        return scope.file(name)
-    except CompressitError as error:
-        scope.problem(f"{path}: {error.message}", node.mark, error.hint)
-        return None
+        return scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark)
+    return scope.tried(path, node.mark, scope.file, name)
 
 
 def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
@@ -254,22 +239,16 @@ def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
         return Reference(ref, mark)
     if ref.endswith(".safetensors"):
         found = _tensors(Node(ref, mark), path, scope)
-        try:
-            if found is not None and scope.offer is not None:
-                check_fits(found, scope.offer, scope.host)
-        except CompressitError as error:
-            scope.problem(f"{path}: {error.message}", mark, error.hint)
+        if found is not None and scope.offer is not None:
+            scope.tried(path, mark, check_fits, found, scope.offer, scope.host)
         return Reference(str(found), mark) if found else None
-    scope.problem(
-        f"{path} names no stage: '{ref}'",
-        mark,
-        did_you_mean(ref, [*scope.stages, INIT, PREVIOUS, "FILE.safetensors"]),
-    )
-    return None
+    known = [*scope.stages, INIT, PREVIOUS, "FILE.safetensors"]
+    return scope.problem(f"{path} names no stage: '{ref}'", mark, did_you_mean(ref, known))
 
 
 def _put(values: Any, path: tuple[str, ...], value: str) -> None:
     """Sets a value in nested dicts and lists."""
-    for part in path[:-1]:
+    *way, last = path
+    for part in way:
         values = values[int(part) if isinstance(values, list) else part]
-    values[int(path[-1]) if isinstance(values, list) else path[-1]] = value
+    values[int(last) if isinstance(values, list) else last] = value

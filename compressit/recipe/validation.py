@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from compressit.config import parse
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, SeveralErrors, did_you_mean, told
@@ -27,9 +27,8 @@ def validate(config_type: type[C], node: Node, path: str, problems: list[Problem
         problems.extend(_problems(error, config_type, node, path))
     except FOREIGN as error:  # a validator is somebody's code
         message = f"{path}: its options cannot be checked: {told(error)}"
-        problems.append(
-            Problem(message, node.mark, f"a fault of {config_type.__module__}, not of the recipe")
-        )
+        hint = f"a fault of {config_type.__module__}, not of the recipe"
+        problems.append(Problem(message, node.mark, hint))
     return None
 
 
@@ -41,19 +40,18 @@ def checked(config_type: type[C], values: Mapping[str, Any], plugin: str) -> C:
     problems: list[Problem] = []
     config = validate(config_type, _node(values, Mark(plugin)), plugin, problems)
     if config is None:
-        told = [Problem(problem.message, hint=problem.hint) for problem in problems]
-        if len(told) == 1:
-            raise CompressitError(told[0].message, told[0].hint)
-        raise SeveralErrors("\n".join(map(str, told)))
+        if len(problems) == 1:
+            raise CompressitError(problems[0].message, problems[0].hint)
+        raise SeveralErrors("\n".join(str(replace(problem, where=None)) for problem in problems))
     return config
 
 
 def shown(node: Node) -> str:
     """A value as a message names it."""
     if isinstance(node.value, Mapping):
-        return "a mapping"
+        return "a mapping" if node.value else "an empty mapping"
     if isinstance(node.value, tuple):
-        return "a list"
+        return "a list" if node.value else "an empty list"
     text = f"'{node.value}'" if isinstance(node.value, str) else json.dumps(node.value)
     return text if len(text) <= 60 else text[:57] + "…"
 
@@ -84,98 +82,86 @@ def _node(value: Any, mark: Mark) -> Node:
     return Node(value, mark)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """What one of pydantic's locations leads to, as far as it leads."""
+
+    node: Node
+    mark: Mark  # of its key, or of the item
+    parts: tuple[str | int, ...]  # those that are real: the others name a union's members
+    type: Any
+    about: str | None  # what the innermost field is for
+
+
 def _problems(error: ValidationError, config_type: type[BaseModel], node: Node, path: str) -> list[Problem]:
     # A union gives one error for each member: they have one place and become one message.
-    found: dict[tuple[str, str, Mark | None, str | None], list[str]] = {}
+    found: dict[tuple[str, str, Mark, str | None], dict[str, None]] = {}
     for item in error.errors(include_url=False):
-        subject, demand, tail, where, hint = _one(item, config_type, node, path)
-        demands = found.setdefault((subject, tail, where, hint), [])
-        if demand not in demands:
-            demands.append(demand)
+        subject, demand, got, where, hint = _said(item, config_type, node, path)
+        found.setdefault((subject, got, where, hint), {})[demand] = None
     problems: list[Problem] = []
-    for (subject, tail, where, hint), demands in found.items():
-        text = demands[0] + "".join(f" or {d.removeprefix('must be ')}" for d in demands[1:])
-        problems.append(Problem(f"{subject}{text}{tail}", where, hint))
+    for (subject, got, where, hint), demands in found.items():
+        first, *more = demands
+        text = first + "".join(f" or {demand.removeprefix('must be ')}" for demand in more)
+        problems.append(Problem(f"{subject}{text}{got}", where, hint))
     return problems
 
 
-def _one(error: Any, config_type: type, node: Node, path: str) -> tuple[str, str, str, Mark, str | None]:
+def _said(error: Any, config_type: type, root: Node, path: str) -> tuple[str, str, str, Mark, str | None]:
     """Subject, demand, "(got …)", place and help of one pydantic error."""
     kind, location = error["type"], list(error["loc"])
-    key = location.pop() if kind in ("missing", "extra_forbidden") else None
-    of_key = bool(location) and location[-1] == "[key]"
-    value, parts, mark, annotation, field = _follow(node, location, config_type)
-    subject = dotted(path, *parts)
+    missing = kind == "missing"
+    key: Any = location.pop() if missing or kind == "extra_forbidden" else None
+    place = _followed(root, location, config_type)
+    node, where = place.node, place.node.mark
+    named = dotted(path, *place.parts)
+    subject = f"{named or 'the recipe'} "
     if kind == "extra_forbidden":
-        where = value.keys.get(str(key), value.mark)
-        return (
-            f"unknown key '{key}'",
-            f" in {subject}" if subject else "",
-            "",
-            where,
-            _meant(str(key), annotation),
-        )
-    if kind == "missing" and isinstance(key, int):
-        return (
-            f"{subject or 'the list'} ",
-            f"must have at least {key + 1} items",
-            _got(value),
-            value.mark,
-            _about(field),
-        )
-    if kind == "missing":
-        wanted = _step(annotation, key, node)[1]
-        return f"{subject or 'the recipe'} ", f"must have '{key}'", "", value.mark, _about(wanted)
-    if of_key:
-        return f"'{subject}' ", _demand(error["msg"]), "", mark, None
-    hint, demand = _about(field), _demand(error["msg"])
-    if kind in ("value_error", "assertion_error") and isinstance(value.value, (Mapping, tuple)):
-        colon = (
-            ":" if isinstance(value.value, Mapping) else ""
-        )  # a sentence of its own, or one about the list
-        return f"{subject or 'the recipe'}{colon} ", demand, "", value.mark, hint
-    return f"{subject or 'the recipe'} ", demand, _got(value), value.mark, hint
+        inside = f" in {named}" if named else ""
+        return f"unknown key '{key}'", inside, "", node.keys.get(key, where), _meant(key, place.type)
+    if missing and isinstance(key, int):
+        return subject, f"must have at least {key + 1} items", f" (got {shown(node)})", where, place.about
+    if missing:
+        return subject, f"must have '{key}'", "", where, _step(place.type, key, root)[1]
+    demand = _demand(error["msg"])
+    if location[-1:] == ["[key]"]:
+        return f"'{named}' ", demand, "", place.mark, None
+    if kind in ("value_error", "assertion_error") and isinstance(node.value, Mapping):
+        return f"{subject.rstrip()}: ", demand, "", where, place.about  # a sentence of its own
+    if kind in ("value_error", "assertion_error") and isinstance(node.value, tuple):
+        return subject, demand, "", where, place.about
+    return subject, demand, f" (got {shown(node)})", where, place.about
 
 
-def _follow(
-    node: Node, location: list[Any], annotation: Any
-) -> tuple[Node, list[Any], Mark, Any, FieldInfo | None]:
-    """Walks down a location: the value, the parts that are real, the last key's place, its type and field.
-
-    Parts that are neither a key nor an index are names of a union's members.
-    """
-    parts: list[Any] = []
-    mark = node.mark
-    field: FieldInfo | None = None
+def _followed(node: Node, location: list[Any], annotation: Any) -> _Place:
+    """Walks down a location."""
+    place = _Place(node, node.mark, (), annotation, None)
     for part in location:
-        below: Node | None = None
-        if isinstance(part, int) and part < len(node.items):
-            below, mark = node.items[part], node.items[part].mark
-        elif str(part) in node.mapping:
-            below, mark = node.mapping[str(part)], node.keys[str(part)]
-        annotation, found = _step(annotation, part, node)
-        if below is None and found is None:
-            continue
-        field = found or field
-        parts.append(part)
-        node = below or node
-    return node, parts, mark, annotation, field
+        below, mark = None, place.mark
+        if isinstance(part, int) and part < len(place.node.items):
+            below = place.node.items[part]
+            mark = below.mark
+        elif str(part) in place.node.mapping:
+            below, mark = place.node.mapping[str(part)], place.node.keys[str(part)]
+        inner, about = _step(place.type, part, place.node)
+        real = below is not None or about is not None
+        parts = (*place.parts, part) if real else place.parts
+        place = _Place(below or place.node, mark, parts, inner, about or place.about)
+    return place
 
 
-def _step(annotation: Any, part: Any, node: Node) -> tuple[Any, FieldInfo | None]:
-    """The type below `annotation` at `part`, and the field when a config has it."""
+def _step(annotation: Any, part: Any, node: Node) -> tuple[Any, str | None]:
+    """The type below `annotation` at `part`, and what it is for, where a config has it."""
     for member in _members(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
             for name, field in member.model_fields.items():
                 if part == (field.alias or name):
-                    return field.annotation, field
+                    return field.annotation, field.description or ""
         origin, arguments = get_origin(member), get_args(member)
         if origin in (dict, Mapping) and part in node.mapping and len(arguments) == 2:
             return arguments[1], None
         if origin in (list, tuple) and isinstance(part, int) and arguments:
-            return arguments[min(part, len(arguments) - 1)] if arguments[-1] is not ... else arguments[
-                0
-            ], None
+            return arguments[0 if arguments[-1] is ... else min(part, len(arguments) - 1)], None
     return annotation, None
 
 
@@ -216,18 +202,6 @@ def _demand(message: str) -> str:
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)
     return message
-
-
-def _got(value: Node) -> str:
-    if isinstance(value.value, tuple) and not value.value:
-        return " (got an empty list)"
-    if isinstance(value.value, Mapping) and not value.value:
-        return " (got an empty mapping)"
-    return f" (got {shown(value)})"
-
-
-def _about(field: FieldInfo | None) -> str | None:
-    return field.description if field is not None else None
 
 
 _WORDS = {

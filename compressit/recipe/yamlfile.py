@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,8 @@ MAX_NODES = 10_000  # with every alias written out
 MAX_DEPTH = 50
 
 Scalar = str | int | float | bool | None
+Place = Callable[[int, int], Mark]
+"""From a line and a column, counted from 0, to a mark with the line's text."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,22 @@ def parse_yaml(text: str, source: str, problems: list[Problem]) -> Node:
     """The tree of a recipe's text, a mapping.
 
     Mistakes one can read past (duplicate keys, tags …) are added to `problems`. Raises RecipeError, with
-    these and the first syntax error, where there is no going on.
+    these, where there is no going on; a text that is no YAML is told of alone.
     """
-    builder = _Builder(text, _Places(text, source), problems)
-    root = builder.document()
+    lines = _LINE_BREAK.split(text)
+
+    def place(line: int, column: int) -> Mark:
+        snippet = lines[line] if line < len(lines) else ""
+        # A very long line would drown the message.
+        return Mark(source, line + 1, column + 1, snippet if len(snippet) <= 200 else None)
+
+    raw = _composed(text, place)
+    root = None if raw is None else _Reader(place, problems).node(raw)
     if root is None or root.value is None:
-        builder.fail("the file is empty", Mark(source), "a recipe starts with `version: 1` and `name: …`")
+        _fail("the file is empty", Mark(source), "a recipe starts with `version: 1` and `name: …`", problems)
     if not isinstance(root.value, Mapping):
         kind = "a list" if isinstance(root.value, tuple) else "a single value"
-        builder.fail(f"a recipe is a mapping of keys to values, not {kind}", root.mark)
+        _fail(f"a recipe is a mapping of keys to values, not {kind}", root.mark, None, problems)
     return root
 
 
@@ -101,99 +111,121 @@ def parse_value(text: str, mark: Mark, problems: list[Problem]) -> Node:
     Raises RecipeError as `parse_yaml` does, and where nothing stands for a value: a variable of the shell that
     is not set must not read as a null.
     """
-    builder = _Builder(text, mark, problems)
-    return builder.document() or builder.no_value(mark)
+    reader = _Reader(lambda line, column: mark, problems)
+    raw = _composed(text, reader.place)
+    found = None if raw is None else reader.node(raw)
+    if found is None or reader.left_empty:
+        hint = "write null where you mean it (it deletes), and '\"\"' for an empty text"
+        _fail("has no value", mark, hint, problems)
+    return found
 
 
-class _Places:
-    """From lines and columns counted from 0 to marks with the line's text."""
+def _composed(text: str, place: Place) -> Any:
+    """ruamel's tree of the only document, None where there is none. Raises RecipeError for what is no YAML."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.composer import Composer, ComposerError
+    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.reader import ReaderError
+    from ruamel.yaml.resolver import VersionedResolver
 
-    def __init__(self, text: str, source: str) -> None:
-        self._source = source
-        self._lines = _LINE_BREAK.split(text)
+    class Bounded(Composer):
+        count = level = 0
+        last: Any = None  # where the last value began
 
-    def at(self, line: int, column: int) -> Mark:
-        text = self._lines[line] if line < len(self._lines) else ""
-        # A very long line would drown the message.
-        return Mark(self._source, line + 1, column + 1, text if len(text) <= 200 else None)
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            self.count += 1
+            self.level += 1
+            if self.count > MAX_NODES or self.level > MAX_DEPTH + 1:
+                problem = _TOO_MANY if self.count > MAX_NODES else _TOO_DEEP
+                raise ComposerError(problem=problem, problem_mark=self.parser.peek_event().start_mark)
+            node = super().compose_node(parent, index)
+            self.level -= 1
+            self.last = node.end_mark
+            return node
 
-    def tab(self, line: int) -> int | None:
-        """The column of a tab in a line's indentation."""
-        found = re.match(r" *\t", self._lines[line]) if line < len(self._lines) else None
-        return found.end() - 1 if found else None
+    class Unresolved(VersionedResolver):
+        @property
+        def processing_version(self) -> Any:
+            return (1, 2)
+
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> None:
+            """Only tags that were written count: what a scalar is, `_scalar` says."""
+
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.Composer, yaml.Resolver = Bounded, Unresolved
+    try:
+        with warnings.catch_warnings(action="ignore"):  # an anchor may be given anew
+            return yaml.compose(text)
+    except ReaderError as error:
+        before = _LINE_BREAK.split(text[: error.position])
+        where = place(len(before) - 1, len(before[-1]))
+        _fail(f"the character {text[error.position]!a} is not allowed", where)
+    except MarkedYAMLError as error:
+        _fail(*_told(error, text, place))
+    except Exception:  # noqa: BLE001 - the scanner has no exception of its own for some broken escapes
+        last = yaml.composer.last
+        _fail("broken YAML after this place", place(last.line, last.column) if last else place(0, 0))
 
 
-class _Builder:
-    """Builds nodes from the parser's events: aliases, depth and size are checked before anything grows."""
+def _told(error: Any, text: str, place: Place) -> tuple[str, Mark, str | None]:
+    """Message, place and help of ruamel's error."""
+    at, context = error.problem_mark or error.context_mark, error.context_mark
+    line, column = (at.line, at.column) if at else (0, 0)
+    lines = _LINE_BREAK.split(text)
+    if line < len(lines) and (tab := re.match(r" *\t", lines[line])):
+        return "a tab in the indentation", place(line, tab.end() - 1), "indent with spaces"
+    hint = f"{error.context}, from line {context.line + 1}" if error.context and context else error.context
+    problem = (error.problem or error.context).removeprefix("but ")
+    return f"broken YAML: {problem}", place(line, column), hint
 
-    def __init__(self, text: str, places: _Places | Mark, problems: list[Problem]) -> None:
-        self._text = text
-        self._places = places
+
+class _Reader:
+    """Makes nodes of ruamel's. What stands behind several aliases is one node, and counts as often."""
+
+    def __init__(self, place: Place, problems: list[Problem]) -> None:
+        self.place = place
+        self.left_empty = False  # whether some value was
         self._problems = problems
-        self._anchors: dict[str, tuple[Node, int] | None] = {}  # None: still open
+        self._known: dict[int, tuple[Node, int] | None] = {}  # by raw node, with its size; None: still open
         self._count = 0
-        self._events = self._parse()
-        self._last: Any = None
 
-    def document(self) -> Node | None:
-        """The only document, or None where there is none."""
-        root: Node | None = None
-        for event in self._events:
-            name = type(event).__name__
-            if name == "DocumentStartEvent":
-                if root is not None:
-                    self.fail(
-                        "a second document starts here", self._mark(event), "a recipe is one YAML document"
-                    )
-                root = self._node(next(self._events), 0)
-        return root
-
-    def fail(self, message: str, where: Mark, hint: str | None = None) -> NoReturn:
-        raise RecipeError([*self._problems, Problem(message, where, hint)])
-
-    def no_value(self, where: Mark) -> NoReturn:
-        self.fail(
-            "has no value", where, "write null where you mean it (it deletes), and '\"\"' for an empty text"
-        )
-
-    def _node(self, event: Any, depth: int) -> Node:
-        mark = self._mark(event)
-        if type(event).__name__ == "AliasEvent":
-            return self._alias(event.anchor, mark)
-        if depth > MAX_DEPTH:
-            self.fail(f"nested more than {MAX_DEPTH} deep", mark)
+    def node(self, raw: Any) -> Node:
+        mark = self._at(raw)
+        known = self._known.get(id(raw), ())
+        if known is None:
+            _fail(f"&{raw.anchor} stands inside itself", mark, None, self._problems)
+        if known:
+            self._grow(known[1], mark)
+            return known[0]
+        self._known[id(raw)] = None
         before = self._count
         self._grow(1, mark)
-        if event.anchor:
-            self._anchors[event.anchor] = None
-        kind = type(event).__name__
-        if event.tag not in (None, "!", _STRING_TAG) or (event.tag == _STRING_TAG and kind != "ScalarEvent"):
-            self._add(
-                f"the tag {_shown_tag(event.tag)} is not allowed", mark, "a recipe holds plain values only"
-            )
-        if kind == "MappingStartEvent":
-            node = self._mapping(mark, depth)
-        elif kind == "SequenceStartEvent":
-            node = Node(tuple(self._node(e, depth + 1) for e in self._until("SequenceEndEvent")), mark)
+        tag = str(raw.ctag) if raw.ctag.suffix is not None else None
+        if tag is not None and (tag != _STRING_TAG or raw.id != "scalar"):
+            shown = tag.replace("tag:yaml.org,2002:", "!!")
+            self._add(f"the tag {shown} is not allowed", mark, "a recipe holds plain values only")
+        if raw.id == "mapping":
+            node = self._mapping(raw, mark)
+        elif raw.id == "sequence":
+            node = Node(tuple(map(self.node, raw.value)), mark)
         else:
-            node = Node(self._scalar(event, mark), mark)
-        if event.anchor:
-            self._anchors[event.anchor] = (node, self._count - before)
+            plain = raw.style is None and tag is None
+            self.left_empty |= plain and not raw.value
+            node = Node(self._scalar(raw.value, plain, mark), mark)
+        self._known[id(raw)] = (node, self._count - before)
         return node
 
-    def _mapping(self, mark: Mark, depth: int) -> Node:
+    def _mapping(self, raw: Any, mark: Mark) -> Node:
         values: dict[str, Node] = {}
         keys: dict[str, Mark] = {}
-        for event in self._until("MappingEndEvent"):
-            key, quoted = self._node(event, depth + 1), getattr(event, "style", None) is not None
-            event = next(self._events)
-            value = self._node(event, depth + 1)
-            if value.value is None and event.start_mark.index == event.end_mark.index:
+        for raw_key, raw_value in raw.value:
+            key, value = self.node(raw_key), self.node(raw_value)
+            if value.value is None and raw_value.start_mark.index == raw_value.end_mark.index:
                 value = Node(None, key.mark)  # nothing was written: its own place would be the next line's
             if not isinstance(key.value, str):
                 hint = "put it in quotes" if not isinstance(key.value, (Mapping, tuple)) else None
                 self._add("a key must be text", key.mark, hint)
-            elif key.value == "<<" and not quoted:
+            elif key.value == "<<" and raw_key.style is None:
                 hint = "YAML 1.2 has none: repeat the keys, or use `variants` or `profiles`"
                 self._add("merge keys (<<) are not supported", key.mark, hint)
             elif key.value in values:
@@ -203,122 +235,64 @@ class _Builder:
                 keys[key.value] = key.mark
         return Node(values, mark, keys)
 
-    def _alias(self, anchor: str, mark: Mark) -> Node:
-        if anchor not in self._anchors:
-            self.fail(f"*{anchor} stands for nothing: no &{anchor} before it", mark)
-        known = self._anchors[anchor]
-        if known is None:
-            self.fail(f"*{anchor} stands inside &{anchor} itself", mark)
-        self._grow(known[1], mark)
-        return known[0]
-
-    def _grow(self, nodes: int, mark: Mark) -> None:
-        self._count += nodes
-        if self._count > MAX_NODES:
-            self.fail(f"more than {MAX_NODES:,} values (aliases written out): too many for a recipe", mark)
-
-    def _scalar(self, event: Any, mark: Mark) -> Scalar:
-        text: str = event.value
+    def _scalar(self, text: str, plain: bool, mark: Mark) -> Scalar:
         if _SURROGATE.search(text):  # JSON writes some characters as two escapes
             try:
                 return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
             except UnicodeDecodeError:
                 self._add("half a character (a lone \\ud800 … \\udfff escape)", mark)
                 return ""
-        if event.style is not None or event.tag is not None:
-            return text
-        if not text and isinstance(self._places, Mark):
-            self.no_value(mark)
-        if len(text) > 100 and (_INTEGER.fullmatch(text) or _FLOAT.fullmatch(text)):
-            self._add("a number of more than 100 digits", mark)
-            return 0
-        value = _resolve(text)
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            self._add("a whole number that does not fit into 64 bits", mark)
-            return 0
-        if isinstance(value, float) and math.isinf(value) and "inf" not in text.lower():
-            self._add("a number too large to be held", mark, "infinity is written .inf")
-            return 0
-        return value
-
-    def _until(self, end: str) -> Iterator[Any]:
-        while type(event := next(self._events)).__name__ != end:
-            yield event
-
-    def _parse(self) -> Iterator[Any]:
-        from ruamel.yaml import YAML
-        from ruamel.yaml.error import MarkedYAMLError
-
-        if bad := _UNPRINTABLE.search(self._text):
-            breaks = list(_LINE_BREAK.finditer(self._text, 0, bad.start()))
-            column = bad.start() - (breaks[-1].end() if breaks else 0)
-            self.fail(f"the character {bad.group()!a} is not allowed", self._at(len(breaks), column))
         try:
-            yaml: Any = YAML(typ="safe", pure=True)
-            for event in yaml.parse(self._text):
-                self._last = event
-                yield event
-        except RecipeError:
-            raise
-        except MarkedYAMLError as error:
-            self._syntax_error(error)
-        except Exception:  # noqa: BLE001 - the parser has no exception of its own for some broken escapes
-            where = (
-                self._at(self._last.end_mark.line, self._last.end_mark.column)
-                if self._last
-                else self._at(0, 0)
-            )
-            self.fail("broken YAML after this place", where)
+            return _resolved(text) if plain else text
+        except ValueError as error:
+            self._add(str(error), mark)
+            return 0
 
-    def _syntax_error(self, error: Any) -> NoReturn:
-        place = error.problem_mark or error.context_mark
-        line, column = (place.line, place.column) if place else (0, 0)
-        tab = self._places.tab(line) if isinstance(self._places, _Places) else None
-        if tab is not None:
-            self.fail("a tab in the indentation", self._at(line, tab), "indent with spaces")
-        context = error.context_mark
-        hint = (
-            f"{error.context}, from line {context.line + 1}" if error.context and context else error.context
-        )
-        self.fail(f"broken YAML: {error.problem or error.context}", self._at(line, column), hint)
+    def _grow(self, nodes: int, mark: Mark) -> None:
+        self._count += nodes
+        if self._count > MAX_NODES:
+            _fail(_TOO_MANY, mark, None, self._problems)
 
     def _add(self, message: str, where: Mark, hint: str | None = None) -> None:
         self._problems.append(Problem(message, where, hint))
 
-    def _mark(self, event: Any) -> Mark:
-        return self._at(event.start_mark.line, event.start_mark.column)
-
-    def _at(self, line: int, column: int) -> Mark:
-        return self._places.at(line, column) if isinstance(self._places, _Places) else self._places
+    def _at(self, raw: Any) -> Mark:
+        return self.place(raw.start_mark.line, raw.start_mark.column)
 
 
-def _resolve(text: str) -> Scalar:
-    """A plain scalar by YAML 1.2's core schema."""
-    if text in ("", "~", "null", "Null", "NULL"):
-        return None
-    if text in ("true", "True", "TRUE"):
-        return True
-    if text in ("false", "False", "FALSE"):
-        return False
-    if _INTEGER.fullmatch(text):
-        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-    if _FLOAT.fullmatch(text):
-        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-    return text
+def _resolved(text: str) -> Scalar:
+    """A plain scalar by YAML 1.2's core schema. Raises ValueError for a number that cannot be held."""
+    if text in _WORDS:
+        return _WORDS[text]
+    integer = _INTEGER.fullmatch(text)
+    if not integer and not _FLOAT.fullmatch(text):
+        return text
+    if len(text) > 100:
+        raise ValueError("a number of more than 100 digits")
+    if integer:
+        whole = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        if not -(2**63) <= whole < 2**63:
+            raise ValueError("a whole number that does not fit into 64 bits")
+        return whole
+    value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if math.isinf(value) and "inf" not in text.lower():
+        raise ValueError("a number too large to be held: infinity is written .inf")
+    return value
 
 
-def _shown_tag(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
+def _fail(message: str, where: Mark, hint: str | None = None, before: Sequence[Problem] = ()) -> NoReturn:
+    raise RecipeError([*before, Problem(message, where, hint)])
 
 
-def _fail(message: str, where: Mark, hint: str | None = None) -> NoReturn:
-    raise RecipeError([Problem(message, where, hint)])
-
-
+_TOO_MANY = f"more than {MAX_NODES:,} values (aliases written out): too many for a recipe"
+_TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 _STRING_TAG = "tag:yaml.org,2002:str"
-_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-# All that is not printable in YAML 1.2 (its 5.1), and the byte order mark. Written as `[^…]` it takes 4 ms to compile.
-_UNPRINTABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufeff\ufffe\uffff]")
+_WORDS: Mapping[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_LINE_BREAK = re.compile("\r\n?|\n")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(

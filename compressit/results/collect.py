@@ -6,14 +6,13 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
-from compressit.contract.kinds import Dataset
 from compressit.contract.results import Results, Row
 from compressit.host.plugins import Host
 from compressit.planning.points import Plan, Point
-from compressit.recipe.model import Recipe
+from compressit.recipe.model import ModelSpec, Recipe, Stage, Use, Variant
 from compressit.store.objects import Artifact
 
 LONGEST_NAME = 120  # bytes in a file's name, before its suffix; file systems take 255 with it
@@ -37,7 +36,7 @@ def collect(
         profile=plan.recipe.profile,
         rows=rows,
         metrics=metrics,
-        about=_about(plan, artifacts, host, command),
+        about=_about(plan, artifacts, command),
         missing=missing,
         failures=list(failures),
         description=plan.recipe.description,
@@ -98,8 +97,7 @@ def _row(
     )  # fmt: skip
 
 
-def _about(plan: Plan, artifacts: Mapping[str, Artifact], host: Host, command: str) -> dict[str, Any]:
-    data = plan.recipe.variants[0].data
+def _about(plan: Plan, artifacts: Mapping[str, Artifact], command: str) -> dict[str, Any]:
     own = [artifacts[key] for key in plan.jobs if key in artifacts]
     hosts = {json.dumps(a.manifest["host"], sort_keys=True) for a in own}
     return {
@@ -107,7 +105,7 @@ def _about(plan: Plan, artifacts: Mapping[str, Artifact], host: Host, command: s
         "command": command,
         "job_seconds": round(sum(a.seconds for a in own), 1),
         "hosts": [json.loads(host) for host in sorted(hosts)],
-        "classes": host.create(Dataset, data.uses, data.config).classes,
+        "classes": plan.recipe.variants[0].offer.classes,
         "compute": plan.recipe.compute.model_dump(mode="json"),
         "models": f"{sum(p.model in artifacts for p in plan.points)} of {len(plan.points)}",
     }
@@ -121,11 +119,20 @@ def written(recipe: Recipe) -> dict[str, Any]:
 
 def _config(plan: Plan) -> dict[str, Any]:
     recipe = plan.recipe
-    variants = {variant.name: asdict(variant) for variant in recipe.variants}
+    variants = {variant.name: variant for variant in recipe.variants}
     return {
         "recipe": written(recipe),
-        "report": [asdict(use) for use in recipe.report],
+        "report": [use.to_json() for use in recipe.report],
         "plugins": [{"path": str(p.path), "digest": p.digest} for p in recipe.plugins],
         "seeds": list(recipe.seeds),
-        "variants": json.loads(json.dumps(variants, default=str)),  # paths as text
+        "variants": json.loads(json.dumps(variants, default=_told)),
     }
+
+
+def _told(value: Any) -> Any:
+    """A part of a recipe for JSON: its fields, a plugin with its options, paths as text."""
+    if isinstance(value, Use):
+        return value.to_json()
+    if isinstance(value, Variant | ModelSpec | Stage):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return str(value)

@@ -275,7 +275,7 @@ class RunFolder:
             "recipe": [recipe.name, recipe.profile, recipe.description, written(recipe)],
             "points": [asdict(point) for point in self._plan.points],
             "reports": [
-                (asdict(use), code_digest(self._host.find(use.uses).plugin.__module__))
+                (use.to_json(), code_digest(self._host.find(use.uses).plugin.__module__))
                 for use in recipe.report
             ],
             "layout": code_digest("compressit.results.page", "compressit.contract.results"),

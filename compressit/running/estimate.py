@@ -97,11 +97,3 @@ def interpolated(steps: Sequence[Sequence[float]], batch_size: float, width: flo
                 seconds = s0 + (s1 - s0) * (width - w0) / (w1 - w0)
                 break
     return seconds * batch_size / nearest
-
-
-def in_words(seconds: float) -> str:
-    """`45 s`, `3 min`, `1 h 40 min`."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from compressit.contract.job import Job
+from compressit.formatting import duration
 from compressit.printable import folded, line
-from compressit.running.estimate import Estimate, in_words
+from compressit.running.estimate import Estimate
 from compressit.running.runner import Failure
 
 PLAIN_EVERY = 15.0  # seconds between lines about one running job
@@ -109,7 +110,7 @@ class PlainLive:
         took = self._progress.ended(job)
         if job.kind == "stage":
             self._line(
-                f"{job.label}: {', '.join(filter(None, [_facts(event), f'done in {in_words(took)}']))}"
+                f"{job.label}: {', '.join(filter(None, [_facts(event), f'done in {duration(took)}']))}"
             )
 
     def failed(self, job: Job, failure: Failure) -> None:
@@ -124,12 +125,12 @@ class PlainLive:
             silent = self._progress.silent(job)
             if silent > self._patience[job.key]:
                 self._patience[job.key] *= 2
-                self._line(f"{job.label}: has said nothing for {in_words(silent)}")
+                self._line(f"{job.label}: has said nothing for {duration(round(silent))}")
 
     def _line(self, text: str) -> None:
         p = self._progress
         self._console.print(
-            f"[{p.done}/{p.total}, {in_words(p.eta())} left] {folded(text)}",
+            f"[{p.done}/{p.total}, {duration(round(p.eta()))} left] {folded(text)}",
             markup=False,
             emoji=False,
             highlight=False,
@@ -163,7 +164,7 @@ class RichLive:
         took = self._progress.ended(job)
         if job.kind == "stage":
             self._console.print(
-                Text(line(f"{job.label}  {_facts(event)}  {in_words(took)}")), highlight=False
+                Text(line(f"{job.label}  {_facts(event)}  {duration(took)}")), highlight=False
             )
 
     def failed(self, job: Job, failure: Failure) -> None:
@@ -184,14 +185,14 @@ class RichLive:
             known = dict(_known(event))
             cells = [known.get(name, "") for name in ("epoch", "loss", "accuracy")]
             taken, silent = time.monotonic() - since, self._progress.silent(job)
-            words = f", silent for {in_words(silent)}" if silent > SILENT_AFTER else ""
-            table.add_row(Text(line(job.label)), *cells, in_words(taken) + words)
+            words = f", silent for {duration(round(silent))}" if silent > SILENT_AFTER else ""
+            table.add_row(Text(line(job.label)), *cells, duration(round(taken)) + words)
         p = self._progress
         bar = Table.grid(padding=(0, 2))
         bar.add_row(
             ProgressBar(total=p.total, completed=p.done, width=40),
             f"{p.done}/{p.total} jobs",
-            f"about {in_words(p.eta())} left",
+            f"about {duration(round(p.eta()))} left",
         )
         return Group(table, bar)
 

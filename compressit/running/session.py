@@ -11,17 +11,16 @@ from typing import IO, Any, cast
 from rich.console import Console
 
 from compressit.contract.job import Job
-from compressit.contract.kinds import Dataset
 from compressit.contract.results import Results
 from compressit.errors import CompressitError, SeveralErrors, StageFailed
-from compressit.formatting import counted
+from compressit.formatting import counted, duration
 from compressit.host.plugins import Host
 from compressit.paths import default_cache
 from compressit.planning.points import Plan
 from compressit.printable import Forgiving, folded
 from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
-from compressit.running.estimate import Estimate, History, in_words, unknown
+from compressit.running.estimate import Estimate, History, unknown
 from compressit.running.live import PlainLive, Progress, RichLive, live_display
 from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner
@@ -117,7 +116,7 @@ def _execute(
     listener = _Listener(artifacts, store, target, history)
     try:
         with Runner(options, host, listener, workers) as runner:
-            estimate = Estimate(history, _calibration(plan, jobs, history, runner, host))
+            estimate = Estimate(history, _calibration(plan, jobs, history, runner))
             _speaker(console)(_announcement(plan, jobs, estimate, store, workers, options.threads))
             with live_display(console, Progress(jobs, estimate, workers)) as live:
                 listener.live = live
@@ -204,21 +203,17 @@ def _failure_text(target: RunFolder, job: Job, failure: Failure) -> str:
         return f"{failure} (the traceback could not be written: {error.message})"
 
 
-def _calibration(
-    plan: Plan, jobs: Sequence[Job], history: History, runner: Runner, host: Host
-) -> dict[str, Any] | None:
+def _calibration(plan: Plan, jobs: Sequence[Job], history: History, runner: Runner) -> dict[str, Any] | None:
     """Measures only when something that trains has never run here, and what can be built without data."""
     new = unknown(jobs, history)
     variant = plan.recipe.variants[0]
     if not new or variant.model.use is None:
         return None
-    dataset = host.create(Dataset, variant.data.uses, variant.data.config)
     return runner.calibrate(
         {
-            "uses": variant.model.use.uses,
-            "config": variant.model.use.config,
-            "input_shape": list(dataset.input_shape),
-            "classes": dataset.classes,
+            **variant.model.use.to_json(),
+            "input_shape": list(variant.offer.shape),
+            "classes": variant.offer.classes,
             "batch_sizes": sorted({int((job.work or {})["batch_size"]) for job in new}),
             "seconds": CALIBRATION_SECONDS,
             "compute": dict(new[0].compute),
@@ -233,7 +228,7 @@ def _announcement(
     text = f"{plan.recipe.name}: {len(jobs)} of {len(plan.jobs)} jobs to do"
     if resumed:
         text += f" ({resumed} of them begun)"
-    about = in_words(estimate.total(jobs) / workers)
+    about = duration(round(estimate.total(jobs) / workers))
     return f"{text}, about {about} with {counted(workers, 'worker')} of {counted(threads, 'thread')}"
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from compressit.contract.compute import Compute
-from compressit.errors import Problem, RecipeError
 from compressit.printable import folded
-from compressit.recipe.settings import parse_setting
 from compressit.testing.check import Outcome, outcomes
 from compressit.testing.kit import checks_for
 from compressit.testing.subject import Subject
@@ -20,7 +18,7 @@ _WORDS = {"ok": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 def check_plugin(
     name: str,
-    settings: Sequence[str],
+    options: Mapping[str, Any],
     files: Iterable[Path],
     device: str,
     as_json: bool,
@@ -28,10 +26,9 @@ def check_plugin(
 ) -> bool:
     """Runs all checks of a plugin and tells how each went; whether all passed (or said nothing).
 
-    `settings` are options as `optimizer.lr=0.1`. Raises CompressitError where there is no such plugin, and
-    for options that are not valid.
+    Raises CompressitError where there is no such plugin, and for options that are not valid.
     """
-    subject = Subject.of(name, options_of(settings), files, Compute.select(device).device)
+    subject = Subject.of(name, options, files, Compute.select(device).device)
     if not as_json:
         say(f"{name} ({subject.kind}) with {json.dumps(subject.options)}")
     done: list[Outcome] = []
@@ -47,24 +44,6 @@ def check_plugin(
     else:
         say(f"{len(done) - failed - skipped} ok, {failed} failed, {skipped} skipped")
     return failed == 0
-
-
-def options_of(settings: Sequence[str]) -> dict[str, Any]:
-    """`["sparsity=0.5", "finetune.epochs=2"]` as nested options. Raises RecipeError with every mistake."""
-    problems: list[Problem] = []
-    options: dict[str, Any] = {}
-    for text in settings:
-        setting = parse_setting(text, problems)
-        if setting is None:
-            continue
-        block = options
-        for part in setting.path[:-1]:
-            inner = block.setdefault(part, {})
-            block = inner if isinstance(inner, dict) else block
-        block[setting.path[-1]] = setting.value.plain()
-    if problems:
-        raise RecipeError(problems)
-    return options
 
 
 def _line(outcome: Outcome) -> str:

@@ -123,7 +123,7 @@ def test_what_the_system_refuses_is_one_line(
     def full(**options: object) -> None:
         raise OSError(28, "No space left on device", "runs/x/results.csv")
 
-    monkeypatch.setattr(cli, "app", full)
+    monkeypatch.setattr(cli, "build", lambda names: full)
     monkeypatch.setattr("sys.argv", ["compressit"])
     with pytest.raises(SystemExit) as caught:
         cli.main()

@@ -85,7 +85,7 @@ def test_options_of_the_dataset_are_taken(tmp_path: Path, host: Host) -> None:
         (["limit=0"], r"tiny\.data\.limit must be at least 1 \(got 0\)"),
         (["limit=many"], r"tiny\.data\.limit must be a whole number"),
         (["limits=3"], r"unknown key 'limits' in tiny\.data\n +help: did you mean 'limit'"),
-        (["limit"], "there is no '='"),
+        (["limit"], "must look like path=value"),
         (["limit=[1"], "--set"),
     ],
 )

@@ -20,27 +20,12 @@ KEYS = (
     *("variants", "profiles"),
 )
 BELOW = (
-    "uses",
-    "with",
-    "needs",
-    "repeat",
-    "feed",
-    "sweep",
-    "from",
-    "weights",
-    "fit",
-    "cut",
-    "q",
+    *("uses", "with", "needs", "repeat", "feed", "sweep", "from", "weights", "fit", "cut", "q"),
     "with.sparsity",
 )
 OPTIONS = ("sparsity", "epochs", "teachers", "rewind", "optimizer", "hidden", "labels", "threads")
 PLUGINS = (
-    "data.fake",
-    "model.fake",
-    "train.fake",
-    "prune.structured",
-    "distill.fake",
-    "eval.fake",
+    *("data.fake", "model.fake", "train.fake", "prune.structured", "distill.fake", "eval.fake"),
     "report.fake",
 )
 MODELS = ("init", "previous", "original", "x.safetensors", ".")

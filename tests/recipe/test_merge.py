@@ -22,7 +22,7 @@ def tree(text: str, source: str = "r.yaml") -> Node:
 def setting(root: Node, text: str, **names: set[str]) -> tuple[Any, list[str]]:
     problems: list[Problem] = []
     parsed = parse_setting(text, problems)
-    result = apply_setting(root, parsed, names, problems) if parsed else root
+    (result,) = apply_setting([root], parsed, names, problems) if parsed else [root]
     return result.plain(), [p.message for p in problems]
 
 
@@ -123,7 +123,7 @@ def test_a_setting_reaches_its_place(text: str, path: tuple[str, ...], value: An
     problems: list[Problem] = []
     parsed = parse_setting(text, problems)
     assert parsed is not None
-    node = apply_setting(tree(ROOT), parsed, {"stages": {"fit"}}, problems)
+    (node,) = apply_setting([tree(ROOT)], parsed, {"stages": {"fit"}}, problems)
     for part in path:
         node = node.at(part)
     assert (node.plain(), node.mark, problems) == (value, Mark(f"--set {text}"), [])
@@ -162,7 +162,7 @@ def test_the_nearest_name_is_proposed():
     problems: list[Problem] = []
     parsed = parse_setting("stages.trian.repeat=2", problems)
     assert parsed is not None
-    apply_setting(tree(ROOT), parsed, {"stages": {"train", "prune"}}, problems)
+    apply_setting([tree(ROOT)], parsed, {"stages": {"train", "prune"}}, problems)
     assert str(problems[0]) == (
         "--set stages.trian.repeat=2: there is no 'trian' in stages\n      help: did you mean 'train'?"
     )

@@ -8,7 +8,7 @@ import pytest
 from tiny import BASE, job_of, plan_of
 
 from compressit.planning.points import Plan
-from compressit.running.estimate import Estimate, History, in_words, interpolated, unknown
+from compressit.running.estimate import Estimate, History, interpolated, unknown
 
 ROUNDS = BASE + "  rounds: {uses: tiny.shrink, repeat: 2, feed: original}\nevaluate: [tiny.size]\n"
 CALIBRATION = {"steps": [[16, 1.0, 0.01], [128, 1.0, 0.08], [128, 0.5, 0.04]], "forward": 0.001}
@@ -86,14 +86,3 @@ def test_a_history_that_cannot_be_written_is_no_error(plan: Plan, tmp_path: Path
     history = History(tmp_path / "store", 1)
     history.add(job_of(plan, "base/seed0/train"), 1)
     history.save()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (-5, "1 s"), (0, "1 s"), (0.4, "1 s"), (45.4, "45 s"), (89, "89 s"), (90, "2 min"), (180, "3 min"),
-        (5300, "88 min"), (6000, "1 h 40 min"), (10800, "3 h 00 min"), (360000, "100 h 00 min"),
-    ],
-)  # fmt: skip
-def test_durations_in_words(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words

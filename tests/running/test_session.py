@@ -156,7 +156,7 @@ def test_classes_that_the_data_lack_are_told_before_the_training_and_at_the_end(
         assert desk.said.getvalue().count("warning: base: `limit: 2` keeps fewer") == 1
         assert len(results.warnings()) == 2
         desk.said.truncate(0)
-    assert plan_of(BASE).doubts == ()
+    assert plan_of(BASE).recipe.doubts() == []
 
 
 # Interrupted

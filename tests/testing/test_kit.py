@@ -12,10 +12,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from compressit.cli import app
+from compressit.cli import build
 from compressit.contract.kinds import Compressor
 from compressit.errors import CompressitError
 from compressit.host.plugins import installed
+from compressit.recipe.settings import options_of
 from compressit.testing import (
     Check,
     ConformanceError,
@@ -25,7 +26,6 @@ from compressit.testing import (
     outcomes,
     parametrize,
 )
-from compressit.testing.command import options_of
 from compressit.testing.stand import call
 
 MINE = """\
@@ -73,7 +73,7 @@ def mine(tmp_path: Path) -> Path:
 def command() -> Iterator[Any]:
     """`compressit plugins check …` in this process: its exit code, output and what it raised."""
     runner = CliRunner()
-    yield lambda *words: runner.invoke(app, ["plugins", "check", *map(str, words)])
+    yield lambda *words: runner.invoke(build(), ["plugins", "check", *map(str, words)])
     installed.cache_clear()  # the command loaded files into it
 
 
