@@ -39,7 +39,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(getattr(model, inner)) if inner else model
 
 
-def refuse_unworkable(model: nn.Module) -> None:
+def _refuse_unworkable(model: nn.Module) -> None:
     """Raises CompressitError for what no stage can work on: TorchScript, FSDP, masks, tensors without values."""
     if isinstance(model, torch.jit.ScriptModule):
         raise CompressitError("the net is a TorchScript module", "work on the Python module, then script it")
@@ -112,10 +112,12 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
     """Sees on a copy whether the net could still be copied and saved after training on inputs like `x` (N, ...).
 
     Gives back whether it runs on them; one that does not passes, since not all that can be done to a net feeds it.
-    Raises CompressitError naming the attribute
-    that is computed when the net is built (a copy would be cut off from what it was computed of), the tensor that a
-    forward pass makes or reshapes, or what cannot be copied after one; and for a net that changes its inputs.
+    Raises CompressitError for what no stage can work on (TorchScript, FSDP, masks, tensors without values), naming
+    the attribute that is computed when the net is built (a copy would be cut off from what it was computed of), the
+    tensor that a forward pass makes or reshapes, or what cannot be copied after one; and for a net that changes its
+    inputs.
     """
+    _refuse_unworkable(model)
     computed = _computed(model)
     trial = copied(model)
     before, kept = _shapes(trial), _kept(trial)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,7 +51,7 @@ def evaluate(
     model = unwrapped(model)
     fed = load_data(data) if isinstance(data, str) else data
     with blaming(model, fed):
-        return _measured(copied(model).eval(), fed, plugins)
+        return _measured(copied(model), fed, plugins)
 
 
 def evaluate_file(
@@ -106,19 +106,15 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
 
 def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -> dict[str, float]:
     from compressit.contract.compute import Compute
-    from compressit.contract.context import StageContext
     from compressit.running.apply import measure_with
-    from compressit.running.isolation import lending
+    from compressit.running.inputs import Inputs
     from compressit.seeds import Streams
 
-    compute = Compute.select(data.train.x.device.type)
-    model.to(compute.device)
+    inputs = Inputs(installed(), Compute.select(data.train.x.device.type), lambda: data, lambda ref: model)
     found: dict[str, float] = {}
-    memo: dict[Hashable, Any] = {}
     for plugin in plugins:
-        ctx = StageContext(compute, Streams(0), lambda: data, partial(_only, model, plugin.name), memo=memo)
-        with lending(plugin.name):
-            found |= measure_with(plugin, model, ctx)
+        ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(Streams(0))
+        found |= measure_with(plugin, ctx.model("model"), ctx)
     return found
 
 

@@ -46,15 +46,14 @@ class InProcess:
 
     def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
         from compressit.contract.compute import Compute
-        from compressit.contract.context import StageContext
-        from compressit.contract.nets import copied, refuse_unworkable, try_out, unwrapped
+        from compressit.contract.nets import copied, try_out, unwrapped
         from compressit.running.apply import apply_plugin
+        from compressit.running.inputs import Inputs
         from compressit.running.isolation import lending
         from compressit.seeds import Streams
 
         self._check_arguments(model, data)
         model = unwrapped(model)
-        refuse_unworkable(model)
         with lending(self.name):
             try_out(model, data.train.x[:2].to(_device(model)) if data is not None else None)
 
@@ -66,13 +65,9 @@ class InProcess:
             return data
 
         compute = Compute.select(data.train.x.device.type if data is not None else _device(model).type)
-        ctx = StageContext(
-            compute,
-            Streams(self._seed, self.name),
-            load_data,
-            lambda ref: copied(self._of(ref, model, data)),
-        )
-        with blaming(model, data), lending(self.name):
+        inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)))
+        ctx = inputs.context(Streams(self._seed, self.name))
+        with blaming(model, data):
             result = apply_plugin(self._plugin, copied(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
         return result.eval()

@@ -18,8 +18,7 @@ from compressit.checkpoint.header import read_header
 from compressit.contract.context import Judged, Progress
 from compressit.datasets.splits import ALIGNMENT
 from compressit.errors import CompressitError, NoEffectError
-from compressit.running.job import CURVE_POINTS, thinned
-from compressit.running.memo import Recent
+from compressit.running.publish import CURVE_POINTS, thinned
 from compressit.store.objects import Artifact
 from compressit.store.progress import StoredProgress
 
@@ -376,14 +375,3 @@ def test_a_curve_is_thinned_to_means_of_its_bins() -> None:
     assert points[-1] == (1000.0, 997.0)
     assert thinned(np.array([3.0, 1.0])) == [(1.0, 3.0), (2.0, 1.0)]
     assert thinned(np.zeros(0)) == []
-
-
-def test_only_what_was_used_last_is_remembered() -> None:
-    memo = Recent(2)
-    memo["a"], memo["b"] = 1, 2
-    assert memo["a"] == 1
-    memo["c"] = 3
-    assert dict(memo) == {"a": 1, "c": 3}
-    del memo["a"]
-    assert len(memo) == 1
-    assert "b" not in memo
