@@ -224,7 +224,7 @@ def test_ctrl_c_during_the_calibration_is_an_interrupted_run_too(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "_calibration", interrupted)
+    monkeypatch.setattr(session._Run, "_calibration", interrupted)
     with pytest.raises(KeyboardInterrupt):
         desk.run(plan_of(TWINS))
     assert not bench.workers_live
