@@ -15,7 +15,6 @@ from compressit.contract.kinds import Model
 from compressit.datasets.splits import Data
 from compressit.host.plugins import Host
 from compressit.running import rng
-from compressit.running.isolation import Recent
 from compressit.seeds import Streams
 
 
@@ -29,7 +28,9 @@ class Inputs:
     model: Callable[[str], nn.Module]  # by reference; raises CompressitError for one that is not declared
     architecture: checkpoint.Architecture | None = None  # of the model that a stage is given
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None
-    memo: MutableMapping[Hashable, Any] = field(default_factory=Recent)
+    memo: MutableMapping[Hashable, Any] = field(
+        default_factory=dict[Hashable, Any]
+    )  # what jobs share; else nobody's
     identity: Callable[[str], str] = lambda ref: ref
     _built: list[tuple[nn.Module, checkpoint.Architecture]] = field(
         default_factory=list[tuple[nn.Module, checkpoint.Architecture]]

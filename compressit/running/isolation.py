@@ -21,6 +21,7 @@ MOST: Mapping[object, int] = {"raw": 1, "data": 3}
 """How many values of a kind are kept; of any other 12."""
 SAMPLE = 1024
 """Values of a tensor that are compared, at least, where it has so many."""
+_WRITTEN = "written to"
 _CALLED: Mapping[object, str] = {
     "model": "a model of ctx.model", "logits": "outputs of ctx.logits", "data": "the data", "raw": "the data",
 }  # fmt: skip
@@ -68,15 +69,19 @@ class Recent(MutableMapping[Hashable, Any]):
         self._looks: dict[Hashable, dict[str, Hashable]] = {}
 
     def damage(self) -> list[str]:
-        """What was changed since it came in: `the data (train.x)`."""
+        """What was changed since it came in: `the data (train.x)`. What was written to and looks as it did is
+        forgotten: it may be another, or have been put back."""
         found: list[str] = []
-        for key, value in self._items.items():
-            before, now = self._looks[key], looks(value)
+        for key in self:
+            before, now = self._looks[key], looks(self._items[key])
             parts = [part for part in {**before, **now} if before.get(part) != now.get(part)]
-            if parts:
-                more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+            if parts == [_WRITTEN]:
+                del self[key]
+            elif parts:
+                told = [part for part in parts if part != _WRITTEN]
+                more = f" and {len(told) - 3} more" if len(told) > 3 else ""
                 called = _CALLED.get(_kind(key), "what it keeps in ctx.memo")
-                found.append(f"{called} ({', '.join(parts[:3])}{more})")
+                found.append(f"{called} ({', '.join(told[:3])}{more})")
         return found
 
     def __getitem__(self, key: Hashable) -> Any:
@@ -101,12 +106,17 @@ class Recent(MutableMapping[Hashable, Any]):
 
 
 def looks(value: object) -> dict[str, Hashable]:
-    """By the name of each part of `value`, what is another when that was changed; of what has no tensors, nothing.
+    """By the name of each part of `value`, what is another when that was changed, and how often torch wrote to them.
 
     It costs little, so it may miss what is hardly ever done: single values of a large tensor that were written past
     torch, through `.data` or numpy. The conformance kit compares every bit.
     """
-    return dict(_parts(value, ""))
+    found: dict[str, Hashable] = {}
+    written = 0
+    for name, part in _parts(value, ""):
+        found[name] = _of_tensor(part) if isinstance(part, Tensor) else part
+        written += part._version if isinstance(part, Tensor) and not part.is_inference() else 0
+    return {**found, _WRITTEN: written}
 
 
 def _kind(key: Hashable) -> object:
@@ -115,14 +125,14 @@ def _kind(key: Hashable) -> object:
 
 def _parts(value: object, name: str) -> Iterator[tuple[str, Hashable]]:
     if isinstance(value, Tensor):
-        yield name or "its values", _of_tensor(value)
+        yield name or "its values", value
     elif isinstance(value, nn.Module):
         for at, layer in value.named_modules():
             hooks = [len(held) for kind, held in vars(layer).items() if kind.endswith("_hooks") and held]
             yield f"type, mode or hooks of {at or 'the whole'}", (type(layer), layer.training, tuple(hooks))
-        for at, tensor in value.state_dict(keep_vars=True).items():
-            if isinstance(tensor, Tensor):
-                yield at, _of_tensor(tensor)
+        yield from (
+            (at, part) for at, part in value.state_dict(keep_vars=True).items() if isinstance(part, Tensor)
+        )
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
             yield from _parts(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
@@ -132,7 +142,6 @@ def _of_tensor(tensor: Tensor) -> Hashable:
     facts = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
     if tensor.is_meta or tensor.is_nested or tensor.layout is not torch.strided:
         return facts
-    version = 0 if tensor.is_inference() else tensor._version  # torch counts what is written in place
     values = tensor.detach().resolve_conj().resolve_neg().flatten()
     sample = values[:: max(1, len(values) // SAMPLE)].contiguous().view(torch.uint8)
-    return *facts, version, bytes(sample.cpu().numpy())
+    return *facts, bytes(sample.cpu().numpy())

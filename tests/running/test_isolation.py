@@ -230,6 +230,14 @@ def test_all_is_forgotten_where_something_was_changed_also_where_the_plugin_rais
         assert torch.get_default_dtype() is torch.float32
 
 
+def test_what_was_written_to_and_looks_as_it_did_is_forgotten_without_a_word() -> None:
+    memo = Recent()
+    memo["model", "a"], memo["data", "b"] = torch.ones(9_000), torch.ones(9_000)
+    with lending("p.q", memo):
+        memo["model", "a"].mul_(2).div_(2)
+    assert list(memo) == [("data", "b")]
+
+
 def test_of_each_kind_only_what_was_used_last_is_remembered() -> None:
     memo = Recent()
     for number in range(MOST["data"] + 1):
