@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,8 @@ from compressit.contract.kinds import Dataset, Evaluator
 from compressit.errors import CompressitError, Mark, Problem, RecipeError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.given import blaming, check_net, model_for
-from compressit.python.given import data as load_data
-from compressit.recipe.validation import checked
+from compressit.python.given import blaming, check_net, create, model_for
+from compressit.python.given import data as data_of
 from compressit.recipe.yamlfile import parse_value
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def evaluate(
         model = model_for(path, data, installed(), limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
-    fed = load_data(data) if isinstance(data, str) else data
+    fed = data_of(data) if isinstance(data, str) else data
     with blaming(model, fed):
         return _measured(copied(model), fed, plugins)
 
@@ -73,25 +72,23 @@ def evaluate_file(
     """
     from compressit.checkpoint import model as checkpoint
     from compressit.contract.compute import Compute
-    from compressit.contract.context import DataContext
     from compressit.paths import default_cache
-    from compressit.running.loading import loaded, prepared
+    from compressit.running.loading import load_data
 
     plugins = _evaluators(evaluators, host)
     options = dict(_setting(text) for text in settings)
-    dataset = _dataset(host, data, options)
+    dataset = create(Dataset, data, options, host)
     contract = checkpoint.contract_of(path)
     offer = Offer.of(dataset)  # scaled as the file says, or as was asked for: then it is told
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
     model = checkpoint.load_to_run(path, host, limited)
-    raw = loaded(dataset, DataContext(default_cache(), announce))
-    like = contract if "scale" not in options else None
     if contract is not None and options.get("scale", contract.scale) != contract.scale:
         announce(
             f"{path} was trained on inputs of scale {contract.scale}, and is measured on {options['scale']}"
         )
-    device = Compute.select("auto").device
-    return _measured(model, prepared(dataset, raw, announce, device, like), plugins)
+    like = contract if "scale" not in options else None
+    given = load_data(dataset, default_cache(), announce, Compute.select("auto").device, like)
+    return _measured(model, given, plugins)
 
 
 def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
@@ -126,11 +123,6 @@ def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
         f"{name} compares the model with another one, '{ref}', and there is none here",
         "put it into a recipe: its stages and checkpoints have names there",
     )
-
-
-def _dataset(host: Host, name: str, options: Mapping[str, Any]) -> Dataset[Any]:
-    plugin = host.find(name, "dataset").plugin
-    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
 
 
 def _setting(text: str) -> tuple[str, Any]:

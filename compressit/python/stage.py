@@ -25,10 +25,9 @@ class InProcess:
 
     def __init__(self, name: str, options: Mapping[str, Any], teacher: Any, seed: int) -> None:
         found = installed().find(name, "trainer", "compressor")
-        field = found.plugin.Config.model_fields.get("teacher")
-        if field is not None and "teacher" not in marked_fields(
-            found.plugin.Config
-        ):  # an option of its own that is only called so
+        config = found.plugin.Config
+        field = config.model_fields.get("teacher")
+        if field is not None and "teacher" not in marked_fields(config):  # an option that is only called so
             options, teacher = (options if teacher is None else {"teacher": teacher, **options}), None
         teacher = None if teacher is None else _teacher(teacher)
         if teacher is not None and field is not None and field.is_required():
@@ -80,11 +79,9 @@ class InProcess:
         if teacher is None and ref.endswith(".safetensors"):
             teacher = Path(ref)
         if isinstance(teacher, Path):
-            return (
-                checkpoint.load(checkpoint_file(teacher), host=installed())
-                if data is None
-                else model_for(teacher, data, installed())
-            )
+            if data is not None:
+                return model_for(teacher, data, installed())
+            return checkpoint.load(checkpoint_file(teacher), host=installed())
         if teacher is not None:
             return teacher
         if ref == "previous":
