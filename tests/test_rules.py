@@ -153,6 +153,17 @@ def test_rooms_import_only_from_those_before_them() -> None:
     assert wrong == []
 
 
+def test_contexts_are_made_in_one_place() -> None:
+    """So that a worker, Python and the conformance kit give a plugin the same."""
+    makers = {
+        _name(path)
+        for path in PRODUCT
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("StageContext")
+    }
+    assert makers == {"compressit/running/inputs.py"}
+
+
 def test_built_ins_and_examples_import_public_names_alone() -> None:
     """As a plugin author does: from `compressit` itself, and the kit for tests from `compressit.testing`."""
     deep = re.compile(r"^ *(?:from|import) compressit\.(?!testing\b)\w+.*$", re.MULTILINE)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from compressit.contract.nets import changes_inputs, check_tensor, fault_of
+from compressit.contract.nets import changes_inputs, check_tensor, fault_of, in_eval_mode
 from compressit.datasets.batching import batch_sizes
 from compressit.errors import CompressitError, did_you_mean
 
@@ -63,11 +63,9 @@ class Compute:
         Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
         model that changes its inputs.
         """
-        was_training = [(m, m.training) for m in model.modules()]
-        model.eval()
         try:
             # not inference_mode: its outputs cannot be a loss's targets
-            with torch.no_grad(), self.autocast():
+            with in_eval_mode(model), torch.no_grad(), self.autocast():
                 first, *parts = x.split(batch_sizes(len(x), batch_size) or [0])
                 first = first.clone()  # what works in place shows itself on it
                 outputs = [check_tensor(model(first)).float()]
@@ -78,9 +76,6 @@ class Compute:
             if not isinstance(error, CompressitError) and (fault := fault_of(model, x)) is not None:
                 raise fault from error
             raise
-        finally:
-            for module, mode in was_training:
-                module.training = mode
 
 
 def set_threads(threads: int) -> None:

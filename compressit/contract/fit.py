@@ -66,22 +66,18 @@ def fit(
     step_model: Any = torch.compile(model) if ctx.compute.compile else model
     try:
         for epoch in range(first, options.epochs):
-            _seed_layers(ctx, epoch)
+            draw_from(
+                ctx.streams.number("layers", epoch)
+            )  # for dropout and the like: a resumed run draws alike
             started = time.perf_counter()
             tensors = data(epoch)
             losses, agreement = _epoch(step_model, optimizer, ctx, options, tensors, loss, epoch)
             state.add(losses, len(tensors[0]))
             mean = float(losses.mean())
             ctx.log(state.steps, loss=mean)
-            ctx.emit(
-                {
-                    "epoch": epoch + 1,
-                    "epochs": options.epochs,
-                    "loss": mean,
-                    "accuracy": agreement,
-                    "seconds": time.perf_counter() - started,
-                }
-            )
+            seconds = time.perf_counter() - started
+            told = {"loss": mean, "accuracy": agreement, "seconds": seconds}
+            ctx.emit({"epoch": epoch + 1, "epochs": options.epochs, **told})
             if not math.isfinite(mean):
                 ctx.note(diverged=f"the loss became {mean} in epoch {epoch + 1}")
                 break
@@ -162,7 +158,10 @@ def _epoch(
         optimizer.step()
         losses[number] = value.detach()
         if number >= scored and targets and isinstance(outputs, Tensor) and outputs.ndim == 2:
-            hits.append(_agreement(outputs.detach(), targets[0]))
+            wanted = (
+                targets[0] if targets[0].ndim == 1 else targets[0].argmax(1)
+            )  # labels, or a teacher's outputs
+            hits.append(answers(outputs.detach()) == wanted)
     return losses.cpu(), float(torch.cat(hits).float().mean()) if hits else None
 
 
@@ -185,21 +184,11 @@ def _fault(
         )
     if outputs is not None:
         return None
+    if (fault := fault_of(model, inputs)) is not None:
+        return fault
     found = layer_of(error, model)
-    if found is None or not type(found[1]).__module__.startswith(
-        "torch.nn."
-    ):  # somebody's own: its traceback says more
-        return fault_of(model, inputs)
-    return fault_of(model, inputs) or CompressitError(
+    if found is None or not type(found[1]).__module__.startswith("torch.nn."):
+        return None  # somebody's own: its traceback says more
+    return CompressitError(
         f"the net does not run in train mode on inputs of shape {tuple(inputs.shape)}: {place_of(error, model)}{error}"
     )
-
-
-def _agreement(outputs: Tensor, target: Tensor) -> Tensor:
-    classes = target if target.ndim == 1 else target.argmax(1)  # labels, or a teacher's outputs
-    return answers(outputs) == classes
-
-
-def _seed_layers(ctx: StageContext, epoch: int) -> None:
-    # Dropout and the like draw from the global generators: seeded per epoch, a resumed run draws alike.
-    draw_from(ctx.streams.number("layers", epoch))

@@ -1,37 +1,17 @@
-"""What a training run keeps of itself so that a killed one goes on: taken up only when every part of it fits."""
+"""What a training run keeps of itself so that a killed one goes on."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 from torch import Tensor, nn
 
 from compressit.contract.context import StageContext
 from compressit.contract.fit_options import FitConfig, OptimizerConfig
 from compressit.errors import CompressitError
-
-
-def _point(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-
-
-_Point = Annotated[tuple[float, float | None], BeforeValidator(_point)]  # null: a value that was not finite
-
-
-class _Facts(BaseModel):
-    """What is saved beside the tensors, as JSON values."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-    fit: PositiveInt
-    epoch: PositiveInt  # the next one
-    images_seen: NonNegativeInt
-    curves: dict[str, list[_Point]]
-    notes: dict[str, Any]
 
 
 def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> torch.optim.Optimizer:
@@ -88,75 +68,39 @@ class State:
         ctx.progress.save(tensors, facts)
 
     def restore(self, ctx: StageContext, options: FitConfig) -> int:
-        """Takes up a saved state; returns the epoch to go on with: 0 where there is none, or one that does not fit.
+        """Takes up a saved state; returns the epoch to go on with: 0 where there is none, or none of this training.
 
-        A stage that trains several times repeats its finished runs: only the one that was killed has a state.
+        What progress gives is what `save` gave it: it is sealed. A stage that trains several times repeats its
+        finished runs: only the one that was killed has a state.
         """
         saved = ctx.progress.load()
-        if saved is None:
+        if saved is None or saved[1]["fit"] != ctx.fits:
             return 0
-        try:
-            facts = _Facts.model_validate(saved[1])
-            if facts.fit != ctx.fits:
-                return 0
-            self._take(saved[0], facts, options)
-        except ValidationError as error:
-            ctx.progress.refuse(
-                "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            )
-            return 0
-        except ValueError as error:
-            ctx.progress.refuse(str(error))
-            return 0
-        for name, points in facts.curves.items():
-            ctx.curves[name] = [(step, math.nan if value is None else value) for step, value in points]
-        ctx.notes.update(facts.notes)
-        ctx.emit({"resumed": facts.epoch})
-        return facts.epoch
-
-    def _take(self, tensors: Mapping[str, Tensor], facts: _Facts, options: FitConfig) -> None:
-        """Raises ValueError, with nothing taken, unless everything fits."""
+        tensors, facts = saved
+        values, epoch = _under(tensors, "model/"), facts["epoch"]
         losses = [value for _, value in sorted(_under(tensors, "losses/").items())]
-        if facts.epoch >= options.epochs or len(losses) != facts.epoch:
-            raise ValueError(f"{len(losses)} epochs of losses, {facts.epoch} of {options.epochs} epochs done")
-        if not all(part.dtype == torch.float32 and part.ndim == 1 and len(part) for part in losses):
-            raise ValueError("its losses are not a number for each step")
-        values = _under(tensors, "model/")
-        if _kinds(values) != _kinds(self.model.state_dict()):
-            raise ValueError("its tensors are not the model's")
-        slots = self._slots(_under(tensors, "optimizer/"), options.optimizer)
+        if not len(losses) == epoch < options.epochs or _shapes(values) != _shapes(self.model.state_dict()):
+            ctx.progress.refuse("it is of another training")
+            return 0
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimizer/").items():
+            index, _, slot = name.partition("/")
+            slots.setdefault(int(index), {})[slot] = value
         self.model.load_state_dict(values)
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-        self.losses = losses
-        self.steps = sum(len(part) for part in losses)
+        self.losses, self.steps = losses, sum(len(part) for part in losses)
         self.kept.update(_under(tensors, "kept/"))
-        self.images_seen = facts.images_seen
-
-    def _slots(self, tensors: Mapping[str, Tensor], options: OptimizerConfig) -> dict[int, dict[str, Tensor]]:
-        """The optimizer's tensors by the number of their parameter. Raises ValueError for others than it makes."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        slots: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            index, _, slot = name.partition("/")
-            slots.setdefault(int(index), {})[slot] = value
-        for index, own in slots.items():
-            if not 0 <= index < len(parameters) or _kinds(own) != _made_for(parameters[index], options):
-                raise ValueError(f"its state of the optimizer for parameter {index} is none that it makes")
-        return slots
+        self.images_seen = facts["images_seen"]
+        for name, points in facts["curves"].items():  # null: a value that was not finite
+            ctx.curves[name] = [(step, math.nan if value is None else value) for step, value in points]
+        ctx.notes.update(facts["notes"])
+        ctx.emit({"resumed": epoch})
+        return epoch
 
 
-def _made_for(parameter: Tensor, options: OptimizerConfig) -> dict[str, tuple[torch.dtype, torch.Size]]:
-    """What an optimizer keeps of one parameter after a step, by name."""
-    alike = nn.ParameterList([torch.zeros_like(parameter)])
-    alike[0].grad = torch.zeros_like(alike[0])
-    optimizer = build_optimizer(alike, options, parameter.device.type)
-    optimizer.step()
-    return _kinds({k: v for k, v in optimizer.state[alike[0]].items() if isinstance(v, Tensor)})
-
-
-def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[torch.dtype, torch.Size]]:
-    return {name: (value.dtype, value.shape) for name, value in tensors.items()}
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

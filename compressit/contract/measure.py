@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from compressit.contract.nets import in_eval_mode
+
 
 def parameters(model: nn.Module) -> int:
     """All parameters, biases included; tied ones once."""
@@ -24,9 +26,7 @@ def nonzero(model: nn.Module) -> int:
 
 def tensor_bytes(model: nn.Module) -> int:
     """Bytes of the state dict's tensors (buffers included) at their own dtypes; tied ones once."""
-    values = model.state_dict(
-        keep_vars=True
-    ).values()  # the very tensors, so that tied ones are told by identity
+    values = model.state_dict(keep_vars=True).values()  # the very tensors: tied ones are told by identity
     tensors = {id(value): value for value in values if isinstance(value, Tensor)}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
@@ -77,19 +77,15 @@ def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
 def _counted_as_written(model: nn.Module) -> Generator[None]:
     """Eval mode, attention as plain matrix products (the counter sees nothing inside fused kernels), and no gradients:
     the counter's hooks fail on a view of a parameter that a layer is given."""
-    modes = [(module, module.training) for module in model.modules()]
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.is_leaf]
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    model.eval()
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with in_eval_mode(model), sdpa_kernel(SDPBackend.MATH):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for parameter in wanted:
             parameter.requires_grad_(True)
-        for module, mode in modes:
-            module.training = mode

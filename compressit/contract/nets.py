@@ -6,7 +6,8 @@ Known wrappers are taken off. What a forward pass leaves on a net is let go, so 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ _COMPUTED = {
     ),
 }  # fmt: skip
 _PLAIN = (bool, int, float, str, type(None), Tensor)
+_KEEPING = "make it where it is used instead of keeping it on the net"
 _OWN = ("_parameters", "_modules")  # attributes of every module that hold no results
 
 
@@ -39,7 +41,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return unwrapped(getattr(model, inner)) if inner else model
 
 
-def refuse_unworkable(model: nn.Module) -> None:
+def _refuse_unworkable(model: nn.Module) -> None:
     """Raises CompressitError for what no stage can work on: TorchScript, FSDP, masks, tensors without values."""
     if isinstance(model, torch.jit.ScriptModule):
         raise CompressitError("the net is a TorchScript module", "work on the Python module, then script it")
@@ -65,10 +67,10 @@ def refuse_unworkable(model: nn.Module) -> None:
         raise fault
     known = {id(parameter) for parameter in model.parameters()}
     for name, leaf in _attributes(model):
-        inside = (
-            leaf.parameters() if isinstance(leaf, nn.Module) else [leaf] if isinstance(leaf, Tensor) else ()
-        )
-        if any(p.requires_grad and p.is_leaf and id(p) not in known for p in inside):
+        inside = leaf.parameters() if isinstance(leaf, nn.Module) else [leaf]
+        if any(
+            isinstance(p, Tensor) and p.requires_grad and p.is_leaf and id(p) not in known for p in inside
+        ):
             raise CompressitError(
                 f"'{name}', a {type(leaf).__name__}, is to be trained, but is none of the net's parameters",
                 "keep layers in an nn.ModuleList or nn.ModuleDict, and tensors as nn.Parameter: torch sees no others",
@@ -87,16 +89,21 @@ def copied(model: nn.Module, same_parameters: bool = False) -> nn.Module:
     try:
         return copy.deepcopy(model, dict(memo))
     except Exception as error:
-        at, value, reason = _culprit(model, memo) or ("", model, error)
-        what = (
-            f"'{at}', a {type(value).__name__}, cannot be: {reason}"
-            if at
-            else f"{type(error).__name__}: {error}"
-        )
-        raise CompressitError(
-            f"the net cannot be copied: {what}",
-            "make it where it is used instead of keeping it on the net" if at else None,
-        ) from error
+        found = _culprit(model, memo)
+        what = f"it keeps {found}" if found else f"{type(error).__name__}: {error}"
+        raise CompressitError(f"the net cannot be copied: {what}", _KEEPING if found else None) from error
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Generator[None]:
+    """A block in which the net is in eval mode; afterwards each of its modules is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def let_go(model: nn.Module) -> None:
@@ -112,10 +119,12 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
     """Sees on a copy whether the net could still be copied and saved after training on inputs like `x` (N, ...).
 
     Gives back whether it runs on them; one that does not passes, since not all that can be done to a net feeds it.
-    Raises CompressitError naming the attribute
-    that is computed when the net is built (a copy would be cut off from what it was computed of), the tensor that a
-    forward pass makes or reshapes, or what cannot be copied after one; and for a net that changes its inputs.
+    Raises CompressitError for what no stage can work on (TorchScript, FSDP, masks, tensors without values), naming
+    the attribute that is computed when the net is built (a copy would be cut off from what it was computed of), the
+    tensor that a forward pass makes or reshapes, or what cannot be copied after one; and for a net that changes its
+    inputs.
     """
+    _refuse_unworkable(model)
     computed = _computed(model)
     trial = copied(model)
     before, kept = _shapes(trial), _kept(trial)
@@ -143,12 +152,8 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
         )
     let_go(trial)
     same: dict[int, Any] = {id(t): t for t in (*trial.parameters(), *trial.buffers())}
-    if (found := _culprit(trial, same)) is not None:
-        at, value, reason = found
-        raise CompressitError(
-            f"after a forward pass the net cannot be copied: it keeps '{at}', a {type(value).__name__}: {reason}",
-            "make it where it is used instead of keeping it on the net",
-        )
+    if found := _culprit(trial, same):
+        raise CompressitError(f"after a forward pass the net cannot be copied: it keeps {found}", _KEEPING)
     return True
 
 
@@ -293,16 +298,15 @@ def _leaves(value: object) -> Iterator[tuple[str, Any]]:
         yield keystr(path), leaf
 
 
-def _culprit(model: nn.Module, memo: Mapping[int, Any]) -> tuple[str, Any, Exception] | None:
-    """The first attribute that cannot be copied, with the reason."""
+def _culprit(model: nn.Module, memo: Mapping[int, Any]) -> str | None:
+    """The first attribute that cannot be copied: `'head.rest', a generator: …`."""
     for at, layer in model.named_modules():
         for name, value in vars(layer).items():
-            if name in _OWN:
-                continue
-            try:
-                copy.deepcopy(value, dict(memo))
-            except Exception as error:  # noqa: BLE001 - whatever a class raises when it is copied
-                return f"{at}.{name}".lstrip("."), value, error
+            if name not in _OWN:
+                try:
+                    copy.deepcopy(value, dict(memo))
+                except Exception as error:  # noqa: BLE001 - whatever a class raises when it is copied
+                    return f"'{f'{at}.{name}'.lstrip('.')}', a {type(value).__name__}: {error}"
     return None
 
 
@@ -339,15 +343,11 @@ def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _described(outputs: object) -> str:
-    """`tuple of 2 (tensor (8, 10), tensor (8, 10))`."""
-    if isinstance(outputs, Tensor):
-        return f"tensor {tuple(outputs.shape)}"
+    """`tuple of 2`, `dict of logits, loss`."""
     kind = type(outputs).__name__
     if isinstance(outputs, Mapping):
         return f"{kind} of {', '.join(map(str, outputs))}"
-    if isinstance(outputs, list | tuple):
-        return f"{kind} of {len(outputs)} ({', '.join(_described(part) for part in outputs[:3])})"
-    return kind
+    return f"{kind} of {len(outputs)}" if isinstance(outputs, list | tuple) else kind
 
 
 def _called(at: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,9 @@ from compressit.contract.kinds import Dataset, Evaluator
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.given import blaming, check_net, model_for
-from compressit.python.given import data as load_data
+from compressit.python.given import blaming, check_net, create, model_for
+from compressit.python.given import data as data_of
 from compressit.recipe.settings import options_of
-from compressit.recipe.validation import checked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,9 +48,9 @@ def evaluate(
         model = model_for(path, data, installed(), limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
-    fed = load_data(data) if isinstance(data, str) else data
+    fed = data_of(data) if isinstance(data, str) else data
     with blaming(model, fed):
-        return _measured(copied(model).eval(), fed, plugins)
+        return _measured(copied(model), fed, plugins)
 
 
 def evaluate_file(
@@ -73,25 +72,23 @@ def evaluate_file(
     """
     from compressit.checkpoint import model as checkpoint
     from compressit.contract.compute import Compute
-    from compressit.contract.context import DataContext
     from compressit.paths import default_cache
-    from compressit.running.loading import loaded, prepared
+    from compressit.running.loading import load_data
 
     plugins = _evaluators(evaluators, host)
     options = options_of(settings)
-    dataset = _dataset(host, data, options)
+    dataset = create(Dataset, data, options, host)
     contract = checkpoint.contract_of(path)
     offer = Offer.of(dataset)  # scaled as the file says, or as was asked for: then it is told
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
     model = checkpoint.load_to_run(path, host, limited)
-    raw = loaded(dataset, DataContext(default_cache(), announce))
-    like = contract if "scale" not in options else None
     if contract is not None and options.get("scale", contract.scale) != contract.scale:
         announce(
             f"{path} was trained on inputs of scale {contract.scale}, and is measured on {options['scale']}"
         )
-    device = Compute.select("auto").device
-    return _measured(model, prepared(dataset, raw, announce, device, like), plugins)
+    like = contract if "scale" not in options else None
+    given = load_data(dataset, default_cache(), announce, Compute.select("auto").device, like)
+    return _measured(model, given, plugins)
 
 
 def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
@@ -106,19 +103,15 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
 
 def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -> dict[str, float]:
     from compressit.contract.compute import Compute
-    from compressit.contract.context import StageContext
     from compressit.running.apply import measure_with
-    from compressit.running.isolation import lending
+    from compressit.running.inputs import Inputs
     from compressit.seeds import Streams
 
-    compute = Compute.select(data.train.x.device.type)
-    model.to(compute.device)
+    inputs = Inputs(installed(), Compute.select(data.train.x.device.type), lambda: data, lambda ref: model)
     found: dict[str, float] = {}
-    memo: dict[Hashable, Any] = {}
     for plugin in plugins:
-        ctx = StageContext(compute, Streams(0), lambda: data, partial(_only, model, plugin.name), memo=memo)
-        with lending(plugin.name):
-            found |= measure_with(plugin, model, ctx)
+        ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(Streams(0))
+        found |= measure_with(plugin, ctx.model("model"), ctx)
     return found
 
 
@@ -130,8 +123,3 @@ def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
         f"{name} compares the model with another one, '{ref}', and there is none here",
         "put it into a recipe: its stages and checkpoints have names there",
     )
-
-
-def _dataset(host: Host, name: str, options: Mapping[str, Any]) -> Dataset[Any]:
-    plugin = host.find(name, "dataset").plugin
-    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]

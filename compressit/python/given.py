@@ -26,13 +26,10 @@ if TYPE_CHECKING:
 
 def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
     """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
-    from compressit.contract.context import DataContext
     from compressit.contract.kinds import Dataset
-    from compressit.running.loading import loaded, prepared
+    from compressit.running.loading import load_data
 
-    dataset = create(Dataset, name, plain(name, options))
-    raw = loaded(dataset, DataContext(default_cache(), announce))
-    return prepared(dataset, raw, announce, device)
+    return load_data(create(Dataset, name, plain(name, options)), default_cache(), announce, device)
 
 
 def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:
@@ -46,10 +43,10 @@ def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Mo
     return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
 
 
-def create(kind: type[P], name: str, options: Mapping[str, Any]) -> P:
+def create(kind: type[P], name: str, options: Mapping[str, Any], host: Host | None = None) -> P:
     """The plugin with these options. Raises CompressitError for those it refuses."""
     label = next(label for label, base in KINDS.items() if base is kind)
-    plugin = installed().find(name, label).plugin
+    plugin = (host or installed()).find(name, label).plugin
     return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
 
 
@@ -96,11 +93,9 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
     from compressit.contract.compute import Compute
     from compressit.contract.nets import check_logits, copied, fault_of, place_of
 
-    x = data.train.x[:2]
-    hint = (
-        f"the data have inputs of shape {tuple(x.shape[1:])} and {data.classes} classes: build a net for them"
-    )
-    net = copied(model)
+    x, net = data.train.x[:2], copied(model)
+    shape = tuple(x.shape[1:])
+    hint = f"the data have inputs of shape {shape} and {data.classes} classes: build a net for them"
     try:
         outputs = Compute(x.device.type).forward(net.to(x.device), x)
     except Exception as error:
@@ -110,9 +105,8 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
             return
         if isinstance(error, CompressitError):
             raise error from cause
-        raise CompressitError(
-            f"the net does not run on the data: {place_of(error, net)}{error}", hint
-        ) from cause
+        told = f"the net does not run on the data: {place_of(error, net)}{error}"
+        raise CompressitError(told, hint) from cause
     if not isinstance(cause, CompressitError):
         try:
             check_logits(outputs, data.classes)

@@ -26,7 +26,7 @@ class InProcess:
     def __init__(self, name: str, options: Mapping[str, Any], teacher: Any, seed: int) -> None:
         found = installed().find(name, "trainer", "compressor")
         field = found.plugin.Config.model_fields.get("teacher")
-        if field is not None and not names_models(field):  # an option of its own that is only called so
+        if field is not None and not names_models(field):  # an option that is only called so
             options, teacher = (options if teacher is None else {"teacher": teacher, **options}), None
         teacher = None if teacher is None else _teacher(teacher)
         if teacher is not None and field is not None and field.is_required():
@@ -44,15 +44,14 @@ class InProcess:
 
     def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
         from compressit.contract.compute import Compute
-        from compressit.contract.context import StageContext
-        from compressit.contract.nets import copied, refuse_unworkable, try_out, unwrapped
+        from compressit.contract.nets import copied, try_out, unwrapped
         from compressit.running.apply import apply_plugin
+        from compressit.running.inputs import Inputs
         from compressit.running.isolation import lending
         from compressit.seeds import Streams
 
         self._check_arguments(model, data)
         model = unwrapped(model)
-        refuse_unworkable(model)
         with lending(self.name):
             try_out(model, data.train.x[:2].to(_device(model)) if data is not None else None)
 
@@ -64,13 +63,9 @@ class InProcess:
             return data
 
         compute = Compute.select(data.train.x.device.type if data is not None else _device(model).type)
-        ctx = StageContext(
-            compute,
-            Streams(self._seed, self.name),
-            load_data,
-            lambda ref: copied(self._of(ref, model, data)),
-        )
-        with blaming(model, data), lending(self.name):
+        inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)))
+        ctx = inputs.context(Streams(self._seed, self.name))
+        with blaming(model, data):
             result = apply_plugin(self._plugin, copied(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
         return result.eval()
@@ -83,11 +78,9 @@ class InProcess:
         if teacher is None and ref.endswith(".safetensors"):
             teacher = Path(ref)
         if isinstance(teacher, Path):
-            return (
-                checkpoint.load(checkpoint_file(teacher), host=installed())
-                if data is None
-                else model_for(teacher, data, installed())
-            )
+            if data is not None:
+                return model_for(teacher, data, installed())
+            return checkpoint.load(checkpoint_file(teacher), host=installed())
         if teacher is not None:
             return teacher
         if ref == "previous":

@@ -1,20 +1,21 @@
-"""Carries out one trainer, compressor or evaluator and checks what it gives back."""
+"""Carries out one trainer, compressor or evaluator and checks what it gives back: in a worker as from Python."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from compressit.contract.context import StageContext
 from compressit.contract.kinds import Compressor, Evaluator, Trainer
 from compressit.contract.nets import let_go, unwrapped
 from compressit.errors import CompressitError, NoEffectError
-from compressit.running.fingerprint import fingerprint
+from compressit.running.isolation import lending
 from compressit.running.rng import acting, measuring
 
 
@@ -26,20 +27,14 @@ def apply_plugin(
     `fresh`: nothing can have pruned it, so that its zeros are those it was built with.
 
     Raises CompressitError for a result that is no module or left with hooks, a trainer that changed a shape,
-    notes that are no JSON; NoEffectError for a compressor that changed nothing.
+    notes that are no JSON, and what `lending` finds; NoEffectError for a compressor that changed nothing.
     """
     model.to(ctx.compute.device).train()
     before = Before.of(model)
-    with acting(ctx.streams):
+    with lending(plugin.name, ctx.memo), acting(ctx.streams):
         trains = isinstance(plugin, Trainer)
         result = plugin.train(model, ctx) if trains else plugin.compress(model, ctx)
-    if not isinstance(result, nn.Module):
-        raise CompressitError(
-            f"{plugin.name} returned {_kind(result)}, not a model",
-            "return the model, also where it was changed in place",
-        )
-    result = unwrapped(result)
-    let_go(result)
+    result = _plain(f"{plugin.name} returned", result)
     check_plain(plugin.name, before, result)
     if trains:
         check_shapes_kept(plugin.name, before, result)
@@ -53,24 +48,20 @@ def apply_plugin(
 
 def dry_run_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
     """What the compressor would give, as far as it can be known without training; None when it cannot."""
-    with acting(ctx.streams):
-        result = plugin.dry_run(model.to(ctx.compute.device).train(), ctx)
-    if result is not None and not isinstance(result, nn.Module):
-        raise CompressitError(f"{plugin.name}.dry_run returned {_kind(result)}, not a model or None")
+    model.to(ctx.compute.device).train()
+    with lending(plugin.name, ctx.memo), acting(ctx.streams):
+        result = plugin.dry_run(model, ctx)
     check_notes(plugin.name, ctx.notes)
-    if result is not None:
-        result = unwrapped(result)
-        let_go(result)
-    return result
+    return None if result is None else _plain(f"{plugin.name}.dry_run returned", result)
 
 
 def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) -> dict[str, float]:
     """The evaluator's metrics of `model` by name, those that are not finite among them.
 
     Raises CompressitError for what is no mapping of numbers, an undeclared metric, and for curves, arrays or notes:
-    nobody would ever see them.
+    nobody would ever see them; and for what `lending` finds.
     """
-    with measuring(ctx.streams):
+    with lending(plugin.name, ctx.memo), measuring(ctx.streams):
         measured = plugin.evaluate(model, ctx)
     if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise CompressitError(
@@ -114,13 +105,16 @@ class Was:
 
     shape: tuple[int, ...]
     zeros: int
-    values: Hashable  # other bits, another value
+    content: tuple[Any, ...]  # other bits, another value
 
     @staticmethod
     def of(tensor: Tensor) -> Was:
-        """Reads all of it, without a copy (a sum of truth values would make one of eight bytes for each)."""
-        found = fingerprint(tensor.detach())
-        return Was(tuple(tensor.shape), tensor.numel() - int(tensor.count_nonzero()), tuple(found.values()))
+        """Reads all of it."""
+        shape, bits = tuple(tensor.shape), b""
+        if not tensor.is_meta and tensor.layout is torch.strided:
+            raw = tensor.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).cpu()
+            bits = hashlib.blake2b(raw.numpy().data).digest()
+        return Was(shape, tensor.numel() - int(tensor.count_nonzero()), (shape, tensor.dtype, bits))
 
 
 @dataclass(frozen=True)
@@ -150,9 +144,9 @@ def check_plain(name: str, before: Before, model: nn.Module) -> None:
 
 def check_shapes_kept(name: str, before: Before, model: nn.Module) -> None:
     """Raises CompressitError for a tensor of another shape, and for one more or less."""
-    after = {tensor: tuple(value.shape) for tensor, value in _tensors(model).items()}
-    changed = [t for t, v in before.tensors.items() if after.get(t) != v.shape]
-    changed += [t for t in after if t not in before.tensors]
+    was = {tensor: value.shape for tensor, value in before.tensors.items()}
+    now = {tensor: tuple(value.shape) for tensor, value in _tensors(model).items()}
+    changed = [tensor for tensor in {**was, **now} if was.get(tensor) != now.get(tensor)]
     if changed:
         raise CompressitError(
             f"the trainer {name} changed the shape of {', '.join(changed[:5])}",
@@ -160,37 +154,13 @@ def check_shapes_kept(name: str, before: Before, model: nn.Module) -> None:
         )
 
 
-def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageContext) -> None:
-    """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant.
-
-    Zeros of a weight matrix that has other values too are a pruning's. Those of class tokens and position tables, and
-    of layers that start at zero, are where training begins.
-    """
-    after = _tensors(model)
-    zeros = {
-        tensor: was.zeros
-        for tensor, was in before.tensors.items()
-        if len(was.shape) > 1 and "weight" in tensor.rpartition(".")[2] and was.zeros < math.prod(was.shape)
-    }
-    total = sum(zeros.values())
-    lost = total - sum(after[tensor].numel() - int(after[tensor].count_nonzero()) for tensor in zeros)
-    if lost > 0:
-        ctx.note(zeros_lost=lost)
-        ctx.emit(
-            {
-                "announce": f"{name} trained away {lost} of the {total} zeros it was given: the model is less "
-                "sparse now (pruning plugins can fine-tune and keep them)"
-            }
-        )
-
-
 def check_changed(name: str, before: Before, model: nn.Module) -> None:
     """Raises NoEffectError for a model with the same layers and the same tensors."""
     after = _tensors(model)
     if (
-        set(after) == set(before.tensors)
+        after.keys() == before.tensors.keys()
         and _layers(model) == before.layers
-        and all(Was.of(after[tensor]).values == was.values for tensor, was in before.tensors.items())
+        and all(Was.of(after[tensor]) == was for tensor, was in before.tensors.items())
     ):
         raise NoEffectError(
             f"{name} changed nothing: every layer is of the same type, every weight and buffer the same",
@@ -208,6 +178,40 @@ def check_notes(name: str, notes: Mapping[str, Any]) -> None:
                 f"{name} noted '{note}', which is no JSON value: {error}",
                 "note plain numbers, texts, lists and dicts; arrays go to ctx.save",
             ) from error
+
+
+def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageContext) -> None:
+    """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant.
+
+    Zeros of a weight matrix that has other values too are a pruning's. Those of class tokens and position tables, and
+    of layers that start at zero, are where training begins.
+    """
+    after = _tensors(model)
+    total = left = 0
+    for tensor, was in before.tensors.items():
+        count = after[tensor].numel()
+        if len(was.shape) > 1 and "weight" in tensor.rpartition(".")[2] and was.zeros < count:
+            total += was.zeros
+            left += count - int(after[tensor].count_nonzero())
+    if total > left:
+        ctx.note(zeros_lost=total - left)
+        ctx.emit(
+            {
+                "announce": f"{name} trained away {total - left} of the {total} zeros it was given: the model is "
+                "less sparse now (pruning plugins can fine-tune and keep them)"
+            }
+        )
+
+
+def _plain(told: str, result: object) -> nn.Module:
+    """A plugin's result without what wraps it and without graphs. Raises CompressitError for what is no module."""
+    if not isinstance(result, nn.Module):
+        raise CompressitError(
+            f"{told} {_kind(result)}, not a model", "return the model, also where it was changed in place"
+        )
+    result = unwrapped(result)
+    let_go(result)
+    return result
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -19,12 +19,12 @@ from compressit.contract.kinds import Model
 from compressit.host.plugins import Host
 
 WIDTHS = (1.0, 0.4, 0.1)
-WORK = 10**10
-"""MACs of a first call, a fraction of a second on any machine: a small net's whole batch."""
+WORK = {"cpu": 10**10, "cuda": 10**12}
+"""MACs of a call, a fraction of a second: a small net's whole batch, a few images of a large one."""
 FEWEST, MOST = 4, 1024
-"""Images of a first call at least, and of a forward pass at most."""
-LONG, TOO_LONG = 0.5, 2.0
-"""Seconds of a call: no more images than it has with the one, no second call after a first of the other."""
+"""Images of a call at least, and of a forward pass at most."""
+TOO_LONG = 2.0
+"""Seconds of a first call after which there is no second."""
 
 
 def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
@@ -35,42 +35,33 @@ def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
     """
     shape, classes = tuple(request["input_shape"]), request["classes"]
     compute = Compute.select(**request["compute"])
-    models = [(width, net.to(compute.device)) for width, net in _models(request, shape, classes, host)]
-    share = request["seconds"] / (len(models) * len(request["batch_sizes"]) + 1)
+    nets = [(width, net.to(compute.device)) for width, net in _nets(request, shape, classes, host)]
+    share = request["seconds"] / (len(nets) * len(request["batch_sizes"]) + 1)
     steps: list[list[float]] = []
-    for width, net in models:
-        few, stepping = _few(net, shape, passes=3), _stepping(net, shape, classes, compute)
-        steps += [[b, width, seconds_of(stepping, b, few, share)] for b in request["batch_sizes"]]
-    whole = models[0][1]
-    few, forwarding = _few(whole, shape, passes=1), _forwarding(whole, shape, compute)
-    forward = seconds_of(forwarding, MOST, few, share) / MOST
-    return {"steps": steps, "forward": forward}
+    for width, net in nets:
+        most = _images(net, shape, compute, passes=3)
+        for batch in request["batch_sizes"]:
+            images = min(batch, most)
+            taken = seconds_of(_step(net, shape, classes, images, compute), share)
+            steps.append([batch, width, taken * batch / images])
+    whole = nets[0][1]
+    images = min(MOST, _images(whole, shape, compute, passes=1))
+    return {
+        "steps": steps,
+        "forward": seconds_of(_forward(whole, shape, images, compute), share) / images,
+    }
 
 
-def seconds_of(prepare: Callable[[int], Callable[[], object]], images: int, few: int, budget: float) -> float:
-    """How long `prepare(images)()` takes, measured for about `budget` seconds after a first call with `few` images.
-
-    Their number is doubled while a call remains shorter than LONG; times of fewer images than asked for are scaled in
-    proportion. The first call of each number warms up: it counts only where it was TOO_LONG for a second.
-    """
-    count = min(few, images)
-    call = prepare(count)
+def seconds_of(call: Callable[[], object], budget: float) -> float:
+    """How long a call takes: the mean of `budget` seconds of calls after a first one, which warms up and counts only
+    where it was TOO_LONG."""
+    first = _seconds(call)
+    if first > TOO_LONG:
+        return first
     taken = [_seconds(call)]
-    ends = time.perf_counter() + budget
-    while (quickest := min(taken)) < TOO_LONG:
-        if count < images and 2 * quickest < LONG:
-            count, taken = min(2 * count, images), []
-            call = prepare(count)
-        elif len(taken) > 1 and time.perf_counter() + quickest > ends:
-            break
+    while sum(taken) < budget:
         taken.append(_seconds(call))
-    counted = taken[1:] or taken
-    return sum(counted) / len(counted) * images / count
-
-
-def _few(net: nn.Module, shape: tuple[int, ...], passes: int) -> int:
-    """How many images make WORK, passed through the net that often: backward is two of them."""
-    return max(FEWEST, WORK // (passes * max(1, measure.macs(net, shape))))
+    return sum(taken) / len(taken)
 
 
 def _seconds(call: Callable[[], object]) -> float:
@@ -79,7 +70,12 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _models(
+def _images(net: nn.Module, shape: tuple[int, ...], compute: Compute, passes: int) -> int:
+    """How many images make WORK, passed through the net that often: backward is two of them."""
+    return max(FEWEST, WORK[compute.device] // (passes * max(1, measure.macs(net, shape))))
+
+
+def _nets(
     request: Mapping[str, Any], shape: tuple[int, ...], classes: int, host: Host
 ) -> Iterator[tuple[float, nn.Module]]:
     for width in WIDTHS:
@@ -92,44 +88,35 @@ def _models(
         yield width, checkpoint.build(checkpoint.Architecture(request["uses"], config, shape, classes), host)
 
 
-def _stepping(
-    net: nn.Module, shape: tuple[int, ...], classes: int, compute: Compute
-) -> Callable[[int], Callable[[], None]]:
-    """Steps as `fit` takes them, which gathers its batch from all images: of a narrow net, a quarter of its time."""
+def _step(
+    net: nn.Module, shape: tuple[int, ...], classes: int, batch: int, compute: Compute
+) -> Callable[[], None]:
+    """A step as `fit` takes it, which gathers its batch from all images: of a narrow net, a quarter of its time."""
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
+    x = torch.randn(4 * batch, *shape, device=compute.device)
+    y = torch.randint(classes, (len(x),), device=compute.device)
+    index = torch.randperm(len(x), device=compute.device)[:batch]
 
-    def prepare(batch: int) -> Callable[[], None]:
-        x = torch.randn(4 * batch, *shape, device=compute.device)
-        y = torch.randint(classes, (len(x),), device=compute.device)
-        index = torch.randperm(len(x), device=compute.device)[:batch]
+    def step() -> None:
+        optimizer.zero_grad()
+        with compute.autocast():
+            loss = nn.functional.cross_entropy(net(x.index_select(0, index)), y.index_select(0, index))
+        loss.backward()
+        optimizer.step()
+        _wait(compute)
 
-        def step() -> None:
-            optimizer.zero_grad()
-            with compute.autocast():
-                loss = nn.functional.cross_entropy(net(x.index_select(0, index)), y.index_select(0, index))
-            loss.backward()
-            optimizer.step()
-            _wait(compute)
-
-        return step
-
-    return prepare
+    return step
 
 
-def _forwarding(
-    net: nn.Module, shape: tuple[int, ...], compute: Compute
-) -> Callable[[int], Callable[[], None]]:
-    def prepare(images: int) -> Callable[[], None]:
-        x = torch.randn(images, *shape, device=compute.device)
+def _forward(net: nn.Module, shape: tuple[int, ...], images: int, compute: Compute) -> Callable[[], None]:
+    x = torch.randn(images, *shape, device=compute.device)
 
-        def forward() -> None:
-            with torch.inference_mode(), compute.autocast():
-                net(x)
-            _wait(compute)
+    def forward() -> None:
+        with torch.inference_mode(), compute.autocast():
+            net(x)
+        _wait(compute)
 
-        return forward
-
-    return prepare
+    return forward
 
 
 def _wait(compute: Compute) -> None:

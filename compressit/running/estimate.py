@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +41,8 @@ class History:
             write_sealed(self._file, self._seconds)
 
     def _like(self, job: Job) -> str:
-        config = {
-            k: v
-            for k, v in job.data["config"].items()
-            if k not in ("labels", "label_fraction", "seed", "pixels")
-        }
+        as_fast = ("labels", "label_fraction", "seed", "pixels")
+        config = {name: value for name, value in job.data["config"].items() if name not in as_fast}
         made = [[step["uses"], step["config"]] for step in job.lineage]  # the model's size decides
         stage = [job.kind, job.uses, dict(job.config), job.round, job.feed]
         facts = [*stage, made, job.data["uses"], config, dict(job.compute)]
@@ -86,14 +82,8 @@ def unknown(jobs: Sequence[Job], history: History) -> list[Job]:
 def interpolated(steps: Sequence[Sequence[float]], batch_size: float, width: float) -> float:
     """Seconds per step at a width, linear between the measured ones, at the nearest measured batch size and
     scaled with the batch beyond it."""
-    nearest = min({s[0] for s in steps}, key=lambda b: abs(b - batch_size))
-    points = sorted((s[1], s[2]) for s in steps if s[0] == nearest)
-    if width <= points[0][0]:
-        seconds = points[0][1]
-    else:
-        seconds = points[-1][1]
-        for (w0, s0), (w1, s1) in pairwise(points):
-            if w0 <= width <= w1:
-                seconds = s0 + (s1 - s0) * (width - w0) / (w1 - w0)
-                break
-    return seconds * batch_size / nearest
+    import numpy as np
+
+    nearest = min({step[0] for step in steps}, key=lambda batch: abs(batch - batch_size))
+    widths, seconds = zip(*sorted((step[1], step[2]) for step in steps if step[0] == nearest), strict=True)
+    return float(np.interp(width, widths, seconds)) * batch_size / nearest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +17,17 @@ from compressit.datasets.splits import Data, InputSpec, RawData, prepare
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.running.isolation import lending
+
+
+def load_data(
+    dataset: Dataset[Any],
+    cache: Path,
+    announce: Callable[[str], None],
+    device: str = "cpu",
+    like: InputSpec | None = None,
+) -> Data:
+    """A dataset's splits, of which nothing is kept."""
+    return prepared(dataset, loaded(dataset, DataContext(cache, announce)), announce, device, like)
 
 
 def content(dataset: Dataset[Any]) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import queue
 import secrets
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from compressit.contract.job import Job
 from compressit.errors import CompressitError, sound
 from compressit.files.ownfolder import OwnFolder
 from compressit.processes.python import environment, python
@@ -42,15 +44,13 @@ class WorkerOptions:
 
     def command(self) -> list[str]:
         """The command line."""
-        options = {
-            "store": self.store,
-            "cache": self.cache,
-            "threads": self.threads,
-            "save-every": self.save_every,
-        }
-        flags = [f"--{name}={value}" for name, value in options.items()]
         return python(
-            "compressit.running.worker", *flags, *(f"--plugin={p.path}={p.digest}" for p in self.plugins)
+            "compressit.running.worker",
+            f"--store={self.store}",
+            f"--cache={self.cache}",
+            f"--threads={self.threads}",
+            f"--save-every={self.save_every}",
+            *(f"--plugin={plugin.path}={plugin.digest}" for plugin in self.plugins),
         )
 
 
@@ -59,6 +59,9 @@ class Worker:
 
     def __init__(self, number: int, options: WorkerOptions, events: Events) -> None:
         self.number = number
+        self.job: Job | None = None  # what it does
+        self.ready = False  # it has loaded everything
+        self.deadline = math.inf  # of its job
         self.log = options.logs / f"worker-{number}.log"
         self._token = secrets.token_hex(8)  # what has it is the worker's, what has not is a plugin's noise
         threads = str(options.threads)

@@ -8,7 +8,7 @@ from compressit.contract.job import Job
 
 
 class Schedule:
-    """The jobs of a run that are not done yet."""
+    """The jobs of a run that are not done yet. Each stands behind its inputs."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.unfinished: dict[str, Job] = {job.key: job for job in jobs}
@@ -25,7 +25,7 @@ class Schedule:
         if any(job.exclusive for job in running):
             return None
         ready = [
-            t for t in self._waiting.values() if not any(k in self.unfinished for k in t.inputs.values())
+            job for job in self._waiting.values() if self.unfinished.keys().isdisjoint(job.inputs.values())
         ]
         ready = [job for job in ready if job.key not in self._taken] or ready
         shared = [job for job in ready if not job.exclusive]
@@ -51,15 +51,11 @@ class Schedule:
 
     def fail(self, job: Job) -> list[Job]:
         """Leaves out the job and all that needs it; returns the latter."""
-        gone = {job.key}
-        skipped: list[Job] = []
-        growing = True
-        while growing:
-            more = [t for t in self._waiting.values() if t.key not in gone and gone & set(t.inputs.values())]
-            skipped += more
-            gone |= {t.key for t in more}
-            growing = bool(more)
+        gone = {job.key: job}
+        for other in self._waiting.values():
+            if not gone.keys().isdisjoint(other.inputs.values()):
+                gone[other.key] = other
         for key in gone:
             self.unfinished.pop(key, None)
             self._waiting.pop(key, None)
-        return skipped
+        return list(gone.values())[1:]

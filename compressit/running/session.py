@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,7 +22,7 @@ from compressit.printable import Forgiving, folded
 from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
 from compressit.running.estimate import Estimate, History, unknown
-from compressit.running.live import PlainLive, Progress, RichLive, live_display
+from compressit.running.live import Live
 from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Artifact, Store
@@ -76,14 +77,15 @@ def run_plan(
         save_every=save_every,
         job_timeout=job_timeout,
     )
-    failures: list[str] = []
+    run = _Run(plan, host, objects, target, artifacts)
     with target.writing():
         objects.note(folder, plan.jobs)
         try:
             if jobs:
-                failures = _execute(plan, jobs, artifacts, options, objects, target, host, workers, console)
+                run.execute(jobs, options, workers, console)
         finally:
             objects.tidy(plan.jobs)
+        failures = run.failures
         complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
         if not target.finish(artifacts, failures, complete):
             failures = [*failures, f"{folder}: the report could not be written in full"]
@@ -100,95 +102,104 @@ def _warn(results: Results, say: Callable[[str], None]) -> None:
         say(f"warning: {len(warnings) - MOST_WARNINGS} more, see the report")
 
 
-def _execute(
-    plan: Plan,
-    jobs: Sequence[Job],
-    artifacts: dict[str, Artifact],
-    options: WorkerOptions,
-    store: Store,
-    target: RunFolder,
-    host: Host,
-    workers: int,
-    console: Console,
-) -> list[str]:
-    """Runs the jobs, adding to `artifacts`; returns what failed. Interrupted, it still fills the folder."""
-    history = History(options.store, options.threads)
-    listener = _Listener(artifacts, store, target, history)
-    try:
-        with Runner(options, host, listener, workers) as runner:
-            estimate = Estimate(history, _calibration(plan, jobs, history, runner))
-            _speaker(console)(_announcement(plan, jobs, estimate, store, workers, options.threads))
-            with live_display(console, Progress(jobs, estimate, workers)) as live:
-                listener.live = live
-                _dry_run(jobs, runner, listener)
-                runner.run([job for job in jobs if job.key not in artifacts])
-    except CompressitError:  # nothing was trained
-        raise
-    except BaseException as error:  # Ctrl-C above all; the workers have ended
-        stopped = f"stopped by {type(error).__name__}"
-        why = str(error) or "interrupted" if isinstance(error, KeyboardInterrupt) else stopped
-        unfinished = [f"{job.label}: {why}" for job in listener.running]
-        target.finish(artifacts, [*listener.failures, *unfinished], complete=False)
-        raise
-    finally:
-        history.save()
-    return listener.failures
+@dataclass
+class _Run:
+    """Carries out jobs: tells the display how it goes, and keeps artifacts, history and the folder up to date."""
 
+    plan: Plan
+    host: Host
+    store: Store
+    target: RunFolder
+    artifacts: dict[str, Artifact]  # by key; what is made comes to it
+    failures: list[str] = field(default_factory=list[str])  # a line each
+    _running: list[Job] = field(default_factory=list[Job])
+    _ended: bool = False  # whether a worker was killed or crashed: no mistake of the recipe's
 
-def _dry_run(jobs: Sequence[Job], runner: Runner, listener: _Listener) -> None:
-    """Tries what can be tried before hours of training. Raises CompressitError for what can never work."""
-    tried = [job for job in jobs if job.kind == "dry_run"]
-    made = {job.key for job in tried}.union(*(job.inputs.values() for job in tried))
-    runner.run([job for job in jobs if job.key in made])
-    if tried and listener.failures:
-        told = "\n".join([*listener.failures, "nothing was trained"])
-        raise StageFailed(told) if listener.ended else SeveralErrors(told)
+    def execute(self, jobs: Sequence[Job], options: WorkerOptions, workers: int, console: Console) -> None:
+        """Runs the jobs. Interrupted, it still fills the folder."""
+        self._history = History(options.store, options.threads)
+        try:
+            with Runner(options, self.host, self, workers) as runner:
+                estimate = Estimate(self._history, self._calibration(jobs, runner))
+                about = duration(round(estimate.total(jobs) / workers))
+                hands = f"{counted(workers, 'worker')} of {counted(options.threads, 'thread')}"
+                _speaker(console)(f"{self._to_do(jobs)}, about {about} with {hands}")
+                with Live(console, jobs, estimate, workers) as self._live:
+                    self._dry_run(jobs, runner)
+                    runner.run([job for job in jobs if job.key not in self.artifacts])
+        except CompressitError:  # nothing was trained
+            raise
+        except BaseException as error:  # Ctrl-C above all; the workers have ended
+            stopped = f"stopped by {type(error).__name__}"
+            why = str(error) or "interrupted" if isinstance(error, KeyboardInterrupt) else stopped
+            unfinished = [f"{job.label}: {why}" for job in self._running]
+            self.target.finish(self.artifacts, [*self.failures, *unfinished], complete=False)
+            raise
+        finally:
+            self._history.save()
 
+    def _calibration(self, jobs: Sequence[Job], runner: Runner) -> dict[str, Any] | None:
+        """Measures only when something that trains has never run here, and what can be built without data."""
+        new = unknown(jobs, self._history)
+        variant = self.plan.recipe.variants[0]
+        if not new or variant.model.use is None:
+            return None
+        return runner.calibrate(
+            {
+                **variant.model.use.to_json(),
+                "input_shape": list(variant.offer.shape),
+                "classes": variant.offer.classes,
+                "batch_sizes": sorted({int((job.work or {})["batch_size"]) for job in new}),
+                "seconds": CALIBRATION_SECONDS,
+                "compute": dict(new[0].compute),
+            }
+        )
 
-class _Listener:
-    """Passes events on to the display and keeps artifacts, history and the folder up to date."""
+    def _to_do(self, jobs: Sequence[Job]) -> str:
+        begun = sum(self.store.has_progress(job.key) for job in jobs)
+        text = f"{self.plan.recipe.name}: {len(jobs)} of {len(self.plan.jobs)} jobs to do"
+        return f"{text} ({begun} of them begun)" if begun else text
 
-    live: PlainLive | RichLive
+    def _dry_run(self, jobs: Sequence[Job], runner: Runner) -> None:
+        """Tries what can be tried before hours of training. Raises CompressitError for what can never work."""
+        tried = [job for job in jobs if job.kind == "dry_run"]
+        made = {job.key for job in tried}.union(*(job.inputs.values() for job in tried))
+        runner.run([job for job in jobs if job.key in made])
+        if tried and self.failures:
+            told = "\n".join([*self.failures, "nothing was trained"])
+            raise StageFailed(told) if self._ended else SeveralErrors(told)
 
-    def __init__(
-        self, artifacts: dict[str, Artifact], store: Store, target: RunFolder, history: History
-    ) -> None:
-        self._artifacts = artifacts
-        self._store = store
-        self._target = target
-        self._history = history
-        self.failures: list[str] = []
-        self.running: list[Job] = []
-        self.ended = False  # whether a worker was killed or crashed: no mistake of the recipe's
+    # As the runner's listener
 
     def started(self, job: Job) -> None:
-        self.running.append(job)
-        self.live.started(job)
+        self._running.append(job)
+        self._live.started(job)
 
     def progress(self, job: Job, event: Mapping[str, Any]) -> None:
-        self.live.progress(job, event)
+        self._live.progress(job, event)
 
     def finished(self, job: Job, seconds: float) -> None:
-        self.running.remove(job)
+        self._running.remove(job)
         self._history.add(job, seconds)
-        artifact = self._store.find(job.key)
+        artifact = self.store.find(job.key)
         if artifact is not None:
-            self._artifacts[job.key] = artifact
+            self.artifacts[job.key] = artifact
         else:
             self.failures.append(f"{job.label}: its result cannot be read back from the store")
-        self.live.finished(job, seconds)
+        self._live.finished(job, seconds)
 
     def failed(self, job: Job, failure: Failure) -> None:
-        self.running.remove(job)
-        self.ended |= failure.ended
-        self.failures.append(_failure_text(self._target, job, failure))
-        self.live.failed(job, failure)
+        self._running.remove(job)
+        self._ended |= failure.ended
+        self.failures.append(_failure_text(self.target, job, failure))
+        self._live.failed(job, failure)
 
     def announce(self, text: str) -> None:
-        self.live.announce(text)
+        self._live.announce(text)
 
     def tick(self) -> None:
-        self._target.refresh(self._artifacts, self.failures)
+        self._live.tick()
+        self.target.refresh(self.artifacts, self.failures)
 
 
 def _failure_text(target: RunFolder, job: Job, failure: Failure) -> str:
@@ -197,39 +208,9 @@ def _failure_text(target: RunFolder, job: Job, failure: Failure) -> str:
     name = short_name(job.label.replace("/", "_").replace(" ", "_"))
     try:
         return f"{failure} (the traceback is in {target.write_log(f'{name}.txt', failure.traceback)})"
-    except OSError as error:
-        return f"{failure} (the traceback could not be written: {error.strerror})"
-    except CompressitError as error:
-        return f"{failure} (the traceback could not be written: {error.message})"
-
-
-def _calibration(plan: Plan, jobs: Sequence[Job], history: History, runner: Runner) -> dict[str, Any] | None:
-    """Measures only when something that trains has never run here, and what can be built without data."""
-    new = unknown(jobs, history)
-    variant = plan.recipe.variants[0]
-    if not new or variant.model.use is None:
-        return None
-    return runner.calibrate(
-        {
-            **variant.model.use.to_json(),
-            "input_shape": list(variant.offer.shape),
-            "classes": variant.offer.classes,
-            "batch_sizes": sorted({int((job.work or {})["batch_size"]) for job in new}),
-            "seconds": CALIBRATION_SECONDS,
-            "compute": dict(new[0].compute),
-        }
-    )
-
-
-def _announcement(
-    plan: Plan, jobs: Sequence[Job], estimate: Estimate, store: Store, workers: int, threads: int
-) -> str:
-    resumed = sum(store.has_progress(job.key) for job in jobs)
-    text = f"{plan.recipe.name}: {len(jobs)} of {len(plan.jobs)} jobs to do"
-    if resumed:
-        text += f" ({resumed} of them begun)"
-    about = duration(round(estimate.total(jobs) / workers))
-    return f"{text}, about {about} with {counted(workers, 'worker')} of {counted(threads, 'thread')}"
+    except (OSError, CompressitError) as error:
+        why = error.message if isinstance(error, CompressitError) else error.strerror
+        return f"{failure} (the traceback could not be written: {why})"
 
 
 def _threads(plan: Plan, workers: int) -> int:

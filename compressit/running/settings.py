@@ -1,6 +1,6 @@
 """Settings of the process by which everything in it computes: read before a plugin is called, put back after it.
 
-Not the global random numbers: `draws` gives every plugin its own.
+Not the global random numbers: `rng` gives every plugin its own.
 """
 
 from __future__ import annotations
@@ -16,19 +16,15 @@ import torch
 
 
 class _Output:
-    """Where a file descriptor leads: once it is closed, the next file that is opened takes its number, and whatever
-    is printed goes into that."""
+    """Where a file descriptor leads: once it is closed, the next file that is opened takes its number and what is
+    printed."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._kept: int | None = None
-        self._file: tuple[int, int] | None = None
+        self._kept = self._file = None
         with contextlib.suppress(OSError):  # it is closed
-            self._kept = fcntl.fcntl(
-                descriptor, fcntl.F_DUPFD_CLOEXEC, 10
-            )  # not a number that is looked at here
-            facts = os.fstat(descriptor)
-            self._file = facts.st_dev, facts.st_ino
+            self._file = os.fstat(descriptor)[1:3]  # inode and device
+            self._kept = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)  # a number not looked at here
 
     def restore(self) -> None:
         """Lets it lead there again."""
@@ -49,15 +45,20 @@ class _Output:
                 os.close(self._kept)
 
 
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # somebody removed it: there is nothing to go back to
+        return "/"
+
+
 SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
     "default dtype": (torch.get_default_dtype, torch.set_default_dtype),
     "threads": (torch.get_num_threads, torch.set_num_threads),
     "deterministic algorithms": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     "anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    "fast attention": (
-        torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled,
-    ),
+    "fast attention": (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled),
     "float32 matmul precision": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "cudnn.benchmark": (
         lambda: torch.backends.cudnn.benchmark, lambda on: setattr(torch.backends.cudnn, "benchmark", on),
@@ -66,7 +67,7 @@ SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
         torch.get_default_device,
         lambda device: torch.set_default_device(None if device.type == "cpu" else device),
     ),
-    "working folder": (lambda: _folder(), lambda folder: os.chdir(folder)),
+    "working folder": (_folder, os.chdir),
     "recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
     "standard output": (lambda: _Output(1), lambda output: output.restore()),
     "standard error": (lambda: _Output(2), lambda output: output.restore()),
@@ -86,10 +87,3 @@ def put_back(before: Mapping[str, Any]) -> list[str]:
     for name in other:
         SETTINGS[name][1](before[name])
     return [f"{name} (now {now[name]})" for name in other]
-
-
-def _folder() -> str:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # somebody removed it: there is nothing to go back to
-        return "/"

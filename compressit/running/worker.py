@@ -25,10 +25,7 @@ from compressit.processes import guard
 if TYPE_CHECKING:
     from compressit.host.plugins import Host
 
-CHANNEL = (
-    "COMPRESSIT_CHANNEL"  # the variable with what stands before each message, so that noise is told apart
-)
-
+CHANNEL = "COMPRESSIT_CHANNEL"  # the variable with what stands before each message: noise is told apart
 PATIENCE = 1.0  # seconds for another run to end what it is making: then this worker can do something else
 
 
@@ -39,6 +36,10 @@ def main() -> None:
     faulthandler.enable()  # a crash in native code tells in the log where Python was
     send = _channel()
     messages = _messages()
+
+    def announce(text: str) -> None:
+        send({"event": "announce", "text": text})
+
     try:
         from compressit.contract import compute
         from compressit.contract.job import Job
@@ -49,41 +50,33 @@ def main() -> None:
         from compressit.running.job import JobRunner, Taken
         from compressit.store.objects import Store
 
-        sys.setrecursionlimit(
-            max(sys.getrecursionlimit(), 2000)
-        )  # as torch.compile does: no plugin is to blame
+        # as torch.compile does: no plugin is to blame
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 2000))
         before = settings.read()
         host = installed()
         for plugin in options.plugin:
             path, _, digest = plugin.rpartition("=")
             host.load_file(Path(path), digest)
         for change in settings.put_back(before):
-            send(
-                {
-                    "event": "announce",
-                    "text": f"importing a plugin changed a setting of the process: {change}",
-                }
-            )
+            announce(f"importing a plugin changed a setting of the process: {change}")
         compute.set_threads(options.threads)
-        store = Store(options.store, warn=lambda text: send({"event": "announce", "text": text}))
+        store = Store(options.store, warn=announce)
         runner = JobRunner(store, host, options.cache, options.save_every)
     except BaseException as error:
         send({**_failure(error), "event": "unusable"})
         raise SystemExit(1) from error
     send({"event": "ready"})
-    while (message := messages.get()) is not None:
+    while True:
+        message = messages.get()
         try:
             if "calibrate" in message:
                 with lending(message["calibrate"]["uses"]):
                     result = calibrate(message["calibrate"], host)
                 send({"event": "calibrated", "result": result})
-                continue
-            artifact = runner.run(
-                Job.from_json(message["job"]),
-                lambda event: send({**event, "event": "progress"}),
-                PATIENCE,
-            )
-            send({"event": "done", "seconds": artifact.seconds})
+            else:
+                job = Job.from_json(message["job"])
+                done = runner.run(job, lambda event: send({**event, "event": "progress"}), PATIENCE)
+                send({"event": "done", "seconds": done.seconds})
         except Taken as other:
             send({"event": "taken", "by": str(other)})
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the job's failure, not the worker's
@@ -133,12 +126,12 @@ def _log() -> Forgiving:
     return Forgiving(open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False))
 
 
-def _messages() -> queue.Queue[dict[str, Any] | None]:
+def _messages() -> queue.Queue[dict[str, Any]]:
     """A thread reads stdin, so that a parent that was killed ends this process in the middle of a job too.
 
     Plugins, and what they start, find an empty stdin in its place.
     """
-    messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    messages: queue.Queue[dict[str, Any]] = queue.Queue()
     source = os.fdopen(os.dup(0), encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -172,17 +165,12 @@ def _plugin_files(host: Host) -> list[Path]:
 def _failure(error: BaseException, files: Sequence[Path] = ()) -> dict[str, Any]:
     from compressit.errors import CompressitError, place_in, sound, told
 
-    if isinstance(error, CompressitError):
-        message, hint = (getattr(error, name, None) for name in ("message", "hint"))
-        if isinstance(message, str):
-            return {
-                "event": "failed",
-                "message": sound(message),
-                "hint": sound(hint) if isinstance(hint, str) else None,
-                "traceback": None,
-            }
-    message = told(error) + place_in(error, files)
-    return {"event": "failed", "message": message, "hint": None, "traceback": traceback.format_exc()}
+    message, hint = (getattr(error, name, None) for name in ("message", "hint"))
+    if isinstance(error, CompressitError) and isinstance(message, str):
+        hint, trace = sound(hint) if isinstance(hint, str) else None, None
+        return {"event": "failed", "message": sound(message), "hint": hint, "traceback": trace}
+    message, trace = told(error) + place_in(error, files), traceback.format_exc()
+    return {"event": "failed", "message": message, "hint": None, "traceback": trace}
 
 
 if __name__ == "__main__":

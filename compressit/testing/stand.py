@@ -15,12 +15,13 @@ from compressit.checkpoint.manifest import Architecture
 from compressit.config import parse
 from compressit.contract.compute import Compute
 from compressit.contract.context import DataContext, Judged, Progress, StageContext
-from compressit.contract.kinds import Dataset, Model, Trainer
+from compressit.contract.kinds import Dataset, Trainer
 from compressit.datasets.splits import Data, prepare
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.running import rng, settings
 from compressit.running.apply import Before
+from compressit.running.inputs import Inputs
 from compressit.seeds import Streams
 from compressit.testing.subject import Subject
 from compressit.testing.watch import Watched, WatchedData, quiet_place
@@ -63,12 +64,9 @@ class Given:
     ctx: StageContext
     data: WatchedData
     others: list[Watched]  # models it asked for
-    built: list[tuple[nn.Module, Architecture]]  # narrower nets it asked for
-    architecture: Architecture  # of the given model
-
-    def built_as(self, result: nn.Module) -> Architecture:
-        """What the builder was told that made the result, before any edits."""
-        return next((a for module, a in self.built if module is result), self.architecture)
+    built_as: Callable[
+        [nn.Module], Architecture | None
+    ]  # what the builder of a result was told, before any edits
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,7 @@ def given(
     feed: Literal["previous", "original"] = "previous",
 ) -> Given:
     """A copy of the bench's trained (or other) net in train mode, with a context, for a stage or a round of it."""
-    inputs = _given(stand(subject), ref, Streams(0, "tested", number), previous=ref)
-    inputs.ctx.round, inputs.ctx.feed = number, feed
+    inputs = _given(stand(subject), ref, Streams(0, "tested", number), previous=ref, feed=feed)
     inputs.model.train()
     return inputs
 
@@ -152,46 +149,26 @@ def _stand(subject: Subject) -> Stand:
     return place
 
 
-def _given(place: Stand, ref: str, streams: Streams, previous: str = "train") -> Given:
+def _given(
+    place: Stand,
+    ref: str,
+    streams: Streams,
+    previous: str = "train",
+    feed: Literal["previous", "original"] = "previous",
+) -> Given:
     others: list[Watched] = []
-    built: list[tuple[nn.Module, Architecture]] = []
 
     def load_model(name: str) -> nn.Module:
         loaded = _loaded(place, previous if name == "previous" else name).eval().requires_grad_(False)
         others.append(Watched.of(loaded))
         return loaded
 
-    model = _loaded(place, ref)
-    architecture = checkpoint.architecture_of(place.file(ref))
-    assert architecture is not None
-    ctx = StageContext(place.compute, streams, lambda: place.data, load_model)
-    ctx.narrow = lambda multiplier, times: _narrow(place, architecture, ctx, multiplier, times, built)
+    model, architecture = _loaded(place, ref), checkpoint.architecture_of(place.file(ref))
+    inputs = Inputs(place.host, place.compute, lambda: place.data, load_model, architecture)
     watched, data = Watched.of(model), WatchedData.of(place.data)
-    return Given(model, watched, Before.of(model), ctx, data, others, built, architecture)
+    ctx = inputs.context(streams, feed)
+    return Given(model, watched, Before.of(model), ctx, data, others, inputs.architecture_of)
 
 
 def _loaded(place: Stand, ref: str) -> nn.Module:
     return checkpoint.load(place.file(ref), host=place.host).to(place.compute.device)
-
-
-def _narrow(
-    place: Stand,
-    given: Architecture,
-    ctx: StageContext,
-    multiplier: float,
-    times: int,
-    built: list[tuple[nn.Module, Architecture]],
-) -> nn.Module | None:
-    if given.edited:
-        return None
-    config = rng.narrowed(
-        given.config,
-        times,
-        lambda config: place.host.create(Model, given.name, config).with_width(multiplier),
-    )
-    assert config is not None  # the bench's net says how to become narrower
-    architecture = Architecture(given.name, config, given.input_shape, given.classes)
-    with rng.narrowing(ctx.streams):
-        model = checkpoint.build(architecture, place.host).to(place.compute.device).train()
-    built.append((model, architecture))
-    return model

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given
@@ -19,15 +17,11 @@ def _net(device: str = "cpu") -> nn.Sequential:
     )
 
 
-def test_auto_is_cuda_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Compute.select("cpu") == Compute("cpu", "fp32", False)
+def test_without_cuda_auto_is_the_cpu_and_cuda_an_error_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Compute.select("auto").device == "cpu"
-    assert Compute.select().device == "cpu"
-
-
-def test_a_cuda_device_that_is_not_there_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Compute.select("cpu") == Compute.select("auto") == Compute("cpu", "fp32", False)
     with pytest.raises(CompressitError, match=r"compute\.device is 'cuda'.*no CUDA device") as caught:
         Compute.select("cuda")
     assert "auto" in str(caught.value.hint)
@@ -41,6 +35,7 @@ def test_an_unknown_device_or_precision_is_not_quietly_another(options: dict[str
 
 def test_forward_is_the_plain_model_in_eval_mode_whatever_the_batches(device: str) -> None:
     model, x = _net(device).train(), torch.randn(11, 6, device=device)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     ours = [Compute(device).forward(model, x, batch_size) for batch_size in (1, 4, 11, 100)]
     with torch.no_grad():
         plain = model.eval()(x)
@@ -48,6 +43,9 @@ def test_forward_is_the_plain_model_in_eval_mode_whatever_the_batches(device: st
         assert outputs.shape == (11, 3)
         torch.testing.assert_close(outputs, plain)
     assert torch.equal(ours[-1], plain), "one batch: the very same numbers"
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    nn.functional.mse_loss(model(x), ours[0]).backward()
+    ours[0].add_(1)  # can be a loss's targets, and written to
 
 
 @given(st.lists(st.booleans(), min_size=6, max_size=6), st.booleans())
@@ -64,40 +62,16 @@ def test_forward_gives_every_module_back_its_own_mode(modes: list[bool], fails: 
     assert [module.training for module in model.modules()] == modes
 
 
-def test_forward_changes_no_buffer_and_its_outputs_can_be_targets() -> None:
-    model, x = _net().train(), torch.randn(9, 6)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    targets = Compute().forward(model, x)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert not targets.requires_grad
-    nn.functional.mse_loss(model(x), targets).backward()
-    targets.add_(1)
-
-
-class _Spy(nn.Module):
-    """A linear layer that remembers the type of its product."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(64, 64)
-        self.dtype: Any = None
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.linear(x)
-        self.dtype = y.dtype
-        return y
-
-
 def test_bf16_computes_in_bf16_and_answers_in_float32(device: str) -> None:
-    model, x = _Spy().to(device), torch.randn(32, 64, device=device)
+    model, x = nn.Linear(64, 64).to(device), torch.randn(32, 64, device=device)
+    seen: list[torch.dtype] = []
+    model.register_forward_hook(lambda layer, inputs, outputs: seen.append(outputs.dtype))
     exact = Compute(device).forward(model, x)
-    assert model.dtype == torch.float32
     rounded = Compute(device, "bf16").forward(model, x)
-    assert model.dtype == torch.bfloat16
-    assert rounded.dtype == torch.float32
+    assert seen == [torch.float32, torch.bfloat16]
+    assert rounded.dtype == model.weight.dtype == torch.float32
     assert not torch.equal(exact, rounded)
     torch.testing.assert_close(exact, rounded, atol=0.05, rtol=0.05)
-    assert model.linear.weight.dtype == torch.float32
 
 
 def test_threads_are_set_and_recorded() -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressit.contract.context import Progress, StageContext
-from compressit.errors import CompressitError
+from compressit.contract.context import StageContext
 from compressit.seeds import Streams
 
 Make = Callable[..., StageContext]
@@ -36,27 +35,12 @@ def test_a_teacher_comes_once_in_eval_mode_without_gradients(make_context: Make)
         loads.append(ref)
         return teacher
 
-    ctx = make_context(load_model=load)
+    ctx = make_context(load_model=load, identity=lambda ref: "the same")
     model = ctx.model("train")
-    assert ctx.model("train") is model
+    assert ctx.model("train") is ctx.model("previous") is model
     assert loads == ["train"]
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
-
-
-def test_one_model_under_two_references_is_loaded_once(make_context: Make) -> None:
-    ctx = make_context(load_model=lambda ref: _Counting(), identity=lambda ref: "same")
-    assert ctx.model("previous") is ctx.model("train")
-
-
-def test_a_reference_that_was_not_declared_is_refused_every_time(make_context: Make) -> None:
-    def load(ref: str) -> nn.Module:
-        raise CompressitError(f"'{ref}' is not declared")
-
-    ctx = make_context(load_model=load)
-    for _ in range(2):
-        with pytest.raises(CompressitError, match="'other' is not declared"):
-            ctx.model("other")
 
 
 def test_logits_are_computed_once_per_model_and_split(make_context: Make) -> None:
@@ -102,14 +86,6 @@ def test_log_note_and_save_keep_what_a_stage_finds_out(make_context: Make) -> No
     np.testing.assert_array_equal(ctx.arrays["list"], [1, 1])
 
 
-def test_two_contexts_share_nothing_they_write_to(make_context: Make) -> None:
-    one, other = make_context(), make_context()
-    one.note(a=1)
-    one.log(0, loss=1)
-    one.save("x", np.ones(1))
-    assert (other.notes, other.curves, other.arrays) == ({}, {}, {})
-
-
 @pytest.mark.parametrize(
     ("number", "feed", "times"),
     [(None, "previous", 1), (3, "previous", 1), (3, "original", 3), (None, "original", 1)],
@@ -127,10 +103,3 @@ def test_narrower_is_the_hosts_answer_and_none_without_one(make_context: Make) -
     assert isinstance(narrow, nn.Linear)
     assert narrow.in_features == 25
     assert make_context().with_width(0.5) is None
-
-
-def test_the_progress_of_a_context_without_a_store_keeps_nothing() -> None:
-    progress = Progress()
-    progress.save({"x": torch.ones(1)}, {})
-    assert progress.load() is None
-    assert not progress.due()

@@ -15,11 +15,12 @@ from compressit.contract.kinds import Dataset
 from compressit.datasets.feeding import fed
 from compressit.datasets.splits import InputSpec, prepare
 from compressit.errors import RecipeError
+from compressit.python.evaluation import evaluate_file
+from compressit.seeds import Streams
 
 STANDARD = BASE.replace("{uses: tiny.data}", "{uses: tiny.data, with: {scale: standard}}")
-OTHER = STANDARD.replace(
-    "scale: standard", "scale: standard, images: 10, tone: 0.1"
-)  # another mean and deviation
+# another mean and deviation:
+OTHER = STANDARD.replace("scale: standard", "scale: standard, images: 10, tone: 0.1")
 SHRINK = "  shrink: {uses: tiny.shrink, with: {teacher: net.safetensors}}\n"
 
 
@@ -56,7 +57,7 @@ def test_a_fed_model_computes_on_other_data_what_it_does_on_its_own() -> None:
 def test_a_teacher_from_a_file_is_fed_by_its_own_statistics(lab: Lab) -> None:
     plan = lab.plan(OTHER + SHRINK)
     job = next(job for job in plan.jobs.values() if job.label.endswith("/shrink"))
-    ctx = lab.runner._context(job, lambda event: None)
+    ctx = lab.runner._inputs(job, lambda event: None).context(Streams(0, "shrink"))
     file = lab.root / "net.safetensors"
     dataset = lab.host.create(Dataset, "tiny.data", job.data["config"])
     raw = dataset.load(type("Context", (), {"announce": print, "cache": lab.root})())
@@ -68,8 +69,6 @@ def test_a_teacher_from_a_file_is_fed_by_its_own_statistics(lab: Lab) -> None:
 
 
 def test_a_recipe_that_starts_from_a_file_is_measured_as_the_file_says(lab: Lab) -> None:
-    from compressit.python.evaluation import evaluate_file
-
     file = lab.root / "net.safetensors"
     text = OTHER.replace("{uses: tiny.mlp}", "{from: net.safetensors}") + "evaluate: [tiny.accuracy]\n"
     found = lab.run(lab.plan(text))
@@ -83,9 +82,9 @@ def test_a_recipe_that_starts_from_a_file_is_measured_as_the_file_says(lab: Lab)
     ("text", "words"),
     [
         (BASE + SHRINK, "shrink.with.teacher: .* scale 'standard', but tiny.data gives 'unit'"),
-        (BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}"), "model.from: .* scale 'standard'"),
+        (BASE.replace("uses: tiny.mlp", "from: net.safetensors"), "model.from: .* scale 'standard'"),
         (
-            BASE.replace("{uses: tiny.mlp}", "{uses: tiny.mlp, weights: net.safetensors}"),
+            BASE.replace("tiny.mlp", "tiny.mlp, weights: net.safetensors"),
             "model.weights: .* scale 'standard'",
         ),
     ],

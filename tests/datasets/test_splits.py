@@ -40,20 +40,14 @@ def test_unit_scale_divides_bytes_by_255_and_keeps_floats(raw: RawData) -> None:
 
 
 def test_inputs_out_of_a_map_or_an_array_come_into_memory_that_is_aligned_like_torchs() -> None:
-    odd = torch.rand(9 * 4 + 1)[1:].view(9, 4)
+    odd = torch.rand(9 * 4 + 1, requires_grad=True)[1:].view(9, 4)
     assert odd.data_ptr() % ALIGNMENT
     data = _prepare(RawData(odd, torch.arange(9) % 4, odd[2:], torch.arange(7) % 4))
     for split, loaded in ((data.train, odd), (data.test, odd[2:])):
         assert split.x.data_ptr() % ALIGNMENT == 0
         assert torch.equal(split.x, loaded)
+        assert not split.x.requires_grad
     assert torch.rand(5).data_ptr() % ALIGNMENT == 0
-
-
-def test_limit_takes_the_first_training_images_and_leaves_the_test_split(raw: RawData) -> None:
-    data = _prepare(raw, limit=7)
-    assert torch.equal(data.train.x, raw.train_x[:7].float() / 255)
-    assert torch.equal(data.train.y, raw.train_y[:7])
-    assert len(data.test) == 20
 
 
 @pytest.mark.parametrize("limit", [3, 4, 10, 59, 60])
@@ -72,15 +66,13 @@ def test_limit_on_data_in_the_order_of_their_classes_takes_the_first_of_every_cl
         assert abs(len(own) - limit * size / 60) <= 1
 
 
-@pytest.mark.parametrize("limit", [4, 7, 20])
-def test_limit_keeps_the_first_images_where_they_hold_every_class(limit: int) -> None:
+@pytest.mark.parametrize("limit", [3, 4, 7, 20])
+def test_limit_keeps_the_first_images_where_they_hold_every_class_or_cannot(limit: int) -> None:
     raw = _many(40, classes=4)
-    assert torch.equal(_prepare(raw, limit=limit).train.x, raw.train_x[:limit])
-
-
-def test_a_limit_below_the_number_of_classes_keeps_the_first_images() -> None:
-    raw = _many(40, classes=4)
-    assert torch.equal(_prepare(raw, limit=3).train.x, raw.train_x[:3])
+    data = _prepare(raw, limit=limit)
+    assert torch.equal(data.train.x, raw.train_x[:limit])
+    assert torch.equal(data.train.y, raw.train_y[:limit])
+    assert len(data.test) == 7
 
 
 def test_standard_scale_uses_the_training_statistics_per_channel_for_both_splits(raw: RawData) -> None:
@@ -102,14 +94,6 @@ def test_standard_scale_only_centres_a_channel_that_never_varies() -> None:
     data = _prepare(RawData(train, torch.zeros(30).long(), test, torch.zeros(5).long()), scale="standard")
     assert data.train.x[:, 1].abs().max() < 1e-6
     torch.testing.assert_close(data.test.x[:, 1], test[:, 1] - 0.3)
-
-
-def test_standard_scale_of_plain_vectors_is_per_feature() -> None:
-    train = torch.rand(40, 3) * torch.tensor([1.0, 0.5, 0.1])
-    data = _prepare(
-        RawData(train, torch.zeros(40).long(), train[:2], torch.zeros(2).long()), scale="standard"
-    )
-    torch.testing.assert_close(data.train.x.std(0, correction=0), torch.ones(3))
 
 
 def test_random_labels_are_uniform_independent_and_fixed_by_the_seed() -> None:
@@ -136,13 +120,8 @@ def test_exactly_the_asked_fraction_of_labels_is_replaced(labels: str, fraction:
     data = _prepare(raw, labels=labels, label_fraction=fraction)
     changed = int((data.train.y != raw.train_y).sum())
     assert round(fraction * 10_000) - 10 <= changed <= round(fraction * 10_000)
-
-
-@pytest.mark.parametrize("labels", ["random", "shuffled"])
-def test_labels_never_touch_the_test_split_or_the_images(raw: RawData, labels: str) -> None:
-    data = _prepare(raw, labels=labels)
     assert torch.equal(data.test.y, raw.test_y)
-    assert torch.equal(data.train.x, _prepare(raw).train.x)
+    assert torch.equal(data.train.x, raw.train_x)
 
 
 @given(st.integers(1, 60), st.floats(0.01, 1.0), st.integers(0, 5))
@@ -154,18 +133,12 @@ def test_shuffled_labels_keep_their_histogram(limit: int, fraction: float, seed:
     )
 
 
-def test_shuffled_labels_are_shuffled() -> None:
-    raw = _many(10_000)
-    assert (_prepare(raw, labels="shuffled").train.y == raw.train_y).float().mean() < 0.12
-
-
 def test_shuffled_pixels_are_one_permutation_for_every_image_of_both_splits(raw: RawData) -> None:
     plain, data = _prepare(raw), _prepare(raw, pixels="shuffled", seed=3)
     assert data.train.x.shape == plain.train.x.shape
     before, after = plain.train.x.flatten(1), data.train.x.flatten(1)
-    source = (
-        (after.T.unsqueeze(1) == before.T.unsqueeze(0)).all(-1).int().argmax(1)
-    )  # where each pixel came from
+    equal = (after.T.unsqueeze(1) == before.T.unsqueeze(0)).all(-1)
+    source = equal.int().argmax(1)  # where each pixel came from
     assert sorted(source.tolist()) == list(range(18))
     assert source.tolist() != list(range(18))
     assert torch.equal(data.test.x.flatten(1), plain.test.x.flatten(1)[:, source])
@@ -263,15 +236,6 @@ def test_classes_that_a_dataset_skips_and_its_test_split_lacks_are_told() -> Non
     assert ["training" in data.doubts[0], "test" in data.doubts[1]] == [True, True]
 
 
-def test_validation_is_a_random_part_and_follows_the_seed() -> None:
-    raw = _many(1000)
-    one, other = (_prepare(raw, validation=100, seed=seed).validation for seed in (0, 1))
-    assert one is not None
-    assert other is not None
-    assert not torch.equal(one.x, other.x)
-    assert one.x.max() > 0.9, "not simply the first images"
-
-
 @pytest.mark.parametrize(("count", "width"), [(2, 3), (500, 12), (9000, 4)])
 def test_statistics_are_numpys_mean_and_covariance(count: int, width: int) -> None:
     x = torch.randn(count, 1, width, 1) * torch.arange(1, width + 1).view(1, 1, -1, 1) + 100
@@ -332,21 +296,10 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) 
         ({"train_y": torch.arange(4)}, "the dataset's training split has 5 inputs and 4 labels"),
         ({"test_x": torch.zeros(5, 1).long()}, "the dataset's test inputs are torch.int64"),
         ({"train_x": torch.full((5, 1), 255.0)}, "the dataset's training inputs go from 255 to 255"),
-        ({"test_x": torch.linspace(-1, 1, 5)[:, None]}, "the dataset's test inputs go from -1 to 1"),
         ({"train_x": torch.tensor([[0.5]] * 4 + [[float("nan")]])}, "training inputs go from nan to nan"),
-        ({"train_x": torch.tensor([[0.5]] * 4 + [[float("inf")]])}, "training inputs go from 0.5 to inf"),
-        ({"train_x": torch.zeros(5, 1, dtype=torch.uint16)}, "training inputs are torch.uint16"),
-        ({"train_x": torch.zeros(5, 1, dtype=torch.int32)}, "training inputs are torch.int32"),
-        ({"train_y": torch.arange(5).float()}, "training labels are torch.float32"),
         ({"train_x": torch.rand(5)}, r"training inputs are of shape \(5,\)"),
-        ({"train_x": torch.rand(5, 0)}, r"training inputs are of shape \(5, 0\)"),
         ({"train_x": torch.rand(5, 1).to_sparse()}, "training inputs are torch.sparse_coo"),
         ({"train_x": torch.nested.nested_tensor([torch.rand(2)] * 5)}, "training inputs are nested"),
-        (
-            {"train_y": torch.zeros(5, dtype=torch.int64, device="meta")},
-            "training labels are on the device meta",
-        ),
-        ({"train_y": torch.zeros(5, dtype=torch.int64).to_sparse()}, "training labels are torch.sparse_coo"),
         ({"train_x": torch.full((5, 1), 2.0).to(torch.float8_e4m3fn)}, "training inputs go from 2 to 2"),
         ({"test_x": torch.rand(5, 1, device="meta")}, "test inputs are on the device meta"),
     ],
@@ -358,11 +311,6 @@ def test_what_a_dataset_loads_is_checked(change: dict[str, object], fault: str) 
     RawData(**good)
     with pytest.raises(CompressitError, match=fault):
         RawData(**{**good, **change})  # type: ignore[arg-type]
-
-
-def test_inputs_that_want_gradients_do_not_bring_them_along() -> None:
-    x = torch.rand(6, 2, requires_grad=True)
-    assert not _prepare(RawData(x, torch.arange(6) % 4, x, torch.arange(6) % 4)).train.x.requires_grad
 
 
 def test_noise_after_one_single_value_is_a_number() -> None:

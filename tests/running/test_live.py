@@ -17,7 +17,7 @@ from compressit.contract.job import Job
 from compressit.planning.points import Plan
 from compressit.running import live as live_module
 from compressit.running.estimate import Estimate, History
-from compressit.running.live import PlainLive, Progress, RichLive, live_display
+from compressit.running.live import Live
 from compressit.running.runner import Failure
 
 EPOCH = {"epoch": 3, "epochs": 10, "loss": 0.123456, "accuracy": 0.987}
@@ -47,28 +47,31 @@ def _text(console: Console) -> str:
     return console.file.getvalue()
 
 
-def _progress(plan: Plan, tmp_path: Path, jobs: int = 1) -> Progress:
-    return Progress(list(plan.jobs.values()), Estimate(History(tmp_path, 1)), jobs)
+def _live(console: Console, plan: Plan, tmp_path: Path, workers: int = 1) -> Live:
+    return Live(console, list(plan.jobs.values()), Estimate(History(tmp_path, 1)), workers)
 
 
 def _stage(plan: Plan) -> Job:
     return next(job for job in plan.jobs.values() if job.kind == "stage")
 
 
-def test_a_terminal_gets_the_table_and_a_pipe_lines(plan: Plan, tmp_path: Path) -> None:
-    progress = _progress(plan, tmp_path)
-    assert isinstance(live_display(_console(True), progress), RichLive)
-    assert isinstance(live_display(_console(False), progress), PlainLive)
+def _shown(live: Live) -> str:
+    console = _console(True)
+    console.print(live._bars.get_renderable())
+    return _text(console)
 
 
 def test_plain_lines_say_what_is_done_and_what_is_left(plan: Plan, tmp_path: Path) -> None:
-    console = _console(False)
-    job = _stage(plan)
-    with live_display(console, _progress(plan, tmp_path)) as live:
+    console, job = _console(False), _stage(plan)
+    with _live(console, plan, tmp_path) as live:
         live.started(job)
         live.progress(job, {"resumed": 2})
         live.progress(job, EPOCH)  # too soon after the last line
         live.finished(job, 4.0)
+        for other in plan.jobs.values():
+            if other.kind == "evaluate":  # counted, but not told
+                live.started(other)
+                live.finished(other, 1.0)
         live.announce("hello")
     lines = _text(console).splitlines()
     assert len(lines) == 3
@@ -76,6 +79,7 @@ def test_plain_lines_say_what_is_done_and_what_is_left(plan: Plan, tmp_path: Pat
     assert lines[0].endswith("base/seed0/train: goes on after epoch 2")
     assert lines[1].startswith("[1/5, ")
     assert "base/seed0/train: epoch 3/10, loss 0.1235, accuracy 98.7%, done in " in lines[1]
+    assert lines[2].startswith("[3/5, ")
     assert lines[2].endswith("left] hello")
 
 
@@ -83,9 +87,8 @@ def test_plain_lines_come_now_and_then_while_a_stage_runs(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_module, "PLAIN_EVERY", -1.0)
-    console = _console(False)
-    job = _stage(plan)
-    live = live_display(console, _progress(plan, tmp_path))
+    console, job = _console(False), _stage(plan)
+    live = _live(console, plan, tmp_path)
     live.started(job)
     live.progress(job, {"anything": 1})
     live.progress(job, EPOCH)
@@ -95,28 +98,13 @@ def test_plain_lines_come_now_and_then_while_a_stage_runs(
     ]
 
 
-def test_evaluations_are_counted_but_not_told(plan: Plan, tmp_path: Path) -> None:
-    console = _console(False)
-    progress = _progress(plan, tmp_path)
-    live = live_display(console, progress)
-    for job in plan.jobs.values():
-        live.started(job)
-        live.finished(job, 1.0)
-    assert progress.done == progress.total == 5
-    assert "tiny.size" not in _text(console)
-    assert progress.eta() == 0
-
-
 @pytest.mark.parametrize("terminal", [True, False])
 def test_text_that_looks_like_markup_is_shown_as_it_is(plan: Plan, tmp_path: Path, terminal: bool) -> None:
-    console = _console(terminal)
-    job = _stage(plan)
+    console, job = _console(terminal), _stage(plan)
     failure = Failure("train", "wrong [/red] closing [bold", hint="[link=x]")
-    with live_display(console, _progress(plan, tmp_path)) as live:
+    with _live(console, plan, tmp_path) as live:
         live.started(replace(job, label="a[/red]b[bold]"))
-        if isinstance(live, RichLive):
-            console.print(live._render())
-            assert "a[/red]b[bold]" in _text(console)
+        assert "a[/red]b[bold]" in _shown(live)
         live.announce("files in [red] and [/nothing]")
         live.announce("mine.py:100: late :smile:\x1b]0;title\x07\nsecond\u202e line")
         live.failed(job, failure)
@@ -135,48 +123,43 @@ def test_whatever_a_plugin_emits_can_be_shown(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, event: Mapping[str, Any]
 ) -> None:
     monkeypatch.setattr(live_module, "PLAIN_EVERY", -1.0)
-    console = _console(terminal)
     job = _stage(plan)
-    progress = _progress(plan, tmp_path)
-    with live_display(console, progress) as live:
+    with _live(_console(terminal), plan, tmp_path) as live:
         live.started(job)
         live.progress(job, event)
-        assert progress.eta() >= 0
-        if isinstance(live, RichLive):
-            _console(True).print(live._render())
+        assert live.eta() >= 0
+        assert "base/seed0/train" in _shown(live)
         live.finished(job, 1.0)
 
 
-def test_the_table_shows_what_runs(plan: Plan, tmp_path: Path) -> None:
-    console = _console(True)
-    job = _stage(plan)
-    live = RichLive(console, _progress(plan, tmp_path))
+def test_a_terminal_shows_what_runs(plan: Plan, tmp_path: Path) -> None:
+    live, job = _live(_console(True), plan, tmp_path), _stage(plan)
     live.started(job)
     live.progress(job, EPOCH)
-    console.print(live._render())
+    live.tick()
     for part in ("base/seed0/train", "3/10", "0.1235", "98.7%", "0/5 jobs", "left"):
-        assert part in _text(console)
+        assert part in _shown(live)
 
 
 def test_the_time_left_shrinks_with_epochs_and_finished_jobs_and_with_jobs(
-    plan: Plan, tmp_path: Path
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    progress = _progress(plan, tmp_path)
-    job = _stage(plan)
-    whole = progress.eta()
+    console, job = _console(False), _stage(plan)
+    live = _live(console, plan, tmp_path)
+    whole = live.eta()
     assert whole == pytest.approx(Estimate(History(tmp_path, 1)).total(plan.jobs.values()))
-    assert _progress(plan, tmp_path, jobs=2).eta() == pytest.approx(whole / 2)
-    progress.started(job)
-    progress.progress(job, {"epoch": 5, "epochs": 10})
-    half = progress.eta()
+    assert _live(console, plan, tmp_path, workers=2).eta() == pytest.approx(whole / 2)
+    live.started(job)
+    live.progress(job, {"epoch": 5, "epochs": 10})
+    half = live.eta()
     assert half == pytest.approx(whole - 0.5)
-    progress.ended(job)
-    assert progress.eta() < half
-    slow = _progress(plan, tmp_path)
+    live.finished(job, 1.0)
+    assert live.eta() < half
+    slow, now = _live(console, plan, tmp_path), time.monotonic()
     slow.started(job)
-    slow.running[job.key] = (job, {}, time.monotonic() - 1000)
-    slow.ended(job)
-    assert slow.eta() > 10 * progress.eta(), "what took longer than thought lets the rest take longer"
+    monkeypatch.setattr(live_module.time, "monotonic", lambda: now + 1000)
+    slow.finished(job, 1000.0)
+    assert slow.eta() > 10 * live.eta(), "what took longer than thought lets the rest take longer"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -185,9 +168,8 @@ def test_how_long_a_job_has_been_silent_is_told(
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(live_module.time, "monotonic", lambda: now[0])
-    console = _console(terminal)
-    job = _stage(plan)
-    live = live_display(console, _progress(plan, tmp_path))
+    console, job = _console(terminal), _stage(plan)
+    live = _live(console, plan, tmp_path)
     live.started(job)
     told = []
     for seconds in range(0, 1000, 10):  # it says something after 400 s, and then nothing more
@@ -196,9 +178,7 @@ def test_how_long_a_job_has_been_silent_is_told(
             live.progress(job, EPOCH)
         before = len(_text(console))
         live.tick()
-        if isinstance(live, RichLive):
-            console.print(live._render())
-        if "silent for" in _text(console)[before:] or "has said nothing for" in _text(console)[before:]:
+        if "silent for" in _shown(live) if terminal else "has said nothing for" in _text(console)[before:]:
             told.append(seconds)
     if terminal:
         assert told == [*range(70, 400, 10), *range(470, 1000, 10)]

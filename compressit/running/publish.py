@@ -1,0 +1,107 @@
+"""What a job made, as the store keeps it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file as save_arrays
+from torch import nn
+
+from compressit.checkpoint import model as checkpoint
+from compressit.contract.compute import host_facts
+from compressit.contract.context import StageContext
+from compressit.contract.job import Job
+from compressit.contract.measure import hidden_width
+from compressit.datasets.splits import InputSpec
+from compressit.errors import CompressitError
+from compressit.host.plugins import Host
+from compressit.planning.keys import code_now
+from compressit.running.shapes import emptied
+from compressit.store.objects import Artifact, Store
+
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model, the metrics of one, or nothing: of a dry run that could not say its shapes."""
+
+    model: nn.Module | None = None
+    architecture: checkpoint.Architecture | None = None
+    contract: InputSpec | None = None
+    ctx: StageContext | None = None  # with what a stage found out
+    metrics: Mapping[str, float] | None = None  # not finite ones among them
+    earlier: float = 0.0  # seconds of sessions that were killed
+
+
+def publish(store: Store, host: Host, job: Job, made: Made, seconds: float) -> Artifact:
+    """Raises CompressitError for a model that cannot be saved, and for code that changed since the plan: plugins
+    import as they go, so that nobody knows which code made the result."""
+    if job.code and code_now(*job.roots) != job.code:
+        raise CompressitError(
+            f"the code of {job.uses} changed since this run was planned", "start the run again"
+        )
+
+    def write(folder: Path) -> None:
+        if made.model is not None:
+            _write_model(made.model, folder / "model.safetensors", job, made, host)
+        if made.ctx is not None and made.ctx.arrays:
+            arrays = {name: np.ascontiguousarray(array) for name, array in made.ctx.arrays.items()}
+            save_arrays(arrays, folder / "arrays.safetensors")
+
+    told = {"job": job.to_json(), "seconds": seconds, "host": host_facts()}
+    return store.publish(job.key, {**told, **_facts(made)}, write)
+
+
+def _facts(made: Made) -> dict[str, Any]:
+    """Numbers that are not finite are left out, and named."""
+    if made.metrics is not None:
+        finite = {name: value for name, value in made.metrics.items() if math.isfinite(value)}
+        return {"metrics": finite, "notes": {"not_finite": sorted(made.metrics.keys() - finite.keys())}}
+    if made.model is None:
+        return {"notes": {}}
+    notes: dict[str, Any] = {"width": hidden_width(made.model)}
+    curves: dict[str, list[tuple[float, float]]] = {}
+    if (ctx := made.ctx) is not None:
+        notes |= ctx.notes
+        if ctx.data.doubts:
+            notes["data_doubts"] = list(ctx.data.doubts)
+        curves = {name: _thinned_points(points) for name, points in ctx.curves.items()}
+        if "loss" in ctx.arrays:
+            curves["loss"] = _thinned_points(thinned(ctx.arrays["loss"]))
+    return {"notes": notes, "curves": curves}
+
+
+def _write_model(model: nn.Module, file: Path, job: Job, made: Made, host: Host) -> None:
+    try:
+        checkpoint.save(model, file, made.architecture, made.contract, host, job.lineage)
+    except CompressitError as error:  # the temporary file's name tells the user nothing
+        raise CompressitError(error.message.removeprefix(f"{file}: "), error.hint) from error
+    if job.kind == "dry_run":
+        with suppress(
+            CompressitError
+        ):  # then the whole stays: without weights it is none that could be saved
+            checkpoint.save(
+                emptied(model), file, made.architecture, made.contract, host, job.lineage, compact=True
+            )
+
+
+def thinned(values: np.ndarray) -> list[tuple[float, float]]:
+    """At most CURVE_POINTS points (step, mean of its bin) of a value per step."""
+    bins = np.array_split(values.astype(np.float64), min(CURVE_POINTS, len(values))) if len(values) else []
+    ends = np.cumsum([len(part) for part in bins])
+    return [(float(end), float(part.mean())) for end, part in zip(ends, bins, strict=True)]
+
+
+def _thinned_points(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    points = [(step, value) for step, value in points if math.isfinite(value)]
+    if len(points) <= CURVE_POINTS:
+        return points
+    chosen = np.linspace(0, len(points) - 1, CURVE_POINTS).round().astype(int)
+    return [points[i] for i in chosen]
