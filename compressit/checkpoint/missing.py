@@ -17,7 +17,7 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
     builder = manifest.model
     if built and builder is not None and builder.name not in host.names("model"):
         missing[builder.owner] = [f"its model {builder.name!r}"]
-    known = host.module_type_owners()
+    known = host.module_type_sources()
     for name in dict.fromkeys(e.type for e in manifest.edits if isinstance(e, ReplaceEdit)):
         owner = manifest.layer_owners.get(name)
         if name not in known and owner is not None:

@@ -271,9 +271,9 @@ def _builder(architecture: Architecture | None, host: Host) -> dict[str, Any] | 
 
 
 def _layer_owners(edits: Sequence[edit.Edit], host: Host) -> dict[str, str]:
-    owners = host.module_type_owners()
+    owners = host.module_type_sources()
     used = {e.type for e in edits if isinstance(e, ReplaceEdit)}
-    return {name: without_folder(owners[name]) for name in sorted(used)}
+    return {name: without_folder(str(owners[name])) for name in sorted(used)}
 
 
 def _architecture(builder: Builder, edited: bool = False) -> Architecture:

@@ -51,7 +51,7 @@ def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
     """
     manifest = read_header(weights).manifest.model_dump(mode="json")
     builder: dict[str, Any] = manifest["model"]
-    owners = host.module_type_owners()
+    owners = host.module_type_sources()
     counted = macs(subject.model, builder["input_shape"]) if subject.x.is_floating_point() else None
     return {
         "format": {"name": "compressit", "version": manifest["format"], "versions": manifest["versions"]},
@@ -61,7 +61,7 @@ def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
             "owner": without_folder(host.find(builder["name"], "model").owner),
         },
         "edits": manifest["edits"],
-        "layer_owners": {name: without_folder(owners[name]) for name in manifest["layer_owners"]},
+        "layer_owners": {name: without_folder(str(owners[name])) for name in manifest["layer_owners"]},
         "reshaped": manifest["reshaped"],
         "input_shape": builder["input_shape"],
         "input": manifest["input"],

@@ -48,6 +48,14 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """`digest` of a file that a user named. Raises CompressitError when it cannot be read."""
+    try:
+        return digest(path)
+    except OSError as error:
+        raise CompressitError(f"{path}: {error.strerror}") from error
+
+
 def checkpoint_file(path: Path | str) -> Path:
     """The path of a checkpoint. Raises CompressitError for a folder, naming the checkpoint in it."""
     path = Path(path)

@@ -46,15 +46,15 @@ def check_hooks(module: Any, is_marked: Callable[[str], object]) -> None:
             raise PluginFault(f"{name} lacks its @hookimpl", at=name)
 
 
-def classes_of(module: Any, kind: str, base: type[Plugin[Any]]) -> Iterator[type[Plugin[Any]]]:
-    """The classes that a module's hook for this kind returns. Raises PluginFault for anything else."""
-    hook = f"{_PREFIX}{kind}s"
-    collect: Callable[[], Iterable[Any]] | None = getattr(module, hook, None)
-    if collect is None:
+def classes_of(
+    module: Any, hook: str, base: type[Plugin[Any]], call: Callable[[str], list[Any]]
+) -> Iterator[type[Plugin[Any]]]:
+    """The classes that a module's hook, called by `call`, returns. Raises PluginFault for anything else."""
+    if not hasattr(module, hook):
         return
     hint = f"return a list of {base.__name__} classes, not of instances: `return [Mine]`"
     try:
-        found = collect()
+        found: Any = (call(hook) or [None])[0]
     except TypeError as error:  # most often a class that was called
         raise PluginFault(f"{hook} failed: {told(error)}", hint, hook) from error
     if isinstance(found, type) or not isinstance(found, Iterable):

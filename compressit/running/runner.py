@@ -125,7 +125,7 @@ class Runner:
             worker.send({"job": job.to_json()})
             if job.key not in self._waits:
                 self.listener.started(job)
-                self._observe(self.host.stage_started(job))
+                self._observe(self.host.tell("compressit_stage_started", job=job))
 
     def _listen(self, schedule: Schedule, busy: dict[Worker, Job], idle: list[Worker]) -> None:
         try:
@@ -152,7 +152,7 @@ class Runner:
             del busy[worker]
             schedule.finish(job)
             self.listener.finished(job, event["seconds"])
-            self._observe(self.host.stage_finished(job, event["seconds"]))
+            self._observe(self.host.tell("compressit_stage_finished", job=job, seconds=event["seconds"]))
         elif kind == "taken":
             idle.append(worker)
             del busy[worker]
@@ -200,7 +200,7 @@ class Runner:
         skipped = schedule.fail(job)
         self.failures.append(failure)
         self.listener.failed(job, failure)
-        self._observe(self.host.stage_failed(job, failure.message))
+        self._observe(self.host.tell("compressit_stage_failed", job=job, message=failure.message))
         if skipped:
             self.listener.announce(
                 f"not run, since {job.label} failed: {', '.join(t.label for t in skipped)}"

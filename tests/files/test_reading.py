@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compressit.files.reading import content, digest, opened
+from compressit.files.reading import content, digest, file_digest, opened
 from compressit.files.writing import move_together
-from compressit.host.plugins import file_digest
 
 ENDLESS = ("/dev/zero", "/dev/tty", "/proc/self/pagemap", "/proc/self/maps")
 

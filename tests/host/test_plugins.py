@@ -153,7 +153,7 @@ def test_without_entry_points_the_host_is_empty_and_says_how_to_install() -> Non
     host = Host(entry_points=False)
     assert host.registered() == []
     assert host.names() == []
-    assert host.broken == ()
+    assert host.broken == []
     with pytest.raises(CompressitError, match=r"no trainer is called 'train\.supervised'") as caught:
         host.find("train.supervised", "trainer")
     assert "pip install" in str(caught.value.hint)
@@ -182,7 +182,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(install: I
     assert reason in broken.reason
     assert "\n" not in broken.reason
     assert host.find("prune.good").owner == "good-one 1.2"
-    assert host.stage_started("job") == []
+    assert host.tell("compressit_stage_started", job="job") == []
     if kind != "twice":
         assert "prune.x" not in host.names()
 
@@ -195,7 +195,7 @@ def test_a_plugin_that_fails_to_import_keeps_its_traceback(install: Install) -> 
 
 def test_a_broken_plugin_leaves_none_of_its_hooks_behind(install: Install, tmp_path: Path) -> None:
     install("bad-one", LOUD + BROKEN["bad-name"][0])
-    assert Host().stage_started("job") == []
+    assert Host().tell("compressit_stage_started", job="job") == []
 
 
 def test_two_owners_of_one_name_are_both_named_and_the_first_kept(install: Install) -> None:
@@ -213,7 +213,7 @@ def test_two_owners_may_use_one_entry_point_name(install: Install) -> None:
     install("b-second", GOOD, plugin="prune.second")
     host = Host()
     assert {"prune.first", "prune.second"} <= set(host.names("compressor"))
-    host.stage_started("job")
+    host.tell("compressit_stage_started", job="job")
     assert sys.modules["fake_a_first"].seen == ["job"]
 
 
@@ -434,9 +434,9 @@ def test_a_local_name_that_is_taken_names_both_owners(tmp_path: Path, install: I
 
 def test_observers_are_told_with_the_arguments_they_ask_for(tmp_path: Path) -> None:
     host = _local(tmp_path, OBSERVER)
-    assert host.stage_started("a job") == []
-    assert host.stage_finished("a job", 1.5) == []
-    assert host.stage_failed("a job", "why") == []
+    assert host.tell("compressit_stage_started", job="a job") == []
+    assert host.tell("compressit_stage_finished", job="a job", seconds=1.5) == []
+    assert host.tell("compressit_stage_failed", job="a job", message="why") == []
     assert _seen(tmp_path) == ["a job", 1.5]
 
 
@@ -445,7 +445,7 @@ def test_an_observers_error_is_a_complaint_and_the_others_are_still_told(tmp_pat
     (tmp_path / "loud").mkdir()
     host.load_file(_file(tmp_path / "loud", LOUD))
     host.load_file(_file(tmp_path, OBSERVER))
-    (complaint,) = host.stage_started("a job")
+    (complaint,) = host.tell("compressit_stage_started", job="a job")
     assert complaint.endswith("compressit_stage_started: RuntimeError: no room for a job")
     assert _seen(tmp_path) == ["a job"]
 
