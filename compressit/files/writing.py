@@ -6,11 +6,14 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import signal
 import threading
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import FrameType
+
+from compressit.files.reading import kind
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 """The names that `beside` gives."""
@@ -47,6 +50,15 @@ def replace(target: Path, content: bytes, mode: int | None = None) -> None:
     """Puts these bytes in the place of the file, as `replacing` does."""
     with replacing(target, mode) as temporary:
         temporary.write_bytes(content)
+
+
+def clear(path: Path) -> None:
+    """Removes what is there, as far as it can: a link, not what it leads to."""
+    if kind(path) == "folder":
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sync(path: Path) -> None:

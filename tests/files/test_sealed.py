@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from compressit.files.sealed import digest_of, parse, read, read_sealed, sealed, write_sealed
+from compressit.files.sealed import digest_of, parse, read_sealed, sealed, write_sealed
 
 FACTS = {"epoch": 12, "loss": 0.25, "curves": {"loss": [[1, 2.5]]}, "name": "é", "none": None, "yes": True}
 
@@ -83,14 +83,14 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
         with pytest.raises(OSError, match=r"."):
-            read(path)
+            read_sealed(path)
 
 
 def test_a_file_of_endless_length_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compressit.files.sealed.MOST_BYTES", 10)
     (tmp_path / "a.json").write_text("[" + " " * 20 + "]")
     with pytest.raises(ValueError, match="10 bytes"):
-        read(tmp_path / "a.json")
+        read_sealed(tmp_path / "a.json")
 
 
 def test_links_from_and_to_a_file_keep_what_they_lead_to(tmp_path: Path) -> None:

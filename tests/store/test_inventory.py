@@ -87,7 +87,7 @@ def test_what_killed_runs_left_goes(store: Store) -> None:
     (store.root / "progress" / half / "state-0.safetensors").write_text("half")
     (store.root / "locks").mkdir(exist_ok=True)
     (store.root / "locks" / f"{USED}.lock").touch()
-    old, new = store.root / ".history.json.0123456789ab.tmp", store.root / ".writable.12.tmp"
+    old, new = store.root / ".history.json.0123456789ab.tmp", store.root / ".history.json.0123456789ac.tmp"
     for file in (old, new):
         file.touch()
     os.utime(old, (0, 0))
