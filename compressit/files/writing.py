@@ -91,7 +91,7 @@ def _undisturbed() -> Generator[None]:
         arrived.append(number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in _ENDING} if is_main else {}
+    before = {number: signal.getsignal(number) for number in _ENDING if is_main}
     changed = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     try:
         for number in changed:

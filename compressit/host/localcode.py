@@ -69,9 +69,8 @@ class LocalCode:
         """The path of a module in one of the folders: its file, a package's `__init__`, or a folder of modules."""
         here = PurePosixPath(folder, module)
         names = (f"{stem}{suffix}" for stem in (here / "__init__", here) for suffix in _SUFFIXES)
-        return next(
-            (n for n in names if n in self.contents), str(here) if str(here) in self.folders else None
-        )
+        is_folder = str(here) in self.folders
+        return next((name for name in names if name in self.contents), str(here) if is_folder else None)
 
 
 def read(path: Path) -> LocalCode:
@@ -100,9 +99,8 @@ class _Search:
         self._text = ""  # all strings
         self._runs = False  # text, or what it builds or loads, whatever the file is called
         self._bytes = 0
-        self._open: dict[
-            Path, Sequence[Path]
-        ] = {}  # folders in which names are looked up, with what is in them
+        # folders in which names are looked up, and what is in them
+        self._open: dict[Path, Sequence[Path]] = {}
         self._opened: set[str] = set()  # the real ones: a link may lead back
 
     def follow(self) -> None:
@@ -183,8 +181,8 @@ class _Search:
                     self.imported |= {(*parts, alias.name) for alias in node.names}
             elif (
                 isinstance(node, ast.Constant)
-                and isinstance(node.value, str | bytes)
                 and id(node) not in bare
+                and isinstance(node.value, str | bytes)
             ):
                 texts.append(os.fsdecode(node.value))
             elif isinstance(node, ast.JoinedStr):

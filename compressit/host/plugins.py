@@ -91,9 +91,8 @@ class Host:
         self._found: dict[str, Registered] = {}
         self._sources: dict[str, Source] = {}  # by the name of a registration
         self._local: dict[Path, tuple[str, LocalCode]] = {}  # registrations of local files, by the real file
-        self.broken: list[
-            Broken
-        ] = []  # what could not be loaded: listed, and named when a recipe asks for it
+        # what could not be loaded: listed, and named when a recipe asks for it
+        self.broken: list[Broken] = []
         self.disabled = frozenset(disabled)  # entry points left out by COMPRESSIT_DISABLE_PLUGINS
         for source, entry in _entry_points() if entry_points else ():
             if entry.name not in self.disabled:
