@@ -57,15 +57,16 @@ class _Finder(importlib.abc.MetaPathFinder):
         self.code = code
         self.brought: dict[str, str] = {}  # modules, and where they lie in the plugin's folder
         self._path = list(sys.path)  # as it is before the plugin can change it
-        read = (*code.contents, *code.folders - {"."})
-        self._read = {
-            (code.folder / name).resolve(): name for name in read
-        }  # a link may lead out of its folder
+        self._names = {_stem(part) for file in code.contents for part in file.split("/")}
+        # by their real places: a link may lead out of the folder
+        self._read = {_real(code.folder / name): name for name in (*code.contents, *code.folders - {"."})}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """None for what is not the plugin's. Raises ImportError for what it finds, and nobody was asked about."""
+        if fullname.split(".")[0] not in self._names and _importer() != self.code:
+            return None
         package, _, name = fullname.rpartition(".")
         if package:
             below = [self._read[place] for place in map(_real, path or ()) if place in self._read]
@@ -129,12 +130,12 @@ def _first_names(code: LocalCode) -> Mapping[str, set[Path]]:
     own (`src`), what its import statements name.
     """
     found = {name: {code.find(name, folder) for folder in code.folders} for name in code.imported}
-    for name in {file.split("/")[0].split(".")[0] for file in code.contents} - {"__init__"}:
+    for name in set(map(_stem, code.contents)) - {"__init__"}:
         place = code.find(name)
         if place in code.contents and place != code.name:
             found.setdefault(name, set()).add(place)
     return {
-        name: {(code.folder / p).resolve() for p in places if p}
+        name: {_real(code.folder / place) for place in places if place}
         for name, places in found.items()
         if any(places)
     }
@@ -162,7 +163,7 @@ def _differ(before: LocalCode, code: LocalCode, name: str) -> bool:
     """Whether both have a module of that name, and not the same one."""
     if code.find(name) is None:
         return False
-    parts = [file for file in before.contents if file.split("/")[0].split(".")[0] == name]
+    parts = [file for file in before.contents if _stem(file) == name]
     return before.folder != code.folder or any(
         code.contents.get(file, before.contents[file]) != before.contents[file] for file in parts
     )
@@ -191,5 +192,10 @@ def _places(spec: ModuleSpec) -> list[Path]:
     return [*map(_real, [spec.origin] if spec.origin else spec.submodule_search_locations or ())]
 
 
-def _real(place: str) -> Path:
+def _real(place: str | Path) -> Path:
     return Path(place).resolve()
+
+
+def _stem(file: str) -> str:
+    """The first name that a module in it has."""
+    return file.split("/")[0].split(".")[0]
