@@ -57,20 +57,18 @@ def test_what_no_run_folder_uses_goes_and_the_rest_stays(store: Store) -> None:
     assert _waste(store) == {}
 
 
-def test_when_its_run_folder_is_gone_nothing_uses_a_result(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "run").rmdir()
-    assert {found.folder for found in _found(store).gone} == {str(tmp_path / "run")}
-    assert len(_collect(store)) == 3
-    assert _found(store).entries == []
-
-
-def test_two_folders_and_one_with_other_results_now(store: Store, tmp_path: Path) -> None:
+def test_a_result_is_used_as_long_as_a_run_folder_is_made_from_it(store: Store, tmp_path: Path) -> None:
     other = tmp_path / "two\udcff"
     other.mkdir()
     store.note(other, [UNUSED])
     assert _waste(store) == {}
     store.note(other, [USED])
-    assert list(_waste(store)) == [f"objects/cd/{UNUSED}"]
+    assert list(_waste(store)) == [f"objects/cd/{UNUSED}"], "it is made from other results now"
+    other.rmdir()
+    (tmp_path / "run").rmdir()
+    assert {found.folder for found in _found(store).gone} == {str(tmp_path / "run"), str(other)}
+    assert len(_collect(store)) == 4
+    assert _found(store).entries == []
 
 
 def test_what_killed_runs_left_goes(store: Store) -> None:
