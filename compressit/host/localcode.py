@@ -206,7 +206,7 @@ _RUNNERS = {
     "executable",  # `[sys.executable, folder / "tool"]`
     "cpp_extension", "CDLL", "LoadLibrary", "load_library",  # what is no Python
 }  # fmt: skip
-_MADE_NAME = re.compile(r"(?:(?<![\w-])|[%{}*?\]][\w-]*)\.py\b")
+_MADE_NAME = re.compile(r"(?:(?<![\w-])|[%{}*?\])$][\w-]*)\.py\b")
 """A part of a name of a module's file, or a pattern of some: `.py`, `step_*.py`, `{}_step.py`."""
 
 
