@@ -31,7 +31,7 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
     if built and builder is not None and builder.name not in host.names("model"):
         missing[builder.owner] = [f"its model {builder.name!r}"]
     replaced = dict.fromkeys(e.type for e in manifest.edits if isinstance(e, ReplaceEdit))
-    known = host.module_type_owners() if replaced else {}
+    known = host.module_type_sources() if replaced else {}
     for name in replaced:
         owner = manifest.layer_owners.get(name)
         if name not in known and owner is not None:
@@ -53,8 +53,8 @@ def model_owner(name: str, host: Host) -> str:
 
 def layer_owners(types: Iterable[str], host: Host) -> dict[str, str]:
     """The same for module types, by their names."""
-    owners = host.module_type_owners()
-    return {name: _without_folder(owners[name]) for name in sorted(types)}
+    sources = host.module_type_sources()
+    return {name: _without_folder(str(sources[name])) for name in sorted(types)}
 
 
 def _without_folder(owner: str) -> str:

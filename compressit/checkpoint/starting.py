@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import MOST_INPUTS
 from compressit.errors import CompressitError
+from compressit.files.reading import file_digest
 from compressit.files.sealed import digest_of
-from compressit.host.plugins import Host, file_digest
+from compressit.host.plugins import Host
 
 if TYPE_CHECKING:
     from compressit.checkpoint.manifest import Inputs, Manifest

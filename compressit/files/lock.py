@@ -11,13 +11,14 @@ import socket
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
+from compressit.files.reading import opened
+from compressit.files.sealed import parse
+
 FIRST_WORD = 2.0  # seconds of waiting before it is told
 LONGEST_SILENCE = 60.0  # seconds at most from one telling to the next; the pauses double until then
-_PLAIN = os.O_NONBLOCK | os.O_NOFOLLOW  # a pipe in its place must not keep us, a link lead us elsewhere
 
 
 @contextlib.contextmanager
@@ -53,28 +54,28 @@ def held(
 def is_held(file: Path) -> bool:
     """Whether another process holds the lock now. Looks only: a lock of a process that was killed stays."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | _PLAIN)
+        lock = opened(file)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)  # and so gives it back
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False
 
 
 def holder(file: Path) -> str:
     """Who holds the lock, since when, and what can be done; for people."""
     try:
-        facts: dict[str, Any] = json.loads(_read(file))
-        pid, host, since = int(facts["pid"]), ascii(str(facts["host"])[:80])[1:-1], float(facts["since"])
+        with opened(file) as lock:
+            facts = parse(lock.read(4096))
+        pid, host, since = int(facts["pid"]), _ascii(facts["host"]), float(facts["since"])
         begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
         return f"another process, which holds {file}"
     text = f"process {pid} on {host}, which has held {file} since {begun}"
-    if host != _host():
+    if host != _ascii(socket.gethostname()):
         return text
     if _stopped(pid):
         return f"{text} and is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
@@ -82,25 +83,18 @@ def holder(file: Path) -> str:
 
 
 def _sign(file: Path) -> None:
-    facts = {"pid": os.getpid(), "host": _host(), "since": time.time()}
-    with contextlib.suppress(OSError):  # the disk is full: only what others are told is lost
-        descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | _PLAIN)
-        try:
-            os.write(descriptor, json.dumps(facts).encode())
-        finally:
-            os.close(descriptor)
+    facts = {"pid": os.getpid(), "host": _ascii(socket.gethostname()), "since": time.time()}
+    # no pipe keeps us, and no link leads us elsewhere
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW
+    with (
+        contextlib.suppress(OSError),  # the disk is full: only what others are told is lost
+        open(file, "wb", opener=lambda name, _: os.open(name, flags)) as lock,
+    ):
+        lock.write(json.dumps(facts).encode())
 
 
-def _read(file: Path) -> bytes:
-    descriptor = os.open(file, os.O_RDONLY | _PLAIN)
-    try:
-        return os.read(descriptor, 4096)
-    finally:
-        os.close(descriptor)
-
-
-def _host() -> str:
-    return ascii(socket.gethostname()[:80])[1:-1]
+def _ascii(host: object) -> str:
+    return ascii(str(host)[:80])[1:-1]
 
 
 def _stopped(pid: int) -> bool:

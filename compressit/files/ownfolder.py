@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import stat
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from compressit.errors import CompressitError
 from compressit.files.lock import held
-from compressit.files.reading import digest
+from compressit.files.reading import digest, kind
 from compressit.files.sealed import read_sealed, write_sealed
-from compressit.files.writing import TEMPORARY, replace
+from compressit.files.writing import TEMPORARY, clear, replace
 
 FORMAT = 2
 RUN, LOCK = "run.json", ".lock"
@@ -41,23 +39,21 @@ class OwnFolder:
         except FileNotFoundError:
             return
         except OSError as error:
+            message = f"{self.path}: the run folder cannot be written: {error.strerror}"
+            raise CompressitError(message, ANOTHER) from error
+        is_damaged = RUN in names and names <= TOP  # a run's, whose list is
+        if self.facts() is None and not (names <= {LOCK, "logs"} or "rows" in self._results() or is_damaged):
+            strange = ", ".join((sorted(names - TOP) or sorted(names))[:3])
             raise CompressitError(
-                f"{self.path}: the run folder cannot be written: {error.strerror}", ANOTHER
-            ) from error
-        if self.facts() is not None or names <= {LOCK, "logs"} or self._has_results():
-            return
-        if RUN not in names or not names <= TOP:  # else a run's, whose list is damaged
-            strange = sorted(names - TOP) or sorted(names)
-            raise CompressitError(
-                f"{self.path} is not empty and no folder of a run: it holds {', '.join(strange[:3])}", ANOTHER
+                f"{self.path} is not empty and no folder of a run: it holds {strange}", ANOTHER
             )
 
     def facts(self) -> dict[str, Any] | None:
         """What run.json says: `state`, `content`, `files` (name -> sha256) …; None where it is missing or damaged."""
         try:
-            facts = read_sealed(self.find(RUN) or Path())
+            facts = self._sealed(RUN)
             fits = facts["format"] == FORMAT and all(type(known) is str for known in facts["files"].values())
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (LookupError, TypeError, AttributeError):
             return None
         return facts if fits else None
 
@@ -65,25 +61,50 @@ class OwnFolder:
         """Replaces run.json. Raises OSError and CompressitError, as everything that writes."""
         write_sealed(self.place(RUN), {"format": FORMAT, **facts})
 
+    def recipe(self) -> str | None:
+        """The name of the recipe whose results it holds, as far as it says so."""
+        named = (self.facts() or self._results()).get("recipe")
+        return named if isinstance(named, str) else None
+
     def find(self, name: str) -> Path | None:
         """The file of that name, if it is a plain one and only plain folders lead to it."""
-        try:
-            return self._way(name, make=False)
-        except (CompressitError, OSError):
-            return None
+        with contextlib.suppress(CompressitError, OSError):
+            path = self.place(name, make=False)
+            return path if kind(path) == "file" else None
+        return None
 
     def place(self, name: str, make: bool = True) -> Path:
         """Where the file of that name goes; the folders on its way are made, unless told otherwise.
 
         Raises CompressitError where something else than a plain file or folder stands there.
         """
-        return self._way(name, make) or self.root / name
+        parts = PurePosixPath(name).parts
+        if not parts or "\0" in name:
+            raise CompressitError(f"{name!r} is no name of a file")
+        if ".." in parts or PurePosixPath(name).is_absolute():
+            raise CompressitError(f"{name} leads out of {self.path}")
+        if os.path.realpath(self.root) != str(self.root):  # of what was opened, nothing is left
+            message = f"{self.path} has become a link, or lies behind one, since this run began"
+            raise CompressitError(message, f"remove it, or {ANOTHER}")
+        here = self.root
+        for part, wanted in zip(parts, [*("folder" for _ in parts[1:]), "file"], strict=True):
+            if make:
+                here.mkdir(parents=here == self.root, exist_ok=True)
+            here /= part
+            found = kind(here)
+            if found not in (None, wanted):
+                raise CompressitError(
+                    f"{self.path / here.relative_to(self.root)} is a {found}, where a run keeps a {wanted}: "
+                    "it writes only into its own folder",
+                    f"remove it, or {ANOTHER}",
+                )
+        return here
 
     def write(self, name: str, content: bytes) -> None:
         """Puts these bytes there."""
         replace(self.place(name), content)
 
-    def digests(self, names: Mapping[str, Any] | set[str]) -> dict[str, str]:
+    def digests(self, names: Iterable[str]) -> dict[str, str]:
         """sha256 of those of these files that are there."""
         found = {name: file for name in sorted(names) if (file := self.find(name)) is not None}
         return {name: digest(file) for name, file in found.items()}
@@ -99,11 +120,10 @@ class OwnFolder:
 
     def names(self, folder: str) -> set[str]:
         """The names of what lies in one of its folders; none where there is no such folder."""
-        try:
-            self._require(self.root / folder, stat.S_ISDIR, "folder")
-            return {f"{folder}/{name}" for name in os.listdir(self.root / folder)}
-        except (OSError, CompressitError):
-            return set()
+        with contextlib.suppress(OSError):
+            if kind(self.root / folder) == "folder":
+                return {f"{folder}/{name}" for name in os.listdir(self.root / folder)}
+        return set()
 
     def fresh(self, name: str) -> IO[bytes]:
         """A new, empty file of that name: one that is there already is left to whoever else has it."""
@@ -116,12 +136,8 @@ class OwnFolder:
         for folder, folders, files in os.walk(self.root):  # follows no link
             if folder == str(self.root):
                 folders[:] = [f for f in folders if f in ("checkpoints", "figures") or TEMPORARY.fullmatch(f)]
-            for name in [*folders, *files]:
-                path = Path(folder, name)
-                if TEMPORARY.fullmatch(name) and path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path, ignore_errors=True)
-                elif TEMPORARY.fullmatch(name):
-                    path.unlink(missing_ok=True)
+            for name in filter(TEMPORARY.fullmatch, [*folders, *files]):
+                clear(Path(folder, name))
 
     @contextlib.contextmanager
     def writing(self, say: Callable[[str], None]) -> Generator[None]:
@@ -141,65 +157,12 @@ class OwnFolder:
                 with contextlib.suppress(OSError):  # the folder has become read-only meanwhile
                     stack.close()
 
-    def recipe(self) -> str | None:
-        """The name of the recipe whose results it holds, as far as it says so."""
-        try:
-            held = (self.facts() or self._results())["recipe"]
-        except (OSError, ValueError, LookupError):
-            return None
-        return held if isinstance(held, str) else None
-
     def _results(self) -> dict[str, Any]:
-        return read_sealed(self.find("results.json") or Path())
+        return self._sealed("results.json")
 
-    def _has_results(self) -> bool:
+    def _sealed(self, name: str) -> dict[str, Any]:
+        """What a file of ours says; nothing where it is missing or damaged."""
         try:
-            return "rows" in self._results()
+            return read_sealed(self.find(name) or Path())
         except (OSError, ValueError):
-            return False
-
-    def _way(self, name: str, make: bool) -> Path | None:
-        """The file, None where there is none. Raises CompressitError where something else stands on the way."""
-        parts = PurePosixPath(name).parts
-        if not parts or "\0" in name:
-            raise CompressitError(f"{name!r} is no name of a file")
-        if ".." in parts or PurePosixPath(name).is_absolute():
-            raise CompressitError(f"{name} leads out of {self.path}")
-        if os.path.realpath(self.root) != str(
-            self.root
-        ):  # of what stood there when it was opened, nothing is left
-            raise CompressitError(
-                f"{self.path} has become a link, or lies behind one, since this run began",
-                f"remove it, or {ANOTHER}",
-            )
-        *folders, last = parts
-        here = self.root
-        if make:
-            here.mkdir(parents=True, exist_ok=True)
-        for folder in folders:
-            here /= folder
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    here.mkdir()
-            self._require(here, stat.S_ISDIR, "folder")
-        return here / last if self._require(here / last, stat.S_ISREG, "file") else None
-
-    def _require(self, path: Path, fits: Callable[[int], bool], kind: str) -> bool:
-        try:
-            mode = path.lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        if not fits(mode):
-            what = _KINDS.get(stat.S_IFMT(mode), "no plain file")
-            raise CompressitError(
-                f"{self.path / path.relative_to(self.root)} is {what}, where a run keeps a {kind}: "
-                "it writes only into its own folder",
-                f"remove it, or {ANOTHER}",
-            )
-        return True
-
-
-_KINDS = {
-    stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFREG: "a file", stat.S_IFIFO: "a pipe",
-    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
-}  # fmt: skip
+            return {}

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from compressit.errors import CompressitError
 
+_KINDS = {stat.S_IFLNK: "link", stat.S_IFDIR: "folder", stat.S_IFREG: "file", stat.S_IFIFO: "pipe",
+          stat.S_IFSOCK: "socket"}  # fmt: skip
 _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+
+def kind(path: Path) -> str | None:
+    """What stands there: "file", "folder", "link", "pipe", "socket" or "device"; None for nothing."""
+    try:
+        return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "device")
+    except (OSError, ValueError):
+        return None
 
 
 def opened(path: Path) -> BufferedReader:
@@ -46,6 +56,14 @@ def digest(path: Path) -> str:
     """sha256 of a file that `opened` takes, in hexadecimal digits. Raises OSError as it does."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """`digest` of a file that a user named. Raises CompressitError when it cannot be read."""
+    try:
+        return digest(path)
+    except OSError as error:
+        raise CompressitError(f"{path}: {error.strerror}") from error
 
 
 def checkpoint_file(path: Path | str) -> Path:

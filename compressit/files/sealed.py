@@ -34,18 +34,13 @@ def strict(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
 
 
-def read(path: Path) -> Any:
-    """`parse` of a regular file of at most MOST_BYTES. Raises OSError and ValueError."""
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote, without the seal. Raises OSError, and ValueError for whatever was changed since."""
     with opened(path) as file:
         text = file.read(MOST_BYTES + 1)
     if len(text) > MOST_BYTES:
         raise ValueError(f"it has more than {MOST_BYTES} bytes")
-    return parse(text)
-
-
-def read_sealed(path: Path) -> dict[str, Any]:
-    """What `write_sealed` wrote, without the seal. Raises OSError, and ValueError for whatever was changed since."""
-    facts = read(path)
+    facts = parse(text)
     if not isinstance(facts, dict) or SEAL not in facts:
         raise ValueError("it has no seal: something else wrote it, or an older compressit")
     if facts.pop(SEAL) != digest_of(facts):

@@ -6,11 +6,14 @@ import contextlib
 import os
 import re
 import secrets
+import shutil
 import signal
 import threading
 from collections.abc import Generator, Iterable
 from pathlib import Path
 from types import FrameType
+
+from compressit.files.reading import kind
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 """The names that `beside` gives."""
@@ -49,6 +52,15 @@ def replace(target: Path, content: bytes, mode: int | None = None) -> None:
         temporary.write_bytes(content)
 
 
+def clear(path: Path) -> None:
+    """Removes what is there, as far as it can: a link, not what it leads to."""
+    if kind(path) == "folder":
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def sync(path: Path) -> None:
     """Returns when the disk has this file, or this folder's list of files. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -79,7 +91,7 @@ def _undisturbed() -> Generator[None]:
         arrived.append(number)
 
     is_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in _ENDING} if is_main else {}
+    before = {number: signal.getsignal(number) for number in _ENDING if is_main}
     changed = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     try:
         for number in changed:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib.abc
-import importlib.machinery
 import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from importlib.machinery import ExtensionFileLoader, ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
@@ -22,7 +21,7 @@ def run(name: str, code: LocalCode) -> ModuleType:
     _make_importable(code)
     place = str(code.folder / code.name)  # the real one, as its imports have it
     loader = _Loader(name, place, code.source, code)
-    spec = importlib.machinery.ModuleSpec(name, loader, origin=place)
+    spec = ModuleSpec(name, loader, origin=place)
     spec.has_location = True
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pydantic look their module up
@@ -34,7 +33,7 @@ def run(name: str, code: LocalCode) -> ModuleType:
     return module
 
 
-class _Loader(importlib.machinery.SourceFileLoader):
+class _Loader(SourceFileLoader):
     """Runs exactly the bytes that were read: no second reading, no cached bytecode."""
 
     def __init__(self, fullname: str, path: str, source: bytes, code: LocalCode) -> None:
@@ -52,30 +51,61 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds a plugin's neighbours where nothing installed has their name."""
+    """Finds what was read with a plugin, where nothing installed has its name; refuses it what was not read."""
 
     def __init__(self, code: LocalCode) -> None:
         self.code = code
-        self._path = tuple(sys.path)  # as it is before the plugin can change it
+        self.brought: dict[str, str] = {}  # modules, and where they lie in the plugin's folder
+        self._path = list(sys.path)  # as it is before the plugin can change it
+        self._names = {_stem(part) for file in code.contents for part in file.split("/")}
+        # by their real places: a link may lead out of the folder
+        self._read = {_real(code.folder / name): name for name in (*code.contents, *code.folders - {"."})}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        found = self.code.find(fullname)
-        if found is None or self._belongs_to_another(fullname, found, path, target):
-            return self._by_a_path_of_its_own(fullname, path) if _importer() is self.code else None
-        return self._spec(fullname, found)
+    ) -> ModuleSpec | None:
+        """None for what is not the plugin's. Raises ImportError for what it finds, and nobody was asked about."""
+        if fullname.split(".")[0] not in self._names and _importer() != self.code:
+            return None
+        package, _, name = fullname.rpartition(".")
+        if package:
+            below = [self._read[place] for place in map(_real, path or ()) if place in self._read]
+            if not below:
+                return None  # of a package that was let in
+            found, other = self.code.find(name, below[0]), PathFinder.find_spec(fullname, path)
+        else:
+            other = _by_others(fullname)
+            found = self.code.find(name) if other is None else self._as_read(other)
+        if found is not None:
+            self.brought[fullname] = found
+            return self._spec(fullname, found)
+        if other is None or _importer() != self.code or not (package or self._is_new(fullname)):
+            return None
+        raise ModuleNotFoundError(
+            f"'{fullname}' is neither installed nor among the files beside the plugin that it names: "
+            f"{', '.join(map(str, _places(other)))}",
+            name=fullname,
+        )
 
-    def _spec(self, fullname: str, found: str) -> importlib.machinery.ModuleSpec | None:
+    def _as_read(self, spec: ModuleSpec) -> str | None:
+        """Its file, if that was read: by a search path of the plugin's, or the current folder in a notebook."""
+        return next((self._read[place] for place in _places(spec) if place in self._read), None)
+
+    def _is_new(self, name: str) -> bool:
+        """Whether it is found by what was added to the search path since the plugin was read."""
+        now, before = (PathFinder.find_spec(name, path) for path in (None, self._path))
+        return now is not None and (before is None or _places(before) != _places(now))
+
+    def _spec(self, fullname: str, found: str) -> ModuleSpec | None:
         file, data = self.code.folder / found, self.code.contents.get(found)
         if data is None:
-            spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
+            spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = [str(file)]
             return spec
         if found.endswith(SOURCE):
             loader: Any = _Loader(fullname, str(file), data, self.code)
         elif reading.content(file) == data:
-            loader = importlib.machinery.ExtensionFileLoader(fullname, str(file))
+            loader = ExtensionFileLoader(fullname, str(file))
         else:
             raise ImportError(f"{file} has changed since it was read", name=fullname, path=str(file))
         below = [str(file.parent)] if file.name.startswith("__init__.") else None
@@ -83,87 +113,32 @@ class _Finder(importlib.abc.MetaPathFinder):
             fullname, file, loader=loader, submodule_search_locations=below
         )
 
-    def _by_a_path_of_its_own(
-        self, fullname: str, path: Sequence[str] | None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """What the plugin imports by a search path that it has changed: as it was read, or not at all.
-
-        Raises ImportError for what nobody was asked about. None for what is installed.
-        """
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        if spec is None:
-            return None
-        places = [Path(place).resolve() for place in _places(spec)]
-        if path is None:
-            before = importlib.machinery.PathFinder.find_spec(fullname, self._path)
-            if before is not None and _places(before) == _places(spec):
-                return None
-        for place in places:
-            if place in self._read:
-                return self._spec(fullname, self._read[place])
-        if path is not None and not all(map(self._is_beside, places)):
-            return None  # of a package that was let in
-        raise ImportError(
-            f"'{fullname}' is neither installed nor among the files beside the plugin that it names: "
-            f"{', '.join(map(str, places))}",
-            name=fullname,
-        )
-
-    @cached_property
-    def _read(self) -> Mapping[Path, str]:
-        """What was read, by real path: a link beside the plugin may lead out of its folder."""
-        names = (*self.code.modules.values(), *self.code.contents)
-        return {(self.code.folder / name).resolve(): name for name in names}
-
-    def _is_beside(self, place: Path) -> bool:
-        """Whether it lies where files were read, and not among what is installed: `.venv` may be there too."""
-        folder = self.code.folder
-        read = {(folder / name).parent.resolve() for name in self.code.contents}
-        installed = {Path(entry).resolve() for entry in self._path} - {folder, *folder.parents}
-        return any(map(place.is_relative_to, read)) and not any(map(place.is_relative_to, installed))
-
-    def _belongs_to_another(
-        self, fullname: str, found: str, path: Sequence[str] | None, target: ModuleType | None
-    ) -> bool:
-        """Whether the name is that of something installed, or of a package that is not the plugin's."""
-        top, _, below = fullname.partition(".")
-        if below:
-            return not _is_of(self.code, sys.modules.get(top))
-        for finder in sys.meta_path:
-            if not isinstance(finder, _Finder):
-                spec = finder.find_spec(fullname, path, target)
-                if spec is not None:  # by the current folder, in a notebook, it may be the very same file
-                    return not _same(spec, self.code.folder / found)
-        return False
-
 
 def clash(one: LocalCode, other: LocalCode) -> str | None:
     """A name under which both would import a module of their own: Python has one module of each name."""
     first, second = _first_names(one), _first_names(other)
     for name in sorted(first.keys() & second.keys()):
-        if first[name].isdisjoint(second[name]) and not _is_installed(name):
+        if first[name].isdisjoint(second[name]) and _by_others(name) is None:
             return name
     return None
 
 
 def _first_names(code: LocalCode) -> Mapping[str, set[Path]]:
-    """Names of modules that the plugin may import with no package before them, and the files that they may mean.
+    """Names of modules that the plugin may import with no package before them, and what they may mean.
 
     Beside it lies what it may import by a name that it makes, as `import_module` does; deeper, by a search path of its
     own (`src`), what its import statements name.
     """
-    found: dict[str, set[Path]] = {}
-    for module, file in code.modules.items():
-        name = module.rpartition(".")[2]
-        is_beside = name == module and file in code.contents and file != code.name
-        if is_beside or name in code.imported:
-            found.setdefault(name, set()).add((code.folder / file).resolve())
-    return found
-
-
-def _is_installed(name: str) -> bool:
-    finders = (finder for finder in sys.meta_path if not isinstance(finder, _Finder))
-    return any(finder.find_spec(name, None) is not None for finder in finders)
+    found = {name: {code.find(name, folder) for folder in code.folders} for name in code.imported}
+    for name in set(map(_stem, code.contents)) - {"__init__"}:
+        place = code.find(name)
+        if place in code.contents and place != code.name:
+            found.setdefault(name, set()).add(place)
+    return {
+        name: {_real(code.folder / place) for place in places if place}
+        for name, places in found.items()
+        if any(places)
+    }
 
 
 def _make_importable(code: LocalCode) -> None:
@@ -175,30 +150,29 @@ def _make_importable(code: LocalCode) -> None:
     if any(finder.code == code for finder in finders):
         return
     for finder in finders:
-        before = finder.code
-        again = (before.folder, before.name) == (code.folder, code.name)
+        again = (finder.code.folder, finder.code.name) == (code.folder, code.name)
         if again:
             sys.meta_path.remove(finder)
-        for name, file in before.modules.items():
-            stale = again or _differ(before, file, code, code.find(name))
-            if stale and name in sys.modules and _is_of(before, sys.modules[name]):
-                del sys.modules[name]
+        for name in finder.brought:
+            if again or _differ(finder.code, code, name.split(".")[0]):
+                sys.modules.pop(name, None)
     sys.meta_path.insert(0, _Finder(code))
 
 
-def _differ(before: LocalCode, one: str, code: LocalCode, other: str | None) -> bool:
-    """Whether the files behind one name are not the same."""
-    if other is None:
+def _differ(before: LocalCode, code: LocalCode, name: str) -> bool:
+    """Whether both have a module of that name, and not the same one."""
+    if code.find(name) is None:
         return False
-    same = (before.folder / one).resolve() == (code.folder / other).resolve()
-    return not same or before.contents.get(one) != code.contents.get(other)
+    parts = [file for file in before.contents if _stem(file) == name]
+    return before.folder != code.folder or any(
+        code.contents.get(file, before.contents[file]) != before.contents[file] for file in parts
+    )
 
 
-def _is_of(code: LocalCode, module: ModuleType | None) -> bool:
-    """Whether a module is one of the plugin's neighbours."""
-    spec = getattr(module, "__spec__", None)
-    found = code.find(spec.name) if isinstance(spec, importlib.machinery.ModuleSpec) else None
-    return found is not None and spec is not None and _same(spec, code.folder / found)
+def _by_others(name: str) -> ModuleSpec | None:
+    """What is found under that name without local plugins."""
+    others = (finder for finder in sys.meta_path if not isinstance(finder, _Finder))
+    return next(filter(None, (finder.find_spec(name, None) for finder in others)), None)
 
 
 def _importer() -> LocalCode | None:
@@ -213,10 +187,15 @@ def _importer() -> LocalCode | None:
     return None
 
 
-def _same(spec: importlib.machinery.ModuleSpec, file: Path) -> bool:
-    return any(Path(place).resolve() == file.resolve() for place in _places(spec))
-
-
-def _places(spec: importlib.machinery.ModuleSpec) -> list[str]:
+def _places(spec: ModuleSpec) -> list[Path]:
     """The module's file, or the folders of a package without one."""
-    return [spec.origin] if spec.origin else list(spec.submodule_search_locations or ())
+    return [*map(_real, [spec.origin] if spec.origin else spec.submodule_search_locations or ())]
+
+
+def _real(place: str | Path) -> Path:
+    return Path(place).resolve()
+
+
+def _stem(file: str) -> str:
+    """The first name that a module in it has."""
+    return file.split("/")[0].split(".")[0]

@@ -6,13 +6,12 @@ import importlib.metadata
 import os
 import re
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
@@ -21,7 +20,6 @@ from compressit.config import parse
 from compressit.contract import hookspecs
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
 from compressit.errors import FOREIGN, CompressitError, did_you_mean, told
-from compressit.files import reading
 from compressit.host import localcode, localimport
 from compressit.host.localcode import LocalCode
 from compressit.host.registration import LOCAL, PluginFault, check_class, check_hooks, classes_of, shown
@@ -91,23 +89,14 @@ class Host:
         self._pm = pluggy.PluginManager("compressit")
         self._pm.add_hookspecs(hookspecs)
         self._found: dict[str, Registered] = {}
-        self._broken: list[Broken] = []
         self._sources: dict[str, Source] = {}  # by the name of a registration
         self._local: dict[Path, tuple[str, LocalCode]] = {}  # registrations of local files, by the real file
-        self._disabled = frozenset(disabled)
-        if entry_points:
-            for source, entry in _entry_points():
+        # what could not be loaded: listed, and named when a recipe asks for it
+        self.broken: list[Broken] = []
+        self.disabled = frozenset(disabled)  # entry points left out by COMPRESSIT_DISABLE_PLUGINS
+        for source, entry in _entry_points() if entry_points else ():
+            if entry.name not in self.disabled:
                 self._load_entry(entry, source)
-
-    @property
-    def broken(self) -> tuple[Broken, ...]:
-        """Plugins that could not be loaded: listed, and named when a recipe asks for them."""
-        return tuple(self._broken)
-
-    @property
-    def disabled(self) -> frozenset[str]:
-        """Entry points left out by COMPRESSIT_DISABLE_PLUGINS."""
-        return self._disabled
 
     def registered(self, kind: str | None = None) -> list[Registered]:
         """All plugins (of one kind), by name."""
@@ -132,12 +121,12 @@ class Host:
     def left_out(self) -> list[str]:
         """In words, why a plugin may be missing although it is installed."""
         hints: list[str] = []
-        if self._broken:
-            broken = "; ".join(f"{b.entry} ({b.owner}): {b.reason}" for b in self._broken)
+        if self.broken:
+            broken = "; ".join(f"{b.entry} ({b.owner}): {b.reason}" for b in self.broken)
             hints.append(f"these plugins could not be loaded: {broken}")
-        if self._disabled:
-            hints.append(f"COMPRESSIT_DISABLE_PLUGINS leaves out: {', '.join(sorted(self._disabled))}")
-        if not (self._found or self._broken or self._disabled):
+        if self.disabled:
+            hints.append(f"COMPRESSIT_DISABLE_PLUGINS leaves out: {', '.join(sorted(self.disabled))}")
+        if not (self._found or self.broken or self.disabled):
             hints.append("no plugins are installed; from a checkout run `pip install -e .`")
         return hints
 
@@ -161,19 +150,24 @@ class Host:
             return
         place = code.folder / code.name
         self._check_apart(code, place)
-        with self._in_place_of(place):
-            token = _IMPORTING.set(self)
-            before = self._found
-            try:
-                module = localimport.run(name, code)
-            except FOREIGN as error:
+        found, sources = self._found, self._sources
+        before, _ = self._local.get(place, (None, None))
+        module = self._pm.unregister(name=before) if before is not None else None
+        if before is not None:  # what that file brought goes
+            self._sources = {name: source for name, source in sources.items() if name != before}
+            self._found = {name: r for name, r in found.items() if r.source != sources[before]}
+        kept = self._found
+        try:
+            with self._imports():
+                loaded = localimport.run(name, code)
+            self._register(loaded, name, Source(str(path)), has_models=self._found is not kept)
+        except BaseException as error:
+            self._found, self._sources = found, sources  # a model that it had already named is gone with it
+            if module is not None:
+                self._pm.register(module, name=before)
+            if isinstance(error, FOREIGN):
                 raise _fault(error, code) from error
-            finally:
-                _IMPORTING.reset(token)
-            has_models = self._found is not before
-            error = self._register(module, name, Source(str(path)), has_models)
-            if error is not None:
-                raise _fault(error, code) from error
+            raise
         self._local[place] = (name, code)
 
     def _check_apart(self, code: LocalCode, place: Path) -> None:
@@ -181,30 +175,10 @@ class Host:
         for other, (_, loaded) in self._local.items():
             shared = localimport.clash(code, loaded) if other != place else None
             if shared is not None:
-                message = (
-                    f"{code.path} and {loaded.path} import a module of one name, '{shared}', each its own"
-                )
                 raise CompressitError(
-                    message, "Python has one module of each name: rename one of the two files"
+                    f"{code.path} and {loaded.path} import a module of one name, '{shared}', each its own",
+                    "Python has one module of each name: rename one of the two files",
                 )
-
-    @contextmanager
-    def _in_place_of(self, place: Path) -> Generator[None]:
-        """Takes out what that file brought before; puts it back if what happens inside raises."""
-        found, sources = self._found, self._sources
-        name, _ = self._local.get(place, (None, None))
-        module = self._pm.unregister(name=name) if name is not None else None
-        if name is not None:
-            gone = sources[name]
-            self._sources = {key: source for key, source in sources.items() if key != name}
-            self._found = {key: r for key, r in found.items() if r.source != gone}
-        try:
-            yield
-        except BaseException:
-            self._found, self._sources = found, sources  # a model that it had already named is gone with it
-            if module is not None:
-                self._pm.register(module, name=name)
-            raise
 
     def add_model(self, plugin: type[Model[Any]], source: Source) -> None:
         """Registers one model, without a hook; made again of the same builder, it takes the old one's place, and one
@@ -224,10 +198,6 @@ class Host:
         """How to rebuild replaced layers: every plugin's `compressit_module_types` that works."""
         return [rule for rule, _ in self._module_types()]
 
-    def module_type_owners(self) -> dict[str, str]:
-        """Where each of `module_types` comes from in words, by its name."""
-        return {name: str(source) for name, source in self.module_type_sources().items()}
-
     def module_type_sources(self) -> dict[str, Source]:
         """Where each of `module_types` comes from, by its name."""
         return {rule.name: source for rule, source in self._module_types()}
@@ -237,78 +207,73 @@ class Host:
         found = self._pm.hook.compressit_module_types.get_hookimpls()
         return sorted({implementation.function.__module__ for implementation in found})
 
-    def _module_types(self) -> Iterator[tuple[Any, Source]]:
-        for implementation in self._pm.hook.compressit_module_types.get_hookimpls():
-            hook: Callable[[], Any] = implementation.function
+    def _module_types(self) -> list[tuple[Any, Source]]:
+        found: list[tuple[Any, Source]] = []
+        for name, source in self._sources.items():
             try:
-                yield from [(rule, self._sources[implementation.plugin_name]) for rule in hook()]
-            except FOREIGN as error:  # a hook is somebody's code
-                name = implementation.plugin_name
+                answers = self._call(name, "compressit_module_types")
+                found += [(rule, source) for rules in answers for rule in rules]
+            except FOREIGN as error:
                 broken = Broken(name, Source(name), _reason(error))
-                if broken not in self._broken:
-                    self._broken.append(broken)
+                if broken not in self.broken:
+                    self.broken.append(broken)
+        return found
 
-    def stage_started(self, job: Any) -> list[str]:
-        """Tells the observers; returns the complaints of those that failed."""
-        return self._broadcast("compressit_stage_started", job=job)
+    def tell(self, hook: str, **arguments: Any) -> list[str]:
+        """Tells the observers (`compressit_stage_started` …); returns the complaints of those that failed."""
+        complaints: list[str] = []
+        for name in self._sources:
+            try:
+                self._call(name, hook, **arguments)
+            except FOREIGN as error:  # an observer never fails a stage
+                complaints.append(f"{name}: {hook}: {_reason(error)}")
+        return complaints
 
-    def stage_finished(self, job: Any, seconds: float) -> list[str]:
-        """Tells the observers; returns the complaints of those that failed."""
-        return self._broadcast("compressit_stage_finished", job=job, seconds=seconds)
+    def _call(self, name: str, hook: str, **arguments: Any) -> list[Any]:
+        """What one registration's hook answers: nothing where it has none. Raises what it raises."""
+        others = [plugin for other, plugin in self._pm.list_name_plugin() if other != name]
+        return self._pm.subset_hook_caller(hook, others)(**arguments)
 
-    def stage_failed(self, job: Any, message: str) -> list[str]:
-        """Tells the observers; returns the complaints of those that failed."""
-        return self._broadcast("compressit_stage_failed", job=job, message=message)
-
-    def _load_entry(self, entry: importlib.metadata.EntryPoint, source: Source) -> None:
-        if entry.name in self._disabled:
-            return
+    @contextmanager
+    def _imports(self) -> Generator[None]:
+        """A block in which `@compressit.model` registers here."""
         token = _IMPORTING.set(self)
         try:
-            module = entry.load()
-        except FOREIGN as error:  # must not take the program down
-            self._broken.append(Broken(entry.name, source, _reason(error), traceback.format_exc()))
-            return
+            yield
         finally:
             _IMPORTING.reset(token)
-        # two distributions may use one entry name
-        error = self._register(module, f"{source} ({entry.name})", source)
-        if error is not None:
-            self._broken.append(Broken(entry.name, source, _reason(error)))
 
-    def _register(
-        self, module: ModuleType | Any, name: str, source: Source, has_models: bool = False
-    ) -> BaseException | None:
-        """Registers a module's hooks; returns what is wrong with it, leaving it out, or None."""
+    def _load_entry(self, entry: importlib.metadata.EntryPoint, source: Source) -> None:
+        try:
+            with self._imports():
+                module = entry.load()
+            # two distributions may use one entry name
+            self._register(module, f"{source} ({entry.name})", source)
+        except FOREIGN as error:  # must not take the program down
+            details = "" if isinstance(error, CompressitError) else traceback.format_exc()
+            self.broken.append(Broken(entry.name, source, _reason(error), details))
+
+    def _register(self, module: Any, name: str, source: Source, has_models: bool = False) -> None:
+        """Registers a module's hooks, or, raising what is wrong with one, none of them."""
         found = dict(self._found)
         try:
-            check_hooks(module, lambda hook: self._pm.parse_hookimpl_opts(module, hook))
+            check_hooks(module, partial(self._pm.parse_hookimpl_opts, module))
             self._pm.register(module, name=name)
-            for registered in _registered(module, source):
-                other = found.setdefault(registered.plugin.name, registered)
-                if other is not registered:
-                    raise _twice(other, registered)
+            for kind, base in KINDS.items():
+                for plugin in classes_of(module, f"compressit_{kind}s", base, partial(self._call, name)):
+                    registered = Registered(kind, plugin, source)
+                    other = found.setdefault(plugin.name, registered)
+                    if other is not registered:
+                        raise _twice(other, registered)
             if not self._pm.get_hookcallers(module) and not has_models:
                 raise PluginFault(
                     "it has no hook: add `@hookimpl def compressit_compressors(): return [...]`"
                 )
-        except FOREIGN as error:  # a hook is somebody's code
+        except BaseException:
             if self._pm.has_plugin(name):
                 self._pm.unregister(name=name)
-            return error
-        self._found = found
-        self._sources = {**self._sources, name: source}
-        return None
-
-    def _broadcast(self, hook: str, **arguments: Any) -> list[str]:
-        complaints: list[str] = []
-        for implementation in getattr(self._pm.hook, hook).get_hookimpls():
-            names = implementation.argnames
-            try:
-                implementation.function(**{name: arguments[name] for name in names})
-            except FOREIGN as error:  # an observer never fails a stage
-                complaints.append(f"{implementation.plugin_name}: {hook}: {_reason(error)}")
-        return complaints
+            raise
+        self._found, self._sources = found, {**self._sources, name: source}
 
 
 @cache
@@ -325,30 +290,15 @@ def importing() -> Host:
     return _IMPORTING.get() or installed()
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes. Raises CompressitError when it cannot be read."""
-    try:
-        return reading.digest(path)
-    except OSError as error:
-        raise CompressitError(f"{path}: {error.strerror}") from error
-
-
 def _entry_points() -> list[tuple[Source, importlib.metadata.EntryPoint]]:
     """Every entry point with its source: ours first, so that a duplicate name is blamed on who came later."""
-    sources: dict[int, Source] = {}  # a distribution parses its metadata anew at every question
-    found: list[tuple[Source, importlib.metadata.EntryPoint]] = []
-    for entry in importlib.metadata.entry_points(group="compressit"):
-        if id(entry.dist) not in sources:
-            known = entry.dist
-            sources[id(known)] = Source(known.name, known.version) if known else Source("unknown")
-        found.append((sources[id(entry.dist)], entry))
+
+    @cache  # a distribution parses its metadata anew at every question
+    def source(known: importlib.metadata.Distribution | None) -> Source:
+        return Source(known.name, known.version) if known else Source("unknown")
+
+    found = [(source(entry.dist), entry) for entry in importlib.metadata.entry_points(group="compressit")]
     return sorted(found, key=lambda item: (item[0].name != "compressit", item[1].name))
-
-
-def _registered(module: Any, source: Source) -> Iterator[Registered]:
-    for kind, base in KINDS.items():
-        for plugin in classes_of(module, kind, base):
-            yield Registered(kind, plugin, source)
 
 
 def _twice(one: Registered, other: Registered) -> PluginFault:

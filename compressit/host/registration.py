@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from functools import partial
 from typing import Any, cast, get_args
 
 from compressit.config import Config
@@ -46,15 +48,15 @@ def check_hooks(module: Any, is_marked: Callable[[str], object]) -> None:
             raise PluginFault(f"{name} lacks its @hookimpl", at=name)
 
 
-def classes_of(module: Any, kind: str, base: type[Plugin[Any]]) -> Iterator[type[Plugin[Any]]]:
-    """The classes that a module's hook for this kind returns. Raises PluginFault for anything else."""
-    hook = f"{_PREFIX}{kind}s"
-    collect: Callable[[], Iterable[Any]] | None = getattr(module, hook, None)
-    if collect is None:
+def classes_of(
+    module: Any, hook: str, base: type[Plugin[Any]], call: Callable[[str], list[Any]]
+) -> Iterator[type[Plugin[Any]]]:
+    """The classes that a module's hook, called by `call`, returns. Raises PluginFault for anything else."""
+    if not hasattr(module, hook):
         return
     hint = f"return a list of {base.__name__} classes, not of instances: `return [Mine]`"
     try:
-        found = collect()
+        found: Any = (call(hook) or [None])[0]
     except TypeError as error:  # most often a class that was called
         raise PluginFault(f"{hook} failed: {told(error)}", hint, hook) from error
     if isinstance(found, type) or not isinstance(found, Iterable):
@@ -70,81 +72,60 @@ def classes_of(module: Any, kind: str, base: type[Plugin[Any]]) -> Iterator[type
 
 def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
     """Raises PluginFault for a malformed name, options of the wrong type, or a method that cannot be called."""
-    at, name = plugin.__qualname__, getattr(plugin, "name", None)
+    fault = partial(PluginFault, at=plugin.__qualname__)
+    name = getattr(plugin, "name", None)
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+\.[\w-]+", name):
         hint = 'give the class one: `name = "prune.mine"`'
-        raise PluginFault(f"{shown(plugin)}.name is {name!r}; it must be like 'kind.method'", hint, at)
+        raise fault(f"{shown(plugin)}.name is {name!r}; it must be like 'kind.method'", hint)
     config = DataConfig if base is Dataset else Config
     options = [plugin.Config, *(a for b in getattr(plugin, "__orig_bases__", ()) for a in get_args(b))]
     if not all(issubclass(option, config) for option in options if isinstance(option, type)):
-        wanted = f"{config.__module__}.{config.__qualname__}"
-        raise PluginFault(f"{shown(plugin)}.Config must derive from {wanted}", at=at)
+        raise fault(f"{shown(plugin)}.Config must derive from {config.__module__}.{config.__qualname__}")
     if base is Evaluator:
-        _check_metrics(plugin)
-    for method in _REQUIRED[base]:
-        if getattr(plugin, method) is getattr(base, method):
-            raise _missing(plugin, base, method)
+        _check_metrics(plugin, fault)
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
-        if ours is not theirs and inspect.isfunction(theirs) and inspect.isfunction(ours):
-            _check_arguments(plugin, method, ours, theirs)
+        is_function = inspect.isfunction(theirs)
+        write = (
+            f"write `def {method}({', '.join(inspect.signature(theirs).parameters)})`"
+            if is_function
+            else None
+        )
+        if ours is theirs and method in _REQUIRED[base]:
+            own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
+            near = [f"it has '{n}': call that '{method}'" for n in get_close_matches(method, own, 1, 0.5)]
+            hint = near[0] if near else write or f"write `{method} = …` or a property"
+            raise fault(f"{shown(plugin)} has no '{method}'", hint)
+        if ours is not theirs and is_function and inspect.isfunction(ours):
+            try:
+                inspect.signature(ours).bind(*inspect.signature(theirs).parameters)
+            except TypeError as error:
+                message = f"{shown(plugin)}.{method} cannot be called as it will be: {error}"
+                raise fault(message, write) from error
 
 
-def _check_metrics(plugin: type[Any]) -> None:
+def _check_metrics(plugin: type[Any], fault: Callable[..., PluginFault]) -> None:
     """Raises PluginFault for a metric that cannot be a column of its own, and for one that is not described."""
     metrics: Any = plugin.metrics
     where = f"{shown(plugin)}.metrics"
     hint = 'metrics = {"mine": Metric("higher", "fraction", "what it means")}'
     if not isinstance(metrics, Mapping):
-        raise PluginFault(f"{where} is a {type(metrics).__name__}, not a mapping", hint, plugin.__qualname__)
+        raise fault(f"{where} is a {type(metrics).__name__}, not a mapping", hint)
     for name, metric in cast("Mapping[Any, Any]", metrics).items():
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w.@%/+-]{0,99}", name):
-            raise PluginFault(
-                f"{where} has {name!r:.120}, which cannot be a column",
-                "use letters, digits and '_', 100 at most",
-                plugin.__qualname__,
-            )
+            message = f"{where} has {name!r:.120}, which cannot be a column"
+            raise fault(message, "use letters, digits and '_', 100 at most")
         if name in RESERVED:
-            raise PluginFault(
-                f"{where} has '{name}', a column that every run has", "call it otherwise", plugin.__qualname__
-            )
+            raise fault(f"{where} has '{name}', a column that every run has", "call it otherwise")
         texts = [getattr(metric, part, None) for part in ("better", "unit", "about")]
         if not isinstance(metric, Metric) or not all(isinstance(text, str) for text in texts):
-            raise PluginFault(f"{where}['{name}'] is {metric!r:.120}", hint, plugin.__qualname__)
+            raise fault(f"{where}['{name}'] is {metric!r:.120}", hint)
 
 
 def shown(plugin: type) -> str:
     """The class as a message names it: in a local file, whose path is told anyway, without the module."""
     module = plugin.__module__
     return plugin.__qualname__ if module.startswith(LOCAL) else f"{module}.{plugin.__qualname__}"
-
-
-def _missing(plugin: type[Plugin[Any]], base: type[Plugin[Any]], method: str) -> PluginFault:
-    own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
-    near = did_you_mean(method, own) if own else None
-    theirs = getattr(base, method)
-    if near is not None and near.startswith("did you mean"):
-        hint = f"it has {near.removeprefix('did you mean ').removesuffix('?')}: call that '{method}'"
-    elif inspect.isfunction(theirs):
-        hint = f"write `def {method}({_arguments(theirs)})`"
-    else:
-        hint = f"write `{method} = …` or a property"
-    return PluginFault(f"{shown(plugin)} has no '{method}'", hint, plugin.__qualname__)
-
-
-def _check_arguments(plugin: type, method: str, ours: Any, theirs: Any) -> None:
-    """Raises PluginFault where `ours` cannot be called with as many arguments as `theirs`."""
-    wanted = inspect.signature(theirs).parameters
-    try:
-        inspect.signature(ours).bind(*wanted)
-    except TypeError as error:
-        hint = f"write `def {method}({_arguments(theirs)})`"
-        message = f"{shown(plugin)}.{method} cannot be called as it will be: {error}"
-        raise PluginFault(message, hint, plugin.__qualname__) from error
-
-
-def _arguments(function: Any) -> str:
-    return ", ".join(inspect.signature(function).parameters)
 
 
 def _shown(value: object) -> str:

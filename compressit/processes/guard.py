@@ -29,7 +29,7 @@ def stand() -> None:
     """
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
-    )  # somebody ends this process: no KeyboardInterrupt of a plugin's
+    )  # whoever ends this process: no KeyboardInterrupt of a plugin's
     wake, woken = os.pipe()
     guard = os.getpid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent is the guard's
@@ -66,25 +66,14 @@ def _watch(worker: int, wake: int, woken: int) -> int:
     poll.register(0, 0)  # only its end, which is told unasked: what is in it is the worker's
     poll.register(wake, select.POLLIN)
     while True:
-        for pid, status in _ended():
-            if pid == worker:
-                return os.waitstatus_to_exitcode(status)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == worker:
+                    return os.waitstatus_to_exitcode(ended[1])
         for descriptor, _ in poll.poll():
             if descriptor == 0:
                 return 0
             os.read(wake, 1024)
-
-
-def _ended() -> list[tuple[int, int]]:
-    """The children that have ended since the last call."""
-    found: list[tuple[int, int]] = []
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                break
-            found.append((pid, status))
-    return found
 
 
 def _end_all() -> None:

@@ -110,7 +110,7 @@ class Runner:
             worker.send({"job": job.to_json()})
             if job.key not in self._waits:
                 self.listener.started(job)
-                self._observe(self.host.stage_started(job))
+                self._observe(self.host.tell("compressit_stage_started", job=job))
 
     def _listen(self) -> None:
         try:
@@ -142,7 +142,7 @@ class Runner:
             case "done":
                 self._schedule.finish(job)
                 self.listener.finished(job, event["seconds"])
-                self._observe(self.host.stage_finished(job, event["seconds"]))
+                self._observe(self.host.tell("compressit_stage_finished", job=job, seconds=event["seconds"]))
             case "taken":
                 self._postpone(job, event["by"])
             case "ended":
@@ -184,7 +184,7 @@ class Runner:
     def _fail(self, job: Job, failure: Failure) -> None:
         skipped = self._schedule.fail(job)
         self.listener.failed(job, failure)
-        self._observe(self.host.stage_failed(job, failure.message))
+        self._observe(self.host.tell("compressit_stage_failed", job=job, message=failure.message))
         if skipped:
             labels = ", ".join(other.label for other in skipped)
             self.listener.announce(f"not run, since {job.label} failed: {labels}")

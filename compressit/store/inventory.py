@@ -15,22 +15,31 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 from compressit.contract.job import Job
 from compressit.files.lock import held, holder, is_held
+from compressit.files.reading import kind
 from compressit.files.sealed import read_sealed
-from compressit.store.objects import PROBE, Store, Uses
+from compressit.files.writing import TEMPORARY
+from compressit.store.objects import Store, Uses
 
 Kind = Literal["result", "progress", "lock", "leftover", "run", "foreign"]
 MOMENT = 3600.0  # seconds that a file lives at most before it takes another's place
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-_LOCK = re.compile(r"([0-9a-f]{64})\.lock")
-_HALF = re.compile(r"([0-9a-f]{64}|damaged)\.[0-9a-f]{32}")
-_NOTE = re.compile(r"[0-9a-f]{64}\.json")
-_TEMPORARY = re.compile(rf"\..+\.[0-9a-f]{{12}}\.tmp|{PROBE.pattern}")
 _PLACES = ("objects", "progress", "locks", "tmp", "runs")
+_FOLDER = re.compile(rf"{'|'.join(_PLACES)}|objects/[0-9a-f]{{2}}")
+_OURS = re.compile(
+    r"""
+    objects/ (?P<short>[0-9a-f]{2}) / (?P<result>(?P=short)[0-9a-f]{62})
+    | progress/ (?P<progress>[0-9a-f]{64})
+    | locks/ (?P<lock>[0-9a-f]{64}) \.lock
+    | tmp/ (?: (?P<leftover>[0-9a-f]{64}) | damaged) \.[0-9a-f]{32}
+    | (?P<run>runs) / [0-9a-f]{64}\.json
+    """,
+    re.VERBOSE,
+)
+"""The names of what a store makes; the last group that matches is called like its kind and holds its key."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,7 @@ class Waste:
 
 def look(root: Path) -> Inventory:
     """Looks at names and sizes; reads the manifests, no results. Raises OSError where the store cannot be read."""
-    entries = [*_top(root)]
-    for place in _PLACES:
-        if _is_folder(root / place):
-            entries += _PLACE[place](root)
+    entries = list(_entries(root))
     uses: list[Uses] = []
     unread: dict[str, str] = {}
     for entry in entries:
@@ -86,7 +92,7 @@ def look(root: Path) -> Inventory:
                 uses.append(Uses.read(root / entry.name))
             except (OSError, ValueError, LookupError, TypeError) as error:
                 unread[entry.name] = str(error)
-    there = [use for use in uses if _is_folder(Path(use.folder))]
+    there = [use for use in uses if kind(Path(use.folder)) == "folder"]
     return Inventory(root, entries, there, [use for use in uses if use not in there], unread)
 
 
@@ -95,26 +101,24 @@ def waste(store: Store, found: Inventory) -> Iterator[Waste]:
 
     What another process works at now is left out. While a note of a run folder is damaged, nothing counts as unused.
     """
-    used, certain = found.used, not found.unread
+    used = found.used
     busy = {entry.key for entry in found.of("lock") if is_held(found.root / entry.name)}
     published = {entry.key for entry in found.of("result")}
     gone = {use.file for use in found.gone}
     for entry in found.entries:
-        unused = certain and entry.key not in used
         why = ""
-        if entry.key in busy and entry.key is not None:
+        if entry.key is not None and entry.key in busy:
             continue
-        if entry.kind == "result":
-            why = "no run folder uses it" if unused else _damage(store, entry)
-        elif entry.kind == "progress":
-            finished = entry.key in published and store.find(str(entry.key)) is not None
-            why = "its stage is finished" if finished else "no run folder uses it" if unused else ""
-            why = why or _damage(store, entry)
+        if entry.kind == "progress" and entry.key in published and store.find(str(entry.key)) is not None:
+            why = "its stage is finished"
+        elif entry.kind in ("result", "progress"):
+            is_unused = entry.key not in used and not found.unread
+            why = "no run folder uses it" if is_unused else _damage(store, entry)
         elif entry.kind == "lock":
             why = "nobody holds it"
         elif entry.kind == "leftover":
             why = "a process that was killed left it"
-        elif entry.kind == "run" and entry.name in gone:
+        elif entry.name in gone:
             why = "its run folder is gone"
         if why:
             yield Waste(entry, why)
@@ -122,12 +126,10 @@ def waste(store: Store, found: Inventory) -> Iterator[Waste]:
 
 def damaged(store: Store, found: Inventory) -> Iterator[Waste]:
     """What cannot be read as it was written: every result and saved state is read, to its last byte."""
-    for entry in found.of("result", "progress"):
-        if why := _damage(store, entry):
+    for entry in found.of("result", "progress", "run"):
+        why = found.unread.get(entry.name, "") if entry.kind == "run" else _damage(store, entry)
+        if why:
             yield Waste(entry, why)
-    for entry in found.of("run"):
-        if entry.name in found.unread:
-            yield Waste(entry, found.unread[entry.name])
 
 
 def remove(root: Path, entry: Entry) -> str | None:
@@ -136,7 +138,7 @@ def remove(root: Path, entry: Entry) -> str | None:
     A link is removed, never what it leads to.
     """
     lock = root / "locks" / f"{entry.key}.lock"
-    if lock.parent.is_symlink():
+    if kind(lock.parent) == "link":
         return "the store's folder 'locks' is a link, so nobody can tell who works at it"
     try:
         with contextlib.ExitStack() as stack:
@@ -152,9 +154,7 @@ def remove(root: Path, entry: Entry) -> str | None:
 
 
 def _damage(store: Store, entry: Entry) -> str:
-    key = str(entry.key)
-    reason = store.damage(key) if entry.kind == "result" else store.progress_damage(key)
-    return reason or ""
+    return store.damage("result" if entry.kind == "result" else "progress", str(entry.key))
 
 
 def _remove(root: Path, *names: str) -> None:
@@ -172,98 +172,36 @@ def _remove(root: Path, *names: str) -> None:
             os.unlink(names[-1], dir_fd=folder)
 
 
-def _top(root: Path) -> Iterator[Entry]:
-    for name in _names(root):
-        path = root / name
-        if name in _PLACES:
-            if not _is_folder(path):
-                yield Entry("foreign", name, 0, label="no folder, where the store keeps one")
-        elif _TEMPORARY.fullmatch(name):
-            yield from _if_old(root, path)
-        elif name != "history.json":
-            yield _foreign(root, path)
-
-
-def _objects(root: Path) -> Iterator[Entry]:
-    for short in _names(root / "objects"):
-        folder = root / "objects" / short
-        if not re.fullmatch("[0-9a-f]{2}", short) or not _is_folder(folder):
-            yield _foreign(root, folder)
-            continue
-        for name in _names(folder):
-            if _KEY.fullmatch(name) and name.startswith(short):
-                label = _label(folder / name / "manifest.json") if _is_folder(folder / name) else ""
-                yield _entry("result", root, folder / name, name, label)
-            else:
-                yield _foreign(root, folder / name)
-
-
-def _progress(root: Path) -> Iterator[Entry]:
-    for name in _names(root / "progress"):
-        path = root / "progress" / name
-        if not _KEY.fullmatch(name):
-            yield _foreign(root, path)
-        elif _is_folder(path) and not os.path.lexists(path / "progress.json"):
-            yield _entry("leftover", root, path, name)
-        else:
-            yield _entry("progress", root, path, name)
-
-
-def _locks(root: Path) -> Iterator[Entry]:
-    for name in _names(root / "locks"):
-        path = root / "locks" / name
-        found = _LOCK.fullmatch(name)
-        yield _entry("lock", root, path, found[1]) if found and path.is_file() else _foreign(root, path)
-
-
-def _half(root: Path) -> Iterator[Entry]:
-    for name in _names(root / "tmp"):
-        path = root / "tmp" / name
-        found = _HALF.fullmatch(name)
-        key = found[1] if found and found[1] != "damaged" else None
-        yield _entry("leftover", root, path, key) if found else _foreign(root, path)
-
-
-def _runs(root: Path) -> Iterator[Entry]:
-    for name in _names(root / "runs"):
-        path = root / "runs" / name
-        if _NOTE.fullmatch(name):
-            yield _entry("run", root, path)
-        elif _TEMPORARY.fullmatch(name):
-            yield from _if_old(root, path)
-        else:
-            yield _foreign(root, path)
-
-
-_PLACE = {"objects": _objects, "progress": _progress, "locks": _locks, "tmp": _half, "runs": _runs}
-
-
-def _entry(kind: Kind, root: Path, path: Path, key: str | None = None, label: str = "") -> Entry:
-    return Entry(kind, path.relative_to(root).as_posix(), _size(path), key, label)
-
-
-def _foreign(root: Path, path: Path) -> Entry:
-    return _entry("foreign", root, path, label="nothing that a store makes")
-
-
-def _if_old(root: Path, path: Path) -> Iterator[Entry]:
-    with contextlib.suppress(FileNotFoundError):  # it has taken its place
-        if time.time() - path.lstat().st_mtime > MOMENT:
-            yield _entry("leftover", root, path)
-
-
-def _names(folder: Path) -> list[str]:
+def _entries(root: Path, below: str = "") -> Iterator[Entry]:
     try:
-        return sorted(os.listdir(folder))
+        names = sorted(os.listdir(root / below))
     except FileNotFoundError:  # removed meanwhile
-        return []
+        return
+    for name in names:
+        path = below + name
+        is_folder = kind(root / path) == "folder"
+        if _FOLDER.fullmatch(path) and is_folder:
+            yield from _entries(root, f"{path}/")
+        elif TEMPORARY.fullmatch(name) and below in ("", "runs/"):
+            with contextlib.suppress(FileNotFoundError):  # it has taken its place
+                if time.time() - (root / path).lstat().st_mtime > MOMENT:
+                    yield Entry("leftover", path, _size(root / path))
+        elif path != "history.json":
+            yield _entry(root, path, is_folder)
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.lstat().st_mode)
-    except (OSError, ValueError):
-        return False
+def _entry(root: Path, path: str, is_folder: bool) -> Entry:
+    found, size = _OURS.fullmatch(path), _size(root / path)
+    if path in _PLACES:
+        return Entry("foreign", path, size, label="no folder, where the store keeps one")
+    if found is None or (found["lock"] and kind(root / path) != "file"):
+        return Entry("foreign", path, size, label="nothing that a store makes")
+    name = found.lastgroup or "leftover"
+    key = None if name == "run" else found[name]
+    if name == "progress" and is_folder and kind(root / path / "progress.json") is None:
+        name = "leftover"
+    label = _label(root / path / "manifest.json") if name == "result" and is_folder else ""
+    return Entry(cast("Kind", name), path, size, key, label)
 
 
 def _size(path: Path) -> int:
@@ -284,7 +222,7 @@ def _size(path: Path) -> int:
 def _label(manifest: Path) -> str:
     """What the job was called when the result was made; other runs may call it otherwise."""
     try:
-        job: dict[str, Any] = read_sealed(manifest)["job"]
+        job = read_sealed(manifest)["job"]
         return f"{Job.from_json(job).label} ({job['uses']})"
     except (OSError, ValueError, LookupError, TypeError):
         return ""

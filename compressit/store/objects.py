@@ -7,7 +7,6 @@ import errno
 import hashlib
 import math
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -15,17 +14,15 @@ import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from compressit.files.lock import held
-from compressit.files.reading import digest
+from compressit.files.reading import digest, kind
 from compressit.files.sealed import read_sealed, write_sealed
-from compressit.files.writing import sync
+from compressit.files.writing import clear, sync
 
 FORMAT = 1
 _WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged file raises
-PROBE = re.compile(r"\.writable\.[0-9a-z_]+\.tmp")
-"""Names of files by which it was tried whether a store can be written: earlier versions could leave one behind."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +91,9 @@ class Store:
         self._warn = warn
 
     def require_writable(self) -> None:
-        """Makes the folder and a file in it now: not after hours of work. Raises OSError where it cannot.
-
-        The file has no name (where the system knows such files): nothing is left of it, however the process ends.
-        """
+        """Makes the folder and a nameless file in it now: not after hours of work. Raises OSError where it cannot."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.root, prefix=".writable.", suffix=".tmp") as probe:
+        with tempfile.TemporaryFile(dir=self.root) as probe:
             probe.write(b"x")
 
     def find(self, key: str) -> Artifact | None:
@@ -111,13 +105,24 @@ class Store:
                 self._warn(f"damaged result {key[:12]} is made anew: {error}")
             return None
 
-    def damage(self, key: str) -> str | None:
-        """What is wrong with a result that is there; None where nothing is."""
+    def load_progress(self, key: str) -> tuple[Path, dict[str, Any]] | None:
+        """The file with the saved tensors and the facts; None (with a warning where it is damaged)."""
         try:
-            self._read(key)
+            return self._read_progress(key)
         except _WRONG as error:
-            return _told(error)
-        return None
+            if self.has_progress(key):
+                self._warn(f"the saved progress of {key[:12]} is damaged and not used: {error}")
+            return None
+
+    def damage(self, what: Literal["result", "progress"], key: str) -> str:
+        """What is wrong with what is there, for people who see its name beside it; "" where nothing is."""
+        try:
+            self._read(key) if what == "result" else self._read_progress(key)
+        except _WRONG as error:
+            if isinstance(error, OSError) and error.filename:
+                return f"{Path(os.fsdecode(error.filename)).name}: {error.strerror}"
+            return f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
+        return ""
 
     def _read(self, key: str) -> Artifact:
         """Raises one of `_WRONG` for what is missing or damaged."""
@@ -128,6 +133,17 @@ class Store:
             if Path(name).name != name or digest(folder / name) != known:
                 raise ValueError(f"{name} has changed")
         return Artifact(folder, manifest)
+
+    def _read_progress(self, key: str) -> tuple[Path, dict[str, Any]]:
+        """Raises one of `_WRONG` for what is missing or damaged."""
+        folder = self._progress_folder(key)
+        facts = read_sealed(folder / "progress.json")
+        if facts["key"] != key:
+            raise ValueError("it belongs to another stage")
+        tensors = folder / Path(facts["tensors"]).name
+        if digest(tensors) != facts["tensors_sha256"]:
+            raise ValueError("its tensors have changed")
+        return tensors, facts
 
     def note(self, folder: Path, keys: Iterable[str]) -> None:
         """Notes that a run folder is made from these results, in the place of what was noted of it before.
@@ -165,10 +181,16 @@ class Store:
             if os.path.lexists(folder) and self.find(key) is None:
                 self._discard(folder)
             if not folder.exists():
-                _rename_unless_there(temporary, folder)
+                try:
+                    os.rename(temporary, folder)
+                except OSError:
+                    if not (folder / "manifest.json").exists():  # else the other writer won
+                        raise
+                else:
+                    sync(folder.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        _clear(self._progress_folder(key))
+        self._clear(self._progress_folder(key))
         artifact = self.find(key)
         if artifact is None:
             raise OSError(f"the result {key[:12]} could not be read back from {self.root}")
@@ -185,30 +207,31 @@ class Store:
         """
         self._made("locks")
         with held(self._lock_file(key), say, patience):
-            for left in self._half_written(key):
-                _clear(left)
+            for left in self.root.glob(f"tmp/{key}.*"):
+                self._clear(left)
             yield
 
     def tidy(self, keys: Iterable[str]) -> None:
         """Removes what processes that were killed left of these results: locks, half-written folders, and the
         saved progress of what is published. What another process is making now stays."""
-        half = self._half_written("")
+        half = [*self.root.glob("tmp/*")]
         for key in keys:
             lock, progress = self._lock_file(key), self._progress_folder(key)
             left = [path for path in half if path.name.startswith(f"{key}.")]
             if os.path.lexists(progress) and self.find(key) is not None:
                 left.append(progress)
-            if (left or os.path.lexists(lock)) and not lock.parent.is_symlink():
+            if (left or os.path.lexists(lock)) and kind(lock.parent) != "link":
                 with contextlib.suppress(OSError), held(lock, patience=0):  # held by another; read-only
                     for path in left:
-                        _clear(path)
+                        self._clear(path)
 
     def _lock_file(self, key: str) -> Path:
         return self.root / "locks" / f"{key}.lock"
 
-    def _half_written(self, key: str) -> list[Path]:
-        folder = self.root / "tmp"
-        return [] if folder.is_symlink() else [*folder.glob(f"{key}*")]
+    def _clear(self, path: Path) -> None:
+        """Removes it, as far as it can; not where a link leads to it, perhaps out of the store."""
+        if kind(path.parent) == "folder":
+            clear(path)
 
     def _made(self, *names: str) -> Path:
         """That folder. Raises OSError where something else stands on the way: no link leads out of the store."""
@@ -216,7 +239,7 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         for name in names:
             path /= name
-            if path.is_symlink():
+            if kind(path) == "link":
                 raise OSError(errno.ELOOP, "a link, where the store keeps a folder of its own", str(path))
             try:
                 path.mkdir(exist_ok=True)
@@ -229,8 +252,8 @@ class Store:
         """Replaces the saved state of an unfinished stage atomically; `write(file)` writes its tensors."""
         folder = self._progress_folder(key)
         self._made("progress")
-        if folder.is_symlink() or not folder.is_dir():
-            _clear(folder)
+        if kind(folder) != "folder":
+            clear(folder)
         folder.mkdir(exist_ok=True)
         name = f"state-{uuid.uuid4().hex}.safetensors"
         try:
@@ -243,35 +266,7 @@ class Store:
             raise
         for old in (*folder.glob("state-*.safetensors"), *folder.glob(".progress.json.*.tmp")):
             if old.name != name:
-                _clear(old)
-
-    def load_progress(self, key: str) -> tuple[Path, dict[str, Any]] | None:
-        """The file with the saved tensors and the facts; None (with a warning where it is damaged)."""
-        try:
-            return self._read_progress(key)
-        except _WRONG as error:
-            if self.has_progress(key):
-                self._warn(f"the saved progress of {key[:12]} is damaged and not used: {error}")
-            return None
-
-    def progress_damage(self, key: str) -> str | None:
-        """What is wrong with saved progress that is there; None where nothing is."""
-        try:
-            self._read_progress(key)
-        except _WRONG as error:
-            return _told(error)
-        return None
-
-    def _read_progress(self, key: str) -> tuple[Path, dict[str, Any]]:
-        """Raises one of `_WRONG` for what is missing or damaged."""
-        folder = self._progress_folder(key)
-        facts = read_sealed(folder / "progress.json")
-        if facts["key"] != key:
-            raise ValueError("it belongs to another stage")
-        tensors = folder / Path(facts["tensors"]).name
-        if digest(tensors) != facts["tensors_sha256"]:
-            raise ValueError("its tensors have changed")
-        return tensors, facts
+                clear(old)
 
     def has_progress(self, key: str) -> bool:
         """Whether an unfinished stage left a state to go on from."""
@@ -282,39 +277,13 @@ class Store:
         aside = self.root / "tmp" / f"damaged.{uuid.uuid4().hex}"
         with contextlib.suppress(FileNotFoundError):  # another writer did it
             folder.rename(aside)
-        _clear(aside)
+        clear(aside)
 
     def _folder(self, key: str) -> Path:
         return self.root / "objects" / key[:2] / key
 
     def _progress_folder(self, key: str) -> Path:
         return self.root / "progress" / key
-
-
-def _clear(path: Path) -> None:
-    """Removes what is there, as far as it can: a link, not what it leads to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def _told(error: Exception) -> str:
-    """For people, who see the entry's name beside it."""
-    if isinstance(error, OSError) and error.filename:
-        return f"{Path(os.fsdecode(error.filename)).name}: {error.strerror}"
-    return f"{type(error).__name__} {error}" if isinstance(error, LookupError) else str(error)
-
-
-def _rename_unless_there(source: Path, target: Path) -> None:
-    try:
-        os.rename(source, target)
-    except OSError:
-        if not (target / "manifest.json").exists():  # else the other writer won
-            raise
-    else:
-        sync(target.parent)
 
 
 def _check_manifest(manifest: Mapping[str, Any], key: str) -> None:

@@ -1,15 +1,14 @@
+"""What somebody else may have put there is read without waiting for ever."""
+
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from pathlib import Path
 
 import pytest
 
-from compressit.files.reading import content, digest, opened
-from compressit.files.writing import move_together
-from compressit.host.plugins import file_digest
+from compressit.files.reading import content, digest, file_digest, opened
 
 ENDLESS = ("/dev/zero", "/dev/tty", "/proc/self/pagemap", "/proc/self/maps")
 
@@ -43,34 +42,3 @@ def test_files_are_read_through_links_and_empty_ones_too(tmp_path: Path) -> None
     for wrong in (tmp_path, tmp_path / "nothing", Path("a\0b"), Path("a" * 5000)):
         with pytest.raises(OSError, match=r"directory|null byte|too long"):
             content(wrong)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_files_that_belong_together_are_moved_together_whoever_ends_the_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
-    arrived: list[list[str]] = []
-    before = signal.signal(number, lambda number, frame: arrived.append(_texts(tmp_path / "there")))
-    for folder in ("made", "there"):
-        (tmp_path / folder).mkdir()
-        for name in "abc":
-            (tmp_path / folder / name).write_text(folder)
-    replace = os.replace
-
-    def interrupted(source: Path, target: Path) -> None:
-        replace(source, target)
-        os.kill(os.getpid(), number)
-
-    try:
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", interrupted)
-            move_together("abc", tmp_path / "made", tmp_path / "there")
-        assert arrived == [["made"] * 3], "once, when all were there"
-        os.kill(os.getpid(), number)
-        assert len(arrived) == 2, "whoever listened listens again"
-    finally:
-        signal.signal(number, before)
-
-
-def _texts(folder: Path) -> list[str]:
-    return [file.read_text() for file in sorted(folder.iterdir())]

@@ -49,33 +49,26 @@ def _progress(store: Store, key: str) -> None:
 
 def test_what_no_run_folder_uses_goes_and_the_rest_stays(store: Store) -> None:
     assert _found(store).used == {USED}
+    size = 50 + (_object(store, USED) / "manifest.json").stat().st_size
+    assert {entry.bytes for entry in _found(store).of("result") if entry.key == USED} == {size}
     assert list(_waste(store)) == [f"objects/cd/{UNUSED}"]
     assert _collect(store) == [None]
     assert (store.find(USED) is not None, store.find(UNUSED)) == (True, None)
     assert _waste(store) == {}
 
 
-def test_sizes_are_those_of_the_files(store: Store) -> None:
-    sizes = {entry.key: entry.bytes for entry in _found(store).of("result")}
-    files = [path for path in _object(store, USED).iterdir() if path.name != "manifest.json"]
-    assert sizes[USED] == 50 + (_object(store, USED) / "manifest.json").stat().st_size
-    assert len(files) == 1
-
-
-def test_when_its_run_folder_is_gone_nothing_uses_a_result(store: Store, tmp_path: Path) -> None:
-    (tmp_path / "run").rmdir()
-    assert {found.folder for found in _found(store).gone} == {str(tmp_path / "run")}
-    assert len(_collect(store)) == 3
-    assert _found(store).entries == []
-
-
-def test_two_folders_and_one_with_other_results_now(store: Store, tmp_path: Path) -> None:
+def test_a_result_is_used_as_long_as_a_run_folder_is_made_from_it(store: Store, tmp_path: Path) -> None:
     other = tmp_path / "two\udcff"
     other.mkdir()
     store.note(other, [UNUSED])
     assert _waste(store) == {}
     store.note(other, [USED])
-    assert list(_waste(store)) == [f"objects/cd/{UNUSED}"]
+    assert list(_waste(store)) == [f"objects/cd/{UNUSED}"], "it is made from other results now"
+    other.rmdir()
+    (tmp_path / "run").rmdir()
+    assert {found.folder for found in _found(store).gone} == {str(tmp_path / "run"), str(other)}
+    assert len(_collect(store)) == 4
+    assert _found(store).entries == []
 
 
 def test_what_killed_runs_left_goes(store: Store) -> None:
@@ -87,7 +80,7 @@ def test_what_killed_runs_left_goes(store: Store) -> None:
     (store.root / "progress" / half / "state-0.safetensors").write_text("half")
     (store.root / "locks").mkdir(exist_ok=True)
     (store.root / "locks" / f"{USED}.lock").touch()
-    old, new = store.root / ".history.json.0123456789ab.tmp", store.root / ".writable.12.tmp"
+    old, new = store.root / ".history.json.0123456789ab.tmp", store.root / ".history.json.0123456789ac.tmp"
     for file in (old, new):
         file.touch()
     os.utime(old, (0, 0))
@@ -227,6 +220,11 @@ def test_the_store_writes_and_removes_nothing_behind_a_link(store: Store, tmp_pa
     found = store.find(UNUSED)
     assert found is not None
     assert found.seconds == 3
+    (store.root / "progress").rename(tmp_path / "moved")
+    (store.root / "progress").symlink_to(tmp_path / "moved")
+    (tmp_path / "moved" / UNUSED).mkdir()
+    store.publish(UNUSED, {"seconds": 3})
+    assert (tmp_path / "moved" / UNUSED).is_dir()
     shutil.rmtree(store.root / "objects")
     (store.root / "objects").symlink_to(outside)
     with pytest.raises(OSError, match="link"):
