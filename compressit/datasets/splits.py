@@ -149,16 +149,16 @@ def prepare(
     train_x, test_x = _pixels(train_x, test_x, kept, options, streams)
     train_y = _labels(train_y, options, classes, streams)
     contract = InputSpec(tuple(train_x.shape[1:]), scale, mean, std, class_names)
-    labels = {
-        "training": train_y[kept],
-        "validation": None if held is None else train_y[held],
-        "test": raw.test_y,
-    }
-    validation = None if held is None else Split(train_x[held].to(device), train_y[held].to(device), streams)
+    validation = {} if held is None else {"validation": train_y[held]}
+    labels = {"training": train_y[kept], **validation, "test": raw.test_y}
+
+    def split(x: Tensor, y: Tensor, at: Index) -> Split:
+        return Split(x[at].to(device), y[at].to(device), streams)
+
     return Data(
-        train=Split(train_x[kept].to(device), train_y[kept].to(device), streams),
-        validation=validation,
-        test=Split(test_x.to(device), raw.test_y.to(device), streams),
+        train=split(train_x, train_y, kept),
+        validation=None if held is None else split(train_x, train_y, held),
+        test=split(test_x, raw.test_y, slice(None)),
         classes=classes,
         contract=contract,
         doubts=(
@@ -214,11 +214,9 @@ def _shares(sizes: Tensor, total: int) -> Tensor:
     return shares
 
 
-def _lacking(splits: Mapping[str, Tensor | None], classes: int, class_names: Sequence[str]) -> Iterator[str]:
+def _lacking(splits: Mapping[str, Tensor], classes: int, class_names: Sequence[str]) -> Iterator[str]:
     """A line for each split whose labels (N,) lack a class."""
     for split, labels in splits.items():
-        if labels is None:
-            continue
         there = set(labels.unique().tolist())
         missing = [label for label in range(classes) if label not in there]
         if missing:
@@ -265,15 +263,12 @@ def _pixels(
         )
     if options.pixels == "gaussian":
         seen = train[kept]
-        mean, std = (
-            seen.mean(),
-            seen.std(correction=min(1, seen.numel() - 1)),
-        )  # of one value it is 0, not NaN
-        drawn = [
-            torch.randn(x.shape, generator=streams.generator(name)) * std + mean
-            for name, x in (("gaussian-train", train), ("gaussian-test", test))
-        ]
-        return drawn[0], drawn[1]
+        mean, std = seen.mean(), seen.std(correction=min(1, seen.numel() - 1))  # of one value 0, not NaN
+
+        def drawn(like: Tensor, name: str) -> Tensor:
+            return torch.randn(like.shape, generator=streams.generator(name)) * std + mean
+
+        return drawn(train, "gaussian-train"), drawn(test, "gaussian-test")
     return train, test
 
 

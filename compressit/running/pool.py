@@ -44,14 +44,14 @@ class WorkerOptions:
 
     def command(self) -> list[str]:
         """The command line."""
-        return python(
-            "compressit.running.worker",
-            f"--store={self.store}",
-            f"--cache={self.cache}",
-            f"--threads={self.threads}",
-            f"--save-every={self.save_every}",
-            *(f"--plugin={plugin.path}={plugin.digest}" for plugin in self.plugins),
-        )
+        told = {
+            "store": str(self.store),
+            "cache": str(self.cache),
+            "threads": self.threads,
+            "save_every": self.save_every,
+            "plugins": [(str(plugin.path), plugin.digest) for plugin in self.plugins],
+        }
+        return python("compressit.running.worker", json.dumps(told))
 
 
 class Worker:

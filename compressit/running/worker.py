@@ -6,7 +6,6 @@ has started (`guard`).
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
 import io
 import json
@@ -31,7 +30,7 @@ PATIENCE = 1.0  # seconds for another run to end what it is making: then this wo
 
 def main() -> None:
     """Reads options, loads plugins and torch, says "ready", then works until stdin closes."""
-    options = _options()
+    options = json.loads(sys.argv[1])
     guard.stand()
     faulthandler.enable()  # a crash in native code tells in the log where Python was
     send = _channel()
@@ -54,14 +53,13 @@ def main() -> None:
         sys.setrecursionlimit(max(sys.getrecursionlimit(), 2000))
         before = settings.read()
         host = installed()
-        for plugin in options.plugin:
-            path, _, digest = plugin.rpartition("=")
+        for path, digest in options["plugins"]:
             host.load_file(Path(path), digest)
         for change in settings.put_back(before):
             announce(f"importing a plugin changed a setting of the process: {change}")
-        compute.set_threads(options.threads)
-        store = Store(options.store, warn=announce)
-        runner = JobRunner(store, host, options.cache, options.save_every)
+        compute.set_threads(options["threads"])
+        store = Store(Path(options["store"]), warn=announce)
+        runner = JobRunner(store, host, Path(options["cache"]), options["save_every"])
     except BaseException as error:
         send({**_failure(error), "event": "unusable"})
         raise SystemExit(1) from error
@@ -81,16 +79,6 @@ def main() -> None:
             send({"event": "taken", "by": str(other)})
         except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the job's failure, not the worker's
             send(_failure(error, _plugin_files(host)))
-
-
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="compressit.running.worker")
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--save-every", type=float, default=10.0)
-    parser.add_argument("--plugin", action="append", default=[])
-    return parser.parse_args()
 
 
 def _channel() -> Callable[[Mapping[str, Any]], None]:

@@ -230,15 +230,23 @@ def test_what_on_epoch_keeps_is_the_callers_own_dict_also_after_a_kill(make_cont
     assert kept == {"epochs": 4}
 
 
-@settings(max_examples=40)
-@given(st.integers(1, 37), st.integers(1, 50), st.integers(1, 3))
-def test_images_seen_and_losses_count_the_shorter_last_batch(count: int, size: int, epochs: int) -> None:
-    ctx = StageContext(Compute(), Streams(0), lambda: None, lambda ref: None)  # type: ignore[arg-type,return-value]
-    options = FitConfig(epochs=epochs, batch_size=size)
-    fit(nn.Linear(5, 3), ctx, options, lambda epoch: (X[:count], Y[:count]), _loss)
-    assert ctx.notes == {"images_seen": count * epochs, "epochs": epochs}
-    assert len(ctx.arrays["loss"]) == options.steps(count)
-    assert ctx.curves["loss"][-1][0] == options.steps(count)
+@pytest.mark.parametrize(("count", "size"), [(37, 8), (5, 50), (1, 1), (17, 8)])
+def test_images_seen_and_losses_count_the_shorter_last_batch(
+    make_context: Make, count: int, size: int
+) -> None:
+    """17 by 8: batch norm would refuse the last one alone, which joins the one before."""
+    sizes: list[int] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        sizes.append(len(outputs))
+        return _loss(outputs, targets)
+
+    ctx, options = make_context(), FitConfig(epochs=2, batch_size=size)
+    fit(nn.Linear(5, 3), ctx, options, lambda epoch: (X[:count], Y[:count]), loss)
+    assert ctx.notes == {"images_seen": count * 2, "epochs": 2}
+    assert len(sizes) == len(ctx.arrays["loss"]) == options.steps(count) == ctx.curves["loss"][-1][0]
+    assert sum(sizes) == 2 * count
+    assert count != 17 or sizes == [8, 9] * 2
 
 
 def test_progress_events_tell_epoch_loss_and_accuracy(make_context: Make) -> None:
@@ -311,21 +319,6 @@ def test_the_schedule_sets_the_learning_rate_of_every_step(make_context: Make) -
     fit(model, make_context(), options, lambda epoch: (torch.ones(2, 1),), loss)
     steps = -np.diff([*weights[1:], model.weight.item()])
     np.testing.assert_allclose(steps, 0.5 * np.array([0.5, 1, 1, 0.75, 0.5, 0.25]), atol=1e-6)
-
-
-def test_a_last_batch_of_one_joins_the_one_before(make_context: Make, device: str) -> None:
-    """17 examples by 8: batch norm would refuse the last one alone; steps are those a plugin announces."""
-    sizes: list[int] = []
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        sizes.append(len(outputs))
-        return _loss(outputs, targets)
-
-    options = FitConfig(epochs=2, batch_size=8)
-    ctx = make_context(compute=Compute(device))
-    fit(_net(), ctx, options, lambda epoch: (X[:17].to(device), Y[:17].to(device)), loss)
-    assert sizes == [8, 9] * 2
-    assert len(ctx.arrays["loss"]) == options.steps(17) == 4
 
 
 class Detached(nn.Linear):

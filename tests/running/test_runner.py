@@ -138,22 +138,16 @@ def test_each_failure_tells_its_reason(troubled: Finished) -> None:
     )
 
 
-def test_a_worker_that_died_is_replaced(troubled: Finished) -> None:
-    assert sorted(path.name for path in (troubled.root / "logs").iterdir()) == [
-        "worker-1.log", "worker-2.log", "worker-3.log",
-    ]  # fmt: skip
-
-
-def test_what_a_plugin_prints_goes_to_the_log_and_not_into_the_channel(troubled: Finished) -> None:
-    logs = "".join(path.read_text() for path in sorted((troubled.root / "logs").iterdir()))
-    assert "not even JSON" in logs
-    assert '{"event": "done", "seconds": 0}' in logs
-
-
-def test_progress_that_is_no_json_is_told_as_well_as_it_can_be(troubled: Finished) -> None:
+def test_what_plugins_print_goes_to_a_workers_log_and_what_they_emit_is_told_as_well_as_it_can_be(
+    troubled: Finished,
+) -> None:
+    logs = sorted((troubled.root / "logs").iterdir())
+    assert [log.name for log in logs] == [f"worker-{number}.log" for number in (1, 2, 3)], "two died"
+    printed = "".join(log.read_text() for log in logs)
+    assert "not even JSON" in printed
+    assert '{"event": "done", "seconds": 0}' in printed
     event = next(e for e in troubled.listener.events if e["job"].endswith("/junk") and "seconds" not in e)
-    assert event["event"] == "progress"
-    assert event["epoch"] == 1.0
+    assert (event["event"], event["epoch"]) == ("progress", 1.0)
     assert event["loss"].startswith("<object")
 
 
@@ -298,33 +292,25 @@ def say(message, end="\\n", fd=1):
     return heard, worker
 
 
-def test_half_a_line_of_a_dying_worker_is_no_end_of_listening(
+def test_noise_and_half_a_line_of_a_dying_worker_are_no_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "worker-1.log").write_text("what an older run left\n")
     code = """
-say({"event": "ready"})
+os.write(1, b'[1]\\n5\\nnull\\n{"event": "done"}\\n{"event": 7}\\n\\xff\\x00 no line end')
+say({"event": "ready"}, end="")
+os.write(1, b"\\n" + b"[" * 100_000 + b"\\n")
+say({"event": "done", "seconds": 1})
 os.write(1, os.environ["COMPRESSIT_CHANNEL"].encode() + b'{"event": "prog')
 sys.stderr.write("a\\nb\\nout of paper\\n\\n")
 sys.exit(5)
 """
     heard, worker = _spoken(tmp_path, code, monkeypatch)
-    assert heard == [{"event": "ready"}, {"event": "ended"}]
+    assert [event["event"] for event in heard] == ["ready", "done", "ended"]
     assert worker.how_it_ended() == "the worker process ended with exit code 5: a / b / out of paper"
     worker.send({"job": {}})  # nobody is there; no error
     worker.end()
-
-
-def test_noise_among_the_messages_is_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = """
-os.write(1, b'[1]\\n5\\nnull\\n{"event": "done"}\\n{"event": 7}\\n\\xff\\x00 no line end')
-say({"event": "ready"}, end="")
-os.write(1, b"\\n" + b"[" * 100_000 + b"\\n")
-say({"event": "done", "seconds": 1})
-"""
-    heard, _ = _spoken(tmp_path, code, monkeypatch)
-    assert [event["event"] for event in heard] == ["ready", "done", "ended"]
 
 
 def test_the_end_is_told_although_a_child_keeps_the_channel_open(

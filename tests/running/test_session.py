@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,16 +121,6 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(
     assert str(place) in caught.value.message
     assert ("--out" if what == "folder" else "--store") in str(caught.value.hint)
     assert caught.value.exit_code == 2
-    assert bench.ran == []
-
-
-def test_a_read_only_folder_is_told(desk: Desk, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with pytest.raises(CompressitError, match="Read-only file system"):
-        desk.run(plan_of(TWINS))
     assert bench.ran == []
 
 
