@@ -101,17 +101,14 @@ def test_every_model_is_exported_with_its_lineage_and_metrics(done: Done) -> Non
         assert checkpoint.load(file, host=done.lab.host)(torch.zeros(1, 1, 2, 3)).shape == (1, 3)
 
 
-def test_an_export_is_written_again_only_when_it_is_damaged_or_other(done: Done) -> None:
+def test_an_export_is_written_again_only_when_it_is_other(done: Done) -> None:
     done.finish()
     folder = done.folder.folder / "checkpoints/real/seed0"
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    (folder / "prune.safetensors").write_bytes(b"junk")
-    done.finish()
-    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert {name for name in before if after[name] != before[name]} == {"prune.safetensors"}
-    assert read_header(folder / "prune.safetensors").manifest.metrics["parameters"] == 123
     fewer = {key: a for key, a in done.artifacts().items() if done.plan.jobs[key].uses != "tiny.fidelity"}
     done.folder.finish(fewer, [], complete=False)
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert "train.safetensors" in {name for name in before if after[name] == before[name]}
     assert "agreement" not in read_header(folder / "shrink-01.safetensors").manifest.metrics
 
 
@@ -188,47 +185,33 @@ def test_an_unfinished_run_lists_what_is_missing_and_what_failed(done: Done) -> 
     assert results.missing == ["real/seed0/shrink-02", "fake/seed0/prune"]
     assert results.failures == ["fake/seed0/prune: broken"]
     assert len(results.rows) == 6
-    assert results.about["models"] == "6 of 8"
-    assert results.about["command"] == "compressit run tiny.yaml"
+    about = {name: results.about[name] for name in ("models", "command", "classes")}
+    assert about == {"models": "6 of 8", "command": "compressit run tiny.yaml", "classes": 3}
+    assert math.isfinite(results.about["job_seconds"])
     assert results.config["plugins"] == [{"path": str(PLUGINS), "digest": done.plan.recipe.plugins[0].digest}]
     assert not (done.folder.folder / "checkpoints/fake/seed0/prune.safetensors").exists()
-
-
-def test_a_model_not_measured_yet_is_a_row_without_metrics(done: Done) -> None:
     models = {key: a for key, a in done.artifacts().items() if done.plan.jobs[key].kind != "evaluate"}
-    results = collect(done.plan, models, [], done.lab.host, "")
-    assert [row.metrics for row in results.rows] == [{}] * 8
-    assert math.isfinite(results.about["job_seconds"])
-
-
-def test_the_facts_tell_how_many_classes_guessing_chooses_from(done: Done) -> None:
-    done.finish()
-    assert Results.read_json(done.folder.folder / "results.json").about["classes"] == 3
+    unmeasured = collect(done.plan, models, [], done.lab.host, "")
+    assert [row.metrics for row in unmeasured.rows] == [{}] * 8
 
 
 def test_metrics_that_were_not_finite_are_noted_and_told(done: Done) -> None:
     artifacts = done.artifacts()
-    p = point(done.plan, "real/seed0/prune")
-    key = p.metrics["tiny.accuracy"] if "tiny.accuracy" in p.metrics else next(iter(p.metrics.values()))
+    key = point(done.plan, "real/seed0/prune").metrics["tiny.accuracy"]
     manifest = {**artifacts[key].manifest, "metrics": {}, "notes": {"not_finite": ["test_accuracy"]}}
     artifacts[key] = replace(artifacts[key], manifest=manifest)
     results = collect(done.plan, artifacts, [], done.lab.host, "")
     assert results.warnings() == ["real/seed0/prune: not finite: test_accuracy"]
 
 
-def test_a_name_too_long_for_a_file_system_is_shortened(lab: Lab, tmp_path: Path, bench: Bench) -> None:
-    names = ["x" * 300 + end for end in "ab"]
-    variants = ", ".join(f"{name}: {{}}" for name in names)
-    done = Done(lab, tmp_path)
-    plan = done.plan
-    points = tuple(
-        replace(p, variant=name) for name in names for p in plan.points if p.path == "real/seed0/train"
-    )
-    folder = done.new_folder(replace(plan, points=points))
+def test_a_name_too_long_for_a_file_system_is_shortened(done: Done) -> None:
+    (trained,) = (p for p in done.plan.points if p.path == "real/seed0/train")
+    points = tuple(replace(trained, variant="x" * 300 + end) for end in "ab")
+    folder = done.new_folder(replace(done.plan, points=points))
     done.finish(folder)
-    rows = Results.read_json(folder.folder / "results.json").rows
-    assert len({row.checkpoint for row in rows}) == 2, variants
-    assert all((folder.folder / str(row.checkpoint)).is_file() for row in rows)
+    files = {str(row.checkpoint) for row in Results.read_json(folder.folder / "results.json").rows}
+    assert len(files) == 2
+    assert all((folder.folder / file).is_file() for file in files)
 
 
 @pytest.mark.parametrize("name", ["é" * 300, "x" * 121, "a" * 110 + "é" * 60])
@@ -265,20 +248,18 @@ def test_what_an_earlier_run_made_and_this_one_does_not_is_removed(done: Done, b
 
 
 def test_a_list_that_names_files_elsewhere_removes_nothing(done: Done, tmp_path: Path) -> None:
-    done.folder.folder.mkdir()
-    precious = tmp_path / "precious"
-    precious.write_text("x")
+    folder, precious = done.folder.folder, tmp_path / "precious"
+    folder.mkdir()
+    for mine in (precious, folder / "notes.txt"):
+        mine.write_text("x")
     listed = [str(precious), "checkpoints/../../precious", "../precious", "notes.txt", 7]
-    (done.folder.folder / "notes.txt").write_text("x")
-    (done.folder.folder / "run.json").write_text(json.dumps({"files": listed[:4]}))
+    (folder / "run.json").write_text(json.dumps({"files": listed[:4]}))
     done.finish()
-    assert precious.exists()
-    assert (done.folder.folder / "notes.txt").exists()
-    for files in (listed[:4], listed, dict.fromkeys(map(str, listed), digest(precious))):
-        write_sealed(done.folder.folder / "run.json", {"format": 2, "state": "finished", "files": files})
+    for files in (listed, dict.fromkeys(map(str, listed), digest(precious))):
+        write_sealed(folder / "run.json", {"format": 2, "state": "finished", "files": files})
         done.finish()
-        assert precious.exists()
-        assert (done.folder.folder / "notes.txt").exists()
+    assert precious.exists()
+    assert (folder / "notes.txt").exists()
 
 
 def test_the_results_of_another_recipe_are_not_written_over(done: Done, lab: Lab) -> None:
@@ -299,51 +280,40 @@ def test_the_results_of_another_recipe_are_not_written_over(done: Done, lab: Lab
 # Whether it is finished
 
 
-def test_a_finished_folder_knows_its_plan(done: Done, bench: Bench) -> None:
+def test_a_finished_folder_knows_its_plan(done: Done) -> None:
     assert done.folder.finished() is None, "there is nothing yet"
     done.finish()
     found = done.folder.finished()
     assert found is not None
     assert len(found.rows) == 8
     assert done.new_folder().finished() is not None
-    assert done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).finished() is None
-    assert (
-        done.new_folder(
-            done.lab.plan(TWINS.replace("name: tiny\n", "name: tiny\ndescription: new\n"))
-        ).finished()
-        is None
-    )
-    assert (
-        done.new_folder(done.lab.plan(TWINS.replace("report: [tiny.report]", "report: []"))).finished()
-        is None
-    )
+    for plan in (
+        done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9"),
+        done.lab.plan(TWINS.replace("name: tiny\n", "name: tiny\ndescription: new\n")),
+        done.lab.plan(TWINS.replace("report: [tiny.report]", "report: []")),
+    ):
+        assert done.new_folder(plan).finished() is None
+
+
+CHECKPOINT = "checkpoints/real/seed0/train.safetensors"
 
 
 @pytest.mark.parametrize(
-    "file",
-    [
-        "results.json",
-        "results.csv",
-        "report.html",
-        "checkpoints/real/seed0/train.safetensors",
-        "run.json",
-        "figures/a.png",
-    ],
+    "file", ["results.json", "results.csv", "report.html", CHECKPOINT, "run.json", "figures/a.png"]
 )
-def test_a_file_that_is_missing_makes_it_unfinished(done: Done, bench: Bench, file: str) -> None:
+def test_a_file_that_is_not_as_it_was_written_makes_it_unfinished_and_is_put_right(
+    done: Done, bench: Bench, file: str
+) -> None:
     bench.figures = ["a.png"]
     done.finish()
-    assert done.folder.finished() is not None
-    (done.folder.folder / file).unlink()
-    assert done.folder.finished() is None
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"schema": 99}', "\x00"])
-@pytest.mark.parametrize("file", ["results.json", "run.json"])
-def test_a_damaged_file_makes_it_unfinished(done: Done, file: str, content: str) -> None:
-    done.finish()
-    (done.folder.folder / file).write_text(content)
-    assert done.folder.finished() is None
+    path = done.folder.folder / file
+    good = path.read_bytes()
+    for bad in (None, b"", b"{}", b'{"schema": 99}', good[:-2] + bytes([good[-2] ^ 1]) + good[-1:]):
+        path.unlink() if bad is None else path.write_bytes(bad)
+        assert done.folder.finished() is None
+        assert done.finish(done.new_folder())
+        assert path.read_bytes() == good or file.endswith((".json", ".csv"))  # these say when
+        assert done.new_folder().finished() is not None
 
 
 def test_an_edited_report_is_drawn_again(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,10 +340,23 @@ def _forget() -> None:
     keys._module.cache_clear()
 
 
-def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(done: Done, bench: Bench) -> None:
+def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(
+    done: Done, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.draw_fails = True
     assert not done.finish()
     assert done.said == ["report: the pencil broke"]
+    assert done.folder.finished() is None
+
+    def draw(folder: RunFolder, stdout: Any, stderr: Any) -> Drawing:
+        stderr.write(b"UserWarning: a font\n  warn()\n")
+        stdout.write(b"tiny.report: no figures: ValueError: x; see report.html\n")
+        return Drawing(INCOMPLETE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_draw", draw)
+        assert not done.finish()
+    assert done.said == ["tiny.report: no figures: ValueError: x; see report.html"], "a line for each"
     assert done.folder.finished() is None
     bench.draw_fails = False
     assert done.finish()
@@ -382,20 +365,6 @@ def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(done: Done, bench
 
 
 # What changed since, and what a killed run left
-
-
-@pytest.mark.parametrize(
-    "file", ["results.json", "results.csv", "report.html", "checkpoints/real/seed0/train.safetensors"]
-)
-def test_a_changed_byte_makes_it_unfinished_and_is_put_right(done: Done, file: str) -> None:
-    done.finish()
-    path = done.folder.folder / file
-    good = path.read_bytes()
-    path.write_bytes(good[:-2] + bytes([good[-2] ^ 1]) + good[-1:])
-    assert done.folder.finished() is None
-    assert done.finish(done.new_folder())
-    assert path.read_bytes() == good or file.endswith((".json", ".csv"))  # these say when
-    assert done.new_folder().finished() is not None
 
 
 def test_a_list_that_leaves_files_out_is_not_one_of_a_finished_run(done: Done) -> None:
@@ -437,7 +406,7 @@ class _Killed(BaseException):
     """What ends a run between its first file and its last."""
 
 
-def test_a_run_says_which_results_it_replaces(done: Done) -> None:
+def test_a_run_says_which_results_it_replaces_and_leaves_no_page_of_them(done: Done) -> None:
     command = "compressit run tiny.yaml --set x=1"
     first = done.new_folder(command=command)
     with first.writing():
@@ -445,16 +414,14 @@ def test_a_run_says_which_results_it_replaces(done: Done) -> None:
     with done.new_folder(command=command).writing():
         assert not any("replaces" in line for line in done.said), "the same ones"
     with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).writing():
-        pass
+        assert not (done.folder.folder / "report.html").exists()
     assert any(f"replaces (was: {command})" in line for line in done.said)
 
 
 def test_temporary_files_of_killed_writers_go(done: Done) -> None:
     done.finish()
-    left = [
-        done.folder.folder / name
-        for name in (".results.json.0123456789ab.tmp", "checkpoints/real/.a.safetensors.0123456789ab.tmp")
-    ]
+    names = (".results.json.0123456789ab.tmp", "checkpoints/real/.a.safetensors.0123456789ab.tmp")
+    left = [done.folder.folder / name for name in names]
     mine = done.folder.folder / "figures" / "notes.tmp"
     mine.parent.mkdir(exist_ok=True)
     for path in [*left, mine]:
@@ -506,12 +473,6 @@ def test_what_another_run_wrote_meanwhile_is_looked_at_again(done: Done, lab: La
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_a_page_of_other_results_does_not_stay_beside_these(done: Done) -> None:
-    done.finish()
-    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).writing():
-        assert not (done.folder.folder / "report.html").exists()
 
 
 # A disk that is full
@@ -667,11 +628,10 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
 
     def plan(file: Path, *options: str) -> tuple[Plan, Host]:
         host = Host(entry_points=False)
-        given = dict(zip(options[::2], options[1::2], strict=True))
-        settings = [value for name, value in zip(options[::2], options[1::2], strict=True) if name == "--set"]
-        return make_plan(
-            load_recipe(file, given.get("--profile"), settings, trust=True, host=host), host
-        ), host
+        given = list(zip(options[::2], options[1::2], strict=True))
+        settings = [value for name, value in given if name == "--set"]
+        recipe = load_recipe(file, dict(given).get("--profile"), settings, trust=True, host=host)
+        return make_plan(recipe, host), host
 
     first, host = plan(home / "lab 1.yaml", *arguments)
     render(collect(first, {}, [], host, "python mine.py"), [], tmp_path / "run")
@@ -688,15 +648,3 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
     again, _ = plan(other / name, *options)
     assert list(again.jobs) == list(first.jobs)
     assert len(first.points) == 4
-
-
-def test_reports_that_failed_are_told_a_line_each(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(folder: RunFolder, stdout: Any, stderr: Any) -> Drawing:
-        stderr.write(b"UserWarning: a font\n  warn()\n")
-        stdout.write(b"tiny.report: no figures: ValueError: x; see report.html\n")
-        return Drawing(INCOMPLETE)
-
-    monkeypatch.setattr(RunFolder, "_draw", draw)
-    assert not done.finish()
-    assert done.said == ["tiny.report: no figures: ValueError: x; see report.html"]
-    assert done.folder.finished() is None, "the next run draws it again"
