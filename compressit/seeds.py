@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Streams:
-    """The random streams of one stage. Variants share them: twins see the same batches in the same order."""
+    """The random streams of one stage. Variants share them: they see the same batches in the same order."""
 
     seed: int
     stage: str = ""

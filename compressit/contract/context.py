@@ -24,7 +24,7 @@ class Judged:
     uses: str  # the plugin's name, or "init"
     config: Mapping[str, Any]
     notes: Mapping[str, Any]  # what the stage noted with `ctx.note`
-    streams: Streams  # its random streams: the noise it was given can be drawn again
+    streams: Streams  # its random streams: what it drew can be drawn again
     reference: str | None  # what it is compared with: its teacher, else `previous`; None for init
 
 

@@ -35,8 +35,6 @@ PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # a disk's trou
 
 RESULTS = ("results.json", "results.csv")
 
-Signature = tuple[int, int, int]
-
 
 class RunFolder:
     """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html.
@@ -62,7 +60,9 @@ class RunFolder:
         self._host = host
         self._command = command
         self._say = say
-        self._known: dict[str, tuple[Signature, str]] = {}  # digests of files, as long as they are the same
+        self._exported: dict[
+            str, str
+        ] = {}  # digests of the checkpoints that this run wrote, or found to be right
         self._troubles: set[str] = set()
         self._drawing: subprocess.Popen[bytes] | None = None
         self._drawing_since = 0.0
@@ -129,7 +129,17 @@ class RunFolder:
             self._drawing.kill()
             self._drawing.wait()
         try:
-            return self._finish(artifacts, failures, complete)
+            made = self._write(artifacts, failures)
+            figures = self._figures()
+            drawn = self._drawn()
+            made |= {"report.html", *dict(self._figures() - figures)}
+            earlier = self._listed()
+            if complete and drawn:
+                for name in earlier.keys() - made:
+                    if self._own.digests({name}) == {name: earlier[name]}:  # else somebody else wrote it
+                        self._own.remove(name)
+            self._note("finished" if complete and drawn else "written", made)
+            return drawn
         except (OSError, CompressitError) as error:
             self._trouble(error)
             return False
@@ -161,19 +171,6 @@ class RunFolder:
             self._say(f"{self.folder} held other results, which this run replaces {was}")
             self._own.remove("report.html")  # it shows them until the first of this run is drawn
         self._note("written", set())
-
-    def _finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
-        made = self._write(artifacts, failures)
-        figures = self._figures()
-        drawn = self._drawn()
-        made |= {"report.html", *dict(self._figures().items() - figures.items())}
-        earlier = self._listed()
-        if complete and drawn:
-            for name in earlier.keys() - made:
-                if self._digests({name}) == {name: earlier[name]}:  # else somebody else wrote it
-                    self._own.remove(name)
-        self._note("finished" if complete and drawn else "written", made)
-        return drawn
 
     def _write(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> set[str]:
         """Exports the checkpoints and writes results.json and results.csv; the names of all these files."""
@@ -212,12 +209,13 @@ class RunFolder:
         metrics, lineage = dict(row.metrics), self._plan.jobs[point.model].lineage  # by this run's names
         if target.exists():
             wanted = read_header(artifact.model_file).manifest.updated(lineage=lineage, metrics=metrics)
-            ours = name in self._known and self._known[name][0] == _signature(target)
+            look = read_header if name in self._exported else verify
             with contextlib.suppress(CompressitError):  # a damaged copy: written again
-                if (read_header(target) if ours else verify(target)).manifest == wanted:
+                if look(target).manifest == wanted:
+                    self._exported.setdefault(name, digest(target))
                     return
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
-        self._digests({name})
+        self._exported[name] = digest(target)
 
     def _draw(self, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
         # its plugin files were trusted for the run, as they were then
@@ -231,10 +229,11 @@ class RunFolder:
             start_new_session=True,  # Ctrl-C is for the run
         )
 
-    def _figures(self) -> dict[str, Signature]:
+    def _figures(self) -> set[tuple[str, tuple[int, int]]]:
         """The figures there are; the numbers change when one is drawn."""
         files = {name: self._own.find(name) for name in self._own.names("figures")}
-        return {name: _signature(file) for name, file in files.items() if file is not None}
+        facts = {name: os.stat(file) for name, file in files.items() if file is not None}
+        return {(name, (fact.st_ino, fact.st_mtime_ns)) for name, fact in facts.items()}
 
     def _listed(self) -> dict[str, str]:
         """The checkpoints and figures that run.json lists, with their digests."""
@@ -245,20 +244,9 @@ class RunFolder:
         """Writes run.json: that these files of this run are there, and those of earlier runs that were listed."""
         listed = {name: known for name, known in self._listed().items() if self._own.find(name) is not None}
         facts = {"state": state, "content": self._content(), "recipe": self._plan.recipe.name}
-        self._own.note({**facts, "command": self._command, "files": listed | self._digests(made)})
-
-    def _digests(self, names: set[str]) -> dict[str, str]:
-        """The digests of those of these files that are there; a file that has not changed is not read again."""
-        found: dict[str, str] = {}
-        for name in sorted(names):
-            file = self._own.find(name)
-            if file is None:
-                continue
-            signature = _signature(file)
-            if name not in self._known or self._known[name][0] != signature:
-                self._known[name] = signature, digest(file)
-            found[name] = self._known[name][1]
-        return found
+        files = {name: known for name, known in self._exported.items() if name in made}
+        files |= self._own.digests(made - files.keys())
+        self._own.note({**facts, "command": self._command, "files": listed | files})
 
     def _trouble(self, error: OSError | CompressitError) -> None:
         """Says it, once; the work goes on."""
@@ -281,8 +269,3 @@ class RunFolder:
             "layout": code_digest("compressit.results.page", "compressit.contract.results"),
         }
         return key_of(facts)
-
-
-def _signature(file: Path) -> Signature:
-    facts = os.stat(file)
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns

@@ -27,7 +27,6 @@ from compressit.files import ownfolder
 from compressit.files.reading import digest
 from compressit.files.sealed import read_sealed, write_sealed
 from compressit.host.plugins import Host
-from compressit.planning import keys
 from compressit.planning.plan import make_plan
 from compressit.planning.points import Plan
 from compressit.processes.python import INCOMPLETE
@@ -61,6 +60,13 @@ class Done:
         found = {key: self.lab.store.find(key) for key in self.plan.jobs if key not in gone}
         return {key: artifact for key, artifact in found.items() if artifact is not None}
 
+    @property
+    def path(self) -> Path:
+        return self.folder.folder
+
+    def collected(self, artifacts: dict[str, Artifact] | None = None) -> Results:
+        return collect(self.plan, artifacts or self.artifacts(), [], self.lab.host, "")
+
     def finish(self, folder: RunFolder | None = None) -> bool:
         self.said.clear()
         return (folder or self.folder).finish(self.artifacts(), [], complete=True)
@@ -81,37 +87,30 @@ def done(lab: Lab, tmp_path: Path, bench: Bench) -> Done:
 
 def test_every_model_is_exported_with_its_lineage_and_metrics(done: Done) -> None:
     done.finish()
-    files = sorted(path.relative_to(done.folder.folder) for path in done.folder.folder.rglob("*.safetensors"))
+    files = sorted(path.relative_to(done.path) for path in done.path.rglob("*.safetensors"))
     names = ["prune", "shrink-01", "shrink-02", "train"]
     assert [str(f) for f in files] == [
         f"checkpoints/{v}/seed0/{n}.safetensors" for v in ("fake", "real") for n in names
     ]
+    rows = {f"{row.variant}/seed0/{row.name}": row for row in done.collected().rows}
     for p in done.plan.points:
-        file = done.folder.folder / f"checkpoints/{p.path}.safetensors"
+        file = done.path / f"checkpoints/{p.path}.safetensors"
         assert same(load_file(file), done.lab.model(done.plan, p.path))
         manifest = read_header(file).manifest
         assert manifest.lineage[-1]["key"] == p.model
         assert manifest.lineage[-1]["variant"] == p.variant
-        row = next(
-            r
-            for r in collect(done.plan, done.artifacts(), [], done.lab.host, "").rows
-            if f"{r.variant}/seed0/{r.name}" == p.path
-        )
-        assert manifest.metrics == row.metrics
+        assert manifest.metrics == rows[p.path].metrics
         assert checkpoint.load(file, host=done.lab.host)(torch.zeros(1, 1, 2, 3)).shape == (1, 3)
 
 
-def test_an_export_is_written_again_only_when_it_is_damaged_or_other(done: Done) -> None:
+def test_an_export_is_written_again_only_when_it_is_other(done: Done) -> None:
     done.finish()
-    folder = done.folder.folder / "checkpoints/real/seed0"
+    folder = done.path / "checkpoints/real/seed0"
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    (folder / "prune.safetensors").write_bytes(b"junk")
-    done.finish()
-    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert {name for name in before if after[name] != before[name]} == {"prune.safetensors"}
-    assert read_header(folder / "prune.safetensors").manifest.metrics["parameters"] == 123
     fewer = {key: a for key, a in done.artifacts().items() if done.plan.jobs[key].uses != "tiny.fidelity"}
     done.folder.finish(fewer, [], complete=False)
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert "train.safetensors" in {name for name in before if after[name] == before[name]}
     assert "agreement" not in read_header(folder / "shrink-01.safetensors").manifest.metrics
 
 
@@ -128,7 +127,7 @@ def test_the_lineage_speaks_of_this_runs_variants(done: Done) -> None:
 def test_a_model_that_two_variants_share_is_exported_for_both(lab: Lab, tmp_path: Path, bench: Bench) -> None:
     done = Done(lab, tmp_path, BASE + "variants: {a: {}, b: {evaluate: [tiny.size]}}\n")
     done.finish()
-    exported = [done.folder.folder / f"checkpoints/{v}/seed0/train.safetensors" for v in "ab"]
+    exported = [done.path / f"checkpoints/{v}/seed0/train.safetensors" for v in "ab"]
     assert same(*map(load_file, exported))
     assert [read_header(file).manifest.metrics.get("parameters") for file in exported] == [None, 123]
 
@@ -138,7 +137,7 @@ def test_a_model_that_two_variants_share_is_exported_for_both(lab: Lab, tmp_path
 
 def test_rows_stand_in_the_recipes_order_with_counts_as_whole_numbers(done: Done) -> None:
     done.finish()
-    with (done.folder.folder / "results.csv").open(newline="") as file:
+    with (done.path / "results.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [(row["variant"], row["stage"], row["round"]) for row in table] == [
         (variant, *model)
@@ -149,16 +148,15 @@ def test_rows_stand_in_the_recipes_order_with_counts_as_whole_numbers(done: Done
     assert [row["bytes"] for row in table] == ["492", "492", "252", "132"] * 2
     assert [row["width"] for row in table] == ["12", "12", "6", "3"] * 2
     assert table[0]["mean_weight"] == "2.0", "no count: it stays a fraction"
-    content = json.loads((done.folder.folder / "results.json").read_text())
+    content = json.loads((done.path / "results.json").read_text())
     assert [type(row["metrics"]["parameters"]) for row in content["rows"]] == [int] * 8
     assert content["metrics"]["parameters"]["unit"] == "count"
-    again = Results.read_json(done.folder.folder / "results.json").table()
+    again = Results.read_json(done.path / "results.json").table()
     assert table == [{name: "" if v is None else str(v) for name, v in row.items()} for row in again]
 
 
 def _dense(done: Done) -> dict[str, str | None]:
-    rows = collect(done.plan, done.artifacts(), [], done.lab.host, "").rows
-    return {row.name: row.dense for row in rows}
+    return {row.name: row.dense for row in done.collected().rows}
 
 
 def test_the_dense_parent_is_the_first_model_that_was_trained_or_given(
@@ -166,7 +164,7 @@ def test_the_dense_parent_is_the_first_model_that_was_trained_or_given(
 ) -> None:
     assert _dense(done) == dict.fromkeys(["train", "prune", "shrink-01", "shrink-02"], "train")
     done.finish()
-    with (done.folder.folder / "results.csv").open(newline="") as file:
+    with (done.path / "results.csv").open(newline="") as file:
         ratios = [float(row["compression_ratio"]) for row in csv.DictReader(file)]
     assert ratios == pytest.approx([1, 1, 123 / 63, 123 / 33] * 2)
 
@@ -174,7 +172,7 @@ def test_the_dense_parent_is_the_first_model_that_was_trained_or_given(
     at_once = Done(lab, tmp_path, BASE.replace("  train: {uses: tiny.train}\n", stages))
     assert _dense(at_once) == {"prune": None, "tune": None}, "what was pruned at once never was a dense row"
 
-    given = done.folder.folder / "checkpoints/real/seed0/train.safetensors"
+    given = done.path / "checkpoints/real/seed0/train.safetensors"
     text = BASE.replace("{uses: tiny.mlp}", f"{{from: {given}}}").replace(
         "  train: {uses: tiny.train}\n", stages
     )
@@ -184,51 +182,35 @@ def test_the_dense_parent_is_the_first_model_that_was_trained_or_given(
 def test_an_unfinished_run_lists_what_is_missing_and_what_failed(done: Done) -> None:
     artifacts = done.artifacts("real/seed0/shrink-02", "fake/seed0/prune")
     done.folder.finish(artifacts, ["fake/seed0/prune: broken"], complete=False)
-    results = Results.read_json(done.folder.folder / "results.json")
+    results = Results.read_json(done.path / "results.json")
     assert results.missing == ["real/seed0/shrink-02", "fake/seed0/prune"]
     assert results.failures == ["fake/seed0/prune: broken"]
     assert len(results.rows) == 6
-    assert results.about["models"] == "6 of 8"
-    assert results.about["command"] == "compressit run tiny.yaml"
-    assert results.config["plugins"] == [{"path": str(PLUGINS), "digest": done.plan.recipe.plugins[0].digest}]
-    assert not (done.folder.folder / "checkpoints/fake/seed0/prune.safetensors").exists()
-
-
-def test_a_model_not_measured_yet_is_a_row_without_metrics(done: Done) -> None:
-    models = {key: a for key, a in done.artifacts().items() if done.plan.jobs[key].kind != "evaluate"}
-    results = collect(done.plan, models, [], done.lab.host, "")
-    assert [row.metrics for row in results.rows] == [{}] * 8
+    about = {name: results.about[name] for name in ("models", "command", "classes")}
+    assert about == {"models": "6 of 8", "command": "compressit run tiny.yaml", "classes": 3}
     assert math.isfinite(results.about["job_seconds"])
-
-
-def test_the_facts_tell_how_many_classes_guessing_chooses_from(done: Done) -> None:
-    done.finish()
-    assert Results.read_json(done.folder.folder / "results.json").about["classes"] == 3
+    assert results.config["plugins"] == [{"path": str(PLUGINS), "digest": done.plan.recipe.plugins[0].digest}]
+    assert not (done.path / "checkpoints/fake/seed0/prune.safetensors").exists()
+    models = {key: a for key, a in done.artifacts().items() if done.plan.jobs[key].kind != "evaluate"}
+    assert [row.metrics for row in done.collected(models).rows] == [{}] * 8
 
 
 def test_metrics_that_were_not_finite_are_noted_and_told(done: Done) -> None:
     artifacts = done.artifacts()
-    p = point(done.plan, "real/seed0/prune")
-    key = p.metrics["tiny.accuracy"] if "tiny.accuracy" in p.metrics else next(iter(p.metrics.values()))
+    key = point(done.plan, "real/seed0/prune").metrics["tiny.accuracy"]
     manifest = {**artifacts[key].manifest, "metrics": {}, "notes": {"not_finite": ["test_accuracy"]}}
     artifacts[key] = replace(artifacts[key], manifest=manifest)
-    results = collect(done.plan, artifacts, [], done.lab.host, "")
-    assert results.warnings() == ["real/seed0/prune: not finite: test_accuracy"]
+    assert done.collected(artifacts).warnings() == ["real/seed0/prune: not finite: test_accuracy"]
 
 
-def test_a_name_too_long_for_a_file_system_is_shortened(lab: Lab, tmp_path: Path, bench: Bench) -> None:
-    names = ["x" * 300 + end for end in "ab"]
-    variants = ", ".join(f"{name}: {{}}" for name in names)
-    done = Done(lab, tmp_path)
-    plan = done.plan
-    points = tuple(
-        replace(p, variant=name) for name in names for p in plan.points if p.path == "real/seed0/train"
-    )
-    folder = done.new_folder(replace(plan, points=points))
+def test_a_name_too_long_for_a_file_system_is_shortened(done: Done) -> None:
+    (trained,) = (p for p in done.plan.points if p.path == "real/seed0/train")
+    points = tuple(replace(trained, variant="x" * 300 + end) for end in "ab")
+    folder = done.new_folder(replace(done.plan, points=points))
     done.finish(folder)
-    rows = Results.read_json(folder.folder / "results.json").rows
-    assert len({row.checkpoint for row in rows}) == 2, variants
-    assert all((folder.folder / str(row.checkpoint)).is_file() for row in rows)
+    files = {str(row.checkpoint) for row in Results.read_json(folder.folder / "results.json").rows}
+    assert len(files) == 2
+    assert all((folder.folder / file).is_file() for file in files)
 
 
 @pytest.mark.parametrize("name", ["é" * 300, "x" * 121, "a" * 110 + "é" * 60])
@@ -244,7 +226,7 @@ def test_shortened_names_are_short_in_bytes(name: str) -> None:
 def test_what_an_earlier_run_made_and_this_one_does_not_is_removed(done: Done, bench: Bench) -> None:
     bench.figures = ["old.png", "both.png"]
     done.finish()
-    root = done.folder.folder
+    root = done.path
     for name in ("figures/mine.png", "checkpoints/real/seed0/mine.safetensors"):
         (root / name).write_bytes(b"mine")
     bench.figures = ["new.png", "both.png"]
@@ -265,115 +247,97 @@ def test_what_an_earlier_run_made_and_this_one_does_not_is_removed(done: Done, b
 
 
 def test_a_list_that_names_files_elsewhere_removes_nothing(done: Done, tmp_path: Path) -> None:
-    done.folder.folder.mkdir()
-    precious = tmp_path / "precious"
-    precious.write_text("x")
+    folder, precious = done.path, tmp_path / "precious"
+    folder.mkdir()
+    for mine in (precious, folder / "notes.txt"):
+        mine.write_text("x")
     listed = [str(precious), "checkpoints/../../precious", "../precious", "notes.txt", 7]
-    (done.folder.folder / "notes.txt").write_text("x")
-    (done.folder.folder / "run.json").write_text(json.dumps({"files": listed[:4]}))
+    (folder / "run.json").write_text(json.dumps({"files": listed[:4]}))
     done.finish()
-    assert precious.exists()
-    assert (done.folder.folder / "notes.txt").exists()
-    for files in (listed[:4], listed, dict.fromkeys(map(str, listed), digest(precious))):
-        write_sealed(done.folder.folder / "run.json", {"format": 2, "state": "finished", "files": files})
+    for files in (listed, dict.fromkeys(map(str, listed), digest(precious))):
+        write_sealed(folder / "run.json", {"format": 2, "state": "finished", "files": files})
         done.finish()
-        assert precious.exists()
-        assert (done.folder.folder / "notes.txt").exists()
+    assert precious.exists()
+    assert (folder / "notes.txt").exists()
 
 
 def test_the_results_of_another_recipe_are_not_written_over(done: Done, lab: Lab) -> None:
     done.finish()
     renamed = lab.plan(TWINS.replace("name: tiny", "name: other"))
-    with pytest.raises(
-        CompressitError, match=r"results of another recipe, 'tiny'; this one is 'other'"
-    ) as caught:
+    with pytest.raises(CompressitError, match=r"another recipe, 'tiny'; this one is 'other'(.|\n)*--out"):
         done.new_folder(renamed)
-    assert "--out" in str(caught.value.hint)
     done.new_folder(lab.plan(TWINS, "stages.shrink.repeat=1"))
     for name in ("run.json", "results.json"):
         done.new_folder(lab.plan(TWINS))
-        (done.folder.folder / name).write_text("[")
+        (done.path / name).write_text("[")
     done.new_folder(renamed)
 
 
 # Whether it is finished
 
 
-def test_a_finished_folder_knows_its_plan(done: Done, bench: Bench) -> None:
+def test_a_finished_folder_knows_its_plan(done: Done) -> None:
     assert done.folder.finished() is None, "there is nothing yet"
     done.finish()
     found = done.folder.finished()
     assert found is not None
     assert len(found.rows) == 8
     assert done.new_folder().finished() is not None
-    assert done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).finished() is None
-    assert (
-        done.new_folder(
-            done.lab.plan(TWINS.replace("name: tiny\n", "name: tiny\ndescription: new\n"))
-        ).finished()
-        is None
-    )
-    assert (
-        done.new_folder(done.lab.plan(TWINS.replace("report: [tiny.report]", "report: []"))).finished()
-        is None
-    )
+    for plan in (
+        done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9"),
+        done.lab.plan(TWINS.replace("name: tiny\n", "name: tiny\ndescription: new\n")),
+        done.lab.plan(TWINS.replace("report: [tiny.report]", "report: []")),
+    ):
+        assert done.new_folder(plan).finished() is None
+
+
+CHECKPOINT = "checkpoints/real/seed0/train.safetensors"
 
 
 @pytest.mark.parametrize(
-    "file",
-    [
-        "results.json",
-        "results.csv",
-        "report.html",
-        "checkpoints/real/seed0/train.safetensors",
-        "run.json",
-        "figures/a.png",
-    ],
+    "file", ["results.json", "results.csv", "report.html", CHECKPOINT, "run.json", "figures/a.png"]
 )
-def test_a_file_that_is_missing_makes_it_unfinished(done: Done, bench: Bench, file: str) -> None:
+def test_a_file_that_is_not_as_it_was_written_makes_it_unfinished_and_is_put_right(
+    done: Done, bench: Bench, file: str
+) -> None:
     bench.figures = ["a.png"]
     done.finish()
-    assert done.folder.finished() is not None
-    (done.folder.folder / file).unlink()
-    assert done.folder.finished() is None
-
-
-@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"schema": 99}', "\x00"])
-@pytest.mark.parametrize("file", ["results.json", "run.json"])
-def test_a_damaged_file_makes_it_unfinished(done: Done, file: str, content: str) -> None:
-    done.finish()
-    (done.folder.folder / file).write_text(content)
-    assert done.folder.finished() is None
-
-
-def test_an_edited_report_is_drawn_again(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done.finish()
-    real = keys._source_file
-    edited = tmp_path / "report.py"
-    file = real("compressit.results.page")
-    assert file is not None
-    edited.write_text(file.read_text() + "\nCOLOUR = 'pink'\n")
-    monkeypatch.setattr(
-        keys, "_source_file", lambda name: edited if name == "compressit.results.page" else real(name)
-    )
-    _forget()
-    try:
+    path = done.path / file
+    good = path.read_bytes()
+    for bad in (None, b"", b"{}", b'{"schema": 99}', good[:-2] + bytes([good[-2] ^ 1]) + good[-1:]):
+        path.unlink() if bad is None else path.write_bytes(bad)
         assert done.folder.finished() is None
-    finally:
-        monkeypatch.undo()
-        _forget()
-    assert done.folder.finished() is not None
+        assert done.finish(done.new_folder())
+        assert path.read_bytes() == good or file.endswith((".json", ".csv"))  # these say when
+        assert done.new_folder().finished() is not None
 
 
-def _forget() -> None:
-    keys.code_digest.cache_clear()
-    keys._module.cache_clear()
+def test_an_edited_report_is_drawn_again(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    done.finish()
+    of = runfolder.code_digest
+    monkeypatch.setattr(
+        runfolder, "code_digest", lambda *roots: of(*roots) + str("compressit.results.page" in roots)
+    )
+    assert done.folder.finished() is None
 
 
-def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(done: Done, bench: Bench) -> None:
+def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(
+    done: Done, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench.draw_fails = True
     assert not done.finish()
     assert done.said == ["report: the pencil broke"]
+    assert done.folder.finished() is None
+
+    def draw(folder: RunFolder, stdout: Any, stderr: Any) -> Drawing:
+        stderr.write(b"UserWarning: a font\n  warn()\n")
+        stdout.write(b"tiny.report: no figures: ValueError: x; see report.html\n")
+        return Drawing(INCOMPLETE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "_draw", draw)
+        assert not done.finish()
+    assert done.said == ["tiny.report: no figures: ValueError: x; see report.html"], "a line for each"
     assert done.folder.finished() is None
     bench.draw_fails = False
     assert done.finish()
@@ -384,41 +348,16 @@ def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(done: Done, bench
 # What changed since, and what a killed run left
 
 
-@pytest.mark.parametrize(
-    "file", ["results.json", "results.csv", "report.html", "checkpoints/real/seed0/train.safetensors"]
-)
-def test_a_changed_byte_makes_it_unfinished_and_is_put_right(done: Done, file: str) -> None:
-    done.finish()
-    path = done.folder.folder / file
-    good = path.read_bytes()
-    path.write_bytes(good[:-2] + bytes([good[-2] ^ 1]) + good[-1:])
-    assert done.folder.finished() is None
-    assert done.finish(done.new_folder())
-    assert path.read_bytes() == good or file.endswith((".json", ".csv"))  # these say when
-    assert done.new_folder().finished() is not None
-
-
 def test_a_list_that_leaves_files_out_is_not_one_of_a_finished_run(done: Done) -> None:
     """Somebody wrote it to have other files taken for this run's."""
     done.finish()
-    facts = read_sealed(done.folder.folder / "run.json")
-    for gone in ("results.json", "report.html", "checkpoints/real/seed0/train.safetensors"):
+    facts = read_sealed(done.path / "run.json")
+    for gone in ("results.json", "report.html", CHECKPOINT):
         files = {name: known for name, known in facts["files"].items() if name != gone}
-        write_sealed(done.folder.folder / "run.json", {**facts, "files": files})
+        write_sealed(done.path / "run.json", {**facts, "files": files})
         assert done.folder.finished() is None
-    write_sealed(done.folder.folder / "run.json", facts)
+    write_sealed(done.path / "run.json", facts)
     assert done.folder.finished() is not None
-
-
-def test_swapped_checkpoints_are_put_right(done: Done) -> None:
-    done.finish()
-    one, other = (done.folder.folder / f"checkpoints/{v}/seed0/train.safetensors" for v in ("real", "fake"))
-    first, second = one.read_bytes(), other.read_bytes()
-    one.write_bytes(second)
-    other.write_bytes(first)
-    assert done.folder.finished() is None
-    done.finish(done.new_folder())
-    assert (one.read_bytes(), other.read_bytes()) == (first, second)
 
 
 def test_what_a_killed_run_wrote_is_not_taken_for_results(done: Done) -> None:
@@ -437,7 +376,7 @@ class _Killed(BaseException):
     """What ends a run between its first file and its last."""
 
 
-def test_a_run_says_which_results_it_replaces(done: Done) -> None:
+def test_a_run_says_which_results_it_replaces_and_leaves_no_page_of_them(done: Done) -> None:
     command = "compressit run tiny.yaml --set x=1"
     first = done.new_folder(command=command)
     with first.writing():
@@ -445,31 +384,27 @@ def test_a_run_says_which_results_it_replaces(done: Done) -> None:
     with done.new_folder(command=command).writing():
         assert not any("replaces" in line for line in done.said), "the same ones"
     with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).writing():
-        pass
+        assert not (done.path / "report.html").exists()
     assert any(f"replaces (was: {command})" in line for line in done.said)
 
 
 def test_temporary_files_of_killed_writers_go(done: Done) -> None:
     done.finish()
-    left = [
-        done.folder.folder / name
-        for name in (".results.json.0123456789ab.tmp", "checkpoints/real/.a.safetensors.0123456789ab.tmp")
-    ]
-    mine = done.folder.folder / "figures" / "notes.tmp"
-    mine.parent.mkdir(exist_ok=True)
-    for path in [*left, mine]:
+    left, mine = (
+        done.path / "checkpoints/.a.safetensors.0123456789ab.tmp",
+        done.path / "checkpoints/notes.tmp",
+    )
+    for path in (left, mine):
         path.write_text("x")
     with done.new_folder().writing():
-        assert not any(path.exists() for path in left)
-    assert mine.exists()
+        assert (left.exists(), mine.exists()) == (False, True)
 
 
 def test_one_run_writes_at_a_time(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownfolder, "LOCK_PATIENCE", 0.0)
-    with done.new_folder().writing():
-        with pytest.raises(CompressitError, match=r"another run writes there: .*process") as caught:
-            done.new_folder().writing().__enter__()
-        assert "--out" in str(caught.value.hint)
+    refused = pytest.raises(CompressitError, match=r"another run writes there: .*process(.|\n)*--out")
+    with done.new_folder().writing(), refused:
+        done.new_folder().writing().__enter__()
     with done.new_folder().writing():
         pass
 
@@ -481,9 +416,9 @@ def test_links_in_its_places_are_refused_before_anything_runs(done: Done, tmp_pa
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.txt").write_text("precious")
-    done.folder.folder.mkdir()
-    (done.folder.folder / "run.json").touch()
-    way = done.folder.folder / place
+    done.path.mkdir()
+    (done.path / "run.json").touch()
+    way = done.path / place
     way.unlink(missing_ok=True)
     way.parent.mkdir(exist_ok=True)
     way.symlink_to(home / "thesis.txt" if place.endswith((".json", ".csv")) else home)
@@ -498,20 +433,14 @@ def test_what_another_run_wrote_meanwhile_is_looked_at_again(done: Done, lab: La
     waiting = done.new_folder(lab.plan(TWINS.replace("name: tiny", "name: other")))
     with done.folder.writing():
         done.finish()
-    before = contents(done.folder.folder)
+    before = contents(done.path)
     with pytest.raises(CompressitError, match="another recipe"), waiting.writing():
         pass
-    assert contents(done.folder.folder) == before
+    assert contents(done.path) == before
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_a_page_of_other_results_does_not_stay_beside_these(done: Done) -> None:
-    done.finish()
-    with done.new_folder(done.lab.plan(TWINS, "stages.prune.with.sparsity=0.9")).writing():
-        assert not (done.folder.folder / "report.html").exists()
 
 
 # A disk that is full
@@ -564,12 +493,8 @@ def test_a_folder_that_becomes_a_link_in_the_middle_of_a_run_is_not_followed(
 def test_a_place_that_cannot_be_written_is_said_before_anything_runs(done: Done, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for name in ("file", "file/run", "x" * 300):
-        with (
-            pytest.raises(CompressitError, match="cannot be written") as caught,
-            done.new_folder(name=name).writing(),
-        ):
-            pass
-        assert "--out" in str(caught.value.hint)
+        with pytest.raises(CompressitError, match=r"cannot be written(.|\n)*--out"):
+            done.new_folder(name=name).writing().__enter__()
 
 
 # While it runs
@@ -624,7 +549,7 @@ class _Slow:
 def test_the_report_is_drawn_with_the_recipes_own_plugins(lab: Lab, tmp_path: Path) -> None:
     done = Done(lab, tmp_path)
     assert done.finish()
-    html = (done.folder.folder / "report.html").read_text()
+    html = (done.path / "report.html").read_text()
     assert "There are 8 rows." in html
     assert done.folder.finished() is not None
 
@@ -667,11 +592,10 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
 
     def plan(file: Path, *options: str) -> tuple[Plan, Host]:
         host = Host(entry_points=False)
-        given = dict(zip(options[::2], options[1::2], strict=True))
-        settings = [value for name, value in zip(options[::2], options[1::2], strict=True) if name == "--set"]
-        return make_plan(
-            load_recipe(file, given.get("--profile"), settings, trust=True, host=host), host
-        ), host
+        given = list(zip(options[::2], options[1::2], strict=True))
+        settings = [value for name, value in given if name == "--set"]
+        recipe = load_recipe(file, dict(given).get("--profile"), settings, trust=True, host=host)
+        return make_plan(recipe, host), host
 
     first, host = plan(home / "lab 1.yaml", *arguments)
     render(collect(first, {}, [], host, "python mine.py"), [], tmp_path / "run")
@@ -688,15 +612,3 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
     again, _ = plan(other / name, *options)
     assert list(again.jobs) == list(first.jobs)
     assert len(first.points) == 4
-
-
-def test_reports_that_failed_are_told_a_line_each(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(folder: RunFolder, stdout: Any, stderr: Any) -> Drawing:
-        stderr.write(b"UserWarning: a font\n  warn()\n")
-        stdout.write(b"tiny.report: no figures: ValueError: x; see report.html\n")
-        return Drawing(INCOMPLETE)
-
-    monkeypatch.setattr(RunFolder, "_draw", draw)
-    assert not done.finish()
-    assert done.said == ["tiny.report: no figures: ValueError: x; see report.html"]
-    assert done.folder.finished() is None, "the next run draws it again"

@@ -30,17 +30,14 @@ class Mnist(Dataset[MnistConfig]):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """One grey channel of 28 x 28 pixels."""
         return (1, 28, 28)
 
     @property
     def classes(self) -> int:
-        """The ten digits."""
         return 10
 
     @property
     def train_size(self) -> int:
-        """60,000."""
         return 60_000
 
     def fingerprint(self) -> str:

@@ -33,39 +33,34 @@ class Synthetic(Dataset[SyntheticConfig]):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """As configured."""
         return self.config.shape
 
     @property
     def classes(self) -> int:
-        """As configured."""
         return self.config.classes
 
     @property
     def train_size(self) -> int:
-        """As configured."""
         return self.config.train
 
     def load(self, ctx: DataContext) -> RawData:
-        """Float inputs in [0, 1]; `seed` does not move them, it is the seed of random labels and splits."""
-        return prototypes_and_noise(self.config)
+        """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn.
 
+        `seed` does not move them, it is the seed of random labels and splits.
+        """
+        import torch
 
-def prototypes_and_noise(config: SyntheticConfig) -> RawData:
-    """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn."""
-    import torch
+        from compressit import RawData, Streams
 
-    from compressit import RawData, Streams
+        config, streams = self.config, Streams(0, "data.synthetic")
+        prototypes = torch.rand(config.classes, *config.shape, generator=streams.generator("prototypes"))
 
-    streams = Streams(0, "data.synthetic")
-    prototypes = torch.rand(config.classes, *config.shape, generator=streams.generator("prototypes"))
+        def draw(count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
+            y = torch.arange(count) % config.classes
+            noise = torch.randn(count, *config.shape, generator=streams.generator(purpose))
+            return (prototypes[y] + config.noise * noise).clamp_(0, 1), y
 
-    def draw(count: int, purpose: str) -> tuple[torch.Tensor, torch.Tensor]:
-        y = torch.arange(count) % config.classes
-        noise = torch.randn(count, *config.shape, generator=streams.generator(purpose))
-        return (prototypes[y] + config.noise * noise).clamp_(0, 1), y
-
-    return RawData(*draw(config.train, "train"), *draw(config.test, "test"))
+        return RawData(*draw(config.train, "train"), *draw(config.test, "test"))
 
 
 @hookimpl

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit import CompressitError, EpochEnd, Split, StageContext, StopTraining, answers, fit
+from compressit import CompressitError, EpochEnd, StageContext, StopTraining, answers, fit
 from compressit_plugins.train.options import SupervisedConfig
+
+WEIGHTS = "weights/"
 
 
 def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) -> nn.Module:
@@ -28,21 +31,20 @@ def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) ->
             "cut one from the training images, for example `data: {with: {validation: 0.1}}`",
         )
 
-    def loss(outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, y, label_smoothing=options.label_smoothing)
-
+    loss = partial(F.cross_entropy, label_smoothing=options.label_smoothing)
     # Everything the rule below remembers: tensors, because `fit` saves them with its own state.
     kept: dict[str, Tensor] = {}
 
     def on_epoch(end: EpochEnd, _: dict[str, Tensor]) -> None:
         if data.validation is None:
             return
-        scores = _scores(model, ctx, data.validation)
-        ctx.log(options.steps(len(data.train)) // options.epochs * (end.epoch + 1), **scores)
+        x, y = data.validation.tensors()
+        logits = ctx.compute.forward(model, x)
+        lost, right = float(F.cross_entropy(logits, y)), float((answers(logits) == y).double().mean())
+        steps = options.steps(len(data.train)) // options.epochs * (end.epoch + 1)
+        ctx.log(steps, validation_loss=lost, validation_accuracy=right)
         if selects:
-            score = (
-                scores["validation_accuracy"] if options.monitor == "accuracy" else -scores["validation_loss"]
-            )
+            score = right if options.monitor == "accuracy" else -lost
             _remember(kept, score, end.epoch, model if options.restore_best else None)
             if options.patience is not None and end.epoch - int(kept["best_epoch"]) >= options.patience:
                 ctx.note(stopped_early=end.epoch + 1)
@@ -52,17 +54,9 @@ def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) ->
     if kept:
         ctx.note(best_epoch=int(kept["best_epoch"]) + 1)
     if options.restore_best and kept:
-        prefix = "weights/"
-        model.load_state_dict({n[len(prefix) :]: t for n, t in kept.items() if n.startswith(prefix)})
+        best = {n.removeprefix(WEIGHTS): value for n, value in kept.items() if n.startswith(WEIGHTS)}
+        model.load_state_dict(best)
     return model
-
-
-def _scores(model: nn.Module, ctx: StageContext, split: Split) -> dict[str, float]:
-    logits = ctx.compute.forward(model, split.x)
-    return {
-        "validation_loss": float(F.cross_entropy(logits, split.y)),
-        "validation_accuracy": float((answers(logits) == split.y).double().mean()),
-    }
 
 
 def _remember(kept: dict[str, Tensor], score: float, epoch: int, model: nn.Module | None) -> None:
@@ -73,4 +67,4 @@ def _remember(kept: dict[str, Tensor], score: float, epoch: int, model: nn.Modul
     kept["best"] = torch.tensor(score, dtype=torch.float64)
     kept["best_epoch"] = torch.tensor(epoch)
     if model is not None:
-        kept |= {f"weights/{name}": value.detach().clone() for name, value in model.state_dict().items()}
+        kept |= {WEIGHTS + name: value.detach().clone() for name, value in model.state_dict().items()}

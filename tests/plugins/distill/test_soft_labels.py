@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,19 +7,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from plugin_lab import Killed, KilledAfter, Lab
 from pydantic import ValidationError
 from scipy.special import log_softmax
-from torch import nn
 
 from compressit.config import model_refs
 from compressit.contract.context import StageContext
-from compressit.datasets.splits import Data
 from compressit_plugins.distill.loss import soft_label_loss
 from compressit_plugins.distill.soft_labels import SoftLabels, SoftLabelsConfig
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
-
-Contexts = Callable[..., StageContext]
 
 
 @given(st.floats(0.5, 50), st.floats(0, 1), st.integers(0, 2**32))
@@ -48,60 +44,44 @@ def test_at_a_high_temperature_it_matches_centred_logits() -> None:
 
 
 def test_the_student_learns_what_the_teacher_says_even_where_the_labels_say_otherwise(
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-    narrow_mlp: Callable[..., Any],
-    device: str,
+    lab: Lab, device: str
 ) -> None:
     options: dict[str, Any] = {"epochs": 20, "optimizer": {"name": "adam", "lr": 0.01}}
-    teacher = build_mlp(32)
+    teacher = lab.mlp(32)
     Supervised(SupervisedConfig.model_validate(options)).train(
-        teacher, make_context(data=synthetic(device), device=device)
+        teacher, lab.context(data=lab.data(device), device=device)
     )
     teacher.zero_grad()
-    misled = synthetic(device, labels="random")
-    ctx = make_context({"train": teacher}, data=misled, narrow=narrow_mlp(32), device=device)
+    misled = lab.data(device, labels="random")
+    ctx = lab.context({"train": teacher}, data=misled, narrow=lab.narrow(32), device=device)
     config = SoftLabelsConfig.model_validate({**options, "teacher": "train", "alpha": 1.0})
-    student = SoftLabels(config).compress(build_mlp(32), ctx)
+    student = SoftLabels(config).compress(lab.mlp(32), ctx)
     assert student.get_parameter("linear1.weight").shape == (16, 64)
     assert accuracy_and_loss(ctx.compute.forward(student, misled.test.x), misled.test.y)[0] > 0.95
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_the_teacher_sees_every_image_once(
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-    narrow_mlp: Callable[..., Any],
-) -> None:
+def test_the_teacher_sees_every_image_once(lab: Lab) -> None:
     seen: list[int] = []
-    teacher = build_mlp()
+    teacher = lab.mlp()
     teacher.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
-    ctx = make_context({"previous": teacher}, data=synthetic(), narrow=narrow_mlp(16))
+    ctx = lab.context({"previous": teacher}, data=lab.data(), narrow=lab.narrow(16))
     plugin = SoftLabels(SoftLabelsConfig(epochs=3))
-    plugin.compress(build_mlp(), ctx)
+    plugin.compress(lab.mlp(), ctx)
     assert sum(seen) == 512 == plugin.work(512, 1).forwards
 
 
-def test_a_killed_distillation_ends_with_the_same_tensors(
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-    narrow_mlp: Callable[..., Any],
-    killed_after: Callable[[int], Any],
-    killed: type[Exception],
-) -> None:
-    data, progress = synthetic(), killed_after(2)
+def test_a_killed_distillation_ends_with_the_same_tensors(lab: Lab) -> None:
+    data, progress = lab.data(), KilledAfter(2)
 
     def context(**fields: Any) -> StageContext:
-        return make_context({"previous": build_mlp(32)}, data=data, narrow=narrow_mlp(32), **fields)
+        return lab.context({"previous": lab.mlp(32)}, data=data, narrow=lab.narrow(32), **fields)
 
     plugin = SoftLabels(SoftLabelsConfig(epochs=4))
-    expected = plugin.compress(build_mlp(32), context())
-    with pytest.raises(killed):
-        plugin.compress(build_mlp(32), context(progress=progress))
-    resumed = plugin.compress(build_mlp(32), context(progress=progress))
+    expected = plugin.compress(lab.mlp(32), context())
+    with pytest.raises(Killed):
+        plugin.compress(lab.mlp(32), context(progress=progress))
+    resumed = plugin.compress(lab.mlp(32), context(progress=progress))
     for ours, theirs in zip(resumed.parameters(), expected.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 

@@ -1,27 +1,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from plugin_lab import Lab
 from scipy.special import log_softmax
-from torch import nn
 
-from compressit.contract.context import StageContext
-from compressit.datasets.splits import Data
 from compressit_plugins.evaluate.accuracy import Accuracy, accuracy_and_loss
 
-Contexts = Callable[..., StageContext]
 
-
-def test_numbers_agree_with_scipy_and_train_means_the_given_labels(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts, device: str
-) -> None:
-    data = synthetic(device, labels="random", validation=0.25)
-    model = build_mlp().to(device)
-    values = Accuracy(Accuracy.Config()).evaluate(model, make_context(data=data, device=device))
+def test_numbers_agree_with_scipy_and_train_means_the_given_labels(lab: Lab, device: str) -> None:
+    data = lab.data(device, labels="random", validation=0.25)
+    model = lab.mlp().to(device)
+    values = Accuracy(Accuracy.Config()).evaluate(model, lab.context(data=data, device=device))
     assert set(values) == set(Accuracy.metrics)
     for split in ("train", "validation", "test"):
         part = getattr(data, split)
@@ -33,10 +26,8 @@ def test_numbers_agree_with_scipy_and_train_means_the_given_labels(
         assert values[f"{split}_loss"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_no_validation_split_no_validation_numbers(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
-) -> None:
-    values = Accuracy(Accuracy.Config()).evaluate(build_mlp(), make_context(data=synthetic()))
+def test_no_validation_split_no_validation_numbers(lab: Lab) -> None:
+    values = Accuracy(Accuracy.Config()).evaluate(lab.mlp(), lab.context(data=lab.data()))
     assert not [name for name in values if name.startswith("validation")]
 
 

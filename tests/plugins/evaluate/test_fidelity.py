@@ -1,24 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from plugin_lab import Lab
 from scipy import stats
 from torch import Tensor, nn
 
-from compressit.contract.context import Judged, StageContext
-from compressit.datasets.splits import Data
+from compressit.contract.context import Judged
 from compressit.seeds import Streams
 from compressit_plugins.evaluate.agreement import agreement, noise_fidelity
 from compressit_plugins.evaluate.fidelity import Fidelity, FidelityConfig
 from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking
 from compressit_plugins.shrink.noise_inputs import noise_generator, noise_source
 
-Contexts = Callable[..., StageContext]
-Build = Callable[..., nn.Module]
 STREAMS = Streams(5, "blog", 2)
 REAL = {"agreement", "train_agreement"}
 NOISY = {"fit_agreement", "noise_agreement", "noise_entropy_bits", "noise_majority"}
@@ -72,12 +70,10 @@ def test_agreement_counts_equal_classes() -> None:
     assert agreement(half, half) == agreement(a, half) == 0.5
 
 
-def test_every_number_is_what_a_hand_count_gives(
-    synthetic: Callable[..., Data], make_context: Contexts, device: str
-) -> None:
-    data = synthetic(device)
+def test_every_number_is_what_a_hand_count_gives(lab: Lab, device: str) -> None:
+    data = lab.data(device)
     student, teacher = Threshold(0.4), Threshold(0.7)
-    ctx = make_context({"train": teacher}, data=data, judged=_judged(_noted()), device=device)
+    ctx = lab.context({"train": teacher}, data=data, judged=_judged(_noted()), device=device)
     measured = Fidelity(FidelityConfig(draws=3000)).evaluate(student, ctx)
 
     def share(x: Tensor) -> float:
@@ -101,23 +97,18 @@ def test_every_number_is_what_a_hand_count_gives(
 @pytest.mark.parametrize("noise", ["uniform", "covariance"])
 @pytest.mark.parametrize("redraw", ["epoch", "round", "never"])
 def test_a_student_that_memorised_its_last_noise_agrees_there_and_nowhere_else(
-    noise: str,
-    redraw: str,
-    synthetic: Callable[..., Data],
-    build_mlp: Build,
-    make_context: Contexts,
-    narrow_mlp: Callable[..., Any],
+    noise: str, redraw: str, lab: Lab
 ) -> None:
-    teacher = build_mlp(16)
+    teacher = lab.mlp(16)
     shown: list[Tensor] = []
     hook = teacher.register_forward_hook(lambda module, inputs, output: shown.append(inputs[0].clone()))
-    data = synthetic()
-    ctx = make_context({"train": teacher}, data=data, narrow=narrow_mlp(16), streams=STREAMS, round=2)
+    data = lab.data()
+    ctx = lab.context({"train": teacher}, data=data, narrow=lab.narrow(16), streams=STREAMS, round=2)
     config = NoiseConfig.model_validate(
         {"width": 0.5, "noise": noise, "redraw": redraw, "images": 60, "epochs": 3, "teacher": "train",
          "track": False}
     )  # fmt: skip
-    NoiseShrinking(config).compress(build_mlp(16), ctx)
+    NoiseShrinking(config).compress(lab.mlp(16), ctx)
     hook.remove()
     classes = (teacher(shown[-1]).argmax(1) + 1).tolist()  # never 0, which a Memory says of what it never saw
     shifted = nn.Sequential(teacher, _Shift())
@@ -125,7 +116,7 @@ def test_a_student_that_memorised_its_last_noise_agrees_there_and_nowhere_else(
     measured = [
         noise_fidelity(Memory(x, classes, 11), judge, _judged(ctx.notes), 100)
         for x in (shown[-1], shown[0])
-        for judge in [make_context({"train": shifted}, data=data)]
+        for judge in [lab.context({"train": shifted}, data=data)]
     ]
     assert measured[0]["fit_agreement"] == 1.0
     assert measured[0]["noise_agreement"] == 0.0, "unseen noise must be unseen"
@@ -139,54 +130,44 @@ class _Shift(nn.Module):
         return nn.functional.pad(logits, (1, 0), value=float("-inf"))
 
 
-def test_a_teacher_that_says_one_thing_has_no_entropy(
-    synthetic: Callable[..., Data], make_context: Contexts
-) -> None:
-    ctx = make_context({"train": Threshold(2.0)}, data=synthetic(), judged=_judged(_noted()))
+def test_a_teacher_that_says_one_thing_has_no_entropy(lab: Lab) -> None:
+    ctx = lab.context({"train": Threshold(2.0)}, data=lab.data(), judged=_judged(_noted()))
     measured = Fidelity(FidelityConfig(draws=100)).evaluate(Threshold(0.5), ctx)
     assert measured["noise_entropy_bits"] == 0.0
     assert measured["noise_majority"] == 1.0
 
 
-def test_a_diverged_teacher_is_no_score_at_all(
-    synthetic: Callable[..., Data], make_context: Contexts
-) -> None:
+def test_a_diverged_teacher_is_no_score_at_all(lab: Lab) -> None:
     """Models that answer NaN agree in nothing, and NaN is no class whose share could be measured."""
     diverged = Threshold(float("nan"))
-    ctx = make_context({"train": diverged}, data=synthetic(), judged=_judged(_noted()))
+    ctx = lab.context({"train": diverged}, data=lab.data(), judged=_judged(_noted()))
     measured = Fidelity(FidelityConfig(draws=100)).evaluate(Threshold(float("nan")), ctx)
     assert set(measured.values()) == {0.0}
     assert set(measured) == {"agreement", "train_agreement", "fit_agreement", "noise_agreement"}
 
 
-def test_unseen_noise_is_the_same_for_both_twins_and_other_for_other_rounds(
-    synthetic: Callable[..., Data], make_context: Contexts
-) -> None:
-    data = synthetic()
+def test_unseen_noise_is_the_same_for_both_twins_and_other_for_other_rounds(lab: Lab) -> None:
+    data = lab.data()
 
     def measured(streams: Streams) -> float:
-        ctx = make_context({"train": Threshold(0.7)}, data=data)
+        ctx = lab.context({"train": Threshold(0.7)}, data=data)
         return noise_fidelity(Threshold(0.4), ctx, _judged(_noted(), streams=streams), 2000)["noise_majority"]
 
     assert measured(Streams(5, "blog", 2)) == measured(Streams(5, "blog", 2))
     assert len({measured(Streams(5, "blog", number)) for number in (1, 2, 3)}) > 1
 
 
-def test_without_a_teacher_there_is_nothing_and_without_noise_only_the_real_inputs(
-    synthetic: Callable[..., Data], make_context: Contexts
-) -> None:
+def test_without_a_teacher_there_is_nothing_and_without_noise_only_the_real_inputs(lab: Lab) -> None:
     plugin = Fidelity(FidelityConfig(draws=100))
     models = {"train": Threshold(0.7)}
-    assert plugin.evaluate(Threshold(0.4), make_context(models, data=synthetic())) == {}
-    alone = make_context(models, data=synthetic(), judged=_judged(_noted(), reference=None))
+    assert plugin.evaluate(Threshold(0.4), lab.context(models, data=lab.data())) == {}
+    alone = lab.context(models, data=lab.data(), judged=_judged(_noted(), reference=None))
     assert plugin.evaluate(Threshold(0.4), alone) == {}
-    pruned = make_context(models, data=synthetic(), judged=_judged({"achieved": 0.5}))
+    pruned = lab.context(models, data=lab.data(), judged=_judged({"achieved": 0.5}))
     assert set(plugin.evaluate(Threshold(0.4), pruned)) == REAL
 
 
-def test_both_models_are_left_as_they_were_found(
-    synthetic: Callable[..., Data], make_context: Contexts
-) -> None:
+def test_both_models_are_left_as_they_were_found(lab: Lab) -> None:
     torch.manual_seed(0)
     models = [
         nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(64, 10)) for _ in range(2)
@@ -195,7 +176,7 @@ def test_both_models_are_left_as_they_were_found(
         model.eval()
         model[0].train()  # a layer in another mode than the rest
     before = [{name: value.clone() for name, value in model.state_dict().items()} for model in models]
-    ctx = make_context({"train": models[1]}, data=synthetic(), judged=_judged(_noted()))
+    ctx = lab.context({"train": models[1]}, data=lab.data(), judged=_judged(_noted()))
     first, again = (Fidelity(FidelityConfig(draws=100)).evaluate(models[0], ctx) for _ in range(2))
     assert first == again
     assert [m.training for m in models[0].modules()] == [False, True, False, False, False]

@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from plugin_lab import Lab
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from compressit.config import parse
 from compressit.contract.compute import Compute
-from compressit.contract.context import StageContext
 from compressit_plugins.evaluate import latency
 from compressit_plugins.evaluate.latency import Latency, LatencyConfig
 
@@ -30,12 +29,10 @@ class Recording(nn.Module):
         return x
 
 
-def test_every_size_is_warmed_up_and_repeated_and_every_number_declared(
-    make_context: Callable[..., StageContext], device: str
-) -> None:
+def test_every_size_is_warmed_up_and_repeated_and_every_number_declared(lab: Lab, device: str) -> None:
     model = Recording().eval()
     config = LatencyConfig(batch_sizes=(1, 128), warmup=3, repetitions=5)
-    values = Latency(config).evaluate(model, make_context(device=device))
+    values = Latency(config).evaluate(model, lab.context(device=device))
     assert model.devices == {device}
     assert model.shapes == [(1, 2, 3, 3)] * 8 + [(128, 2, 3, 3)] * 8
     assert set(values) <= set(Latency.metrics)
@@ -51,12 +48,10 @@ def test_the_clock_does_not_run_while_warming_up() -> None:
     assert len(model.shapes) == 8
 
 
-def test_median_and_quartiles_are_numpys(
-    make_context: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_median_and_quartiles_are_numpys(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = [0.5, 0.1, 0.9, 0.2, 0.3, 8.0]
     monkeypatch.setattr(latency, "forward_seconds", lambda *arguments: seconds)
-    values = Latency(LatencyConfig(batch_sizes=(32,))).evaluate(nn.Identity(), make_context())
+    values = Latency(LatencyConfig(batch_sizes=(32,))).evaluate(nn.Identity(), lab.context())
     lower, median, upper = np.percentile(seconds, [25, 50, 75])
     assert values["latency_32_median_seconds"] == pytest.approx(median)
     assert values["latency_32_iqr_seconds"] == pytest.approx(upper - lower)

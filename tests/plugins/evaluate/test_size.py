@@ -1,25 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
+from plugin_lab import Lab
 from torch import nn
 
-from compressit.contract.context import StageContext
-from compressit.datasets.splits import Data
 from compressit_plugins.evaluate.size import Size
 from compressit_plugins.prune.masks import prune_smallest
 
 
-def test_a_pruned_net_is_sparse_not_smaller(
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Callable[..., StageContext],
-    device: str,
-) -> None:
-    model = build_mlp(20).to(device)
-    evaluator, ctx = Size(Size.Config()), make_context(data=synthetic(device), device=device)
+def test_a_pruned_net_is_sparse_not_smaller(lab: Lab, device: str) -> None:
+    model = lab.mlp(20).to(device)
+    evaluator, ctx = Size(Size.Config()), lab.context(data=lab.data(device), device=device)
     dense = evaluator.evaluate(model, ctx)
     prune_smallest(model, 0.75)
     sparse = evaluator.evaluate(model, ctx)
@@ -39,7 +31,7 @@ def test_a_pruned_net_is_sparse_not_smaller(
     assert set(sparse) == set(Size.metrics)
 
 
-def test_a_net_without_parameters_has_a_size(make_context: Callable[..., StageContext]) -> None:
-    values = Size(Size.Config()).evaluate(nn.Flatten(), make_context())
+def test_a_net_without_parameters_has_a_size(lab: Lab) -> None:
+    values = Size(Size.Config()).evaluate(nn.Flatten(), lab.context())
     assert set(values.values()) == {0}
     assert torch.is_grad_enabled()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from plugin_lab import Killed, KilledAfter, Lab
 from pydantic import ValidationError
 from scipy import stats
 from scipy.special import log_softmax, softmax
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from compressit.config import dump, model_refs, parse
 from compressit.contract.compute import Compute
 from compressit.contract.context import StageContext
-from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
@@ -28,8 +27,6 @@ from compressit_plugins.shrink.noise_fit import entropy_bits, fit_to_noise, loss
 from compressit_plugins.shrink.student import StudentConfig
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
 
-Contexts = Callable[..., StageContext]
-Build = Callable[..., nn.Module]
 # Alok Singh, "Compressing neural networks to see if they learn" (2018): H <- ceil(0.8 H)
 PUBLISHED = (512, 410, 328, 263, 211, 169, 136, 109, 88, 71, 57, 46, 37, 30, 24, 20, 16, 13, 11, 9, 8)
 
@@ -110,18 +107,13 @@ def test_entropy_is_scipys(classes: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("redraw", "draws"), [("epoch", 3), ("round", 1), ("never", 1)])
-def test_the_teacher_labels_each_drawn_image_once_and_the_student_is_given_all_of_them(
-    redraw: str,
-    draws: int,
-    synthetic: Callable[..., Data],
-    build_mlp: Build,
-    make_context: Contexts,
-    device: str,
+def test_the_student_is_given_every_image_that_the_teacher_labels_once(
+    redraw: str, draws: int, lab: Lab, device: str
 ) -> None:
-    teacher, student = build_mlp(16).to(device), build_mlp(8)
+    teacher, student = lab.mlp(16).to(device), lab.mlp(8)
     asked, given_x = _watched(teacher), _watched(student)
     config = _config(redraw=redraw, track=False)
-    fit_to_noise(student, teacher, make_context(data=synthetic(device), device=device), config)
+    fit_to_noise(student, teacher, lab.context(data=lab.data(device), device=device), config)
     assert {x.device.type for x in asked} == {device}
     assert [len(x) for x in asked] == [64] * draws
     assert len({tuple(x.flatten().tolist()) for x in asked}) == draws
@@ -132,46 +124,40 @@ def test_the_teacher_labels_each_drawn_image_once_and_the_student_is_given_all_o
 
 
 @pytest.mark.parametrize(("redraw", "shared"), [("epoch", False), ("round", False), ("never", True)])
-def test_rounds_share_their_noise_only_when_it_is_never_redrawn(
-    redraw: str, shared: bool, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
-) -> None:
+def test_rounds_share_their_noise_only_when_it_is_never_redrawn(redraw: str, shared: bool, lab: Lab) -> None:
     drawn = []
     for number in (1, 2):
-        teacher = build_mlp(16)
+        teacher = lab.mlp(16)
         asked = _watched(teacher)
-        ctx = make_context(data=synthetic(), streams=Streams(0, "blog", number), round=number)
-        fit_to_noise(build_mlp(8), teacher, ctx, _config(redraw=redraw, epochs=1, track=False))
+        ctx = lab.context(data=lab.data(), streams=Streams(0, "blog", number), round=number)
+        fit_to_noise(lab.mlp(8), teacher, ctx, _config(redraw=redraw, epochs=1, track=False))
         drawn.append(asked[0])
     assert torch.equal(*drawn) == shared
 
 
 @pytest.mark.parametrize("noise", ["uniform", "gaussian", "pixel", "covariance"])
-def test_twins_see_the_same_noise(
-    noise: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts, device: str
-) -> None:
+def test_twins_see_the_same_noise(noise: str, lab: Lab, device: str) -> None:
     seen = []
     for seed, labels in ((0, "given"), (1, "random")):
-        teacher = build_mlp(16, seed=seed).to(device)
+        teacher = lab.mlp(16, seed=seed).to(device)
         asked = _watched(teacher)
-        ctx = make_context(data=synthetic(device, labels=labels), device=device)
-        fit_to_noise(build_mlp(8), teacher, ctx, _config(noise=noise, track=False))
+        ctx = lab.context(data=lab.data(device, labels=labels), device=device)
+        fit_to_noise(lab.mlp(8), teacher, ctx, _config(noise=noise, track=False))
         seen.append(torch.stack(asked))
     assert torch.equal(*seen)
 
 
 @pytest.mark.parametrize("declares", [True, False], ids=["with_width", "skeleton"])
-def test_the_widths_are_the_published_ones(
-    declares: bool, synthetic: Callable[..., Data], make_context: Contexts
-) -> None:
+def test_the_widths_are_the_published_ones(declares: bool, lab: Lab) -> None:
     def narrow(multiplier: float, times: int) -> nn.Module | None:
         config = MlpConfig(hidden=(512, 512))
         for _ in range(times):
             config = Mlp(config).with_width(multiplier)
         return Mlp(config).build((1, 8, 8), 10) if declares else None
 
-    model, data = Mlp(MlpConfig(hidden=(512, 512))).build((1, 8, 8), 10), synthetic()
+    model, data = Mlp(MlpConfig(hidden=(512, 512))).build((1, 8, 8), 10), lab.data()
     for number in range(1, 21):
-        ctx = make_context(data=data, narrow=narrow, round=number, feed="original")
+        ctx = lab.context(data=data, narrow=narrow, round=number, feed="original")
         student = Fresh(StudentConfig(width=0.8)).dry_run(model, ctx)
         width = PUBLISHED[number]
         shapes = [tuple(p.shape) for p in student.parameters() if p.ndim == 2]
@@ -179,20 +165,16 @@ def test_the_widths_are_the_published_ones(
         assert ctx.notes == {"requested": pytest.approx(0.8**number), "achieved": width / 512}
 
 
-def test_a_chained_repeated_stage_narrows_what_it_is_given_once(
-    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts, narrow_mlp: Callable[..., Any]
-) -> None:
-    ctx = make_context({"previous": build_mlp(20)}, data=synthetic(), narrow=narrow_mlp(20), round=3)
-    student = NoiseShrinking(_config(width=0.8)).compress(build_mlp(20), ctx)
+def test_a_chained_repeated_stage_narrows_what_it_is_given_once(lab: Lab) -> None:
+    ctx = lab.context({"previous": lab.mlp(20)}, data=lab.data(), narrow=lab.narrow(20), round=3)
+    student = NoiseShrinking(_config(width=0.8)).compress(lab.mlp(20), ctx)
     assert student.get_parameter("linear1.weight").shape == (16, 64)
     assert (ctx.notes["requested"], ctx.notes["achieved"]) == (0.8, 16 / 20)
 
 
-def test_retention_is_logged_after_each_power_of_two_and_the_last_epoch(
-    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts, device: str
-) -> None:
-    ctx = make_context(data=synthetic(device, labels="random"), device=device)
-    student = fit_to_noise(build_mlp(8), build_mlp(16).to(device), ctx, _config(epochs=11))
+def test_retention_is_logged_after_each_power_of_two_and_the_last_epoch(lab: Lab, device: str) -> None:
+    ctx = lab.context(data=lab.data(device, labels="random"), device=device)
+    student = fit_to_noise(lab.mlp(8), lab.mlp(16).to(device), ctx, _config(epochs=11))
     for name in ("train", "test"):
         seen = [step for step, _ in ctx.curves[f"retention_{name}"]]
         assert seen == [64.0 * epochs for epochs in (1, 2, 4, 8, 11)]
@@ -202,13 +184,11 @@ def test_retention_is_logged_after_each_power_of_two_and_the_last_epoch(
     assert ctx.notes["images_seen"] == 11 * 64
 
 
-def test_nothing_is_followed_when_that_is_not_wanted_and_the_student_is_the_same(
-    synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
-) -> None:
+def test_nothing_is_followed_when_that_is_not_wanted_and_the_student_is_the_same(lab: Lab) -> None:
     students = []
     for track in (True, False):
-        ctx = make_context(data=synthetic())
-        students.append(fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(track=track)))
+        ctx = lab.context(data=lab.data())
+        students.append(fit_to_noise(lab.mlp(8), lab.mlp(16), ctx, _config(track=track)))
         assert ("retention_test" in ctx.curves) == track
     for one, two in zip(*(s.parameters() for s in students), strict=True):
         assert torch.equal(one, two)
@@ -216,30 +196,24 @@ def test_nothing_is_followed_when_that_is_not_wanted_and_the_student_is_the_same
 
 @pytest.mark.parametrize(("noise", "statistics"), [("uniform", "none"), ("pixel", "of the training inputs")])
 def test_the_notes_say_what_the_noise_was_and_what_it_knew_of_the_data(
-    noise: str, statistics: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
+    noise: str, statistics: str, lab: Lab
 ) -> None:
-    ctx = make_context(data=synthetic())
-    fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(noise=noise, labels="hard", redraw="round"))
+    ctx = lab.context(data=lab.data())
+    fit_to_noise(lab.mlp(8), lab.mlp(16), ctx, _config(noise=noise, labels="hard", redraw="round"))
     told = {"kind": noise, "labels": "hard", "redraw": "round", "images": 64, "statistics": statistics}
     assert ctx.notes["noise"] == told
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
-def test_what_the_teacher_knows_reaches_the_student_through_noise_alone(
-    labels: str,
-    synthetic: Callable[..., Data],
-    build_mlp: Build,
-    make_context: Contexts,
-    narrow_mlp: Callable[..., Any],
-) -> None:
+def test_what_the_teacher_knows_reaches_the_student_through_noise_alone(labels: str, lab: Lab) -> None:
     options: dict[str, Any] = {"epochs": 20, "optimizer": {"name": "adam", "lr": 0.01}}
-    teacher, data = build_mlp(32), synthetic(noise=0.2)
-    Supervised(SupervisedConfig.model_validate(options)).train(teacher, make_context(data=data))
-    ctx = make_context({"train": teacher}, data=data, narrow=narrow_mlp(32))
+    teacher, data = lab.mlp(32), lab.data(noise=0.2)
+    Supervised(SupervisedConfig.model_validate(options)).train(teacher, lab.context(data=data))
+    ctx = lab.context({"train": teacher}, data=data, narrow=lab.narrow(32))
     config = _config(
         **options, labels=labels, noise="covariance", images=2000, teacher="train", batch_size=64
     )
-    student = NoiseShrinking(config).compress(build_mlp(32, seed=3), ctx)
+    student = NoiseShrinking(config).compress(lab.mlp(32, seed=3), ctx)
     assert student.get_parameter("linear1.weight").shape == (16, 64)
     x, y = data.test.tensors()
     assert accuracy_and_loss(ctx.compute.forward(teacher, x), y)[0] > 0.95
@@ -247,22 +221,15 @@ def test_what_the_teacher_knows_reaches_the_student_through_noise_alone(
 
 
 @pytest.mark.parametrize("redraw", ["epoch", "round", "never"])
-def test_a_killed_repeated_stage_round_ends_with_the_same_tensors_and_curves(
-    redraw: str,
-    synthetic: Callable[..., Data],
-    build_mlp: Build,
-    make_context: Contexts,
-    killed_after: Callable[[int], Any],
-    killed: type[Exception],
-) -> None:
-    data, progress, config = synthetic(), killed_after(2), _config(redraw=redraw, epochs=4)
+def test_a_killed_repeated_stage_round_ends_with_the_same_tensors_and_curves(redraw: str, lab: Lab) -> None:
+    data, progress, config = lab.data(), KilledAfter(2), _config(redraw=redraw, epochs=4)
 
     def run(**fields: Any) -> tuple[nn.Module, StageContext]:
-        ctx = make_context(data=data, **fields)
-        return fit_to_noise(build_mlp(8), build_mlp(16), ctx, config), ctx
+        ctx = lab.context(data=data, **fields)
+        return fit_to_noise(lab.mlp(8), lab.mlp(16), ctx, config), ctx
 
     expected, whole = run()
-    with pytest.raises(killed):
+    with pytest.raises(Killed):
         run(progress=progress)
     resumed, ctx = run(progress=progress)
     for ours, theirs in zip(resumed.parameters(), expected.parameters(), strict=True):
@@ -272,11 +239,9 @@ def test_a_killed_repeated_stage_round_ends_with_the_same_tensors_and_curves(
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
-def test_it_works_in_bf16(
-    labels: str, synthetic: Callable[..., Data], build_mlp: Build, make_context: Contexts
-) -> None:
-    ctx = make_context(data=synthetic(), compute=Compute("cpu", "bf16"))
-    student = fit_to_noise(build_mlp(8), build_mlp(16), ctx, _config(labels=labels))
+def test_it_works_in_bf16(labels: str, lab: Lab) -> None:
+    ctx = lab.context(data=lab.data(), compute=Compute("cpu", "bf16"))
+    student = fit_to_noise(lab.mlp(8), lab.mlp(16), ctx, _config(labels=labels))
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in student.parameters())
 
 

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from plugin_lab import Lab
 from scipy import stats
 
-from compressit.contract.context import StageContext
 from compressit.datasets.options import DataConfig
 from compressit.datasets.splits import Data, RawData, prepare
 from compressit.seeds import Streams
@@ -147,7 +145,7 @@ def test_other_seeds_and_stages_have_their_own_noise(redraw: str) -> None:
 
 
 def test_statistics_are_made_once_for_each_kind_and_data(
-    raw: RawData, make_context: Callable[..., StageContext], monkeypatch: pytest.MonkeyPatch
+    raw: RawData, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
     original = noise_inputs.noise_source
@@ -155,7 +153,7 @@ def test_statistics_are_made_once_for_each_kind_and_data(
         noise_inputs, "noise_source", lambda kind, data: made.append(kind) or original(kind, data)
     )
     memo: dict[object, object] = {}
-    real, fake = (make_context(memo=memo, identity=lambda ref, name=name: ref or name) for name in "ab")
+    real, fake = (lab.context(memo=memo, identity=lambda ref, name=name: ref or name) for name in "ab")
     sources = [shared_noise_source(kind, ctx) for ctx in (real, real, fake) for kind in ("pixel", "uniform")]
     assert made == ["pixel", "uniform", "pixel", "uniform"]
     assert sources[0] is sources[2]

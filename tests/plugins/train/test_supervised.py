@@ -1,36 +1,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from plugin_lab import Killed, KilledAfter, Lab
 from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
 from compressit.config import dump, parse
-from compressit.contract.context import StageContext
-from compressit.datasets.splits import Data, order
+from compressit.datasets.splits import order
 from compressit.errors import CompressitError
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
-
-Contexts = Callable[..., StageContext]
 
 
 def options(**values: Any) -> SupervisedConfig:
     return SupervisedConfig.model_validate({"batch_size": 64, **values})
 
 
-def test_it_takes_the_steps_of_a_hand_written_loop(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts, device: str
-) -> None:
-    ctx = make_context(data=synthetic(device, train=150), device=device)
+def test_it_takes_the_steps_of_a_hand_written_loop(lab: Lab, device: str) -> None:
+    ctx = lab.context(data=lab.data(device, train=150), device=device)
     config = options(epochs=2, label_smoothing=0.1, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})
-    trained = Supervised(config).train(build_mlp(), ctx)
+    trained = Supervised(config).train(lab.mlp(), ctx)
 
-    model = build_mlp().to(device)
+    model = lab.mlp().to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     x, y = ctx.data.train.tensors()
     for epoch in range(2):
@@ -47,14 +42,9 @@ def test_it_takes_the_steps_of_a_hand_written_loop(
 
 
 @pytest.mark.parametrize("values", [{"patience": 3}, {"restore_best": True}])
-def test_selecting_without_a_validation_split_is_refused_with_help(
-    values: dict[str, Any],
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-) -> None:
+def test_selecting_without_a_validation_split_is_refused_with_help(values: dict[str, Any], lab: Lab) -> None:
     with pytest.raises(CompressitError, match=r"validation split(.|\n)*validation: 0\.1"):
-        Supervised(options(**values)).train(build_mlp(), make_context(data=synthetic()))
+        Supervised(options(**values)).train(lab.mlp(), lab.context(data=lab.data()))
 
 
 def test_a_score_to_watch_without_anything_that_goes_by_it_is_refused() -> None:
@@ -66,18 +56,12 @@ def test_a_score_to_watch_without_anything_that_goes_by_it_is_refused() -> None:
 
 
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
-def test_it_ends_with_the_best_epoch_on_validation(
-    monitor: str,
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-    device: str,
-) -> None:
+def test_it_ends_with_the_best_epoch_on_validation(monitor: str, lab: Lab, device: str) -> None:
     # labels of noise: validation gets worse as the training set is memorised
-    data = synthetic(device, labels="random", validation=0.25, train=256)
-    ctx = make_context(data=data, device=device)
+    data = lab.data(device, labels="random", validation=0.25, train=256)
+    ctx = lab.context(data=data, device=device)
     config = options(epochs=15, restore_best=True, monitor=monitor, optimizer={"name": "adam", "lr": 0.01})
-    model = Supervised(config).train(build_mlp(32), ctx)
+    model = Supervised(config).train(lab.mlp(32), ctx)
     validation = ctx.data.validation
     assert validation is not None
     scores = [value for _, value in ctx.curves[f"validation_{monitor}"]]
@@ -95,14 +79,10 @@ def test_it_ends_with_the_best_epoch_on_validation(
 
 @pytest.mark.parametrize("monitor", ["accuracy", "loss"])
 def test_an_epoch_whose_score_is_nan_is_never_the_best(
-    monitor: str,
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-    monkeypatch: pytest.MonkeyPatch,
+    monitor: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first epoch's answers on the validation split are NaN, the others are not."""
-    ctx = make_context(data=synthetic(validation=0.25, train=64))
+    ctx = lab.context(data=lab.data(validation=0.25, train=64))
     forward, calls = type(ctx.compute).forward, []
 
     def broken(self: Any, model: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -110,17 +90,15 @@ def test_an_epoch_whose_score_is_nan_is_never_the_best(
         return forward(self, model, x) * (float("nan") if len(calls) == 1 else 1.0)
 
     monkeypatch.setattr(type(ctx.compute), "forward", broken)
-    Supervised(options(epochs=3, restore_best=True, monitor=monitor)).train(build_mlp(8), ctx)
+    Supervised(options(epochs=3, restore_best=True, monitor=monitor)).train(lab.mlp(8), ctx)
     assert ctx.notes["best_epoch"] > 1
     assert ctx.curves["validation_accuracy"][0][1] == 0.0
 
 
-def test_patience_counts_epochs_since_the_best(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
-) -> None:
-    ctx = make_context(data=synthetic(labels="random", validation=0.25, train=256))
+def test_patience_counts_epochs_since_the_best(lab: Lab) -> None:
+    ctx = lab.context(data=lab.data(labels="random", validation=0.25, train=256))
     config = options(epochs=40, patience=3, monitor="loss", optimizer={"name": "adam", "lr": 0.01})
-    Supervised(config).train(build_mlp(32), ctx)
+    Supervised(config).train(lab.mlp(32), ctx)
     scores = [value for _, value in ctx.curves["validation_loss"]]
     assert len(scores) < 40
     assert ctx.notes["epochs"] == ctx.notes["stopped_early"] == len(scores)
@@ -129,16 +107,8 @@ def test_patience_counts_epochs_since_the_best(
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
-def test_a_killed_run_ends_with_the_tensors_of_one_never_killed(
-    epochs: int,
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-    killed_after: Callable[[int], Any],
-    killed: type[Exception],
-    device: str,
-) -> None:
-    data = synthetic(device, labels="random", validation=0.25, train=256)
+def test_a_killed_run_ends_with_the_tensors_of_one_never_killed(epochs: int, lab: Lab, device: str) -> None:
+    data = lab.data(device, labels="random", validation=0.25, train=256)
     plugin = Supervised(
         options(
             epochs=30,
@@ -148,51 +118,43 @@ def test_a_killed_run_ends_with_the_tensors_of_one_never_killed(
             optimizer={"name": "adamw", "lr": 0.01},
         )
     )
-    whole = make_context(data=data, device=device)
-    expected = plugin.train(build_mlp(32), whole)
+    whole = lab.context(data=data, device=device)
+    expected = plugin.train(lab.mlp(32), whole)
     assert whole.notes["stopped_early"] > 4  # both kills happen before
 
-    progress = killed_after(epochs)
-    with pytest.raises(killed):
-        plugin.train(build_mlp(32), make_context(data=data, progress=progress, device=device))
-    resumed = make_context(data=data, progress=progress, device=device)
-    model = plugin.train(build_mlp(32, seed=99), resumed)  # the fresh weights must not matter any more
+    progress = KilledAfter(epochs)
+    with pytest.raises(Killed):
+        plugin.train(lab.mlp(32), lab.context(data=data, progress=progress, device=device))
+    resumed = lab.context(data=data, progress=progress, device=device)
+    model = plugin.train(lab.mlp(32, seed=99), resumed)  # the fresh weights must not matter any more
     for name, value in expected.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     assert resumed.curves == whole.curves
     assert resumed.notes == whole.notes
 
 
-def test_a_run_that_diverges_right_after_a_kill_still_goes_back_to_its_best(
-    synthetic: Callable[..., Data],
-    build_mlp: Callable[..., nn.Module],
-    make_context: Contexts,
-    killed_after: Callable[[int], Any],
-    killed: type[Exception],
-) -> None:
-    good = synthetic(validation=0.25)
+def test_a_run_that_diverges_right_after_a_kill_still_goes_back_to_its_best(lab: Lab) -> None:
+    good = lab.data(validation=0.25)
     plugin = Supervised(options(epochs=3, restore_best=True))
-    progress = killed_after(1)
-    with pytest.raises(killed):
-        plugin.train(build_mlp(), make_context(data=good, progress=progress))
+    progress = KilledAfter(1)
+    with pytest.raises(Killed):
+        plugin.train(lab.mlp(), lab.context(data=good, progress=progress))
     best = copy.deepcopy(progress.saved[0])
     broken = copy.deepcopy(good)
     broken.train.x.fill_(float("nan"))
-    ctx = make_context(data=broken, progress=progress)
-    model = plugin.train(build_mlp(), ctx)
+    ctx = lab.context(data=broken, progress=progress)
+    model = plugin.train(lab.mlp(), ctx)
     assert "epoch 2" in ctx.notes["diverged"]
     for name, value in model.state_dict().items():
         assert torch.equal(value, best[f"model/{name}"])
 
 
-def test_the_test_split_is_never_read(
-    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
-) -> None:
-    data = synthetic(validation=0.25)
+def test_the_test_split_is_never_read(lab: Lab) -> None:
+    data = lab.data(validation=0.25)
     other = copy.deepcopy(data)
     other.test.x.fill_(float("nan"))
     other.test.y.fill_(0)
     plugin = Supervised(options(epochs=3, patience=1, restore_best=True))
-    models = [plugin.train(build_mlp(), make_context(data=d)) for d in (data, other)]
+    models = [plugin.train(lab.mlp(), lab.context(data=d)) for d in (data, other)]
     for one, two in zip(*(m.parameters() for m in models), strict=True):
         assert torch.equal(one, two)
