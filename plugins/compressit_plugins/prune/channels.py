@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compressit import CompressitError, Compute, NoEffectError, macs, parameters
 from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
-from compressit_plugins.prune.faults import faulty, halves
+from compressit_plugins.prune.faults import faulty, half
 from compressit_plugins.prune.importance import Importance, magnitude
 from compressit_plugins.prune.oracle import Gap
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
@@ -38,12 +38,10 @@ class PruneReport:
     achieved: float  # of what `target` names
     parameters_kept: float
     macs_kept: float
-    widths: Mapping[
-        str, tuple[int, int]
-    ]  # channels before and after, by the first layer of each coupled group
-    skipped: Mapping[
-        str, str
-    ]  # groups (by their first layer) that were to become narrower and did not, and why
+    # Channels before and after, by the first layer of each coupled group.
+    widths: Mapping[str, tuple[int, int]]
+    # Groups (by their first layer) that were to become narrower and did not, and why.
+    skipped: Mapping[str, str]
     gap: float  # the largest difference from the model with zeros for what was removed, of its largest output
     unchecked: Sequence[str]  # what of this model the comparison did not look at, see `unchecked`
 
@@ -168,7 +166,7 @@ class _Job:
 
     def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
         """Which groups the model does not survive, whichever of their channels go, and why."""
-        return faulty(model, self.empty, groups, halves(groups), _random(self.example)[:1])[0]
+        return faulty(model, self.empty, groups, list(map(half, groups)), _random(self.example)[:1])[0]
 
     def settle(
         self,
