@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compressit import CompressitError, Compute, NoEffectError, macs, parameters
 from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
-from compressit_plugins.prune.faults import faulty, halves
+from compressit_plugins.prune.faults import faulty, half
 from compressit_plugins.prune.importance import Importance, magnitude
 from compressit_plugins.prune.oracle import Gap
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
@@ -38,12 +38,10 @@ class PruneReport:
     achieved: float  # of what `target` names
     parameters_kept: float
     macs_kept: float
-    widths: Mapping[
-        str, tuple[int, int]
-    ]  # channels before and after, by the first layer of each coupled group
-    skipped: Mapping[
-        str, str
-    ]  # groups (by their first layer) that were to become narrower and did not, and why
+    # Channels before and after, by the first layer of each coupled group.
+    widths: Mapping[str, tuple[int, int]]
+    # Groups (by their first layer) that were to become narrower and did not, and why.
+    skipped: Mapping[str, str]
     gap: float  # the largest difference from the model with zeros for what was removed, of its largest output
     unchecked: Sequence[str]  # what of this model the comparison did not look at, see `unchecked`
 
@@ -123,7 +121,7 @@ def prune_channels(
         widths={name: (initial.get(name, width), width) for name, width in left.items()},
         skipped=dict.fromkeys(done.selection.skipped, "no narrower width is allowed") | left_alone,
         gap=max(gap.largest for gap in gaps),
-        unchecked=unchecked(given, done.empty, gaps),
+        unchecked=unchecked(given, done.empty, done.trains, gaps),
     )
 
 
@@ -153,6 +151,7 @@ class _Chosen:
     achieved: float  # what is left then of what was asked about
     gap: Gap
     empty: nn.Module  # what is left of the model, without storage
+    trains: bool  # whether that runs in train mode
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class _Job:
 
     def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
         """Which groups the model does not survive, whichever of their channels go, and why."""
-        return faulty(model, self.empty, groups, halves(groups), _random(self.example)[:1])[0]
+        return faulty(model, self.empty, groups, list(map(half, groups)), _random(self.example)[:1])[0]
 
     def settle(
         self,
@@ -185,7 +184,7 @@ class _Job:
             try:
                 selection, achieved = self.choose(groups, rule, keep, last)
                 empty = self.pruned(groups, selection)
-                self.try_training(empty)
+                trains = self.trains(empty)
             except CompressitError as error:
                 wrong = {} if tried else self.unfit(model, groups)
                 tried = True
@@ -195,7 +194,7 @@ class _Job:
             else:
                 wrong, gap = faulty(model, self.empty, groups, selection.gone, self.inputs)
                 if not wrong:
-                    return _Chosen(groups, selection, achieved, gap, empty)
+                    return _Chosen(groups, selection, achieved, gap, empty, trains)
             groups = _without(groups, wrong, left, type(model).__name__)
 
     def pruned(self, groups: Sequence[Group], chosen: Selection) -> nn.Module:
@@ -204,15 +203,16 @@ class _Job:
         remove(trial, groups, chosen.gone)
         return trial
 
-    def try_training(self, trial: nn.Module) -> None:
-        """Raises CompressitError unless `trial` runs in train mode or the given net does not."""
-        error = runs_in_train_mode(trial, self.given.example) if self.given.trains else None
-        if error is not None:
+    def trains(self, trial: nn.Module) -> bool:
+        """Whether `trial` runs in train mode. Raises CompressitError where it does not and the given net does."""
+        error = runs_in_train_mode(trial, self.given.example)
+        if error and not runs_in_train_mode(copy.deepcopy(self.given.empty), self.given.example):
             raise CompressitError(
                 f"the pruned model could not be trained: {error.message}",
                 "this layer runs only in training and was not traced: build the network without it "
                 "(`aux_logits: false`), or `ignore` the layers whose channels it reads",
             ) from error
+        return error is None
 
     def choose(self, groups: Sequence[Group], rule: Rule, keep: float, last: bool) -> tuple[Selection, float]:
         """The channels to remove now; and what is left then of what was asked about."""

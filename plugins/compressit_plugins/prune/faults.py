@@ -17,14 +17,6 @@ from compressit_plugins.prune.surgery import outputs, remove
 _TRIALS = 200  # of a net; two for each group that cannot be pruned and each doubling of their number
 
 
-def halves(groups: Sequence[Group]) -> list[Tensor]:
-    """Nearly half of every group's channels, drawn by its name: whatever the scores, the same ones.
-
-    An odd number, and more of the first than of the last: what must go evenly from several parts must not pass by luck.
-    """
-    return [_half(group) for group in groups]
-
-
 def faulty(
     model: nn.Module,
     empty: nn.Module,
@@ -82,7 +74,11 @@ def _misfit(empty: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], x
     return "" if shapes == wanted else f"the outputs would change from {wanted} to {shapes}"
 
 
-def _half(group: Group) -> Tensor:
+def half(group: Group) -> Tensor:
+    """Nearly half of its channels, drawn by its name: whatever the scores, the same ones.
+
+    An odd number, and more of the first than of the last: what must go evenly from several parts must not pass by luck.
+    """
     width = group.width // group.parts
     draws = torch.Generator().manual_seed(zlib.crc32(group.name.encode()))
     count = max(width // 2 - (width // 2 + 1) % 2, min(width - 1, 1))

@@ -11,6 +11,11 @@ STAYS = 1
 """The number of what no layer makes: padding, and what is concatenated to channels."""
 
 
+def along(numbers: Tensor, dim: int, shape: torch.Size) -> Tensor:
+    """(n,) numbers along one dimension of `shape`, the same all along the others."""
+    return numbers.view([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape)
+
+
 def constant(numbers: Tensor, dim: int) -> bool:
     """Whether they are the same all along a dimension."""
     if numbers.shape[dim] <= 1 or numbers.stride(dim) == 0:

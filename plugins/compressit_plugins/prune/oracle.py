@@ -57,33 +57,12 @@ def compare(
     the given ones. Where the two differ they are compared again in float64. `model` stays as it is.
     """
     inputs = [x.to(dtype) for x in inputs]  # rounding in half precision would hide everything
-    kept: dict[str, list[Tensor]] = {}
-
-    def values(name: str, module: nn.Module, key: str) -> Tensor:
-        owner = model.get_submodule(name)
-        given = getattr(owner, key).detach()
-        return given.clone() if weights == "given" else _random(given, f"{name}.{key}", owner)
-
-    def left(name: str, module: nn.Module, key: str) -> Tensor:
-        found, numbers = values(name, module, key), getattr(module, key).detach()
-        if numbers.shape != found.shape:
-            kept[f"{name}.{key}"] = _places(numbers, found.shape)
-            for dim, places in enumerate(kept[f"{name}.{key}"]):
-                found = found.index_select(dim, places)
-        return found
-
-    def or_zero(name: str, module: nn.Module, key: str) -> Tensor:
-        found = values(name, module, key)
-        for dim, places in enumerate(kept.get(f"{name}.{key}", ())):
-            lost = torch.ones(found.shape[dim], dtype=torch.bool).index_fill_(0, places.cpu(), False)
-            found.index_fill_(dim, lost.nonzero()[:, 0].to(found.device), float(key == "running_var"))
-        return found
-
+    tensors = _Tensors(model, weights, {})
     small = sharing_copy(model).eval()
     try:
         _replace(small, lambda name, module, key: _numbered(getattr(module, key)))
         remove(small, groups, gone)
-        _replace(small, left)
+        _replace(small, tensors.left)
         found = _computed(small.to(dtype), inputs)
     except CompressitError as error:
         return Gap(math.inf, error.message)
@@ -94,14 +73,12 @@ def compare(
     heads = {n: m.head_dim for n, m in small.named_modules() if isinstance(m, nn.MultiheadAttention)}
     del small  # the same values are made twice, so that there is never room for more than two of such nets
     masked = sharing_copy(model).eval()
-    _replace(masked, or_zero)
+    _replace(masked, tensors.or_zero)
     masked.to(dtype)
-    attention = _ScaledByWhatIsLeft()
     for (name, _, _), channels in removals(groups, gone).items():
         if name in norms:
-            parent, _, last = name.rpartition(".")
-            given = masked.get_submodule(name)
-            setattr(masked.get_submodule(parent), last, _MaskedNorm(given, norms[name], channels))
+            masked.set_submodule(name, _MaskedNorm(masked.get_submodule(name), norms[name], channels))
+    attention = _ScaledByWhatIsLeft()
     for name, scale in scales.items():
         module: Any = masked.get_submodule(name)
         attention.fewer |= module.scale != scale
@@ -121,10 +98,43 @@ def compare(
     gap = Gap(_distance(wanted, found), "", weights, bool(attention.fewer))
     if (
         dtype == torch.float32 and gap.wrong
-    ):  # a hundred layers can make a difference of any size out of rounding
+    ):  # hundreds of layers make a difference of any size out of rounding
         exact = compare(model, groups, gone, inputs, weights, torch.float64)
         return gap if exact.reason else exact  # not every net runs in float64
     return gap
+
+
+@dataclass(frozen=True)
+class _Tensors:
+    """What the two nets hold, by a module's name and the tensor's in it."""
+
+    model: nn.Module
+    weights: Literal["random", "given"]
+    # Positions (int64) of each dimension that are left, where the pruned net lost some.
+    kept: dict[tuple[str, str], list[Tensor]]
+
+    def whole(self, name: str, key: str) -> Tensor:
+        owner = self.model.get_submodule(name)
+        given = getattr(owner, key).detach()
+        return given.clone() if self.weights == "given" else _random(given, f"{name}.{key}", owner)
+
+    def left(self, name: str, module: nn.Module, key: str) -> Tensor:
+        """Of the pruned net, which holds numbers so far."""
+        found, numbers = self.whole(name, key), getattr(module, key).detach()
+        if numbers.shape != found.shape:
+            self.kept[name, key] = _places(numbers, found.shape)
+            for dim, places in enumerate(self.kept[name, key]):
+                found = found.index_select(dim, places)
+        return found
+
+    def or_zero(self, name: str, module: nn.Module, key: str) -> Tensor:
+        """Of the net it is compared with."""
+        found = self.whole(name, key)
+        for dim, places in enumerate(self.kept.get((name, key), ())):
+            lost = torch.ones(found.shape[dim], dtype=torch.bool, device=found.device)
+            lost[places] = False
+            found.index_fill_(dim, lost.nonzero()[:, 0], float(key == "running_var"))
+        return found
 
 
 def _replace(net: nn.Module, value: Callable[[str, nn.Module, str], Tensor]) -> None:

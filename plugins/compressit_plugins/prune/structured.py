@@ -66,6 +66,9 @@ class StructuredConfig(Config):
     )
 
 
+_PASSED_ON = {"target", "scope", "round_to", "max_ratio", "ignore", "steps", "time_limit"}
+
+
 class StructuredPruning(Compressor[StructuredConfig]):
     """Remove whole channels: the model is smaller and faster afterwards on any hardware.
 
@@ -91,7 +94,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
         from compressit_plugins.prune.batch_norm import recalibrate
 
         config = self.config
-        some = [x[:4] for x, _ in _batches(ctx, 1, self.config.batch_size, epoch=0)]
+        some = [x[:4] for x, _ in _batches(ctx, 1, config.batch_size, epoch=0)]
         report = self._prune(model, ctx, self._importance(ctx), some)
         inputs = (x for x, _ in _batches(ctx, config.recalibrate, config.batch_size, epoch=1))
         recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
@@ -138,16 +141,10 @@ class StructuredPruning(Compressor[StructuredConfig]):
             model,
             example,
             config.keep ** ctx.times(),
-            target=config.target,
             importance=importance,
-            scope=config.scope,
-            round_to=config.round_to,
-            max_ratio=config.max_ratio,
-            ignore=config.ignore,
-            steps=config.steps,
-            time_limit=config.time_limit,
             seconds=steady_seconds(ctx.compute),
             inputs=inputs,
+            **config.model_dump(include=_PASSED_ON),
         )
         return report
 
@@ -159,13 +156,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
             return score.taylor(batches, score.classification(ctx.data.classes))
         if self.config.importance == "random":
             return score.random(ctx.streams.generator("importance"))
-        plain = {
-            "magnitude": score.magnitude,
-            "fpgm": score.fpgm,
-            "lamp": score.lamp,
-            "bn_scale": score.bn_scale,
-        }
-        return plain[self.config.importance]
+        return getattr(score, self.config.importance)
 
 
 def _batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[Tensor, Tensor]]:

@@ -69,7 +69,6 @@ class Given:
     example: Tensor  # for this copy
     macs: int  # of one input
     parameters: int
-    trains: bool  # whether it runs in train mode
     silent: Mapping[str, Set[int]]  # layers with parameters that run in neither mode, and the sizes of these
 
     @staticmethod
@@ -87,14 +86,10 @@ class Given:
             net, x, reads = copy.deepcopy(model), example, _Reads()
             outputs(net, x)  # names the layer in which it fails
             cost = macs(_Watched(net, reads), x.shape[1:])
-        with reads:
-            trains = runs_in_train_mode(net, x) is None
-        silent = {
-            name: {size for weight in own for size in weight.shape}
-            for name, module in net.named_modules()
-            if (own := list(module.parameters(recurse=False))) and not reads.seen & set(map(id, own))
-        }
-        return Given(net, x, cost, parameters(model), trains, silent)
+        if reads.silent(net):
+            with reads:
+                runs_in_train_mode(net, x)
+        return Given(net, x, cost, parameters(model), reads.silent(net))
 
 
 def runs_in_train_mode(net: nn.Module, example: Tensor) -> CompressitError | None:
@@ -141,6 +136,14 @@ class _Reads(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.seen |= {id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         return func(*args, **(kwargs or {}))
+
+    def silent(self, net: nn.Module) -> dict[str, set[int]]:
+        """Layers none of whose parameters was given to one, and the sizes of these."""
+        return {
+            name: {size for weight in own for size in weight.shape}
+            for name, module in net.named_modules()
+            if (own := list(module.parameters(recurse=False))) and not self.seen & set(map(id, own))
+        }
 
 
 class _Watched(nn.Module):

@@ -9,9 +9,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from torch import nn
-from torch.nn.utils import parametrize
 
 from compressit import CompressitError
+from compressit_plugins.prune.weights import computed
 
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 
@@ -71,14 +71,9 @@ def _fault(module: nn.Module) -> tuple[str, str] | None:
         return f"wrapped in {kind}", "prune its `.module`, then wrap the result"
     if type(module).__module__.startswith(("torch.ao.nn", "torch.nn.quantized", "torch.nn.qat")):
         return "quantised", "prune before quantising"
-    hooks = {type(hook).__module__ for hook in module._forward_pre_hooks.values()}  # pyright: ignore[reportPrivateUsage]
-    if "torch.nn.utils.prune" in hooks:
-        return "masked by torch.nn.utils.prune", "call torch.nn.utils.prune.remove on it first"
-    if parametrize.is_parametrized(module) or any(hook.startswith("torch.nn.utils.") for hook in hooks):
-        return "parametrised (weight_norm, spectral_norm)", "make its weight a plain parameter again first"
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return (
             f"recurrent ({kind})",
             "how its gates are coupled is not known, and `ignore` does not help; `prune.magnitude` prunes it",
         )
-    return None
+    return computed(module)

@@ -11,17 +11,17 @@ from compressit_plugins.prune.oracle import NORMS, Gap
 from compressit_plugins.prune.surgery import Given
 
 
-def unchecked(given: Given, pruned: nn.Module, gaps: Sequence[Gap]) -> list[str]:
+def unchecked(given: Given, pruned: nn.Module, trains: bool, gaps: Sequence[Gap]) -> list[str]:
     """A line for each thing; none where everything that this net does was compared.
 
-    pruned: without storage, where the net runs so. gaps: of each step.
+    pruned: without storage, where the net runs so. trains: whether it runs in train mode. gaps: of each step.
     """
     net, found = given.empty, list[str]()
     moody = _first(dict.fromkeys(type(m).__name__ for m in net.modules() if _reads_its_mode(m)))
     if moody:
         tried = "the pruned net ran in it and was not compared"
         untried = "the given net does not run in it on two zeros, so the pruned one was not tried"
-        found.append(f"train mode ({moody}): {tried if given.trains else untried}")
+        found.append(f"train mode ({moody}): {tried if trains else untried}")
     norms = _first(name for name, m in net.named_modules() if isinstance(m, NORMS) and _lost(pruned, name, m))
     if norms:
         found.append(f"statistics of norms across channels ({norms}): they are of the channels that are left")

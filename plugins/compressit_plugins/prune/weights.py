@@ -34,7 +34,7 @@ def select_weights(
     CompressitError for a chosen weight that is computed from other tensors (masked, parametrised).
     """
     names = _names(model)
-    matrices, computed = _matrices(model)
+    matrices, made = _matrices(model)
     first = {n: p for n, p in model.named_parameters() if p.ndim >= 2}
     weights = {n: p for n, p in first.items() if id(p) in matrices}
     others = {n: p for n, p in first.items() if id(p) not in matrices}
@@ -43,15 +43,17 @@ def select_weights(
         return {n for n, p in among.items() if any(_matches(name, globs) for name in names[id(p)])}
 
     for glob in include:
-        if not matching(weights, [glob]) and not any(_matches(name, [glob]) for name in computed):
+        if not matching(weights, [glob]) and not any(_matches(name, [glob]) for name in made):
             raise _no_weight(glob, matching(others, [glob]), weights)
     for globs, among in ((exclude, first), (also, others)):
         for glob in globs:
-            if not matching(among, [glob]) and not any(_matches(name, [glob]) for name in computed):
+            if not matching(among, [glob]) and not any(_matches(name, [glob]) for name in made):
                 raise NoEffectError(f"'{glob}' matches no weight of the model", did_you_mean(glob, among))
-    for name, why in computed.items():
+    for name, why in made.items():
         if _matches(name, include) and not _matches(name, exclude):
-            raise CompressitError(f"weights cannot be zeroed: {name} is {why[0]}", why[1])
+            raise CompressitError(
+                f"weights cannot be zeroed: {name} is {why[0]}", f"{why[1]}, or `exclude` it"
+            )
     chosen = (matching(weights, include) | matching(others, also)) - matching(first, exclude)
     if not chosen:
         raise NoEffectError(
@@ -80,15 +82,16 @@ def _no_weight(glob: str, beside: set[str], weights: dict[str, nn.Parameter]) ->
 def _matrices(model: nn.Module) -> tuple[set[int], dict[str, tuple[str, str]]]:
     """Identities of the parameters that are weight matrices; by name those that are computed, and what helps."""
     matrices: set[int] = set()
-    computed: dict[str, tuple[str, str]] = {}
+    made: dict[str, tuple[str, str]] = {}
     for at, layer in model.named_modules():
         for own in _own(layer):
             value = layer._parameters.get(own)  # pyright: ignore[reportPrivateUsage]
             if value is not None:
                 matrices.add(id(value))
             elif getattr(layer, own, None) is not None:
-                computed[f"{at}.{own}".lstrip(".")] = _computed(layer)
-    return matrices, computed
+                plain = "no parameter of its layer", "give the layer a plain parameter as its weight"
+                made[f"{at}.{own}".lstrip(".")] = computed(layer) or plain
+    return matrices, made
 
 
 def _own(layer: nn.Module) -> Iterator[str]:
@@ -102,7 +105,8 @@ def _own(layer: nn.Module) -> Iterator[str]:
         yield "weight"
 
 
-def _computed(layer: nn.Module) -> tuple[str, str]:
+def computed(layer: nn.Module) -> tuple[str, str] | None:
+    """Where the weights of a layer are made of other tensors in every pass: what it is, and what helps."""
     hooks = {type(hook).__module__ for hook in layer._forward_pre_hooks.values()}  # pyright: ignore[reportPrivateUsage]
     if "torch.nn.utils.prune" in hooks:
         return "masked by torch.nn.utils.prune", "call torch.nn.utils.prune.remove on its layer first"
@@ -110,9 +114,9 @@ def _computed(layer: nn.Module) -> tuple[str, str]:
         return (
             "parametrised (weight_norm, spectral_norm): made of other tensors in every pass",
             "make it a plain parameter first, with torch.nn.utils.parametrize.remove_parametrizations or "
-            "remove_weight_norm, or `exclude` it",
+            "remove_weight_norm",
         )
-    return "no parameter of its layer", "give the layer a plain parameter as its weight, or `exclude` it"
+    return None
 
 
 def _names(model: nn.Module) -> dict[int, list[str]]:

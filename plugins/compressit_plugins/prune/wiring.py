@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from compressit_plugins.prune.numbered import STAYS, alike, compact, constant, padded
+from compressit_plugins.prune.numbered import STAYS, alike, along, compact, constant, padded
 from compressit_plugins.prune.outside import Borrowed, loose_parameters
 
 _BATCH_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
@@ -40,9 +41,8 @@ _REDUCE = {"mean", "sum", "amax", "amin", "std", "var", "logsumexp"}
 class Wiring:
     """What a pass found. Classes are positive numbers; 0: no channel of a layer."""
 
-    sides: Mapping[
-        tuple[str, str], Tensor
-    ]  # (layer or parameter, "in", "out" or "both") -> class of each position
+    # The class of each position, by (layer or parameter, "in", "out" or "both").
+    sides: Mapping[tuple[str, str], Tensor]
     rows: Sequence[Tensor]  # (r, c) classes: as many must go from each of the r rows
     tainted: Mapping[int, str]  # classes, and the operation that was not understood
     fixed: frozenset[int]  # classes that reach the output or meet padding
@@ -56,12 +56,9 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
     hooks: list[Any] = []
     for name, module in model.named_modules():
         if isinstance(module, _LAYERS):
+            leave = partial(pass_.leave, name)
             hooks.append(module.register_forward_pre_hook(pass_.enter, with_kwargs=True))
-            hooks.append(
-                module.register_forward_hook(
-                    lambda m, a, k, out, name=name: pass_.leave(name, m, a, k, out), with_kwargs=True
-                )
-            )
+            hooks.append(module.register_forward_hook(leave, with_kwargs=True))
     try:
         with torch.no_grad(), Borrowed(layers, pass_.enter, pass_.leave), pass_:
             outputs = model(example)
@@ -69,8 +66,8 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
         for hook in hooks:
             hook.remove()
     for leaf in tree_leaves(outputs):
-        if isinstance(leaf, Tensor) and (numbers := pass_.numbers.get(leaf)) is not None:
-            for number in numbers.unique().long().tolist():
+        if isinstance(leaf, Tensor) and leaf in pass_.numbers:
+            for number in pass_.numbers[leaf].unique().long().tolist():
                 pass_.join(number, STAYS)
     return pass_.result()
 
@@ -78,9 +75,8 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
 class _Pass(TorchDispatchMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.numbers: Any = (
-            WeakTensorKeyDictionary()
-        )  # float tensors: every operation that moves values takes them
+        # Float tensors: every operation that moves values takes them.
+        self.numbers: Any = WeakTensorKeyDictionary()
         self.sides: dict[tuple[str, str], Tensor] = {}
         self.rows: list[Tensor] = []
         self.taints: dict[int, str] = {}
@@ -109,11 +105,10 @@ class _Pass(TorchDispatchMode):
         self.parents += range(start, start + count)
         return torch.arange(start, start + count, dtype=torch.float32)
 
-    def taint(self, numbers: Tensor | None, why: str) -> None:
-        if numbers is not None:
-            for number in numbers.unique().long().tolist():
-                if number:
-                    self.taints.setdefault(number, why)
+    def taint(self, tensor: Tensor, why: str) -> None:
+        if tensor in self.numbers:
+            numbers = self.numbers[tensor].unique().long().tolist()
+            self.taints |= {number: why for number in numbers if number and number not in self.taints}
 
     def result(self) -> Wiring:
         lookup = torch.tensor([self.find(number) for number in range(len(self.parents))])
@@ -142,15 +137,19 @@ class _Pass(TorchDispatchMode):
         dim = self._channel_dim(module, x)
         numbers = self.numbers.get(x)
         if numbers is not None and constant(numbers, dim) and compact(numbers).numel() != 1:
-            self._carry(name, module, numbers, dim, out)
+            # Applied to each channel alike, along another dimension: its own width is not followed.
+            if isinstance(module, _CONV) or (isinstance(module, _BATCH_NORM) and dim == 1):
+                self.taint(x, f"'{name}', which is applied across channels")
+            else:
+                self.numbers[out] = numbers.narrow(dim, 0, 1).expand(out.shape)
             return
         own = [self._along(t, dim if t is x else t.ndim - 1) for t in inputs]
         seen = own[0]
         if isinstance(module, nn.Linear | _CONV) and not _depthwise(module):
             groups = getattr(module, "groups", 1)
-            width = module.out_features if isinstance(module, nn.Linear) else module.out_channels
             self._record(name, "in", seen)
             if (name, "out") not in self.sides:
+                width = module.out_features if isinstance(module, nn.Linear) else module.out_channels
                 self.sides[name, "out"] = self.new(width)
             made = self.sides[name, "out"]
             if groups > 1:
@@ -165,16 +164,7 @@ class _Pass(TorchDispatchMode):
             if isinstance(parts, int) and parts > 1:
                 self.rows.append(seen.view(parts, -1))
             made = seen
-        at = 1 if dim == 1 and out.ndim == x.ndim else out.ndim - 1
-        view = [-1 if d == at else 1 for d in range(out.ndim)]
-        self.numbers[out] = made.view(view).expand(out.shape)
-
-    def _carry(self, name: str, module: nn.Module, numbers: Tensor, dim: int, out: Tensor) -> None:
-        """A layer that is applied to each channel alike, along another dimension: its own width is not followed."""
-        if isinstance(module, _CONV) or (isinstance(module, _BATCH_NORM) and dim == 1):
-            self.taint(numbers, f"'{name}', which is applied across channels")
-        else:
-            self.numbers[out] = numbers.narrow(dim, 0, 1).expand(out.shape)
+        self.numbers[out] = along(made, 1 if dim == 1 and out.ndim == x.ndim else out.ndim - 1, out.shape)
 
     def _channel_dim(self, module: nn.Module, x: Tensor) -> int:
         if isinstance(module, nn.Linear | nn.MultiheadAttention):
@@ -228,7 +218,7 @@ class _Pass(TorchDispatchMode):
             found = None
         if found is None:
             for tensor in tensors:
-                self.taint(self.numbers.get(tensor), name)
+                self.taint(tensor, name)
             return outputs
         for leaf, numbers in zip(tree_leaves(outputs), found, strict=False):
             if isinstance(leaf, Tensor) and numbers is not None and numbers.shape == leaf.shape:
@@ -237,11 +227,8 @@ class _Pass(TorchDispatchMode):
 
     def _parameter(self, parameter: Tensor) -> None:
         name, dim = self.loose[id(parameter)]
-        numbers = self.new(parameter.shape[dim])
-        self.sides[name, "both"] = numbers
-        self.numbers[parameter] = numbers.view([-1 if d == dim else 1 for d in range(parameter.ndim)]).expand(
-            parameter.shape
-        )
+        self.sides[name, "both"] = self.new(parameter.shape[dim])
+        self.numbers[parameter] = along(self.sides[name, "both"], dim, parameter.shape)
 
     def _follow(
         self, name: str, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor], outputs: Any
@@ -301,14 +288,9 @@ class _Pass(TorchDispatchMode):
         joined = name in ("cat", "stack")  # what has no number there cannot become narrower
 
         def number(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor):
-                return leaf
-            if not leaf.is_floating_point():
-                return leaf.cpu()
-            known = self.numbers.get(leaf)
-            if known is None:
-                return torch.full(leaf.shape, float(STAYS if joined else 0))
-            return known
+            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                return self.numbers.get(leaf, torch.tensor(float(STAYS * joined)).expand(leaf.shape))
+            return leaf.cpu() if isinstance(leaf, Tensor) else leaf
 
         if name == "_to_copy":
             return [self._numbers(args[0])]

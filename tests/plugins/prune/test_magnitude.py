@@ -190,7 +190,7 @@ def test_a_dry_run_leaves_the_model_and_reads_no_data(
 
 
 @pytest.mark.parametrize(
-    ("options", "round", "message"),
+    ("options", "number", "message"),
     [
         ({"include": ("conv*",)}, 1, "'conv\\*' matches no weight"),
         ({"sparsity": 0.0001}, 1, "changes none of them"),

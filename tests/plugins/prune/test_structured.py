@@ -23,7 +23,6 @@ from structured_nets import (
 )
 from torch import Tensor, nn
 
-import compressit
 from compressit.checkpoint.model import load, save
 from compressit.config import parse
 from compressit.contract.context import StageContext
@@ -129,22 +128,13 @@ def test_a_vision_transformer_keeps_its_heads_and_its_sizes_follow(tmp_path: Pat
     assert torch.equal(load(tmp_path / "vit.safetensors", into=fresh)(images()), net.eval()(images()))
 
 
-def test_a_stage_on_a_registered_model_reloads_without_the_module(context: Context, tmp_path: Path) -> None:
-    from compressit_plugins.models.nets import convnet
-
-    net = apply_plugin(plugin(target="channels"), convnet((3, 8, 8), 5, [6, 8]), context())
-    options = {"uses": "model.convnet", "input_shape": (3, 8, 8), "classes": 5, "channels": [6, 8]}
-    compressit.save(net, tmp_path / "net.safetensors", **options)
-    assert torch.equal(compressit.load(tmp_path / "net.safetensors")(images()), net.eval()(images()))
-
-
 def test_importances_rank_as_their_definitions_say() -> None:
     net = built(Plain).eval()
     weights = net.conv2.weight.detach().flatten(1)  # (12, 72)
     head = net.head.weight.detach().view(5, 12, 4)
     norms = weights.square().sum(1) + net.norm2.weight.detach().square() + head.square().sum((0, 2))
     pairwise = torch.cdist(weights.square()[None], weights.square()[None])[0].sum(0)
-    assert scores(net, magnitude).argsort().tolist() == norms.argsort().tolist()
+    assert coupled_scores(net, magnitude, "conv2").argsort().tolist() == norms.argsort().tolist()
     own_only = coupled_scores(net, fpgm, "conv2")
     columns = head.permute(1, 2, 0).reshape(48, 5).square()
     distances = torch.cdist(columns[None], columns[None])[0].sum(0).view(12, 4).sum(1)
@@ -158,10 +148,6 @@ def test_importances_rank_as_their_definitions_say() -> None:
         rtol=1e-4,
         atol=1e-6,
     )
-
-
-def scores(net: nn.Module, importance: Any) -> Tensor:
-    return coupled_scores(net, importance, "conv2")
 
 
 def coupled_scores(net: nn.Module, importance: Any, name: str) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.coupling import Group, coupled
-from compressit_plugins.prune.faults import faulty, halves
+from compressit_plugins.prune.faults import faulty, half
 from compressit_plugins.prune.importance import magnitude
 from compressit_plugins.prune.oracle import compare
 from compressit_plugins.prune.surgery import Given
@@ -52,14 +52,14 @@ def test_the_comparison_sees_a_channel_in_the_wrong_place_whatever_the_weights()
     with torch.no_grad():
         net.head.weight.zero_()  # all outputs are equal, before and after
     groups, inputs = groups_of(net), [images(1)]
-    assert compare(net, groups, halves(groups), inputs).largest < 1e-5
+    assert compare(net, groups, list(map(half, groups)), inputs).largest < 1e-5
     second, first = groups
     members = [replace(m, roots=m.roots.flip(0)) if m.name == "conv2" else m for m in first.members]
     crossed = replace(first, members=members)
     gone = [torch.arange(8) < 4]
     assert compare(net, [crossed], gone, inputs).wrong
     reasons, left = faulty(
-        net, Given.of(net, example()).empty, [crossed, second], [*gone, *halves([second])], inputs
+        net, Given.of(net, example()).empty, [crossed, second], [*gone, half(second)], inputs
     )
     assert set(reasons) == {"conv1"}
     assert left.largest < 1e-5
@@ -69,7 +69,7 @@ def test_the_comparison_leaves_the_model_as_it_was() -> None:
     net = built(Concat)
     before = copy.deepcopy(net)
     groups = groups_of(net)
-    compare(net, groups, halves(groups), [images(1)])
+    compare(net, groups, list(map(half, groups)), [images(1)])
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.state_dict().items())
 
 
@@ -86,7 +86,7 @@ def test_a_net_that_random_weights_lead_nowhere_is_compared_by_its_own() -> None
     _, report = prune_channels(copy.deepcopy(net), example(), 0.5, ignore=["conv2"])
     assert report.gap < 1e-5
     groups = [group for group in groups_of(net) if group.name == "conv1"]
-    assert not compare(net, groups, halves(groups), [images(1)]).wrong
+    assert not compare(net, groups, list(map(half, groups)), [images(1)]).wrong
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -104,4 +104,4 @@ def test_what_many_layers_round_differently_is_no_fault() -> None:
             return (super().forward(x) * 1e5).sin()  # as far apart as hundreds of layers leave it
 
     groups = groups_of(net := built(Rounding))
-    assert compare(net, groups, halves(groups), [images(4)]).largest < 1e-6
+    assert compare(net, groups, list(map(half, groups)), [images(4)]).largest < 1e-6

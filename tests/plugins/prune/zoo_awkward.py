@@ -5,7 +5,7 @@ Each is one way in which a tool that follows shapes alone takes the wrong channe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -238,24 +238,6 @@ class GroupedQueries(Net):
         return self.head(x.mean(1))
 
 
-class HeadsInnermost(Net):
-    """One qkv layer whose rows are ordered by head, then query, key and value, as GPT-NeoX has it."""
-
-    shape = (6, 12)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.mixed, self.out = nn.Linear(12, 16), nn.Linear(16, 48), nn.Linear(16, 16)
-        self.head = nn.Linear(16, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x)
-        n, t, _ = x.shape
-        q, k, v = self.mixed(x).view(n, t, 2, -1).transpose(1, 2).chunk(3, -1)
-        x = x + self.out(((q @ k.mT * 0.3).softmax(-1) @ v).transpose(1, 2).reshape(n, t, -1))
-        return self.head(x.mean(1))
-
-
 class ThreeInOne(Net):
     """GPT-2: one layer for query, key and value, split in three, then viewed as heads."""
 
@@ -266,12 +248,22 @@ class ThreeInOne(Net):
         self.embed, self.mixed, self.out = nn.Linear(12, 16), nn.Linear(16, 48), nn.Linear(16, 16)
         self.head = nn.Linear(16, CLASSES)
 
+    def heads(self, x: Tensor, width: int) -> Iterable[Tensor]:
+        return (p.unflatten(2, (2, width // 2)).transpose(1, 2) for p in x.split(width, 2))
+
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)
         n, t, c = x.shape
-        q, k, v = (p.view(n, t, 2, c // 2).transpose(1, 2) for p in self.mixed(x).split(c, 2))
-        x = x + self.out(((q @ k.mT * 0.3).softmax(-1) @ v).transpose(1, 2).reshape(n, t, c))
+        q, k, v = self.heads(self.mixed(x), c)
+        x = x + self.out(((q @ k.mT * 0.3).softmax(-1) @ v).transpose(1, 2).reshape(n, t, -1))
         return self.head(x.mean(1))
+
+
+class HeadsInnermost(ThreeInOne):
+    """One qkv layer whose rows are ordered by head, then query, key and value, as GPT-NeoX has it."""
+
+    def heads(self, x: Tensor, width: int) -> Iterable[Tensor]:
+        return x.unflatten(2, (2, -1)).transpose(1, 2).chunk(3, -1)
 
 
 class Rotary(Net):
