@@ -25,14 +25,9 @@ from compressit.host.plugins import Host
 
 from . import forge
 from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
-from .samples import CONV, HEADS, MLP, TIED, TINY, TOKENS
+from .samples import CONV, HEADS, MLP, TIED, TINY, TOKENS, equal
 
 Make = Callable[..., nn.Module]
-
-
-def equal(one: nn.Module, other: nn.Module) -> bool:
-    a, b = one.state_dict(), other.state_dict()
-    return a.keys() == b.keys() and all(same_bits(a[name], b[name]) for name in a)
 
 
 def pruned(model: nn.Module, shape: tuple[int, ...], ratio: float = 0.5) -> nn.Module:

@@ -14,6 +14,7 @@ from torch.nn.utils import prune
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load, save
+from compressit.checkpoint.modules import Unfilled
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 
@@ -207,3 +208,25 @@ def test_a_header_too_large_to_be_read_is_not_published_and_says_so_of_the_file(
         save(nn.Linear(2, 2), tmp_path / "m.safetensors", lineage=[{"stage": "x" * 2**23}])
     assert ".tmp" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.register_buffer("scale", torch.zeros(3), persistent=False)
+        nn.init.normal_(self.weight)
+        nn.init.constant_(self.scale, 2.0)
+        with torch.no_grad():
+            self.weight.uniform_(5, 6)
+
+
+def test_parameters_keep_what_was_in_their_memory_and_buffers_are_filled() -> None:
+    state = torch.get_rng_state()
+    with Unfilled():
+        layer = Layer()
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2), nn.MultiheadAttention(8, 2))
+    assert layer.weight.tolist() == [0, 0, 0]
+    assert layer.scale.tolist() == [2, 2, 2]
+    assert torch.equal(torch.get_rng_state(), state), "no weight was drawn"
+    assert Layer().weight.min() >= 5, "outside of the block it is as ever"
