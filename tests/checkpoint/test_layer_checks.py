@@ -176,9 +176,9 @@ def test_numbers_in_their_range_are_set(many: Path) -> None:
     assert (net.stem.padding, net.pad.padding, net.larger.scale_factor) == ((9, 0), (-2, 1, 8, 8), 2.5)
 
 
-def test_a_kernel_is_as_large_as_its_weight(tmp_path: Path) -> None:
+def test_a_kernel_is_as_large_as_its_weight(path: Path) -> None:
     contract = InputSpec((1, 200), "unit", None, None, ("a", "b"))
-    save(nn.Sequential(nn.Conv1d(1, 2, 100)), path := tmp_path / "m.safetensors", contract=contract)
+    save(nn.Sequential(nn.Conv1d(1, 2, 100)), path, contract=contract)
     assert load(path, into=nn.Sequential(nn.Conv1d(1, 2, 3)))[0].kernel_size == (100,)
 
 

@@ -56,12 +56,12 @@ def _set(at: str, **attrs: Any) -> Change:
 def test_a_small_file_that_orders_much_is_refused_at_once(
     make: Callable[..., nn.Module],
     host: Host,
-    tmp_path: Path,
+    path: Path,
     architecture: Architecture | None,
     change: Change,
 ) -> None:
     """Without an architecture: one for a given net."""
-    into, path = None if architecture else Many(), tmp_path / "net.safetensors"
+    into = None if architecture else Many()
     save(
         make(architecture) if architecture else Many(),
         path,
@@ -102,8 +102,8 @@ class Sized(Pixels):
         return super().forward(x)
 
 
-def test_outputs_are_recorded_for_a_smaller_picture_where_the_own_takes_too_much(tmp_path: Path) -> None:
-    net, path = Pixels(), tmp_path / "net.safetensors"
+def test_outputs_are_recorded_for_a_smaller_picture_where_the_own_takes_too_much(path: Path) -> None:
+    net = Pixels()
     save(net, path, contract=InputSpec((3, 512, 512), "unit", None, None, ("a", "b")))
     probe = read_header(path).manifest.probe
     assert probe is not None
@@ -114,24 +114,21 @@ def test_outputs_are_recorded_for_a_smaller_picture_where_the_own_takes_too_much
         load(other, Pixels())
 
 
-def test_a_net_that_takes_no_smaller_picture_is_saved_with_a_warning(tmp_path: Path) -> None:
-    net, path = Sized(), tmp_path / "net.safetensors"
+def test_a_net_that_takes_no_smaller_picture_is_saved_with_a_warning(path: Path) -> None:
+    net = Sized()
     with pytest.warns(UserWarning, match="outputs are not recorded"):
         save(net, path, contract=InputSpec((3, 512, 512), "unit", None, None, ("a", "b")))
     assert read_header(path).manifest.probe is None
     assert torch.equal(load(path, Sized()).second.weight, net.second.weight)  # type: ignore[union-attr]
 
 
-def test_a_net_whose_building_takes_too_much_is_saved_and_loaded_when_asked(
-    host: Host, tmp_path: Path
-) -> None:
+def test_a_net_whose_building_takes_too_much_is_saved_and_loaded_when_asked(host: Host, path: Path) -> None:
     """Two tables of 88 MB, drawn by the builder, of which a trained net kept one row each."""
     wide = Architecture("tiny.drawn", {"rows": 11_000}, (4,), 2000)
     with torch.no_grad():
         net = build(wide, host)
         for name in ("one", "other"):
             setattr(net, name, nn.Parameter(getattr(net, name)[:1].clone()))
-    path = tmp_path / "net.safetensors"
     with pytest.warns(UserWarning, match="limited=False"):
         save(net, path, wide, host=host)
     with pytest.raises(CompressitError, match="limited=False"):
@@ -142,11 +139,11 @@ def test_a_net_whose_building_takes_too_much_is_saved_and_loaded_when_asked(
 
 @pytest.mark.parametrize("probed", [True, False])
 def test_a_file_whose_own_input_takes_much_is_run_on_it_only_when_asked(
-    make: Callable[..., nn.Module], host: Host, tmp_path: Path, probed: bool
+    make: Callable[..., nn.Module], host: Host, path: Path, probed: bool
 ) -> None:
     """Its outputs were recorded for a small input, or are not recorded."""
     small = Architecture("tiny.pooled", {}, (2, 6, 6), 16)
-    save(make(small), path := tmp_path / "net.safetensors", small, host=host)
+    save(make(small), path, small, host=host)
 
     def change(entry: dict[str, Any]) -> None:
         if probed:

@@ -168,8 +168,8 @@ def test_a_mask_that_does_not_count_its_values_is_refused(flip: int) -> None:
         unpack(stored, shapes)
 
 
-def test_a_file_from_before_compact_tensors_loads(make: Make, host: Host, tmp_path: Path) -> None:
-    save(make(MLP), path := tmp_path / "m.safetensors", MLP, host=host)
+def test_a_file_from_before_compact_tensors_loads(make: Make, host: Host, tmp_path: Path, path: Path) -> None:
+    save(make(MLP), path, MLP, host=host)
     table, entry, data = forge.parts(path)
     del entry["compact"]
     old = forge.write(tmp_path / "old.safetensors", table, entry, data)
