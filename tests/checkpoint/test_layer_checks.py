@@ -136,7 +136,11 @@ def test_a_layer_of_ones_own_reads_its_tensors_as_it_likes() -> None:
     check(net)
     net = weight_norm(nn.Linear(8, 3))
     check(net)
-    check(weight_norm(nn.LSTM(5, 4), "weight_hh_l0"))
+    check(lstm := weight_norm(nn.LSTM(5, 4), "weight_hh_l0"))
+    for shape in ((16, 3), (15, 4)):  # which goes to native code, or cannot be computed
+        lstm.parametrizations.weight_hh_l0.original1 = nn.Parameter(torch.ones(shape))  # type: ignore[union-attr]
+        with pytest.raises(CompressitError, match="weight_hh_l0 of the ParametrizedLSTM at its top"):
+            check(lstm)
 
 
 @pytest.fixture
