@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import shutil
 import struct
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -84,10 +85,9 @@ def read_header(path: Path) -> Header:
 def checked(file: BinaryIO) -> Header:
     """The header of an open file. Raises CompressitError as `read_header` does, without the file's name."""
     file_bytes = os.fstat(file.fileno()).st_size
-    prefix = file.read(8)
-    if len(prefix) < 8:
+    if file_bytes < 8:
         raise CompressitError("no safetensors file: it is shorter than 8 bytes")
-    (length,) = struct.unpack("<Q", prefix)
+    length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER_BYTES:
         raise CompressitError(
             f"no safetensors file: a header of {length} bytes (at most {MOST_HEADER_BYTES} are read)"
@@ -123,8 +123,7 @@ def copy_with(source: Path, target: Path, **updates: Any) -> None:
         with naming(target), replacing(target) as temporary, open(temporary, "wb") as copy:
             copy.write(_header_bytes(header.tensors, manifest))
             file.seek(header.start)
-            while block := file.read(1 << 20):
-                copy.write(block)
+            shutil.copyfileobj(file, copy, 1 << 20)
 
 
 def verify(path: Path) -> Header:
@@ -211,7 +210,7 @@ def _check_places(tensors: Mapping[str, TensorInfo], data_bytes: int) -> None:
 
 def _check_compact(name: str, shape: tuple[int, ...], tensors: Mapping[str, TensorInfo]) -> None:
     mask, values = tensors.get(name + MASK), tensors.get(name + VALUES)
-    count = math.prod(shape) if len(shape) <= 64 and max(shape, default=0) < 2**63 else 0
+    count = math.prod(shape)
     if (
         mask is None
         or values is None

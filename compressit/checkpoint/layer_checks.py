@@ -114,10 +114,13 @@ def _tensors(layer: nn.Module) -> set[str]:
 
 
 def _shape(layer: nn.Module, path: str) -> tuple[int, ...] | None:
-    """Of a tensor, be it computed; None where there is none."""
+    """Of a tensor, be it computed; None where there is none, or its parts do not fit."""
     value: Any = layer
-    for name in path.split("."):
-        value = getattr(value, name, None)
+    try:
+        for name in path.split("."):
+            value = getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - whatever a parametrisation raises
+        return None
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 

@@ -123,6 +123,13 @@ class Manifest(_Entry):
     tensors_sha256: str  # see `header.tensors_digest`
     versions: dict[str, str]
 
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Of one of the model's inputs, where that is known."""
+        if self.model is not None:
+            return self.model.input_shape
+        return self.input.shape if self.input else None
+
     @staticmethod
     def of(**fields: Any) -> Manifest:
         """A manifest from plain values (tuples count as lists).

@@ -138,7 +138,7 @@ def load(
     with naming(path), probing.quiet():
         devices = [p.device for p in into.parameters() if not p.is_meta] if into is not None else []
         model = _restored(path, header, into, host or installed(), limited)
-        shape, recorded = _input_shape(header.manifest), header.manifest.probe
+        shape, recorded = header.manifest.input_shape, header.manifest.probe
         if probe and recorded is not None and shape is not None:
             allowed = Allowance.running(header.file_bytes) if limited else None
             trial = copied(model, same_parameters=True)
@@ -154,7 +154,7 @@ def load_to_run(path: Path, host: Host | None = None, limited: bool = True) -> n
     """
     model = load(path, host=host, limited=limited)
     header = read_header(path)
-    shape, probe = _input_shape(header.manifest), header.manifest.probe
+    shape, probe = header.manifest.input_shape, header.manifest.probe
     if limited and shape is not None and (probe is None or probe.input_shape):
         with naming(path), probing.quiet():
             trial = copied(model, same_parameters=True)
@@ -257,11 +257,6 @@ def _builder(architecture: Architecture, host: Host) -> dict[str, Any]:
 def _architecture(manifest: Manifest) -> Architecture | None:
     model, edited = manifest.model, bool(manifest.edits) or manifest.reshaped
     return model and Architecture(model.name, model.config, model.input_shape, model.classes, edited)
-
-
-def _input_shape(manifest: Manifest) -> tuple[int, ...] | None:
-    source = manifest.model and manifest.model.input_shape
-    return source if source is not None else manifest.input and manifest.input.shape
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

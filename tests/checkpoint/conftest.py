@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from compressit.checkpoint.model import Architecture, build, save
+from compressit.checkpoint.model import Architecture, build, load, save
 from compressit.host.plugins import Host
 
 from .samples import MLP, TINY
@@ -36,6 +36,23 @@ def make(host: Host) -> Callable[..., nn.Module]:
         return model
 
     return make
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a checkpoint may be written."""
+    return tmp_path / "m.safetensors"
+
+
+@pytest.fixture
+def again(host: Host, path: Path) -> Callable[[nn.Module, Architecture], nn.Module]:
+    """Saves a model at `path`, and loads it."""
+
+    def again(model: nn.Module, architecture: Architecture) -> nn.Module:
+        save(model, path, architecture, host=host)
+        return load(path, host=host)
+
+    return again
 
 
 @pytest.fixture

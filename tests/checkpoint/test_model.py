@@ -25,14 +25,10 @@ from compressit.host.plugins import Host
 
 from . import forge
 from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
-from .samples import CONV, HEADS, MLP, TIED, TINY, TOKENS
+from .samples import CONV, HEADS, MLP, TIED, TINY, TOKENS, equal
 
 Make = Callable[..., nn.Module]
-
-
-def equal(one: nn.Module, other: nn.Module) -> bool:
-    a, b = one.state_dict(), other.state_dict()
-    return a.keys() == b.keys() and all(same_bits(a[name], b[name]) for name in a)
+Again = Callable[[nn.Module, Architecture], nn.Module]
 
 
 def pruned(model: nn.Module, shape: tuple[int, ...], ratio: float = 0.5) -> nn.Module:
@@ -72,8 +68,7 @@ def test_models_come_back_bit_equal_in_another_process(make: Make, host: Host, t
     assert again == {case: fingerprint(model, paths[case]) for case, (_, model) in cases.items()}
 
 
-def test_attention_and_norms_are_told_their_new_widths(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_attention_and_norms_are_told_their_new_widths(make: Make, host: Host, path: Path) -> None:
     save(make(replace(TOKENS, config={"width": 12, "heads": 3})), path, TOKENS, host=host)
     loaded = load(path, host=host)
     attention, patches = loaded.attention, loaded.patches
@@ -85,12 +80,11 @@ def test_attention_and_norms_are_told_their_new_widths(make: Make, host: Host, t
 
 
 def test_a_pruned_model_has_its_shape_and_says_that_it_was_edited(
-    make: Make, host: Host, tmp_path: Path
+    make: Make, path: Path, again: Again
 ) -> None:
-    model, path = pruned(make(CONV), CONV.input_shape), tmp_path / "m.safetensors"
+    model = pruned(make(CONV), CONV.input_shape)
     assert (model[0].out_channels, model[3].groups, model[4].out_channels) == (4, 4, 6)
-    save(model, path, CONV, host=host)
-    loaded = load(path, host=host)
+    loaded = again(model, CONV)
     assert str(loaded) == str(model)
     assert equal(loaded, model)
     assert all(p.requires_grad for p in loaded.parameters())
@@ -109,8 +103,7 @@ def test_a_narrower_config_needs_no_edits(make: Make, host: Host, tmp_path: Path
     assert equal(load(tmp_path / "a.safetensors", host=host), load(tmp_path / "b.safetensors", host=host))
 
 
-def test_a_loaded_model_can_be_pruned_trained_and_saved_again(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_a_loaded_model_can_be_pruned_trained_and_saved_again(make: Make, host: Host, path: Path) -> None:
     save(make(CONV), path, CONV, host=host)
     model = pruned(load(path, host=host).train(), CONV.input_shape, 0.25)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
@@ -122,20 +115,19 @@ def test_a_loaded_model_can_be_pruned_trained_and_saved_again(make: Make, host: 
     assert equal(load(path, host=host), model)
 
 
-def test_tied_weights_are_stored_once_and_tied_again(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_tied_weights_are_stored_once_and_tied_again(make: Make, host: Host, path: Path) -> None:
     save(make(TIED), path, TIED, host=host)
     assert list(load_file(path)) == ["embed.weight"]
     loaded = load(path, host=host)
     assert loaded.head.weight is loaded.embed.weight
 
 
-def test_weights_tied_after_building_and_untied_ones_stay_so(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_weights_tied_after_building_and_untied_ones_stay_so(
+    make: Make, host: Host, path: Path, again: Again
+) -> None:
     untied = make(TIED)
     untied.head.weight = nn.Parameter(torch.rand(9, 6))
-    save(untied, path, TIED, host=host)
-    loaded = load(path, host=host)
+    loaded = again(untied, TIED)
     assert loaded.head.weight is not loaded.embed.weight
     assert equal(loaded, untied)
     square = Architecture(MLP.name, {"hidden": [16, 16]}, (16,), 5)
@@ -146,12 +138,11 @@ def test_weights_tied_after_building_and_untied_ones_stay_so(make: Make, host: H
     assert load_file(path).keys() == {"1.weight", "1.bias", "3.bias", "5.weight", "5.bias"}
 
 
-def test_attributes_buffers_and_gradients_are_restored(make: Make, host: Host, tmp_path: Path) -> None:
-    model, path = make(HEADS), tmp_path / "m.safetensors"
+def test_attributes_buffers_and_gradients_are_restored(make: Make, again: Again) -> None:
+    model = make(HEADS)
     model.num_heads, model.window, model.slope = 4, (3, 1), 0.0
     model.mix.requires_grad_(False)
-    save(model, path, HEADS, host=host)
-    loaded = load(path, host=host)
+    loaded = again(model, HEADS)
     assert (loaded.num_heads, loaded.window, loaded.slope, type(loaded.window)) == (4, (3, 1), 0.0, tuple)
     assert loaded.steps.item() == 3
     assert same_bits(loaded.positions, model.positions)
@@ -162,18 +153,17 @@ def test_attributes_buffers_and_gradients_are_restored(make: Make, host: Host, t
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("architecture", [CONV, HEADS], ids=lambda a: a.name)
 def test_other_floating_types(
-    dtype: torch.dtype, architecture: Architecture, make: Make, host: Host, tmp_path: Path
+    dtype: torch.dtype, architecture: Architecture, make: Make, again: Again
 ) -> None:
-    model, path = make(architecture).to(dtype), tmp_path / "m.safetensors"
-    save(model, path, architecture, host=host)
-    loaded = load(path, host=host)
+    model = make(architecture).to(dtype)
+    loaded = again(model, architecture)
     assert equal(loaded, model)
     assert {p.dtype for p in loaded.parameters()} == {dtype}
     assert all(a.dtype == b.dtype for a, b in zip(loaded.buffers(), model.buffers(), strict=True))
 
 
-def test_a_diverged_model_can_be_saved(make: Make, host: Host, tmp_path: Path) -> None:
-    model, path = make(MLP), tmp_path / "m.safetensors"
+def test_a_diverged_model_can_be_saved(make: Make, host: Host, path: Path) -> None:
+    model = make(MLP)
     with torch.no_grad():
         model[1].weight[0, 0] = float("nan")
         model[5].bias[1] = float("inf")
@@ -181,14 +171,13 @@ def test_a_diverged_model_can_be_saved(make: Make, host: Host, tmp_path: Path) -
     assert equal(load(path, host=host), model)
 
 
-def test_views_and_channels_last_tensors(host: Host, tmp_path: Path) -> None:
+def test_views_and_channels_last_tensors(host: Host, again: Again) -> None:
     wide = Architecture(CONV.name, {"channels": [24, 48]}, (2, 12, 12), 3)  # wide enough for other last bits
-    model, path = fresh(wide, 0, host).to(memory_format=torch.channels_last), tmp_path / "m.safetensors"
+    model = fresh(wide, 0, host).to(memory_format=torch.channels_last)
     block = torch.rand(5, 24)
     model[1].weight.data, model[1].bias.data = block[3], block.T[:, 0]
     model[1].running_mean, model[5].running_mean = block.view(-1)[:24], block.view(-1)[:48]
-    save(model, path, wide, host=host)
-    loaded = load(path, host=host)
+    loaded = again(model, wide)
     assert equal(loaded, model)
     assert loaded[1].weight.untyped_storage().nbytes() == 24 * 4
     assert all(p.is_contiguous() for p in loaded.parameters())
@@ -209,9 +198,7 @@ def test_tensors_of_every_type_and_none_at_all(host: Host, tmp_path: Path) -> No
     assert equal(load(tmp_path / "m.safetensors", into=net(0), host=host), net(65))
 
 
-def test_saving_leaves_the_model_and_torchs_random_numbers_alone(
-    make: Make, host: Host, tmp_path: Path
-) -> None:
+def test_saving_leaves_the_model_and_torchs_random_numbers_alone(make: Make, host: Host, path: Path) -> None:
     model = make(CONV).train()
     model[1].eval()
     model[0].requires_grad_(False)
@@ -219,7 +206,7 @@ def test_saving_leaves_the_model_and_torchs_random_numbers_alone(
     pointers = {n: (v.data_ptr(), v._version) for n, v in model.state_dict(keep_vars=True).items()}
     gradients = {n: p.grad for n, p in model.named_parameters()}
     before, random_state = copy.deepcopy(model), torch.get_rng_state()
-    save(model, path := tmp_path / "m.safetensors", CONV, host=host)
+    save(model, path, CONV, host=host)
     load(path, host=host)
     fresh(path, 3, host)
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -230,8 +217,9 @@ def test_saving_leaves_the_model_and_torchs_random_numbers_alone(
     assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in before.parameters()]
 
 
-def test_a_model_that_would_not_come_back_is_not_published(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_a_model_that_would_not_come_back_is_not_published(
+    make: Make, host: Host, tmp_path: Path, path: Path
+) -> None:
     path.write_bytes(b"precious")
     for name, value in (("mode", "other"), ("_hidden", 5), ("positions", torch.ones(8))):
         model = make(HEADS)
@@ -248,8 +236,7 @@ def test_a_checkpoint_can_be_read_by_whom_the_umask_says(saved: Path, tmp_path: 
     assert saved.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_what_cannot_be_stored_is_named(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_what_cannot_be_stored_is_named(make: Make, host: Host, path: Path) -> None:
     model = make(MLP)
     model[1].weight = nn.Parameter(torch.rand(12, 16).to_sparse())
     with pytest.raises(CompressitError, match=r"the tensor '1\.weight' cannot be stored"):
@@ -267,7 +254,7 @@ def test_what_cannot_be_stored_is_named(make: Make, host: Host, tmp_path: Path) 
     assert not path.exists()
 
 
-def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: Path) -> None:
+def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: Path, path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from compressit.host.plugins import Host\n"
         "from compressit.checkpoint.model import load, save, architecture_of, contract_of\n"
@@ -275,7 +262,6 @@ def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: P
         "save(load(path, host=host), Path(sys.argv[3]), architecture_of(path), contract_of(path), host,\n"
         "     lineage=[{'b': 1, 'a': 2}], metrics={'y': 0.1, 'x': 1/3})"
     )
-    path = tmp_path / "m.safetensors"
     contract = InputSpec((2, 6, 6), "unit", None, None, ("a", "b", "c"))
     save(
         pruned(make(CONV), (2, 6, 6)), path, CONV, contract, host, [{"a": 2, "b": 1}], {"x": 1 / 3, "y": 0.1}
@@ -286,8 +272,8 @@ def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: P
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_a_model_without_a_builder_fills_a_given_net(make: Make, host: Host, tmp_path: Path) -> None:
-    model, path = pruned(make(CONV), CONV.input_shape), tmp_path / "m.safetensors"
+def test_a_model_without_a_builder_fills_a_given_net(make: Make, host: Host, path: Path) -> None:
+    model = pruned(make(CONV), CONV.input_shape)
     contract = InputSpec(CONV.input_shape, "unit", None, None, ("a", "b", "c"))
     save(model, path, None, contract, host)
     assert architecture_of(path) is None
@@ -306,8 +292,8 @@ def test_a_model_without_a_builder_fills_a_given_net(make: Make, host: Host, tmp
         load(path, into=make(MLP), host=host)
 
 
-def test_a_model_without_builder_or_inputs_still_loads(make: Make, host: Host, tmp_path: Path) -> None:
-    model, path = make(HEADS), tmp_path / "m.safetensors"
+def test_a_model_without_builder_or_inputs_still_loads(make: Make, host: Host, path: Path) -> None:
+    model = make(HEADS)
     model.num_heads = 4
     save(model, path, host=host)
     net = load(path, into=make(HEADS, seed=2), host=host)
@@ -364,8 +350,7 @@ def test_forged_ties_are_refused(saved: Path, host: Host, tied: list[str]) -> No
         load(forge.forged(saved, lambda entry: entry.update(tied=[tied])), host=host)
 
 
-def test_fresh_weights_in_the_same_shape(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_fresh_weights_in_the_same_shape(make: Make, host: Host, path: Path) -> None:
     model = pruned(make(CONV), CONV.input_shape)
     save(model, path, CONV, host=host)
     one, same, other = fresh(path, 1, host), fresh(path, 1, host), fresh(path, 2, host)
@@ -388,8 +373,7 @@ def test_fresh_weights_in_the_same_shape(make: Make, host: Host, tmp_path: Path)
     assert all(p.requires_grad for p in one.parameters())
 
 
-def test_fresh_weights_of_parameters_without_a_reset(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_fresh_weights_of_parameters_without_a_reset(make: Make, host: Host, path: Path) -> None:
     model = make(HEADS)
     model.scale = nn.Parameter(torch.rand(8), requires_grad=False)
     save(model, path, HEADS, host=host)
@@ -405,10 +389,9 @@ def test_fresh_weights_of_parameters_without_a_reset(make: Make, host: Host, tmp
         fresh(path, 1, host)
 
 
-def test_fresh_weights_of_an_architecture_and_of_tied_ones(make: Make, host: Host, tmp_path: Path) -> None:
+def test_fresh_weights_of_an_architecture_and_of_tied_ones(make: Make, host: Host, path: Path) -> None:
     assert equal(fresh(MLP, 4, host), fresh(MLP, 4, host))
     assert not equal(fresh(MLP, 4, host), fresh(MLP, 5, host))
-    path = tmp_path / "m.safetensors"
     save(make(TIED), path, TIED, host=host)
     again = fresh(path, 0, host)
     assert again.head.weight is again.embed.weight
@@ -417,8 +400,7 @@ def test_fresh_weights_of_an_architecture_and_of_tied_ones(make: Make, host: Hos
         fresh(path, 0, host)
 
 
-def test_a_contract_comes_back(make: Make, host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
+def test_a_contract_comes_back(make: Make, host: Host, path: Path) -> None:
     contract = InputSpec((1, 4, 4), "standard", (0.1307,), (0.3081,), ("0", "1", "2", "3", "4"))
     save(make(MLP), path, MLP, contract, host)
     assert contract_of(path) == contract

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import struct
 import subprocess
 import sys
@@ -13,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch.nn import functional
 
 from compressit.checkpoint.header import read_header
-from compressit.checkpoint.limits import Allowance, Budget
 from compressit.checkpoint.model import load
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
@@ -76,76 +72,38 @@ _INPUT = {
 WRONG = [
     Wrong("truncated", _bytes(lambda b: b[:-5]), "cut short"),
     Wrong("truncated header", _bytes(lambda b: b[:100]), "cut short"),
-    Wrong("empty", _bytes(lambda b: b""), "no safetensors file"),
     Wrong("changed tensor", _bytes(lambda b: b[:-1] + bytes([b[-1] ^ 1])), "its tensors were changed", "fetch"),
     Wrong("changed header", _bytes(lambda b: b.replace(b"tiny.mlp", b"tiny.mlq")), "description was changed", "fetch"),
     Wrong("appended pickle", _bytes(lambda b: b + b"\x80\x02."), "3 bytes after the last tensor"),
-    Wrong(
-        "missing local file",
-        lambda _: None,
-        "comes from 'tiny_models.py'",
-        "if you have that code and trust it, name its file: `--plugin FILE`",
-        bare=True,
-    ),
-    Wrong(
-        "missing module",
-        _entry(lambda e: e["model"].update(name="my.net", owner="deep.nets")),
-        "comes from 'deep.nets'",
-        "in Python import that module first",
-    ),
-    Wrong(
-        "missing package",
-        _entry(lambda e: e["model"].update(name="nice.net", owner="nice-nets 1.2")),
-        "comes from 'nice-nets 1.2'",
-        "install that package if you know it",
-    ),
-    Wrong(
-        "missing module type",
-        _edits({"do": "replace", "at": "1", "type": "tiny.LowRang", "args": {}}),
-        "module type 'tiny.LowRang' is not installed",
-        "did you mean 'tiny.LowRank'",
-    ),
+    Wrong("missing local file", lambda _: None, "comes from 'tiny_models.py'",
+          "if you have that code and trust it, name its file: `--plugin FILE`", bare=True),
+    Wrong("missing module", _entry(lambda e: e["model"].update(name="my.net", owner="deep.nets")),
+          "comes from 'deep.nets'", "in Python import that module first"),
+    Wrong("missing package", _entry(lambda e: e["model"].update(name="nice.net", owner="nice-nets 1.2")),
+          "comes from 'nice-nets 1.2'", "install that package if you know it"),
+    Wrong("missing module type", _edits({"do": "replace", "at": "1", "type": "tiny.LowRang", "args": {}}),
+          "module type 'tiny.LowRang' is not installed", "did you mean 'tiny.LowRank'"),
     Wrong("edit of no layer", _edits({"do": "set", "at": "9.9", "attrs": {}}), "edit does not fit the model at 9.9"),
-    Wrong("edit of no attribute", _edits(_set(depth=3)), "no number or tuple called 'depth'"),
     Wrong("edit of another type", _edits(_set(in_features="os.system")), "is 16 and cannot become 'os.system'"),
-    Wrong("edit of a method", _edits(_set(forward=1)), "no number or tuple called 'forward'"),
     Wrong("private attribute", _edits(_set(_parameters=None)), "'_parameters' is not a public attribute"),
-    Wrong("dunder attribute", _edits(_set(__class__=1)), "'__class__' is not a public attribute"),
-    Wrong("no identifier", _edits(_set(**{"weight.data": 1})), "'weight.data' is not a public attribute"),
-    Wrong(
-        "probe beyond tolerance",
-        _entry(lambda e: e["probe"]["values"].__setitem__(0, 99.0)),
-        "off by up to",
-        "probe=False",
-    ),
+    Wrong("probe beyond tolerance", _entry(lambda e: e["probe"]["values"].__setitem__(0, 99.0)), "off by up to",
+          "probe=False"),
     Wrong("probe of a forged type", _entry(lambda e: e["probe"].update(dtype="load")), "unknown type 'load'"),
-    Wrong(
-        "huge network",
-        _entry(lambda e: e["model"].update(config={"hidden": [2**30]})),
-        "its network would take",
-        "exhaust",
-    ),
+    Wrong("huge network", _entry(lambda e: e["model"].update(config={"hidden": [2**30]})), "its network would take",
+          "exhaust"),
     Wrong("many layers", _entry(lambda e: e["model"].update(config={"hidden": [1] * 50_000})), "tensors or more"),
     Wrong("huge classes", _entry(lambda e: e["model"].update(classes=2**40)), "its network would take"),
-    Wrong(
-        "huge replacement",
-        _edits(_replaced(inputs=16, rank=2**30, outputs=12)),
-        "its network would take",
-    ),
+    Wrong("huge replacement", _edits(_replaced(inputs=16, rank=2**30, outputs=12)), "its network would take"),
     Wrong("huge input", _entry(lambda e: e["model"].update(input_shape=[2**40])), "at most 16777216"),
-    Wrong(
-        "advice for a scale",
-        _entry(lambda e: e.update(input={**_INPUT, "shape": [8], "scale": "unit` and run `pip install trojan"})),
-        "input.scale",
-    ),
+    Wrong("advice for a scale",
+          _entry(lambda e: e.update(input={**_INPUT, "shape": [8], "scale": "unit` and run `pip install trojan"})),
+          "input.scale"),
     Wrong("huge recorded input", _entry(lambda e: e.update(input=_INPUT)), "at most 16777216"),
     Wrong("impossible shape", _entry(lambda e: e["model"].update(input_shape=[0, 2**62, 2**62])), "at most 16777216"),
-    Wrong("deep shape", _entry(lambda e: e["model"].update(input_shape=[1] * 65)), "at most 64 items"),
     Wrong("replacement by anything", _edits({"do": "replace", "at": "1", "type": "subprocess.Popen", "args": {}}),
           "'subprocess.Popen' is not installed"),
     Wrong("replacement with odd arguments", _edits(_replaced(evil=1)), "cannot build 1"),
     Wrong("replacement with other tensors", _edits(_replaced(inputs=16, rank=2, outputs=12)), "no tensor '1.bias'"),
-    Wrong("mode", _edits(_set(training=True)), "'training' is not a public attribute"),
     Wrong("long name", _edits({"do": "set", "at": "1." * 100_000, "attrs": {}}), "there is no such layer"),
     Wrong("100 MB of metadata", _huge_header, "a header of 1000000"),
 ]  # fmt: skip
@@ -205,6 +163,19 @@ def test_a_header_takes_memory_in_proportion_to_the_file(saved: Path) -> None:
     assert _peak_of_reading(saved) < 35 * saved.stat().st_size
 
 
+@pytest.mark.parametrize("count", [10**6, 3 * 10**6])
+def test_so_does_a_description_of_which_all_is_wrong(saved: Path, count: int) -> None:
+    """Pydantic keeps a kilobyte for each error, which Python does not trace."""
+    forged = forge.forged(saved, lambda entry: entry.update(lineage=[1] * count))
+
+    def work() -> str:
+        with pytest.raises(CompressitError, match=r"malformed|more than \d+ values"):
+            read_header(forged)
+        return "refused"
+
+    assert taken(work).memory < 10 * forged.stat().st_size + 200 * 10**6
+
+
 def _peak_of_reading(path: Path) -> int:
     tracemalloc.start()
     try:
@@ -213,97 +184,6 @@ def _peak_of_reading(path: Path) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-
-
-def test_what_is_ordered_while_building_is_counted_in_bytes_of_its_type() -> None:
-    allowed = Allowance.building(1000, 1)
-    with Budget(allowed):
-        torch.empty(2**25, dtype=torch.int8)
-        torch.empty(2**24)
-    with (
-        pytest.raises(CompressitError, match=r"would take 0\.\d+ GB or more, .* 0\.001 MB with 1 tensors"),
-        Budget(allowed),
-    ):
-        torch.empty(2**24).new_empty(2**26, dtype=torch.float64)
-    with pytest.raises(CompressitError, match="would take"), Budget(allowed):
-        torch.zeros(1, dtype=torch.float64).new_empty(2**25 + 1)
-
-
-LARGE = {
-    "a product": lambda: torch.zeros(8000, 1) @ torch.zeros(1, 8000),
-    "a broadcast": lambda: torch.zeros(8000, 1) + torch.zeros(8000),
-    "larger pixels": lambda: functional.interpolate(torch.zeros(1, 3, 64, 64), scale_factor=64.0),
-    "padding": lambda: functional.pad(torch.zeros(1, 1, 8, 8), [8000, 0, 8000, 0]),
-    "a convolution": lambda: functional.conv2d(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 1, 1), padding=4000),
-    "its columns": lambda: functional.conv2d(
-        torch.zeros(1, 64, 128, 128, dtype=torch.float64), torch.zeros(1, 64, 7, 7, dtype=torch.float64), padding=3
-    ),
-    "transposed": lambda: functional.conv_transpose2d(
-        torch.zeros(1, 1, 64, 64), torch.zeros(1, 1, 1, 1), stride=128
-    ),
-    "many draws": lambda: torch.rand(2**26, generator=torch.Generator()),
-    "a range": lambda: torch.arange(2**26),
-    "growing": lambda: torch.zeros(4).resize_(2**26),
-    "an output": lambda: torch.add(torch.zeros(8000, 1), torch.zeros(8000), out=torch.zeros(1)),
-    "filling": lambda: torch.empty(2**26).fill_(1),
-    "many at once": lambda: [torch.ones(2**20) for _ in range(50)],
-    "one-hot codes": lambda: functional.one_hot(torch.tensor([2**26])),
-    "long": lambda: [torch.zeros(1).add_(1) for _ in range(10**9)],
-    "a deep product": lambda: torch.ones(4000, 4000) @ torch.ones(4000, 4000) @ torch.ones(4000, 4000),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("call", LARGE.values(), ids=LARGE.keys())
-def test_what_would_take_much_is_refused_before_it_is_made(call: Callable[[], object]) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CompressitError, match="would take"), Budget(Allowance.running(1000)):
-        call()
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
-
-
-def test_what_is_gone_counts_no_longer_and_what_nothing_was_written_to_never() -> None:
-    with Budget(Allowance.running(1000)):
-        for _ in range(20):
-            torch.zeros(2**24).add_(1)
-        torch.empty(2**30)
-        with pytest.raises(CompressitError, match="would take"):
-            _ = [torch.zeros(2**24) for _ in range(20)]
-
-
-def test_trials_without_memory_are_no_way_to_take_time_without_end() -> None:
-    x = torch.empty(2, device="meta")
-    with pytest.raises(CompressitError, match="MACs"), Budget(Allowance.running(1000, share=1e-3)):
-        _ = [x.add(1) for _ in range(10**4)]
-
-
-def test_what_memory_is_reused_for_is_counted_as_what_it_is() -> None:
-    """In-place calls, views and copies to no memory make nothing; the first to write to new memory makes it live."""
-    x = torch.zeros(4)
-    with Budget(Allowance.running(1000)):
-        for _ in range(50):
-            x.add_(1).view(2, 2).t()
-            torch.empty(2**24).to("meta")
-        kept = torch.empty(2**25)
-        with pytest.raises(CompressitError, match="would take"):
-            kept.zero_()
-
-
-def test_compiled_calls_are_counted_as_they_were_written() -> None:
-    """Compiling them would compile the counting as well."""
-    compiled: list[object] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
-        compiled.append(graph)
-        return graph.forward
-
-    layer = torch.compile(
-        torch.nn.Linear(8000, 8000, bias=False, device="meta").to_empty(device="cpu"), backend=backend
-    )
-    with torch.no_grad(), Budget(Allowance.running(1000)):
-        layer(torch.zeros(1, 8000))
-    with torch.no_grad(), pytest.raises(CompressitError, match="would take"), Budget(Allowance.running(1000)):
-        layer(torch.zeros(8000, 8000))
-    assert not compiled
 
 
 def test_loading_needs_no_compiler(saved: Path) -> None:

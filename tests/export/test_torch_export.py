@@ -85,10 +85,11 @@ def test_the_comparison_sees_every_output_and_value(saved: Saved, host: Host) ->
         scale = float(model(x).abs().max())
         subject.check(lambda x: [model(x) + 0.0009 * scale * 0.1], "it")
         for wrong, message in {
-            lambda x: [model(x), model(x)]: "it has 2 outputs, the model 1",
             lambda x: [
-                model(x)[:, :2]
-            ]: r"batch of 2, gives outputs of another shape: \(2, 2\), not \(2, 3\)",
+                model(x),
+                model(x),
+            ]: r"it, run on a batch of 2, gives \[\(2, 3\), \(2, 3\)\], not \[\(2, 3\)\]",
+            lambda x: [model(x)[:, :2]]: r"gives \[\(2, 2\)\], not \[\(2, 3\)\]",
             lambda x: [model(x) + 0.01 * scale]: "is off by up to",
             lambda x: [model(x) * float("nan")]: "is off by up to inf",
             lambda x: [model(x) + 0.1 * scale * (len(x) == 5)]: "run on a batch of 5, is off by up to",
