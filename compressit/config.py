@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic.fields import FieldInfo
@@ -67,29 +67,29 @@ def misplaced(key: str, message: str, value: object) -> ValidationError:
     return ValidationError.from_exception_data(key, [InitErrorDetails(type=kind, loc=(key,), input=value)])
 
 
-def model_refs(config: BaseModel) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every `ModelRef` with the path of its field, those in nested configs and lists included."""
-    for name, field in type(config).model_fields.items():
-        for path, ref in _refs(getattr(config, name), names_models(field)):
-            yield (name, *path), ref
+def model_refs(config: Any, marked: bool = False) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every `ModelRef` with the path of its field, those in nested configs and lists included.
+
+    `marked`: what is no config itself is the value of a field that holds some.
+    """
+    items: Iterable[tuple[Any, Any, bool]] = ()
+    if isinstance(config, BaseModel):
+        fields = type(config).model_fields.items()
+        items = ((name, getattr(config, name), names_models(field)) for name, field in fields)
+    elif isinstance(config, dict):
+        items = ((key, item, marked) for key, item in cast("dict[Any, Any]", config).items())
+    elif isinstance(config, list | tuple):
+        items = ((key, item, marked) for key, item in enumerate(cast("list[Any]", config)))
+    elif isinstance(config, str) and marked:
+        yield (), config
+    for key, item, names_some in items:
+        for path, ref in model_refs(item, names_some):
+            yield (str(key), *path), ref
 
 
 def names_models(field: FieldInfo) -> bool:
     """Whether a field is a `ModelRef` or holds some."""
     return any(isinstance(m, ModelRefMarker) for m in field.metadata) or _is_ref(field.annotation)
-
-
-def _refs(value: Any, marked: bool) -> Iterator[tuple[tuple[str, ...], str]]:
-    if isinstance(value, BaseModel):
-        yield from model_refs(value)
-    elif isinstance(value, str):
-        if marked:
-            yield (), value
-    elif isinstance(value, list | tuple | dict):
-        items: Any = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
-            for path, ref in _refs(item, marked):
-                yield (str(key), *path), ref
 
 
 def _is_ref(annotation: Any) -> bool:

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Iterable
 from typing import Any
-from unicodedata import category
 
 
 def line(text: object) -> str:
@@ -110,4 +109,6 @@ def guard_streams() -> None:
 
 
 def _shown(character: str) -> str:
+    from unicodedata import category  # seldom needed, and a library of its own
+
     return character if character.isprintable() or category(character) == "Zs" else repr(character)[1:-1]

@@ -87,21 +87,20 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:
     """A list of plugins, each a name or a block; the same one twice is a mistake."""
-    return tuple(use for use, _ in _items(items, path, kind, scope))
+    return tuple(use for use, _, _ in _items(items, path, kind, scope))
 
 
 def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
     """As `read_uses`; a metric is one column of the results, so two evaluators of it are a mistake too."""
     uses: list[Use] = []
     owners: dict[str, str] = {}
-    for use, item in _items(items, "evaluate", "evaluator", scope):
+    for use, path, mark in _items(items, "evaluate", "evaluator", scope):
         metrics = cast("Evaluator[Any]", use.plugin).metrics
         again = {name: owners[name] for name in metrics if name in owners}
         if again:
             others = " and ".join(dict.fromkeys(again.values()))
-            message = f"{item.path}: {use.uses} measures {', '.join(again)} again, after {others}"
-            hint = "leave one of them out: a metric is one column of the results"
-            scope.problem(message, item.mark, hint)
+            message = f"{path}: {use.uses} measures {', '.join(again)} again, after {others}"
+            scope.problem(message, mark, "leave one of them out: a metric is one column of the results")
         owners = {**dict.fromkeys(metrics, use.uses), **owners}
         uses.append(use)
     return tuple(uses)
@@ -186,30 +185,21 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
     return ModelSpec(None, checkpoint) if checkpoint else None
 
 
-@dataclass(frozen=True)
-class _Item:
-    """Where one of a list of plugins stands."""
-
-    path: str
-    mark: Mark
-
-
-def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[tuple[Use, _Item]]:
-    """Those of a list that are right, each once."""
+def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[tuple[Use, str, Mark]]:
+    """Those of a list that are right, each once, with its path and place."""
     seen: set[str] = set()
     for index, node in enumerate(items.items):
         if isinstance(node.value, str):
             node = Node({"uses": node}, node.mark, {"uses": node.mark})
-        item = _Item(f"{path}.{index}", node.mark)
-        use = _read_block(node, item.path, kind, scope)
+        own = f"{path}.{index}"
+        use = _read_block(node, own, kind, scope)
         if use is None:
             continue
         identity = json.dumps(use.to_json(), sort_keys=True)
         if identity in seen:
-            message = f"{item.path}: {use.uses} stands here twice with the same options"
-            scope.problem(message, node.mark)
+            scope.problem(f"{own}: {use.uses} stands here twice with the same options", node.mark)
         else:
-            yield use, item
+            yield use, own, node.mark
         seen.add(identity)
 
 

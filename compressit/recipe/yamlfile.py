@@ -63,16 +63,10 @@ def read_text(path: Path) -> str:
     try:
         with opened(path) as file:
             data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        _fail("no such file", Mark(source))
-    except IsADirectoryError:
-        _fail("is a folder, not a recipe", Mark(source), "give the path of the recipe's file")
     except OSError as error:
-        _fail(f"cannot be read: {error.strerror or error}", Mark(source))
+        _fail(f"cannot be read: {error.strerror or error}", Mark(source), "give the path of a recipe's file")
     if len(data) > MAX_BYTES:
         _fail("is larger than 1 MiB: too large for a recipe", Mark(source))
-    if b"\0" in data:
-        _fail("is a binary file, not a recipe", Mark(source), "a recipe is YAML text in UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -190,7 +184,7 @@ class _Reader:
         self._count = 0
 
     def node(self, raw: Any) -> Node:
-        mark = self._at(raw)
+        mark = self.place(raw.start_mark.line, raw.start_mark.column)
         known = self._known.get(id(raw), ())
         if known is None:
             _fail(f"&{raw.anchor} stands inside itself", mark, None, self._problems)
@@ -255,9 +249,6 @@ class _Reader:
 
     def _add(self, message: str, where: Mark, hint: str | None = None) -> None:
         self._problems.append(Problem(message, where, hint))
-
-    def _at(self, raw: Any) -> Mark:
-        return self.place(raw.start_mark.line, raw.start_mark.column)
 
 
 def _resolved(text: str) -> Scalar:

@@ -162,7 +162,7 @@ def test_an_alias_bomb_is_refused_before_it_grows():
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"\x89PNG\r\n\x00\x01", "is a binary file, not a recipe"),
+        (b"\x89PNG\r\n\x00\x01", "r.yaml:1:1: is not UTF-8 text: byte 0x89"),
         (b"a: 1\nb: caf\xe9\n", "r.yaml:2:7: is not UTF-8 text: byte 0xe9"),
         (b"#" * (MAX_BYTES + 1), "is larger than 1 MiB"),
     ],
@@ -176,9 +176,9 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes, fault
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path):
-    with pytest.raises(RecipeError, match=r"nowhere\.yaml: no such file"):
+    with pytest.raises(RecipeError, match=r"nowhere\.yaml: cannot be read: No such file"):
         read_text(tmp_path / "nowhere.yaml")
-    with pytest.raises(RecipeError, match="is a folder, not a recipe"):
+    with pytest.raises(RecipeError, match="cannot be read: Is a directory"):
         read_text(tmp_path)
 
 
