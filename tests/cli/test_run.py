@@ -36,7 +36,7 @@ def test_results_have_the_promised_columns_and_a_row_for_every_model(tiny: Ran) 
     assert [name for name in header if name in PROMISED] == PROMISED
     assert header[:3] == ["variant", "stage", "round"]
     table = [dict(zip(header, line, strict=True)) for line in lines]
-    names = {(row["variant"], row["stage"], row["round"], row["sweep"], row["seed"]) for row in table}
+    names = {(row["variant"], row["stage"], row["round"], row["member"], row["seed"]) for row in table}
     pruned = [("prune", "", "sparsity=0.5"), ("prune", "", "sparsity=0.9")]
     stages = [("train", "", ""), ("blog", "1", ""), ("blog", "2", ""), *pruned]
     assert names == {(variant, *stage, "0") for variant in ("real", "fake") for stage in stages}
