@@ -91,7 +91,7 @@ def prune_channels(
         job = _Job(target, clock, example, [*inputs, *_random(example)][:2], given, given.empty)
         left_alone: dict[str, str] = {}
         initial: dict[str, int] = {}
-        gaps: list[Gap] = []
+        made: list[_Chosen] = []
         for step in range(1, steps + 1):
             groups, fixed = coupled(model, example, importance(model), ignore, time_limit)
             left_alone |= fixed
@@ -105,7 +105,8 @@ def prune_channels(
             done = job.settle(model, groups, rule, keep ** (step / steps), step == steps, left_alone)
             remove(model, done.groups, done.selection.gone)
             job = replace(job, empty=done.empty)
-            gaps.append(done.gap)
+            made.append(done)
+    done, gaps = made[-1], [step.gap for step in made]
     left = {g.name: g.width - gone for g, gone in zip(done.groups, done.selection.key, strict=True)}
     kept = {
         "parameters": parameters(model) / given.parameters,

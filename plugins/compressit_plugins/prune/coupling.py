@@ -78,14 +78,12 @@ def coupled(
             found.by_dependencies(Trace.of(model, example))
     except Exception as error:
         ended = isinstance(error, CompressitError)
+        if where is None and ended:
+            raise
         if where is None:
-            raise (
-                error
-                if ended
-                else CompressitError(
-                    f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
-                    "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
-                )
+            raise CompressitError(
+                f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
+                "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
             ) from error
         if ended:  # elsewhere it may come to an end
             over[kind] = f"{late}: without its groups more layers may have been left alone"

@@ -246,7 +246,8 @@ def _computed(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
 def _exactly() -> Generator[None]:
     """Products of float32 on a GPU are rounded to ten bits otherwise, and torch's encoder layers take one fused step,
     past the norms that stand in for theirs."""
-    cudnn, matmul, mha = torch.backends.cudnn, torch.backends.cuda.matmul, torch.backends.mha
+    cudnn: Any = torch.backends.cudnn
+    matmul, mha = torch.backends.cuda.matmul, torch.backends.mha
     before = cudnn.allow_tf32, matmul.allow_tf32, mha.get_fastpath_enabled()
     try:
         cudnn.allow_tf32 = matmul.allow_tf32 = False

@@ -92,8 +92,10 @@ def components(wiring: Wiring, kept: frozenset[str]) -> list[Roots]:
         own = [number for number in dict.fromkeys(numbers) if number not in out]
         met = list({id(owner[number]): owner[number] for number in own if number in owner}.values())
         target = met[0] if met else []
-        found = [one for one in found if all(one is not other for other in met[1:])] + [target] * (not met)
+        if not met:
+            found.append(target)
         for other in met[1:]:
+            found = [one for one in found if one is not other]
             target += other
         target += [number for number in own if number not in owner]
         owner |= dict.fromkeys(target, target)
