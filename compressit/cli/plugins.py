@@ -71,12 +71,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check that a plugin keeps the contract of its kind, on a tiny net. Exit code 1: it does not."""
-    found = open_host_with(plugins, trust).find(name).plugin
-    from compressit.recipe.validation import checked
-    from compressit.testing.command import check_plugin, options_of
+    open_host_with(plugins, trust).find(name)
+    from compressit.testing.command import check_plugin
 
-    if settings:
-        checked(found.Config, {**found.example, **options_of(settings)}, name)
     if not check_plugin(name, settings or (), plugins or (), device, as_json, put):
         raise typer.Exit(1)
 

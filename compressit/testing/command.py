@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from compressit.contract.compute import Compute
-from compressit.errors import Problem, RecipeError
+from compressit.errors import Mark, Problem, RecipeError
 from compressit.printable import folded
+from compressit.recipe.merge import put
 from compressit.recipe.settings import parse_setting
+from compressit.recipe.yamlfile import Node
 from compressit.testing.check import Outcome, outcomes
 from compressit.testing.kit import checks_for
 from compressit.testing.subject import Subject
-
-_WORDS = {"ok": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 
 def check_plugin(
@@ -32,44 +33,35 @@ def check_plugin(
     for options that are not valid.
     """
     subject = Subject.of(name, options_of(settings), files, Compute.select(device).device)
-    if not as_json:
-        say(f"{name} ({subject.kind}) with {json.dumps(subject.options)}")
+    lines = (lambda text: None) if as_json else say
+    lines(f"{name} ({subject.kind}) with {json.dumps(subject.options)}")
     done: list[Outcome] = []
     for outcome in outcomes(checks_for(subject), subject):
         done.append(outcome)
-        if not as_json:
-            say(_line(outcome))
-    failed = sum(outcome.status == "failed" for outcome in done)
-    skipped = sum(outcome.status == "skipped" for outcome in done)
+        lines(_line(outcome))
+    count = Counter(outcome.status for outcome in done)
+    lines(f"{count['ok']} ok, {count['failed']} failed, {count['skipped']} skipped")
     if as_json:
-        found = [_facts(outcome) for outcome in done]
-        say(json.dumps({"plugin": name, "options": subject.options, "checks": found}, indent=1))
-    else:
-        say(f"{len(done) - failed - skipped} ok, {failed} failed, {skipped} skipped")
-    return failed == 0
+        found = {"plugin": name, "options": subject.options, "checks": [_facts(each) for each in done]}
+        say(json.dumps(found, indent=1))
+    return count["failed"] == 0
 
 
 def options_of(settings: Sequence[str]) -> dict[str, Any]:
     """`["sparsity=0.5", "finetune.epochs=2"]` as nested options. Raises RecipeError with every mistake."""
     problems: list[Problem] = []
-    options: dict[str, Any] = {}
+    options = Node({}, Mark("--set"))
     for text in settings:
-        setting = parse_setting(text, problems)
-        if setting is None:
-            continue
-        block = options
-        for part in setting.path[:-1]:
-            inner = block.setdefault(part, {})
-            block = inner if isinstance(inner, dict) else block
-        block[setting.path[-1]] = setting.value.plain()
+        if (setting := parse_setting(text, problems)) is not None:
+            options = put(options, setting.path, setting.value)
     if problems:
         raise RecipeError(problems)
-    return options
+    return options.plain()
 
 
 def _line(outcome: Outcome) -> str:
-    about = folded(outcome.reason or outcome.check.about)
-    line = f"{_WORDS[outcome.status]:8} {outcome.check.name:24} {about}"
+    word = "FAILED" if outcome.status == "failed" else outcome.status
+    line = f"{word:8} {outcome.check.name:24} {folded(outcome.reason or outcome.check.about)}"
     return f"{line}\n{' ' * 9}help: {folded(outcome.hint)}" if outcome.hint else line
 
 
