@@ -301,7 +301,7 @@ def _again(subject: Subject) -> Called:
     return subject.keep("called again", lambda: call(subject))
 
 
-def _noted(ctx: StageContext) -> dict[str, Hashable]:
+def _noted(ctx: StageContext) -> Mapping[str, Hashable]:
     """What the training loop tells of itself."""
     notes = {f"the note {name}": ctx.notes.get(name) for name in ("images_seen", "epochs")}
     return notes | {f"the curve {name}": str(points) for name, points in ctx.curves.items()}

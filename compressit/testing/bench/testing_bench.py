@@ -87,12 +87,20 @@ class Samples(Dataset[SamplesConfig]):
 
     name = "testing.data"
 
-    classes, train_size = 4, 96  # pyright: ignore[reportAssignmentType]
-
     @property
     def input_shape(self) -> tuple[int, ...]:
         """As configured."""
         return self.config.shape
+
+    @property
+    def classes(self) -> int:
+        """Four."""
+        return 4
+
+    @property
+    def train_size(self) -> int:
+        """96."""
+        return 96
 
     def load(self, ctx: DataContext) -> RawData:
         """Float inputs in [0, 1]."""
