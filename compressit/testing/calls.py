@@ -89,9 +89,8 @@ def same_seed_same_numbers(subject: Subject) -> None:
 @check(*STAGES, needs=[runs])
 def nothing_left(subject: Subject) -> None:
     """No hook or gradient of its own is left on the model."""
-    called = _called(subject)
     none_found(
-        (what for what in left_on(called.result) if what not in called.hung),
+        left_on(_called(subject).result),
         "it left on the model",
         "remove hooks in a finally, gradients with zero_grad(set_to_none=True)",
     )
@@ -101,8 +100,8 @@ def nothing_left(subject: Subject) -> None:
 def leaves_frozen(subject: Subject) -> None:
     """A trainer leaves the values of parameters that want no gradient."""
     called = _called(subject)
-    frozen = [name for name, wanted in called.wanted.items() if not wanted]
-    before, now = ({name: has[name] for name in frozen} for has in (called.tensors, tensors(called.result)))
+    frozen = [name for name, p in called.before.named_parameters() if not p.requires_grad]
+    before, now = ({n: tensors(model)[n] for n in frozen} for model in (called.before, called.result))
     none_found(
         differing(before, now),
         "it trained what is frozen",
@@ -145,9 +144,12 @@ def restores_modes(subject: Subject) -> None:
         "the model is half in train mode, other than the whole are",
         "call model.eval() or model.train() before returning it",
     )
-    now = {name: p.requires_grad for name, p in called.result.named_parameters()}
+    before, now = (
+        {name: p.requires_grad for name, p in model.named_parameters()}
+        for model in (called.before, called.result)
+    )
     none_found(
-        (name for name in called.wanted.keys() & now.keys() if called.wanted[name] != now[name]),
+        (name for name in before if name in now and before[name] != now[name]),
         "requires_grad is no longer what it was",
         "give it back: the next stage could not train (or would train what was frozen)",
     )

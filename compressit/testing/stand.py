@@ -24,7 +24,7 @@ from compressit.running.apply import apply_plugin, measure_with
 from compressit.running.loading import loaded, prepared
 from compressit.seeds import Streams
 from compressit.testing.subject import Subject
-from compressit.testing.watch import Lent, left_on, quiet_place, tensors, watched
+from compressit.testing.watch import Lent, quiet_place, watched
 
 DATA: Mapping[str, Any] = {"uses": "testing.data", "with": {"validation": 0.25}}
 TRAINING: Mapping[str, Any] = {"epochs": 2, "batch_size": 24}
@@ -45,9 +45,7 @@ class Called:
 
     ctx: StageContext
     model: nn.Module  # what it was given
-    wanted: Mapping[str, bool]  # which of its parameters wanted a gradient
-    tensors: Mapping[str, Tensor]  # copies of those it had
-    hung: Mapping[str, int]  # hooks and gradients it had
+    before: nn.Module  # a copy of that, as it was
     models: list[Lent]
     data: Lent
     built: list[Net]  # the given model's architecture, then narrower nets that were asked for
@@ -127,12 +125,10 @@ class Stand:
         if measures:
             ctx.memo["model", "model"] = model.requires_grad_(False)
             models.append(Lent.of("the model it measured", model))
-        wanted = {name: p.requires_grad for name, p in model.named_parameters()}
-        had = {name: value.detach().clone() for name, value in tensors(model).items()}
-        hung, data = left_on(model), Lent.of("the data", self.data)
+        before, data = copy.deepcopy(model), Lent.of("the data", self.data)
         with watched() as left:
             result = act(model, ctx)
-        return Called(ctx, model, wanted, had, hung, models, data, built, result, **left)
+        return Called(ctx, model, before, models, data, built, result, **left)
 
 
 def stand(subject: Subject) -> Stand:
