@@ -80,9 +80,10 @@ def test_the_evaluator_counts_what_it_says(tmp_path: Path, make_context: Callabl
 def test_every_kind_keeps_the_contract(kind: str, tmp_path: Path) -> None:
     scaffold(kind, tmp_path)
     tested = Subject.of(f"{PREFIXES[kind]}.mine", files=[tmp_path / "mine.py"])
-    found = {outcome.check.name: outcome for outcome in outcomes(checks_for(tested), tested)}
-    assert not [outcome for outcome in found.values() if outcome.status == "failed"]
-    assert [outcome for outcome in found.values() if outcome.status == "ok"]
+    checks = [check for check in checks_for(tested) if check.name not in ("runs_under_jobs", "no_pickle")]
+    statuses = [outcome.status for outcome in outcomes(checks, tested)]  # above it ran as a whole
+    assert "failed" not in statuses
+    assert "ok" in statuses
 
 
 def test_the_name_says_the_kind() -> None:
