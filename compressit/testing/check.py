@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 from compressit.errors import CompressitError, place_in
@@ -62,8 +64,10 @@ class Check:
         except (ConformanceError, CompressitError) as error:
             return Outcome(self, "failed", error.message, error.hint, error, stops=True)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody's code
-            place = place_in(error, [file.path for file in subject.files[1:]] or [subject.source.parent])
-            return Outcome(self, "failed", f"{type(error).__name__}: {error}{place}", None, error, stops=True)
+            own = [file.path for file in subject.files[1:]] or [Path(inspect.getfile(subject.plugin)).parent]
+            return Outcome(
+                self, "failed", f"{type(error).__name__}: {error}{place_in(error, own)}", None, error, True
+            )
         return Outcome(self, "ok")
 
 

@@ -72,11 +72,6 @@ class Subject:
         """Its options as JSON values, defaults written out."""
         return dump(self.config)
 
-    @property
-    def source(self) -> Path:
-        """The file its class is in."""
-        return Path(inspect.getfile(self.plugin))
-
     @cached_property
     def folder(self) -> Path:
         """A folder of its own for all that it writes, removed with the subject."""
