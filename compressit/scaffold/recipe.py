@@ -106,9 +106,10 @@ def usual_evaluators(host: Host) -> list[str]:
 
 
 def usual(host: Host, kind: str) -> str:
-    """The first plugin of a kind: the data set with the fewest numbers in it, a model that can make itself narrower.
+    """The first plugin of a kind by name; of data sets the one with the fewest numbers in it, of models one that can
+    make itself narrower if there is one, so that every compressor has something to do.
 
-    So every compressor has something to do. Raises CompressitError where none of the kind is installed.
+    Raises CompressitError where none of the kind is installed.
     """
 
     def order(plugin: type[Plugin[Any]]) -> tuple[float, str]:
