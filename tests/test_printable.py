@@ -1,15 +1,17 @@
-"""What a terminal may be sent: everything that is no printable character is shown as its escape."""
+"""What a terminal may be sent: what is not printable is shown as its escape; and streams that stop nothing."""
 
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 from unicodedata import category
 
 import pytest
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, StageFailed
-from compressit.printable import Printable, block, folded, line
+from compressit.printable import Forgiving, Printable, block, folded, line
 from compressit.running.runner import Failure
 
 # escapes and what ends them (C0, C1), DEL, bidi marks and isolates, zero-width and line separators, a lone surrogate
@@ -69,3 +71,33 @@ def test_a_guarded_stream_writes_lines_and_tabs_and_shows_the_rest() -> None:
     assert raw.buffer.getvalue() == rb"a" + b"\tb\n" + rb"\x1b[2J\xfc\udcff" + b"\n"  # type: ignore[attr-defined]
     with pytest.raises(TypeError):
         stream.write(b"x")  # type: ignore[arg-type]
+
+
+def test_what_can_be_written_is_written(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w", encoding="ascii") as file:
+        stream = Forgiving(file)
+        assert stream.write("häufig \ud800\n") == 9
+        stream.writelines(["one\n", "two\n"])
+        print("three", file=stream, flush=True)
+        assert stream.name == file.name
+        stream.close()
+        print("four", file=stream)
+    assert (tmp_path / "file").read_text() == "h\\xe4ufig \\ud800\none\ntwo\nthree\nfour\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_a_closed_pipe_a_closed_file_and_none_are_no_errors() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    closed = io.StringIO()
+    closed.close()
+    full = os.open("/dev/full", os.O_WRONLY)
+    files = [os.fdopen(descriptor, "w", buffering=1) for descriptor in (full, writer)]
+    for stream in (*files, closed, None):
+        forgiving = Forgiving(stream)
+        for _ in range(3):
+            assert forgiving.write("word\n") == 5
+            print("word", file=forgiving, flush=True)
+    for file in files:
+        with pytest.raises(OSError, match=r"No space|Broken pipe"):
+            file.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +13,6 @@ from compressit.errors import CompressitError, did_you_mean
 
 if TYPE_CHECKING:
     from compressit.host.plugins import Host
-    from compressit.scaffold.plugin import NewPlugin
-    from compressit.scaffold.recipe import Parts
 
 app = typer.Typer(
     no_args_is_help=True, help="Write the beginning of a plugin or a recipe; it runs as it stands."
@@ -41,9 +38,9 @@ def plugin(
 ) -> None:
     """Write a plugin and a recipe that uses it. Nothing is overwritten."""
     from compressit.host.plugins import KINDS
+    from compressit.scaffold.files import refuse_existing, write_new
     from compressit.scaffold.plugin import NewPlugin, kind_of, plugin_files
-    from compressit.scaffold.recipe import recipe_text
-    from compressit.scaffold.write import refuse_existing, write_new
+    from compressit.scaffold.recipe import parts_around, recipe_text
 
     host = open_host()
     named = kind_of(name)
@@ -59,11 +56,11 @@ def plugin(
         [*files, recipe],
         f"files are called after what follows the dot: choose another name, or --folder {name.split('.')[0]}",
     )
-    _parts(new, host)  # a recipe without a data set is a mistake before anything is written
+    parts_around(name, kind, host)  # a recipe without a data set is a mistake before anything is written
     write_new(files)
     host.load_file(folder / new.file)
     local = () if package else (f"./{new.file}",)
-    write_new({recipe: recipe_text(recipe.stem, _parts(new, host), host, local)})
+    write_new({recipe: recipe_text(recipe.stem, parts_around(name, kind, host), host, local)})
     for path in (*files, recipe):
         say(f"wrote {path}")
     say("", "next:")
@@ -93,8 +90,8 @@ def recipe(
     folder: Folder = Path(),
 ) -> None:
     """Write a commented recipe of installed plugins. Nothing is overwritten."""
+    from compressit.scaffold.files import write_new
     from compressit.scaffold.recipe import Parts, checked_name, missing_options, recipe_text, usual_evaluators
-    from compressit.scaffold.write import write_new
 
     name = checked_name(name)
     host = open_host_with(plugins, trust)
@@ -114,22 +111,6 @@ def recipe(
     for option in missing_options(parts, host):
         say(f"fill in {option} (it has no default)")
     say("", "next:", f"  compressit run {file}{' --trust' if local else ''}")
-
-
-def _parts(new: NewPlugin, host: Host) -> Parts:
-    """A recipe's parts with the new plugin in its place."""
-    from compressit.scaffold import recipe as usual
-
-    def one(kind: str, other: Callable[[Host], str]) -> str:
-        return new.name if new.kind == kind else other(host)
-
-    return usual.Parts(
-        one("dataset", usual.smallest_dataset),
-        one("model", usual.plainest_model),
-        [one("trainer", usual.any_trainer), *([new.name] if new.kind == "compressor" else [])],
-        usual.usual_evaluators(host),
-        [new.name] if new.kind == "report" else [],
-    )
 
 
 def _only(host: Host, *kinds: str) -> str | None:

@@ -7,12 +7,12 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import compressit
 from compressit.errors import CompressitError
 from compressit.public import EXPORTS
+from compressit.scaffold.files import rendered
 
 _KINDS = {"train": "trainer", "eval": "evaluator", "model": "model", "data": "dataset", "report": "report"}
 _TAKEN = sys.stdlib_module_names | {"compressit", "numpy", "torch", "pydantic", "matplotlib"}
@@ -83,26 +83,12 @@ def kind_of(name: str) -> str:
 
 def plugin_files(new: NewPlugin) -> Iterator[tuple[Path, str]]:
     """The files of a new plugin, relative to its folder, without the recipe."""
-    yield new.file, _render(f"{new.kind}.py.j2", new)
+    templates = {f"{new.kind}.py.j2": new.file}
     if new.package:
-        yield new.folder / "pyproject.toml", _render("pyproject.toml.j2", new)
-        yield new.folder / "README.md", _render("README.md.j2", new)
-        yield new.folder / "tests" / f"test_{new.method}.py", _render("test_plugin.py.j2", new)
-
-
-def _render(template: str, new: NewPlugin) -> str:
-    import jinja2
-
-    source = resources.files("compressit").joinpath(f"scaffold/templates/{template}")
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(source.read_text(encoding="utf-8")).render(
-        name=new.name,
-        kind=new.kind,
-        cls=new.cls,
-        method=new.method,
-        metric=new.method,
-        distribution=new.distribution,
-        package=new.module,
-        recipe=new.recipe.name,
-        compressit=compressit.__version__,
-    )
+        templates |= {
+            "pyproject.toml.j2": new.folder / "pyproject.toml",
+            "README.md.j2": new.folder / "README.md",
+            "test_plugin.py.j2": new.folder / "tests" / f"test_{new.method}.py",
+        }
+    for template, path in templates.items():
+        yield path, rendered(template, new=new, compressit=compressit.__version__)

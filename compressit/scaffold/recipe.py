@@ -16,11 +16,13 @@ from compressit.contract.fit_options import FitConfig
 from compressit.contract.kinds import Dataset, Evaluator, Model, Plugin
 from compressit.errors import CompressitError
 from compressit.host.describe import made
-from compressit.host.plugins import Host, Registered
+from compressit.host.plugins import Host
 from compressit.recipe.envelope import INIT, MODEL, PREVIOUS
+from compressit.scaffold.files import rendered
 
 _FEW_IMAGES = 1000
 _QUICK_FIT = {"epochs": 5, "batch_size": 32, "optimizer": {"name": "adam", "lr": 0.01}}  # learns in few steps
+_NO_WORDS = {"null", "true", "false"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,17 @@ class Parts:
     stages: Sequence[str]
     evaluate: Sequence[str]
     report: Sequence[str] = ()
+
+
+def parts_around(name: str, kind: str, host: Host) -> Parts:
+    """A recipe's parts with this plugin in its place. Raises CompressitError where another part is not installed."""
+
+    def one(wanted: str) -> str:
+        return name if kind == wanted else usual(host, wanted)
+
+    stages = [one("trainer"), *([name] if kind == "compressor" else [])]
+    report = [name] if kind == "report" else []
+    return Parts(one("dataset"), one("model"), stages, usual_evaluators(host), report)
 
 
 def checked_name(name: str) -> str:
@@ -50,7 +63,25 @@ def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) 
 
     Raises CompressitError for a part that is not installed or of the wrong kind.
     """
-    return "\n".join(_lines(name, parts, host, files)) + "\n"
+
+    def use(uses: str, *kinds: str) -> dict[str, Any]:
+        plugin = host.find(uses, *kinds).plugin
+        options = list(_options(plugin))
+        chosen = any(not option.startswith("#") for option in options)
+        return {"name": plugin.name, "about": plugin.summary(), "options": options, "chosen": chosen}
+
+    stages = zip(stage_names(parts.stages), parts.stages, strict=True)
+    return rendered(
+        "recipe.yaml.j2",
+        name=name,
+        trust=" --trust" if files else "",
+        files=json.dumps(list(files)),
+        data=use(parts.data, "dataset"),
+        model=use(parts.model, "model"),
+        stages=[(stage, use(uses, "trainer", "compressor")) for stage, uses in stages],
+        evaluate=[use(uses, "evaluator") for uses in parts.evaluate],
+        report=[use(uses, "report") for uses in parts.report],
+    )
 
 
 def missing_options(parts: Parts, host: Host) -> list[str]:
@@ -58,10 +89,7 @@ def missing_options(parts: Parts, host: Host) -> list[str]:
     names = (parts.data, parts.model, *parts.stages, *parts.evaluate, *parts.report)
     plugins = [host.find(name).plugin for name in dict.fromkeys(names)]
     return [
-        f"{plugin.name}: {option}"
-        for plugin in plugins
-        for option in _required(plugin.Config)
-        if option not in plugin.example
+        f"{p.name}: {option}" for p in plugins for option in _required(p.Config) if option not in p.example
     ]
 
 
@@ -77,68 +105,23 @@ def usual_evaluators(host: Host) -> list[str]:
     ]
 
 
-def smallest_dataset(host: Host) -> str:
-    """The data set with the fewest numbers in it, as far as is known without loading. Raises CompressitError."""
-    return _first(host, "dataset", lambda r: (_numbers(r.plugin), r.plugin.name))
+def usual(host: Host, kind: str) -> str:
+    """The first plugin of a kind by name; of data sets the one with the fewest numbers in it, of models one that can
+    make itself narrower if there is one, so that every compressor has something to do.
 
-
-def plainest_model(host: Host) -> str:
-    """A model that can make itself narrower if there is one, so that every compressor has something to do.
-
-    Raises CompressitError where no model is installed.
+    Raises CompressitError where none of the kind is installed.
     """
-    fixed = Model.with_width
-    return _first(host, "model", lambda r: (getattr(r.plugin, "with_width", fixed) is fixed, r.plugin.name))
 
+    def order(plugin: type[Plugin[Any]]) -> tuple[float, str]:
+        if issubclass(plugin, Dataset):
+            return _size(plugin)[1], plugin.name
+        rigid = issubclass(plugin, Model) and plugin.with_width is Model.with_width
+        return rigid, plugin.name
 
-def any_trainer(host: Host) -> str:
-    """The first trainer by name. Raises CompressitError where none is installed."""
-    return _first(host, "trainer", lambda r: r.plugin.name)
-
-
-def _first(host: Host, kind: str, order: Any) -> str:
-    found = sorted(host.registered(kind), key=order)
-    if not found:
+    plugins = [registered.plugin for registered in host.registered(kind)]
+    if not plugins:
         raise CompressitError(f"no {kind} is installed, and a recipe needs one", "install a plugin with one")
-    return found[0].plugin.name
-
-
-def _numbers(plugin: type[Plugin[Any]]) -> float:
-    """How many numbers its training inputs are, with its example's options; infinite where that is not known."""
-    try:
-        dataset = made(plugin, plugin.example)
-        if not isinstance(dataset, Dataset) or dataset.train_size is None:
-            return math.inf
-        return dataset.train_size * math.prod(dataset.input_shape)
-    except Exception:  # noqa: BLE001 - somebody's code, and only a choice
-        return math.inf
-
-
-def _lines(name: str, parts: Parts, host: Host, files: Sequence[str]) -> Iterator[str]:
-    trust = " --trust" if files else ""
-    yield f"# `compressit check {name}.yaml{trust}` finds mistakes, `compressit run {name}.yaml{trust}` runs it."
-    yield "# `compressit plugins` lists what may follow `uses`; `compressit plugins show NAME` its options, for `with`."
-    yield "# A line with a # in front shows a default. `quick` is for a short first run, `example` for you to choose."
-    yield "version: 1"
-    yield f"name: {name}"
-    if files:
-        yield f"plugins: {json.dumps(list(files))}  # code: it runs only with --trust"
-    yield "\ndata:"
-    yield from _block(host.find(parts.data, "dataset"), "  ")
-    yield "\n# Its inputs and classes come from the data."
-    yield "model:"
-    yield from _block(host.find(parts.model, "model"), "  ")
-    yield "\n# Each stage starts from the model of the one before it; `needs: NAME` names another."
-    yield "stages:"
-    for stage, uses in zip(stage_names(parts.stages), parts.stages, strict=True):
-        yield f"  {stage}:"
-        yield from _block(host.find(uses, "trainer", "compressor"), "    ")
-    yield "\n# Each of these measures the model of every stage."
-    yield from _listed("evaluate", [host.find(uses, "evaluator") for uses in parts.evaluate])
-    if parts.report:
-        yield "\n# Figures and words for report.html."
-        yield from _listed("report", [host.find(uses, "report") for uses in parts.report])
-    yield "\nseeds: [0]  # [0, 1, 2] runs everything three times: mean and standard deviation"
+    return min(plugins, key=order).name
 
 
 def stage_names(uses: Sequence[str]) -> list[str]:
@@ -148,30 +131,21 @@ def stage_names(uses: Sequence[str]) -> list[str]:
         kind, method = plugin.split(".")
         numbers = range(2, len(uses) + 2)
         tries = [kind, method, *(f"{method}{n}" for n in numbers), *(f"stage{n}" for n in numbers)]
-        names.append(next(name for name in tries if _is_free(name) and name not in names))
+        taken = (INIT, PREVIOUS, MODEL, *names)
+        names.append(next(name for name in tries if name[0].isalnum() and name not in taken))
     return names
 
 
-def _is_free(name: str) -> bool:
-    valid = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
-    return valid and name not in (INIT, PREVIOUS, MODEL)
-
-
-def _listed(key: str, plugins: Sequence[Registered]) -> Iterator[str]:
-    yield f"{key}:" if plugins else f"{key}: []"
-    for registered in plugins:
-        first, *rest = _block(registered, "    ")
-        yield f"  - {first.strip()}"
-        yield from rest
-
-
-def _block(registered: Registered, indent: str) -> Iterator[str]:
-    plugin = registered.plugin
-    yield f"{indent}uses: {plugin.name}  # {plugin.summary()}"
-    options = list(_options(plugin))
-    if options:
-        yield f"{indent}{'' if any(not o.startswith('#') for o in options) else '# '}with:"
-        yield from (f"{indent}  {option}" for option in options)
+def _size(plugin: type[Dataset[Any]]) -> tuple[float, float]:
+    """How many training images it has, with its example's options, and how many numbers those are; infinite where
+    that is not known without loading."""
+    try:
+        dataset = made(plugin, plugin.example)
+        if dataset is None or dataset.train_size is None:
+            return math.inf, math.inf
+        return dataset.train_size, dataset.train_size * math.prod(dataset.input_shape)
+    except Exception:  # noqa: BLE001 - somebody's code, and only a choice
+        return math.inf, math.inf
 
 
 def _options(plugin: type[Plugin[Any]]) -> Iterator[str]:
@@ -206,17 +180,8 @@ def _required(config: type[Config]) -> list[str]:
 def _quick(plugin: type[Plugin[Any]]) -> dict[str, Any]:
     """Options that make a first run short."""
     if issubclass(plugin, Dataset):
-        return {"limit": _FEW_IMAGES} if _many_images(plugin) else {}
+        return {"limit": _FEW_IMAGES} if _size(plugin)[0] > _FEW_IMAGES else {}
     return _QUICK_FIT if issubclass(plugin.Config, FitConfig) else {}
-
-
-def _many_images(plugin: type[Dataset[Any]]) -> bool:
-    """Whether it has more than a few training images, or nobody knows."""
-    try:
-        dataset = made(plugin, plugin.example)
-        return dataset is None or dataset.train_size is None or dataset.train_size > _FEW_IMAGES
-    except Exception:  # noqa: BLE001 - somebody's code, and only a guess
-        return True
 
 
 def _yaml(value: Any) -> str:
@@ -224,6 +189,3 @@ def _yaml(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value.lower() not in _NO_WORDS:
         return value
     return json.dumps(to_jsonable_python(value), ensure_ascii=False)
-
-
-_NO_WORDS = {"null", "true", "false"}

@@ -1,12 +1,16 @@
-"""What a check is: a named function that raises, with what it needs to pass first."""
+"""What a check is: a named function that raises, the kinds of plugins it holds for, what it needs to pass first."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 from compressit.errors import CompressitError, place_in
+from compressit.host.plugins import KINDS
 from compressit.testing.subject import Subject
 
 
@@ -26,10 +30,6 @@ class NotApplicable(Exception):  # noqa: N818 - a finding, not an error
     """A check that says nothing about this plugin, and why."""
 
 
-class _Blocked(NotApplicable):
-    """A check that was not tried."""
-
-
 @dataclass(frozen=True)
 class Check:
     """One rule of the contract. `needs`: checks without which it would only say the same again."""
@@ -38,36 +38,37 @@ class Check:
     about: str  # one line: what holds when it passes
     test: Callable[[Subject], None]
     needs: tuple[Check, ...] = ()
+    kinds: tuple[str, ...] = tuple(KINDS)
 
     def run(self, subject: Subject) -> None:
         """Raises ConformanceError, or NotApplicable; carried out once, whoever asks."""
-        if self.name not in subject.outcomes:
-            subject.outcomes[self.name] = self._outcome(subject)
-        error = subject.outcomes[self.name]
-        if error is not None:
-            raise error
+        outcome = self.outcome(subject)
+        if outcome.status == "skipped":
+            raise NotApplicable(outcome.reason)
+        if outcome.status == "failed":
+            raise ConformanceError(outcome.reason, outcome.hint) from outcome.cause
 
-    def _outcome(self, subject: Subject) -> Exception | None:
+    def outcome(self, subject: Subject) -> Outcome:
+        """How it went; carried out once, whoever asks."""
+        return subject.keep(f"outcome of {self.name}", lambda: self._carried_out(subject))
+
+    def _carried_out(self, subject: Subject) -> Outcome:
         for need in self.needs:
-            try:
-                need.run(subject)
-            except (ConformanceError, _Blocked):
-                return _Blocked(f"it needs '{need.name}', which did not pass")
-            except NotApplicable:
-                continue  # it found nothing wrong
+            if subject.kind in need.kinds and need.outcome(subject).stops:
+                reason = f"it needs '{need.name}', which did not pass"
+                return Outcome(self, "skipped", reason, stops=True)
         try:
             self.test(subject)
-        except (ConformanceError, NotApplicable) as error:
-            return error
-        except CompressitError as error:
-            told = ConformanceError(error.message, error.hint)
-            told.__cause__ = error
-            return told
+        except NotApplicable as found:
+            return Outcome(self, "skipped", str(found))
+        except (ConformanceError, CompressitError) as error:
+            return Outcome(self, "failed", error.message, error.hint, error, stops=True)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody's code
-            told = ConformanceError(f"{type(error).__name__}: {error}{_place(error, subject)}")
-            told.__cause__ = error
-            return told
-        return None
+            own = [file.path for file in subject.files[1:]] or [Path(inspect.getfile(subject.plugin)).parent]
+            return Outcome(
+                self, "failed", f"{type(error).__name__}: {error}{place_in(error, own)}", None, error, True
+            )
+        return Outcome(self, "ok")
 
 
 @dataclass(frozen=True)
@@ -78,30 +79,29 @@ class Outcome:
     status: Literal["ok", "failed", "skipped"]
     reason: str = ""
     hint: str | None = None
+    cause: BaseException | None = None
+    stops: bool = False  # checks that need this one are skipped
 
 
-def check(*needs: Check) -> Callable[[Callable[[Subject], None]], Check]:
-    """Makes a Check of a function: its name, the first line of its docstring, and what it needs."""
+def check(*kinds: str, needs: Sequence[Check] = ()) -> Callable[[Callable[[Subject], None]], Check]:
+    """Makes a Check of a function, for plugins of these kinds (of all, where none is named).
+
+    Its name is the function's, `about` the first line of the docstring.
+    """
 
     def make(test: Callable[[Subject], None]) -> Check:
         about = (test.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        return Check(test.__name__, about, test, needs)
+        return Check(test.__name__, about, test, tuple(needs), kinds or tuple(KINDS))
 
     return make
 
 
+def none_found(names: Iterable[str], message: str, hint: str | None = None) -> None:
+    """Raises ConformanceError where there are names: `message: the first five of them`."""
+    if first := list(islice(names, 5)):
+        raise ConformanceError(f"{message}: {', '.join(first)}", hint)
+
+
 def outcomes(checks: Sequence[Check], subject: Subject) -> Iterator[Outcome]:
     """Every check's outcome, one after another: a failed one stops nothing."""
-    for each in checks:
-        try:
-            each.run(subject)
-            yield Outcome(each, "ok")
-        except NotApplicable as error:
-            yield Outcome(each, "skipped", str(error))
-        except ConformanceError as error:
-            yield Outcome(each, "failed", error.message, error.hint)
-
-
-def _place(error: BaseException, subject: Subject) -> str:
-    """The last line of the plugin's own files that the error passed through."""
-    return place_in(error, [file.path for file in subject.files[1:]] or [subject.source.parent])
+    return (each.outcome(subject) for each in checks)

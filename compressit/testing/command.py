@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,6 @@ from compressit.printable import folded
 from compressit.testing.check import Outcome, outcomes
 from compressit.testing.kit import checks_for
 from compressit.testing.subject import Subject
-
-_WORDS = {"ok": "ok", "failed": "FAILED", "skipped": "skipped"}
 
 
 def check_plugin(
@@ -29,26 +28,23 @@ def check_plugin(
     Raises CompressitError where there is no such plugin, and for options that are not valid.
     """
     subject = Subject.of(name, options, files, Compute.select(device).device)
-    if not as_json:
-        say(f"{name} ({subject.kind}) with {json.dumps(subject.options)}")
+    lines = (lambda text: None) if as_json else say
+    lines(f"{name} ({subject.kind}) with {json.dumps(subject.options)}")
     done: list[Outcome] = []
     for outcome in outcomes(checks_for(subject), subject):
         done.append(outcome)
-        if not as_json:
-            say(_line(outcome))
-    failed = sum(outcome.status == "failed" for outcome in done)
-    skipped = sum(outcome.status == "skipped" for outcome in done)
+        lines(_line(outcome))
+    count = Counter(outcome.status for outcome in done)
+    lines(f"{count['ok']} ok, {count['failed']} failed, {count['skipped']} skipped")
     if as_json:
-        found = [_facts(outcome) for outcome in done]
-        say(json.dumps({"plugin": name, "options": subject.options, "checks": found}, indent=1))
-    else:
-        say(f"{len(done) - failed - skipped} ok, {failed} failed, {skipped} skipped")
-    return failed == 0
+        found = {"plugin": name, "options": subject.options, "checks": [_facts(each) for each in done]}
+        say(json.dumps(found, indent=1))
+    return count["failed"] == 0
 
 
 def _line(outcome: Outcome) -> str:
-    about = folded(outcome.reason or outcome.check.about)
-    line = f"{_WORDS[outcome.status]:8} {outcome.check.name:24} {about}"
+    word = "FAILED" if outcome.status == "failed" else outcome.status
+    line = f"{word:8} {outcome.check.name:24} {folded(outcome.reason or outcome.check.about)}"
     return f"{line}\n{' ' * 9}help: {folded(outcome.hint)}" if outcome.hint else line
 
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from compressit.config import parse
 from compressit.contract.context import DataContext
 from compressit.datasets.splits import RawData
 from compressit.paths import default_cache
-from compressit.testing.check import ConformanceError, check
+from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.subject import Subject
 from compressit.testing.watch import differing, quiet_place
 
@@ -22,7 +21,7 @@ HOST_OPTIONS: Mapping[str, Any] = {
 """Options that the host carries out, each other than by default."""
 
 
-@check()
+@check("dataset")
 def loads(subject: Subject) -> None:
     """It loads training and test tensors: uint8, or floats from 0 to 1."""
     raw = _loaded(subject)
@@ -30,20 +29,21 @@ def loads(subject: Subject) -> None:
         raise ConformanceError(f"it loaded {type(raw).__name__}, not RawData", "return compressit.RawData(…)")
 
 
-@check(loads)
+@check("dataset", needs=[loads])
 def as_declared(subject: Subject) -> None:
     """Shape, classes, class names and training size are what it says without loading."""
     dataset, raw = subject.create(), _loaded(subject)
-    shape = tuple(dataset.input_shape)
-    for split, x, y in _splits(raw):
+    shape, classes = tuple(dataset.input_shape), dataset.classes
+    for split, x, y in (("training", raw.train_x, raw.train_y), ("test", raw.test_x, raw.test_y)):
         if tuple(x.shape[1:]) != shape:
             raise ConformanceError(f"its {split} inputs are {tuple(x.shape[1:])}, it declares {shape}")
-        if int(y.min()) < 0 or int(y.max()) >= dataset.classes:
+        least, most = int(y.min()), int(y.max())
+        if least < 0 or most >= classes:
             raise ConformanceError(
-                f"its {split} labels go from {int(y.min())} to {int(y.max())}, it declares {dataset.classes} classes"
+                f"its {split} labels go from {least} to {most}, it declares {classes} classes"
             )
-    if len(dataset.class_names) != dataset.classes:
-        raise ConformanceError(f"it names {len(dataset.class_names)} of {dataset.classes} classes")
+    if len(dataset.class_names) != classes:
+        raise ConformanceError(f"it names {len(dataset.class_names)} of {classes} classes")
     if dataset.train_size not in (None, len(raw.train_x)):
         raise ConformanceError(
             f"it has {len(raw.train_x)} training inputs, it declares {dataset.train_size}",
@@ -51,14 +51,11 @@ def as_declared(subject: Subject) -> None:
         )
 
 
-@check(loads)
+@check("dataset", needs=[loads])
 def same_twice(subject: Subject) -> None:
     """Loaded again, tensors and fingerprint are the same."""
     names = differing(vars(_loaded(subject)), vars(_load(subject, {})))
-    if names:
-        raise ConformanceError(
-            f"loaded twice, it gives two {', '.join(names)}", "draw from compressit.seeds.Streams(0, name)"
-        )
+    none_found(names, "loaded twice, it gives others", "draw from compressit.seeds.Streams(0, name)")
     one, other = (subject.create().fingerprint() for _ in range(2))
     if not isinstance(one, str) or one != other:
         raise ConformanceError(
@@ -66,18 +63,14 @@ def same_twice(subject: Subject) -> None:
         )
 
 
-@check(same_twice)
+@check("dataset", needs=[same_twice])
 def leaves_host_options(subject: Subject) -> None:
     """It does not itself carry out limit, scale, labels, pixels or validation: the host does."""
-    names = differing(vars(_loaded(subject)), vars(_load(subject, HOST_OPTIONS)))
-    if names:
-        raise ConformanceError(
-            f"with {', '.join(HOST_OPTIONS)} it loads other {', '.join(names)}",
-            "load the whole data set as it is; what DataConfig's options say is done afterwards",
-        )
-
-
-CHECKS = (loads, as_declared, same_twice, leaves_host_options)
+    none_found(
+        differing(vars(_loaded(subject)), vars(_load(subject, HOST_OPTIONS))),
+        f"with {', '.join(HOST_OPTIONS)} it loads others",
+        "load the whole data set as it is; what DataConfig's options say is done afterwards",
+    )
 
 
 def _loaded(subject: Subject) -> Any:
@@ -91,7 +84,3 @@ def _load(subject: Subject, options: Mapping[str, Any]) -> Any:
     with quiet_place(subject), torch.random.fork_rng():
         torch.seed()  # nobody seeds anything before a data set is loaded
         return dataset.load(DataContext(cache, lambda text: None))
-
-
-def _splits(raw: RawData) -> tuple[tuple[str, Tensor, Tensor], ...]:
-    return ("training", raw.train_x, raw.train_y), ("test", raw.test_x, raw.test_y)

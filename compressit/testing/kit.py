@@ -8,36 +8,21 @@ from typing import Any
 
 from compressit.contract.compute import Compute
 from compressit.contract.kinds import Plugin
-from compressit.testing import datasets, evaluators, models, options, reports, rounds, stages
+from compressit.host.plugins import KINDS
+from compressit.testing import calls, datasets, models, options, reports, runs
 from compressit.testing.check import Check, NotApplicable
-from compressit.testing.runs import run_checks
 from compressit.testing.subject import Subject
 
-_WORKS: Mapping[str, tuple[Check, ...]] = {
-    "trainer": stages.TRAINER,
-    "compressor": (*stages.COMPRESSOR, rounds.climbs),
-    "evaluator": evaluators.CHECKS,
-    "model": models.CHECKS,
-    "dataset": datasets.CHECKS,
-    "report": reports.CHECKS,
-}
-# What the host itself would refuse, or what differs in this very process: a run would only say it again.
-_RUN_NEEDS: Mapping[str, tuple[Check, ...]] = {
-    "trainer": (
-        stages.keeps_shapes, stages.notes_are_json, stages.same_seed_same_result, stages.saves_and_reloads,
-    ),
-    "compressor": (
-        stages.changes_something, stages.notes_are_json, stages.same_seed_same_result, stages.saves_and_reloads,
-    ),
-    "evaluator": (evaluators.only_declared, evaluators.runs),
-    "model": (models.saves_and_reloads, models.gradients_flow),
-    "dataset": (datasets.as_declared, datasets.same_twice),
-    "report": (reports.draws,),
-}  # fmt: skip
+_ALL = [
+    value
+    for module in (options, calls, models, datasets, reports, runs)
+    for value in vars(module).values()
+    if isinstance(value, Check) and value.test.__module__ == module.__name__
+]
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    kind: (*options.CHECKS, *works, *run_checks(*_RUN_NEEDS[kind])) for kind, works in _WORKS.items()
+    kind: tuple(check for check in _ALL if kind in check.kinds) for kind in KINDS
 }
-"""The checks of each kind, in the order in which they are run."""
+"""The checks of each kind, in the order in which they are written down and run."""
 
 
 def checks_for(plugin: str | type[Plugin[Any]] | Subject) -> tuple[Check, ...]:

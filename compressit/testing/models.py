@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Generator, Mapping
-from typing import Any, cast
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -16,94 +16,85 @@ from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.tensors import same_bits
 from compressit.config import dump
 from compressit.contract import measure
-from compressit.contract.kinds import Model
 from compressit.errors import CompressitError
-from compressit.running import settings
 from compressit.running.rng import building
-from compressit.testing.check import ConformanceError, NotApplicable, check
+from compressit.testing.check import ConformanceError, NotApplicable, check, none_found
 from compressit.testing.subject import Subject
-from compressit.testing.watch import check_settings, differing, quiet_place, state
+from compressit.testing.watch import differing, quiet_place, tensors, watched
 
 SHAPES = ((1, 8, 8), (3, 32, 32), (3, 224, 224), (16,))
 """Input shapes to try, until the model takes one."""
 CLASSES = 4
 
 
-@check()
+@check("model")
 def builds(subject: Subject) -> None:
     """It builds a net that computes logits, in train and in eval mode."""
-    shape = input_shape(subject)
-    with quiet_place(subject), torch.random.fork_rng():
-        net = _built(subject)
-        x = torch.rand(6, *shape)
+    with _built(subject) as (net, x):
         for mode in (True, False):
             outputs = net.train(mode)(x)
             got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-            if got != (6, CLASSES):
+            if got != (len(x), CLASSES):
                 raise ConformanceError(
-                    f"for 6 inputs of {shape} and {CLASSES} classes it gives outputs {got} "
+                    f"for inputs {tuple(x.shape)} and {CLASSES} classes it gives outputs {got} "
                     f"in {'train' if mode else 'eval'} mode",
-                    f"logits are (6, {CLASSES})",
+                    f"logits are {(len(x), CLASSES)}",
                 )
             if not bool(outputs.isfinite().all()):
                 raise ConformanceError("its fresh weights give outputs that are not finite")
 
 
-@check(builds)
+@check("model", needs=[builds])
 def same_seed_same_weights(subject: Subject) -> None:
     """The same seed gives the same weights."""
-    names = differing(state(_built(subject)), state(_built(subject)))
-    if names:
-        raise ConformanceError(
-            f"built twice from one seed it has other weights: {', '.join(names[:5])}",
-            "draw from torch's global generator, which the host seeds",
-        )
+    none_found(
+        differing(tensors(_build(subject)), tensors(_build(subject))),
+        "built twice from one seed it has other weights",
+        "draw from torch's global generator, which the host seeds",
+    )
 
 
-@check(builds)
+@check("model", needs=[builds])
 def builds_offline(subject: Subject) -> None:
     """Building it opens no connection."""
     with _no_network() as tried, contextlib.suppress(OSError, CompressitError):
-        _built(subject)
-    if tried:
-        raise ConformanceError(
-            f"building it connects to {tried[0]}",
-            "a checkpoint builds its model wherever it is loaded; weights are the recipe's `model: {weights: …}`",
-        )
+        _build(subject)
+    none_found(
+        tried,
+        "building it connects to",
+        "a checkpoint builds its model wherever it is loaded; weights are the recipe's `model: {weights: …}`",
+    )
 
 
-@check(builds)
+@check("model", needs=[builds])
 def restores_settings(subject: Subject) -> None:
     """Building it leaves settings of the process as they were."""
-    with quiet_place(subject):
-        before = settings.read()
-        _built(subject)
-        check_settings(before, settings.read())
+    with quiet_place(subject), watched() as left:
+        _build(subject)
+    hint = "use a `with` block, or restore them in a finally"
+    none_found(left["settings"], "it left settings of the process changed", hint)
 
 
-@check(builds)
+@check("model", needs=[builds])
 def gradients_flow(subject: Subject) -> None:
     """Every parameter gets a gradient."""
-    with quiet_place(subject), torch.random.fork_rng():
-        net = _built(subject).train()
-        x, y = torch.rand(6, *input_shape(subject)), torch.arange(6) % CLASSES
-        nn.functional.cross_entropy(net(x), y).backward()
-    without = [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None]
-    if without:
-        raise ConformanceError(
-            f"no gradient reaches {', '.join(without[:5])}",
-            "look for a detach(), or a layer that is never called",
-        )
-    wrong = [n for n, p in net.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
-    if wrong:
-        raise ConformanceError(f"gradients are not finite: {', '.join(wrong[:5])}")
+    with _built(subject) as (net, x):
+        nn.functional.cross_entropy(net.train()(x), torch.arange(len(x)) % CLASSES).backward()
+    none_found(
+        (name for name, p in net.named_parameters() if p.requires_grad and p.grad is None),
+        "no gradient reaches",
+        "look for a detach(), or a layer that is never called",
+    )
+    none_found(
+        (n for n, p in net.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())),
+        "gradients are not finite",
+    )
 
 
-@check(builds)
+@check("model", needs=[builds])
 def with_width(subject: Subject) -> None:
     """Its narrower form has valid options and fewer parameters."""
-    plugin = cast("Model[Any]", subject.create())
-    config = plugin.with_width(0.5)
+    config = subject.create().with_width(0.5)
     if config is None:
         raise NotApplicable("it declares no narrower form")
     if not isinstance(config, subject.plugin.Config):
@@ -111,8 +102,7 @@ def with_width(subject: Subject) -> None:
             f"`with_width` gives a {type(config).__name__}, not a {subject.plugin.Config.__name__}",
             "return self.config.model_copy(update={…})",
         )
-    before = measure.parameters(_built(subject))
-    after = measure.parameters(_built(subject, dump(config)))
+    before, after = (measure.parameters(_build(subject, options)) for options in (None, dump(config)))
     if not after < before:
         raise ConformanceError(
             f"of half the width it has {after} parameters, of full width {before}",
@@ -120,25 +110,18 @@ def with_width(subject: Subject) -> None:
         )
 
 
-@check(same_seed_same_weights)
+@check("model", needs=[same_seed_same_weights])
 def saves_and_reloads(subject: Subject) -> None:
     """It is saved and loaded again, and gives the same outputs to the last bit."""
-    path, shape = subject.folder / "built.safetensors", input_shape(subject)
-    with quiet_place(subject), torch.random.fork_rng():
-        net = _built(subject)
-        checkpoint.save(net, path, _architecture(subject, subject.options), None, subject.host)
+    path = subject.folder / "built.safetensors"
+    with _built(subject) as (net, x):
+        checkpoint.save(net, path, _architecture(subject), None, subject.host)
         loaded = checkpoint.load(path, host=subject.host)
-        x = torch.rand(6, *shape)
         with torch.no_grad():
             wanted, got = net.eval()(x), loaded(x)
     if not same_bits(wanted, got):
         difference = float((wanted - got).abs().max())
         raise ConformanceError(f"the loaded model's outputs differ by up to {difference:.2g}")
-
-
-CHECKS = (
-    builds, same_seed_same_weights, builds_offline, restores_settings, gradients_flow, with_width, saves_and_reloads,
-)  # fmt: skip
 
 
 def input_shape(subject: Subject) -> tuple[int, ...]:
@@ -151,24 +134,31 @@ def _input_shape(subject: Subject) -> tuple[int, ...]:
     for shape in SHAPES:
         try:
             with quiet_place(subject), torch.random.fork_rng():
-                net = subject.create().build(shape, CLASSES)
-                net.eval()(torch.rand(2, *shape))
+                subject.create().build(shape, CLASSES).eval()(torch.rand(2, *shape))
             return shape
         except Exception as error:  # noqa: BLE001 - it may well not take this shape
             reasons.append(f"{shape}: {type(error).__name__}: {error}")
     raise ConformanceError("it takes inputs of none of these shapes. " + "; ".join(reasons))
 
 
-def _architecture(subject: Subject, options: Mapping[str, Any]) -> Architecture:
-    return Architecture(subject.name, dict(options), input_shape(subject), CLASSES)
+def _architecture(subject: Subject, options: Mapping[str, Any] | None = None) -> Architecture:
+    return Architecture(
+        subject.name, dict(subject.options if options is None else options), input_shape(subject), CLASSES
+    )
 
 
-def _built(subject: Subject, options: Mapping[str, Any] | None = None) -> nn.Module:
+def _build(subject: Subject, options: Mapping[str, Any] | None = None) -> nn.Module:
     """As the host builds it, from one and the same seed."""
     with building(0):
-        return checkpoint.build(
-            _architecture(subject, subject.options if options is None else options), subject.host
-        )
+        return checkpoint.build(_architecture(subject, options), subject.host)
+
+
+@contextlib.contextmanager
+def _built(subject: Subject) -> Generator[tuple[nn.Module, torch.Tensor]]:
+    """The net and six inputs, in a place of their own."""
+    shape = input_shape(subject)
+    with quiet_place(subject), torch.random.fork_rng():
+        yield _build(subject), torch.rand(6, *shape)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from compressit.config import dump, parse
-from compressit.testing.check import ConformanceError, check
+from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.subject import Subject
 
 LONGEST = 120  # characters of a summary: a line of a listing
@@ -30,18 +30,22 @@ def summary(subject: Subject) -> None:
 @check()
 def options_described(subject: Subject) -> None:
     """Every option has a description, those of nested configs too."""
-    bare = [path for path, field in _fields(subject.plugin.Config) if not (field.description or "").strip()]
-    if bare:
-        raise ConformanceError(
-            f"no description: {', '.join(bare)}",
-            'write `Field(..., description="...")`: it is the help where the option is wrong',
-        )
+    none_found(
+        (
+            f"{path}{name}"
+            for path, config in _configs(subject.plugin.Config)
+            for name, field in config.model_fields.items()
+            if not (field.description or "").strip()
+        ),
+        "no description",
+        'write `Field(..., description="...")`: it is the help where the option is wrong',
+    )
 
 
 @check()
 def options_strict(subject: Subject) -> None:
     """Options are frozen, and an option that does not exist is refused."""
-    for config in dict.fromkeys([subject.plugin.Config, *_nested(subject.plugin.Config)]):
+    for _, config in _configs(subject.plugin.Config):
         if config.model_config.get("extra") != "forbid":
             raise ConformanceError(
                 f"{config.__name__} lets misspelt options pass",
@@ -67,29 +71,18 @@ def options_round_trip(subject: Subject) -> None:
     json.dumps(subject.plugin.Config.model_json_schema())
 
 
-CHECKS = (summary, options_described, options_strict, options_round_trip)
-
-
-def _fields(
+def _configs(
     config: type[BaseModel], path: str = "", above: tuple[type, ...] = ()
-) -> Iterator[tuple[str, Any]]:
+) -> Iterator[tuple[str, type[BaseModel]]]:
+    """A config and those that its fields hold, each with the path of its options: `optimizer.`."""
+    yield path, config
     for name, field in config.model_fields.items():
-        yield path + name, field
         for block in _blocks(field.annotation):
             if block not in (*above, config):
-                yield from _fields(block, f"{path}{name}.", (*above, config))
-
-
-def _nested(config: type[BaseModel], above: tuple[type, ...] = ()) -> Iterator[type[BaseModel]]:
-    for field in config.model_fields.values():
-        for block in _blocks(field.annotation):
-            if block not in (*above, config):
-                yield block
-                yield from _nested(block, (*above, config))
+                yield from _configs(block, f"{path}{name}.", (*above, config))
 
 
 def _blocks(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The configs that a field's type holds."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):

@@ -14,18 +14,16 @@ LEAST_OPCODES = 3  # a byte or two that could open a pickle prove nothing
 
 def pickles(folder: Path) -> list[str]:
     """The files under a folder that hold pickles, as relative paths, with the place inside for an archive."""
-    found: list[str] = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        found += [f"{path.relative_to(folder)}{inside}" for inside in _in_file(path)]
-    return found
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [f"{path.relative_to(folder)}{inside}" for path in files for inside in _in_file(path)]
 
 
 def is_pickle(data: bytes) -> bool:
     """Whether bytes begin with a pickle (protocols 2 to 5), or are one from end to end (0 and 1)."""
-    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return _opcodes(data) is not None
-    end = _opcodes(data)
-    return end is not None and data[end:].strip() == b""
+    end = _end(data)
+    return end is not None and (
+        data[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") or not data[end:].strip()
+    )
 
 
 def _in_file(path: Path) -> Iterator[str]:
@@ -45,7 +43,7 @@ def _suspicious(data: bytes) -> bool:
     return is_pickle(data) or (data[:6] == b"\x93NUMPY" and b"'|O'" in data[:256])
 
 
-def _opcodes(data: bytes) -> int | None:
+def _end(data: bytes) -> int | None:
     """Where the pickle ends that these bytes begin with (the end of the data where it goes on); None for none."""
     count = 0
     try:

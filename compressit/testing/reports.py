@@ -15,9 +15,10 @@ from typing import Any
 from compressit.contract.results import Results
 from compressit.results.page import render
 from compressit.testing import samples
-from compressit.testing.check import ConformanceError, check
+from compressit.testing.check import ConformanceError, check, none_found
+from compressit.testing.fingerprint import changed
 from compressit.testing.subject import Subject
-from compressit.testing.watch import changed, quiet_place
+from compressit.testing.watch import quiet_place
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,12 @@ class _Told:
 
     figures: Any
     paragraphs: Any
-    results: Results  # the object it was given
-    before: str  # its content
+    changed_results: bool
     settings: Sequence[str]  # of matplotlib, that it left changed
-    pyplot: Sequence[int]  # figures it left open there
+    pyplot: set[int]  # figures it left open there
 
 
-@check()
+@check("report")
 def runs(subject: Subject) -> None:
     """It makes figures and paragraphs of a finished run."""
     told = _told(subject)
@@ -42,7 +42,7 @@ def runs(subject: Subject) -> None:
         raise ConformanceError(f"paragraphs are a {type(told.paragraphs).__name__}", "return a list of texts")
 
 
-@check(runs)
+@check("report", needs=[runs])
 def bears_missing_results(subject: Subject) -> None:
     """It copes with a run that has just begun, was interrupted or went wrong."""
     for what, results in samples.unfinished().items():
@@ -55,7 +55,7 @@ def bears_missing_results(subject: Subject) -> None:
             ) from error
 
 
-@check(runs)
+@check("report", needs=[runs])
 def plain_text(subject: Subject) -> None:
     """Paragraphs are texts, not markup."""
     for paragraph in _told(subject).paragraphs:
@@ -69,25 +69,22 @@ def plain_text(subject: Subject) -> None:
             )
 
 
-@check(runs)
+@check("report", needs=[runs])
 def draws(subject: Subject) -> None:
     """Its figures are matplotlib's and can be drawn as PNG and SVG."""
-    folder = subject.folder / "page"
     told = re.compile(re.escape(subject.name) + r": ((?:no paragraphs|no figures|figure ')[^<]*)")
-    problems = told.findall(html.unescape(_page(subject, folder)))
-    if problems:
-        raise ConformanceError("; ".join(problem.strip() for problem in problems))
+    none_found(told.findall(html.unescape(_page(subject, subject.folder / "page"))), "the page says")
 
 
-@check(draws)
+@check("report", needs=[draws])
 def captions(subject: Subject) -> None:
     """Every figure has a caption."""
-    for name, figure in _told(subject).figures.items():
-        if not str(figure.get_label() or "").strip():
-            raise ConformanceError(f"the figure '{name}' has no caption", 'figure.set_label("what it shows")')
+    figures = _told(subject).figures.items()
+    bare = (name for name, figure in figures if not str(figure.get_label() or "").strip())
+    none_found(bare, "without a caption", 'figure.set_label("what it shows")')
 
 
-@check(draws)
+@check("report", needs=[draws])
 def axes_labelled(subject: Subject) -> None:
     """Every figure with data says what its axes are."""
     for name, figure in _told(subject).figures.items():
@@ -99,50 +96,42 @@ def axes_labelled(subject: Subject) -> None:
             )
 
 
-@check(draws)
+@check("report", needs=[draws])
 def same_results_same_page(subject: Subject) -> None:
     """Drawn again from the same results, page and figures are the same to the last byte."""
     one, other = subject.folder / "page", subject.folder / "page again"
     _page(subject, other)
     names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    different = [str(name) for name in names if (one / name).read_bytes() != (other / name).read_bytes()]
-    if different:
-        raise ConformanceError(
-            f"drawn twice, these differ: {', '.join(different)}",
-            "no dates, no random numbers, no sets in loops",
-        )
+    none_found(
+        (str(name) for name in names if (one / name).read_bytes() != (other / name).read_bytes()),
+        "drawn twice, these differ",
+        "no dates, no random numbers, no sets in loops",
+    )
 
 
-@check(runs)
+@check("report", needs=[runs])
 def leaves_results(subject: Subject) -> None:
     """The results are left as they were."""
-    told = _told(subject)
-    if _text(told.results) != told.before:
+    if _told(subject).changed_results:
         raise ConformanceError(
             "it changed the results in place", "work on copies: other reports get the same ones"
         )
 
 
-@check(runs)
+@check("report", needs=[runs])
 def leaves_pyplot(subject: Subject) -> None:
     """Neither pyplot nor matplotlib's settings know of it afterwards."""
     told = _told(subject)
-    if told.pyplot:
-        raise ConformanceError(
-            f"it left {len(told.pyplot)} figures open in pyplot",
-            "make them with matplotlib.figure.Figure, which nothing keeps",
-        )
-    if told.settings:
-        raise ConformanceError(
-            f"it left matplotlib's settings changed: {', '.join(told.settings[:5])}",
-            "use `with matplotlib.rc_context({…}):`, or set the figure's own properties",
-        )
-
-
-CHECKS = (
-    runs, bears_missing_results, plain_text, draws, captions, axes_labelled, same_results_same_page, leaves_results,
-    leaves_pyplot,
-)  # fmt: skip
+    none_found(
+        map(str, sorted(told.pyplot)),
+        "it left figures open in pyplot",
+        "make them with matplotlib.figure.Figure, which nothing keeps",
+    )
+    none_found(
+        told.settings,
+        "it left matplotlib's settings changed",
+        "use `with matplotlib.rc_context({…}):`, or set the figure's own properties",
+    )
 
 
 def _told(subject: Subject) -> _Told:
@@ -152,24 +141,17 @@ def _told(subject: Subject) -> _Told:
 def _tell(subject: Subject, results: Results) -> _Told:
     import matplotlib
 
-    report, before, settings = subject.create(), _text(results), _settings()
-    open_before = set(_open_figures())
+    report, text, settings = subject.create(), _text(results), copy.deepcopy({**matplotlib.rcParams})
+    open_before = _open_figures()
     with quiet_place(subject), matplotlib.rc_context():
         figures, paragraphs = report.figures(results), report.paragraphs(results)
-        left = changed(settings, _settings())
-        pyplot = sorted(set(_open_figures()) - open_before)
-    return _Told(figures, paragraphs, results, before, left, pyplot)
+        left = changed(settings, {**matplotlib.rcParams})
+    return _Told(figures, paragraphs, _text(results) != text, left, _open_figures() - open_before)
 
 
-def _settings() -> dict[str, Any]:
-    import matplotlib
-
-    return {str(name): copy.deepcopy(value) for name, value in matplotlib.rcParams.items()}
-
-
-def _open_figures() -> list[int]:
+def _open_figures() -> set[int]:
     pyplot = sys.modules.get("matplotlib.pyplot")
-    return list(pyplot.get_fignums()) if pyplot is not None else []
+    return set(pyplot.get_fignums()) if pyplot is not None else set()
 
 
 def _page(subject: Subject, folder: Path) -> str:

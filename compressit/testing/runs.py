@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
 from compressit.api import run
-from compressit.contract.job import Job
 from compressit.errors import StageFailed
 from compressit.paths import default_cache
 from compressit.planning.plan import make_plan
@@ -20,83 +18,78 @@ from compressit.recipe.load import load_recipe
 from compressit.running.estimate import History
 from compressit.running.job import JobRunner
 from compressit.store.objects import Artifact, Store
-from compressit.testing.check import Check, ConformanceError, check
+from compressit.testing import calls, datasets, models, reports
+from compressit.testing.check import ConformanceError, check, none_found
+from compressit.testing.fingerprint import changed
 from compressit.testing.pickles import pickles
 from compressit.testing.stand import DATA, TRAINING
 from compressit.testing.subject import Subject
 from compressit.testing.watch import differing, quiet_place
 
 JOBS = 2
-_LIMIT = 96  # training images of a data set under test
+RECIPE: Mapping[str, Any] = {
+    "version": 1,
+    "name": "conformance",
+    "data": DATA,
+    "model": {"uses": "testing.net"},
+    "variants": {"real": {}, "fake": {"data": {"with": {"labels": "random"}}}},
+    "stages": {"train": {"uses": "testing.train", "with": TRAINING}},
+    "evaluate": ["testing.measure"],
+}
+"""The bench's recipe, in which the plugin takes its place."""
+SHRINK = {"uses": "testing.shrink", "needs": "train", "with": {**TRAINING, "teacher": "train"}}
 
 
-def run_checks(*needs: Check) -> tuple[Check, Check]:
-    """`runs_under_jobs` and `no_pickle`, which say something only where `needs` pass."""
+# What the host itself would refuse, or what differs in this very process: a run would only say it again.
+@check(
+    needs=[
+        calls.runs, calls.same_seed_same_result, calls.saves_and_reloads, models.saves_and_reloads,
+        models.gradients_flow, datasets.as_declared, datasets.same_twice, reports.draws,
+    ]
+)  # fmt: skip
+def runs_under_jobs(subject: Subject) -> None:
+    """Two variants run in two worker processes, with the same results as here."""
+    plan = _plan(subject)
+    here = _here(subject, plan)
+    there = _there(subject, plan, here)
+    for key, job in plan.jobs.items():
+        one, other = here.find(key), there.find(key)
+        if one is not None and other is not None:
+            measures_this_machine = subject.per_host and (job.uses == subject.name or job.stage == "tested")
+            _check_same(job.label, one, other, measures_this_machine)
 
-    @check(*needs)
-    def runs_under_jobs(subject: Subject) -> None:
-        """Two variants run in two worker processes, with the same results as here."""
-        plan = _plan(subject)
-        here = _here(subject, plan)
-        there = _there(subject, plan, here)
-        for key, job in plan.jobs.items():
-            one, other = here.find(key), there.find(key)
-            if one is not None and other is not None:
-                _check_same(job.label, one, other, subject.per_host and _concerns(subject, job))
 
-    @check(runs_under_jobs)
-    def no_pickle(subject: Subject) -> None:
-        """No file that it or its run wrote holds a pickle."""
-        found = pickles(subject.folder)
-        if found:
-            raise ConformanceError(
-                f"a pickle in {', '.join(found[:5])}",
-                "whoever opens it runs its code: keep tensors with ctx.save, facts with ctx.note",
-            )
-
-    return runs_under_jobs, no_pickle
+@check(needs=[runs_under_jobs])
+def no_pickle(subject: Subject) -> None:
+    """No file that it or its run wrote holds a pickle."""
+    none_found(
+        pickles(subject.folder),
+        "a pickle in",
+        "whoever opens it runs its code: keep tensors with ctx.save, facts with ctx.note",
+    )
 
 
 def _plan(subject: Subject) -> Plan:
-    file = subject.folder / "recipe.yaml"
-    file.write_text(json.dumps(_recipe(subject), indent=1), encoding="utf-8")  # JSON is YAML
-    return make_plan(load_recipe(file, host=subject.host, trust=lambda plugin: True), subject.host)
-
-
-def _recipe(subject: Subject) -> dict[str, Any]:
-    """The bench's recipe with the plugin in its place."""
-    tested = {"uses": subject.name, "with": subject.options}
-    stages: dict[str, Any] = {"train": {"uses": "testing.train", "with": dict(TRAINING)}}
-    recipe: dict[str, Any] = {
-        "version": 1,
-        "name": "conformance",
-        "plugins": [str(file.path) for file in subject.files],
+    tested: dict[str, Any] = {"uses": subject.name, "with": subject.options}
+    match subject.kind:
+        case "evaluator":
+            changes = {"stages": {**RECIPE["stages"], "shrink": SHRINK}, "evaluate": [tested]}
+        case "model":
+            shape = {**DATA["with"], "shape": models.input_shape(subject)}
+            changes = {"model": tested, "data": {**DATA, "with": shape}}
+        case "dataset":
+            changes = {"data": {**tested, "with": {**subject.options, "limit": 96}}}
+        case "report":
+            changes = {"report": [tested]}
+        case _:
+            changes = {"stages": {**RECIPE["stages"], "tested": {**tested, "needs": "train"}}}
+    place = {
         "compute": {"device": subject.device, "threads": 1},
-        "data": DATA,
-        "model": {"uses": "testing.net"},
-        "variants": {"real": {}, "fake": {"data": {"with": {"labels": "random"}}}},
-        "stages": stages,
-        "evaluate": ["testing.measure"],
+        "plugins": [str(f.path) for f in subject.files],
     }
-    if subject.kind in ("trainer", "compressor"):
-        stages["tested"] = {**tested, "needs": "train"}
-    elif subject.kind == "evaluator":
-        stages["shrink"] = {
-            "uses": "testing.shrink",
-            "needs": "train",
-            "with": {**TRAINING, "teacher": "train"},
-        }
-        recipe["evaluate"] = [tested]
-    elif subject.kind == "model":
-        from compressit.testing.models import input_shape
-
-        recipe["model"] = tested
-        recipe["data"] = {**DATA, "with": {**DATA["with"], "shape": list(input_shape(subject))}}
-    elif subject.kind == "dataset":
-        recipe["data"] = {**tested, "with": {**subject.options, "limit": _LIMIT}}
-    else:
-        recipe["report"] = [tested]
-    return recipe
+    file = subject.folder / "recipe.yaml"
+    file.write_text(json.dumps({**RECIPE, **place, **changes}, indent=1), encoding="utf-8")  # JSON is YAML
+    return make_plan(load_recipe(file, host=subject.host, trust=lambda plugin: True), subject.host)
 
 
 def _here(subject: Subject, plan: Plan) -> Store:
@@ -119,39 +112,28 @@ def _there(subject: Subject, plan: Plan, here: Store) -> Store:
         if (artifact := here.find(key)) is not None:
             history.add(job, artifact.seconds)
     history.save()
-    said = io.StringIO()
+    console = Console(file=io.StringIO())
     with quiet_place(subject):
         try:
-            run(plan.recipe, out=folder, store=root, jobs=JOBS, host=subject.host, console=Console(file=said))
+            run(plan.recipe, out=folder, store=root, jobs=JOBS, host=subject.host, console=console)
         except StageFailed as error:
-            raise ConformanceError(f"in a worker it fails: {error.message}", _tracebacks(folder)) from error
+            raise ConformanceError(f"in a worker it fails: {error.message}") from error
     return Store(root)
 
 
 def _check_same(label: str, one: Artifact, other: Artifact, per_host: bool) -> None:
-    if one.model_file.exists() and not per_host:
-        names = differing(load_file(one.model_file), load_file(other.model_file))
-        if names:
-            raise ConformanceError(
-                f"{label}: a worker process makes another model: {', '.join(names[:5])}",
-                "the result may depend on the options, ctx and its streams only: on no process id, hash(), clock, "
-                "environment variable, and on nothing that a module keeps from call to call",
-            )
-    mine: Mapping[str, Any] = one.metrics
-    theirs: Mapping[str, Any] = other.metrics
-    if mine.keys() != theirs.keys() or (mine != theirs and not per_host):
-        raise ConformanceError(
-            f"{label}: a worker process measures {dict(theirs)}, this one {dict(mine)}",
-            "times and the like need `per_host = True`",
+    mine, theirs = ({**found.metrics} for found in (one, other))
+    if per_host:  # the same names are enough
+        mine, theirs = dict.fromkeys(mine), dict.fromkeys(theirs)
+    elif one.model_file.exists():
+        none_found(
+            differing(load_file(one.model_file), load_file(other.model_file)),
+            f"{label}: a worker process makes another model",
+            "the result may depend on the options, ctx and its streams only: on no process id, hash(), clock, "
+            "environment variable, and on nothing that a module keeps from call to call",
         )
-
-
-def _concerns(subject: Subject, job: Job) -> bool:
-    """Whether it is the plugin's own, or measures a model that the plugin made."""
-    return job.uses == subject.name or job.stage == "tested"
-
-
-def _tracebacks(folder: Path) -> str | None:
-    """The last line of each traceback that the run left."""
-    texts = [path.read_text(encoding="utf-8").strip() for path in sorted((folder / "logs").glob("*.txt"))]
-    return "; ".join(text.splitlines()[-1] for text in texts if text) or None
+    none_found(
+        (f"{name} = {theirs.get(name)}, not {mine.get(name)}" for name in changed(mine, theirs)),
+        f"{label}: a worker process measures",
+        "times and the like need `per_host = True`",
+    )

@@ -1,174 +1,163 @@
-"""The test stand: one stage or evaluator called in this process, on the bench's net and data, and watched."""
+"""The test stand: a stage or evaluator called in this process, on the bench's nets and data, as a worker calls it."""
 
 from __future__ import annotations
 
-import os
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.manifest import Architecture
-from compressit.config import parse
 from compressit.contract.compute import Compute
-from compressit.contract.context import DataContext, Judged, Progress, StageContext
-from compressit.contract.kinds import Dataset, Trainer
-from compressit.datasets.splits import Data, prepare
+from compressit.contract.context import Judged, StageContext
+from compressit.contract.kinds import Compressor, Dataset, Trainer
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
-from compressit.running import rng, settings
-from compressit.running.apply import Before
+from compressit.running import rng
+from compressit.running.apply import apply_plugin, measure_with
 from compressit.running.inputs import Inputs
+from compressit.running.loading import load_data
 from compressit.seeds import Streams
 from compressit.testing.subject import Subject
-from compressit.testing.watch import Watched, WatchedData, quiet_place
+from compressit.testing.watch import Lent, quiet_place, watched
 
 DATA: Mapping[str, Any] = {"uses": "testing.data", "with": {"validation": 0.25}}
 TRAINING: Mapping[str, Any] = {"epochs": 2, "batch_size": 24}
+Act = Callable[[nn.Module, StageContext], Any]
 
 
 @dataclass(frozen=True)
-class Stand:
-    """The bench's data, and checkpoints of its models by the names that options may use."""
+class Net:
+    """A model, and what its builder was told before any edits."""
 
-    host: Host
-    folder: Path
-    data: Data
-    compute: Compute
-
-    def file(self, ref: str) -> Path:
-        """The checkpoint of `init`, `train`, `shrink` (what evaluators call `model`) or `round`.
-        Raises CompressitError for others."""
-        name = {"model": "shrink"}.get(ref, ref)
-        if name not in ("init", "train", "shrink", "round"):
-            raise CompressitError(
-                f"it asked for the model '{ref}'", "here there are init, train and previous"
-            )
-        return self.folder / f"{name}.safetensors"
-
-    def logits(self, model: nn.Module) -> Tensor:
-        """Outputs on the test inputs."""
-        return self.compute.forward(model.to(self.compute.device), self.data.test.x)
-
-
-@dataclass
-class Given:
-    """What a plugin is called with, watched."""
-
-    model: nn.Module
-    watched: Watched  # that model as it was
-    before: Before
-    ctx: StageContext
-    data: WatchedData
-    others: list[Watched]  # models it asked for
-    built_as: Callable[
-        [nn.Module], Architecture | None
-    ]  # what the builder of a result was told, before any edits
+    module: nn.Module
+    architecture: Architecture
 
 
 @dataclass(frozen=True)
 class Called:
     """One call: what went in, and what came out."""
 
-    given: Given
+    ctx: StageContext
+    model: nn.Module  # what it was given
+    before: nn.Module  # a copy of that, as it was
+    models: list[Lent]
+    data: Lent
+    architecture: Architecture  # what the result's builder was told, before any edits
     result: Any
-    settings: tuple[Mapping[str, Any], Mapping[str, Any]]  # of the process, before and after
-    environment: tuple[Mapping[str, str], Mapping[str, str]]
+    settings: list[str]  # of the process, that were left changed
+    variables: list[str]  # of the environment
+
+    def net(self) -> Net:
+        """The result, with the architecture it was built by."""
+        return Net(self.result, self.architecture)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """The bench's data, and its nets by the names that options may use.
+
+    `init` is untrained, `train` was trained, `shrink` is narrower and was taught by that; `round` is what the first
+    of several rounds gave.
+    """
+
+    host: Host
+    folder: Path
+    data: Data
+    compute: Compute
+    nets: dict[str, Net]
+
+    def copied(self, ref: str) -> nn.Module:
+        """A copy of a net. Raises CompressitError for a name that stands for none."""
+        net = self.nets.get({"model": "shrink"}.get(ref, ref))
+        if net is None:
+            raise CompressitError(
+                f"it asked for the model '{ref}'", "here there are init, train and previous"
+            )
+        return copy.deepcopy(net.module).to(self.compute.device)
+
+    def reloaded(self, net: Net) -> Net:
+        """What a file of it gives back. Raises CompressitError for a net that cannot be saved."""
+        path = self.folder / "result.safetensors"
+        checkpoint.save(net.module, path, net.architecture, self.data.contract, self.host)
+        architecture = checkpoint.architecture_of(path)
+        assert architecture is not None
+        return Net(checkpoint.load(path, host=self.host), architecture)
+
+    def logits(self, model: nn.Module) -> Tensor:
+        """Outputs on the test inputs."""
+        return self.compute.forward(model.to(self.compute.device), self.data.test.x)
+
+    def call(self, act: Act, ref: str, streams: Streams, measures: bool = False, **fields: Any) -> Called:
+        """`act` with a copy of that net, in train mode, and a context; an evaluator's in eval mode, not to be changed.
+
+        `fields` are those of the context.
+        """
+        given, model = self.nets[ref].architecture, self.copied(ref).train(not measures)
+        models: list[Lent] = []
+
+        def load_model(name: str) -> nn.Module:
+            own = "train" if measures else ref
+            lent = self.copied(own if name == "previous" else name).eval().requires_grad_(False)
+            models.append(Lent.of("a model it asked for", lent))
+            return lent
+
+        inputs = Inputs(self.host, self.compute, lambda: self.data, load_model, given)
+        ctx = inputs.context(streams, **fields)
+        if measures:
+            ctx.memo["model", "model"] = model.requires_grad_(False)
+            models.append(Lent.of("the model it measured", model))
+        before, data = copy.deepcopy(model), Lent.of("the data", self.data)
+        with watched() as left:
+            result = act(model, ctx)
+        built_as = inputs.architecture_of(result) or given
+        return Called(ctx, model, before, models, data, built_as, result, **left)
 
 
 def stand(subject: Subject) -> Stand:
-    """Made once: an untrained net, one that was trained, and a narrower one that was taught by that."""
+    """The subject's stand, made once."""
     return subject.keep("stand", lambda: _stand(subject))
 
 
-def given(
+def call(
     subject: Subject,
+    apply: Callable[[Any, nn.Module, StageContext], Any] | None = None,
     ref: str = "train",
     number: int | None = None,
-    feed: Literal["previous", "original"] = "previous",
-) -> Given:
-    """A copy of the bench's trained (or other) net in train mode, with a context, for a stage or a round of it."""
-    inputs = _given(stand(subject), ref, Streams(0, "tested", number), previous=ref, feed=feed)
-    inputs.model.train()
-    return inputs
+    **fields: Any,
+) -> Called:
+    """Calls the plugin as a worker does (or by `apply`): a stage on that net, in that round.
 
-
-def call(subject: Subject, progress: Progress | None = None) -> Called:
-    """Calls a trainer or compressor on a copy of the trained net, as a worker does."""
-    inputs = given(subject)
-    inputs.ctx.progress = progress or Progress()
-    return _call(subject, subject.create(), inputs)
-
-
-def measure(subject: Subject) -> Called:
-    """Calls an evaluator on the narrower net, as a worker does."""
+    Raises CompressitError for what a run would refuse too.
+    """
     place, plugin = stand(subject), subject.create()
-    inputs = _given(place, "shrink", Streams(0, "shrink"))
-    inputs.model.eval().requires_grad_(False)
-    inputs.watched = Watched.of(inputs.model)
-    inputs.ctx.memo["model", "model"] = inputs.model
-    if plugin.uses_stage:
-        streams = inputs.ctx.streams
-        inputs.ctx.judged = Judged(
-            "shrink", "testing.shrink", {**TRAINING, "teacher": "train"}, {}, streams, "train"
-        )
-    with quiet_place(subject), rng.measuring(inputs.ctx.streams):
-        return _watching(inputs, plugin.evaluate)
-
-
-def _call(subject: Subject, plugin: Any, inputs: Given) -> Called:
-    with quiet_place(subject), rng.acting(inputs.ctx.streams):
-        return _watching(inputs, plugin.train if isinstance(plugin, Trainer) else plugin.compress)
-
-
-def _watching(inputs: Given, act: Callable[[nn.Module, StageContext], Any]) -> Called:
-    before, environment = settings.read(), dict(os.environ)
-    result = act(inputs.model, inputs.ctx)
-    return Called(inputs, result, (before, settings.read()), (environment, dict(os.environ)))
+    measures = subject.kind == "evaluator"
+    streams = Streams(0, "shrink") if measures else Streams(0, "tested", number)
+    if measures and plugin.uses_stage:
+        config = {**TRAINING, "teacher": "train"}
+        fields["judged"] = Judged("shrink", "testing.shrink", config, {}, streams, "train")
+    act = partial(apply or (measure_with if measures else apply_plugin), plugin)
+    with quiet_place(subject):
+        return place.call(act, "shrink" if measures else ref, streams, measures, **fields)
 
 
 def _stand(subject: Subject) -> Stand:
-    host = subject.host
+    host, compute = subject.host, Compute.select(subject.device)
     dataset = host.create(Dataset, DATA["uses"], DATA["with"])
-    raw = dataset.load(DataContext(subject.folder, lambda text: None))
-    compute = Compute.select(subject.device)
-    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, compute.device)
-    place = Stand(host, subject.folder / "stand", data, compute)
+    data = load_data(dataset, subject.folder, lambda text: None, compute.device)
     architecture = Architecture("testing.net", {"width": 8}, data.contract.shape, data.classes)
     with rng.building(0):
-        net = checkpoint.build(architecture, host)
-    checkpoint.save(net, place.file("init"), architecture, data.contract, host)
-    for stage, uses, ref in (("train", "testing.train", "init"), ("shrink", "testing.shrink", "train")):
-        found = host.find(uses).plugin
-        inputs = _given(place, ref, Streams(0, stage))
-        made = _call(subject, found(parse(found.Config, TRAINING)), inputs).result
-        checkpoint.save(made, place.file(stage), inputs.built_as(made), data.contract, host)
+        init = Net(checkpoint.build(architecture, host), architecture)
+    place = Stand(host, subject.folder, data, compute, {"init": init})
+    train = partial(apply_plugin, host.create(Trainer, "testing.train", TRAINING))
+    shrink = partial(apply_plugin, host.create(Compressor, "testing.shrink", TRAINING))
+    with quiet_place(subject):
+        for name, act, ref in (("train", train, "init"), ("shrink", shrink, "train")):
+            place.nets[name] = place.reloaded(place.call(act, ref, Streams(0, name)).net())
     return place
-
-
-def _given(
-    place: Stand,
-    ref: str,
-    streams: Streams,
-    previous: str = "train",
-    feed: Literal["previous", "original"] = "previous",
-) -> Given:
-    others: list[Watched] = []
-
-    def load_model(name: str) -> nn.Module:
-        loaded = _loaded(place, previous if name == "previous" else name).eval().requires_grad_(False)
-        others.append(Watched.of(loaded))
-        return loaded
-
-    model, architecture = _loaded(place, ref), checkpoint.architecture_of(place.file(ref))
-    inputs = Inputs(place.host, place.compute, lambda: place.data, load_model, architecture)
-    watched, data = Watched.of(model), WatchedData.of(place.data)
-    ctx = inputs.context(streams, feed)
-    return Given(model, watched, Before.of(model), ctx, data, others, inputs.architecture_of)
-
-
-def _loaded(place: Stand, ref: str) -> nn.Module:
-    return checkpoint.load(place.file(ref), host=place.host).to(place.compute.device)

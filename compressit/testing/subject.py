@@ -12,13 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from compressit.config import Config, dump, parse
 from compressit.contract.kinds import Plugin
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host, installed
+from compressit.python.given import plain
 from compressit.recipe.model import LocalPlugin
+from compressit.recipe.validation import checked
 
 BENCH = Path(__file__).parent / "bench" / "testing_bench.py"
 T = TypeVar("T")
@@ -31,10 +31,9 @@ class Subject:
     plugin: type[Plugin[Any]]
     kind: str
     config: Config
-    host: Host
+    host: Host  # of the kit's own: its bench is nobody else's business
     files: tuple[LocalPlugin, ...]  # what recipes of it must name: the kit's bench, then its own
     device: str = "cpu"  # where it is called
-    outcomes: dict[str, Exception | None] = field(default_factory=dict[str, Exception | None])
     kept: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @staticmethod
@@ -49,15 +48,19 @@ class Subject:
         `options` are laid over the plugin's `example`; `device` is `cpu` or `cuda`. Raises CompressitError where
         there is no such plugin, and for options that are not valid.
         """
-        host = _host()
+        disabled = installed().disabled
+        host = Host(entry_points="*" not in disabled, disabled=disabled)
         name = plugin if isinstance(plugin, str) else plugin.name
-        local = [Path(file) for file in files] or _home(host, plugin)
+        local = [Path(file) for file in files]
+        if not local and name not in host.names() and (name in installed().names() or plugin is not name):
+            found = installed().find(name).plugin if isinstance(plugin, str) else plugin
+            local = [Path(inspect.getfile(found))]
         loaded = tuple(LocalPlugin.read(path.absolute()) for path in (BENCH, *local))
         for file in loaded:
             host.load_file(file.path, file.digest)
-        found = host.find(name)
-        values = {**found.plugin.example, **(options or {})}
-        return Subject(found.plugin, found.kind, _config(found.plugin, values), host, loaded, device)
+        registered = host.find(name)
+        config = _config(registered.plugin, {**registered.plugin.example, **(options or {})})
+        return Subject(registered.plugin, registered.kind, config, host, loaded, device)
 
     @property
     def name(self) -> str:
@@ -68,11 +71,6 @@ class Subject:
     def options(self) -> dict[str, Any]:
         """Its options as JSON values, defaults written out."""
         return dump(self.config)
-
-    @property
-    def source(self) -> Path:
-        """The file its class is in."""
-        return Path(inspect.getfile(self.plugin))
 
     @cached_property
     def folder(self) -> Path:
@@ -97,32 +95,14 @@ class Subject:
         return self.kept[name]
 
 
-def _host() -> Host:
-    """A host of the kit's own: its bench is nobody else's business."""
-    disabled = installed().disabled
-    return Host(entry_points="*" not in disabled, disabled=disabled)
-
-
-def _home(host: Host, plugin: str | type[Plugin[Any]]) -> list[Path]:
-    """The local file of a plugin that no entry point brings."""
-    name = plugin if isinstance(plugin, str) else plugin.name
-    if name in host.names():
-        return []
-    if not isinstance(plugin, str):
-        return [Path(inspect.getfile(plugin))]
-    found = installed().find(name).plugin if name in installed().names() else None
-    return [Path(inspect.getfile(found))] if found is not None else []
-
-
 def _config(plugin: type[Plugin[Any]], values: Mapping[str, Any]) -> Config:
-    try:
-        return parse(plugin.Config, values)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'its options'}: {e['msg']}" for e in found)
-        hint = f"its options: {', '.join(plugin.Config.model_fields)}"
-        if any(e["type"] == "missing" for e in found):
-            hint = 'set `example = {"option": value}` on the class, or give options: --set option=value'
-        raise CompressitError(f"{plugin.name} cannot be tried with {dict(values)}: {wrong}", hint) from error
-    except TypeError as error:  # no JSON
-        raise CompressitError(f"{plugin.name}: its options are no plain values: {error}") from error
+    fields = plugin.Config.model_fields.items()
+    missing = [
+        name for name, option in fields if option.is_required() and (option.alias or name) not in values
+    ]
+    if missing:
+        raise CompressitError(
+            f"{plugin.name} cannot be tried without {', '.join(missing)}",
+            'set `example = {"option": value}` on the class, or give options: --set option=value',
+        )
+    return checked(plugin.Config, plain(plugin.name, values), plugin.name)

@@ -64,12 +64,6 @@ def test_the_tables_are_not_stale(generate: ModuleType) -> None:
     assert generate.render(TEXT) == TEXT, "run `python docs/generate.py`"
 
 
-def test_a_changed_table_would_be_noticed(generate: ModuleType) -> None:
-    changed = TEXT.replace("| `batch_size` | whole number ≥ 1 | `128` |", "| `batch_size` | text | `1` |")
-    assert changed != TEXT
-    assert generate.render(changed) == TEXT
-
-
 def test_every_option_of_every_built_in_plugin_is_there_with_a_description() -> None:
     own = [r.plugin for r in Host().registered() if r.owner.startswith("compressit ")]
     assert len(own) > 10
@@ -109,37 +103,6 @@ def test_the_profile_and_settings_change_what_the_page_says(folder: Path) -> Non
     plan = tour(folder, "quick", ["seeds=[3]", "stages.prune=null"])
     assert {point.name for point in plan.points} == {"train", "rounds-01", "rounds-02"}
     assert {point.seed for point in plan.points} == {3}
-
-
-def test_rounds_fed_the_original_depend_on_each_other_in_nothing(folder: Path) -> None:
-    by_label = {job.label: job for job in tour(folder).jobs.values()}
-    train = by_label["real/seed0/train"].key
-    for number in (1, 2, 3):
-        assert set(by_label[f"real/seed0/rounds-{number:02d}"].inputs.values()) == {train}
-
-
-def test_a_stage_after_a_fanned_out_one_has_its_members() -> None:
-    (text,) = [text for text in FRAGMENTS if "tune:" in text and "sweep:" in text]
-    base = "\n".join(line for key, line in BASE.items() if key != "stages")
-    plan = make_plan(parse_recipe(f"{base}\n{text}", "recipe.yaml", installed()), installed())
-    labels = [point.member for point in plan.points if point.stage == "tune"]
-    assert labels == [f"sparsity={a},scope={s}" for a in (0.5, 0.9) for s in ("global", "layer")]
-
-
-def test_variants_share_what_they_have_in_common() -> None:
-    (text,) = [text for text in FRAGMENTS if "untuned" in text]
-    base = "\n".join(line for key, line in BASE.items() if key != "stages")
-    plan = make_plan(parse_recipe(f"{base}\n{text}", "recipe.yaml", installed()), installed())
-    made = {(point.variant, point.name): point.model for point in plan.points}
-    assert made["plain", "prune"] == made["untuned", "prune"] != made["standard", "prune"]
-    assert ("untuned", "tune") not in made
-
-
-def test_only_precision_and_compile_are_in_the_keys(folder: Path) -> None:
-    same = ["compute.device=cpu", "compute.threads=1"]
-    assert tour(folder, settings=same).jobs.keys() == tour(folder).jobs.keys()
-    for setting in ("compute.precision=bf16", "compute.compile=true"):
-        assert tour(folder, settings=[setting]).points != tour(folder).points
 
 
 def test_what_a_profile_cannot_change_is_what_the_page_says() -> None:

@@ -12,9 +12,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from blocks import DOCS, blocks, run_line, shows
@@ -24,9 +22,7 @@ from compressit.contract import hookspecs
 from compressit.contract.context import StageContext
 from compressit.contract.kinds import Evaluator
 from compressit.contract.results import Results
-from compressit.host.plugins import Host, installed
-from compressit.planning.plan import make_plan
-from compressit.recipe.load import load_recipe
+from compressit.host.plugins import installed
 from compressit.testing import CHECKS
 
 PAGE = "writing-a-plugin.md"
@@ -183,11 +179,9 @@ def test_every_hook_stands_on_the_page_with_its_signature(hook: str) -> None:
     (function,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == hook]
     signature = f"`{hook}({ast.unparse(function.args)}) -> {ast.unparse(function.returns)}`"  # type: ignore[arg-type]
     assert signature in TEXT
-
-
-def test_the_page_names_no_hook_that_is_not_there() -> None:
-    defined = {f"compressit_{name}" for name in re.findall(r"\bcompressit_(\w+)\(", TEXT)}
-    assert defined <= set(vars(hookspecs))
+    assert {f"compressit_{name}" for name in re.findall(r"\bcompressit_(\w+)\(", TEXT)} <= set(
+        vars(hookspecs)
+    )
 
 
 def test_what_ctx_offers_is_what_there_is() -> None:
@@ -207,58 +201,17 @@ def test_the_page_names_every_check_of_the_kit() -> None:
         for kinds, cells in rows.items()
         for kind in kinds.split(", ")
     }
+    one_kind = {"leaves_frozen", "dry_runs", "climbs"}  # in the row of two kinds, and said there
     for kind, checks in CHECKS.items():
-        shown = named["every"] | named[kind]
-        if kind in ("trainer", "compressor"):
-            shown -= {"changes_something" if kind == "trainer" else "keeps_shapes"}
-        assert {check.name for check in checks} <= shown, kind
+        names = {check.name for check in checks}
+        assert names <= named["every"] | named[kind]
+        assert named[kind] - names <= one_kind
     assert set().union(*named.values()) == {check.name for checks in CHECKS.values() for check in checks}
 
 
 def test_an_evaluators_attributes_have_the_defaults_the_page_says() -> None:
     for name, default in re.findall(r"^\| `(\w+)` \| `(True|False)` \|", TEXT, re.M):
         assert str(getattr(Evaluator, name)) == default
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """The keys of layerwise.yaml's jobs by label, with a text of `layerwise.py` replaced, or options set."""
-    files = {block.title: block for block in blocks(PAGE) if block.title}
-    files["layerwise.yaml"].write(tmp_path)
-
-    def plan(old: str = "", new: str = "", settings: Sequence[str] = ()) -> dict[str, str]:
-        assert old in files["layerwise.py"].text
-        text = files["layerwise.py"].text
-        (tmp_path / "layerwise.py").write_text(text.replace(old, new) if old else text)
-        host = Host()
-        recipe = load_recipe(
-            tmp_path / "layerwise.yaml", host=host, settings=settings, trust=lambda plugin: True
-        )
-        return {job.label: job.key for job in make_plan(recipe, host).jobs.values()}
-
-    return plan
-
-
-def test_comments_and_docstrings_make_nothing_again(keys: Callable[..., dict[str, str]]) -> None:
-    before = keys()
-    assert keys("Zero the smallest", "Clear the smallest") == before
-    assert keys("  # biases and norms stay", "  # more words") == before
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"old": "w.ndim > 1", "new": "w.ndim > 0"},
-        {"old": "Field(0.5", "new": "Field(0.6"},
-        {"settings": ["stages.prune.with.sparsity=0.9"]},
-    ],
-)
-def test_code_and_options_make_again_their_own_stage_and_its_evaluations(
-    keys: Callable[..., dict[str, str]], change: dict[str, Any]
-) -> None:
-    before, after = keys(), keys(**change)
-    moved = {label for label in before if after[label] != before[label]}
-    assert moved == {"base/seed0/prune", "base/seed0/prune eval.accuracy", "base/seed0/prune eval.size"}
 
 
 def test_check_needs_no_torch_for_the_plugins_of_this_page(walked: Path) -> None:

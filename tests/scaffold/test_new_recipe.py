@@ -14,13 +14,11 @@ from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 from compressit.scaffold.recipe import (
     Parts,
-    any_trainer,
     checked_name,
     missing_options,
-    plainest_model,
     recipe_text,
-    smallest_dataset,
     stage_names,
+    usual,
     usual_evaluators,
 )
 
@@ -116,27 +114,22 @@ def recipe(text: str, host: Host) -> Recipe:
     return parse_recipe(text, "lab.yaml", host)
 
 
-def test_it_is_valid_as_it_stands_and_names_what_was_chosen(host: Host) -> None:
+def test_it_is_valid_as_it_stands_and_with_every_default_uncommented(host: Host) -> None:
     text = recipe_text("lab", parts(report=["tiny.report"]), host)
-    (variant,) = recipe(text, host).variants
-    assert variant.data.uses == "tiny.data"
-    assert [(stage.name, stage.use.uses) for stage in variant.stages] == [
-        ("tiny", "tiny.train"),
-        ("shrink", "tiny.shrink"),
-    ]
-    assert "uses: tiny.data  # Random dots, 1x2x3 pixels" in text
-
-
-def test_uncommenting_every_option_changes_nothing(host: Host) -> None:
-    text = recipe_text("lab", parts(), host)
     full = re.sub(r"^( +)# ", r"\1", text, flags=re.M)
     assert len(full) < len(text) - 10, "there were some"
     before, after = (recipe(each, host).variants[0] for each in (text, full))
+    assert before.data.uses == "tiny.data"
+    assert [(s.name, s.use.uses) for s in before.stages] == [
+        ("tiny", "tiny.train"),
+        ("shrink", "tiny.shrink"),
+    ]
     assert after.data.config == before.data.config
     assert after.model.use is not None
     assert before.model.use is not None
     assert after.model.use.to_json() == before.model.use.to_json()
     assert [s.use.config for s in after.stages] == [s.use.config for s in before.stages]
+    assert "uses: tiny.data  # Random dots, 1x2x3 pixels" in text
 
 
 def test_every_training_is_short_and_says_that_this_is_no_default(host: Host) -> None:
@@ -190,15 +183,13 @@ def test_what_only_the_user_can_know_is_marked_and_told(host: Host) -> None:
     assert filled == {"sparsity": 0.5, "mode": "null", "rounds": 100}
 
 
-def test_a_part_of_the_wrong_kind_is_a_mistake(host: Host) -> None:
-    for wrong in (
-        {"data": "tiny.mlp"},
-        {"model": "tiny.data"},
-        {"stages": ["tiny.size"]},
-        {"evaluate": ["tiny.train"]},
-    ):
-        with pytest.raises(CompressitError, match=" not "):
-            recipe_text("lab", parts(**wrong), host)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"data": "tiny.mlp"}, {"model": "tiny.data"}, {"stages": ["tiny.size"]}, {"evaluate": ["tiny.train"]}],
+)
+def test_a_part_of_the_wrong_kind_is_a_mistake(host: Host, wrong: dict[str, object]) -> None:
+    with pytest.raises(CompressitError, match=" not "):
+        recipe_text("lab", parts(**wrong), host)
 
 
 def test_stages_are_called_by_their_kind_then_by_their_method() -> None:
@@ -208,16 +199,13 @@ def test_stages_are_called_by_their_kind_then_by_their_method() -> None:
 
 
 def test_choices_are_the_smallest_data_set_and_a_model_that_can_shrink(host: Host) -> None:
-    assert smallest_dataset(host) == "tiny.data"
-    assert plainest_model(host) == "tiny.mlp"
-    assert any_trainer(host) == "tiny.train"
-    assert usual_evaluators(host) == [
-        "tiny.accuracy",
-        "tiny.odd",
-        "tiny.size",
-    ]  # no timing, nothing about stages
+    chosen = [usual(host, kind) for kind in ("dataset", "model", "trainer")]
+    assert chosen == ["tiny.data", "tiny.mlp", "tiny.train"]
+    assert usual_evaluators(host) == ["tiny.accuracy", "tiny.odd", "tiny.size"], (
+        "no timing, nothing about stages"
+    )
     with pytest.raises(CompressitError, match="no dataset is installed"):
-        smallest_dataset(Host(entry_points=False))
+        usual(Host(entry_points=False), "dataset")
 
 
 @pytest.mark.parametrize("name", ["", "my lab", "../lab", ".lab", "a/b"])
