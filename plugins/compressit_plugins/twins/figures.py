@@ -6,8 +6,9 @@ green, random labels red; markers and dashes say the same for those who cannot t
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +40,8 @@ def figures(twins: Twins) -> dict[str, Figure]:
     drawn = {
         **{re.sub(r"[^\w.-]+", "_", name): figure for name, figure in losses.items()},
         "accuracy_against_width": _accuracy_against_width(twins),
+        "label_entropy": _label_entropy(twins),
+        "retention_against_noise": _retention_against_noise(twins),
         "strategies": _strategies(twins),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
@@ -92,42 +95,18 @@ def _training_loss(twins: Twins, stage: str) -> Figure | None:
 
 def _accuracy_against_width(twins: Twins) -> Figure | None:
     """Accuracy on the labels given, test accuracy and agreement on unseen noise against width, a column a stage."""
-    texts = {**ACCURACIES, "noise_agreement": "teacher's label\non unseen noise"}
-    measured = [
-        (metric, stage)
-        for metric in texts
-        for stage in twins.repeated()
-        if any(series(twins.points(variant, stage), metric, "width")[0] for variant in twins.variants)
-    ]
-    if not measured:
-        return None
-    metrics = list(dict.fromkeys(metric for metric, _ in measured))
-    stages = [stage for stage in twins.repeated() if stage in {stage for _, stage in measured}]
-    size = max(3.6, 8.4 / len(stages)), 2.2
-    figure, axes = _grid(len(metrics), len(stages), size, sharex=True, sharey="row")
-    for row, metric in zip(axes, metrics, strict=True):
-        row[0].set_ylabel(texts[metric], fontsize=10)
-        for panel, stage in zip(row, stages, strict=True):
-            for variant, twin in zip(twins.variants, twins.teachers(), strict=True):
-                looks, points = _looks(twins, variant), twins.points(variant, stage)
-                _plot(
-                    panel,
-                    series([*([twin] if twin else []), *points], metric, "width"),
-                    markersize=4,
-                    **looks,
-                )
-                _diamond(panel, twin, metric, "width", looks["color"])
-                if metric == "noise_agreement":
-                    constant = series(points, "noise_majority", "width")
-                    _plot(panel, constant, color=looks["color"], linestyle=":")
-            _fractions(panel, None if metric == "noise_agreement" else twins.chance())
-            _sizes(panel)
-            panel.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(15)]))
-            panel.xaxis.set_minor_locator(NullLocator())
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    for panel, stage in zip(axes[0], stages, strict=True):
-        panel.set_title(_plain(twins.described(stage)), fontsize=10)
-    return _finished(
+    figure, panels = _against_width(
+        twins, {**ACCURACIES, "noise_agreement": "teacher's label\non unseen noise"}
+    )
+    for metric, stage, panel in panels:
+        _fractions(panel, None if metric == "noise_agreement" else twins.chance())
+        for variant, twin in zip(twins.variants, twins.teachers(), strict=True):
+            color = _looks(twins, variant)["color"]
+            _diamond(panel, twin, metric, "width", color)
+            if metric == "noise_agreement":
+                constant = series(twins.points(variant, stage), "noise_majority", "width")
+                _plot(panel, constant, color=color, linestyle=":")
+    return figure and _finished(
         figure,
         twins,
         "width of the hidden layers",
@@ -137,6 +116,90 @@ def _accuracy_against_width(twins: Twins) -> Figure | None:
         "Dotted: chance, and for noise the share of the teacher's commonest label, which a constant answer reaches. "
         "Diamonds: the twins themselves.",
     )
+
+
+def _label_entropy(twins: Twins) -> Figure | None:
+    """Entropy and share of the commonest of the teachers' labels on noise, against width."""
+    texts = {"noise_entropy_bits": "entropy (bits)", "noise_majority": "share of the\ncommonest label"}
+    figure, panels = _against_width(twins, texts)
+    most = -math.log2(twins.chance())
+    for metric, _, panel in panels:
+        if metric == "noise_majority":
+            _fractions(panel, twins.chance())
+        else:
+            panel.set_ylim(0, 1.06 * most)
+            panel.axhline(most, color=QUIET, linestyle=":", linewidth=1.2)
+    return figure and _finished(
+        figure,
+        twins,
+        "width of the hidden layers",
+        [_entry(v, markersize=4, **_looks(twins, v)) for v in twins.variants],
+        "How much the teachers' labels on noise can teach: their entropy, and the share of the commonest one. Dotted: "
+        "all classes equally often. Near 0 bits the labels are almost constant, and fitting them shows little.",
+    )
+
+
+def _retention_against_noise(twins: Twins) -> Figure | None:
+    """Accuracy on the original data against noise images seen, for the first, middle and last round that logged it."""
+    rounds = {stage: chosen for stage in twins.repeated() if (chosen := _logged(twins, stage))}
+    if not rounds:
+        return None
+    texts = {f"retention_{split}": ACCURACIES[f"{split}_accuracy"] for split in ("train", "test")}
+    size = max(4.2, 8.4 / len(rounds)), 2.5
+    figure, axes = _grid(len(texts), len(rounds), size, sharex=True, sharey="row")
+    for row, (curve, text) in zip(axes, texts.items(), strict=True):
+        row[0].set_ylabel(text, fontsize=10)
+        for panel, (stage, chosen) in zip(row, rounds.items(), strict=True):
+            for variant in twins.variants:
+                for point in twins.points(variant, stage):
+                    if point.round in chosen:
+                        looks = _looks(twins, variant) | {"alpha": 1.0 - 0.32 * chosen.index(point.round)}
+                        _plot(panel, _positive(point.curve(curve)), markersize=2.2, **looks)
+            panel.set_xscale("log")
+            _fractions(panel, twins.chance())
+    for panel, (stage, chosen) in zip(axes[0], rounds.items(), strict=True):
+        panel.set_title(f"{_plain(stage)}: rounds {', '.join(map(str, chosen))}", fontsize=10)
+    return _finished(
+        figure,
+        twins,
+        "noise images seen",
+        [_entry(v, markersize=4, **_looks(twins, v)) for v in twins.variants],
+        "Accuracy on the original data while a student sees more and more noise. The paler the line, the narrower the "
+        "student. Dotted: chance.",
+    )
+
+
+def _against_width(
+    twins: Twins, texts: Mapping[str, str]
+) -> tuple[Figure | None, list[tuple[str, str, Axes]]]:
+    """Metrics (rows) by stages (columns), both variants in each panel; and each panel with its metric and stage."""
+    measured = [
+        (metric, stage)
+        for metric in texts
+        for stage in twins.repeated()
+        if any(series(twins.points(variant, stage), metric, "width")[0] for variant in twins.variants)
+    ]
+    if not measured:
+        return None, []
+    metrics = list(dict.fromkeys(metric for metric, _ in measured))
+    stages = [stage for stage in twins.repeated() if stage in {stage for _, stage in measured}]
+    size = max(3.6, 8.4 / len(stages)), 2.2
+    figure, axes = _grid(len(metrics), len(stages), size, sharex=True, sharey="row")
+    panels: list[tuple[str, str, Axes]] = []
+    for row, metric in zip(axes, metrics, strict=True):
+        row[0].set_ylabel(texts[metric], fontsize=10)
+        for panel, stage in zip(row, stages, strict=True):
+            panels.append((metric, stage, panel))
+            for variant, twin in zip(twins.variants, twins.teachers(), strict=True):
+                points = [*([twin] if twin else []), *twins.points(variant, stage)]
+                _plot(panel, series(points, metric, "width"), markersize=4, **_looks(twins, variant))
+            _sizes(panel)
+            panel.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(15)]))
+            panel.xaxis.set_minor_locator(NullLocator())
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    for panel, stage in zip(axes[0], stages, strict=True):
+        panel.set_title(_plain(twins.described(stage)), fontsize=10)
+    return figure, panels
 
 
 def _strategies(twins: Twins) -> Figure | None:
@@ -255,6 +318,19 @@ def _title(pair: Pair, number: int) -> str:
     width = next((f", width {point.width:g}" for point in pair if point and point.width), "")
     number = next((point.round for point in pair if point and point.round), number)
     return f"{f'round {number}' if number else 'twins'}{width}"
+
+
+def _logged(twins: Twins, stage: str) -> list[int]:
+    """Rounds with retention curves: the first, the middle and the last of them."""
+    points = [point for variant in twins.variants for point in twins.points(variant, stage)]
+    logged = sorted({p.round for p in points if p.round and p.curve("retention_train")[0]})
+    return sorted({logged[0], logged[len(logged) // 2], logged[-1]}) if logged else []
+
+
+def _positive(line: Line) -> Line:
+    """What a logarithmic axis can show of it."""
+    kept = [i for i, x in enumerate(line[0]) if x > 0]
+    return [line[0][i] for i in kept], [line[1][i] for i in kept], [line[2][i] for i in kept]
 
 
 def _plain(text: str) -> str:

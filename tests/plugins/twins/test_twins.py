@@ -71,9 +71,12 @@ def _student(variant: str, seed: int, stage: str, index: int, width: int) -> Row
         "train_accuracy": train - 0.01 * index + 0.004 * seed, "test_accuracy": test - 0.01 * index,
         "fit_agreement": fit, "noise_agreement": fit - 0.08, "nonzero": width * width,
         "noise_majority": (0.85 if variant == "real" else 0.55) if blog else 0.25,
+        "noise_entropy_bits": 0.7 if blog else 2.9,
     }  # fmt: skip
     noise = {"kind": "uniform" if blog else "covariance", "labels": "hard" if blog else "logits"}
     curves = {"loss": [(79 * (i + 1), 2.3 * math.exp(-0.4 * i) + 1 - fit) for i in range(20)]}
+    curves["retention_train"] = [(0, 0.1), (1000, train / 2), (2000, train)]
+    curves["retention_test"] = [(0, 0.1), (1000, test / 2), (2000, test)]
     notes = {"width": width, "noise": noise}
     return make_row(variant, stage, seed, round=index + 1, metrics=metrics, notes=notes, curves=curves)
 
@@ -125,12 +128,28 @@ def test_importing_the_plugin_imports_neither_torch_nor_matplotlib() -> None:
 
 def test_figures_are_those_with_numbers() -> None:
     results = make_twins()
-    assert list(report().figures(results)) == [*LOSSES, "accuracy_against_width"]
-    assert list(report().figures(with_pruning(results))) == [*LOSSES, "accuracy_against_width", "strategies"]
+    others = ["accuracy_against_width", "label_entropy", "retention_against_noise"]
+    assert list(report().figures(results)) == [*LOSSES, *others]
+    assert list(report().figures(with_pruning(results))) == [*LOSSES, *others, "strategies"]
     silent = replace(results, rows=[replace(row, curves={}) for row in results.rows])
-    assert list(report().figures(silent)) == ["accuracy_against_width"]
+    assert list(report().figures(silent)) == ["accuracy_against_width", "label_entropy"]
     trained = replace(results, rows=[row for row in results.rows if row.stage == "train"])
     assert list(report().figures(trained)) == list(report().figures(replace(results, rows=[]))) == []
+
+
+def test_retention_shows_the_first_middle_and_last_round_and_no_noise_has_no_place() -> None:
+    panel = report().figures(make_twins())["retention_against_noise"].axes[0]  # training labels, blog
+    real = [line for line in panel.lines if line.get_color() == "#1a9641"]
+    assert [line.get_xdata().tolist() for line in real] == [[1000, 2000]] * 3
+    assert [line.get_ydata()[-1] for line in real] == [KEPT["real", "blog"][0]] * 3
+    assert [line.get_alpha() for line in real] == pytest.approx([1.0, 0.68, 0.36])
+    assert "rounds 1, 4, 6" in panel.get_title()
+
+
+def test_entropy_is_drawn_up_to_that_of_equally_frequent_labels() -> None:
+    figure = report().figures(make_twins())["label_entropy"]
+    assert figure.axes[0].get_ylim()[1] == pytest.approx(1.06 * math.log2(10))
+    assert figure.axes[1].lines[0].get_ydata().tolist() == [2.9] * 6
 
 
 def test_loss_has_a_panel_per_round_in_the_blogs_colours() -> None:
@@ -178,7 +197,7 @@ def test_the_page_is_small_complete_and_the_same_twice(tmp_path: Path) -> None:
         assert render(results, [("report.twins", report)], tmp_path / folder) == []
     page = (tmp_path / "one" / "report.html").read_bytes()
     assert len(page) <= 5_000_000
-    assert page.count(b"data:image/png;base64") == 4
+    assert page.count(b"data:image/png;base64") == 6
     for path in (tmp_path / "one").rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
 
