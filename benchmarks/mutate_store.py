@@ -42,8 +42,8 @@ from compressit.recipe.model import Recipe
 from compressit.results.runfolder import RunFolder
 from compressit.running import session
 from compressit.running.job import JobRunner
+from compressit.running.job_order import Schedule
 from compressit.running.runner import Failure, Listener
-from compressit.running.schedule import Schedule
 from compressit.store.objects import Store
 
 RECIPE = """\

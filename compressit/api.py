@@ -19,7 +19,7 @@ from compressit.host.plugins import Host, installed
 from compressit.paths import default_store
 from compressit.planning.plan import make_plan
 from compressit.planning.points import Plan
-from compressit.python.given import check_net, create, plain
+from compressit.python.arguments import check_net, create, plain
 from compressit.python.stage import InProcess
 from compressit.recipe.load import load_recipe
 from compressit.recipe.model import Recipe

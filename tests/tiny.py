@@ -21,8 +21,8 @@ from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 from compressit.results.runfolder import RunFolder
 from compressit.running.job import JobRunner
+from compressit.running.job_order import Schedule
 from compressit.running.runner import Failure, Listener
-from compressit.running.schedule import Schedule
 from compressit.store.objects import Artifact, Store
 
 PLUGINS = Path(__file__).parent / "fixtures" / "tiny_plugins.py"

@@ -13,8 +13,8 @@ from compressit.contract.kinds import Dataset, Evaluator
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.given import blaming, check_net, create, model_for
-from compressit.python.given import data as data_of
+from compressit.python.arguments import blaming, check_net, create, model_for
+from compressit.python.arguments import data as data_of
 from compressit.recipe.settings import options_of
 
 if TYPE_CHECKING:

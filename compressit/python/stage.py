@@ -11,7 +11,7 @@ from compressit.contract.kinds import Compressor, Trainer
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import installed
-from compressit.python.given import blaming, check_net, create, model_for, plain
+from compressit.python.arguments import blaming, check_net, create, model_for, plain
 
 if TYPE_CHECKING:
     import torch

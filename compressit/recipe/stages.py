@@ -1,23 +1,18 @@
-"""The stages of a recipe: what each needs, its members (`sweep`), and an order in which they can run."""
+"""The stages of a recipe: what each needs, and an order in which they can run."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
-from math import prod
 
 from compressit.errors import Mark, did_you_mean
+from compressit.recipe import sweep
 from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
-from compressit.recipe.merge import put
-from compressit.recipe.model import Stage, Use, join_labels, member_of
-from compressit.recipe.uses import Reference, Scope, read_use, with_options
+from compressit.recipe.model import Stage, join_labels, member_of
+from compressit.recipe.uses import Reference, Scope, with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
-
-MAX_MEMBERS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
     block = validate(StageBlock, with_options(node), path, scope.problems)
     needs = _needs(name, node, default, scope)
     references: list[Reference] = []
-    members = tuple(_members(node, path, scope, references))
+    members = tuple(sweep.members(node, path, scope, references))
     if block is None or needs is None or not members:
         return None
     stage = Stage(
@@ -80,65 +75,6 @@ def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | Non
         message = f"stages.{name}.needs names no stage: '{written.value}'"
         return scope.problem(message, written.mark, did_you_mean(written.value, known))
     return Reference(written.value, written.mark)
-
-
-def _members(block: Node, path: str, scope: Scope, references: list[Reference]) -> Iterator[tuple[str, Use]]:
-    """The label and Use of each combination of `sweep`, the last key fastest; else one without a label."""
-    swept = block.at("sweep")
-    if not _sweep_is_right(block, swept, path, scope):
-        return
-    labels: set[str] = set()
-    for values in product(*(values.items for values in swept.mapping.values())):
-        member = block
-        for key, value in zip(swept.mapping, values, strict=True):
-            member = put(member, key.split("."), value)
-        use = read_use(member, path, ("trainer", "compressor"), scope, references)
-        label = ",".join(map(_label, swept.mapping, values))
-        if label in labels:
-            scope.problem(f"{path}.sweep gives two members called '{label}'", values[-1].mark)
-        elif use is not None:
-            yield label, use
-        labels.add(label)
-
-
-def _sweep_is_right(block: Node, swept: Node, path: str, scope: Scope) -> bool:
-    """Notes the first mistake in a sweep's keys, if there is one. Its lists are the envelope's matter."""
-    for key, mark in swept.keys.items():
-        if not re.fullmatch(r"with(\.[^.]+)+", key):
-            message, hint = f"{path}.sweep: '{key}' is no option", "write with.<option>: [value, …]"
-        elif (written := _written(block, key.split("."))) is not None:
-            option, mark = written
-            message = f"{path}.{option} has no effect: `sweep` varies {key}"
-            hint = f"leave one of the two out; over another's recipe, `{option}: null` takes it away"
-        elif inner := next((other for other in swept.mapping if other.startswith(f"{key}.")), None):
-            message = f"{path}.sweep: '{key}' and '{inner}' vary the same option"
-            mark, hint = swept.keys[inner], "leave one of them out"
-        else:
-            continue
-        scope.problem(message, mark, hint)
-        return False
-    count = prod(len(values.items) for values in swept.mapping.values())
-    if count > MAX_MEMBERS:
-        scope.problem(f"{path}.sweep gives {count:,} members: at most {MAX_MEMBERS:,}", swept.mark)
-    return count <= MAX_MEMBERS
-
-
-def _written(block: Node, path: Sequence[str]) -> tuple[str, Mark] | None:
-    """The option a block gives at this path, or on the way to it where that holds no options, and its place."""
-    node = block
-    for depth, part in enumerate(path):
-        if node.value is not None and not isinstance(node.value, Mapping):
-            return ".".join(path[:depth]), node.mark
-        if part not in node.mapping:
-            return None
-        node = node.mapping[part]
-    return ".".join(path), node.mark
-
-
-def _label(key: str, value: Node) -> str:
-    """`sparsity=0.5`: the option's last part and the value, fit for a file name."""
-    text = value.value if isinstance(value.value, str) else json.dumps(value.plain())
-    return f"{key.split('.')[-1]}={re.sub(r'[^A-Za-z0-9._+-]+', '-', text)}"
 
 
 def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> list[Stage]:

@@ -1,6 +1,6 @@
 """Lays out what a run found: results.json, results.csv, figures and one self-contained page.
 
-Figures and words come from report plugins, each asked in a process of its own (`apart`): one that fails, in whatever
+Figures and words come from report plugins, each asked in a process of its own (`forked`): one that fails, in whatever
 way, is named on the page and loses nothing else.
 """
 
@@ -23,7 +23,7 @@ from compressit.contract.results import Results
 from compressit.errors import sound, told
 from compressit.files.ownfolder import OwnFolder
 from compressit.printable import block
-from compressit.processes.apart import Ended, asked
+from compressit.processes.forked import Ended, asked
 from compressit.results import tables
 from compressit.seeds import Streams, seeded
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.errors import CompressitError
-from compressit.running import rng, settings
+from compressit.running import process_state, rng
 
 MOST: Mapping[object, int] = {"raw": 1, "data": 3}
 """How many values of a kind are kept; of any other 12."""
@@ -35,14 +35,14 @@ def lending(name: str, memo: MutableMapping[Hashable, Any] | None = None) -> Gen
     had not been there. Afterwards settings are what they were, and where something in a `Recent` memo was changed, that
     is empty: the next job loads anew what it needs. Raises CompressitError for either, unless the block raised.
     """
-    before = settings.read()
+    before = process_state.read()
     changed: list[str] = []
     damage: list[str] = []
     try:
         with rng.lent(name):
             yield
     finally:
-        changed = settings.put_back(before)
+        changed = process_state.put_back(before)
         if isinstance(memo, Recent) and (damage := memo.damage()):
             memo.clear()  # what was not changed may share its memory
     if damage:

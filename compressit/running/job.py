@@ -20,7 +20,7 @@ from compressit.contract.context import DataContext, Judged
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Trainer
 from compressit.contract.nets import check_answers, copied, fault_of, try_out
-from compressit.datasets.feeding import fed
+from compressit.datasets.rescaling import fed
 from compressit.datasets.splits import Data, InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from compressit.contract.job import Job
 from compressit.host.plugins import Host
 from compressit.printable import folded, line
+from compressit.running.job_order import Schedule
 from compressit.running.pool import Events, Worker, WorkerOptions
-from compressit.running.schedule import Schedule
 
 START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
 

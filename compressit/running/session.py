@@ -21,8 +21,8 @@ from compressit.planning.points import Plan
 from compressit.printable import Forgiving, folded
 from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
+from compressit.running.display import Live
 from compressit.running.estimate import Estimate, History, unknown
-from compressit.running.live import Live
 from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Artifact, Store

@@ -43,7 +43,7 @@ def main() -> None:
         from compressit.contract import compute
         from compressit.contract.job import Job
         from compressit.host.plugins import installed
-        from compressit.running import settings
+        from compressit.running import process_state
         from compressit.running.calibrate import calibrate
         from compressit.running.isolation import lending
         from compressit.running.job import JobRunner, Taken
@@ -51,11 +51,11 @@ def main() -> None:
 
         # as torch.compile does: no plugin is to blame
         sys.setrecursionlimit(max(sys.getrecursionlimit(), 2000))
-        before = settings.read()
+        before = process_state.read()
         host = installed()
         for path, digest in options["plugins"]:
             host.load_file(Path(path), digest)
-        for change in settings.put_back(before):
+        for change in process_state.put_back(before):
             announce(f"importing a plugin changed a setting of the process: {change}")
         compute.set_threads(options["threads"])
         store = Store(Path(options["store"]), warn=announce)

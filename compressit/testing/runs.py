@@ -18,7 +18,7 @@ from compressit.recipe.load import load_recipe
 from compressit.running.estimate import History
 from compressit.running.job import JobRunner
 from compressit.store.objects import Artifact, Store
-from compressit.testing import calls, datasets, models, reports
+from compressit.testing import datasets, models, reports, stages
 from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.fingerprint import changed
 from compressit.testing.pickles import pickles
@@ -43,7 +43,7 @@ SHRINK = {"uses": "testing.shrink", "needs": "train", "with": {**TRAINING, "teac
 # What the host itself would refuse, or what differs in this very process: a run would only say it again.
 @check(
     needs=[
-        calls.runs, calls.same_seed_same_result, calls.saves_and_reloads, models.saves_and_reloads,
+        stages.runs, stages.same_seed_same_result, stages.saves_and_reloads, models.saves_and_reloads,
         models.gradients_flow, datasets.as_declared, datasets.same_twice, reports.draws,
     ]
 )  # fmt: skip

@@ -16,7 +16,7 @@ from compressit.config import Config, dump, parse
 from compressit.contract.kinds import Plugin
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host, installed
-from compressit.python.given import plain
+from compressit.python.arguments import plain
 from compressit.recipe.model import LocalPlugin
 from compressit.recipe.validation import checked
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.checkpoint.tensors import same_bits
-from compressit.running import settings
+from compressit.running import process_state
 from compressit.testing.check import none_found
 from compressit.testing.fingerprint import changed, fingerprint
 from compressit.testing.subject import Subject
@@ -87,19 +87,22 @@ def quiet_place(subject: Subject) -> Generator[None]:
     """One thread, a working folder of the subject's own, and the process's settings as they were afterwards."""
     folder = subject.folder / "working folder"
     folder.mkdir(exist_ok=True)
-    before = settings.read()
+    before = process_state.read()
     torch.set_num_threads(1)  # results are bit-equal only at the same number
     try:
         with patch.dict(os.environ), contextlib.chdir(folder):
             yield
     finally:
-        settings.put_back(before)
+        process_state.put_back(before)
 
 
 @contextlib.contextmanager
 def watched() -> Generator[dict[str, Any]]:
     """What is left changed after the block: the process's settings, which are put back, and environment `variables`."""
     left: dict[str, Any] = {}
-    before, environment = settings.read(), dict(os.environ)
+    before, environment = process_state.read(), dict(os.environ)
     yield left
-    left["settings"], left["variables"] = settings.put_back(before), changed(environment, dict(os.environ))
+    left["settings"], left["variables"] = (
+        process_state.put_back(before),
+        changed(environment, dict(os.environ)),
+    )

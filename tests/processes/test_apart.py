@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from compressit.processes.apart import Ended, asked
+from compressit.processes.forked import Ended, asked
 
 PATIENCE = 60.0
 
@@ -65,7 +65,7 @@ def test_closing_streams_and_printing_escapes_is_no_harm(capfd: pytest.CaptureFi
 
 TORCH = """
 import torch
-from compressit.processes.apart import asked
+from compressit.processes.forked import asked
 torch.set_num_threads(2)
 window = torch.hann_window(100_000) * 2  # the threads start here, and are not in the forked process
 print(asked(lambda: float((window * window).sum()) > 0, 60))
@@ -85,7 +85,7 @@ def test_temporary_files_go_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_who_stops_its_guard_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("compressit.processes.apart._PATIENCE", 0.2)
+    monkeypatch.setattr("compressit.processes.forked._PATIENCE", 0.2)
 
     def work() -> None:
         os.kill(os.getppid(), signal.SIGSTOP)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from compressit.contract.compute import Compute
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
-from compressit.running import settings
+from compressit.running import process_state
 from compressit.running.isolation import MOST, Recent, lending, looks
 
 LEAKY = PLUGINS.parent / "leaky_plugins.py"
@@ -36,9 +36,9 @@ def host() -> Host:
 
 @pytest.fixture(autouse=True)
 def _settings() -> Any:
-    before = settings.read()
+    before = process_state.read()
     yield
-    settings.put_back(before)
+    process_state.put_back(before)
 
 
 def _run_all(lab: Lab, text: str) -> tuple[dict[str, Any], dict[str, BaseException]]:
@@ -271,17 +271,17 @@ OTHER: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", settings.SETTINGS)
+@pytest.mark.parametrize("name", process_state.SETTINGS)
 def test_every_setting_is_told_and_put_back(name: str) -> None:
-    before = settings.read()
-    settings.SETTINGS[name][1](OTHER[name])
-    assert settings.put_back(before) == [f"{name} (now {OTHER[name]})"]
-    assert settings.read() == before
-    assert settings.put_back(before) == []
+    before = process_state.read()
+    process_state.SETTINGS[name][1](OTHER[name])
+    assert process_state.put_back(before) == [f"{name} (now {OTHER[name]})"]
+    assert process_state.read() == before
+    assert process_state.put_back(before) == []
 
 
 def test_a_working_folder_that_is_gone_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     os.rmdir(tmp_path / "gone")
-    assert settings.put_back(settings.read()) == []
+    assert process_state.put_back(process_state.read()) == []

@@ -17,13 +17,13 @@ from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
 from compressit_plugins.prune.faults import faulty, half
 from compressit_plugins.prune.importance import Importance, magnitude
+from compressit_plugins.prune.latency_search import find_timed
+from compressit_plugins.prune.not_compared import unchecked
 from compressit_plugins.prune.oracle import Gap
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
 from compressit_plugins.prune.surgery import Given, outputs, remove, runs_in_train_mode
 from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_steps, off, unreachable
-from compressit_plugins.prune.timed import find_timed
 from compressit_plugins.prune.tracing import refuse_unprunable
-from compressit_plugins.prune.unchecked import unchecked
 
 Target: TypeAlias = Literal["parameters", "macs", "latency", "channels"]
 Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # of a forward pass of an input
@@ -43,7 +43,7 @@ class PruneReport:
     # Groups (by their first layer) that were to become narrower and did not, and why.
     skipped: Mapping[str, str]
     gap: float  # the largest difference from the model with zeros for what was removed, of its largest output
-    unchecked: Sequence[str]  # what of this model the comparison did not look at, see `unchecked`
+    unchecked: Sequence[str]  # what of this model the comparison did not look at, see `not_compared`
 
 
 def prune_channels(
@@ -71,7 +71,7 @@ def prune_channels(
     `selection`. ignore: globs over module names whose output widths stay, and with them those coupled to them.
     steps: so many times, scoring anew in between. time_limit: seconds for tracing. seconds: the clock of `latency`,
     by default `steady_seconds` in fp32; it is asked in turns about the model and its parent as often as it takes, see
-    `timed`. inputs: real ones (N, ...), for the comparison below; beside them it uses random ones.
+    `latency_search`. inputs: real ones (N, ...), for the comparison below; beside them it uses random ones.
 
     The pruned model computes what the given one does with zeros in place of what was removed: this is tried, see
     `oracle`. Groups of layers with which it fails keep their widths and are named in `skipped`: among them those whose

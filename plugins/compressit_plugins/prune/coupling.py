@@ -1,7 +1,7 @@
 """Which channels must go together, as plain values.
 
 Torch-Pruning is used for what it is good at, the graph (`depgraph`), the groups and their scores. Which channel of one
-layer is which of another is checked against where they really go (`wiring`), and where the two differ that decides.
+layer is which of another is checked against where they really go (`channel_flow`), which decides where the two differ.
 Which channels go (`selection`) and their removal (`surgery`) are ours.
 """
 
@@ -17,10 +17,18 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from compressit import CompressitError, NoEffectError, did_you_mean
+from compressit_plugins.prune.channel_flow import Wiring, wiring
+from compressit_plugins.prune.channel_groups import (
+    Positions,
+    Side,
+    agreed,
+    arranged,
+    as_found,
+    components,
+    places,
+)
 from compressit_plugins.prune.depgraph import ROOTS, Trace
 from compressit_plugins.prune.tracing import at_most
-from compressit_plugins.prune.wired import Positions, Side, agreed, arranged, as_found, components, places
-from compressit_plugins.prune.wiring import Wiring, wiring
 
 Scorer: TypeAlias = Callable[
     [Any], Tensor | None

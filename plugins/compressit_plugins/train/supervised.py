@@ -22,7 +22,7 @@ class Supervised(Trainer[SupervisedConfig]):
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Never looks at the test split. Raises CompressitError when an option needs a validation split."""
-        from compressit_plugins.train.supervise import supervise
+        from compressit_plugins.train.early_stopping import supervise
 
         return supervise(model, ctx, self.config)
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from compressit.errors import CompressitError
 from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.coupling import Group
+from compressit_plugins.prune.latency_search import find_timed
 from compressit_plugins.prune.selection import Rule, Selection, select
-from compressit_plugins.prune.timed import find_timed
 
 FEWEST = 10  # readings of any selection
 

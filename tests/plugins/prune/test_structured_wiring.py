@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from compressit.errors import CompressitError
 from compressit_plugins.prune import coupling
+from compressit_plugins.prune.channel_flow import wiring
+from compressit_plugins.prune.channel_groups import components
 from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.coupling import Group, coupled
 from compressit_plugins.prune.importance import classification, magnitude, taylor
-from compressit_plugins.prune.wired import components
-from compressit_plugins.prune.wiring import wiring
 
 
 class Between(nn.Module):

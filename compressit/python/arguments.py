@@ -35,7 +35,7 @@ def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = pr
 def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:
     """The model of a checkpoint file, to be called with these data's inputs. Raises CompressitError for others."""
     from compressit.checkpoint import model as checkpoint
-    from compressit.datasets.feeding import fed
+    from compressit.datasets.rescaling import fed
 
     given = data.contract
     offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from compressit_plugins.prune.numbered import STAYS, alike, along, compact, constant, padded
-from compressit_plugins.prune.outside import Borrowed, loose_parameters
+from compressit_plugins.prune.channel_numbers import STAYS, alike, along, compact, constant, padded
+from compressit_plugins.prune.functional_weights import Borrowed, loose_parameters
 
 _BATCH_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
 _CONV = nn.modules.conv._ConvNd  # pyright: ignore[reportPrivateUsage]

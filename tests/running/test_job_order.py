@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressit.contract.job import Job
-from compressit.running.schedule import Schedule
+from compressit.running.job_order import Schedule
 
 
 def _job(number: int, inputs: Mapping[str, str], kind: str = "stage", exclusive: bool = False) -> Job:

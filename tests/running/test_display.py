@@ -15,9 +15,9 @@ from tiny import BASE, plan_of
 
 from compressit.contract.job import Job
 from compressit.planning.points import Plan
-from compressit.running import live as live_module
+from compressit.running import display as live_module
+from compressit.running.display import Live
 from compressit.running.estimate import Estimate, History
-from compressit.running.live import Live
 from compressit.running.runner import Failure
 
 EPOCH = {"epoch": 3, "epochs": 10, "loss": 0.123456, "accuracy": 0.987}

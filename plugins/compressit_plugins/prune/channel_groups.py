@@ -1,4 +1,4 @@
-"""Groups of coupled layers by where their channels go (see `wiring`): to check Torch-Pruning's, and in their place."""
+"""Groups of coupled layers by where their channels go (`channel_flow`): to check Torch-Pruning's, or in their place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch_pruning.dependency.dependency import Dependency
 from torch_pruning.dependency.group import Group as FoundGroup
 from torch_pruning.dependency.node import Node
 
-from compressit_plugins.prune.wiring import Wiring
+from compressit_plugins.prune.channel_flow import Wiring
 
 Side: TypeAlias = tuple[str, str]  # a layer's name and "in", "out" or "both"
 Positions: TypeAlias = Mapping[
