@@ -9,7 +9,7 @@ from typing import Any
 from compressit.contract.compute import Compute
 from compressit.contract.kinds import Plugin
 from compressit.host.plugins import KINDS
-from compressit.testing import datasets, models, options, reports, runs
+from compressit.testing import datasets, models, options, reports, runs, stages
 from compressit.testing.check import Check, NotApplicable
 from compressit.testing.subject import Subject
 
