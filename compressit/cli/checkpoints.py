@@ -20,13 +20,13 @@ CheckpointFile = Annotated[
 Unlimited = Annotated[
     bool,
     typer.Option(
-        "--unlimited", help="Take whatever memory and time the file orders: for one you made yourself."
+        "--unlimited", help="No limits on memory and time: for a file you made yourself."
     ),
 ]
 
 
 def inspect(file: CheckpointFile, as_json: AsJson = False) -> None:
-    """Show what a checkpoint says of itself: architecture, sizes, inputs, lineage, metrics."""
+    """Show a checkpoint: architecture, sizes, inputs, lineage."""
     from compressit.checkpoint.inspect import facts, render
 
     found = facts(file)
@@ -69,7 +69,10 @@ def export(
     plugins: LocalFiles = None,
     trust: Trust = False,
 ) -> None:
-    """Write a checkpoint for other programs, once its outputs there were compared with the model's."""
+    """Write a checkpoint for other programs.
+
+    The outputs of what is written are compared with the model's.
+    """
     from compressit.export.export import export as write
 
     host = open_host_with(plugins, trust)

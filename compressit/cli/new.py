@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from compressit.host.plugins import Host
 
 app = typer.Typer(
-    no_args_is_help=True, help="Write the beginning of a plugin or a recipe; it runs as it stands."
+    no_args_is_help=True, help="Start a plugin or a recipe that runs."
 )
 
 Folder = Annotated[Path, typer.Option(help="Where to write.")]

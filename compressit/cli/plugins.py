@@ -15,7 +15,10 @@ app = typer.Typer(invoke_without_command=True)
 
 @app.callback()
 def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the installed plugins, and those that could not be loaded with the reason."""
+    """List the installed plugins.
+
+    Those that could not be loaded are listed with the reason.
+    """
     if context.invoked_subcommand is not None:
         return
     host = open_host()
@@ -49,7 +52,7 @@ def show(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one plugin: where it comes from, what it does, its options; metrics, shape and classes."""
+    """Show one plugin: its source, options and metrics."""
     from compressit.host.describe import facts
 
     found = facts(open_host_with(plugins, trust).find(name))
@@ -64,13 +67,16 @@ def check(
         typer.Option("--set", help="An option of the plugin: --set sparsity=0.5 (repeatable)."),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="Where it computes: cpu, cuda, or auto for CUDA where there is one.")
+        str, typer.Option(help="cpu, cuda, or auto: CUDA if there is one.")
     ] = "cpu",
     plugins: LocalFiles = None,
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a plugin keeps the contract of its kind, on a tiny net. Exit code 1: it does not."""
+    """Check that a plugin keeps its contract.
+
+    Tries it on a tiny net. Exit code 1: it does not keep it.
+    """
     open_host_with(plugins, trust).find(name)
     from compressit.recipe.settings import options_of
     from compressit.testing.command import check_plugin

@@ -61,13 +61,16 @@ def run(
         typer.Option(
             min=0.001,
             metavar="SECONDS",
-            help="End a job that takes longer; what does not need it goes on. Default: none is ended.",
+            help="End a job that takes longer; jobs that do not need it continue. Default: no limit.",
             show_default=False,
         ),
     ] = None,
     trust: Trust = False,
 ) -> None:
-    """Run a recipe: make what the store lacks, then write the report."""
+    """Run a recipe and write its report.
+
+    What the store already has is not made again.
+    """
     from compressit import api
     from compressit.cli.signals import Ended
 
@@ -96,7 +99,7 @@ def run(
 def check(
     recipe: RecipeFile, profile: Profile = None, settings: Settings = None, trust: Trust = False
 ) -> None:
-    """Check a recipe; run nothing."""
+    """Check a recipe without running it."""
     loaded = load(recipe, profile, settings, trust, open_host())
     _tell_doubts(loaded)
     variants = counted(len(loaded.variants), "variant")
@@ -112,7 +115,7 @@ def plan(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run would do: which results the store has and which it must make."""
+    """Show what a run would make, and what the store has."""
     from compressit.paths import default_store
     from compressit.planning.plan import make_plan
     from compressit.store.objects import Store
@@ -150,7 +153,7 @@ def report(
     trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="Digests that may run.")] = None,
     ends_with: Annotated[int | None, typer.Option(hidden=True, help="The run that it is drawn for.")] = None,
 ) -> None:
-    """Draw a run folder's report again from its results.json."""
+    """Draw a run folder's report again."""
     if ends_with is not None:
         from compressit.processes.guard import end_with
 
@@ -196,7 +199,10 @@ def report(
 
 
 def schema() -> None:
-    """Print the JSON Schema of a recipe over the installed plugins, for editors."""
+    """Print the JSON Schema of recipes, for editors.
+
+    It covers all installed plugins.
+    """
     from compressit.recipe.schema import json_schema
 
     put(json.dumps(json_schema(open_host()), indent=1))

@@ -29,7 +29,7 @@ app = typer.Typer(invoke_without_command=True)
 
 @app.callback()
 def show(context: typer.Context, store: Folder = None, as_json: AsJson = False) -> None:
-    """Show what the store of results holds, its sizes, and which run folders use it."""
+    """Show the stored results and the run folders that use them."""
     if context.invoked_subcommand is None:
         _, found = _looked(store)
         put(json.dumps(_facts(found), indent=1) if as_json else "\n".join(_shown(found)))
@@ -45,7 +45,9 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only listed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what no known run folder uses, what killed runs left, and what is damaged; see --yes.
+    """Remove what no run folder uses.
+
+    That includes what killed runs left, and what is damaged. Without --yes it is only listed.
 
     A run makes its folder known; one that was moved is known again after its next run. What another process works
     at stays. Exit code 1: something could not be removed.
@@ -66,11 +68,14 @@ def gc(
 def verify(
     store: Folder = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what is damaged: a run makes it anew.")
+        bool, typer.Option("--remove", help="Remove what is damaged; a run makes it again.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read every result and saved state to its last byte. Exit code 1: something damaged is there."""
+    """Read every result to its last byte.
+
+    Saved states too. Exit code 1: something is damaged.
+    """
     from compressit.store.inventory import damaged
 
     objects, found = _looked(store)
