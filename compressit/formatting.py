@@ -43,13 +43,13 @@ def duration(seconds: float) -> str:
     """`1.23 ms`, `4.1 s`, `3 min 20 s`, `2 h 05 min`; what is over is `0 s`."""
     seconds = max(seconds, 0)
     if 0 < seconds < 0.1:
-        return f"{seconds * 1000:.3g}{SPACE}ms"
+        return f"{seconds * 1000:.3g} ms"
     if seconds < 60:
-        return f"{seconds:.3g}{SPACE}s"
+        return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes}{SPACE}min {rest}{SPACE}s"
-    return f"{minutes // 60}{SPACE}h {minutes % 60:02d}{SPACE}min"
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,9 +19,7 @@ CheckpointFile = Annotated[
 
 Unlimited = Annotated[
     bool,
-    typer.Option(
-        "--unlimited", help="No limits on memory and time: for a file you made yourself."
-    ),
+    typer.Option("--unlimited", help="No limits on memory and time: for a file you made yourself."),
 ]
 
 

@@ -14,9 +14,7 @@ from compressit.errors import CompressitError, did_you_mean
 if TYPE_CHECKING:
     from compressit.host.plugins import Host
 
-app = typer.Typer(
-    no_args_is_help=True, help="Start a plugin or a recipe that runs."
-)
+app = typer.Typer(no_args_is_help=True, help="Start a plugin or a recipe that runs.")
 
 Folder = Annotated[Path, typer.Option(help="Where to write.")]
 

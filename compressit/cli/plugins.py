@@ -66,9 +66,7 @@ def check(
         list[str] | None,
         typer.Option("--set", help="An option of the plugin: --set sparsity=0.5 (repeatable)."),
     ] = None,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, or auto: CUDA if there is one.")
-    ] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA if there is one.")] = "cpu",
     plugins: LocalFiles = None,
     trust: Trust = False,
     as_json: AsJson = False,

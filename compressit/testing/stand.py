@@ -51,7 +51,6 @@ class Called:
     data: Lent
     architecture: Architecture  # what the result's builder was told, before any edits
     result: Any
-    settings: list[str]  # of the process, that were left changed
     variables: list[str]  # of the environment
 
     def net(self) -> Net:
@@ -117,7 +116,7 @@ class Stand:
         with watched() as left:
             result = act(model, ctx)
         built_as = inputs.architecture_of(result) or given
-        return Called(ctx, model, before, models, data, built_as, result, **left)
+        return Called(ctx, model, before, models, data, built_as, result, left["variables"])
 
 
 def stand(subject: Subject) -> Stand:

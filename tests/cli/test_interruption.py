@@ -79,13 +79,13 @@ def _equal(ours: Path, theirs: Path) -> None:
 
 
 def _processes(store: Path) -> list[int]:
-    """The processes that were started with this store."""
+    """The workers, and their guards, that were started with this store."""
     found: list[int] = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
+            command = (entry / "cmdline").read_bytes()
         except OSError:
             continue  # it has just ended
-        if os.fsencode(f"--store={store}") in words:
+        if b"compressit.running.worker" in command and os.fsencode(store) in command:
             found.append(int(entry.name))
     return found
