@@ -83,7 +83,7 @@ def test_a_dataset_cannot_carry_out_what_is_the_hosts(tmp_path: Path, host: Host
 def test_what_is_called_in_ones_own_process_leaves_its_random_numbers_alone(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("given", "stage", "evaluation"):
+    for module in ("arguments", "stage", "evaluation"):
         monkeypatch.setattr(f"compressit.python.{module}.installed", lambda: host)
     calls: list[Any] = []
     for seed in (1, 2):
