@@ -91,7 +91,7 @@ class StageFailed(SeveralErrors):
 
 
 class NoEffectError(CompressitError):
-    """A compressor changed nothing: a selector matched nothing, or an sparsity rounded to none."""
+    """A compressor changed nothing: a selector matched nothing, or a sparsity rounded to none."""
 
     exit_code = 1
 

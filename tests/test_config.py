@@ -23,7 +23,7 @@ class Options(Config):
     """One field of each type that plugins use."""
 
     count: int = Field(default=1, description="a count")
-    sparsity: float = Field(default=0.5, description="an sparsity")
+    sparsity: float = Field(default=0.5, description="a fraction")
     on: bool = Field(default=False, description="a switch")
     hidden: tuple[int, ...] = Field(default=(), description="widths")
     label: str = Field(default="x", description="a text that names no model")

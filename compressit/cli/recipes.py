@@ -100,7 +100,10 @@ def check(
     recipe: RecipeFile, profile: Profile = None, settings: Settings = None, trust: Trust = False
 ) -> None:
     """Check a recipe without running it."""
+    from compressit.planning.asked import ask
+
     loaded = load(recipe, profile, settings, trust, open_host())
+    ask(loaded)
     _tell_doubts(loaded)
     variants = counted(len(loaded.variants), "variant")
     stages = counted(sum(len(variant.stages) for variant in loaded.variants), "stage")

@@ -5,7 +5,6 @@ Reads the recipe, plugins and file digests; writes nothing, imports no torch.
 
 from __future__ import annotations
 
-import inspect
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,9 +16,10 @@ from compressit.checkpoint.starting import check_fits, code_of, start_of, statis
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Evaluator, Plugin, Trainer, images_after
 from compressit.contract.module_types import by_name
-from compressit.errors import FOREIGN, CompressitError, place_in, told
+from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host, Source
+from compressit.planning.asked import asked
 from compressit.planning.dry_run import dry_runs
 from compressit.planning.keys import code_digest, key_of, torch_version
 from compressit.planning.points import Plan, Point, point_name
@@ -90,7 +90,7 @@ class _Graph:
         # whose mean and deviation inputs are scaled by
         like = {"like": statistics} if statistics is not None else {}
         data = {**variant.data.to_json(), **like}
-        content = {"code": code_digest(*self.data_modules), "content": _asked(dataset, "fingerprint")}
+        content = {"code": code_digest(*self.data_modules), "content": asked(dataset, "fingerprint")}
         self.data = {**data, "id": key_of({"data": canonical({**data, **content})})}
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
@@ -148,7 +148,7 @@ class _Graph:
         inputs = {"previous": given, **{ref: self._member_of(ref, stage, member) for ref in others}}
         builds = [module for path in files for module in self._builders(Path(path))]
         builders = {"builders": code_digest(*sorted({*builds}))} if builds else {}
-        per_host = isinstance(use.plugin, Compressor) and bool(_asked(use.plugin, "per_host"))
+        per_host = isinstance(use.plugin, Compressor) and bool(asked(use.plugin, "per_host"))
         module = self._module(use.uses)
         key = key_of({
             "kind": "stage", **made, "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
@@ -258,21 +258,6 @@ def _only_here(what: str, source: Source) -> CompressitError:
         "out by other processes, which do not have it",
         "put it into a file, and name that in the recipe under `plugins:`",
     )
-
-
-def _asked(plugin: Plugin[Any], name: str) -> Any:
-    """What a plugin says under that name, a property or a method. Raises CompressitError where it cannot."""
-    try:
-        answer = getattr(plugin, name)
-        return answer() if callable(answer) else answer
-    except CompressitError:
-        raise
-    except FOREIGN as error:
-        place = place_in(error, [Path(inspect.getfile(type(plugin)))])
-        raise CompressitError(
-            f"{plugin.name} cannot say its `{name}`: {told(error)}{place}",
-            "a fault of the plugin, not of the recipe",
-        ) from error
 
 
 def _work(plugin: Plugin[Any], images: int | None, number: int | None) -> dict[str, float] | None:

@@ -30,9 +30,9 @@ def apply_plugin(
     notes that are no JSON, and what `lending` finds; NoEffectError for a compressor that changed nothing.
     """
     model.to(ctx.compute.device).train()
-    before = Before.of(model)
+    trains = isinstance(plugin, Trainer)
+    before = Before.of(model, digest=not trains)  # whether anything changed is asked of compressors only
     with lending(plugin.name, ctx.memo), acting(ctx.streams):
-        trains = isinstance(plugin, Trainer)
         result = plugin.train(model, ctx) if trains else plugin.compress(model, ctx)
     result = _plain(f"{plugin.name} returned", result)
     check_plain(plugin.name, before, result)
@@ -108,10 +108,10 @@ class Was:
     content: tuple[Any, ...]  # other bits, another value
 
     @staticmethod
-    def of(tensor: Tensor) -> Was:
-        """Reads all of it."""
+    def of(tensor: Tensor, digest: bool = True) -> Was:
+        """Reads all of it; only with `digest` its bits count."""
         shape, bits = tuple(tensor.shape), b""
-        if not tensor.is_meta and tensor.layout is torch.strided:
+        if digest and not tensor.is_meta and tensor.layout is torch.strided:
             raw = tensor.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).cpu()
             bits = hashlib.blake2b(raw.numpy().data).digest()
         return Was(shape, tensor.numel() - int(tensor.count_nonzero()), (shape, tensor.dtype, bits))
@@ -126,9 +126,9 @@ class Before:
     dressed: frozenset[str]  # modules with hooks or parametrizations: the builder's own
 
     @staticmethod
-    def of(model: nn.Module) -> Before:
+    def of(model: nn.Module, digest: bool = True) -> Before:
         """What the model's tensors and layers are; no copies, so that a large model fits twice."""
-        tensors = {name: Was.of(value) for name, value in _tensors(model).items()}
+        tensors = {name: Was.of(value, digest) for name, value in _tensors(model).items()}
         return Before(tensors, _layers(model), frozenset(_dressed(model)))
 
 

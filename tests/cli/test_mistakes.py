@@ -54,6 +54,34 @@ def test_a_mistake_in_a_recipe(text: str, place: str, word: str, sandbox: Sandbo
     assert list(sandbox.folder.iterdir()) == [recipe]
 
 
+SHY = '''\
+from compressit import Compressor, Config, hookimpl
+
+class Shy(Compressor[Config]):
+    """Cannot say whether it measures times."""
+    name = "broken.shy"
+    @property
+    def per_host(self):
+        return {}["times"]
+    def compress(self, model, ctx):
+        return model
+
+@hookimpl
+def compressit_compressors():
+    return [Shy]
+'''
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+def test_a_plugin_that_cannot_answer_is_named_before_anything_runs(command: str, sandbox: Sandbox) -> None:
+    sandbox.write("shy.py", SHY)
+    text = TINY.replace("stages:\n", "stages:\n  shy: {uses: broken.shy}\n") + "plugins: [./shy.py]\n"
+    sandbox.write("r.yaml", text)
+    told = sandbox.run(command, "r.yaml", "--trust", code=2).err
+    assert "broken.shy cannot say its `per_host`: KeyError" in told
+    assert "shy.py:8" in told
+
+
 def test_all_mistakes_are_told_at_once(sandbox: Sandbox) -> None:
     text = TINY.replace("epochs: 10", "epochs: ten").replace("repeat: 2", "repeat: 0")
     sandbox.write("r.yaml", text.replace("eval.size", "eval.seize"))

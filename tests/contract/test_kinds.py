@@ -11,7 +11,7 @@ from compressit.datasets.options import DataConfig
 class Options(Config):
     """Options of the plugins below."""
 
-    sparsity: float = Field(default=0.5, description="an sparsity")
+    sparsity: float = Field(default=0.5, description="a fraction")
 
 
 class Other(Options):

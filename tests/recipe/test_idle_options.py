@@ -102,7 +102,7 @@ def test_every_mistake_of_a_training_is_told_at_once(host: Host) -> None:
     assert [NO_EFFECT in problem for problem in _problems(text, host)] == [True, True, True]
 
 
-def test_feed_belongs_to_a_ladder(host: Host) -> None:
+def test_feed_belongs_to_a_repeated_stage(host: Host) -> None:
     text = BASE + "  cut: {uses: tiny.shrink, feed: original}\n"
     (problem,) = _problems(text, host)
     assert problem.startswith(_place(text, "feed") + ": stages.cut.feed has no effect without `repeat`")

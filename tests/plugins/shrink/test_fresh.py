@@ -45,6 +45,6 @@ def test_a_model_that_does_not_say_how_to_be_narrower_is_narrowed_all_the_same(l
     assert given.get_parameter("linear1.weight").shape == (32, 64)
 
 
-def test_the_estimate_follows_the_ladder() -> None:
+def test_the_estimate_follows_the_rounds() -> None:
     work = Fresh(CONFIG).work(1000, 3)
     assert (work.steps, work.batch_size, work.width) == (10 * 16, 64, 0.125)

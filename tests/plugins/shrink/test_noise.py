@@ -250,7 +250,7 @@ def test_the_teacher_is_an_edge_of_the_recipe_and_by_default_the_model_given() -
     assert list(model_refs(_config())) == [(("teacher",), "previous")]
 
 
-def test_the_estimate_follows_the_ladder() -> None:
+def test_the_estimate_follows_the_rounds() -> None:
     work = NoiseShrinking(_config(images=100)).work(512, 3)
     assert (work.steps, work.batch_size, work.width) == (3 * 4, 32, 0.125)
 
