@@ -117,12 +117,8 @@ def _module(name: str, file: Path, source: bytes) -> _Module:
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
         raise CompressitError(f"{file}{line}: this is no Python: {error}") from error
-    try:
-        text = ast.unparse(_Code().visit(tree)).encode()
-    except RecursionError:  # a sum of a thousand terms, say: comments and layout count too, then
-        text = source
-    digest = hashlib.sha256(text).hexdigest()
-    return _Module(digest, tuple(dict.fromkeys(_imports(tree, name, file.name == "__init__.py"))))
+    digest, imports = _read(tree, name, file.name == "__init__.py")
+    return _Module(digest, imports)
 
 
 def _source_file(name: str) -> Path | None:
@@ -145,25 +141,77 @@ def _source_file(name: str) -> Path | None:
     return None
 
 
-def _imports(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
-    """Names of imported modules; of `from a import b` both `a` and `a.b`, since b may be a module."""
+# fields of nodes that compute nothing
+_NO_EFFECT = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
+
+
+def _read(tree: ast.AST, module: str, is_package: bool) -> tuple[str, tuple[str, ...]]:
+    """sha256 of what has an effect when the module runs, and the names of the modules it imports."""
+    waiting: list[Any] = [tree]
+    parts: list[str] = []
+    imports: list[str] = []
+    attributes: list[tuple[str, str]] = []
     own: set[str] = set()  # what compressit itself is called here
-    for node in ast.walk(tree):
+    while waiting:  # a sum of a thousand terms is no recursion of a thousand levels
+        node = waiting.pop()
+        if not isinstance(node, ast.AST):
+            parts.append(hex(node) if type(node) is int else repr(node))
+            continue
+        parts.append(type(node).__name__)
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            imports.extend(alias.name for alias in node.names)
             own |= {alias.asname or alias.name for alias in node.names if alias.name == "compressit"}
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = module.split(".")
-                parent = parts[: len(parts) - node.level + is_package]
-                base = ".".join([*parent, base] if base else parent)
-            yield base
-            for alias in node.names:
-                yield from _exported(alias.name) if base == "compressit" else (f"{base}.{alias.name}",)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in own:
-            yield from _exported(node.attr)
+            imports.extend(_imported_from(node, module, is_package))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.append((node.value.id, node.attr))
+        children: list[Any] = []
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or name in _NO_EFFECT:
+                continue
+            if isinstance(value, list):
+                value = list(_effective(value))
+                parts.append(f"{name}*{len(value)}")
+                children += value
+            else:
+                parts.append(name)
+                children.append(value)
+        parts.append(";")
+        waiting += reversed(children)
+    for name, attribute in attributes:
+        if name in own:
+            imports.extend(_exported(attribute))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest(), tuple(dict.fromkeys(imports))
+
+
+def _effective(nodes: list[Any]) -> Iterator[Any]:
+    """Without bare strings and without what is for type checking only."""
+    for node in nodes:
+        if isinstance(node, ast.Expr):
+            if not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)):
+                yield node
+        elif isinstance(node, ast.If) and _is_type_checking(node.test):
+            yield from _effective(node.orelse)
+        else:
+            yield node
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
+    return name == "TYPE_CHECKING"
+
+
+def _imported_from(node: ast.ImportFrom, module: str, is_package: bool) -> Iterator[str]:
+    """Of `from a import b` both `a` and `a.b`, since b may be a module."""
+    base = node.module or ""
+    if node.level:
+        parts = module.split(".")
+        parent = parts[: len(parts) - node.level + is_package]
+        base = ".".join([*parent, base] if base else parent)
+    yield base
+    for alias in node.names:
+        yield from _exported(alias.name) if base == "compressit" else (f"{base}.{alias.name}",)
 
 
 def _exported(name: str) -> Iterator[str]:
@@ -188,17 +236,3 @@ def _top_level(folder: Path) -> frozenset[str]:
 def _stable(name: str) -> str:
     """A local plugin's module name without the digest of its bytes, in which comments count."""
     return name.rsplit("_", 1)[0] if name.startswith(_LOCAL) else name
-
-
-class _Code(ast.NodeTransformer):
-    """Takes out what has no effect when the module runs: bare strings and imports for type checking."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        bare = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if bare else node
-
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        test = node.test
-        name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", "")
-        return node.orelse if name == "TYPE_CHECKING" else node

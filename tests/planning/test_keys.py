@@ -150,6 +150,28 @@ def test_prose_layout_and_what_is_not_run_do_not_count(package: Package, changes
     assert _digest(package, **changes) == _digest(package)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("f(a, b)", "f(a)(b)"),
+        ("x = [a, b], c", "x = [a], b, c"),
+        ("x = 1", "x = True"),
+        ("x = 1", "x = 1.0"),
+        ("x = '1'", "x = 1"),
+        ("x = None", "x = 'None'"),
+        ("def f(*, a, b=1): ...", "def f(*, a=1, b): ..."),
+        ("def f(a, /, b): ...", "def f(a, b): ..."),
+        ("for x in y: a\nelse: b", "for x in y: a; b"),
+        ("if a:\n b\nc", "if a:\n b\n c"),
+        ("x = -a ** 2", "x = (-a) ** 2"),
+        ("x = f'{a!r}'", "x = f'{a!s}'"),
+        ("x = 0x1" + "0" * 5000, "x = 0x2" + "0" * 5000),  # too large to be written in decimal
+    ],
+)
+def test_code_that_computes_something_else_has_another_digest(package: Package, one: str, other: str) -> None:
+    assert _digest(package, plugin=one) != _digest(package, plugin=other)
+
+
 def test_the_else_of_a_type_checking_block_is_code(package: Package) -> None:
     otherwise = "    from keyed_pkg.unrelated import x\n"
     block = "import typing\nif typing.TYPE_CHECKING:\n    import a\nelse:\n" + otherwise
