@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from compressit.contract.compute import Compute
 from compressit.contract.context import StageContext
 from compressit.datasets.options import DataConfig
-from compressit.datasets.splits import Data, RawData, prepare
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Sources
+from compressit.datasets.splits import Data
 from compressit.host.plugins import installed
 from compressit.seeds import Streams
 
@@ -43,7 +45,7 @@ def device(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def raw() -> RawData:
+def raw() -> Sources:
     """50 training and 20 test images of 2x3x3 uint8 pixels (channel 1 brighter), 4 classes."""
     generator = torch.Generator().manual_seed(0)
 
@@ -52,11 +54,11 @@ def raw() -> RawData:
         bright = torch.randint(50, 256, (count, 1, 3, 3), generator=generator)
         return torch.cat([dark, bright], 1).to(torch.uint8)
 
-    return RawData(images(50), torch.arange(50) % 4, images(20), torch.arange(20) % 4)
+    return Sources((images(50), torch.arange(50) % 4), (images(20), torch.arange(20) % 4))
 
 
 @pytest.fixture
-def make_context(raw: RawData) -> Callable[..., StageContext]:
+def make_context(raw: Sources) -> Callable[..., StageContext]:
     """Builds a context on `raw` (or on `data`, on that device) whose references are the given models."""
 
     def make(

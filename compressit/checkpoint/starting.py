@@ -64,7 +64,7 @@ class Offer:
                 f"{MOST_INPUTS}",
                 "no result could be saved: make the inputs smaller",
             )
-        return Offer(dataset.name, shape, classes, names, options.scale, options.pixels == "shuffled")
+        return Offer(dataset.name, shape, classes, names, options.scaling, options.pixels == "shuffled")
 
 
 def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +15,12 @@ from torch import Tensor, nn
 
 from compressit.contract.nets import changes_inputs, check_tensor, fault_of, in_eval_mode
 from compressit.datasets.batching import batch_sizes
+from compressit.datasets.splits import Split
 from compressit.errors import CompressitError, did_you_mean
+
+INPUT_BYTES = 2**26
+MOST_AT_ONCE = 2048
+"""Of the inputs of one forward pass without gradients: their bytes, and their number."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +64,43 @@ class Compute:
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
 
-    def forward(self, model: nn.Module, x: Tensor, batch_size: int = 2048) -> Tensor:
+    def forward(self, model: nn.Module, x: Tensor | Split, batch_size: int | None = None) -> Tensor:
         """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored.
 
+        `x`: inputs (N, *shape), or a split's, in their stored order. `batch_size`: by default as many as take
+        INPUT_BYTES, but no more than MOST_AT_ONCE.
         Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
         model that changes its inputs.
         """
         try:
             # not inference_mode: its outputs cannot be a loss's targets
             with in_eval_mode(model), torch.no_grad(), self.autocast():
-                first, *parts = x.split(batch_sizes(len(x), batch_size) or [0])
-                first = first.clone()  # what works in place shows itself on it
+                parts = _parts(x, batch_size)
+                first = next(parts).clone()  # what works in place shows itself on it
                 outputs = [check_tensor(model(first)).float()]
                 if first._version:
                     raise changes_inputs()
                 return torch.cat([*outputs, *(check_tensor(model(part)).float() for part in parts)])
         except Exception as error:
-            if not isinstance(error, CompressitError) and (fault := fault_of(model, x)) is not None:
+            some = x[:1] if isinstance(x, Tensor) else x.some(1)
+            if not isinstance(error, CompressitError) and (fault := fault_of(model, some)) is not None:
                 raise fault from error
             raise
+
+
+def _parts(x: Tensor | Split, batch_size: int | None) -> Iterator[Tensor]:
+    """The inputs in batches, at least one."""
+    if isinstance(x, Tensor):
+        size = batch_size or fitting(x[:1].numel() * x.element_size())
+        yield from x.split(batch_sizes(len(x), size) or [0])
+    else:
+        size = batch_size or fitting(4 * math.prod(x.shape))
+        yield from (inputs for inputs, _ in x.ordered(size))
+
+
+def fitting(size: int) -> int:
+    """How many examples of `size` bytes are evaluated at once."""
+    return max(1, min(MOST_AT_ONCE, INPUT_BYTES // max(size, 1)))
 
 
 def set_threads(threads: int) -> None:

@@ -101,7 +101,7 @@ class StageContext:
         if key not in self.memo:
             # not from the stream of whichever evaluator asks first: some nets draw in eval mode too
             with seeded(Streams(0, "logits").number(split)):
-                outputs = self.compute.forward(model, getattr(self.data, split).x)
+                outputs = self.compute.forward(model, self.data.split(split))
             check_logits(outputs)
             self.memo[key] = outputs
         return self.memo[key]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,22 @@ from compressit.contract.fit_options import FitConfig, ScheduleConfig
 from compressit.contract.fit_state import State, build_optimizer
 from compressit.contract.measure import answers
 from compressit.contract.nets import check_logits, check_tensor, fault_of, layer_of, place_of
+from compressit.datasets.batching import batch_count
 from compressit.datasets.splits import in_batches, order
 from compressit.errors import CompressitError
-from compressit.seeds import draw_from
+from compressit.seeds import Streams, draw_from
 
 Tensors = tuple[Tensor, ...]
 
 # Batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %.
 _SCORED = 16
+
+
+class Batched(Protocol):
+    """Examples that come in batches (inputs, *targets), another order each epoch: a split, or something made of one."""
+
+    def __len__(self) -> int: ...
+    def batches(self, size: int, epoch: int) -> Iterator[Tensors]: ...
 
 
 @dataclass(frozen=True)
@@ -43,19 +51,20 @@ def fit(
     model: nn.Module,
     ctx: StageContext,
     options: FitConfig,
-    data: Callable[[int], Tensors],
+    data: Batched | Callable[[int], Tensors],
     loss: Callable[..., Tensor],
     on_epoch: Callable[[EpochEnd, dict[str, Tensor]], None] | None = None,
     kept: dict[str, Tensor] | None = None,
 ) -> nn.Module:
     """Trains `model` in place and returns it, in eval mode.
 
-    `data(epoch)` gives the epoch's tensors (inputs, *targets), first dimension N, on the device, visited
-    in an order drawn from the stage's stream. `loss(outputs, *targets)` gives a scalar. Logs the curve
-    "loss" (step = optimizer steps so far) and keeps every minibatch's loss as the array "loss"; adds to the
-    notes `images_seen` and `epochs`. Saves its state (model, optimizer, what `on_epoch` keeps in its dict of
-    tensors) at epoch ends when due, and goes on from it with the very numbers of a run never stopped.
-    That dict is `kept` when given: filled by `fit` when it goes on, so that the caller has it afterwards.
+    `data`: a split, or what gives batches as one does; or a function that gives an epoch's tensors (inputs,
+    *targets), first dimension N, on the device. Each is visited in an order drawn from the stage's stream.
+    `loss(outputs, *targets)` gives a scalar. Logs the curve "loss" (step = optimizer steps so far) and keeps every
+    minibatch's loss as the array "loss"; adds to the notes `images_seen` and `epochs`. Saves its state (model,
+    optimizer, what `on_epoch` keeps in its dict of tensors) at epoch ends when due, and goes on from it with the
+    very numbers of a run never stopped. That dict is `kept` when given: filled by `fit` when it goes on, so that
+    the caller has it afterwards.
     """
     device = ctx.compute.device
     ctx.fits += 1
@@ -70,9 +79,9 @@ def fit(
                 ctx.streams.number("layers", epoch)
             )  # for dropout and the like: a resumed run draws alike
             started = time.perf_counter()
-            tensors = data(epoch)
-            losses, agreement = _epoch(step_model, optimizer, ctx, options, tensors, loss, epoch)
-            state.add(losses, len(tensors[0]))
+            examples = _Tensors(data(epoch), ctx.streams) if callable(data) else data
+            losses, agreement = _epoch(step_model, optimizer, ctx, options, examples, loss, epoch)
+            state.add(losses, len(examples))
             mean = float(losses.mean())
             ctx.log(state.steps, loss=mean)
             seconds = time.perf_counter() - started
@@ -113,30 +122,43 @@ def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int, 
     return 1.0 - done if options.name == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+@dataclass(frozen=True)
+class _Tensors:
+    """An epoch's tensors, in batches as a split's."""
+
+    tensors: Tensors
+    streams: Streams
+
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
+    def batches(self, size: int, epoch: int) -> Iterator[Tensors]:
+        for index in in_batches(order(len(self), self.streams, epoch, self.tensors[0].device), size):
+            yield tuple(tensor.index_select(0, index) for tensor in self.tensors)
+
+
 def _epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     ctx: StageContext,
     options: FitConfig,
-    tensors: Tensors,
+    examples: Batched,
     loss: Callable[..., Tensor],
     epoch: int,
 ) -> tuple[Tensor, float | None]:
     """One pass: every minibatch's loss (S,) on the CPU, and its last ones' agreement with the targets."""
-    count = len(tensors[0])
-    batches = in_batches(order(count, ctx.streams, epoch, tensors[0].device), options.batch_size)
-    losses = torch.empty(len(batches), device=tensors[0].device)
+    count = batch_count(len(examples), options.batch_size)
+    losses = torch.empty(count, device=ctx.compute.device)
     hits: list[Tensor] = []
     base = [group["initial_lr"] for group in optimizer.param_groups]
     scheduled = options.schedule.name != "constant" or options.schedule.warmup > 0
-    scored = len(batches) - _SCORED
-    for number, index in enumerate(batches):
+    scored = count - _SCORED
+    for number, (inputs, *targets) in enumerate(examples.batches(options.batch_size, epoch)):
         if scheduled:
-            progress = epoch + number / len(batches)
-            factor = learning_rate_factor(options.schedule, progress, options.epochs, 1 / len(batches))
+            progress = epoch + number / count
+            factor = learning_rate_factor(options.schedule, progress, options.epochs, 1 / count)
             for group, lr in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = lr * factor
-        inputs, *targets = [tensor.index_select(0, index) for tensor in tensors]
         outputs: Any = None
         try:
             with ctx.compute.autocast():

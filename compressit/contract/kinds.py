@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from compressit.contract.context import DataContext, StageContext
     from compressit.contract.results import Results
-    from compressit.datasets.splits import RawData
+    from compressit.datasets.sources import Sources
 
 C = TypeVar("C", bound=Config)
 D = TypeVar("D", bound=DataConfig)
@@ -171,8 +171,8 @@ class Dataset(Plugin[D]):
         """What the content depends on beyond name, config and code: a digest of files, a version."""
         return ""
 
-    def load(self, ctx: DataContext) -> RawData:
-        """Inputs as uint8 (0..255) or float (0..1) tensors and int64 labels.
+    def load(self, ctx: DataContext) -> Sources:
+        """The examples of every split: tensors in memory, or torch Datasets (`compressit.Sources`).
 
         Called on a dataset whose options of the host (limit, labels, seed …) are at their defaults: variants that
         differ in those share what it loads. The global random numbers stand at a place named after the dataset.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -11,6 +12,39 @@ from compressit.config import Config, changed
 MOST_INPUTS = 2**24
 """Values of one input that a checkpoint can tell of (2364 x 2364 pixels in colour): the probe of a forged file must
 not fill the memory."""
+
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's red, green and blue: what torchvision's and most of timm's weights take."""
+
+
+class Crop(Config):
+    """Moves each image by up to `crop` pixels each way; black comes in (He et al. 2016, section 4.2)."""
+
+    crop: int = Field(ge=1, description="pixels")
+
+
+class Erase(Config):
+    """Blackens a square about a random pixel, as far as it lies inside (DeVries & Taylor 2017, cutout)."""
+
+    erase: int = Field(ge=1, description="side of the square in pixels")
+
+
+class Scale(Config):
+    """Mean and standard deviation of pixels in [0, 1], by which inputs are scaled."""
+
+    mean: tuple[float, ...] = Field(min_length=1, description="of each channel, or one for all")
+    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        min_length=1, description="of each channel, or one for all"
+    )
+
+    @field_validator("std")
+    @classmethod
+    def _goes_with_the_mean(cls, value: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        mean = info.data.get("mean")
+        if mean is not None and len(mean) != len(value):
+            raise ValueError(f"has {len(value)} numbers, and `mean` has {len(mean)}")
+        return value
 
 
 class DataConfig(Config):
@@ -22,9 +56,15 @@ class DataConfig(Config):
         description="use only the first this many training images; where these lack a class, the "
         "first of every class in proportion",
     )
-    scale: Literal["unit", "standard"] = Field(
+    scale: Literal["unit", "standard", "imagenet"] | Scale = Field(
         default="unit",
-        description="unit: pixels in [0, 1]; standard: training mean 0 and standard deviation 1 per channel",
+        description="unit: pixels in [0, 1]; standard: training mean 0 and standard deviation 1 per channel; "
+        "imagenet: by ImageNet's mean and deviation; or your own, as `{mean: [...], std: [...]}`",
+    )
+    augment: tuple[Literal["flip"] | Crop | Erase, ...] = Field(
+        default=(),
+        description="random changes of training images, in this order: `flip` (left and right, half of them), "
+        "`{crop: 4}` (moved by up to 4 pixels), `{erase: 8}` (a square of 8 pixels blackened)",
     )
     labels: Literal["given", "random", "shuffled"] = Field(
         default="given",
@@ -42,6 +82,11 @@ class DataConfig(Config):
         default=0.0,
         ge=0,
         description="validation split cut from the training images: below 1 a fraction, from 1 a number",
+    )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        description="processes that read examples which lie in files; 0: the job's own. The data are the same",
     )
     seed: int = Field(default=0, description="seed of the random labels, pixels and the validation split")
 
@@ -70,9 +115,41 @@ class DataConfig(Config):
             )
         return value
 
+    @property
+    def given_scale(self) -> Scale | None:
+        """The mean and deviation that the options say themselves."""
+        if self.scale == "imagenet":
+            return Scale(mean=IMAGENET[0], std=IMAGENET[1])
+        return self.scale if isinstance(self.scale, Scale) else None
+
+    @property
+    def scaling(self) -> Literal["unit", "standard"]:
+        """What a checkpoint calls it: in `standard` a mean and deviation stand beside it."""
+        return "unit" if self.scale == "unit" else "standard"
+
     def validation_count(self, images: int) -> int:
         """How many of `images` training images go to the validation split."""
         return round(self.validation * images) if self.validation < 1 else int(self.validation)
+
+
+def input_fault(options: DataConfig, shape: Sequence[int]) -> tuple[str, str] | None:
+    """The option that inputs of this shape (without the batch) cannot have, with the reason, if any."""
+    given, channels = options.given_scale, shape[0]
+    if given is not None and len(given.mean) not in (1, channels):
+        return "scale", f"has {len(given.mean)} channels, and the inputs {tuple(shape)} have {channels}"
+    if options.augment and len(shape) != 3:
+        return "augment", f"takes images (channels, height, width), and the inputs are {tuple(shape)}"
+    if options.augment and options.pixels == "gaussian":
+        return "augment", "changes images, and `pixels: gaussian` puts noise in their place"
+    if options.augment and options.pixels == "shuffled":
+        return "augment", "changes images, and `pixels: shuffled` leaves no image to change"
+    for step in options.augment:
+        if isinstance(step, Crop) and step.crop >= min(shape[1:]):
+            return (
+                "augment",
+                f"moves images of {shape[1]} x {shape[2]} pixels by up to {step.crop}: out of sight",
+            )
+    return None
 
 
 def validation_fault(options: DataConfig, train_size: int) -> str | None:

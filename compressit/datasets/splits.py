@@ -1,44 +1,24 @@
-"""Data as tensors on the device: what datasets give, what the host makes of it, what plugins read."""
+"""What plugins read of the data: splits, whose examples come in batches wherever they are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from compressit.datasets.augmentation import example_seeds
 from compressit.datasets.batching import batch_sizes
-from compressit.datasets.options import DataConfig, known_doubts, validation_fault
+from compressit.datasets.pixels import Pixels
+from compressit.datasets.sources import Source
+from compressit.datasets.statistics import Covariance, Moments, covariance, moments
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
-Index = slice | Tensor
-ALIGNMENT = 64
-"""Bytes by which torch aligns the memory that it allocates."""
-
-
-@dataclass(frozen=True)
-class RawData:
-    """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64.
-
-    Raises CompressitError for another type, length or range.
-    """
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-
-    def __post_init__(self) -> None:
-        for split, x, y in (("training", self.train_x, self.train_y), ("test", self.test_x, self.test_y)):
-            fault = _fault(x, y)
-            if fault:
-                raise CompressitError(
-                    f"the dataset's {split} {fault}",
-                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
-                    "`scale: standard` standardises them",
-                )
+Batch = tuple[Tensor, Tensor]
+_AT_ONCE = 8192  # examples of which a part of the statistics is made
 
 
 @dataclass(frozen=True)
@@ -52,56 +32,163 @@ class InputSpec:
     class_names: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """Mean (D,) and covariance (D, D) of flattened inputs, float32."""
+class Split(ABC):
+    """The examples of one split: labels `y` (N,) int64 on the device, and inputs that come in batches."""
 
-    mean: Tensor
-    covariance: Tensor
-
-
-@dataclass(frozen=True)
-class Split:
-    """Inputs x (N, *shape) float32 and labels y (N,) int64, both on the device."""
-
-    x: Tensor
     y: Tensor
     streams: Streams
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.y)
 
-    def tensors(self) -> tuple[Tensor, Tensor]:
-        """All inputs and labels, in their stored order."""
-        return self.x, self.y
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
 
-    def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's batches in its own order, by `in_batches`."""
-        for index in in_batches(order(len(self), self.streams, epoch, self.x.device), size):
-            yield self.x[index], self.y[index]
+    @property
+    @abstractmethod
+    def repeats(self) -> bool:
+        """Whether the inputs are in memory and the same in every epoch: then what is made of them serves again."""
 
-    def statistics(self) -> Statistics:
-        """Mean and covariance (over N - 1) of the flattened inputs, accumulated in float64."""
-        flat = self.x.flatten(1)
-        mean = flat.mean(0, dtype=torch.float64)
-        count, width = flat.shape
-        gram = torch.zeros(width, width, dtype=torch.float64, device=flat.device)
-        for part in flat.split(8192):
-            centred = part.double() - mean
-            gram += centred.T @ centred
-        return Statistics(mean.float(), (gram / max(count - 1, 1)).float())
+    def batches(self, size: int, epoch: int) -> Iterator[Batch]:
+        """The epoch's batches of a training, in its own order, by `in_batches`.
+
+        Inputs (B, *shape) are float32, augmented where the data say so; labels (B,) are int64.
+        """
+        return self.visit(in_batches(order(len(self), self.streams, epoch, self.y.device), size), epoch)
+
+    def ordered(self, size: int) -> Iterator[Batch]:
+        """All examples in their stored order, by `in_batches`, as they are measured: never augmented."""
+        return self.visit(in_batches(torch.arange(len(self), device=self.y.device), size))
+
+    @abstractmethod
+    def visit(self, batches: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
+        """The inputs and labels at each of `batches`: positions (B,) int64 in this split.
+
+        `epoch`: of the training that sees them; None where they are measured.
+        """
+
+    @abstractmethod
+    def tensors(self) -> Batch:
+        """All inputs (N, *shape) float32 and labels, in their stored order.
+
+        Raises CompressitError where the inputs are not in memory.
+        """
+
+    @property
+    def x(self) -> Tensor:
+        """All inputs, as `tensors` gives them."""
+        return self.tensors()[0]
+
+    def some(self, count: int) -> Tensor:
+        """The first inputs, at most `count`, as they are measured."""
+        return next(self.visit([torch.arange(min(count, len(self)), device=self.y.device)]))[0]
+
+    def moments(self) -> Moments:
+        """Mean and variance of each value of the inputs, in one pass."""
+        return moments(x for x, _ in self.ordered(_AT_ONCE))
+
+    def covariance(self) -> Covariance:
+        """Mean and covariance of the flattened inputs, as a factor of it."""
+        return covariance(self._mean(), len(self), lambda: (x for x, _ in self.ordered(_AT_ONCE)))
+
+    def _mean(self) -> Tensor:
+        """(D,) float64."""
+        return self.moments().mean
+
+
+@dataclass(frozen=True)
+class InMemory(Split):
+    """Inputs (N, *shape) on the device. Without `pixels` they are what a model takes."""
+
+    inputs: Tensor
+    y: Tensor
+    streams: Streams
+    pixels: Pixels | None = None  # makes of them what a model takes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.inputs.shape[1:])
+
+    @property
+    def repeats(self) -> bool:
+        return self.pixels is None
+
+    def ordered(self, size: int) -> Iterator[Batch]:
+        for inputs, y in zip(in_batches(self.inputs, size), in_batches(self.y, size), strict=True):
+            yield self.pixels(inputs) if self.pixels else inputs, y
+
+    def visit(self, batches: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
+        for index in batches:
+            inputs = self.inputs.index_select(0, index)
+            if self.pixels is not None:
+                seeds = None if epoch is None else example_seeds(self.streams, epoch, index)
+                inputs = self.pixels(inputs, seeds)
+            yield inputs, self.y.index_select(0, index)
+
+    def tensors(self) -> Batch:
+        return self.pixels(self.inputs) if self.pixels else self.inputs, self.y
+
+    def _mean(self) -> Tensor:
+        return self.x.flatten(1).mean(0, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Sourced(Split):
+    """Inputs that a source reads batch by batch: from a file, or from somebody's torch Dataset."""
+
+    source: Source
+    index: Tensor  # (N,) int64, on the CPU: which of the source's examples
+    y: Tensor
+    streams: Streams
+    pixels: Pixels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    @property
+    def repeats(self) -> bool:
+        return False
+
+    def visit(self, batches: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
+        places = list(batches)
+        seeds = [] if epoch is None else [example_seeds(self.streams, epoch, at) for at in places]
+        read = self.source.read(
+            [self.index[at.cpu()] for at in places], [drawn.cpu() for drawn in seeds] or None
+        )
+        for number, (at, inputs) in enumerate(zip(places, read, strict=True)):
+            drawn = seeds[number] if seeds else None
+            yield self.pixels(inputs.to(self.y.device), drawn), self.y.index_select(0, at)
+
+    def tensors(self) -> Batch:
+        raise CompressitError(
+            f"these {len(self)} examples are read batch by batch: they are not in memory",
+            "go through `.batches(size, epoch)` to train, or `.ordered(size)` to measure",
+        )
 
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of one variant. `validation` is None unless the recipe asks for one."""
+    """The splits of one variant. `validation` and `test` are None where the data have none."""
 
     train: Split
     validation: Split | None
-    test: Split
+    test: Split | None
     classes: int
     contract: InputSpec
     doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
+
+    def split(self, name: str) -> Split:
+        """ "train", "validation" or "test". Raises CompressitError for one that the data do not have."""
+        found: Split | None = getattr(self, name)
+        if found is None:
+            raise CompressitError(
+                f"the data have no {name} split", "cut one from the training examples: `validation: 0.1`"
+                if name == "validation" else "give the dataset one, or measure on the others",
+            )  # fmt: skip
+        return found
 
     def with_streams(self, streams: Streams) -> Data:
         """The same tensors, shuffled by another stage's streams."""
@@ -122,195 +209,3 @@ def in_batches(values: Tensor, size: int) -> tuple[Tensor, ...]:
     """`values` (N, ...) in parts of `size` along the first dimension, the last one shorter; a last one of one joins
     the part before it (`batching`). Every loop over batches goes through here."""
     return values.split(batch_sizes(len(values), size))
-
-
-def prepare(
-    raw: RawData,
-    options: DataConfig,
-    classes: int,
-    class_names: tuple[str, ...],
-    device: str = "cpu",
-    like: InputSpec | None = None,
-) -> Data:
-    """Carries out a dataset's options: limit, scale, pixels, labels, validation split.
-
-    Statistics are those of the training images left when the validation split is cut. `like`: a model's
-    contract, by whose statistics inputs are scaled instead of the data's own.
-    Raises CompressitError when the validation split would have no image, or leave no training image.
-    """
-    streams = Streams(options.seed)
-    chosen = _limited(raw.train_y, options.limit)
-    train_x, train_y = raw.train_x[chosen], raw.train_y[chosen]
-    train_x, test_x = _unit(train_x), _unit(raw.test_x)
-    kept, held = _validation(train_y, options, streams)
-    scale = like.scale if like else options.scale
-    mean, std = (like.mean, like.std) if like else _statistics(train_x[kept], scale)
-    train_x, test_x = _scaled(train_x, mean, std), _scaled(test_x, mean, std)
-    train_x, test_x = _pixels(train_x, test_x, kept, options, streams)
-    train_y = _labels(train_y, options, classes, streams)
-    contract = InputSpec(tuple(train_x.shape[1:]), scale, mean, std, class_names)
-    validation = {} if held is None else {"validation": train_y[held]}
-    labels = {"training": train_y[kept], **validation, "test": raw.test_y}
-
-    def split(x: Tensor, y: Tensor, at: Index) -> Split:
-        return Split(x[at].to(device), y[at].to(device), streams)
-
-    return Data(
-        train=split(train_x, train_y, kept),
-        validation=None if held is None else split(train_x, train_y, held),
-        test=split(test_x, raw.test_y, slice(None)),
-        classes=classes,
-        contract=contract,
-        doubts=(
-            *known_doubts(options, len(raw.train_y.unique()), len(raw.train_y)),
-            *_lacking(labels, classes, class_names),
-        ),
-    )
-
-
-def _fault(x: Tensor, y: Tensor) -> str | None:
-    """What is wrong with a split as it was loaded, if anything."""
-    for name, value in (("inputs", x), ("labels", y)):
-        if not isinstance(value, Tensor):
-            return f"{name} are a {type(value).__name__}, not a tensor"
-        if value.is_meta or value.is_nested or value.layout is not torch.strided:
-            kind = "on the device meta" if value.is_meta else "nested" if value.is_nested else value.layout
-            return f"{name} are {kind}, without values to read"
-    if y.dtype != torch.int64 or y.ndim != 1:
-        return f"labels are {y.dtype} of shape {tuple(y.shape)}"
-    if len(x) != len(y) or len(x) == 0:
-        return f"split has {len(x)} inputs and {len(y)} labels"
-    if x.ndim < 2 or x.numel() == 0:
-        return f"inputs are of shape {tuple(x.shape)}"
-    if x.dtype == torch.uint8:
-        return None
-    if not x.is_floating_point():
-        return f"inputs are {x.dtype}"
-    low, high = (float(value) for value in x.detach().float().aminmax())  # float8 has none
-    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
-
-
-def _limited(y: Tensor, limit: int | None) -> Index:
-    """Where the images that `limit` keeps stand, in their old order: the first ones.
-
-    Where the first ones lack a class of the split (data in the order of their classes), the first of every class
-    instead: at least one, the rest in proportion, by largest remainders. A limit below the number of classes
-    cannot hold them all and keeps the first images.
-    """
-    first = slice(limit)
-    labels, counts = y.unique(return_counts=True)
-    if limit is None or limit >= len(y) or limit < len(labels) or len(y[first].unique()) == len(labels):
-        return first
-    takes = 1 + _shares(counts - 1, limit - len(labels))
-    parts = [(y == label).nonzero()[:take, 0] for label, take in zip(labels, takes.tolist(), strict=True)]
-    return torch.cat(parts).sort().values
-
-
-def _shares(sizes: Tensor, total: int) -> Tensor:
-    """Parts (K,) of `total` in proportion to `sizes` (K,) int64, none above its size, by largest remainders."""
-    whole = max(int(sizes.sum()), 1)
-    shares, remainders = total * sizes // whole, total * sizes % whole
-    shares[remainders.argsort(descending=True, stable=True)[: total - int(shares.sum())]] += 1
-    return shares
-
-
-def _lacking(splits: Mapping[str, Tensor], classes: int, class_names: Sequence[str]) -> Iterator[str]:
-    """A line for each split whose labels (N,) lack a class."""
-    for split, labels in splits.items():
-        there = set(labels.unique().tolist())
-        missing = [label for label in range(classes) if label not in there]
-        if missing:
-            names = [class_names[c] if c < len(class_names) else str(c) for c in missing[:5]]
-            shown = ", ".join(names) + (", …" if len(missing) > 5 else "")
-            yield f"no {split} example has {len(missing)} of the {classes} classes: {shown}"
-
-
-def _unit(x: Tensor) -> Tensor:
-    if x.dtype == torch.uint8:
-        return x.float().div_(255)
-    x = x.detach()
-    # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
-    return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)
-
-
-def _statistics(x: Tensor, scale: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and standard deviation per channel (the dimension after the batch); None: nothing is scaled."""
-    if scale == "unit":
-        return None, None
-    dims = [0, *range(2, x.ndim)]
-    mean = x.mean(dims, dtype=torch.float64)
-    std = x.double().std(dims, correction=0)
-    std = torch.where(std > 1e-6, std, 1.0)  # a channel that never varies is only centred
-    return tuple(mean.tolist()), tuple(std.tolist())
-
-
-def _scaled(x: Tensor, mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> Tensor:
-    if mean is None or std is None:
-        return x
-    view = (1, -1, *[1] * (x.ndim - 2))
-    return (x - torch.tensor(mean).view(view)) / torch.tensor(std).view(view)
-
-
-def _pixels(
-    train: Tensor, test: Tensor, kept: Index, options: DataConfig, streams: Streams
-) -> tuple[Tensor, Tensor]:
-    """Zhang et al. 2017, "Understanding deep learning requires rethinking generalization", section 2."""
-    if options.pixels == "shuffled":
-        permutation = torch.randperm(train[0].numel(), generator=streams.generator("pixels"))
-        return (
-            train.flatten(1)[:, permutation].view_as(train),
-            test.flatten(1)[:, permutation].view_as(test),
-        )
-    if options.pixels == "gaussian":
-        seen = train[kept]
-        mean, std = seen.mean(), seen.std(correction=min(1, seen.numel() - 1))  # of one value 0, not NaN
-
-        def drawn(like: Tensor, name: str) -> Tensor:
-            return torch.randn(like.shape, generator=streams.generator(name)) * std + mean
-
-        return drawn(train, "gaussian-train"), drawn(test, "gaussian-test")
-    return train, test
-
-
-def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> Tensor:
-    if options.labels == "given":
-        return y
-    generator = streams.generator("labels")
-    chosen = torch.randperm(len(y), generator=generator)[: round(options.label_fraction * len(y))]
-    y = y.clone()
-    if options.labels == "random":
-        y[chosen] = torch.randint(classes, (len(chosen),), generator=generator)
-    else:
-        y[chosen] = y[chosen[torch.randperm(len(chosen), generator=generator)]]
-    return y
-
-
-def _validation(y: Tensor, options: DataConfig, streams: Streams) -> tuple[Index, Tensor | None]:
-    """Where the training and the validation images stand among those with labels `y`, both in their old order."""
-    if fault := validation_fault(options, len(y)):
-        raise CompressitError(
-            f"the data's `validation: {options.validation:g}` {fault}", "change `validation` or `limit`"
-        )
-    wanted = options.validation_count(len(y))
-    if wanted == 0:
-        return slice(None), None
-    held = torch.zeros(len(y), dtype=torch.bool)
-    held[_held_out(y, wanted, torch.randperm(len(y), generator=streams.generator("validation")))] = True
-    return (~held).nonzero()[:, 0], held.nonzero()[:, 0]
-
-
-def _held_out(y: Tensor, wanted: int, permutation: Tensor) -> Tensor:
-    """Which images are held out: the first `wanted` of the permutation.
-
-    Where these would leave the training, or the validation, without a class that both can have, the first of every
-    class in proportion instead, but for one; the only image of a class stays with the training. Nothing is done about
-    it where one of the two is too small to hold them all.
-    """
-    labels, counts = y.unique(return_counts=True)
-    shared, drawn, first = labels[counts > 1], y[permutation], permutation[:wanted]
-    complete = len(drawn[wanted:].unique()) == len(labels) and bool(torch.isin(shared, y[first]).all())
-    if complete or not len(shared) <= wanted <= len(y) - len(labels):
-        return first
-    takes = 1 + _shares(counts[counts > 1] - 2, wanted - len(shared))
-    parts = [(drawn == label).nonzero()[:take, 0] for label, take in zip(shared, takes.tolist(), strict=True)]
-    return permutation[torch.cat(parts)]

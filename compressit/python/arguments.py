@@ -93,7 +93,7 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
     from compressit.contract.compute import Compute
     from compressit.contract.nets import check_logits, copied, fault_of, place_of
 
-    x, net = data.train.x[:2], copied(model)
+    x, net = data.train.some(2), copied(model)
     shape = tuple(x.shape[1:])
     hint = f"the data have inputs of shape {shape} and {data.classes} classes: build a net for them"
     try:

@@ -107,7 +107,7 @@ def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -
     from compressit.running.inputs import Inputs
     from compressit.seeds import Streams
 
-    inputs = Inputs(installed(), Compute.select(data.train.x.device.type), lambda: data, lambda ref: model)
+    inputs = Inputs(installed(), Compute.select(data.train.y.device.type), lambda: data, lambda ref: model)
     found: dict[str, float] = {}
     for plugin in plugins:
         ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(Streams(0))

@@ -53,7 +53,7 @@ class InProcess:
         self._check_arguments(model, data)
         model = unwrapped(model)
         with lending(self.name):
-            try_out(model, data.train.x[:2].to(_device(model)) if data is not None else None)
+            try_out(model, data.train.some(2).to(_device(model)) if data is not None else None)
 
         def load_data() -> Data:
             if data is None:
@@ -62,7 +62,7 @@ class InProcess:
                 )
             return data
 
-        compute = Compute.select(data.train.x.device.type if data is not None else _device(model).type)
+        compute = Compute.select(data.train.y.device.type if data is not None else _device(model).type)
         inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)))
         ctx = inputs.context(Streams(self._seed, self.name))
         with blaming(model, data):

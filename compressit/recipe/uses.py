@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from compressit.checkpoint.starting import Offer, check_fits, start_of
 from compressit.config import dump, model_refs, parse
 from compressit.contract.kinds import Dataset, Evaluator
-from compressit.datasets.options import validation_fault
+from compressit.datasets.options import input_fault, validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
 from compressit.host.plugins import Host
 from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
@@ -82,7 +82,13 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
         written = node.at("with").at("validation")
         scope.problem(f"data.with.validation {fault} (got {shown(written)})", written.mark)
         return None, None
-    return use, scope.tried("data.uses", where, Offer.of, dataset)
+    offer = scope.tried("data.uses", where, Offer.of, dataset)
+    fault = input_fault(dataset.config, offer.shape) if offer is not None else None
+    if fault is not None:
+        option, why = fault
+        scope.problem(f"data.with.{option} {why}", node.at("with").at(option).mark)
+        return None, None
+    return use, offer
 
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:

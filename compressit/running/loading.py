@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from torch import cat
 
 from compressit.config import dump, parse
 from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import DataConfig
-from compressit.datasets.splits import Data, InputSpec, RawData, prepare
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Examples, Source, Sources, shape_of, targets_of
+from compressit.datasets.splits import Data, InputSpec
+from compressit.datasets.stored import stored
+from compressit.datasets.streamed import Streamed
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
+from compressit.planning.keys import code_digest
 from compressit.running.isolation import lending
 
 
@@ -35,20 +40,25 @@ def content(dataset: Dataset[Any]) -> tuple[str, str, str]:
     return dataset.name, dataset.fingerprint(), canonical(dump(_loader(dataset).config))
 
 
-def loaded(dataset: Dataset[Any], ctx: DataContext) -> RawData:
-    """The dataset's tensors, as its own options say: the host's (limit, labels, seed …) are carried out afterwards.
+def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
+    """The dataset's examples, as its own options say: the host's (limit, labels, seed …) are carried out afterwards.
 
     What it draws from global random numbers is the same whoever asks first, and whatever was drawn before. Raises
-    CompressitError where the tensors are not what the dataset declares.
+    CompressitError where the examples are not what the dataset declares.
     """
     with lending(dataset.name):
-        raw = _loader(dataset).load(ctx)
-    return _as_declared(dataset, raw)
+        given = _loader(dataset).load(ctx)
+    if not isinstance(given, Sources):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CompressitError(
+            f"{dataset.name} loaded {type(given).__name__}, not Sources",
+            "return compressit.Sources(train=(inputs, labels), test=(inputs, labels))",
+        )
+    return _as_declared(dataset, _readable(dataset, given, ctx))
 
 
 def prepared(
     dataset: Dataset[Any],
-    raw: RawData,
+    raw: Sources,
     announce: Callable[[str], None],
     device: str = "cpu",
     like: InputSpec | None = None,
@@ -70,20 +80,34 @@ def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
         return dataset
 
 
-def _as_declared(dataset: Dataset[Any], raw: Any) -> RawData:
+def _readable(dataset: Dataset[Any], given: Sources, ctx: DataContext) -> Sources:
+    """With sources in place of torch Datasets: in a file of the cache, or, where `train` draws, read each time."""
+    workers = dataset.config.workers
+
+    def kept(name: str, examples: Examples | None) -> Examples | None:
+        if examples is None or isinstance(examples, tuple | Source):
+            return examples
+        facts = canonical([*content(dataset), code_digest(type(dataset).__module__), name])
+        folder = ctx.cache / "examples" / hashlib.sha256(facts.encode()).hexdigest()
+        return stored(examples, folder, f"{dataset.name} ({name})", workers, ctx.announce)
+
+    test, validation, plain = (kept(n, getattr(given, n)) for n in ("test", "validation", "train_plain"))
+    train = given.train
+    if isinstance(plain, Source) and not isinstance(train, tuple | Source):
+        return Sources(Streamed(dataset.name, train, plain, workers), test, validation)
+    return Sources(kept("train", train) or train, test, validation)
+
+
+def _as_declared(dataset: Dataset[Any], sources: Sources) -> Sources:
     """What a dataset loaded, if it is what the dataset says of itself."""
-    if not isinstance(raw, RawData):
-        raise CompressitError(f"{dataset.name} loaded {type(raw).__name__}, not RawData")
-    shape = tuple(raw.train_x.shape[1:])
-    if shape != tuple(dataset.input_shape) or shape != tuple(raw.test_x.shape[1:]):
-        raise CompressitError(
-            f"{dataset.name} loaded inputs {shape} and {tuple(raw.test_x.shape[1:])}, "
-            f"but declares {tuple(dataset.input_shape)}"
-        )
-    labels = cat([raw.train_y, raw.test_y])
-    if int(labels.min()) < 0 or int(labels.max()) >= dataset.classes:
-        raise CompressitError(
-            f"{dataset.name} loaded labels from {int(labels.min())} to {int(labels.max())}, "
-            f"but declares {dataset.classes} classes"
-        )
-    return raw
+    declared, classes = tuple(dataset.input_shape), dataset.classes
+    for name, examples in sources.given().items():
+        shape, labels = shape_of(examples), targets_of(examples)
+        if shape != declared:
+            raise CompressitError(f"{dataset.name} loaded {name} inputs {shape}, but declares {declared}")
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            raise CompressitError(
+                f"{dataset.name} loaded {name} labels from {low} to {high}, but declares {classes} classes"
+            )
+    return sources

@@ -6,35 +6,41 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from compressit.config import parse
 from compressit.contract.context import DataContext
-from compressit.datasets.splits import RawData
+from compressit.datasets.sources import Sources
+from compressit.datasets.streamed import Place, items, sound
 from compressit.paths import default_cache
 from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.subject import Subject
 from compressit.testing.watch import differing, quiet_place
 
 HOST_OPTIONS: Mapping[str, Any] = {
-    "limit": 7, "scale": "standard", "labels": "random", "pixels": "shuffled", "validation": 0.5, "seed": 1,
+    "limit": 7, "scale": "standard", "augment": ["flip"], "labels": "random", "pixels": "shuffled", "validation": 0.5,
+    "workers": 1, "seed": 1,
 }  # fmt: skip
 """Options that the host carries out, each other than by default."""
+SOME = 64  # items of a torch Dataset that are looked at
 
 
 @check("dataset")
 def loads(subject: Subject) -> None:
-    """It loads training and test tensors: uint8, or floats from 0 to 1."""
+    """It loads its splits: tensors, uint8 or floats from 0 to 1, or torch Datasets of such."""
     raw = _loaded(subject)
-    if not isinstance(raw, RawData):
-        raise ConformanceError(f"it loaded {type(raw).__name__}, not RawData", "return compressit.RawData(…)")
+    if not isinstance(raw, Sources):
+        raise ConformanceError(
+            f"it loaded {type(raw).__name__}, not Sources", "return compressit.Sources(train=…, test=…)"
+        )
 
 
 @check("dataset", needs=[loads])
 def as_declared(subject: Subject) -> None:
     """Shape, classes, class names and training size are what it says without loading."""
-    dataset, raw = subject.create(), _loaded(subject)
+    dataset, loaded = subject.create(), _loaded(subject)
     shape, classes = tuple(dataset.input_shape), dataset.classes
-    for split, x, y in (("training", raw.train_x, raw.train_y), ("test", raw.test_x, raw.test_y)):
+    for split, (x, y) in _examples(loaded).items():
         if tuple(x.shape[1:]) != shape:
             raise ConformanceError(f"its {split} inputs are {tuple(x.shape[1:])}, it declares {shape}")
         least, most = int(y.min()), int(y.max())
@@ -44,9 +50,10 @@ def as_declared(subject: Subject) -> None:
             )
     if len(dataset.class_names) != classes:
         raise ConformanceError(f"it names {len(dataset.class_names)} of {classes} classes")
-    if dataset.train_size not in (None, len(raw.train_x)):
+    count = len(loaded.train[0] if isinstance(loaded.train, tuple) else loaded.train)
+    if dataset.train_size not in (None, count):
         raise ConformanceError(
-            f"it has {len(raw.train_x)} training inputs, it declares {dataset.train_size}",
+            f"it has {count} training inputs, it declares {dataset.train_size}",
             "return None where the number is not known before loading",
         )
 
@@ -54,7 +61,7 @@ def as_declared(subject: Subject) -> None:
 @check("dataset", needs=[loads])
 def same_twice(subject: Subject) -> None:
     """Loaded again, tensors and fingerprint are the same."""
-    names = differing(vars(_loaded(subject)), vars(_load(subject, {})))
+    names = differing(_tensors(_loaded(subject)), _tensors(_load(subject, {})))
     none_found(names, "loaded twice, it gives others", "draw from compressit.seeds.Streams(0, name)")
     one, other = (subject.create().fingerprint() for _ in range(2))
     if not isinstance(one, str) or one != other:
@@ -67,10 +74,32 @@ def same_twice(subject: Subject) -> None:
 def leaves_host_options(subject: Subject) -> None:
     """It does not itself carry out limit, scale, labels, pixels or validation: the host does."""
     none_found(
-        differing(vars(_loaded(subject)), vars(_load(subject, HOST_OPTIONS))),
+        differing(_tensors(_loaded(subject)), _tensors(_load(subject, HOST_OPTIONS))),
         f"with {', '.join(HOST_OPTIONS)} it loads others",
         "load the whole data set as it is; what DataConfig's options say is done afterwards",
     )
+
+
+def _examples(loaded: Sources) -> dict[str, tuple[Tensor, Tensor]]:
+    """Inputs and labels of each split; of a torch Dataset those of its first SOME items."""
+
+    def of(examples: Any) -> tuple[Tensor, Tensor]:
+        if isinstance(examples, tuple):
+            return examples
+        places: list[list[Place]] = [[(index, 0) for index in range(min(SOME, len(examples)))]]
+        read = [item for batch in items(examples, places, 0) for item in sound(batch, "it")]
+        return torch.stack([x for x, _ in read]), torch.tensor([label for _, label in read])
+
+    return {name: of(examples) for name, examples in loaded.given().items()}
+
+
+def _tensors(loaded: Sources) -> dict[str, Tensor]:
+    pairs = _examples(loaded).items()
+    return {
+        f"{name} {what}": part
+        for name, pair in pairs
+        for what, part in zip(("inputs", "labels"), pair, strict=True)
+    }
 
 
 def _loaded(subject: Subject) -> Any:

@@ -61,9 +61,9 @@ def runs(subject: Subject) -> None:
     if subject.kind != "evaluator":
         with quiet_place(subject):
             shape = tuple(place.logits(called.result).shape)
-        if shape != (len(place.data.test), place.data.classes):
+        if shape != (len(place.data.split("test")), place.data.classes):
             raise ConformanceError(
-                f"the model it returned gives outputs {shape} for {len(place.data.test)} inputs"
+                f"the model it returned gives outputs {shape} for {len(place.data.split('test'))} inputs"
             )
 
 

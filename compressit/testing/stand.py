@@ -91,7 +91,7 @@ class Stand:
 
     def logits(self, model: nn.Module) -> Tensor:
         """Outputs on the test inputs."""
-        return self.compute.forward(model.to(self.compute.device), self.data.test.x)
+        return self.compute.forward(model.to(self.compute.device), self.data.split("test"))
 
     def call(self, act: Act, ref: str, streams: Streams, measures: bool = False, **fields: Any) -> Called:
         """`act` with a copy of that net, in train mode, and a context; an evaluator's in eval mode, not to be changed.

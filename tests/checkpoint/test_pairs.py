@@ -14,7 +14,8 @@ from compressit.checkpoint.model import fresh, save
 from compressit.contract.compute import Compute
 from compressit.contract.context import DataContext, StageContext
 from compressit.contract.kinds import Compressor, Dataset
-from compressit.datasets.splits import Data, prepare
+from compressit.datasets.preparation import prepare
+from compressit.datasets.splits import Data
 from compressit.errors import NoEffectError
 from compressit.host.plugins import Host
 from compressit.running.apply import apply_plugin

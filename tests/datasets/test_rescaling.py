@@ -12,8 +12,9 @@ from torch import nn
 from compressit.checkpoint import model as checkpoint
 from compressit.contract.compute import Compute
 from compressit.contract.kinds import Dataset
+from compressit.datasets.preparation import prepare
 from compressit.datasets.rescaling import fed
-from compressit.datasets.splits import InputSpec, prepare
+from compressit.datasets.splits import InputSpec
 from compressit.errors import RecipeError
 from compressit.python.evaluation import evaluate_file
 from compressit.seeds import Streams

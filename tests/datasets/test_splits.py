@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,40 +12,43 @@ from scipy import stats
 
 from compressit.contract.kinds import images_after
 from compressit.datasets.options import DataConfig
-from compressit.datasets.splits import ALIGNMENT, Data, RawData, Split, order, prepare
+from compressit.datasets.pixels import ALIGNMENT
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Sources
+from compressit.datasets.splits import Data, InMemory, order
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
 NAMES = ("a", "b", "c", "d")
 
 
-def _prepare(raw: RawData, **options: object) -> Data:
-    return prepare(raw, DataConfig.model_validate(options), int(raw.train_y.max()) + 1, NAMES)
+def _prepare(raw: Sources, **options: object) -> Data:
+    return prepare(raw, DataConfig.model_validate(options), int(raw.train[1].max()) + 1, NAMES)
 
 
-def _many(count: int, classes: int = 10, test: int = 7) -> RawData:
+def _many(count: int, classes: int = 10, test: int = 7) -> Sources:
     """Images that carry their own index, so that it can be seen where each went."""
     index = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1) / count
-    return RawData(
-        index, torch.arange(count) % classes, torch.rand(test, 1, 1, 1), torch.arange(test) % classes
+    return Sources(
+        (index, torch.arange(count) % classes), (torch.rand(test, 1, 1, 1), torch.arange(test) % classes)
     )
 
 
-def test_unit_scale_divides_bytes_by_255_and_keeps_floats(raw: RawData) -> None:
+def test_unit_scale_divides_bytes_by_255_and_keeps_floats(raw: Sources) -> None:
     data = _prepare(raw)
     assert data.train.x.dtype == torch.float32
-    assert torch.equal(data.train.x, raw.train_x.float() / 255)
-    assert torch.equal(data.test.x, raw.test_x.float() / 255)
+    assert torch.equal(data.train.x, raw.train[0].float() / 255)
+    assert torch.equal(data.test.x, raw.test[0].float() / 255)
     assert data.contract.shape == (2, 3, 3)
     assert (data.contract.scale, data.contract.mean, data.contract.class_names) == ("unit", None, NAMES)
-    halves = RawData(raw.train_x / 510, raw.train_y, raw.test_x / 510, raw.test_y)
-    assert torch.equal(_prepare(halves).train.x, halves.train_x)
+    halves = Sources((raw.train[0] / 510, raw.train[1]), (raw.test[0] / 510, raw.test[1]))
+    assert torch.equal(_prepare(halves).train.x, halves.train[0])
 
 
 def test_inputs_out_of_a_map_or_an_array_come_into_memory_that_is_aligned_like_torchs() -> None:
     odd = torch.rand(9 * 4 + 1, requires_grad=True)[1:].view(9, 4)
     assert odd.data_ptr() % ALIGNMENT
-    data = _prepare(RawData(odd, torch.arange(9) % 4, odd[2:], torch.arange(7) % 4))
+    data = _prepare(Sources((odd, torch.arange(9) % 4), (odd[2:], torch.arange(7) % 4)))
     for split, loaded in ((data.train, odd), (data.test, odd[2:])):
         assert split.x.data_ptr() % ALIGNMENT == 0
         assert torch.equal(split.x, loaded)
@@ -54,7 +60,7 @@ def test_inputs_out_of_a_map_or_an_array_come_into_memory_that_is_aligned_like_t
 def test_limit_on_data_in_the_order_of_their_classes_takes_the_first_of_every_class(limit: int) -> None:
     y = torch.tensor([0] * 30 + [1] * 20 + [2] * 10)
     x = torch.arange(60, dtype=torch.float32).view(-1, 1) / 60
-    data = _prepare(RawData(x, y, x, y), limit=limit)
+    data = _prepare(Sources((x, y), (x, y)), limit=limit)
     kept = (data.train.x[:, 0] * 60).round().long()
     assert len(kept) == limit
     assert torch.equal(kept, kept.sort().values)
@@ -70,14 +76,14 @@ def test_limit_on_data_in_the_order_of_their_classes_takes_the_first_of_every_cl
 def test_limit_keeps_the_first_images_where_they_hold_every_class_or_cannot(limit: int) -> None:
     raw = _many(40, classes=4)
     data = _prepare(raw, limit=limit)
-    assert torch.equal(data.train.x, raw.train_x[:limit])
-    assert torch.equal(data.train.y, raw.train_y[:limit])
+    assert torch.equal(data.train.x, raw.train[0][:limit])
+    assert torch.equal(data.train.y, raw.train[1][:limit])
     assert len(data.test) == 7
 
 
-def test_standard_scale_uses_the_training_statistics_per_channel_for_both_splits(raw: RawData) -> None:
+def test_standard_scale_uses_the_training_statistics_per_channel_for_both_splits(raw: Sources) -> None:
     data = _prepare(raw, scale="standard")
-    pixels, test = raw.train_x.double().numpy() / 255, raw.test_x.double().numpy() / 255
+    pixels, test = raw.train[0].double().numpy() / 255, raw.test[0].double().numpy() / 255
     mean, std = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3))
     x = data.train.x.double().numpy()
     np.testing.assert_allclose(x.mean((0, 2, 3)), 0, atol=1e-6)
@@ -91,14 +97,14 @@ def test_standard_scale_uses_the_training_statistics_per_channel_for_both_splits
 def test_standard_scale_only_centres_a_channel_that_never_varies() -> None:
     train = torch.cat([torch.rand(30, 1, 2, 2), torch.full((30, 1, 2, 2), 0.3)], 1)
     test = torch.rand(5, 2, 2, 2)
-    data = _prepare(RawData(train, torch.zeros(30).long(), test, torch.zeros(5).long()), scale="standard")
+    data = _prepare(Sources((train, torch.zeros(30).long()), (test, torch.zeros(5).long())), scale="standard")
     assert data.train.x[:, 1].abs().max() < 1e-6
     torch.testing.assert_close(data.test.x[:, 1], test[:, 1] - 0.3)
 
 
 def test_random_labels_are_uniform_independent_and_fixed_by_the_seed() -> None:
     raw = _many(20_000)
-    given_y = raw.train_y.clone()
+    given_y = raw.train[1].clone()
     data = _prepare(raw, labels="random", seed=5)
     counts = torch.bincount(data.train.y, minlength=10).numpy()
     assert stats.chisquare(counts).pvalue > 1e-4
@@ -109,7 +115,7 @@ def test_random_labels_are_uniform_independent_and_fixed_by_the_seed() -> None:
     assert coincide == pytest.approx(0.1, abs=4 * (0.09 / 20_000) ** 0.5)
     assert torch.equal(data.train.y, _prepare(raw, labels="random", seed=5).train.y)
     assert not torch.equal(data.train.y, _prepare(raw, labels="random", seed=6).train.y)
-    assert torch.equal(raw.train_y, given_y), "the raw labels are shared by the variants"
+    assert torch.equal(raw.train[1], given_y), "the raw labels are shared by the variants"
 
 
 @pytest.mark.parametrize("labels", ["random", "shuffled"])
@@ -118,10 +124,10 @@ def test_exactly_the_asked_fraction_of_labels_is_replaced(labels: str, fraction:
     # With 10,000 classes a redrawn label is rarely the given one: the changed ones can be counted.
     raw = _many(10_000, classes=10_000)
     data = _prepare(raw, labels=labels, label_fraction=fraction)
-    changed = int((data.train.y != raw.train_y).sum())
+    changed = int((data.train.y != raw.train[1]).sum())
     assert round(fraction * 10_000) - 10 <= changed <= round(fraction * 10_000)
-    assert torch.equal(data.test.y, raw.test_y)
-    assert torch.equal(data.train.x, raw.train_x)
+    assert torch.equal(data.test.y, raw.test[1])
+    assert torch.equal(data.train.x, raw.train[0])
 
 
 @given(st.integers(1, 60), st.floats(0.01, 1.0), st.integers(0, 5))
@@ -129,11 +135,11 @@ def test_shuffled_labels_keep_their_histogram(limit: int, fraction: float, seed:
     raw = _many(60, classes=4)
     data = _prepare(raw, labels="shuffled", limit=limit, label_fraction=fraction, seed=seed)
     assert torch.equal(
-        torch.bincount(data.train.y, minlength=4), torch.bincount(raw.train_y[:limit], minlength=4)
+        torch.bincount(data.train.y, minlength=4), torch.bincount(raw.train[1][:limit], minlength=4)
     )
 
 
-def test_shuffled_pixels_are_one_permutation_for_every_image_of_both_splits(raw: RawData) -> None:
+def test_shuffled_pixels_are_one_permutation_for_every_image_of_both_splits(raw: Sources) -> None:
     plain, data = _prepare(raw), _prepare(raw, pixels="shuffled", seed=3)
     assert data.train.x.shape == plain.train.x.shape
     before, after = plain.train.x.flatten(1), data.train.x.flatten(1)
@@ -148,14 +154,14 @@ def test_shuffled_pixels_are_one_permutation_for_every_image_of_both_splits(raw:
 @pytest.mark.parametrize("scale", ["unit", "standard"])
 def test_gaussian_pixels_have_the_pixels_mean_and_deviation_only(scale: str) -> None:
     train = torch.rand(400, 1, 6, 6) ** 3
-    raw = RawData(train, torch.arange(400) % 4, train[:200], torch.arange(200) % 4)
+    raw = Sources((train, torch.arange(400) % 4), (train[:200], torch.arange(200) % 4))
     plain, data = _prepare(raw, scale=scale), _prepare(raw, scale=scale, pixels="gaussian")
     expected = stats.norm(plain.train.x.mean().item(), plain.train.x.std().item())
     for split in (data.train, data.test):
         assert stats.kstest(split.x.flatten().numpy(), expected.cdf).pvalue > 1e-4
         assert abs(np.corrcoef(split.x.flatten(), plain.train.x[: len(split)].flatten())[0, 1]) < 0.05
     assert not torch.equal(data.train.x[:200], data.test.x), "train and test are drawn apart"
-    assert torch.equal(data.train.y, raw.train_y)
+    assert torch.equal(data.train.y, raw.train[1])
 
 
 @given(st.integers(2, 80), st.one_of(st.floats(0.0, 0.99), st.integers(1, 90)), st.integers(0, 9))
@@ -175,9 +181,9 @@ def test_validation_is_cut_from_the_training_images_without_overlap(
     assert len(taken) == held
     assert len(kept) == images_after(options, count)
     assert sorted([*kept.tolist(), *taken.tolist()]) == list(range(count))
-    assert torch.equal(data.train.y, raw.train_y[kept]), "every image keeps its label"
-    assert data.validation is None or torch.equal(data.validation.y, raw.train_y[taken])
-    assert torch.equal(data.test.x, raw.test_x)
+    assert torch.equal(data.train.y, raw.train[1][kept]), "every image keeps its label"
+    assert data.validation is None or torch.equal(data.validation.y, raw.train[1][taken])
+    assert torch.equal(data.test.x, raw.test[0])
 
 
 @given(
@@ -191,7 +197,7 @@ def test_a_validation_split_and_what_it_leaves_have_every_class_that_both_can_ha
         return
     y = y if in_order else y[torch.randperm(len(y))]
     x = torch.arange(len(y), dtype=torch.float32).view(-1, 1) / len(y)
-    data = prepare(RawData(x, y, x, y), DataConfig(validation=wanted, seed=seed), len(sizes), ())
+    data = prepare(Sources((x, y), (x, y)), DataConfig(validation=wanted, seed=seed), len(sizes), ())
     assert data.validation is not None
     train, held = set(data.train.y.tolist()), set(data.validation.y.tolist())
     assert (len(data.train), len(data.validation)) == (len(y) - wanted, wanted)
@@ -208,8 +214,8 @@ def test_a_split_of_balanced_classes_is_the_plain_draw() -> None:
     data = _prepare(raw, validation=40, seed=3)
     drawn = torch.randperm(200, generator=Streams(3).generator("validation"))
     assert data.validation is not None
-    assert torch.equal(data.validation.x, raw.train_x[drawn[:40].sort().values])
-    assert torch.equal(data.train.x, raw.train_x[drawn[40:].sort().values])
+    assert torch.equal(data.validation.x, raw.train[0][drawn[:40].sort().values])
+    assert torch.equal(data.train.x, raw.train[0][drawn[40:].sort().values])
     assert data.doubts == ()
 
 
@@ -231,7 +237,7 @@ def test_what_a_split_lacks_is_told(options: dict[str, object], words: list[str]
 def test_classes_that_a_dataset_skips_and_its_test_split_lacks_are_told() -> None:
     y = torch.tensor([0, 2, 3] * 5)
     x = torch.rand(15, 1)
-    data = prepare(RawData(x, y, x[:2], y[:2]), DataConfig(), 4, NAMES)
+    data = prepare(Sources((x, y), (x[:2], y[:2])), DataConfig(), 4, NAMES)
     assert [doubt.split(":")[-1] for doubt in data.doubts] == [" b", " b, d"]
     assert ["training" in data.doubts[0], "test" in data.doubts[1]] == [True, True]
 
@@ -239,17 +245,23 @@ def test_classes_that_a_dataset_skips_and_its_test_split_lacks_are_told() -> Non
 @pytest.mark.parametrize(("count", "width"), [(2, 3), (500, 12), (9000, 4)])
 def test_statistics_are_numpys_mean_and_covariance(count: int, width: int) -> None:
     x = torch.randn(count, 1, width, 1) * torch.arange(1, width + 1).view(1, 1, -1, 1) + 100
-    statistics = Split(x, torch.zeros(count).long(), Streams(0)).statistics()
+    split = InMemory(x, torch.zeros(count).long(), Streams(0))
     flat = x.flatten(1).double().numpy()
-    np.testing.assert_allclose(statistics.mean, flat.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(statistics.covariance, np.cov(flat, rowvar=False), rtol=1e-5, atol=1e-6)
-    assert statistics.covariance.dtype == statistics.mean.dtype == torch.float32
+    moments, covariance = split.moments(), split.covariance()
+    np.testing.assert_allclose(moments.mean, flat.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(moments.variance, flat.var(0, ddof=1), rtol=1e-9)
+    np.testing.assert_allclose(moments.overall(), (flat.mean(), flat.std()), rtol=1e-9)
+    np.testing.assert_allclose(covariance.mean, flat.mean(0), rtol=1e-6)
+    factor = covariance.factor.double()
+    np.testing.assert_allclose(factor.T @ factor, np.cov(flat, rowvar=False), rtol=1e-4, atol=1e-4)
+    assert covariance.factor.dtype == covariance.mean.dtype == torch.float32
+    assert covariance.count == moments.count == count
 
 
 @given(st.integers(1, 70), st.integers(1, 80), st.integers(0, 3))
 def test_batches_show_every_example_once_with_its_label(count: int, size: int, epoch: int) -> None:
     x = torch.arange(count).float().view(-1, 1)
-    batches = list(Split(x, torch.arange(count), Streams(1, "s")).batches(size, epoch))
+    batches = list(InMemory(x, torch.arange(count), Streams(1, "s")).batches(size, epoch))
     assert [len(y) for _, y in batches[:-1]] == [size] * (len(batches) - 1)
     assert len(batches[-1][1]) in range(1 if count == 1 or size == 1 else 2, size + 2)
     labels = torch.cat([y for _, y in batches])
@@ -263,11 +275,11 @@ def test_the_order_follows_seed_stage_round_and_epoch_only() -> None:
     again = [order(200, Streams(*f[:3]), f[3]) for f in facts]
     assert all(torch.equal(a, b) for a, b in zip(orders, again, strict=True))
     assert len({tuple(o.tolist()) for o in orders}) == len(facts)
-    split = Split(torch.arange(200).float(), torch.arange(200), Streams(0, "a"))
+    split = InMemory(torch.arange(200).float(), torch.arange(200), Streams(0, "a"))
     assert torch.equal(torch.cat([y for _, y in split.batches(7, 1)]), orders[1])
 
 
-def test_another_stage_shuffles_the_same_tensors_its_own_way(raw: RawData) -> None:
+def test_another_stage_shuffles_the_same_tensors_its_own_way(raw: Sources) -> None:
     data = _prepare(raw, validation=10)
     other = data.with_streams(Streams(0, "other"))
     assert other.train.x is data.train.x
@@ -277,7 +289,7 @@ def test_another_stage_shuffles_the_same_tensors_its_own_way(raw: RawData) -> No
     assert _prepare(raw).with_streams(Streams(0, "other")).validation is None
 
 
-def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) -> None:
+def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: Sources) -> None:
     options = DataConfig(scale="standard", validation=0.25)
     data = prepare(raw, options, 4, NAMES)
     train = data.train.x
@@ -305,15 +317,19 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: RawData) 
     ],
 )
 def test_what_a_dataset_loads_is_checked(change: dict[str, object], fault: str) -> None:
-    good = {
+    good: dict[str, object] = {
         f"{s}_{n}": v for s in ("train", "test") for n, v in (("x", torch.rand(5, 1)), ("y", torch.arange(5)))
     }
-    RawData(**good)
+
+    def sources(of: Mapping[str, Any]) -> Sources:
+        return Sources((of["train_x"], of["train_y"]), (of["test_x"], of["test_y"]))
+
+    sources(good)
     with pytest.raises(CompressitError, match=fault):
-        RawData(**{**good, **change})  # type: ignore[arg-type]
+        sources({**good, **change})
 
 
 def test_noise_after_one_single_value_is_a_number() -> None:
     y = torch.zeros(1).long()
-    data = _prepare(RawData(torch.full((1, 1), 0.25), y, torch.rand(1, 1), y), pixels="gaussian")
+    data = _prepare(Sources((torch.full((1, 1), 0.25), y), (torch.rand(1, 1), y)), pixels="gaussian")
     assert data.train.x.tolist() == [[0.25]]

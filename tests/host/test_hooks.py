@@ -50,7 +50,7 @@ class Desk:
     def run(self, plugin: str, **replaced: str) -> Run:
         """Runs the recipe with some of its values replaced, and the plugin file with one hook."""
         (self.folder / "hooked.py").write_text(
-            "from compressit import Compressor, Dataset, Evaluator, Metric, Model, RawData, Report, Trainer, hookimpl\n"
+            "from compressit import Compressor, Dataset, Evaluator, Metric, Model, Sources, Report, Trainer, hookimpl\n"
             + plugin
         )
         text = RECIPE
@@ -114,7 +114,7 @@ def test_hook_datasets(desk: Desk) -> None:
     classes = 4
     def load(self, ctx):
         import torch
-        return RawData(torch.rand(8, 5), torch.arange(8) % 4, torch.rand(4, 5), torch.arange(4))
+        return Sources(torch.rand(8, 5), torch.arange(8) % 4, torch.rand(4, 5), torch.arange(4))
     """
     run = desk.run(_plugin("Dataset", body), data="{uses: hooked.dataset}")
     assert run.model("train")(torch.zeros(1, 5)).shape == (1, 4)

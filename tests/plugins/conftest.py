@@ -11,7 +11,8 @@ from plugin_lab import Killed, KilledAfter, Lab
 from torch import nn
 
 from compressit.contract.context import DataContext, StageContext
-from compressit.datasets.splits import Data, RawData
+from compressit.datasets.sources import Sources
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
 from compressit.paths import default_cache
 from compressit_plugins.data.mnist import Mnist, MnistConfig
@@ -59,6 +60,6 @@ def mnist_cache() -> Path:
 
 
 @pytest.fixture(scope="session")
-def mnist(mnist_cache: Path) -> RawData:
+def mnist(mnist_cache: Path) -> Sources:
     """The real MNIST."""
     return Mnist(MnistConfig()).load(DataContext(mnist_cache, print))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from compressit.contract.context import DataContext, Progress, StageContext
-from compressit.datasets.splits import Data, prepare
+from compressit.datasets.preparation import prepare
+from compressit.datasets.splits import Data
 from compressit_plugins.data.synthetic import Synthetic, SyntheticConfig
 from compressit_plugins.models.mlp import Mlp, MlpConfig
 

@@ -56,7 +56,7 @@ def _run_all(lab: Lab, text: str) -> tuple[dict[str, Any], dict[str, BaseExcepti
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("data", r"changed what other jobs use too: .*the data \(train\.x\)"),
+        ("data", r"changed what other jobs use too: .*the data \(train\.inputs\)"),
         ("labels", r"the data \(test\.y\)"),
         ("teacher", r"a model of ctx\.model \(1\.weight\)"),
         ("mode", r"type, mode or hooks of the whole, .* and \d+ more\)"),
@@ -118,7 +118,7 @@ def test_a_stage_that_leaves_all_as_it_was_is_kept(tmp_path: Path, host: Host) -
 BUILDER = """
 import torch
 from compressit import Dataset, Model, hookimpl
-from compressit.datasets.splits import RawData
+from compressit.datasets.sources import Sources
 
 class Net(Model):
     "A layer."
@@ -134,7 +134,7 @@ class Numbers(Dataset):
     classes = 3
     def load(self, ctx):
         torch.set_default_dtype(torch.float64)
-        return RawData(torch.rand(9, 1, 2, 3), torch.arange(9) % 3, torch.rand(3, 1, 2, 3), torch.arange(3))
+        return Sources((torch.rand(9, 1, 2, 3), torch.arange(9) % 3), (torch.rand(3, 1, 2, 3), torch.arange(3)))
 
 @hookimpl
 def compressit_models(): return [Net]

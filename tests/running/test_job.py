@@ -16,7 +16,7 @@ from tiny import BASE, PLUGINS, TWINS, Lab, job_of, same, tensors, tiny_host
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.contract.context import Judged
-from compressit.datasets.splits import ALIGNMENT
+from compressit.datasets.pixels import ALIGNMENT
 from compressit.errors import CompressitError
 from compressit.running.publish import CURVE_POINTS, thinned
 from compressit.store.objects import Artifact

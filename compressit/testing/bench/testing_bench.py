@@ -27,7 +27,7 @@ from compressit import (
     Model,
     ModelRef,
     NoOptions,
-    RawData,
+    Sources,
     StageContext,
     Streams,
     Trainer,
@@ -104,7 +104,7 @@ class Samples(Dataset[SamplesConfig]):
         """96."""
         return 96
 
-    def load(self, ctx: DataContext) -> RawData:
+    def load(self, ctx: DataContext) -> Sources:
         """Float inputs in [0, 1]."""
         generator = Streams(0, self.name).generator("samples")
         prototypes = torch.rand(self.classes, *self.config.shape, generator=generator)
@@ -114,7 +114,7 @@ class Samples(Dataset[SamplesConfig]):
             noise = torch.randn(count, *self.config.shape, generator=generator)
             return (prototypes[y] + 0.3 * noise).clamp(0, 1), y
 
-        return RawData(*draw(96), *draw(48))
+        return Sources(draw(96), draw(48))
 
 
 class Train(Trainer[FitConfig]):
@@ -124,7 +124,7 @@ class Train(Trainer[FitConfig]):
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """In eval mode afterwards."""
-        return fit(model, ctx, self.config, lambda epoch: ctx.data.train.tensors(), F.cross_entropy)
+        return fit(model, ctx, self.config, ctx.data.train, F.cross_entropy)
 
 
 class ShrinkConfig(FitConfig):
@@ -156,7 +156,7 @@ class Measure(Evaluator[NoOptions]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """The share of right answers."""
-        right = ctx.logits(model, "test").argmax(1) == ctx.data.test.y
+        right = ctx.logits(model, "test").argmax(1) == ctx.data.split("test").y
         return {"test_accuracy": float(right.double().mean())}
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from compressit import DataConfig, Dataset, hookimpl
 
 if TYPE_CHECKING:
-    from compressit import DataContext, RawData
+    from compressit import DataContext, Sources
 
 
 class MnistConfig(DataConfig):
@@ -46,11 +46,11 @@ class Mnist(Dataset[MnistConfig]):
 
         return hashlib.sha256(" ".join(file.sha256 for file in FILES.values()).encode()).hexdigest()
 
-    def load(self, ctx: DataContext) -> RawData:
+    def load(self, ctx: DataContext) -> Sources:
         """uint8 images (60000 and 10000, 1, 28, 28); raises CompressitError when the files cannot be had."""
         import torch
 
-        from compressit import RawData
+        from compressit import Sources
         from compressit_plugins.data.mnist_files import mnist_contents
 
         root = Path(self.config.root).expanduser() if self.config.root is not None else None
@@ -59,11 +59,15 @@ class Mnist(Dataset[MnistConfig]):
         def numbers(name: str, header: int) -> torch.Tensor:  # of the very files: their digests are MNIST's
             return torch.frombuffer(bytearray(files[name][header:]), dtype=torch.uint8)
 
-        return RawData(
-            train_x=numbers("train-images-idx3-ubyte", 16).view(-1, 1, 28, 28),
-            train_y=numbers("train-labels-idx1-ubyte", 8).long(),
-            test_x=numbers("t10k-images-idx3-ubyte", 16).view(-1, 1, 28, 28),
-            test_y=numbers("t10k-labels-idx1-ubyte", 8).long(),
+        def images(name: str) -> torch.Tensor:
+            return numbers(name, 16).view(-1, 1, 28, 28)
+
+        def labels(name: str) -> torch.Tensor:
+            return numbers(name, 8).long()
+
+        return Sources(
+            train=(images("train-images-idx3-ubyte"), labels("train-labels-idx1-ubyte")),
+            test=(images("t10k-images-idx3-ubyte"), labels("t10k-labels-idx1-ubyte")),
         )
 
 

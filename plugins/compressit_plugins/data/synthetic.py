@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 from compressit import DataConfig, Dataset, hookimpl
 
 if TYPE_CHECKING:
-    from compressit import DataContext, RawData
+    from compressit import DataContext, Sources
 
 
 class SyntheticConfig(DataConfig):
@@ -43,14 +43,14 @@ class Synthetic(Dataset[SyntheticConfig]):
     def train_size(self) -> int:
         return self.config.train
 
-    def load(self, ctx: DataContext) -> RawData:
+    def load(self, ctx: DataContext) -> Sources:
         """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn.
 
         `seed` does not move them, it is the seed of random labels and splits.
         """
         import torch
 
-        from compressit import RawData, Streams
+        from compressit import Sources, Streams
 
         config, streams = self.config, Streams(0, "data.synthetic")
         prototypes = torch.rand(config.classes, *config.shape, generator=streams.generator("prototypes"))
@@ -60,7 +60,7 @@ class Synthetic(Dataset[SyntheticConfig]):
             noise = torch.randn(count, *config.shape, generator=streams.generator(purpose))
             return (prototypes[y] + config.noise * noise).clamp_(0, 1), y
 
-        return RawData(*draw(config.train, "train"), *draw(config.test, "test"))
+        return Sources(draw(config.train, "train"), draw(config.test, "test"))
 
 
 @hookimpl

@@ -40,15 +40,14 @@ class SoftLabels(Student[SoftLabelsConfig]):
     name = "distill.soft_labels"
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The student sees the variant's own training inputs and labels; the teacher's logits are made once."""
+        """The student sees the variant's own training inputs and labels, and the teacher's logits for them."""
         from compressit import fit
         from compressit_plugins.distill.loss import soft_label_loss
+        from compressit_plugins.distill.taught import taught
 
         student, teacher = self.student(model, ctx), ctx.model(self.config.teacher)
-        x, y = ctx.data.train.tensors()
-        taught = ctx.compute.forward(teacher, x)
         loss = partial(soft_label_loss, temperature=self.config.temperature, alpha=self.config.alpha)
-        return fit(student, ctx, self.config, lambda epoch: (x, y, taught), loss)
+        return fit(student, ctx, self.config, taught(ctx.data.train, teacher, ctx), loss)
 
     def work(self, images: int, times: int) -> Work:
         """The teacher sees every image once, the student once an epoch."""

@@ -113,7 +113,7 @@ def finetune(
         if name in masks and parameter.requires_grad
     ]
     try:
-        return fit(model, ctx, options, lambda epoch: train.tensors(), F.cross_entropy)
+        return fit(model, ctx, options, train, F.cross_entropy)
     finally:
         for hook in hooks:
             hook.remove()

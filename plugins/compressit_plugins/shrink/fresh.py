@@ -24,8 +24,8 @@ class Fresh(Student[StudentConfig]):
 
         from compressit import fit
 
-        student, train = self.student(model, ctx), ctx.data.train
-        return fit(student, ctx, self.config, lambda epoch: train.tensors(), F.cross_entropy)
+        student = self.student(model, ctx)
+        return fit(student, ctx, self.config, ctx.data.train, F.cross_entropy)
 
 
 @hookimpl

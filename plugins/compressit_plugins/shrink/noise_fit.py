@@ -43,8 +43,8 @@ def fit_to_noise(
         if number & (number - 1) and number != options.epochs:  # powers of two, and the last
             return
         for name in ("train", "test"):
-            split = getattr(ctx.data, name)
-            correct = answers(ctx.compute.forward(student, split.x)) == split.y
+            split = ctx.data.split(name)
+            correct = answers(ctx.compute.forward(student, split)) == split.y
             ctx.log(end.images_seen, **{f"retention_{name}": float(correct.double().mean())})
 
     return fit(student, ctx, options, data, loss_of(options), track if options.track else None)

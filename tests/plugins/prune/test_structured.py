@@ -28,7 +28,7 @@ from compressit.config import parse
 from compressit.contract.context import StageContext
 from compressit.contract.kinds import Compressor
 from compressit.contract.measure import macs, parameters
-from compressit.datasets.splits import Data, InputSpec, Split
+from compressit.datasets.splits import Data, InMemory, InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import installed
 from compressit.running.apply import apply_plugin
@@ -52,7 +52,7 @@ def plugin(**options: Any) -> StructuredPruning:
 @pytest.fixture
 def context(make_context: Context) -> Context:
     """A context on 48 images (3, 8, 8) of 5 classes."""
-    split = Split(images(48), torch.arange(48) % 5, Streams(0, "train"))
+    split = InMemory(images(48), torch.arange(48) % 5, Streams(0, "train"))
     data = Data(split, None, split, 5, InputSpec((3, 8, 8), "unit", None, None, tuple("abcde")))
     return lambda **fields: make_context(data=data, **fields)
 

@@ -9,11 +9,13 @@ from plugin_lab import Lab
 from scipy import stats
 
 from compressit.datasets.options import DataConfig
-from compressit.datasets.splits import Data, RawData, prepare
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Sources
+from compressit.datasets.splits import Data
+from compressit.datasets.statistics import factor_of
 from compressit.seeds import Streams
 from compressit_plugins.shrink import noise_inputs
 from compressit_plugins.shrink.noise_inputs import (
-    covariance_factor,
     noise_generator,
     noise_source,
     shared_noise_source,
@@ -24,7 +26,7 @@ COUNT = 40_000
 ROOM = 5 / COUNT**0.5  # five standard errors of a mean, in standard deviations
 
 
-def _data(raw: RawData, scale: str = "unit") -> Data:
+def _data(raw: Sources, scale: str = "unit") -> Data:
     return prepare(raw, DataConfig.model_validate({"scale": scale}), 4, ("a", "b", "c", "d"))
 
 
@@ -36,11 +38,11 @@ def _draw(kind: str, data: Data) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", ["unit", "standard"])
-def test_uniform_noise_is_uniform_in_pixels_whatever_the_scale(raw: RawData, scale: str) -> None:
+def test_uniform_noise_is_uniform_in_pixels_whatever_the_scale(raw: Sources, scale: str) -> None:
     data = _data(raw, scale)
     x = _draw("uniform", data).reshape(COUNT, 2, 9)
     if scale == "standard":
-        pixels = raw.train_x.double().numpy() / 255
+        pixels = raw.train[0].double().numpy() / 255
         x = x * pixels.std((0, 2, 3))[None, :, None] + pixels.mean((0, 2, 3))[None, :, None]
     assert x.min() >= -1e-6
     assert x.max() <= 1 + 1e-6
@@ -51,7 +53,7 @@ def test_uniform_noise_is_uniform_in_pixels_whatever_the_scale(raw: RawData, sca
 
 
 @pytest.mark.parametrize("scale", ["unit", "standard"])
-def test_gaussian_noise_has_one_mean_and_deviation_of_all_pixels(raw: RawData, scale: str) -> None:
+def test_gaussian_noise_has_one_mean_and_deviation_of_all_pixels(raw: Sources, scale: str) -> None:
     data = _data(raw, scale)
     given_x = data.train.x.double().numpy()
     mean, std = given_x.mean(), given_x.std(ddof=1)
@@ -61,7 +63,7 @@ def test_gaussian_noise_has_one_mean_and_deviation_of_all_pixels(raw: RawData, s
     assert stats.kstest((x[:300].ravel() - mean) / std, "norm").pvalue > 1e-3
 
 
-def test_pixel_noise_has_each_pixels_own_mean_and_deviation_and_no_correlation(raw: RawData) -> None:
+def test_pixel_noise_has_each_pixels_own_mean_and_deviation_and_no_correlation(raw: Sources) -> None:
     data = _data(raw)
     given_x = data.train.x.flatten(1).double().numpy()
     mean, std = given_x.mean(0), given_x.std(0, ddof=1)
@@ -73,7 +75,7 @@ def test_pixel_noise_has_each_pixels_own_mean_and_deviation_and_no_correlation(r
 
 @pytest.mark.parametrize("scale", ["unit", "standard"])
 def test_covariance_noise_has_the_mean_and_covariance_of_the_training_inputs(
-    raw: RawData, scale: str
+    raw: Sources, scale: str
 ) -> None:
     data = _data(raw, scale)
     given_x = data.train.x.flatten(1).double().numpy()
@@ -91,7 +93,7 @@ def test_the_factor_gives_the_covariance_also_where_it_is_singular(
     rng = np.random.default_rng(seed)
     half = size * rng.standard_normal((min(rank, width), width))
     covariance = half.T @ half
-    factor = covariance_factor(torch.from_numpy(covariance))
+    factor = factor_of(torch.from_numpy(covariance))
     assert factor.dtype == torch.float32
     assert factor.shape[1] == width
     assert factor.shape[0] <= min(rank, width)
@@ -102,21 +104,23 @@ def test_the_factor_gives_the_covariance_also_where_it_is_singular(
 @pytest.mark.parametrize("kind", ["gaussian", "pixel", "covariance"])
 def test_inputs_that_never_vary_give_themselves(kind: str) -> None:
     x = torch.full((4, 1, 2, 2), 128, dtype=torch.uint8)
-    data = prepare(RawData(x, torch.zeros(4).long(), x, torch.zeros(4).long()), DataConfig(), 2, ("a", "b"))
+    data = prepare(
+        Sources((x, torch.zeros(4).long()), (x, torch.zeros(4).long())), DataConfig(), 2, ("a", "b")
+    )
     drawn = noise_source(kind, data).draw(3, torch.Generator())
     torch.testing.assert_close(drawn, torch.full((3, 1, 2, 2), 128 / 255))
 
 
-def test_pixels_that_never_vary_stay_as_they_are_in_covariance_noise(raw: RawData) -> None:
-    x = raw.train_x.clone()
+def test_pixels_that_never_vary_stay_as_they_are_in_covariance_noise(raw: Sources) -> None:
+    x = raw.train[0].clone()
     x[:, 0, 0, 0] = 7
-    data = _data(RawData(x, raw.train_y, raw.test_x, raw.test_y))
+    data = _data(Sources((x, raw.train[1]), (raw.test[0], raw.test[1])))
     drawn = noise_source("covariance", data).draw(100, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn[:, 0, 0, 0], torch.full((100,), 7 / 255))
 
 
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in KINDS for seed in (0, 1)])
-def test_a_generator_decides_every_number(kind: str, seed: int, raw: RawData) -> None:
+def test_a_generator_decides_every_number(kind: str, seed: int, raw: Sources) -> None:
     source = noise_source(kind, _data(raw))
     one, same, other = (
         source.draw(5, torch.Generator().manual_seed(number)) for number in (seed, seed, seed + 1)
@@ -145,7 +149,7 @@ def test_other_seeds_and_stages_have_their_own_noise(redraw: str) -> None:
 
 
 def test_statistics_are_made_once_for_each_kind_and_data(
-    raw: RawData, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    raw: Sources, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
     original = noise_inputs.noise_source

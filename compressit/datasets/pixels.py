@@ -1,0 +1,49 @@
+"""From what a dataset keeps to what a model takes: float32, augmented, permuted, scaled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compressit.datasets.augmentation import Step, augmented
+
+ALIGNMENT = 64
+"""Bytes by which torch aligns the memory that it allocates."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What is done to a batch of raw inputs (B, *shape), uint8 in 0..255 or float in 0..1, in this order."""
+
+    augment: tuple[Step, ...] = ()  # in training only
+    mean: Tensor | None = None  # of pixels in 0..1, as `row` shapes it
+    std: Tensor | None = None
+    permutation: Tensor | None = None  # (D,) int64: one order of the pixels of every input
+
+    def __call__(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
+        """Float32 inputs for a model; `seeds` (B,) int64: of a training's examples, which are augmented."""
+        if seeds is not None and self.augment:
+            x = augmented(x, self.augment, seeds)
+        x = scaled(unit(x), self.mean, self.std)
+        return x if self.permutation is None else x.flatten(1)[:, self.permutation].view_as(x)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Inputs in 0..1, float32."""
+    if x.dtype == torch.uint8:
+        return x.float().div_(255)
+    x = x.detach()
+    # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
+    return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)
+
+
+def scaled(x: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+    """Inputs less their mean, by their standard deviation."""
+    return x if mean is None or std is None else (x - mean) / std
+
+
+def row(values: tuple[float, ...], ndim: int, device: str | torch.device = "cpu") -> Tensor:
+    """A number per channel (the dimension after the batch), shaped to go with inputs of `ndim` dimensions."""
+    return torch.tensor(values, device=device).view(1, -1, *[1] * (ndim - 2))

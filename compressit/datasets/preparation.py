@@ -1,0 +1,163 @@
+"""Carries out the options that every dataset has: limit, scale, augmentation, pixels, labels, validation split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from compressit.datasets.augmentation import Step
+from compressit.datasets.options import DataConfig, known_doubts
+from compressit.datasets.pixels import Pixels, row
+from compressit.datasets.sources import Examples, Source, Sources, raw_batches, shape_of, targets_of
+from compressit.datasets.splits import Data, InMemory, InputSpec, Sourced, Split
+from compressit.datasets.statistics import channel_scaling
+from compressit.datasets.subsets import lacking, limited, validation_cut
+from compressit.errors import CompressitError
+from compressit.seeds import Streams
+
+MOST_FLOATS = 2**30
+"""Bytes of a split's inputs as float32. A larger one stays uint8 on the device and becomes float batch by batch."""
+
+
+def prepare(
+    sources: Sources,
+    options: DataConfig,
+    classes: int,
+    class_names: tuple[str, ...],
+    device: str = "cpu",
+    like: InputSpec | None = None,
+) -> Data:
+    """The splits of a dataset as its options want them.
+
+    Statistics are those of the training examples left when the validation split is cut. `like`: a model's
+    contract, by whose statistics inputs are scaled instead of the data's own. Raises CompressitError when the
+    validation split would have no example or leave no training example, and for options that need all inputs in
+    memory where they are not.
+    """
+    streams = Streams(options.seed)
+    train, test, validation = sources.train, sources.test, sources.validation
+    given = targets_of(train)
+    chosen = limited(given, options.limit)
+    labels = _labels(given[chosen], options, classes, streams)
+    kept, held = validation_cut(given[chosen], options, streams)
+    if held is not None and validation is not None:
+        raise CompressitError(
+            f"the data have a validation split of their own, and `validation: {options.validation:g}` cuts another",
+            "leave out one of the two",
+        )
+    contract = _contract(sources, chosen[kept], options, class_names, like)
+    places = _Places(options, contract, device, streams)
+    splits = {"train": places.split(train, chosen[kept], labels[kept], trains=True)}
+    if held is not None:
+        splits["validation"] = places.split(sources.train_plain or train, chosen[held], labels[held])
+    for name, examples in (("validation", validation), ("test", test)):
+        if examples is not None:
+            y = targets_of(examples)
+            splits[name] = places.split(examples, torch.arange(len(y)), y)
+    if options.pixels == "gaussian":
+        splits = _gaussian(splits, kept, held, streams)
+    told = {"train": "training"}
+    counted = {told.get(name, name): split.y.cpu() for name, split in splits.items()}
+    return Data(
+        train=splits["train"],
+        validation=splits.get("validation"),
+        test=splits.get("test"),
+        classes=classes,
+        contract=contract,
+        doubts=(
+            *known_doubts(options, len(given.unique()), len(given)),
+            *lacking(counted, classes, class_names),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the examples of one variant lie, and what is done to them on their way to a model."""
+
+    options: DataConfig
+    contract: InputSpec
+    device: str
+    streams: Streams
+
+    def split(self, examples: Examples, at: Tensor, y: Tensor, trains: bool = False) -> Split:
+        """Those at `at` (n,) int64, sorted, with labels y (n,); `trains`: augmented in training."""
+        pixels = self._pixels(self.options.augment if trains else ())
+        y = y.to(self.device)
+        if isinstance(examples, Source):
+            return Sourced(examples, at, y, self.streams, pixels)
+        inputs = examples[0] if len(at) == len(examples[0]) else examples[0][at]
+        large = inputs.dtype == torch.uint8 and 4 * inputs.numel() > MOST_FLOATS
+        if pixels.augment or large:
+            return InMemory(inputs.to(self.device), y, self.streams, pixels)
+        on_cpu = self._pixels((), "cpu")
+        return InMemory(on_cpu(inputs).to(self.device), y, self.streams)
+
+    def _pixels(self, augment: tuple[Step, ...], device: str | None = None) -> Pixels:
+        device = device or self.device
+        shape, mean, std = self.contract.shape, self.contract.mean, self.contract.std
+        scaling = {} if mean is None or std is None else {
+            "mean": row(mean, len(shape) + 1, device), "std": row(std, len(shape) + 1, device)
+        }  # fmt: skip
+        permutation = None
+        if self.options.pixels == "shuffled":  # Zhang et al. 2017, section 2
+            permutation = torch.randperm(math.prod(shape), generator=self.streams.generator("pixels"))
+            permutation = permutation.to(device)
+        return Pixels(augment, permutation=permutation, **scaling)
+
+
+def _contract(
+    sources: Sources,
+    kept: Tensor,
+    options: DataConfig,
+    class_names: tuple[str, ...],
+    like: InputSpec | None,
+) -> InputSpec:
+    """How inputs are scaled: as `like` says, else as the options do."""
+    shape = shape_of(sources.train)
+    if like is not None:
+        return InputSpec(shape, like.scale, like.mean, like.std, class_names)
+    if options.scale == "unit":
+        return InputSpec(shape, "unit", None, None, class_names)
+    given = options.given_scale
+    if given is not None:
+        return InputSpec(shape, "standard", given.mean, given.std, class_names)
+    mean, std = channel_scaling(raw_batches(sources.train_plain or sources.train, kept))
+    return InputSpec(shape, "standard", mean, std, class_names)
+
+
+def _gaussian(
+    splits: Mapping[str, Split], kept: Tensor, held: Tensor | None, streams: Streams
+) -> dict[str, Split]:
+    """Noise with the mean and standard deviation of the training pixels (Zhang et al. 2017, section 2)."""
+    seen = splits["train"].x.cpu()
+    mean, std = seen.mean(), seen.std(correction=min(1, seen.numel() - 1))  # of one value 0, not NaN
+    device = splits["train"].y.device
+
+    def drawn(count: int, name: str) -> Tensor:
+        return torch.randn(count, *seen.shape[1:], generator=streams.generator(name)) * std + mean
+
+    train = drawn(len(kept) + (0 if held is None else len(held)), "gaussian-train")
+    inputs = {"train": train[kept]}
+    if held is not None:
+        inputs["validation"] = train[held]
+    for name in splits.keys() - inputs.keys():
+        inputs[name] = drawn(len(splits[name]), f"gaussian-{name}")
+    return {name: InMemory(inputs[name].to(device), split.y, streams) for name, split in splits.items()}
+
+
+def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> Tensor:
+    if options.labels == "given":
+        return y
+    generator = streams.generator("labels")
+    chosen = torch.randperm(len(y), generator=generator)[: round(options.label_fraction * len(y))]
+    y = y.clone()
+    if options.labels == "random":
+        y[chosen] = torch.randint(classes, (len(chosen),), generator=generator)
+    else:
+        y[chosen] = y[chosen[torch.randperm(len(chosen), generator=generator)]]
+    return y

@@ -1,0 +1,120 @@
+"""Where examples come from: what a dataset loads, and the sources that are read batch by batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from compressit.errors import CompressitError
+
+_CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
+
+
+class Source(ABC):
+    """Examples that are read batch by batch. `targets` (N,) int64 are known beforehand, on the CPU."""
+
+    targets: Tensor
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+
+    @abstractmethod
+    def read(self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
+        """For each of `batches`, indices (B,) int64, the raw inputs (B, *shape): uint8 in 0..255 or float in 0..1.
+
+        `seeds` (B,) int64 for each batch: of a training, for transforms that draw. Without them the examples are read
+        as they are measured.
+        """
+
+
+Examples = tuple[Tensor, Tensor] | Source | Dataset[Any]
+"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and labels (N,) int64; or a map-style torch
+Dataset whose items are such an input and its label. A Source is the host's own."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a dataset loads: the examples of each split.
+
+    `train_plain`: the training examples without the random transforms that those of the Dataset `train` go through.
+    Raises CompressitError for examples of another type, length or range.
+    """
+
+    train: Examples
+    test: Examples | None = None
+    validation: Examples | None = None
+    train_plain: Examples | None = None
+
+    def __post_init__(self) -> None:
+        for name, examples in self.given().items():
+            fault = _fault(examples)
+            if fault:
+                raise CompressitError(
+                    f"the dataset's {_CALLED[name]} {fault}",
+                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
+                    "`scale: standard` standardises them",
+                )
+
+    def given(self) -> dict[str, Examples]:
+        """By their names, those there are."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: examples for name, examples in found.items() if examples is not None}
+
+
+def targets_of(examples: Examples) -> Tensor:
+    """The labels (N,) int64, on the CPU."""
+    if isinstance(examples, tuple):
+        return examples[1]
+    assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
+    return examples.targets
+
+
+def shape_of(examples: Examples) -> tuple[int, ...]:
+    """The shape of one input."""
+    if isinstance(examples, tuple):
+        return tuple(examples[0].shape[1:])
+    assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
+    return examples.shape
+
+
+def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[Tensor]:
+    """The raw inputs at `at` (n,) int64, batch by batch."""
+    if isinstance(examples, tuple):
+        return (examples[0].index_select(0, part) for part in at.split(size))
+    assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
+    return examples.read(at.split(size))
+
+
+def _fault(examples: object) -> str | None:
+    """What is wrong with the examples of a split as they were loaded, if anything."""
+    if isinstance(examples, Source | Dataset):
+        return None
+    if not (isinstance(examples, tuple) and len(examples) == 2):
+        return f"examples are a {type(examples).__name__}, not a pair of tensors or a torch Dataset"
+    x, y = examples
+    for name, value in (("inputs", x), ("labels", y)):
+        if not isinstance(value, Tensor):
+            return f"{name} are a {type(value).__name__}, not a tensor"
+        if value.is_meta or value.is_nested or value.layout is not torch.strided:
+            kind = "on the device meta" if value.is_meta else "nested" if value.is_nested else value.layout
+            return f"{name} are {kind}, without values to read"
+    if y.dtype != torch.int64 or y.ndim != 1:
+        return f"labels are {y.dtype} of shape {tuple(y.shape)}"
+    if len(x) != len(y) or len(x) == 0:
+        return f"split has {len(x)} inputs and {len(y)} labels"
+    if x.ndim < 2 or x.numel() == 0:
+        return f"inputs are of shape {tuple(x.shape)}"
+    if x.dtype == torch.uint8:
+        return None
+    if not x.is_floating_point():
+        return f"inputs are {x.dtype}"
+    low, high = (float(value) for value in x.detach().float().aminmax())  # float8 has none
+    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
