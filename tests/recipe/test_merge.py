@@ -128,7 +128,7 @@ def test_a_setting_follows_the_rules_of_merging():
         ("stages.fti.with.epochs=5", "there is no 'fti' in stages"),
         ("seeds.0=5", "seeds is a list: give it whole"),
         ("name.first=5", "name is a single value"),
-        ("seeds=[1", "broken YAML: expected ',' or ']', but got '<stream end>'"),
+        ("seeds=[1", "invalid YAML: expected ',' or ']', but got '<stream end>'"),
         ("name=", "has no value"),
         ("stages.fit={with: }", "has no value"),
         ("name=!!python/object x", "the tag !!python/object is not allowed"),
