@@ -52,7 +52,7 @@ def plugin(
     recipe = folder / new.recipe
     refuse_existing(
         [*files, recipe],
-        f"files are named after the part behind the dot: choose another name, or --folder {name.split('.')[0]}",
+        f"file names come from the part after the dot: choose another name, or --folder {name.split('.')[0]}",
     )
     parts_around(name, kind, host)  # raises before anything is written if, say, no dataset is installed
     write_new(files)

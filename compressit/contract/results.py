@@ -25,7 +25,7 @@ ABOUT = {  # of columns that are computed, or noted by the host or by a stage wi
     "compression_ratio": "parameters of the dense parent divided by those of this model, including biases",
     "compression_ratio_nonzero": "the same for nonzero parameters; 1 is no compression",
     "requested": "target of the stage, in its own terms: fraction of weights to zero, of width to keep",
-    "achieved": "what the stage reached of that, if it could not be exact",
+    "achieved": "what the stage reached, if it could not meet the target exactly",
     "images_seen": "training images seen, with repetitions",
     "epochs": "passes over the training set",
     "width": "units of the widest hidden layer",

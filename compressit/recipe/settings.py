@@ -81,7 +81,7 @@ def apply_setting(
         for depth, part in enumerate(setting.path[:-1], start=1):
             node = node.at(part)
             if node.value is not None and not isinstance(node.value, Mapping):
-                kind = "a list: give it whole" if isinstance(node.value, tuple) else "a single value"
+                kind = "a list: set the whole list" if isinstance(node.value, tuple) else "a single value"
                 problems.append(Problem(f"{'.'.join(setting.path[:depth])} is {kind}", setting.mark))
                 return [*roots]
     if setting.value.value is None and not any(_holds(root, setting.path) for root in roots):

@@ -54,7 +54,9 @@ def _is_right(block: Node, swept: Node, path: str, scope: Scope) -> bool:
         return False
     count = prod(len(values.items) for values in swept.mapping.values())
     if count > MAX_MEMBERS:
-        scope.problem(f"{path}.sweep gives {count:,} members: at most {MAX_MEMBERS:,}", swept.mark)
+        scope.problem(
+            f"{path}.sweep gives {count:,} members, at most {MAX_MEMBERS:,} are allowed", swept.mark
+        )
     return count <= MAX_MEMBERS
 
 

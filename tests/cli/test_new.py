@@ -96,7 +96,7 @@ def test_nothing_is_overwritten(sandbox: Sandbox, there: str) -> None:
 def test_a_second_one_of_that_method_is_told_where_it_can_go(sandbox: Sandbox) -> None:
     sandbox.light("new", "plugin", "noise.mine")
     told = sandbox.run("new", "plugin", "eval.mine", code=2).err
-    assert "files are named after the part behind the dot: choose another name, or --folder eval" in told
+    assert "file names come from the part after the dot: choose another name, or --folder eval" in told
     sandbox.light("new", "plugin", "eval.mine", "--folder", "eval")
 
 

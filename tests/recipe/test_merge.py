@@ -126,7 +126,7 @@ def test_a_setting_follows_the_rules_of_merging():
         ("=5", "must look like path=value"),
         ("a..b=5", "must look like path=value"),
         ("stages.fti.with.epochs=5", "there is no 'fti' in stages"),
-        ("seeds.0=5", "seeds is a list: give it whole"),
+        ("seeds.0=5", "seeds is a list: set the whole list"),
         ("name.first=5", "name is a single value"),
         ("seeds=[1", "invalid YAML: expected ',' or ']', but got '<stream end>'"),
         ("name=", "has no value"),

@@ -192,7 +192,7 @@ def test_a_setting_that_deletes_nothing_is_a_mistake(parse: Parse, problems: Pro
 def test_a_sweep_is_bounded(problems: Problems):
     values = "[" + ", ".join(str(i / 1000) for i in range(1, 40)) + "]"
     text = f"  p: {{uses: prune.structured, sweep: {{with.sparsity: {values}, with.skip: {values}}}}}\n"
-    assert "stages.p.sweep gives 1,521 members: at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
+    assert "stages.p.sweep gives 1,521 members, at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
 
 
 def test_a_circle_is_told_in_the_order_it_goes(problems: Problems):

@@ -19,7 +19,7 @@ class MagnitudeConfig(Config):
     """Options of magnitude pruning."""
 
     sparsity: float = Field(
-        default=0.5, gt=0, lt=1, description="fraction of the selected weights to be zero afterwards"
+        default=0.5, gt=0, lt=1, description="fraction of the selected weights that are zero after pruning"
     )
     scope: Literal["global", "layer"] = Field(
         default="global", description="compare weights across all selected layers, or within each layer"

@@ -60,7 +60,9 @@ class StructuredConfig(Config):
     )
     batch_size: int = Field(default=128, ge=2, description="batch size for `batches` and `recalibrate`")
     time_limit: float = Field(
-        default=60.0, gt=0, description="most seconds for tracing; on some architectures it never ends"
+        default=60.0,
+        gt=0,
+        description="seconds after which tracing is stopped: on some architectures it never ends",
     )
 
 
