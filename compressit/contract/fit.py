@@ -1,4 +1,4 @@
-"""The one training loop: every trainer and every compressor that trains goes through `fit`."""
+"""The training loop. Every trainer, and every compressor that trains, uses `fit`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from compressit.seeds import draw_from
 
 Tensors = tuple[Tensor, ...]
 
-# Batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %.
+# The accuracy shown is of the last batches of an epoch: for all batches it would cost a small net 7 % of the time.
 _SCORED = 16
 
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """What an `on_epoch` callback is told."""
+    """The argument of an `on_epoch` callback."""
 
     epoch: int  # 0-based
     images_seen: int
@@ -50,12 +50,12 @@ def fit(
 ) -> nn.Module:
     """Trains `model` in place and returns it, in eval mode.
 
-    `data(epoch)` gives the epoch's tensors (inputs, *targets), first dimension N, on the device, visited
-    in an order drawn from the stage's stream. `loss(outputs, *targets)` gives a scalar. Logs the curve
-    "loss" (step = optimizer steps so far) and keeps every minibatch's loss as the array "loss"; adds to the
-    notes `images_seen` and `epochs`. Saves its state (model, optimizer, what `on_epoch` keeps in its dict of
-    tensors) at epoch ends when due, and goes on from it with the very numbers of a run never stopped.
-    That dict is `kept` when given: filled by `fit` when it goes on, so that the caller has it afterwards.
+    `data(epoch)` returns the epoch's tensors (inputs, *targets), first dimension N, on the device. They are visited
+    in an order drawn from the stage's stream. `loss(outputs, *targets)` returns a scalar. Logs the curve "loss"
+    (step = optimizer steps so far), stores every minibatch's loss as the array "loss", and adds to the notes
+    `images_seen` and `epochs`. When due, saves its state at the end of an epoch: model, optimizer, and the dict of
+    tensors passed to `on_epoch`. A resumed run gives the same numbers as a run that was never stopped.
+    Pass `kept` to use your own dict; when resuming, `fit` fills it with the saved tensors.
     """
     device = ctx.compute.device
     ctx.fits += 1
@@ -68,7 +68,7 @@ def fit(
         for epoch in range(first, options.epochs):
             draw_from(
                 ctx.streams.number("layers", epoch)
-            )  # for dropout and the like: a resumed run draws alike
+            )  # for dropout etc.: a resumed run draws the same numbers
             started = time.perf_counter()
             tensors = data(epoch)
             losses, agreement = _epoch(step_model, optimizer, ctx, options, tensors, loss, epoch)
@@ -99,9 +99,9 @@ def fit(
 
 
 def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int, step: float) -> float:
-    """The factor of the step that begins at `progress` epochs (fractional, from 0) of `epochs` and is `step` long.
+    """The factor for a step of length `step` that starts at `progress` of `epochs` epochs (fractional, from 0).
 
-    A warm-up counts the step itself, as those of torch and timm do: its first step has a rate above 0.
+    The warm-up includes the step itself, as in torch and timm, so the first step has a rate above 0.
     """
     if progress < options.warmup:
         return min(1.0, (progress + step) / options.warmup)
@@ -122,7 +122,7 @@ def _epoch(
     loss: Callable[..., Tensor],
     epoch: int,
 ) -> tuple[Tensor, float | None]:
-    """One pass: every minibatch's loss (S,) on the CPU, and its last ones' agreement with the targets."""
+    """One epoch. Returns every minibatch's loss (S,) on the CPU, and the accuracy on the last minibatches."""
     count = len(tensors[0])
     batches = in_batches(order(count, ctx.streams, epoch, tensors[0].device), options.batch_size)
     losses = torch.empty(len(batches), device=tensors[0].device)
@@ -148,8 +148,8 @@ def _epoch(
             raise
         if not value.requires_grad:
             raise CompressitError(
-                "the loss does not depend on any parameter that may be trained",
-                "the net's outputs are cut off from them: by detach(), no_grad, or a class instead of logits",
+                "the loss does not depend on any trainable parameter",
+                "check forward for detach(), no_grad, or an argmax instead of logits",
             )
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -168,7 +168,7 @@ def _epoch(
 def _fault(
     error: Exception, model: nn.Module, inputs: Tensor, outputs: object, targets: Sequence[Tensor]
 ) -> CompressitError | None:
-    """Why a step failed, where net and data do not go together; None where it is somebody's own error."""
+    """The reason a step failed if net and data do not fit together; None for other errors."""
     try:
         if outputs is not None:
             labels = bool(targets) and targets[0].ndim == 1 and targets[0].dtype == torch.int64
@@ -179,8 +179,8 @@ def _fault(
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
     if outputs is None and norms and len(inputs) == 1:
         return CompressitError(
-            "a batch of one example came to a net with batch norm, which has no variance to divide by",
-            "give it a `batch_size` above 1, and more than one training example",
+            "a net with batch norm got a batch of one example, which has no variance",
+            "use a `batch_size` above 1 and more than one training example",
         )
     if outputs is not None:
         return None
@@ -188,7 +188,7 @@ def _fault(
         return fault
     found = layer_of(error, model)
     if found is None or not type(found[1]).__module__.startswith("torch.nn."):
-        return None  # somebody's own: its traceback says more
+        return None  # the user's own layer: its traceback is more helpful
     return CompressitError(
         f"the net does not run in train mode on inputs of shape {tuple(inputs.shape)}: {place_of(error, model)}{error}"
     )

@@ -1,4 +1,4 @@
-"""Data as tensors on the device: what datasets give, what the host makes of it, what plugins read."""
+"""Data as tensors on the device: what datasets load, how the host prepares it, what plugins read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from compressit.seeds import Streams
 
 Index = slice | Tensor
 ALIGNMENT = 64
-"""Bytes by which torch aligns the memory that it allocates."""
+"""Alignment, in bytes, of memory that torch allocates."""
 
 
 @dataclass(frozen=True)
 class RawData:
     """What a dataset loads: inputs (N, *shape) as uint8 in 0..255 or float in 0..1, labels (N,) int64.
 
-    Raises CompressitError for another type, length or range.
+    Raises CompressitError for other types, lengths or ranges.
     """
 
     train_x: Tensor
@@ -36,14 +36,14 @@ class RawData:
             if fault:
                 raise CompressitError(
                     f"the dataset's {split} {fault}",
-                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
-                    "`scale: standard` standardises them",
+                    "inputs must be uint8 in 0..255 or float in 0..1, of shape (N, *shape); labels int64 (N,). To "
+                    "standardise inputs, use the option `scale: standard`",
                 )
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a model's inputs were made: saved in its checkpoint so that it can be fed again."""
+    """How a model's inputs are made. Saved in its checkpoint, so that new inputs can be made the same way."""
 
     shape: tuple[int, ...]  # without the batch dimension
     scale: str  # "unit" or "standard"
@@ -76,12 +76,12 @@ class Split:
         return self.x, self.y
 
     def batches(self, size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's batches in its own order, by `in_batches`."""
+        """The batches of an epoch, in the epoch's random order."""
         for index in in_batches(order(len(self), self.streams, epoch, self.x.device), size):
             yield self.x[index], self.y[index]
 
     def statistics(self) -> Statistics:
-        """Mean and covariance (over N - 1) of the flattened inputs, accumulated in float64."""
+        """Mean and covariance (divided by N - 1) of the flattened inputs, accumulated in float64."""
         flat = self.x.flatten(1)
         mean = flat.mean(0, dtype=torch.float64)
         count, width = flat.shape
@@ -94,14 +94,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of one variant. `validation` is None unless the recipe asks for one."""
+    """The splits of one variant. `validation` is None unless the recipe asks for it."""
 
     train: Split
     validation: Split | None
     test: Split
     classes: int
     contract: InputSpec
-    doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
+    doubts: tuple[str, ...] = ()  # reasons to doubt results on these data: classes that a split lacks
 
     def with_streams(self, streams: Streams) -> Data:
         """The same tensors, shuffled by another stage's streams."""
@@ -114,13 +114,13 @@ class Data:
 
 
 def order(count: int, streams: Streams, epoch: int, device: torch.device | str = "cpu") -> Tensor:
-    """The permutation (count,) int64 in which an epoch visits its examples, drawn on the CPU everywhere."""
+    """The order (count,) int64 in which an epoch visits its examples, always drawn on the CPU."""
     return torch.randperm(count, generator=streams.generator("order", epoch)).to(device)
 
 
 def in_batches(values: Tensor, size: int) -> tuple[Tensor, ...]:
-    """`values` (N, ...) in parts of `size` along the first dimension, the last one shorter; a last one of one joins
-    the part before it (`batching`). Every loop over batches goes through here."""
+    """Splits `values` (N, ...) along the first dimension into batches, with sizes from `batch_sizes`. Every loop over
+    batches uses this function."""
     return values.split(batch_sizes(len(values), size))
 
 
@@ -132,11 +132,11 @@ def prepare(
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """Carries out a dataset's options: limit, scale, pixels, labels, validation split.
+    """Applies a dataset's options: limit, scale, pixels, labels, validation split.
 
-    Statistics are those of the training images left when the validation split is cut. `like`: a model's
-    contract, by whose statistics inputs are scaled instead of the data's own.
-    Raises CompressitError when the validation split would have no image, or leave no training image.
+    Statistics are computed from the training images without the validation split. `like`: a model's input contract,
+    whose statistics are used instead.
+    Raises CompressitError if the validation split would be empty or leave no training image.
     """
     streams = Streams(options.seed)
     chosen = _limited(raw.train_y, options.limit)
@@ -169,33 +169,33 @@ def prepare(
 
 
 def _fault(x: Tensor, y: Tensor) -> str | None:
-    """What is wrong with a split as it was loaded, if anything."""
+    """What is wrong with a loaded split, or None."""
     for name, value in (("inputs", x), ("labels", y)):
         if not isinstance(value, Tensor):
             return f"{name} are a {type(value).__name__}, not a tensor"
         if value.is_meta or value.is_nested or value.layout is not torch.strided:
             kind = "on the device meta" if value.is_meta else "nested" if value.is_nested else value.layout
-            return f"{name} are {kind}, without values to read"
+            return f"{name} are {kind}, so their values cannot be read"
     if y.dtype != torch.int64 or y.ndim != 1:
         return f"labels are {y.dtype} of shape {tuple(y.shape)}"
     if len(x) != len(y) or len(x) == 0:
         return f"split has {len(x)} inputs and {len(y)} labels"
     if x.ndim < 2 or x.numel() == 0:
-        return f"inputs are of shape {tuple(x.shape)}"
+        return f"inputs have shape {tuple(x.shape)}"
     if x.dtype == torch.uint8:
         return None
     if not x.is_floating_point():
         return f"inputs are {x.dtype}"
-    low, high = (float(value) for value in x.detach().float().aminmax())  # float8 has none
-    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
+    low, high = (float(value) for value in x.detach().float().aminmax())  # float8 has no aminmax
+    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # also if NaN
 
 
 def _limited(y: Tensor, limit: int | None) -> Index:
-    """Where the images that `limit` keeps stand, in their old order: the first ones.
+    """Indices of the images that `limit` keeps, in their old order: the first ones.
 
-    Where the first ones lack a class of the split (data in the order of their classes), the first of every class
-    instead: at least one, the rest in proportion, by largest remainders. A limit below the number of classes
-    cannot hold them all and keeps the first images.
+    If the first ones lack a class of the split (data sorted by class), takes the first of every class instead: at
+    least one, the rest in proportion, by largest remainders. A limit below the number of classes keeps the first
+    images.
     """
     first = slice(limit)
     labels, counts = y.unique(return_counts=True)
@@ -207,7 +207,7 @@ def _limited(y: Tensor, limit: int | None) -> Index:
 
 
 def _shares(sizes: Tensor, total: int) -> Tensor:
-    """Parts (K,) of `total` in proportion to `sizes` (K,) int64, none above its size, by largest remainders."""
+    """Splits `total` into parts (K,) proportional to `sizes` (K,) int64, by largest remainders; none above its size."""
     whole = max(int(sizes.sum()), 1)
     shares, remainders = total * sizes // whole, total * sizes % whole
     shares[remainders.argsort(descending=True, stable=True)[: total - int(shares.sum())]] += 1
@@ -229,18 +229,18 @@ def _unit(x: Tensor) -> Tensor:
     if x.dtype == torch.uint8:
         return x.float().div_(255)
     x = x.detach()
-    # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
+    # A dataset's memory may come from a file map or numpy. Kernels, and so the last bits, depend on its alignment.
     return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)
 
 
 def _statistics(x: Tensor, scale: str) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Mean and standard deviation per channel (the dimension after the batch); None: nothing is scaled."""
+    """Mean and standard deviation per channel (the dimension after the batch); None if nothing is scaled."""
     if scale == "unit":
         return None, None
     dims = [0, *range(2, x.ndim)]
     mean = x.mean(dims, dtype=torch.float64)
     std = x.double().std(dims, correction=0)
-    std = torch.where(std > 1e-6, std, 1.0)  # a channel that never varies is only centred
+    std = torch.where(std > 1e-6, std, 1.0)  # a constant channel is only centred
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
@@ -263,7 +263,10 @@ def _pixels(
         )
     if options.pixels == "gaussian":
         seen = train[kept]
-        mean, std = seen.mean(), seen.std(correction=min(1, seen.numel() - 1))  # of one value 0, not NaN
+        mean, std = (
+            seen.mean(),
+            seen.std(correction=min(1, seen.numel() - 1)),
+        )  # 0 for a single value, not NaN
 
         def drawn(like: Tensor, name: str) -> Tensor:
             return torch.randn(like.shape, generator=streams.generator(name)) * std + mean
@@ -286,7 +289,7 @@ def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> T
 
 
 def _validation(y: Tensor, options: DataConfig, streams: Streams) -> tuple[Index, Tensor | None]:
-    """Where the training and the validation images stand among those with labels `y`, both in their old order."""
+    """Indices of the training and the validation images, both in their old order. `y`: labels of all images."""
     if fault := validation_fault(options, len(y)):
         raise CompressitError(
             f"the data's `validation: {options.validation:g}` {fault}", "change `validation` or `limit`"
@@ -300,11 +303,10 @@ def _validation(y: Tensor, options: DataConfig, streams: Streams) -> tuple[Index
 
 
 def _held_out(y: Tensor, wanted: int, permutation: Tensor) -> Tensor:
-    """Which images are held out: the first `wanted` of the permutation.
+    """Indices of the images to hold out: the first `wanted` of the permutation.
 
-    Where these would leave the training, or the validation, without a class that both can have, the first of every
-    class in proportion instead, but for one; the only image of a class stays with the training. Nothing is done about
-    it where one of the two is too small to hold them all.
+    If then one split lacks a class that both could have, takes the first of every class in proportion instead. Each
+    class keeps at least one training image. If a split is too small for all classes, this is not attempted.
     """
     labels, counts = y.unique(return_counts=True)
     shared, drawn, first = labels[counts > 1], y[permutation], permutation[:wanted]

@@ -57,7 +57,7 @@ def test_signals_end_a_run_as_ctrl_c_does(
     assert done.code == 128 + number
     assert "Traceback" not in done.err
     assert f"ended by {number.name}" in done.out
-    assert "To go on: compressit run recipe.yaml" in done.out
+    assert "To continue: compressit run recipe.yaml" in done.out
     results = json.loads((sandbox.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert results["failures"] == [f"base/seed0/train: ended by {number.name}"]
     assert number.name in (sandbox.folder / "out" / "report.html").read_text(encoding="utf-8")

@@ -27,7 +27,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(long: Ran, copy_of: Callable[[Ran], Sa
     done = running.end(signal.SIGINT)
     assert done.code == 130
     assert "Traceback" not in done.err
-    assert "To go on: compressit run recipe.yaml --out out --save-every 0.2" in done.out
+    assert "To continue: compressit run recipe.yaml --out out --save-every 0.2" in done.out
     assert "interrupted" in (sandbox.folder / "out" / "report.html").read_text(encoding="utf-8")
     results = json.loads((sandbox.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert results["rows"] == []

@@ -121,4 +121,4 @@ def test_a_plugin_without_its_method_is_refused_by_check(sandbox: Sandbox) -> No
     )
     told = sandbox.run("check", "mine.yaml", "--trust", code=2).err
     assert "Mine has no 'compress'" in told
-    assert "it has 'compres': call that 'compress'" in told
+    assert "rename 'compres' to 'compress'" in told

@@ -406,7 +406,7 @@ def test_a_data_set_that_cannot_say_what_it_has_is_named(name: str, monkeypatch:
         raise KeyError("no such file")
 
     monkeypatch.setattr(kind, name, broken if name == "fingerprint" else property(broken))
-    with pytest.raises(CompressitError, match=rf"tiny\.data cannot say its `{name}`: KeyError"):
+    with pytest.raises(CompressitError, match=rf"`{name}` of tiny\.data fails: KeyError"):
         plan_of(TWINS, host=host)
 
 

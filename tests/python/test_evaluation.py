@@ -63,7 +63,7 @@ def test_inputs_are_scaled_as_in_training_whatever_data_they_are_measured_on(
 def test_another_scale_than_in_training_is_told(tmp_path: Path, host: Host) -> None:
     file, _ = _trained(tmp_path, "standard")
     for setting, told in (
-        ("scale=unit", [f"{file} was trained on inputs of scale standard, and is measured on unit"]),
+        ("scale=unit", [f"{file} was trained on inputs of scale standard, but is measured on unit"]),
         ("scale=standard", []),
         ("limit=3", []),
     ):
@@ -121,14 +121,16 @@ def test_a_file_that_says_nothing_of_its_inputs_is_measured_on_unit_pixels(
 
 def test_an_evaluator_that_judges_a_stage_is_refused(tmp_path: Path, host: Host) -> None:
     with pytest.raises(
-        CompressitError, match=r"tiny\.fidelity judges a stage of a recipe, not a model alone"
+        CompressitError, match=r"tiny\.fidelity judges a stage of a recipe, not a single model"
     ):
         evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.fidelity"], host)
 
 
 def test_there_is_no_other_model_to_compare_with(tmp_path: Path, host: Host) -> None:
     """Least of all the model itself, from which everything is at distance 0."""
-    with pytest.raises(CompressitError, match=r"tiny\.distance compares the model with another one, 'train'"):
+    with pytest.raises(
+        CompressitError, match=r"tiny\.distance compares the model with another model, 'train'"
+    ):
         evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.distance"], host)
 
 

@@ -29,12 +29,12 @@ CRITIC_TWO = "{uses: eval.critic, with: {batch_size: 2}}"
     ("evaluate", "expected"),
     [
         ("[eval.critic, eval.fake, eval.rival]",
-         ["36: evaluate.2: eval.rival measures score again, after eval.critic"]),
+         ["36: evaluate.2: eval.rival measures score, which eval.critic already measures"]),
         (f"[eval.critic, {CRITIC_TWO}]",
-         ["25: evaluate.1: eval.critic measures score, taste again, after eval.critic"]),
+         ["25: evaluate.1: eval.critic measures score, taste, which eval.critic already measures"]),
         (f"[eval.rival, eval.critic, {CRITIC_TWO}]",
-         ["24: evaluate.1: eval.critic measures score again, after eval.rival",
-          "37: evaluate.2: eval.critic measures score, taste again, after eval.rival and eval.critic"]),
+         ["24: evaluate.1: eval.critic measures score, which eval.rival already measures",
+          "37: evaluate.2: eval.critic measures score, taste, which eval.rival and eval.critic already measures"]),
     ],
 )  # fmt: skip
 def test_two_evaluators_of_one_metric(problems: Problems, evaluate: str, expected: list[str]) -> None:
@@ -45,9 +45,9 @@ def test_it_is_told_along_with_other_mistakes_and_of_the_variant_that_has_it(pro
     text = BASE.replace("demo", "a b") + "evaluate: [eval.critic]\n"
     text += "variants:\n  a: {}\n  b: {evaluate: [eval.rival, eval.critic]}\n"
     assert told(problems(text)) == [
-        "r.yaml:2:7: name is no name for a file: use letters, digits, '.', '_' and '-', starting with a letter or "
-        "digit (got 'a b')",
-        "r.yaml:10:30: evaluate.1: eval.critic measures score again, after eval.rival (variant b)",
+        "r.yaml:2:7: name cannot be a file name: use letters, digits, '.', '_' and '-', starting with a letter "
+        "or digit (got 'a b')",
+        "r.yaml:10:30: evaluate.1: eval.critic measures score, which eval.rival already measures (variant b)",
     ]
 
 

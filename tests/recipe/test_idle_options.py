@@ -38,9 +38,9 @@ def _place(text: str, words: str) -> str:
         ("label_fraction: 0.5", "label_fraction has no effect with `labels: given`"),
         ("seed: 3", "seed has no effect"),
         ("validation: 1.5", "validation must be a fraction below 1 or a whole number of images (got 1.5)"),
-        ("validation: 0.001", "validation rounds to no image: there are 40 training images (got 0.001)"),
-        ("validation: 40", "validation leaves none of the 40 training images (got 40)"),
-        ("validation: 0.04, limit: 12", "validation rounds to no image: there are 12 training images"),
+        ("validation: 0.001", "validation rounds to 0 of 40 training images (got 0.001)"),
+        ("validation: 40", "validation leaves none of the 40 images for training (got 40)"),
+        ("validation: 0.04, limit: 12", "validation rounds to 0 of 12 training images"),
     ],
 )
 def test_options_of_the_data(options: str, words: str, host: Host) -> None:
@@ -67,13 +67,13 @@ def test_options_of_the_data_that_have_one_or_are_their_defaults(options: str, h
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum has no effect with adam: it belongs to sgd"),
+        ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum has no effect with adam: it is an option of"),
         ("optimizer: {name: adamw, nesterov: true}", "optimizer.nesterov has no effect with adamw"),
-        ("optimizer: {betas: [0.5, 0.9]}", "optimizer.betas has no effect with sgd: it belongs to adam and"),
+        ("optimizer: {betas: [0.5, 0.9]}", "optimizer.betas has no effect with sgd: it is an option of adam and"),
         ("optimizer: {nesterov: true}", "optimizer.nesterov needs a momentum above 0"),
         ("schedule: {gamma: 0.5}", "schedule.gamma has no effect with the schedule `constant`"),
         ("schedule: {name: cosine, milestones: [2]}", "schedule.milestones has no effect with the schedule `cos"),
-        ("schedule: {name: step, milestones: [2, 4]}", "schedule.milestones must lie before the end"),
+        ("schedule: {name: step, milestones: [2, 4]}", "schedule.milestones must be before the end"),
         ("schedule: {warmup: 4}", "schedule.warmup must be shorter than the training, which has 4 epochs (got 4)"),
     ],
 )  # fmt: skip

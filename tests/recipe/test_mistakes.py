@@ -63,8 +63,8 @@ def test_a_mistake_in_the_envelope(problems: Problems, old: str, new: str, expec
         ("evaluate: eval.fake", "7:11: evaluate must be a list (got 'eval.fake')"),
         ("evaluate: [3]", "7:12: evaluate.0 must be a mapping (got 3)"),
         ("plugins: mine.py", "7:10: plugins must be a list (got 'mine.py')"),
-        ("report: [report.faulty]", "7:10: report.0.with: its options cannot be checked: KeyError: 'a bug of the pl"),
-        ("evaluate: [eval.fake, {uses: eval.fake, with: {batch_size: 1}}]", "7:23: evaluate.1: eval.fake stands here"),
+        ("report: [report.faulty]", "7:10: report.0.with: checking the options fails: KeyError: 'a bug of the pl"),
+        ("evaluate: [eval.fake, {uses: eval.fake, with: {batch_size: 1}}]", "7:23: evaluate.1: eval.fake is listed"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_rest(problems: Problems, more: str, expected: str):
@@ -79,18 +79,18 @@ def test_names_must_be_safe_for_files(problems: Problems, name: str):
         (UNTIL_STAGES + f'  "{name}": {{uses: train.fake}}\n', f"6:3: 'stages{'.' if name else ''}{name}'"),
         (BASE + f'variants: {{"{name}": }}\n', f"7:12: 'variants{'.' if name else ''}{name}'"),
     ):
-        assert told(problems(text))[0].startswith(f"r.yaml:{place} is no name for a file")
+        assert told(problems(text))[0].startswith(f"r.yaml:{place} cannot be a file name")
 
 
 @pytest.mark.parametrize("name", ["init", "previous", "a.safetensors"])
 def test_names_of_other_models_are_taken(problems: Problems, name: str):
     (line, *_) = told(problems(UNTIL_STAGES + f"  {name}: {{uses: train.fake}}\n"))
-    assert line.startswith(f"r.yaml:6:3: 'stages.{name}' is taken")
+    assert line.startswith(f"r.yaml:6:3: 'stages.{name}' is reserved")
 
 
 def test_a_stage_must_not_be_named_like_a_round(problems: Problems):
     text = BASE.replace("train.fake}", "train.fake, repeat: 3}") + "  fit-02: {uses: train.fake}\n"
-    assert told(problems(text)) == ["r.yaml:7:3: 'fit-02' is the name of a round of 'fit'"]
+    assert told(problems(text)) == ["r.yaml:7:3: 'fit-02' is already the name of a round of 'fit'"]
 
 
 # Mistakes in plugins and their options
@@ -154,7 +154,7 @@ def test_a_mistake_in_a_stage(problems: Problems, uses: str, expected: str, hint
         ("sweep: {with.sparsity: [0.5, 0.50]}", "60: stages.p.sweep gives two members called 'sparsity=0.5'"),
         ("sweep: {with.sparsity: []}", "54: stages.p.sweep.with.sparsity must have at least 1 item (got an empty"),
         ("sweep: {with.sparsity: 0.5}", "54: stages.p.sweep.with.sparsity must be a list (got 0.5)"),
-        ("sweep: {sparsity: [0.5]}", "39: stages.p.sweep: 'sparsity' is no option"),
+        ("sweep: {sparsity: [0.5]}", "39: stages.p.sweep: 'sparsity' is not an option"),
         ("sweep: [0.5]", "38: stages.p.sweep must be a mapping (got a list)"),
         ("sweep: {with.rewind: [q]}, with: {sparsity: 0.5}", "53: stages.p.with.rewind names no stage: 'q'"),
         ("with: {sparsity: 0.3}, sweep: {with.sparsity: [0.5]}", "48: stages.p.with.sparsity has no effect: `sweep`"),
@@ -192,7 +192,7 @@ def test_a_setting_that_deletes_nothing_is_a_mistake(parse: Parse, problems: Pro
 def test_a_sweep_is_bounded(problems: Problems):
     values = "[" + ", ".join(str(i / 1000) for i in range(1, 40)) + "]"
     text = f"  p: {{uses: prune.structured, sweep: {{with.sparsity: {values}, with.skip: {values}}}}}\n"
-    assert "stages.p.sweep gives 1,521 members: at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
+    assert "stages.p.sweep gives 1,521 members, at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
 
 
 def test_a_circle_is_told_in_the_order_it_goes(problems: Problems):
@@ -208,7 +208,7 @@ def test_a_circle_is_told_in_the_order_it_goes(problems: Problems):
         ("{uses: model.fake, from: x.safetensors}", "4:8: model must have either 'uses' or 'from'"),
         ("{from: x.safetensors}", "4:15: model.from: there is no file x.safetensors"),
         ("{from: r.yaml}", "4:15: model.from must be a .safetensors file (got 'r.yaml')"),
-        ("{from: x.safetensors, with: {a: 1}}", "4:30: model.with goes with 'uses', not with 'from'"),
+        ("{from: x.safetensors, with: {a: 1}}", "4:30: model.with works only with 'uses', not with 'from'"),
         ("{uses: model.fake, weights: x.safetensors}", "4:36: model.weights: there is no file x.safetensors"),
         (
             "{uses: model.fake, with: {hidden: [a]}}",
@@ -229,7 +229,7 @@ def test_a_mistake_in_the_model(problems: Problems, model: str, expected: str):
         (
             "train_size",
             property(lambda self: 1 // 0),
-            "data.fake cannot say its `train_size`: ZeroDivisionError",
+            "`train_size` of data.fake fails: ZeroDivisionError",
         ),
     ],
 )

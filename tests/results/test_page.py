@@ -232,7 +232,7 @@ def test_models_to_distrust_are_named(tmp_path: Path) -> None:
     assert "Models to distrust" not in write(tmp_path, make_results())
     row = make_row(notes={"diverged": "the loss became nan in epoch 3"})
     text = write(tmp_path, make_results([row, make_row("blog", notes={"not_finite": ["ratio"]})]))
-    assert "real/seed0/train: it diverged: the loss became nan in epoch 3" in text
+    assert "real/seed0/train: the training diverged: the loss became nan in epoch 3" in text
     assert "real/seed0/blog: not finite: ratio" in text
 
 

@@ -127,11 +127,13 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(
 def test_doubtful_models_are_told_at_the_end(
     desk: Desk, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Results, "warnings", lambda self: [f"model {i}: it diverged" for i in range(12)])
+    monkeypatch.setattr(
+        Results, "warnings", lambda self: [f"model {i}: the training diverged" for i in range(12)]
+    )
     for _ in range(2):  # the second has nothing to do
         desk.said.truncate(0)
         desk.run(plan_of(TWINS))
-        assert "warning: model 9: it diverged" in desk.said.getvalue()
+        assert "warning: model 9: the training diverged" in desk.said.getvalue()
         assert "model 10" not in desk.said.getvalue()
         assert "warning: 2 more" in desk.said.getvalue()
 
