@@ -359,9 +359,12 @@ def test_a_checkpoint_that_does_not_fit_the_data_is_refused(
 # The rest
 
 
-def test_a_broken_estimate_does_not_stop_a_run() -> None:
-    plan = plan_of(BASE + "  lazy: {uses: tiny.lazy}\n  narrow: {uses: tiny.shrink, repeat: 2}\n")
-    assert job_of(plan, "base/seed0/lazy").work is None
+def test_a_broken_estimate_does_not_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = tiny_host()
+    monkeypatch.setattr(host.find("tiny.prune").plugin, "work", lambda self, images, times: images / 0)
+    text = BASE + "  prune: {uses: tiny.prune}\n  narrow: {uses: tiny.shrink, repeat: 2}\n"
+    plan = plan_of(text, host=host)
+    assert job_of(plan, "base/seed0/prune").work is None
     narrow = job_of(plan, "base/seed0/narrow-02").work
     assert narrow == {"steps": 3, "batch_size": 128, "width": 0.25, "forwards": 40}
 

@@ -85,7 +85,7 @@ def test_it_refuses_mistakes(schema: dict[str, Any], changes: dict[str, Any]):
 
 def test_every_plugin_can_be_completed_with_its_description(schema: dict[str, Any]):
     stages = {block["title"]: block for block in schema["$defs"]["stage"]["oneOf"]}
-    assert sorted(stages) == ["tiny.cut", "tiny.lazy", "tiny.prune", "tiny.shrink", "tiny.train"]
+    assert sorted(stages) == ["tiny.cut", "tiny.prune", "tiny.shrink", "tiny.train"]
     assert stages["tiny.train"]["properties"]["uses"]["const"] == "tiny.train"
     options = stages["tiny.prune"]["properties"]["with"]["anyOf"][0]
     assert options["properties"]["sparsity"]["description"] == "fraction of the weights set to zero"
