@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from tiny import BASE
 
-from .samples import Parse, Problems, told
+from .samples import BASE, Parse, Problems, told
 
 NO_EFFECT = "has no effect"
 
@@ -65,7 +64,7 @@ def test_options_of_the_data_that_have_one_or_are_their_defaults(parse: Parse, o
 def test_options_of_a_training(problems: Problems, options: str, words: str) -> None:
     text = BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}")
     (problem,) = told(problems(text))
-    assert problem.startswith(f"{_place(text, words)}: stages.train.with.{words}")
+    assert problem.startswith(f"{_place(text, words)}: stages.fit.with.{words}")
 
 
 @pytest.mark.parametrize(
@@ -98,8 +97,8 @@ def test_feed_belongs_to_a_repeated_stage(problems: Problems, parse: Parse) -> N
 
 
 def test_what_a_setting_or_a_variant_makes_idle_is_told_where_it_was_written(problems: Problems) -> None:
-    assert told(problems(BASE, settings=["stages.train.with.schedule.warmup=5"]))[0].startswith(
-        "--set stages.train.with.schedule.warmup=5: stages.train.with.schedule.warmup must be shorter"
+    assert told(problems(BASE, settings=["stages.fit.with.schedule.warmup=5"]))[0].startswith(
+        "--set stages.fit.with.schedule.warmup=5: stages.fit.with.schedule.warmup must be shorter"
     )
     text = BASE.replace("tiny.data}", "tiny.data, with: {label_fraction: 0.5}}")
     (problem,) = told(problems(text + "variants: {real: {}, fake: {data: {with: {labels: random}}}}\n"))
