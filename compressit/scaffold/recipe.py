@@ -94,15 +94,19 @@ def missing_options(parts: Parts, host: Host) -> list[str]:
 
 
 def usual_evaluators(host: Host) -> list[str]:
-    """Evaluators that can measure any model quickly: they take no timings and need no stage and no other model."""
-    return [
-        r.plugin.name
-        for r in host.registered("evaluator")
-        if issubclass(r.plugin, Evaluator)
-        and not (r.plugin.exclusive or r.plugin.uses_stage)
-        and (plugin := made(r.plugin, {})) is not None
-        and not any(model_refs(plugin.config))
-    ]
+    """Evaluators that can measure any model quickly: they take no timings, need no stage and no other model, and
+    measure nothing that an earlier one measures."""
+    found: list[str] = []
+    measured: set[str] = set()
+    for registered in host.registered("evaluator"):
+        plugin = registered.plugin
+        if not issubclass(plugin, Evaluator) or plugin.exclusive or plugin.uses_stage:
+            continue
+        made_one = made(plugin, {})
+        if made_one is not None and not any(model_refs(made_one.config)) and not measured & plugin.metrics.keys():
+            found.append(plugin.name)
+            measured |= plugin.metrics.keys()
+    return found
 
 
 def usual(host: Host, kind: str) -> str:

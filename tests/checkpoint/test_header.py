@@ -257,7 +257,7 @@ def test_verify_finds_a_changed_tensor_and_a_changed_name(saved: Path) -> None:
     with pytest.raises(CompressitError, match="its tensors were changed"):
         verify(path)
     table, entry, data = forge.parts(saved)
-    swapped = {**table, "1.bias": table["3.bias"], "3.bias": table["1.bias"]}
+    swapped = {**table, "1.bias": table["4.bias"], "4.bias": table["1.bias"]}
     with pytest.raises(CompressitError, match="its tensors were changed"):
         verify(forge.write(path, swapped, entry, data))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import PLUGINS
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load
@@ -20,7 +21,6 @@ from compressit.host.plugins import Host
 
 from . import forge
 from .child import taken
-from .samples import TINY
 from .watch import watched
 
 
@@ -75,7 +75,7 @@ WRONG = [
     Wrong("changed tensor", _bytes(lambda b: b[:-1] + bytes([b[-1] ^ 1])), "its tensors were changed", "fetch"),
     Wrong("changed header", _bytes(lambda b: b.replace(b"tiny.mlp", b"tiny.mlq")), "description was changed", "fetch"),
     Wrong("appended pickle", _bytes(lambda b: b + b"\x80\x02."), "3 bytes after the last tensor"),
-    Wrong("missing local file", lambda _: None, "comes from 'tiny_models.py'",
+    Wrong("missing local file", lambda _: None, "comes from 'tiny_plugins.py'",
           "if you have that code and trust it, name its file: `--plugin FILE`", bare=True),
     Wrong("missing module", _entry(lambda e: e["model"].update(name="my.net", owner="deep.nets")),
           "comes from 'deep.nets'", "in Python import that module first"),
@@ -194,7 +194,7 @@ def test_loading_needs_no_compiler(saved: Path) -> None:
         "host = Host(entry_points=False); host.load_file(Path(sys.argv[1]))\n"
         "load(Path(sys.argv[2]), host=host); sys.exit('torch._dynamo' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code, TINY, saved], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, PLUGINS, saved], check=False).returncode == 0
 
 
 def test_loading_orders_no_memory_that_the_file_does_not_explain(saved: Path, host: Host) -> None:

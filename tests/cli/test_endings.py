@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import PLUGINS
 
 from .conftest import Ran
 from .sandbox import PATIENCE, Sandbox, wait_for
@@ -25,23 +26,6 @@ model: {uses: model.mlp, with: {hidden: [8]}}
 stages:
   train: {uses: train.supervised, with: {epochs: 2}}
 evaluate: [eval.size]
-"""
-HANGING = """\
-import time
-
-from compressit import Compressor, hookimpl
-
-
-class Hang(Compressor):
-    name = "mine.hang"
-
-    def compress(self, model, ctx):
-        time.sleep(3600)
-
-
-@hookimpl
-def compressit_compressors():
-    return [Hang]
 """
 
 
@@ -181,9 +165,9 @@ def test_a_result_that_cannot_be_written_is_a_failure(small: Sandbox) -> None:
 
 
 def test_a_job_that_hangs_is_ended_after_the_time_it_is_given(small: Sandbox) -> None:
-    small.write("mine.py", HANGING)
-    hanging = "  hang: {uses: mine.hang}\nevaluate:"
-    small.write("recipe.yaml", "plugins: [./mine.py]\n" + SMALL.replace("evaluate:", hanging))
+    hanging = "  hang: {uses: rude.stage, with: {does: hangs}}\nevaluate:"
+    rude = f"plugins: [{PLUGINS.with_name('rude_plugins.py')}]\n"
+    small.write("recipe.yaml", rude + SMALL.replace("evaluate:", hanging))
     done = small.run("run", "recipe.yaml", "--out", "out", "--trust", "--job-timeout", "4", code=1)
     assert "base/seed0/hang: it took longer than 4 s" in done.err
     results = json.loads((small.folder / "out" / "results.json").read_text(encoding="utf-8"))

@@ -26,6 +26,7 @@ from compressit.planning.plan import make_plan
 from compressit.recipe.load import load_recipe
 
 SHAPE = (2, 6, 6)
+LAYERS = PLUGINS.parents[1] / "checkpoint" / "tiny_models.py"
 
 
 @pytest.fixture(autouse=True)
@@ -302,20 +303,6 @@ def test_a_model_of_this_process_is_refused_before_anything_runs_until_a_file_br
     assert host.find("file.flat").owner == str(tmp_path / "nets.py")
 
 
-LAYER = """
-from torch import nn
-from compressit import hookimpl
-from compressit.contract.module_types import ModuleType
-
-class Twice(nn.Module):
-    def forward(self, x): return 2 * x
-
-@hookimpl
-def compressit_module_types():
-    return [ModuleType("file.Twice", lambda: Twice, lambda layer: {}, lambda args: Twice())]
-"""
-
-
 def _saved(place: Path, host: Host, layer: bool) -> None:
     """A checkpoint of a net, or with a layer, that only this process has."""
     contract = InputSpec((1, 2, 3), "unit", None, None, ("0", "1", "2"))
@@ -331,8 +318,7 @@ def _saved(place: Path, host: Host, layer: bool) -> None:
         return
     made = checkpoint.Architecture("tiny.mlp", {"hidden": [12]}, (1, 2, 3), 3)
     net = checkpoint.build(made, host)
-    name = next(name for name, layer in net.named_modules() if isinstance(layer, nn.ReLU))
-    net.set_submodule(name, host.module_types()[0].build({}))
+    net.set_submodule("1", host.module_types()[0].build({"inputs": 6, "rank": 2, "outputs": 12}))
     checkpoint.save(net, place, made, contract, host)
 
 
@@ -342,21 +328,20 @@ def _saved(place: Path, host: Host, layer: bool) -> None:
 def test_what_this_process_alone_has_is_refused_when_the_plan_is_made(
     tmp_path: Path, layer: bool, place: str
 ) -> None:
-    (tmp_path / "layers.py").write_text(LAYER)
     host = tiny_host()
-    host.load_file(tmp_path / "layers.py")
+    host.load_file(LAYERS)
     _saved(tmp_path / "net.safetensors", host, layer)
     more = "  small: {uses: tiny.shrink, with: {teacher: net.safetensors}}\n"
     text = BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}") if place == "from" else BASE + more
     recipe = tmp_path / "r.yaml"
     recipe.write_text(text)
-    name = r"file\.Twice" if layer else r"live\.flat"
+    name = r"tiny\.LowRank" if layer else r"live\.flat"
     with pytest.raises(CompressitError, match=f"'{name}' was registered in this Python process") as caught:
         make_plan(load_recipe(recipe, host=host), host)
     assert "plugins:" in str(caught.value.hint)
     with pytest.raises(CompressitError, match=name):
         make_plan(load_recipe(recipe, host=tiny_host()), tiny_host())
-    recipe.write_text(text.replace("data:", "plugins: [./layers.py]\ndata:"))
+    recipe.write_text(text.replace("data:", f"plugins: [{LAYERS}]\ndata:"))
     if layer:
         assert make_plan(load_recipe(recipe, trust=True, host=host), host).jobs
 

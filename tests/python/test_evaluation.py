@@ -10,6 +10,7 @@ import torch
 from tiny import BASE, Lab, tiny_host
 
 from compressit.checkpoint import model as checkpoint
+from compressit.config import Config, ModelRef
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
@@ -126,12 +127,19 @@ def test_an_evaluator_that_judges_a_stage_is_refused(tmp_path: Path, host: Host)
         evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.fidelity"], host)
 
 
-def test_there_is_no_other_model_to_compare_with(tmp_path: Path, host: Host) -> None:
+class Other(Config):
+    than: ModelRef = "train"
+
+
+def test_there_is_no_other_model_to_compare_with(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Least of all the model itself, from which everything is at distance 0."""
-    with pytest.raises(
-        CompressitError, match=r"tiny\.distance compares the model with another model, 'train'"
-    ):
-        evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.distance"], host)
+    plugin: Any = host.find("tiny.odd").plugin
+    monkeypatch.setattr(plugin, "Config", Other)
+    monkeypatch.setattr(plugin, "evaluate", lambda self, model, ctx: ctx.model(self.config.than))
+    with pytest.raises(CompressitError, match=r"tiny\.odd compares the model with another model, 'train'"):
+        evaluate_file(_file(tmp_path, host), "tiny.data", (), ["tiny.odd"], host)
 
 
 @pytest.mark.parametrize("evaluator", ["tiny.odd"])

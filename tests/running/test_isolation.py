@@ -115,39 +115,11 @@ def test_a_stage_that_leaves_all_as_it_was_is_kept(tmp_path: Path, host: Host) -
 
 # A builder and a data set compute in the worker as well
 
-BUILDER = """
-import torch
-from compressit import Dataset, Model, hookimpl
-from compressit.datasets.splits import RawData
-
-class Net(Model):
-    "A layer."
-    name = "leaky.net"
-    def build(self, input_shape, classes):
-        torch.set_default_dtype(torch.float64)
-        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, classes))
-
-class Numbers(Dataset):
-    "Numbers."
-    name = "leaky.data"
-    input_shape = (1, 2, 3)
-    classes = 3
-    def load(self, ctx):
-        torch.set_default_dtype(torch.float64)
-        return RawData(torch.rand(9, 1, 2, 3), torch.arange(9) % 3, torch.rand(3, 1, 2, 3), torch.arange(3))
-
-@hookimpl
-def compressit_models(): return [Net]
-@hookimpl
-def compressit_datasets(): return [Numbers]
-"""
-
 
 @pytest.mark.parametrize(("old", "new"), [("tiny.mlp", "leaky.net"), ("tiny.data", "leaky.data")])
-def test_a_builder_and_a_data_set_are_named_themselves(tmp_path: Path, old: str, new: str) -> None:
-    (tmp_path / "builder.py").write_text(BUILDER)
-    host = tiny_host()
-    host.load_file(tmp_path / "builder.py")
+def test_a_builder_and_a_data_set_are_named_themselves(
+    tmp_path: Path, host: Host, old: str, new: str
+) -> None:
     _, failed = _run_all(Lab(tmp_path, host), BASE.replace(old, new))
     assert str(next(iter(failed.values()))).startswith(f"{new} left settings of the process changed")
     assert torch.get_default_dtype() is torch.float32

@@ -224,7 +224,7 @@ def test_a_dry_run_that_fails_is_a_mistake_unless_its_worker_was_killed(
 ) -> None:
     bench.before = _interrupt_at("base/seed0/cut dry run", error)
     with pytest.raises(CompressitError, match="nothing was trained") as caught:
-        desk.run(plan_of(BASE + "  cut: {uses: tiny.cut}\n"))
+        desk.run(plan_of(BASE + "  cut: {uses: tiny.cut, with: {units: 6}}\n"))
     assert caught.value.exit_code == code
     assert "base/seed0/train" not in bench.ran
 
