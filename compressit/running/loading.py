@@ -1,4 +1,4 @@
-"""A dataset's tensors, loaded the same way for a run, `compressit.data` and `compressit evaluate`."""
+"""Loads a dataset's tensors, the same way for runs, `compressit.data` and `compressit evaluate`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def load_data(
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """A dataset's splits, of which nothing is kept."""
+    """A dataset's splits, not cached."""
     return prepared(dataset, loaded(dataset, DataContext(cache, announce)), announce, device, like)
 
 
 def content(dataset: Dataset[Any]) -> tuple[str, str, str]:
-    """What names the tensors that `loaded` gives: two datasets of equal content have the same."""
+    """Identifies the tensors that `loaded` returns: datasets with equal content share it."""
     return dataset.name, dataset.fingerprint(), canonical(dump(_loader(dataset).config))
 
 
 def loaded(dataset: Dataset[Any], ctx: DataContext) -> RawData:
-    """The dataset's tensors, as its own options say: the host's (limit, labels, seed …) are carried out afterwards.
+    """Loads the dataset's tensors with its own options only; the host applies limit, labels, seed … afterwards.
 
-    What it draws from global random numbers is the same whoever asks first, and whatever was drawn before. Raises
-    CompressitError where the tensors are not what the dataset declares.
+    Global random numbers that it draws do not depend on what ran before. Raises CompressitError if the tensors differ
+    from what the dataset declares.
     """
     with lending(dataset.name):
         raw = _loader(dataset).load(ctx)
@@ -53,7 +53,7 @@ def prepared(
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """`splits.prepare` by the dataset's options; tells what results on these data should be read with."""
+    """Calls `splits.prepare` with the dataset's options, and announces its warnings about the data."""
     data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
@@ -61,23 +61,23 @@ def prepared(
 
 
 def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
-    """The dataset without the host's options: variants that differ in those share what it loads."""
+    """The dataset without the host's options: variants that differ only in those share the loaded tensors."""
     own = {name: value for name, value in dump(dataset.config).items() if name not in DataConfig.model_fields}
     kind = type(dataset)
     try:
         return kind(parse(kind.Config, own))
-    except ValidationError:  # it wants one of the host's: then its tensors are its own too
+    except ValidationError:  # it requires a host option, so its tensors are not shared
         return dataset
 
 
 def _as_declared(dataset: Dataset[Any], raw: Any) -> RawData:
-    """What a dataset loaded, if it is what the dataset says of itself."""
+    """What a dataset loaded. Raises CompressitError if it differs from what the dataset declares."""
     if not isinstance(raw, RawData):
         raise CompressitError(f"{dataset.name} loaded {type(raw).__name__}, not RawData")
     shape = tuple(raw.train_x.shape[1:])
     if shape != tuple(dataset.input_shape) or shape != tuple(raw.test_x.shape[1:]):
         raise CompressitError(
-            f"{dataset.name} loaded inputs {shape} and {tuple(raw.test_x.shape[1:])}, "
+            f"{dataset.name} loaded inputs of shape {shape} and {tuple(raw.test_x.shape[1:])}, "
             f"but declares {tuple(dataset.input_shape)}"
         )
     labels = cat([raw.train_y, raw.test_y])

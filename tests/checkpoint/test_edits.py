@@ -141,7 +141,7 @@ def test_layers_that_no_edit_can_make_are_named(make: Callable[..., nn.Module]) 
     added[1].extra = nn.ReLU()
     del removed[7]
     for model, message in {
-        other: r"no rule for MyLinear at 4; register a ModuleType",
+        other: r"no ModuleType is registered for MyLinear at 4",
         added: r"the layer 1\.extra was added",
         removed: r"the layer 7 was removed",
         nn.DataParallel(make(MLP)): "its builder makes a Sequential",

@@ -225,7 +225,7 @@ def test_a_model_that_would_not_come_back_is_not_published(
     for name, value in (("mode", "other"), ("_hidden", 5), ("positions", torch.ones(8))):
         model = make(HEADS)
         setattr(model, name, value)
-        with pytest.raises(CompressitError, match="would not come back the same") as error:
+        with pytest.raises(CompressitError, match="does not reload exactly") as error:
             save(model, path, HEADS, host=host)
         assert name in str(error.value.hint)
     assert path.read_bytes() == b"precious"
@@ -240,7 +240,7 @@ def test_a_checkpoint_can_be_read_by_whom_the_umask_says(saved: Path, tmp_path: 
 def test_what_cannot_be_stored_is_named(make: Make, host: Host, path: Path) -> None:
     model = make(MLP)
     model[1].weight = nn.Parameter(torch.rand(12, 16).to_sparse())
-    with pytest.raises(CompressitError, match=r"the tensor '1\.weight' cannot be stored"):
+    with pytest.raises(CompressitError, match=r"cannot store the tensor '1\.weight'"):
         save(model, path, MLP, host=host)
     with pytest.raises(CompressitError, match=r"'0\.weight' has no values yet"):
         save(nn.Sequential(nn.LazyLinear(3)), path, None, host=host)
@@ -304,10 +304,10 @@ def test_a_model_without_builder_or_inputs_still_loads(make: Make, host: Host, p
 
 def test_options_the_builder_refuses(saved: Path, host: Host) -> None:
     for config, message in (
-        ({"hidden": "wide"}, r"'tiny\.mlp' refuses hidden"),
-        ({"depth": 3}, r"'tiny\.mlp' refuses depth"),
+        ({"hidden": "wide"}, r"'tiny\.mlp' rejects hidden"),
+        ({"depth": 3}, r"'tiny\.mlp' rejects depth"),
         ({"hidden": [-3]}, "cannot build the model"),
-        ({"hidden": [10**15]}, "its network would take"),
+        ({"hidden": [10**15]}, "its network would need"),
     ):
         path = forge.forged(saved, lambda entry, config=config: entry["model"].update(config=config))
         with pytest.raises(CompressitError, match=message):
@@ -330,7 +330,7 @@ def test_a_probe_that_differs_says_how_far(saved: Path, host: Host) -> None:
     with pytest.raises(CompressitError, match="off by up to inf"):
         load(absent, host=host)
     other = forge.forged(saved, lambda entry: entry["probe"].update(output_shape=[2, 6]))
-    with pytest.raises(CompressitError, match="another shape than recorded"):
+    with pytest.raises(CompressitError, match="differ in shape"):
         load(other, host=host)
 
 
@@ -347,7 +347,7 @@ def test_a_builder_that_changed_is_noticed(saved: Path, host: Host, tmp_path: Pa
     "tied", [["1.bias", "1.bias"], ["1.bias", "9.bias"], ["9.bias", "1.bias"], ["1.bias", "training"]]
 )
 def test_forged_ties_are_refused(saved: Path, host: Host, tied: list[str]) -> None:
-    with pytest.raises(CompressitError, match=r"fit|no tensor"):
+    with pytest.raises(CompressitError, match=r"cannot tie|no tensor"):
         load(forge.forged(saved, lambda entry: entry.update(tied=[tied])), host=host)
 
 
@@ -386,7 +386,7 @@ def test_fresh_weights_of_parameters_without_a_reset(make: Make, host: Host, pat
     model.scale = nn.Parameter(torch.rand(16), requires_grad=False)  # wider than it is built
     save(model, path, wide, host=host)
     assert architecture_of(path).edited  # type: ignore[union-attr]
-    with pytest.raises(CompressitError, match="'scale' cannot get new weights"):
+    with pytest.raises(CompressitError, match=r"cannot make new weights .* for 'scale'"):
         fresh(path, 1, host)
 
 

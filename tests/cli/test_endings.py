@@ -169,7 +169,7 @@ def test_a_job_that_hangs_is_ended_after_the_time_it_is_given(small: Sandbox) ->
     rude = f"plugins: [{PLUGINS.with_name('rude_plugins.py')}]\n"
     small.write("recipe.yaml", rude + SMALL.replace("evaluate:", hanging))
     done = small.run("run", "recipe.yaml", "--out", "out", "--trust", "--job-timeout", "4", code=1)
-    assert "base/seed0/hang: it took longer than 4 s" in done.err
+    assert "base/seed0/hang: stopped after 4 s" in done.err
     results = json.loads((small.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert [row["stage"] for row in results["rows"]] == ["train"]
 

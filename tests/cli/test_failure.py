@@ -56,7 +56,7 @@ def test_everything_that_does_not_need_the_failed_stages_is_run(fragile: Sandbox
     assert done.err.count("help: ") == 1
     assert done.err.splitlines()[-1].startswith("everything else is kept")
     skipped = "base/seed0/explode eval.accuracy, base/seed0/later, base/seed0/later eval.accuracy"
-    assert f"not run, since base/seed0/explode failed: {skipped}" in done.err
+    assert f"skipped because base/seed0/explode failed: {skipped}" in done.err
     log = (out / "logs" / "base_seed0_explode.txt").read_text(encoding="utf-8")
     assert "in _fault" in log
     assert "RuntimeError: the plugin is broken" in log

@@ -107,7 +107,9 @@ def _file(folder: Path, host: Host, shape: tuple[int, ...] = (1, 2, 3), classes:
 
 
 def test_data_that_do_not_fit_are_refused(tmp_path: Path, host: Host) -> None:
-    with pytest.raises(CompressitError, match=r"takes inputs \(1, 3, 2\) .* tiny\.data has \(1, 2, 3\)"):
+    with pytest.raises(
+        CompressitError, match=r"takes inputs of shape \(1, 3, 2\) .* tiny\.data has shape \(1, 2, 3\)"
+    ):
         evaluate_file(_file(tmp_path, host, (1, 3, 2)), "tiny.data", (), EVALUATORS, host)
     with pytest.raises(CompressitError, match=r"has 4 classes, but tiny\.data has .* and 3"):
         evaluate_file(_file(tmp_path, host, classes=4), "tiny.data", (), EVALUATORS, host)
@@ -153,7 +155,7 @@ def test_evaluators_are_held_to_what_a_recipe_holds_them_to(
     monkeypatch.setattr(
         plugin, "evaluate", lambda self, model, ctx: torch.set_default_dtype(torch.float64) or {}
     )
-    with pytest.raises(CompressitError, match="left settings of the process changed: default dtype"):
+    with pytest.raises(CompressitError, match=r"changed process settings .*: default dtype"):
         evaluate_file(_file(tmp_path, host), "tiny.data", (), [evaluator], host)
     assert torch.get_default_dtype() == torch.float32
 

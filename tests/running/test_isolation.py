@@ -56,12 +56,12 @@ def _run_all(lab: Lab, text: str) -> tuple[dict[str, Any], dict[str, BaseExcepti
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("data", r"changed what other jobs use too: .*the data \(train\.x\)"),
+        ("data", r"changed objects that other jobs share: .*the data \(train\.x\)"),
         ("labels", r"the data \(test\.y\)"),
         ("teacher", r"a model of ctx\.model \(1\.weight\)"),
         ("mode", r"type, mode or hooks of the whole, .* and \d+ more\)"),
         ("hook", r"\(type, mode or hooks of the whole\)"),
-        ("dtype", r"left settings of the process changed: default dtype \(now torch\.float64\)"),
+        ("dtype", r"changed process settings .*: default dtype \(now torch\.float64\)"),
         ("threads", r"threads \(now \d+\)"),
         ("folder", r"working folder \(now /\)"),
         ("raise", "linear9"),
@@ -101,7 +101,7 @@ def test_an_evaluator_that_changes_what_it_measures_fails_alone(
     text = BASE + f"evaluate: [tiny.accuracy, {{uses: leaky.eval, with: {{fault: {fault}}}}}, leaky.sum]\n"
     found, failed = _run_all(lab, text)
     assert failed.keys() == {"base/seed0/train leaky.eval"}
-    with pytest.raises(CompressitError, match="leaky.eval changed what other jobs use too: " + words):
+    with pytest.raises(CompressitError, match="leaky.eval changed objects that other jobs share: " + words):
         raise failed["base/seed0/train leaky.eval"]
     wanted = alone.run(alone.plan(BASE + EVALUATED))["base/seed0/train leaky.sum"]
     assert found["base/seed0/train leaky.sum"].metrics == wanted.metrics
@@ -121,7 +121,7 @@ def test_a_builder_and_a_data_set_are_named_themselves(
     tmp_path: Path, host: Host, old: str, new: str
 ) -> None:
     _, failed = _run_all(Lab(tmp_path, host), BASE.replace(old, new))
-    assert str(next(iter(failed.values()))).startswith(f"{new} left settings of the process changed")
+    assert str(next(iter(failed.values()))).startswith(f"{new} changed process settings")
     assert torch.get_default_dtype() is torch.float32
 
 

@@ -253,7 +253,7 @@ def test_stages_that_were_begun_are_counted(desk: Desk, bench: Bench) -> None:
     bench.before = _interrupt_at("real/seed0/init")
     with pytest.raises(KeyboardInterrupt):
         desk.run(plan, workers=2)
-    assert "33 of 33 jobs to do (1 of them begun), about " in desk.said.getvalue()
+    assert "33 of 33 jobs to do (1 already started), about " in desk.said.getvalue()
     assert "with 2 workers of" in desk.said.getvalue()
 
 
@@ -276,4 +276,4 @@ def test_a_damaged_result_is_said_and_made_again(desk: Desk, bench: Bench) -> No
     bench.ran.clear()
     desk.run(plan)
     assert bench.ran == ["real/seed0/prune"]
-    assert f"damaged result {key[:12]} is made anew" in desk.said.getvalue()
+    assert f"the result {key[:12]} is damaged and will be made again" in desk.said.getvalue()
