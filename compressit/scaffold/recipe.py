@@ -103,7 +103,11 @@ def usual_evaluators(host: Host) -> list[str]:
         if not issubclass(plugin, Evaluator) or plugin.exclusive or plugin.uses_stage:
             continue
         made_one = made(plugin, {})
-        if made_one is not None and not any(model_refs(made_one.config)) and not measured & plugin.metrics.keys():
+        if (
+            made_one is not None
+            and not any(model_refs(made_one.config))
+            and not measured & plugin.metrics.keys()
+        ):
             found.append(plugin.name)
             measured |= plugin.metrics.keys()
     return found
