@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from checkpoint.fuzzing import fuzz
 from checkpoint.layers import CONTRACT, Many
 from checkpoint.samples import CONV, HEADS, MLP, TIED, TINY, TOKENS
+from tiny import tiny_host
 from torch import nn
 
 from compressit.checkpoint.model import fresh, save
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="the tests use 0 to 3")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    host = Host(entry_points=False)
+    host = tiny_host()
     host.load_file(TINY)
     folder = Path(tempfile.mkdtemp(prefix="compressit-fuzz-"))
     originals: dict[Path, nn.Module | None] = {}

@@ -1,6 +1,6 @@
 """compressit: an open PyTorch lab for making networks smaller and knowing what you lost.
 
-Importing it imports no torch; every name below is fetched from its module when first used.
+Importing it does not import torch: every name below is imported from its module on first use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'compressit' has no attribute '{name}'")
     from importlib import import_module
 
-    globals()[name] = getattr(import_module(EXPORTS[name]), name)  # found without this function from now on
+    globals()[name] = getattr(
+        import_module(EXPORTS[name]), name
+    )  # the next lookup does not call this function
     return globals()[name]
 
 

@@ -1,4 +1,4 @@
-"""The Python API: what `import compressit` offers by name. Torch is imported by what needs it."""
+"""The functions of `import compressit`. Torch is imported only by functions that need it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished (or partly failed) run: its folder and what is in it."""
+    """A finished (or partly failed) run: its folder, plan and results."""
 
     folder: Path
     plan: Plan
     results: Results
     failures: Sequence[str] = ()
-    host: Host | None = field(default=None, repr=False)  # the plugins it ran with; None: the installed ones
+    host: Host | None = field(default=None, repr=False)  # the plugins of the run; None: the installed ones
 
     @property
     def stages(self) -> list[str]:
@@ -49,13 +49,13 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One dict per model: the rows of results.csv, with numbers as numbers and None where empty."""
+        """One dict per model: the rows of results.csv, with numbers as numbers and None for empty cells."""
         return self.results.table()
 
     def row(self, stage: str, variant: str | None = None, seed: int | None = None) -> Row:
         """The row of `stage` (`blog-04`; `train`). Variant and seed default to the first.
 
-        Raises CompressitError when there is none.
+        Raises CompressitError if there is no such row.
         """
         for row in self.results.rows:
             if row.name == stage and variant in (None, row.variant) and seed in (None, row.seed):
@@ -82,13 +82,12 @@ def run(
     job_timeout: float | None = None,
     command: str | None = None,
 ) -> Run:
-    """Runs a recipe: what the store has is taken from it, the rest is made in `jobs` worker processes.
+    """Runs a recipe. Reuses results in the store and makes the rest in `jobs` worker processes.
 
-    `out`: the run folder, by default `default_folder`; `store`: by default a cache folder of the user;
-    `save_every`: seconds between saves of a stage's progress; `job_timeout`: seconds after which a job is ended and
-    has failed. Raises StageFailed when stages failed
-    (everything else has run and is in the folder), KeyboardInterrupt after Ctrl-C (likewise, and the run can
-    go on).
+    `out`: the run folder, by default `default_folder`; `store`: by default a folder in the user's cache;
+    `save_every`: seconds between saves of a stage's progress; `job_timeout`: seconds after which a job is stopped and
+    counts as failed. Raises StageFailed if stages failed, and KeyboardInterrupt after Ctrl-C. In both cases all
+    finished work is in the folder, and running again continues from there.
     """
     from compressit.running.session import run_plan
 
@@ -116,27 +115,28 @@ def run(
     done = Run(folder, plan, results, failures, host)
     if failures:
         raise StageFailed(
-            "\n".join([*failures, f"everything else is kept; the same command goes on from there ({folder})"])
+            "\n".join([*failures, f"everything else is kept; run the same command to continue ({folder})"])
         )
     return done
 
 
 def default_folder(recipe: Recipe) -> Path:
-    """Where a run's results go: `runs/<name>[-profile]`, and with `--set` what was set: other settings have other
-    results, `runs/first-train.with.epochs=5`.
+    """The default run folder: `runs/<name>[-profile]`, followed by the `--set` arguments, since other settings give
+    other results: `runs/first-train.with.epochs=5`.
 
-    Raises CompressitError where one of the two is a link: somebody's repository may have brought it.
+    Raises CompressitError if `runs` or the folder is a symbolic link, which may come from an untrusted repository.
     """
     parts = [recipe.name, *([recipe.profile] if recipe.profile else []), *recipe.settings]
     plain = [re.sub(r"[^\w.=+-]", "_", part.removeprefix("stages.")) for part in parts]
     name = "-".join(plain)
-    if plain[1:] != [part.removeprefix("stages.") for part in parts[1:]]:  # two settings may look alike then
+    if plain[1:] != [part.removeprefix("stages.") for part in parts[1:]]:  # different settings may look alike
         name += "-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
     folder = Path("runs") / short_name(name)
     for link in (folder.parent, folder):
         if link.is_symlink():
             raise CompressitError(
-                f"{link} is a link, to {link.resolve()}", f"say so with --out {folder}, or remove it"
+                f"{link} is a symbolic link to {link.resolve()}",
+                f"confirm with --out {folder}, or remove the link",
             )
     return folder
 
@@ -144,12 +144,12 @@ def default_folder(recipe: Recipe) -> Path:
 def load(
     path: Path | str, into: nn.Module | None = None, *, probe: bool = True, limited: bool = True
 ) -> nn.Module:
-    """The model of a checkpoint file, in eval mode on the CPU, of the shape it was saved with.
+    """Loads the model of a checkpoint file, in eval mode on the CPU, with the shapes it was saved with.
 
-    `into`: a live module of the right shape, for files saved without a registered builder. `probe`: whether its
-    outputs are compared with the recorded ones. `limited`: whether memory and time must go with the file's size, as
-    those of nearly every net do; a file of your own may take more. Runs no code from the file. Raises CompressitError
-    for a damaged file, a missing plugin, or outputs that differ from the recorded ones.
+    `into`: a module with the right shapes, for files saved without a registered model. `probe`: compare the model's
+    outputs with the recorded ones. `limited`: limit memory and time by the file's size, which is enough for nearly
+    every net; turn it off only for your own files. Runs no code from the file. Raises CompressitError for a damaged
+    file, a missing plugin, or outputs that differ from the recorded ones.
     """
     from compressit.checkpoint import model as checkpoint
 
@@ -174,11 +174,11 @@ def save(
 ) -> None:
     """Saves a model as one self-describing safetensors file and checks that it reloads to the same outputs.
 
-    `uses` (with `config`: its options) names the registered model it was built as, before any compression; by
-    default that of its class, if it has a `@compressit.model`. Then `input_shape` (without the batch) is
-    needed, unless `contract` (`data.contract`) has it; `classes` is by default the number of its outputs.
-    Without a registered model the file loads only with `load(path, into=net)`. `compact` stores sparse
-    tensors without their zeros. Raises CompressitError for a model that would not come back the same.
+    `uses` names the registered model that it was built from, before any compression, and `config` the options of
+    that; the default is the name that `@compressit.model` gave its class. A registered model needs `input_shape`
+    (without the batch) or `contract` (`data.contract`); `classes` defaults to the number of outputs.
+    Without a registered model, the file loads only with `load(path, into=net)`. `compact` stores sparse
+    tensors without their zeros. Raises CompressitError for a model that would not reload the same.
     """
     from compressit.checkpoint import model as checkpoint
     from compressit.contract.kinds import Model
@@ -191,7 +191,7 @@ def save(
     architecture = None
     if uses is not None:
         config = dict(plain(uses, config))
-        create(Model, uses, config)  # tells a wrong option as everywhere else
+        create(Model, uses, config)  # raises for wrong options
         shape = contract.shape if input_shape is None and contract is not None else input_shape
         if shape is None:
             raise CompressitError(
@@ -203,14 +203,14 @@ def save(
         given = {"input_shape": input_shape, "classes": classes, **config}
         first = next(name for name, value in given.items() if value is not None or name in config)
         raise CompressitError(
-            f"{first}= is for a registered model, and {type(model).__name__} is none",
+            f"{first}= is for registered models, and {type(model).__name__} is not registered",
             "name it with uses=, or register the class with @compressit.model",
         )
     checkpoint.save(model, Path(path), architecture, contract, host=installed(), compact=compact)
 
 
 def fresh(path: Path | str, seed: int = 0) -> nn.Module:
-    """A model of a checkpoint's shape with new weights: the trained-from-scratch control."""
+    """A model with a checkpoint's shapes and fresh weights, to train from scratch as a control."""
     from compressit.checkpoint import model as checkpoint
 
     return checkpoint.fresh(checkpoint_file(path), seed, host=installed())
@@ -221,9 +221,9 @@ def stage(
 ) -> Callable[..., nn.Module]:
     """A trainer or compressor as a function `(model, data) -> model`, without recipe, store or worker.
 
-    `compressit.stage("prune.magnitude", sparsity=0.9)(net, data)`; `teacher`, a net or a checkpoint's path, serves
-    every ModelRef option; a file's model must fit the data, and is fed by its own mean and deviation. It computes on
-    the data's device (without data, on the model's). The model given is left untouched; the
-    function's `notes` and `curves` hold what the last call found out. Raises what a recipe's stage would.
+    Example: `compressit.stage("prune.magnitude", sparsity=0.9)(net, data)`. `teacher`, a net or the path of a
+    checkpoint, is used for every ModelRef option. The model of a file must fit the data; inputs are rescaled to its
+    own mean and deviation. Runs on the data's device (without data, on the model's). Does not change the given model.
+    The function's `notes` and `curves` hold what the last call recorded. Raises the same errors as in a recipe.
     """
     return InProcess(name, options, teacher, seed)

@@ -1,4 +1,4 @@
-"""The base of every plugin's options, and the one field type that names another model."""
+"""The base class of plugin options, and the field type for references to models."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 class Config(BaseModel):
     """Options of a plugin: frozen, no unknown keys, every field with a `description`."""
 
-    # defer_build: a command that names few plugins pays for their options only
+    # defer_build: a command builds validators only for the plugins that it uses
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def needs_validation(self) -> tuple[str, ...]:
-        """The options, by name, that need data with a validation split: a recipe without one is refused."""
+        """Names of the options set that need a validation split. A recipe without a split is then rejected."""
         return ()
 
 
@@ -33,14 +33,14 @@ class ModelRefMarker:
 
 
 ModelRef = Annotated[str, ModelRefMarker()]
-"""A stage's name (of a repeated one: its last round), `init`, `previous` (the model the stage is given) or a
-checkpoint's path ending in `.safetensors`."""
+"""A model: a stage's name (for a repeated stage, its last round), `init`, `previous` (the model that the stage gets)
+or the path of a checkpoint, ending in `.safetensors`."""
 
 C = TypeVar("C", bound=BaseModel)
 
 
 def parse(config_type: type[C], values: Mapping[str, Any]) -> C:
-    """Validates strictly (no text for a number), but lists serve for tuples, as in YAML and JSON.
+    """Validates strictly (text is not a number), but accepts lists for tuples, as in YAML and JSON.
 
     Raises pydantic.ValidationError.
     """
@@ -48,29 +48,28 @@ def parse(config_type: type[C], values: Mapping[str, Any]) -> C:
 
 
 def dump(config: BaseModel) -> dict[str, Any]:
-    """The fully resolved options as JSON values: what a key is made of."""
+    """The fully resolved options as JSON values. Keys are made from them."""
     return config.model_dump(mode="json")
 
 
 def changed(config_type: type[BaseModel], info: ValidationInfo, value: object) -> bool:
-    """For a field's validator: whether the value differs from the field's default.
+    """For field validators: whether the value differs from the field's default.
 
-    Only then is an option without effect a mistake: resolved options, as jobs and results hold them, have every
-    default written out.
+    An option without effect is a mistake only then, since resolved options, in jobs and results, include all defaults.
     """
     return value != config_type.model_fields[str(info.field_name)].default
 
 
 def misplaced(key: str, message: str, value: object) -> ValidationError:
-    """What the validator of a nested config raises to point at one key of it."""
+    """An error that a validator can raise to point at one key of a nested config."""
     kind = PydanticCustomError("value_error", "{message}", {"message": message})
     return ValidationError.from_exception_data(key, [InitErrorDetails(type=kind, loc=(key,), input=value)])
 
 
 def model_refs(config: Any, marked: bool = False) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every `ModelRef` with the path of its field, those in nested configs and lists included.
+    """Every `ModelRef` with the path of its field, including nested configs and lists.
 
-    `marked`: what is no config itself is the value of a field that holds some.
+    `marked`: `config` is the value of a `ModelRef` field, not a config.
     """
     items: Iterable[tuple[Any, Any, bool]] = ()
     if isinstance(config, BaseModel):
@@ -88,12 +87,12 @@ def model_refs(config: Any, marked: bool = False) -> Iterator[tuple[tuple[str, .
 
 
 def names_models(field: FieldInfo) -> bool:
-    """Whether a field is a `ModelRef` or holds some."""
+    """Whether a field is a `ModelRef` or contains one."""
     return any(isinstance(m, ModelRefMarker) for m in field.metadata) or _is_ref(field.annotation)
 
 
 def _is_ref(annotation: Any) -> bool:
-    # `ModelRef` puts its marker on the field itself, `ModelRef | None` and `tuple[ModelRef, ...]` inside.
+    # For `ModelRef` the marker is on the field itself; for `ModelRef | None` and tuples it is inside the annotation.
     if any(isinstance(m, ModelRefMarker) for m in getattr(annotation, "__metadata__", ())):
         return True
     return any(_is_ref(member) for member in get_args(annotation))

@@ -1,4 +1,4 @@
-"""What a user is shown when something is wrong: where, what the actual value was, what to do."""
+"""Errors for users. They say where, what is wrong with the actual value, and what to do."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from compressit.printable import block, folded, line
 
-MOST_SHOWN = 50  # mistakes of a recipe: nobody reads more at once
-MOST_NAMES = 100  # known names that a hint chooses among
+MOST_SHOWN = 50  # mistakes of a recipe shown at once
+MOST_NAMES = 100  # known names that a hint compares or lists
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in a text the user wrote: a recipe file or one `--set` argument."""
+    """A place in the user's text: a recipe file or a `--set` argument."""
 
     source: str
     line: int | None = None  # 1-based
@@ -43,7 +43,7 @@ class Problem:
             gutter = f"{self.where.line:>5} | "
             lines.append(gutter + "".join(c if c == "\t" else line(c) for c in self.where.snippet))
             before = self.where.snippet[: (self.where.column or 1) - 1]
-            # a tab stays one, as wide as above
+            # keep tabs, so that the caret is below its column
             indent = "".join("\t" if c == "\t" else " " * len(line(c)) for c in before)
             lines.append(" " * (len(gutter) - 2) + "| " + indent + "^")
         if self.hint:
@@ -52,7 +52,7 @@ class Problem:
 
 
 class CompressitError(Exception):
-    """A mistake the user can mend: shown without a traceback. `exit_code` 2: nothing was run."""
+    """A mistake that the user can fix; shown without a traceback. `exit_code` 2: nothing was run."""
 
     exit_code = 2
 
@@ -66,63 +66,63 @@ class CompressitError(Exception):
         return f"{told}\n      help: {folded(self.hint)}" if self.hint else told
 
 
-class SeveralErrors(CompressitError):  # noqa: N818 - as many as there are lines
-    """Its message consists of lines that are fit to print as they are."""
+class SeveralErrors(CompressitError):  # noqa: N818 - the plural is the point
+    """Several errors. The message has several lines, ready to print."""
 
     def __str__(self) -> str:
         return self.message
 
 
 class RecipeError(SeveralErrors):
-    """Every problem found in a recipe, all at once."""
+    """All problems found in a recipe."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        more = f" ({count - MOST_SHOWN:,} of them are not shown)" if count > MOST_SHOWN else ""
+        more = f" ({count - MOST_SHOWN:,} not shown)" if count > MOST_SHOWN else ""
         tail = f"{count:,} problem{'s' if count != 1 else ''}{more}, nothing was run"
         super().__init__("\n".join([*(str(p) for p in self.problems[:MOST_SHOWN]), tail]))
 
 
 class StageFailed(SeveralErrors):
-    """A stage ended with an error; whatever else could run has run. Exit code 1."""
+    """A stage failed; everything else that could run has run. Exit code 1."""
 
     exit_code = 1
 
 
 class NoEffectError(CompressitError):
-    """A compressor changed nothing: a selector matched nothing, or a sparsity rounded to none."""
+    """A compressor changed nothing: a selector matched nothing, or a sparsity rounded to zero weights."""
 
     exit_code = 1
 
 
 FOREIGN = (Exception, SystemExit, GeneratorExit, BaseExceptionGroup)
-"""What somebody's code may raise in a process that is not a worker. KeyboardInterrupt is the user's there."""
+"""What to catch around third-party code outside workers. KeyboardInterrupt comes from the user there."""
 
-LONGEST_TEXT = 2000  # characters of what a plugin says of its failure; its traceback has them all
+LONGEST_TEXT = 2000  # characters kept of a plugin's error text; its traceback is complete
 
 
 def sound(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Text that can be printed, stored and sent anywhere: `printable.block` of its first `longest` characters."""
+    """Text that is safe to print, store and send: `printable.block` of its first `longest` characters."""
     if len(text) > longest:
         text = f"{text[:longest]} … ({len(text)} characters)"
     return block(text)
 
 
 def told(error: BaseException) -> str:
-    """`RuntimeError: its text`, whatever class and text somebody made of it."""
+    """`RuntimeError: its text`, safe for any exception class and text."""
     try:
         text = str(error)
-    except BaseException as second:  # noqa: BLE001 - somebody's __str__
-        text = f"(its text cannot be had: {type(second).__name__})"
+    except BaseException as second:  # noqa: BLE001 - third-party __str__
+        text = f"(its __str__ raises {type(second).__name__})"
     return sound(f"{type(error).__name__}: {text}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The nearest known names as a help text, else all of them; None when there are none."""
+    """A hint with the most similar known names, or all known names if none is similar; None if there are none."""
     names = sorted(known)
-    # Comparing takes longer than anything else here: of thousands of names only those that look alike at a glance
-    # are compared, and no endless ones.
+    # Comparing is slow: of thousands of names, compare only those with a similar beginning and length, and no long
+    # ones.
     near = sorted(names, key=lambda name: (name[:2] != word[:2], abs(len(name) - len(word))))[:MOST_NAMES]
     close = get_close_matches(word, near, n=3, cutoff=0.5) if len(word) <= 100 else []
     if close:
@@ -132,7 +132,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
 
 
 def place_in(error: BaseException, files: Sequence[Path]) -> str:
-    """` (mine.py:17)`: the innermost line of these files and folders that the error passed through; else nothing."""
+    """` (mine.py:17)`: the innermost line of the traceback in these files and folders; empty if there is none."""
     import traceback
 
     for frame in reversed(traceback.extract_tb(error.__traceback__)):

@@ -1,4 +1,4 @@
-"""How numbers are printed for people: percent, thin separators, '–' for nothing."""
+"""Formats numbers for people: percent, thin separators, '–' for an empty value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ SPACE = "\u202f"  # narrow and non-breaking: between groups of digits, and betwe
 
 
 def number(value: object, unit: str | None = None) -> str:
-    """One value for a table cell. `unit` as in `Metric.unit`; None is an empty cell, text stays as it is."""
+    """One value for a table cell. `unit` as in `Metric.unit`. None gives an empty cell; text is not changed."""
     if value is None or value == "":
         return EMPTY
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -26,7 +26,7 @@ def number(value: object, unit: str | None = None) -> str:
 
 
 def percent(fraction: float, decimals: int = 1) -> str:
-    """A fraction as percent. Never rounds up to 100 % what is less, nor down to 0 % what is more."""
+    """A fraction as percent. Adds decimals rather than round a value below 100 % up to it, or above 0 % down to it."""
     while decimals < 6 and round(100 * fraction, decimals) in (0.0, 100.0) and fraction not in (0.0, 1.0):
         decimals += 1
     return f"{100 * fraction:.{decimals}f}{SPACE}%"
@@ -40,7 +40,7 @@ def grouped(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`1.23 ms`, `4.1 s`, `3 min 20 s`, `2 h 05 min`; what is over is `0 s`."""
+    """`1.23 ms`, `4.1 s`, `3 min 20 s`, `2 h 05 min`; negative times give `0 s`."""
     seconds = max(seconds, 0)
     if 0 < seconds < 0.1:
         return f"{seconds * 1000:.3g} ms"

@@ -1,4 +1,4 @@
-"""Where downloads and results are kept, unless told otherwise."""
+"""Default folders for downloads and results."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from compressit.errors import CompressitError
 
 
 def default_store() -> Path:
-    """Where results are kept unless told otherwise: COMPRESSIT_STORE, else the user's cache folder."""
+    """The default store: COMPRESSIT_STORE if set, otherwise the user's cache folder."""
     return Path(os.environ.get("COMPRESSIT_STORE") or default_cache() / "store")
 
 
 def default_cache() -> Path:
-    """Where downloads are kept: COMPRESSIT_CACHE, else the user's cache folder.
+    """The folder for downloads: COMPRESSIT_CACHE if set, otherwise the user's cache folder.
 
-    Raises CompressitError where the user has none: no HOME, and no entry among the machine's users.
+    Raises CompressitError if the user has no home folder: no HOME, and no entry in the user database.
     """
     from platformdirs import user_cache_path
 
@@ -26,9 +26,9 @@ def default_cache() -> Path:
         path = user_cache_path("compressit")
     except (RuntimeError, KeyError):
         path = Path("~")
-    if not path.is_absolute():  # else a folder called "~" would appear in the current one
+    if not path.is_absolute():  # otherwise a folder named "~" would be created
         raise CompressitError(
-            "there is no home folder to keep results and downloads in",
-            "set HOME, or COMPRESSIT_CACHE to a folder of your own",
+            "there is no home folder for results and downloads",
+            "set HOME, or set COMPRESSIT_CACHE to a folder of your own",
         )
     return path

@@ -1,8 +1,7 @@
-"""What a terminal, or a page, may be sent: text of files and plugins in it is shown, never obeyed.
+"""Makes text from files and plugins safe to print: a terminal or page must show it, not execute it.
 
-A character that is neither printable nor a space (control codes, which begin a terminal's commands; marks that turn
-the reading direction; halves of surrogate pairs, as in file names that are no UTF-8) is replaced by its escape as
-Python writes it.
+Replaces every character that is neither printable nor a space by its Python escape: control codes, which begin
+terminal commands; marks that change the reading direction; unpaired surrogates, as in file names that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -15,33 +14,33 @@ from typing import Any
 
 
 def line(text: object) -> str:
-    """One line: breaks in it are shown as escapes too, so that it cannot begin another."""
+    """Text on one line: line breaks are escaped too."""
     told = str(text)
     return told if told.isprintable() else "".join(map(_shown, told))
 
 
 def block(text: object) -> str:
-    """Lines: line breaks and tabs stay."""
+    """Text on several lines: keeps line breaks and tabs."""
     told = str(text)
     return "".join(c if c in "\n\t" else _shown(c) for c in told)
 
 
 def folded(text: object) -> str:
-    """Somebody's text inside a message of ours: lines after its first are marked as its own."""
+    """Foreign text inside a message: every line after the first gets a mark."""
     first, *rest = str(text).splitlines() or [""]
     return "".join([line(first), *(f"\n      | {line(more)}" for more in rest)])
 
 
 class Printable:
-    """A text stream that shows what is not printable. `stream`: the one it writes to."""
+    """A text stream that escapes unprintable characters and writes to `stream`."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")  # for characters that the terminal's encoding lacks
 
     def write(self, text: str) -> int:
-        """Writes text; returns how many characters of it."""
+        """Writes text and returns its length."""
         if not isinstance(text, str):
             raise TypeError(f"text expected, not {type(text).__name__}")
         self.stream.write(block(text))
@@ -59,7 +58,7 @@ class Printable:
 class Forgiving:
     """A text stream that never raises: a full disk, a closed pipe or terminal, a character it cannot encode.
 
-    What cannot be written is lost. Everything else is the stream's own.
+    Text that cannot be written is lost. Everything else is passed to the stream.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -73,7 +72,11 @@ class Forgiving:
             encoding = getattr(self._stream, "encoding", None) or "ascii"
             with contextlib.suppress(OSError, ValueError):
                 self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except (OSError, ValueError, AttributeError):  # closed, or None where the process was started without
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+        ):  # closed, or None if the process was started without the stream
             pass
         return len(text)
 
@@ -83,12 +86,12 @@ class Forgiving:
             self.write(line)
 
     def flush(self) -> None:
-        """Passes on what can be passed on."""
+        """Flushes the stream if possible."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             self._stream.flush()
 
     def close(self) -> None:
-        """Leaves it open: others write to it too."""
+        """Only flushes: others write to the stream too."""
         self.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -96,9 +99,10 @@ class Forgiving:
 
 
 def guard_streams() -> None:
-    """From now on nothing that this process prints reaches the terminal as it is, and a stderr that is full or closed
-    stops nothing. A stream that the process was started without leads nowhere: the next file that is opened would get
-    its number, and what is printed with it.
+    """Escapes everything that this process prints from now on, and ignores a full or closed stderr.
+
+    Replaces missing standard streams by os.devnull: otherwise the next opened file would get the stream's number and
+    receive what is printed.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
@@ -109,6 +113,6 @@ def guard_streams() -> None:
 
 
 def _shown(character: str) -> str:
-    from unicodedata import category  # seldom needed, and a library of its own
+    from unicodedata import category  # seldom needed, and loads a shared library
 
     return character if character.isprintable() or category(character) == "Zs" else repr(character)[1:-1]

@@ -61,4 +61,4 @@ EXPORTS = {
     "stage": "compressit.api",
     "tensor_bytes": "compressit.contract.measure",
 }
-"""Public names and the modules that define them."""
+"""Public names, and the modules that define them."""

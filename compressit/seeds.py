@@ -1,7 +1,7 @@
-"""Every random draw comes from a named stream: hash(seed, purpose, stage, round, epoch).
+"""Random streams: every random draw comes from a stream seeded by hash(seed, purpose, stage, round, epoch).
 
-Nothing about a generator's state has to be saved: a resumed stage asks for the same streams again. Somebody else's
-code (a dataset, a network, a plugin) draws from the process's global generators as well: it runs in a `seeded` block.
+No generator state needs saving, since a resumed stage asks for the same streams again. Plugin code (datasets,
+networks, stages) may also draw from the global generators, so it runs in a `seeded` block.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Streams:
-    """The random streams of one stage. Variants share them: they see the same batches in the same order."""
+    """The random streams of one stage. Variants share them, so they see the same batches in the same order."""
 
     seed: int
     stage: str = ""
@@ -29,7 +29,7 @@ class Streams:
 
     def number(self, purpose: str, epoch: int | None = None) -> int:
         """A 63-bit seed for this purpose (and epoch)."""
-        # JSON quotes the texts: no two lists of facts ever read alike.
+        # JSON quotes strings, so different values never give the same text.
         text = json.dumps([self.seed, purpose, self.stage, self.round, epoch])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -42,10 +42,10 @@ class Streams:
 
 @contextmanager
 def seeded(number: int) -> Generator[None]:
-    """A block whose global random numbers (torch's on every device in use, numpy's, Python's) start from `number`.
+    """A block in which the global generators (torch's on every device in use, NumPy's, Python's) start from `number`.
 
-    Afterwards they go on as if it had not been there. Imports no torch: where the block is the first to, torch's own
-    fixed seed holds in it.
+    Afterwards their state is restored. Does not import torch; if the block is the first to import it, torch starts
+    from its own fixed default seed.
     """
     import numpy as np
 
@@ -65,7 +65,7 @@ def seeded(number: int) -> Generator[None]:
 
 
 def draw_from(number: int) -> None:
-    """Lets the global random numbers start from `number`, for good."""
+    """Seeds the global generators with `number`, without restoring them later."""
     import numpy as np
 
     random.seed(number)
@@ -73,5 +73,5 @@ def draw_from(number: int) -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.default_generator.manual_seed(number)
-        if torch.cuda.is_initialized():  # else the seed would wait for whoever uses a GPU next
+        if torch.cuda.is_initialized():  # otherwise the seed would affect the first later use of a GPU
             torch.cuda.manual_seed_all(number)

@@ -1,4 +1,4 @@
-"""The registered code that a checkpoint's network is made of: made with its options, or told to be missing."""
+"""Finds the registered code that builds a checkpoint's network, or reports what is missing."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from compressit.host.plugins import Host
 
 
 def builder_of(name: str, config: Mapping[str, Any], host: Host) -> Model[Any]:
-    """The Model plugin with these options. Raises CompressitError where it is not installed, or refuses them."""
+    """The Model plugin with these options. Raises CompressitError if it is not installed or rejects them."""
     try:
         return host.create(Model, name, config)
     except ValidationError as error:
-        raise CompressitError(f"'{name}' refuses {first_of(error, 'its options')}") from error
+        raise CompressitError(f"'{name}' rejects {first_of(error, 'its options')}") from error
 
 
 def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
-    """Raises CompressitError unless `host` knows the types of the layers that were replaced and, where the network is
-    to be `built`, its model. It says where the file says they come from, and how to have them.
+    """Raises CompressitError unless `host` has the types of all replaced layers and, if the network is to be `built`,
+    its model. The message says where the file claims they come from and how to get them.
     """
-    missing: dict[str, list[str]] = {}  # by their owner
+    missing: dict[str, list[str]] = {}  # by owner
     builder = manifest.model
     if built and builder is not None and builder.name not in host.names("model"):
         missing[builder.owner] = [f"its model {builder.name!r}"]
@@ -39,20 +39,20 @@ def check_installed(manifest: Manifest, host: Host, built: bool) -> None:
     if missing:
         told = [
             f"{' and '.join(what)} {'is' if len(what) == 1 else 'are'} not registered here; "
-            f"by the file's own word, {'it comes' if len(what) == 1 else 'they come'} from {owner!r}"
+            f"according to the file, {'it comes' if len(what) == 1 else 'they come'} from {owner!r}"
             for owner, what in missing.items()
         ]
-        advice = dict.fromkeys(map(_advice, missing))  # words of ours alone: a file may name what it likes
+        advice = dict.fromkeys(map(_advice, missing))  # our own words only: names in a file cannot be trusted
         raise CompressitError("; ".join(told), "; ".join([*advice, *host.left_out()]))
 
 
 def model_owner(name: str, host: Host) -> str:
-    """Where a model comes from, as files name it: a local file's folder is nobody's business."""
+    """Where a model comes from, as written to files: for a local file, its name without the folder."""
     return _without_folder(host.find(name, "model").owner)
 
 
 def layer_owners(types: Iterable[str], host: Host) -> dict[str, str]:
-    """The same for module types, by their names."""
+    """The same for module types, by name."""
     sources = host.module_type_sources()
     return {name: _without_folder(str(sources[name])) for name in sorted(types)}
 
@@ -63,11 +63,11 @@ def _without_folder(owner: str) -> str:
 
 def _advice(owner: str) -> str:
     if " " in owner:  # a distribution and its version
-        return "install that package if you know it and trust it: nobody has checked what the file says"
+        return "if you know and trust that package, install it: the file's claim was not verified"
     in_python = "import that module first"
     if owner.endswith(".py"):
         in_python = "`from compressit import installed; installed().load_file(Path(FILE))`"
     return (
         "if you have that code and trust it, name its file: `--plugin FILE` for compressit evaluate and export, "
-        f"under `plugins:` in a recipe; in Python {in_python}"
+        f"`plugins:` in a recipe; in Python, {in_python}"
     )

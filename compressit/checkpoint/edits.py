@@ -1,9 +1,8 @@
-"""What differs between a model and a freshly built one, as data; and doing it again.
+"""Edits: the differences between a model and a freshly built one, recorded as data and applied again.
 
-Recorded are public attributes whose value is a number (int, float, bool), None, or a tuple or list of those.
-Text is not: a file may set numbers, never something a module could take for a path or a function's name.
-What an edit cannot say (private attributes, text, new attributes) is left to the comparison of outputs when
-saving.
+Edits record public attributes whose value is a number (int, float, bool), None, or a tuple or list of these.
+They never record strings: a file may set numbers, but nothing that a module could use as a path or function name.
+Other changes (private attributes, strings, new attributes) are caught by comparing outputs when saving.
 """
 
 from __future__ import annotations
@@ -31,30 +30,30 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class Changes:
-    """What edits did to a model, which its builder answers for otherwise."""
+    """What edits changed in a built model."""
 
     before: dict[tuple[nn.Module, str], Any] = field(
         default_factory=dict
-    )  # values of the attributes that were set
-    made: set[nn.Module] = field(default_factory=set)  # layers made from a file's arguments
+    )  # old values of the attributes that were set
+    made: set[nn.Module] = field(default_factory=set)  # layers built from a file's arguments
 
 
 def diff(fresh: nn.Module, model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]:
-    """The edits that give `fresh` the module types and numbers of `model`; shapes are not among them.
+    """The edits that give `fresh` the module types and numbers of `model`. Shapes are not included.
 
-    Raises CompressitError for a layer of another type without a ModuleType, and for a layer that only one of
-    the two has.
+    Raises CompressitError for a layer of a different type without a ModuleType, and for a layer that only one of
+    the two models has.
     """
     if not same_class(type(fresh), type(model)):
         raise CompressitError(
             f"the model is a {type(model).__name__}, but its builder makes a {type(fresh).__name__}",
-            "save the plain module the builder made, without a wrapper around it",
+            "save the module that the builder made, without a wrapper",
         )
     return list(_differences(fresh, model, "", module_types))
 
 
 def snapshot(model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]:
-    """Every registered type and every number of a model, for one that has no builder to compare it with."""
+    """Every registered type and every number of a model that has no builder to compare with."""
     found: list[Edit] = []
     for at, module in model.named_modules():
         rule = by_class(module_types, type(module)) if at else None
@@ -67,9 +66,9 @@ def snapshot(model: nn.Module, module_types: Sequence[ModuleType]) -> list[Edit]
 
 
 def apply(model: nn.Module, edits: Sequence[Edit], module_types: Sequence[ModuleType]) -> Changes:
-    """Carries out edits in place, in their order, and says what they changed.
+    """Applies edits in place, in order, and returns what they changed.
 
-    Raises CompressitError for a path or attribute that is not there, is not public, or holds another type.
+    Raises CompressitError for a path or attribute that does not exist, is not public, or has another type.
     """
     changes = Changes()
     for edit in edits:
@@ -85,7 +84,7 @@ def apply(model: nn.Module, edits: Sequence[Edit], module_types: Sequence[Module
 
 
 def unrecorded(fresh: nn.Module, model: nn.Module) -> list[str]:
-    """Attributes and buffers outside the state dict that differ all the same: suspects when outputs do."""
+    """Attributes and buffers outside the state dict that differ: the likely cause of different outputs."""
     found: list[str] = []
     others = dict(fresh.named_modules())
     for at, module in model.named_modules():
@@ -104,14 +103,14 @@ def unrecorded(fresh: nn.Module, model: nn.Module) -> list[str]:
 
 
 def numbers(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Its public attributes that edits can say."""
+    """The module's public attributes that edits can record."""
     for name, value in vars(module).items():
         if _public(name) and _recordable(value):
             yield name, value
 
 
 def plain(value: Any) -> Any:
-    """A number as it is in JSON."""
+    """A recordable value as JSON holds it: tuples become lists."""
     return [plain(v) for v in value] if isinstance(value, _SEQUENCES) else value
 
 
@@ -122,8 +121,8 @@ def _differences(
         rule = by_class(module_types, type(model))
         if rule is None:
             raise CompressitError(
-                f"no rule for {type(model).__name__} at {at}; register a ModuleType",
-                "return one from the hook compressit_module_types of the plugin that puts it there",
+                f"no ModuleType is registered for {type(model).__name__} at {at}",
+                "return one from the hook compressit_module_types in the plugin that inserts the layer",
             )
         args = _described(rule, model, at)
         yield ReplaceEdit(at=at, type=rule.name, args=args)
@@ -140,7 +139,7 @@ def _differences(
         state = "was added" if name in layers else "was removed"
         raise CompressitError(
             f"the layer {_join(at, name)} {state} since the model was built",
-            "replace layers by ones of another type (nn.Identity for none), with a ModuleType for that type",
+            "replace layers instead (nn.Identity removes one), and register a ModuleType for the new type",
         )
     for name, child in layers.items():
         yield from _differences(fresh_layers[name], child, _join(at, name), module_types)
@@ -168,7 +167,7 @@ def _set(module: nn.Module, at: str, name: str, value: Any, changes: Changes) ->
         raise _unfit(at, f"{name!r} is not a public attribute")
     old = _attribute(module, name)
     if old is _MISSING:
-        raise _unfit(at, f"{type(module).__name__} has no number or tuple called {name!r}")
+        raise _unfit(at, f"{type(module).__name__} has no number or tuple named {name!r}")
     if not (_recordable(value) and _same_type(old, value)):
         raise _unfit(at, f"{name!r} is {old!r} and cannot become {value!r}")
     if _differs(old, value):
@@ -182,7 +181,7 @@ def _public(name: str) -> bool:
 
 
 def _attribute(module: nn.Module, name: str) -> Any:
-    """The number or tuple of that name, of the module or its class; properties and methods do not count."""
+    """The number or tuple of that name on the module or its class, ignoring properties and methods."""
     value = inspect.getattr_static(module, name, _MISSING)
     return value if _recordable(value) else _MISSING
 
@@ -196,7 +195,7 @@ def _recordable(value: Any, depth: int = 4) -> bool:
 
 
 def _same_type(old: Any, new: Any) -> bool:
-    """Whether the JSON value `new` may take the place of `old`. None goes with anything, int with float."""
+    """Whether the JSON value `new` may replace `old`. None matches any type, int matches float."""
     if old is None or new is None:
         return True
     if isinstance(old, _SEQUENCES) or isinstance(new, _SEQUENCES):
@@ -238,4 +237,4 @@ def _join(at: str, name: str) -> str:
 
 
 def _unfit(at: str, reason: str) -> CompressitError:
-    return CompressitError(f"an edit does not fit the model at {at or 'its top'}: {reason}")
+    return CompressitError(f"an edit does not fit the model at {at or 'the top level'}: {reason}")

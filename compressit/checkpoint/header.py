@@ -24,26 +24,26 @@ from compressit.files.sealed import canonical
 from compressit.files.writing import replacing
 
 KEY = "compressit"
-"""The one metadata key: with several, safetensors writes them in another order in every process."""
+"""The only metadata key: with several, safetensors orders them differently in every process."""
 MASK, VALUES = "::mask", "::values"
-"""What follows the name of a tensor that is stored in two parts (see `tensors`)."""
-MOST_HEADER_BYTES = 2**23  # safetensors allows 100 MB; JSON takes up to 30 times its text when it is read
+"""Suffixes of the two parts of a compactly stored tensor (see `tensors`)."""
+MOST_HEADER_BYTES = 2**23  # safetensors allows 100 MB; parsing JSON takes up to 30 times its size
 BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E4M3FNUZ": 1, "F8_E5M2": 1, "F8_E5M2FNUZ": 1,
     "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4,
     "U64": 8, "I64": 8, "F64": 8, "C64": 8,
 }  # fmt: skip
-"""Bytes of one value, by safetensors' name of the type."""
+"""Bytes per value, by safetensors type name."""
 
 
 class NoManifestError(CompressitError):
-    """A sound safetensors file that somebody else wrote."""
+    """A valid safetensors file that compressit did not write."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor's place in the file. `offsets` count from the first byte after the header."""
+    """One tensor's dtype, shape and position in the file. `offsets` count from the first byte after the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -51,21 +51,21 @@ class TensorInfo:
 
     @property
     def values(self) -> int:
-        """How many numbers it holds."""
+        """The number of values."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header: the tensors fill the rest of the file exactly."""
+    """A checked header: its tensors fill the rest of the file exactly."""
 
-    tensors: Mapping[str, TensorInfo]  # in their order in the file
+    tensors: Mapping[str, TensorInfo]  # in file order
     manifest: Manifest
     start: int  # where the tensors' bytes begin
     file_bytes: int
 
     def loaded(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Type and shape of every tensor as a model gets it, those stored compactly among them."""
+        """Dtype and shape of every tensor as loaded, including those stored compactly."""
         compact = self.manifest.compact
         parts = {name + end for name in compact for end in (MASK, VALUES)}
         found = {n: (info.dtype, info.shape) for n, info in self.tensors.items() if n not in parts}
@@ -75,28 +75,28 @@ class Header:
 def read_header(path: Path) -> Header:
     """Reads and checks a checkpoint's header.
 
-    Raises CompressitError for a file that is missing, cut short, no safetensors file, not from compressit, of
-    another format version or with a description that was changed.
+    Raises CompressitError if the file is missing, truncated, not a safetensors file, not from compressit, of another
+    format version, or if its manifest was changed.
     """
     with naming(path), opened(path) as file:
         return checked(file)
 
 
 def checked(file: BinaryIO) -> Header:
-    """The header of an open file. Raises CompressitError as `read_header` does, without the file's name."""
+    """The header of an open file. Raises CompressitError like `read_header`, without the file name."""
     file_bytes = os.fstat(file.fileno()).st_size
     if file_bytes < 8:
-        raise CompressitError("no safetensors file: it is shorter than 8 bytes")
+        raise CompressitError("not a safetensors file: it is shorter than 8 bytes")
     length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER_BYTES:
         raise CompressitError(
-            f"no safetensors file: a header of {length} bytes (at most {MOST_HEADER_BYTES} are read)"
+            f"not a safetensors file: its header claims {length} bytes (the limit is {MOST_HEADER_BYTES})"
         )
     if 8 + length > file_bytes:
-        raise CompressitError(f"cut short: a header of {length} bytes in a file of {file_bytes}")
+        raise CompressitError(f"truncated: a header of {length} bytes in a file of {file_bytes} bytes")
     table = strict_json(file.read(length), "its safetensors header")
     if not isinstance(table, dict):
-        raise CompressitError("no safetensors file: its header is not a JSON object")
+        raise CompressitError("not a safetensors file: its header is not a JSON object")
     metadata = table.pop("__metadata__", None)
     found = ((name, _tensor(name, entry)) for name, entry in table.items())
     tensors = dict(sorted(found, key=lambda item: item[1].offsets))
@@ -104,7 +104,7 @@ def checked(file: BinaryIO) -> Header:
     if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
         raise NoManifestError(
             "a safetensors file, but not a compressit checkpoint",
-            "its tensors can start a recipe's model as `model: {weights: …}`",
+            "to start a recipe's model from its tensors, use `model: {weights: …}`",
         )
     manifest = decode(metadata[KEY])
     for name, shape in manifest.compact.items():
@@ -113,9 +113,9 @@ def checked(file: BinaryIO) -> Header:
 
 
 def copy_with(source: Path, target: Path, **updates: Any) -> None:
-    """Copies a checkpoint with other fields of its manifest (`lineage=…`, `metrics=…`) and the same tensors.
+    """Copies a checkpoint with changed manifest fields (`lineage=…`, `metrics=…`) and the same tensors.
 
-    `target` may be `source`. Published atomically. Raises CompressitError as `read_header` does.
+    `target` may equal `source`; it is replaced atomically. Raises CompressitError like `read_header`.
     """
     with naming(source), opened(source) as file:
         header = checked(file)
@@ -127,7 +127,7 @@ def copy_with(source: Path, target: Path, **updates: Any) -> None:
 
 
 def verify(path: Path) -> Header:
-    """`read_header`, and the tensors' bytes against their digest. Raises CompressitError."""
+    """Like `read_header`, and checks the tensors' digest too. Raises CompressitError."""
     with naming(path), opened(path) as file:
         header = checked(file)
         check_digest(header, _parts(header, file))
@@ -135,7 +135,7 @@ def verify(path: Path) -> Header:
 
 
 def tensors_digest(parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> str:
-    """sha256 over (name, safetensors type, shape, bytes) of every tensor, given in the order of their names.
+    """sha256 over (name, safetensors type, shape, bytes) of every tensor. `parts` must be sorted by name.
 
     The order of the tensors in the file does not matter.
     """
@@ -149,12 +149,14 @@ def tensors_digest(parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> st
 def check_digest(header: Header, parts: Iterable[tuple[str, str, tuple[int, ...], Any]]) -> None:
     """Raises CompressitError unless these tensors are the ones that were saved."""
     if tensors_digest(parts) != header.manifest.tensors_sha256:
-        raise CompressitError("its tensors were changed: the digest does not match", "fetch the file again")
+        raise CompressitError(
+            "its tensors were changed after saving: the digest does not match", "get the file again"
+        )
 
 
 @contextmanager
 def naming(path: Path) -> Generator[None]:
-    """Puts the file's name before every CompressitError, and makes one of every OSError."""
+    """Prefixes every CompressitError with the file name, and converts OSErrors to CompressitErrors."""
     try:
         yield
     except CompressitError as error:
@@ -167,14 +169,14 @@ def naming(path: Path) -> Generator[None]:
 
 def _tensor(name: str, entry: Any) -> TensorInfo:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise CompressitError(f"no safetensors file: the entry of tensor {name!r} is malformed")
+        raise CompressitError(f"not a safetensors file: the entry of tensor {name!r} is malformed")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BYTES:
-        raise CompressitError(f"tensor {name!r} is of the unknown type {dtype!r}")
+        raise CompressitError(f"tensor {name!r} has the unknown type {dtype!r}")
     if not (_counts(shape) and _counts(offsets) and len(offsets) == 2):
-        raise CompressitError(f"no safetensors file: shape or offsets of tensor {name!r} are malformed")
-    if math.prod(max(1, size) for size in shape) >= 2**63:  # of an empty one too: torch computes its strides
-        raise CompressitError(f"no safetensors file: tensor {name!r} has the impossible shape {tuple(shape)}")
+        raise CompressitError(f"not a safetensors file: tensor {name!r} has malformed shape or offsets")
+    if math.prod(max(1, size) for size in shape) >= 2**63:  # even if it is empty: torch computes its strides
+        raise CompressitError(f"not a safetensors file: tensor {name!r} has impossible shape {tuple(shape)}")
     return TensorInfo(dtype, tuple(shape), (offsets[0], offsets[1]))
 
 
@@ -185,7 +187,7 @@ def _counts(value: Any) -> bool:
 
 
 def _short(text: str) -> str:
-    """Names in a file may be of any length; what is wrong with them is said at the end."""
+    """Names in a file can be very long: keeps the beginning and the end, which says what is wrong."""
     return text if len(text) <= 1200 else f"{text[:600]} … {text[-600:]}"
 
 
@@ -199,13 +201,13 @@ def _check_places(tensors: Mapping[str, TensorInfo], data_bytes: int) -> None:
             )
         if stop - begin != tensor.values * BYTES[tensor.dtype]:
             raise CompressitError(
-                f"tensor {name!r} has {stop - begin} bytes, which is not its shape {tensor.shape}"
+                f"tensor {name!r} has {stop - begin} bytes, which does not match its shape {tensor.shape}"
             )
         end = stop
     if end > data_bytes:
-        raise CompressitError(f"cut short: {data_bytes} of {end} bytes of tensors are there")
+        raise CompressitError(f"truncated: only {data_bytes} of {end} tensor bytes are present")
     if end < data_bytes:
-        raise CompressitError(f"{data_bytes - end} bytes after the last tensor belong to nothing")
+        raise CompressitError(f"{data_bytes - end} unexpected bytes after the last tensor")
 
 
 def _check_compact(name: str, shape: tuple[int, ...], tensors: Mapping[str, TensorInfo]) -> None:
@@ -220,7 +222,7 @@ def _check_compact(name: str, shape: tuple[int, ...], tensors: Mapping[str, Tens
         or len(values.shape) != 1
         or values.values > count
     ):
-        raise CompressitError(f"the parts of the compact tensor {name!r} do not fit its shape")
+        raise CompressitError(f"the parts of the compact tensor {name!r} do not match its shape")
 
 
 def _parts(header: Header, file: BinaryIO) -> Iterator[tuple[str, str, tuple[int, ...], bytes]]:

@@ -1,4 +1,4 @@
-"""What `compressit inspect FILE` shows: everything the file says about itself, read without torch."""
+"""What `compressit inspect FILE` shows: everything in the file's header, read without torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_TENSORS = 60  # lines of the listing
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """A checkpoint's facts as JSON values, after its digest was checked.
+    """Checks a checkpoint's digest and returns its facts as JSON values.
 
     Keys: path, format, file_bytes, tensor_bytes (of the tensors as loaded), stored_bytes (of those in the
     file), parameters (values in all parameters), model, edits, reshaped, compact (shapes of the tensors
@@ -43,7 +43,7 @@ def facts(path: Path) -> dict[str, Any]:
 
 
 def render(facts: Mapping[str, Any]) -> str:
-    """The facts as plain text; control characters a file may hold are shown, not sent to the terminal."""
+    """The facts as plain text. Control characters from the file are escaped."""
     return "\n".join(map(line, _lines(facts)))
 
 
@@ -78,14 +78,14 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
 def _model(facts: Mapping[str, Any]) -> Iterator[str]:
     model = facts["model"]
     if model is None:
-        yield "  model        no registered builder: compressit.load(path, into=net) fills a net of your own"
+        yield "  model        no registered builder: load it with compressit.load(path, into=net)"
         return
     yield f"  model        {model['name']} {_compact(model['config'])} (from {model['owner']})"
     yield f"  inputs       {_shape(model['input_shape'])}, {model['classes']} classes"
     replaced = [f"{edit['at']} is a {edit['type']}" for edit in facts["edits"] if edit["do"] == "replace"]
     if facts["edits"] or facts["reshaped"]:
         changed = "; ".join(replaced) or "narrower layers; their shapes are below"
-        yield f"  changed      since it was built: {changed}"
+        yield f"  changed      since building: {changed}"
 
 
 def _input(inputs: Mapping[str, Any] | None) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _input(inputs: Mapping[str, Any] | None) -> Iterator[str]:
     values = "in [0, 1]"
     if inputs["mean"] is not None:
         values = f"(pixels in [0, 1] - {inputs['mean']}) / {inputs['std']} per channel"
-    yield f"  fed with     {_shape(inputs['shape'])} {inputs['dtype']}, scale {inputs['scale']}: {values}"
+    yield f"  input data   {_shape(inputs['shape'])} {inputs['dtype']}, scale {inputs['scale']}: {values}"
     yield f"  class names  {', '.join(inputs['class_names'])}"
 
 

@@ -1,9 +1,9 @@
-"""Whether the layers of torch.nn fit their tensors, with numbers as layers have them.
+"""Checks that torch.nn layers match their tensors and have plausible numbers.
 
-A file sets numbers, and torch's native code takes them at their word: attention of no heads divides by zero, an
-LSTM that is wider than its weights reads beyond them, padding of 2**31 ends the process. So a layer is made once more
-of its own numbers, without memory: it must get tensors of the same shapes, and the same numbers. What a network's own
-classes do with their numbers is theirs.
+A file can set a layer's numbers, and torch's native code trusts them: attention with no heads divides by zero, an
+LSTM wider than its weights reads out of bounds, padding of 2**31 crashes the process. So each layer is rebuilt from its
+own numbers on the meta device: its tensors must have the same shapes and its attributes the same values. A network's
+own classes are not checked.
 """
 # pyright: reportPrivateUsage=false
 
@@ -24,10 +24,10 @@ from compressit.checkpoint.modules import Unfilled
 from compressit.errors import CompressitError
 
 Wrong = Iterator[tuple[str, str]]
-"""Attributes that do not fit, and what is said of them."""
+"""Attributes that do not fit, each with what is wrong."""
 
 _NATIVE = (nn.MultiheadAttention, nn.RNNBase)
-"""Whatever the forward of a class of one's own does, it hands its tensors to native code."""
+"""Subclasses pass their tensors to native code whatever their own `forward` does."""
 _CHECKED = (
     *_NATIVE, nn.RNNCellBase, nn.Linear, nn.Bilinear, _ConvNd, _NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm,
     nn.Embedding, nn.EmbeddingBag, nn.PReLU,
@@ -37,17 +37,17 @@ _RANGES = {
     "output_padding": (0, 64), "output_size": (1, 64), "size": (1, 64), "scale_factor": (0, 8),
     "upscale_factor": (1, 8), "downscale_factor": (1, 64), "num_layers": (1, 64), "num_groups": (1, 2**16),
 }  # fmt: skip
-"""The least that torch takes, and the most that a file may raise a number to that was smaller when built."""
+"""The smallest value torch accepts, and the largest to which a file may raise a value that the builder set lower."""
 _MOST_SIZE, _MOST = 2**20, 2**31 - 1
-"""What even a builder may set, whose options a file names: of the above, and of any number."""
+"""The largest values that even a builder may set, since a file names its options: of the above, and of any number."""
 
 
 def check(model: nn.Module, changes: Changes | None = None) -> None:
-    """Raises CompressitError, naming layer, attribute and value, unless all layers of torch.nn fit.
+    """Raises CompressitError, naming layer, attribute and value, if a torch.nn layer does not fit.
 
-    Widths must be those of the tensors. Other numbers that torch computes sizes with (stride, padding …) must be
-    in the range it takes; one that an edit has raised, or that belongs to a layer an edit has made, in the range
-    that layers have.
+    Widths must match the tensors. Other numbers from which torch computes sizes (stride, padding …) must be in the
+    range that torch accepts. A number that an edit raised, or that belongs to a layer an edit built, must be in a
+    narrower range of common values.
     """
     for at, layer in model.named_modules():
         kind = _kind(layer)
@@ -55,13 +55,13 @@ def check(model: nn.Module, changes: Changes | None = None) -> None:
             continue
         for name, what in chain(_out_of_range(layer, changes or Changes()), _unlike(layer, kind)):
             raise CompressitError(
-                f"{name} of the {type(layer).__name__} at {at or 'its top'} {what[:300]}",
-                "a layer whose tensors were changed by hand needs its numbers set as well, before it is saved",
+                f"{name} of the {type(layer).__name__} at {at or 'the top level'} {what[:300]}",
+                "if you changed a layer's tensors by hand, update its numbers too before saving",
             )
 
 
 def _kind(layer: nn.Module) -> type[nn.Module] | None:
-    """The class of torch.nn that it is or comes from; None for a container and a class of the network's own."""
+    """The torch.nn class of a layer, or the one it derives from; None for containers and the network's own classes."""
     for cls in type(layer).__mro__:
         if cls.__module__.startswith("torch.nn.modules."):
             own = cls is nn.Module or cls.__module__.endswith(".container")
@@ -70,30 +70,30 @@ def _kind(layer: nn.Module) -> type[nn.Module] | None:
 
 
 def _unlike(layer: nn.Module, kind: type[nn.Module]) -> Wrong:
-    """What differs from a layer made of the same numbers."""
-    # A forward of its own may read its tensors in its own way.
+    """What differs from a layer rebuilt from the same numbers."""
+    # A custom forward may use its tensors in its own way.
     if not issubclass(kind, _CHECKED if type(layer).forward is kind.forward else _NATIVE):
         return
     told = ", ".join(f"{name} {value}" for name, value in numbers(layer) if type(value) in (int, tuple, bool))
     try:
         twin = _made_again(layer, kind)
-    except Exception as error:  # noqa: BLE001 - whatever torch raises for numbers that do not go together
-        yield "numbers", f"do not go together: {error} ({told})"
+    except Exception as error:  # noqa: BLE001 - whatever torch raises for incompatible numbers
+        yield "numbers", f"do not fit together: {error} ({told})"
         return
     for name in sorted(_tensors(twin) | _tensors(layer)):
         has, makes = _shape(layer, name), _shape(twin, name)
-        # Only native code takes one that is missing, or left over, for another.
+        # Only native code confuses tensors when one is missing or left over.
         exact = isinstance(layer, _NATIVE) and "." not in name
         if has != makes and (exact or (has is not None and makes is not None)):
-            yield name, f"is of shape {has}; its numbers make it {makes} ({told})"
+            yield name, f"has shape {has}; the layer's numbers imply {makes} ({told})"
     for name, value in numbers(twin):
         if plain(actual := getattr(layer, name, None)) != plain(value):
             yield name, f"is {actual!r}; it must be {value}"
 
 
 def _made_again(layer: nn.Module, kind: type[nn.Module]) -> nn.Module:
-    """Of the layer's own numbers, on the meta device."""
-    made = nn.RNNBase if issubclass(kind, nn.RNNBase) else kind  # LSTM and GRU do not say what they take
+    """The layer rebuilt from its own numbers, on the meta device."""
+    made = nn.RNNBase if issubclass(kind, nn.RNNBase) else kind  # LSTM and GRU have no explicit signature
     takes = inspect.signature(made).parameters
     given = {name: value for name, value in vars(layer).items() if name in takes}
     bias = "in_proj_bias" if isinstance(layer, nn.MultiheadAttention) else "bias"
@@ -114,29 +114,29 @@ def _tensors(layer: nn.Module) -> set[str]:
 
 
 def _shape(layer: nn.Module, path: str) -> tuple[int, ...] | None:
-    """Of a tensor, be it computed; None where there is none, or its parts do not fit."""
+    """A tensor's shape, even if it is computed; None if it does not exist or its parts do not fit."""
     value: Any = layer
     try:
         for name in path.split("."):
             value = getattr(value, name, None)
-    except Exception:  # noqa: BLE001 - whatever a parametrisation raises
+    except Exception:  # noqa: BLE001 - whatever a parametrization raises
         return None
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def _out_of_range(layer: nn.Module, changes: Changes) -> Wrong:
     for name, value in vars(layer).items():
-        if name.startswith("_"):  # torch's own, which no edit reaches
+        if name.startswith("_"):  # private to torch: no edit can set it
             continue
         found, before = _flat(value), _flat(changes.before.get((layer, name)))
         edited = name in _RANGES and (layer, name) in changes.before
         if edited and not {type(n) for n in found} <= {type(n) for n in before}:
-            yield name, f"is {repr(value)[:100]}; it must be numbers as in {before}"
+            yield name, f"is {repr(value)[:100]}; it must be of the same type as {before}"
             return
         least, most = _limits(layer, name, changes)
         kinds = (int, float) if name in _RANGES else (int,)
         if any(type(n) in kinds and not least <= n <= most for n in found):
-            yield name, f"is {repr(value)[:100]}; it must be from {least} to {most}"
+            yield name, f"is {repr(value)[:100]}; it must be between {least} and {most}"
 
 
 def _limits(layer: nn.Module, name: str, changes: Changes) -> tuple[int, float]:
@@ -145,9 +145,9 @@ def _limits(layer: nn.Module, name: str, changes: Changes) -> tuple[int, float]:
     least, most = _RANGES[name]
     kernel, dilation = _flat(getattr(layer, "kernel_size", 1)), _flat(getattr(layer, "dilation", 1))
     if name == "padding" and not hasattr(layer, "kernel_size"):
-        least = -_MOST_SIZE  # nn.ZeroPad2d and its like can crop
+        least = -_MOST_SIZE  # nn.ZeroPad2d and similar layers can crop
     elif name == "padding" and all(type(n) is int for n in (*kernel, *dilation)):
-        # Half of what the kernel spans leaves the outputs as large as the inputs.
+        # Padding by half the kernel's span keeps the outputs as large as the inputs.
         most += max(dilation, default=1) * (max(kernel, default=1) - 1) // 2
     before = _flat(changes.before.get((layer, name)))
     of_weight = name == "kernel_size" and isinstance(layer, _ConvNd)

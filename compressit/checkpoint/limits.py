@@ -1,4 +1,4 @@
-"""A limit on what a file makes torch compute: a kilobyte must not order gigabytes, a million layers, or hours."""
+"""Limits what a file can make torch compute: a 1 kB file must not demand gigabytes, a million layers, or hours."""
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from torch.utils._pytree import arg_tree_leaves, tree_map_only
 from compressit.errors import CompressitError
 
 FREE_BYTES, GROWTH = 2**28, 1000
-"""A net may be this many times its file before its edits: pruning to 3 % of the channels leaves a 1000th."""
+"""Before its edits, a net may be this many times the size of its file: pruning to 3 % of the channels leaves 1/1000."""
 FREE_TENSORS, MORE_TENSORS = 1000, 10
-"""Tensors may be made for each of the file: layers that edits replace and helpers are not in it."""
+"""Tensors that may be created: a fixed number, and so many per tensor in the file. A net also creates helpers, and
+layers that edits then replace."""
 FREE_LIVE, LIVE_GROWTH = 110 * 10**6, 9
-"""Bytes that were written to and are there at one moment, beside those of the file's own tensors: with them, and with
-what torch takes for itself, ten times the file and 200 MB."""
+"""Bytes written to and alive at one moment, besides the file's own tensors. Including those and torch's own memory:
+ten times the file plus 200 MB."""
 FREE_WORK, WORK_GROWTH = 2**36, 4096
-"""MACs: some seconds on one core."""
+"""MACs: a few seconds on one core."""
 CALL = 2**17
-"""What a call costs however small its tensors are, in MACs."""
+"""The minimum cost of a call, in MACs."""
 
 aten = torch.ops.aten
 _EMPTY = (aten.empty, aten.empty_strided, aten.empty_like, aten.new_empty, aten.new_empty_strided)
@@ -40,14 +41,14 @@ _CHANGING_SIZES = ("aten::resize", "aten::set", "aten::_resize")
 
 
 class ExhaustingError(CompressitError):
-    """What a file orders goes with neither its size nor its number of tensors."""
+    """A file demands more memory or computation than its size or number of tensors justifies."""
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """The most that one file may order: bytes at one moment, MACs, bytes and tensors in all."""
+    """The limits for one file: bytes alive at one moment, MACs, total bytes, total tensors."""
 
-    file: str  # how the file is described where it orders more
+    file: str  # how error messages describe the file
     live: float
     work: float
     total: float = math.inf
@@ -55,7 +56,7 @@ class Allowance:
 
     @staticmethod
     def building(file_bytes: int, tensors: int, drawn: bool = False) -> Allowance:
-        """For the net before the file's tensors are in it; `drawn`: with values of its own in all of them."""
+        """The limits for building the net, before it gets the file's tensors; `drawn`: its own are initialized."""
         passes = Allowance.running(file_bytes)
         total = max(FREE_BYTES, GROWTH * file_bytes)
         file = f"{passes.file} with {tensors} tensors"
@@ -64,20 +65,20 @@ class Allowance:
 
     @staticmethod
     def running(file_bytes: int, share: float = 1.0) -> Allowance:
-        """For a forward pass of the net; `share` of it only, where another machine is to manage with the whole."""
+        """The limits for a forward pass; `share` scales them down, to leave a margin for other machines."""
         live, work = FREE_LIVE + LIVE_GROWTH * file_bytes, FREE_WORK + WORK_GROWTH * file_bytes
         return Allowance(f"a file of {file_bytes / 1e6:.3g} MB", share * live, share * work)
 
 
 class Budget(TorchDispatchMode):
-    """A block in which every call of torch is counted before it is made, by the shapes it is given.
+    """A block in which every torch call is counted before it runs, by the shapes of its arguments.
 
-    Raises ExhaustingError where a call would exceed the allowance. Memory that nothing was written to counts for the
+    Raises ExhaustingError if a call would exceed the allowance. Memory that was never written to counts toward the
     total only.
     """
 
     def __init__(self, allowance: Allowance, there: int = 0) -> None:
-        """`there`: bytes made for the block already."""
+        """`there`: bytes already allocated for the block."""
         super().__init__()
         self._eager = ExitStack()
         self._allowed, self._there = allowance, there
@@ -88,13 +89,11 @@ class Budget(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """No: torch's wrapper for that imports its compiler, and costs more at a call than what is counted here."""
+        """Always False: torch's wrapper would import its compiler, and cost more per call than the counting itself."""
         return False
 
     def __enter__(self) -> Self:
-        if (
-            "torch._dynamo" in sys.modules
-        ):  # what is compiled runs as written, or the counting is compiled too
+        if "torch._dynamo" in sys.modules:  # run compiled code eagerly, or the counting is compiled too
             self._eager.enter_context(torch.compiler.set_stance("force_eager"))
         return super().__enter__()
 
@@ -116,7 +115,7 @@ class Budget(TorchDispatchMode):
         given = {_storage(tensor)._cdata for tensor in tensors if _has_memory(tensor)}
         device = kwargs.get("device")
         if (tensors and not given) or (device is not None and device.type == "meta"):
-            self._order(Ordered())  # a trial without memory
+            self._order(Ordered())  # no memory is involved
             return func(*args, **kwargs)
         if self._unwritten and func._schema.is_mutable:
             for place in given & self._unwritten.keys():
@@ -137,7 +136,7 @@ class Budget(TorchDispatchMode):
         return result
 
     def _order(self, coming: Ordered) -> None:
-        """Raises ExhaustingError where with this call something is more than is allowed."""
+        """Raises ExhaustingError if this call would exceed a limit."""
         self._total += coming.new
         self._tensors += bool(coming.new)
         self._work += coming.work
@@ -156,9 +155,9 @@ class Budget(TorchDispatchMode):
         else:
             return
         raise ExhaustingError(
-            f"its network would take {shown} or more, which does not go with {allowed.file}",
-            "the file is damaged, or was made to exhaust memory or time; "
-            "one of your own may: limited=False in Python, --unlimited for a command",
+            f"its network would need at least {shown}, which is too much for {allowed.file}",
+            "the file is damaged, or made to exhaust memory or time; "
+            "if it is your own, pass limited=False in Python or --unlimited on the command line",
         )
 
     def _keep(self, place: int, reference: StorageWeakRef, size: int) -> None:
@@ -169,7 +168,7 @@ class Budget(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Ordered:
-    """Bytes of new tensors, bytes written to while a call runs and after it, and MACs (at least the values moved)."""
+    """A call's new bytes, the bytes it writes while running and keeps, and its MACs (at least the values moved)."""
 
     new: int = 0
     live: int = 0
@@ -179,9 +178,9 @@ class Ordered:
 def ordered(
     func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], tensors: Sequence[Tensor]
 ) -> Ordered:
-    """What a call orders as a TorchDispatchMode gets it, with the `tensors` among its arguments.
+    """The cost of a call as a TorchDispatchMode receives it, with the `tensors` among its arguments.
 
-    Nothing is new where torch knows no shapes before the call, because they depend on values.
+    No bytes are counted as new if torch cannot know the shapes beforehand because they depend on values.
     """
     moved = sum([tensor.numel() for tensor in tensors])
     if _in_place(func):
@@ -194,7 +193,7 @@ def ordered(
             made, larger = [torch.empty(shape, dtype=dtype, device="meta")], 0
         else:
             made, larger = _without_memory(func, args, kwargs)
-    except Exception:  # noqa: BLE001 - shapes that do not fit: the call says it better; or none before its values
+    except Exception:  # noqa: BLE001 - shapes that do not fit (the call reports them better) or depend on values
         made, larger = [], 0
     new = larger + sum([tensor.numel() * tensor.element_size() for tensor in made])
     work = moved + sum([tensor.numel() for tensor in made])
@@ -207,7 +206,7 @@ def ordered(
 
 
 def _shape(func: Any, args: tuple[Any, ...], tensors: Sequence[Tensor]) -> Sequence[int] | None:
-    """Of what the most frequent calls give: torch would import its compiler to tell, and take a millisecond."""
+    """The output shape of the most frequent calls. Asking torch would import its compiler and take 1 ms."""
     packet = func.overloadpacket
     if packet in _SIZED:
         return args[0]
@@ -234,7 +233,7 @@ def _convolved(
 
 
 def _without_memory(func: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], int]:
-    """The new tensors, and by how many bytes given ones grow: asked of torch, with tensors that have only shapes."""
+    """The new tensors, and by how many bytes existing ones grow: torch computes both on the meta device."""
     stand_ins: dict[int, tuple[Tensor, int]] = {}
 
     def stand_in(tensor: Tensor) -> Tensor:
@@ -253,7 +252,7 @@ def _without_memory(func: Any, args: Any, kwargs: Any) -> tuple[list[Tensor], in
 
 
 def _product(out: Tensor, *args: Any) -> int:
-    """Of the last two matrices."""
+    """MACs of multiplying the last two matrices."""
     return out.numel() * [arg for arg in args if isinstance(arg, Tensor)][-2].shape[-1]
 
 
@@ -283,11 +282,11 @@ _MACS: Mapping[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention: _attention,
     aten.mkldnn_rnn_layer: _recurrent,
 }
-"""Of the result and the arguments, where they are more than the values moved."""
+"""MACs of a call, from its result and arguments, for calls that cost more than the values they move."""
 
 
 def _beside_convolution(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> int:
-    """Bytes while it runs: copies in blocks of 16 channels (oneDNN), or what each output sees of the inputs."""
+    """Extra bytes while it runs: copies in blocks of 16 channels (oneDNN), or the input patch of each output."""
     if not (x.numel() and weight.numel() and out.numel()):
         return 0
     backend = torch._C._select_conv_backend(x, weight, bias, *rest, None if bias is None else [len(bias)])
@@ -301,7 +300,7 @@ def _beside_convolution(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor | N
 
 @cache
 def _in_place(func: Any) -> bool:
-    """Whether it changes what it is given, and gives back nothing else."""
+    """Whether it only changes its arguments and returns nothing new."""
     name = func._schema.name
     return name.endswith("_") and func._schema.is_mutable and not name.startswith(_CHANGING_SIZES)
 

@@ -1,7 +1,7 @@
-"""What a checkpoint says about itself: one canonical JSON entry in the safetensors header. No torch here.
+"""A checkpoint's manifest: one canonical JSON entry in the safetensors header. Does not import torch.
 
-The entry holds its own sha256, so that a changed byte is found; whoever forges that as well can still only
-name installed plugins and set plain numbers (see `edits`).
+The entry contains its own sha256, so a changed byte is detected. Even with a forged sha256, a file can only name
+installed plugins and set plain numbers (see `edits`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from compressit.files.sealed import canonical, strict
 
 FORMAT = 1
 MOST_ERRORS = 1000
-"""Of which one is told: each takes a kilobyte."""
+"""Validation errors that are looked at, to report the first: each takes a kilobyte."""
 
 MOST_VALUES = 2**20
-"""Of one JSON text: each takes up to 150 bytes while it is read."""
+"""Values in one JSON text: each takes up to 150 bytes while parsing."""
 
 T = TypeVar("T")
 Row = Annotated[tuple[T, ...], Field(fail_fast=True)]
-"""Where the first wrong value ends it: a file may hold millions."""
+"""Validation stops at the first wrong value: a file may contain millions."""
 Shape = Annotated[Row[Annotated[int, Field(ge=0, lt=2**63)]], Field(max_length=64)]
 
 
 def affordable(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an input (without the batch). Raises ValueError where that has too many values."""
+    """Returns an input shape (without the batch dimension). Raises ValueError if it has too many values."""
     count = math.prod(max(1, size) for size in shape)
     if count > MOST_INPUTS:
         raise ValueError(f"an input of {count} values; at most {MOST_INPUTS} are allowed")
@@ -44,13 +44,13 @@ InputShape = Annotated[Shape, AfterValidator(affordable)]
 
 @dataclass(frozen=True)
 class Architecture:
-    """A registered builder and its options: what a recipe's `model` and the data say together."""
+    """A registered builder with its options, from a recipe's `model` and the data."""
 
     name: str  # of the Model plugin
     config: Mapping[str, Any]
     input_shape: tuple[int, ...]  # without the batch dimension
     classes: int
-    edited: bool = False  # the model differs from what the builder makes: the file's edits and shapes count
+    edited: bool = False  # whether the file's edits or shapes change the built model
 
 
 class _Entry(BaseModel):
@@ -64,22 +64,22 @@ class Builder(_Entry):
     config: dict[str, JsonValue]
     input_shape: InputShape
     classes: int = Field(ge=0)
-    owner: str  # "compressit 0.1.0" or the name of a local file: for the message when it is missing
+    owner: str  # "compressit 0.1.0" or the name of a local file, for the error message if it is missing
 
 
 class Inputs(_Entry):
-    """How the inputs were made (`compressit.datasets.splits.InputSpec`)."""
+    """How the inputs were prepared (`compressit.datasets.splits.InputSpec`)."""
 
     shape: InputShape  # without the batch dimension
     dtype: str
-    scale: Literal["unit", "standard"]  # a message may advise it: no other word of a file
+    scale: Literal["unit", "standard"]  # messages may advise it, so no arbitrary text from a file
     mean: Row[float] | None  # per channel, of pixels in 0..1
     std: Row[float] | None
     class_names: Row[str]
 
 
 class SetEdit(_Entry):
-    """Numbers of the submodule `at` that differ from the builder's; lists stand for tuples."""
+    """Numbers of the submodule `at` that differ from the builder's. Tuples are stored as lists."""
 
     do: Literal["set"] = "set"
     at: str  # path of the submodule, "" for the model itself
@@ -87,68 +87,68 @@ class SetEdit(_Entry):
 
 
 class ReplaceEdit(_Entry):
-    """The submodule `at` is of another, registered type."""
+    """The submodule `at` is replaced by one of a registered type."""
 
     do: Literal["replace"] = "replace"
     at: str
-    type: str  # of a `ModuleType`
+    type: str  # name of a `ModuleType`
     args: dict[str, JsonValue]
 
 
 class Probe(_Entry):
-    """Some outputs for a fixed input: shows that the model computes elsewhere what it computed here."""
+    """Some outputs for a fixed input, to check that the model computes the same elsewhere."""
 
     dtype: str  # of the input: "float32", "bfloat16", "int64" …
     output_shape: Shape  # of the first output tensor, batch included
     values: Row[float | None]  # at most 64, evenly spread over that tensor; None: not finite
     tolerance: float = Field(gt=0, lt=1)  # fraction of the largest value
-    input_shape: InputShape | None = None  # of a smaller input, where the model's own takes too much
+    input_shape: InputShape | None = None  # of a smaller input, if the model's own exceeds the limits
 
 
 class Manifest(_Entry):
-    """Everything but the tensors. `metrics` that are not finite are None."""
+    """Everything except the tensors. Metrics that are not finite are None."""
 
     format: Literal[1] = FORMAT
-    model: Builder | None  # None: saved without a registered builder, loads into a given module only
+    model: Builder | None  # None: saved without a registered builder; can only be loaded into a given module
     input: Inputs | None
     edits: Row[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")]] = ()
-    layer_owners: dict[str, str] = {}  # of the types in `edits`, as Builder's `owner`
-    reshaped: bool = False  # some tensor has another shape than the builder gives it
+    layer_owners: dict[str, str] = {}  # of the types in `edits`, like Builder's `owner`
+    reshaped: bool = False  # some tensor's shape differs from the builder's
     compact: dict[str, Shape] = {}  # shapes of the tensors stored as mask and values, see `tensors`
-    tied: Row[tuple[str, str]] = ()  # (name in the file, other name of the same tensor)
+    tied: Row[tuple[str, str]] = ()  # (name in the file, another name of the same tensor)
     probe: Probe | None = None
     lineage: Row[dict[str, JsonValue]] = ()
     metrics: dict[str, float | None] = {}
-    parameters: int = Field(0, ge=0)  # values in all parameters, tied ones once
+    parameters: int = Field(0, ge=0)  # values in all parameters, counting tied ones once
     tensors_sha256: str  # see `header.tensors_digest`
     versions: dict[str, str]
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        """Of one of the model's inputs, where that is known."""
+        """The shape of one input, if known."""
         if self.model is not None:
             return self.model.input_shape
         return self.input.shape if self.input else None
 
     @staticmethod
     def of(**fields: Any) -> Manifest:
-        """A manifest from plain values (tuples count as lists).
+        """Makes a manifest from plain values (tuples count as lists).
 
-        Raises CompressitError for what JSON cannot hold.
+        Raises CompressitError for values that JSON cannot hold.
         """
         try:
             metrics = {name: _finite(value) for name, value in fields.get("metrics", {}).items()}
             return _validated(canonical({**fields, "metrics": metrics}))
         except (TypeError, ValueError) as error:
-            raise CompressitError(f"this cannot be stored in a checkpoint: {error}") from error
+            raise CompressitError(f"a checkpoint cannot store this: {error}") from error
 
     def updated(self, **fields: Any) -> Manifest:
-        """The same manifest with other `lineage`, `metrics` …"""
+        """A copy with these fields replaced (`lineage`, `metrics` …)."""
         return Manifest.of(**{**self.model_dump(mode="json"), **fields})
 
 
 def encode(manifest: Manifest) -> str:
-    """Canonical JSON (sorted keys, no spaces, ASCII), with the sha256 of the rest as its own field."""
+    """Canonical JSON (sorted keys, no spaces, ASCII), with the sha256 of the rest as a field of its own."""
     plain = manifest.model_dump(mode="json")
     return canonical({**plain, "sha256": _digest(canonical(plain))})
 
@@ -156,11 +156,11 @@ def encode(manifest: Manifest) -> str:
 def decode(text: str) -> Manifest:
     """Reads what `encode` wrote.
 
-    Raises CompressitError for text that is no JSON, of an unknown format, changed, or has wrong fields.
+    Raises CompressitError if the text is not JSON, has an unknown format, was changed, or has invalid fields.
     """
-    told = strict_json(text, "its description")
+    told = strict_json(text, "its metadata")
     if not isinstance(told, dict):
-        raise CompressitError("its description is not a JSON object")
+        raise CompressitError("its metadata is not a JSON object")
     version = told.get("format")
     if type(version) is not int or version != FORMAT:  # True is an int too
         newer = type(version) is int and version > FORMAT
@@ -168,30 +168,33 @@ def decode(text: str) -> Manifest:
             f"its format is {version!r}; this compressit reads format {FORMAT}",
             "a newer compressit wrote it: upgrade with `pip install -U compressit`"
             if newer
-            else "the file is damaged: fetch it again",
+            else "the file is damaged: get it again",
         )
     digest = told.pop("sha256", None)
     try:
         rest = canonical(told)
-        del told  # it takes many times its text, and is read once more
+        del told  # frees memory: it takes many times the size of the text, which is parsed again
         if digest != _digest(rest):
             raise CompressitError(
-                "its description was changed: the digest does not match", "fetch the file again"
+                "its metadata was changed after saving: the digest does not match", "get the file again"
             )
         return _validated(rest)
     except (ValueError, RecursionError) as error:
-        raise CompressitError(f"its description is malformed: {error}") from error
+        raise CompressitError(f"its metadata is malformed: {error}") from error
 
 
 def strict_json(text: str | bytes, what: str) -> Any:
-    """JSON in UTF-8 without repeated keys, NaN or Infinity, of at most MOST_VALUES values. Raises CompressitError."""
+    """Parses UTF-8 JSON without repeated keys, NaN or Infinity, and with at most MOST_VALUES values.
+
+    Raises CompressitError; `what` names the text in its message.
+    """
     try:
-        text = text.decode() if isinstance(text, bytes) else text  # json would guess at UTF-16 and UTF-32 too
+        text = text.decode() if isinstance(text, bytes) else text  # json would also accept UTF-16 and UTF-32
         if text.count(",") > MOST_VALUES:
             raise ValueError(f"it has more than {MOST_VALUES} values")
         return strict(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise CompressitError(f"{what} is no valid JSON: {error}") from error
+        raise CompressitError(f"{what} is not valid JSON: {error}") from error
 
 
 def _finite(value: Any) -> float | None:
@@ -206,9 +209,9 @@ def _validated(text: str) -> Manifest:
 
 
 def first_of(error: ValidationError, whole: str = "it") -> str:
-    """The first thing that is wrong, with its place."""
+    """The first error and its location."""
     if error.error_count() > MOST_ERRORS:
-        return f"{whole} is wrong in {error.error_count()} places"
+        return f"{whole}: {error.error_count()} values are wrong"
     first = error.errors(include_url=False)[0]
     return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 

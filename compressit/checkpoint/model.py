@@ -1,7 +1,7 @@
-"""Models to checkpoints and back: `save`, `load`, `fresh`. A file knows its own shape and can call nothing.
+"""Save models to checkpoints and load them: `save`, `load`, `fresh`. A checkpoint holds data only, no code.
 
-A model is written down as the registered builder that makes it, the edits since (`edits`) and the tensors,
-whose shapes are the file's. Builders and module types are looked up by name among the installed plugins.
+A checkpoint stores the name and options of the registered builder, the edits made since (`edits`) and the tensors.
+Tensor shapes come from the file. Builders and module types are looked up by name among the installed plugins.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from compressit.host.plugins import Host, installed
 
 
 def build(architecture: Architecture, host: Host) -> nn.Module:
-    """The builder's model with fresh weights from torch's global generator, without any edits.
+    """Builds the model with fresh weights from torch's global generator, without any edits.
 
-    Raises CompressitError when the builder is not installed, refuses the options, or fails.
+    Raises CompressitError when the builder is not installed, rejects the options, or fails.
     """
     name = architecture.name
     builder = builder_of(name, architecture.config, host)
@@ -61,11 +61,11 @@ def save(
     metrics: Mapping[str, float] | None = None,
     compact: bool = False,
 ) -> None:
-    """Writes a self-describing checkpoint, loads it again and compares bit for bit before publishing it.
+    """Writes a self-describing checkpoint; before it appears at `path`, reloads it and compares every bit.
 
-    The model stays as it is: mode, device, gradients, random numbers. Without an `architecture` the file only
-    loads into a given module. `compact` stores sparse tensors without their zeros. Raises CompressitError for
-    a model that would not come back the same.
+    Leaves the model's mode, device and gradients and the random state unchanged. Without an `architecture`, the
+    file can only be loaded into a given module. `compact` stores sparse tensors without their zeros. Raises
+    CompressitError if the reloaded model would differ.
     """
     path, host = Path(path), host or installed()
     with naming(path), probing.quiet():
@@ -87,7 +87,8 @@ def save(
             measured = probing.affording(copied(reference, same_parameters=True), shape, size)
             if measured is None:
                 _tell(
-                    path, "its outputs are not recorded: they take more memory or time than its size explains"
+                    path,
+                    "no outputs recorded: a forward pass exceeds the memory or time limit for this file size",
                 )
         probe = measured[0] if measured else None
         manifest = Manifest.of(
@@ -114,7 +115,7 @@ def save(
             try:
                 loaded = _restored(temporary, header, into and copied(into), host, limited=True)
             except ExhaustingError as error:
-                _tell(path, f"{error.message}: it is loaded with limited=False only")
+                _tell(path, f"{error.message}: load it with limited=False")
                 loaded = _restored(temporary, header, into and copied(into), host, limited=False)
             _check_same(reference, loaded, measured, Allowance.running(size))
 
@@ -126,12 +127,12 @@ def load(
     probe: bool = True,
     limited: bool = True,
 ) -> nn.Module:
-    """The model of a checkpoint on the CPU, in eval mode, with gradients as its builder sets them.
+    """Loads a checkpoint's model on the CPU, in eval mode, with `requires_grad` as its builder sets it.
 
-    `into`: a net of the same layers to fill in place instead of building one; it stays on its device, and may
-    be half filled after an error. `probe` compares its outputs with the recorded ones. `limited`: building and
-    comparing may take the memory and time that go with the file's size. Torch's random numbers stay untouched.
-    Raises CompressitError for a damaged or forged file, a missing plugin, and a model that computes something else.
+    `into`: a module with the same layers, filled in place instead of building one; it stays on its device, and an
+    error may leave it partly filled. `probe` compares the outputs with the recorded ones. `limited` bounds the memory
+    and time of building and comparing by the file's size. Torch's random state is unchanged.
+    Raises CompressitError for a damaged or forged file, a missing plugin, or outputs that differ.
     """
     path = Path(path)
     header = read_header(path)
@@ -147,10 +148,10 @@ def load(
 
 
 def load_to_run(path: Path, host: Host | None = None, limited: bool = True) -> nn.Module:
-    """As `load`, for a model that is then run on inputs of its own size.
+    """Like `load`, for a model that will run on inputs of its full size.
 
-    `limited`: a pass of two of these must go with the file's size too, also where its outputs were recorded for
-    smaller ones, or not at all.
+    With `limited`, a forward pass of two full-size inputs must stay within the limits for the file's size too, even
+    if outputs were recorded for smaller inputs or not at all.
     """
     model = load(path, host=host, limited=limited)
     header = read_header(path)
@@ -163,11 +164,11 @@ def load_to_run(path: Path, host: Host | None = None, limited: bool = True) -> n
 
 
 def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> nn.Module:
-    """A model of this shape with new weights, in train mode: the control "same shape, trained from scratch".
+    """Builds a model of the same shape with new weights, in train mode: the trained-from-scratch control.
 
-    From an architecture, or from a checkpoint with its edits and narrowed layers. A narrowed layer gets its
-    weights from its `reset_parameters`; without one, from a corner of the builder's fresh tensor. Raises
-    CompressitError where neither is possible.
+    `source` is an architecture, or a checkpoint, whose edits and narrowed layers are kept. A narrowed layer is
+    initialized by its `reset_parameters`; without one, it gets a corner of the builder's fresh tensor. Raises
+    CompressitError if neither is possible.
     """
     host = host or installed()
     if isinstance(source, Architecture):
@@ -185,19 +186,19 @@ def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> n
 
 
 def classes_of(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """How many outputs the model gives for each input. Raises CompressitError when it does not run on one."""
+    """The number of outputs per input. Raises CompressitError if the model cannot run on `input_shape`."""
     with probing.quiet():
         probe, _, _ = probing.measure(_reference(model), input_shape)
     return probe.output_shape[1] if len(probe.output_shape) > 1 else 1
 
 
 def architecture_of(path: Path) -> Architecture | None:
-    """What the checkpoint's builder was told; None for a model saved without a registered builder."""
+    """The checkpoint's builder and its options; None for a model saved without a registered builder."""
     return _architecture(read_header(Path(path)).manifest)
 
 
 def contract_of(path: Path) -> InputSpec | None:
-    """How the checkpoint's inputs were made, if that was recorded."""
+    """How the checkpoint's inputs were prepared, if recorded."""
     inputs = read_header(Path(path)).manifest.input
     if inputs is None:
         return None
@@ -205,11 +206,11 @@ def contract_of(path: Path) -> InputSpec | None:
 
 
 def _reference(model: nn.Module) -> nn.Module:
-    """A copy on the CPU, in eval mode, tensors contiguous: a loaded model will be this to the last bit."""
+    """A copy on the CPU, in eval mode, with contiguous tensors: a loaded model must equal it bit for bit."""
     reference = copied(model)
     reference.cpu().eval().zero_grad(set_to_none=True)
     for value in (*reference.parameters(), *reference.buffers()):
-        # Strides and alignment choose the kernels, and so the last bits of the outputs.
+        # Strides and alignment select the kernels, which affects the last bits of the outputs.
         if value.storage_offset() or value.stride() != torch.empty(value.shape, device="meta").stride():
             value.data = value.data.clone(memory_format=torch.contiguous_format)
     return reference
@@ -227,14 +228,14 @@ def _restored(path: Path, header: Header, into: nn.Module | None, host: Host, li
 def _skeleton(
     header: Header, into: nn.Module | None, host: Host, drawn: bool = False, limited: bool = True
 ) -> tuple[nn.Module, editing.Changes]:
-    """The built (or given) model after the edits, before the file's tensors; `drawn`: with values in all of its own."""
+    """The built (or given) model after the edits, without the file's tensors; `drawn`: its own are initialized."""
     manifest, architecture = header.manifest, _architecture(header.manifest)
     count = len(header.loaded()) + len(manifest.tied)
     with Budget(Allowance.building(header.file_bytes, count, drawn)) if limited else nullcontext():
         check_installed(manifest, host, built=into is None)
         if into is None and architecture is None:
             raise CompressitError(
-                "it was saved without a registered builder, so compressit cannot build its network",
+                "the model was saved without a registered builder, so compressit cannot build it",
                 "build the network yourself and pass it: compressit.load(path, into=net)",
             )
         if into is None and architecture is not None:
@@ -246,7 +247,7 @@ def _skeleton(
 def _builder(architecture: Architecture, host: Host) -> dict[str, Any]:
     return {
         "name": architecture.name,
-        # with every default as it is today
+        # defaults written out, in case they change later
         "config": dump(builder_of(architecture.name, architecture.config, host).config),
         "input_shape": list(architecture.input_shape),
         "classes": architecture.classes,
@@ -270,7 +271,7 @@ def _check_same(
     again = loaded.state_dict()
     for name, value in reference.state_dict().items():
         if not tensors.same_bits(value, again[name]):
-            raise CompressitError(f"the model would not come back the same: '{name}' differs after loading")
+            raise CompressitError(f"the saved model does not reload exactly: '{name}' differs")
     if measured is None:
         return
     _, x, wanted = measured
@@ -278,28 +279,28 @@ def _check_same(
     if len(got) != len(wanted) or not all(map(tensors.same_bits, got, wanted)):
         hidden = ", ".join(editing.unrecorded(loaded, reference)[:5])
         raise CompressitError(
-            "the model would not come back the same: its outputs differ after loading",
-            f"these differ, and a checkpoint does not hold them: {hidden}" if hidden else None,
+            "the saved model does not reload exactly: its outputs differ",
+            f"a checkpoint does not store these attributes, which differ: {hidden}" if hidden else None,
         )
 
 
 def _doubt(into: nn.Module | None) -> str:
-    """What is probably wrong where a loaded model computes something else."""
+    """The likely reason why a loaded model's outputs differ from the recorded ones."""
     if into is None:
-        return "the plugin that builds it has probably changed"
+        return "the plugin that builds the model has probably changed"
     unsaved = [
         f"{at}.{name}".lstrip(".")
         for at, layer in into.named_modules()
         for name in modules.unsaved_buffers(layer)
     ]
     if not unsaved:
-        return "the net it was loaded into is probably another one than was saved"
+        return "the net passed as into= is probably not the one that was saved"
     return (
-        f"the file does not hold {', '.join(unsaved[:5])} (persistent=False): "
-        "the net it is loaded into must have their values"
+        f"the file does not store {', '.join(unsaved[:5])} (persistent=False): "
+        "the net passed as into= must already have their values"
     )
 
 
 def _tell(path: Path, what: str) -> None:
-    """Nothing trained is lost because of it, so it is no error."""
+    """A warning, not an error: no training is lost."""
     warnings.warn(f"{path}: {what}", stacklevel=3)

@@ -1,6 +1,6 @@
-"""A model's layers and tensors: what a file can hold of them, and how they get what a file holds.
+"""Moves a model's tensors into a file and back.
 
-The one file that reads what torch keeps under underscored names of nn.Module.
+The only module that reads private (underscored) attributes of nn.Module.
 """
 # pyright: reportPrivateUsage=false
 
@@ -23,7 +23,7 @@ _COMPUTED = (
     ("_orig", "_mask", "a pruning mask", "torch.nn.utils.prune.remove(layer, '{}')"),
     ("_g", "_v", "weight_norm", "torch.nn.utils.remove_weight_norm(layer, '{}')"),
 )
-"""What torch's old hooks compute a tensor from before every forward, and how to end that."""
+"""The tensors from which torch's old hooks compute a weight before every forward, and how to remove the hook."""
 _FILLERS = frozenset(
     [value for name, value in vars(nn.init).items() if name.endswith("_") and callable(value)]
     + [Tensor.uniform_, Tensor.normal_, Tensor.zero_, Tensor.fill_]
@@ -31,11 +31,11 @@ _FILLERS = frozenset(
 
 
 class Unfilled(TorchFunctionMode):
-    """A block in which initialising a parameter leaves it as its memory was found. Buffers are filled as ever.
+    """A block in which initializers leave parameters uninitialized. Buffers are filled as usual.
 
-    Drawing weights takes longer than reading the file that replaces them: ResNet-50 is built ten times faster so,
-    ViT-B/16 thirty times. A net that computes something else from its first weights does not come back the same:
-    saving it is refused, as it is for first weights that were drawn.
+    Drawing weights takes longer than reading the file that replaces them: without it, ResNet-50 builds ten times
+    faster, ViT-B/16 thirty times. A net that computes other values from its initial weights would not reload exactly,
+    so `save` rejects it, as it would with drawn weights.
     """
 
     def __torch_function__(
@@ -53,12 +53,12 @@ class Unfilled(TorchFunctionMode):
 
 
 def children(module: nn.Module) -> dict[str, nn.Module]:
-    """The direct children, a shared one under each of its names."""
+    """The direct children. A shared child appears under each of its names."""
     return {name: child for name, child in module._modules.items() if child is not None}
 
 
 def submodule(model: nn.Module, path: str) -> nn.Module | None:
-    """The layer at a path ("" is the model). Reads layers only: a forged path must reach no property."""
+    """The layer at a path ("" is the model). Looks up layers only, so a forged path cannot reach a property."""
     found: nn.Module | None = model
     for part in path.split(".") if path else ():
         found = found._modules.get(part) if found is not None else None
@@ -66,7 +66,7 @@ def submodule(model: nn.Module, path: str) -> nn.Module | None:
 
 
 def place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module and attribute that hold a tensor of the state dict. Raises CompressitError if none does."""
+    """The module and attribute that hold a tensor of the state dict. Raises CompressitError if there is none."""
     path, _, attribute = name.rpartition(".")
     module = submodule(model, path)
     if module is None or attribute not in {**module._parameters, **module._buffers}:
@@ -81,43 +81,43 @@ def unsaved_buffers(module: nn.Module) -> dict[str, Tensor]:
 
 
 def on_cpu(model: nn.Module) -> nn.Module:
-    """The same module with its tensors on the CPU; those without values (on the meta device) stay without."""
+    """Moves the module's tensors to the CPU; those on the meta device stay there."""
     return model._apply(lambda tensor: tensor if tensor.is_meta else tensor.cpu())
 
 
 def check_storable(model: nn.Module) -> None:
-    """Raises CompressitError for what a file cannot hold: objects in the state dict, sparse, meta tensors.
+    """Raises CompressitError for what a file cannot hold: objects in the state dict, sparse or meta tensors.
 
-    And for layers whose weight is computed before every forward by torch's old `weight_norm` or `prune`, which
-    could not be loaded into a fresh network.
+    Also rejects layers whose weight torch's old `weight_norm` or `prune` computes before every forward: they could
+    not be loaded into a fresh network.
     """
     for name, value in (*model.state_dict(keep_vars=True).items(), *model.named_buffers()):
         if not isinstance(value, Tensor):
             kind = type(value).__name__
-            raise CompressitError(f"the state '{name}' is a {kind}; a checkpoint holds tensors only")
+            raise CompressitError(f"'{name}' in the state dict is a {kind}; a checkpoint holds tensors only")
         if is_lazy(value):
             raise CompressitError(
-                f"'{name}' has no values yet", "run the model forward once before saving it"
+                f"'{name}' has no values yet", "run one forward pass before saving the model"
             )
         if value.is_meta or value.layout is not torch.strided or value.dtype not in TYPES:
             what = f"{value.dtype}, {value.layout}, on {value.device}"
-            raise CompressitError(f"the tensor '{name}' cannot be stored: {what}")
+            raise CompressitError(f"cannot store the tensor '{name}': {what}")
         if name == "__metadata__":
-            raise CompressitError(f"no tensor of a safetensors file can be called '{name}'", "rename it")
+            raise CompressitError(f"safetensors does not allow a tensor named '{name}'", "rename it")
     for at, layer in model.named_modules():
         own = {**layer._parameters, **layer._buffers}
         for name, value in vars(layer).items():
             for one, other, what, remedy in _COMPUTED:
                 if isinstance(value, Tensor) and name + one in own and name + other in own:
                     raise CompressitError(
-                        f"{name} of the layer {at or 'at the top'} is computed from {what}, which a checkpoint "
-                        "does not hold",
-                        f"make it an ordinary tensor before saving, with `{remedy.format(name)}`",
+                        f"{name} of the layer {at or 'at the top level'} is computed from {what}, which a "
+                        "checkpoint cannot store",
+                        f"turn it into an ordinary tensor before saving: `{remedy.format(name)}`",
                     )
 
 
 def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
-    """A model's tensors on the CPU, contiguous, none sharing memory; and (kept, other) names of tied ones."""
+    """A model's tensors (on the CPU, contiguous, sharing no memory) and the (kept, other) names of tied ones."""
     tensors: dict[str, Tensor] = {}
     first: dict[Any, str] = {}
     tied: list[tuple[str, str]] = []
@@ -133,43 +133,41 @@ def collect(model: nn.Module) -> tuple[dict[str, Tensor], list[tuple[str, str]]]
 
 
 def put(model: nn.Module, tensors: Mapping[str, Tensor], tied: Sequence[tuple[str, str]]) -> None:
-    """Gives a model these tensors in place, with their shapes and types, each exactly once.
+    """Puts these tensors into a model in place, with their shapes and dtypes, each exactly once.
 
-    `requires_grad` stays as it is. Raises CompressitError when names are missing, left over, or tied wrongly.
+    `requires_grad` is unchanged. Raises CompressitError if names are missing, left over, or tied wrongly.
     """
     state = OrderedDict(tensors)
     for kept, other in tied:
         if kept not in tensors or other in tensors:
-            raise CompressitError(f"the tie of {other!r} to {kept!r} does not fit its tensors")
+            raise CompressitError(f"cannot tie {other!r} to {kept!r}: the file's tensors do not match")
         state[other] = tensors[kept]
     _convert(model, tensors)
     for name, tensor in state.items():
         _reshape(model, name, tensor)
-    # the versions of the modules
+    # the module versions
     state._metadata = getattr(model.state_dict(), "_metadata", {})  # type: ignore[attr-defined]
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CompressitError(f"its tensors do not fit the model: {' '.join(str(error).split())}") from error
+        raise CompressitError(f"the tensors do not fit the model: {' '.join(str(error).split())}") from error
     retie(model, tied)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor) or tensor.is_meta:
-            raise CompressitError(
-                f"'{name}' is left without values: neither the file nor the builder has any"
-            )
+            raise CompressitError(f"'{name}' has no values: neither the file nor the builder provides any")
 
 
 def retie(model: nn.Module, tied: Sequence[tuple[str, str]]) -> None:
-    """Makes each pair of names one and the same tensor again."""
+    """Makes each pair of names share one tensor again."""
     for kept, other in tied:
         (source, attribute), (target, name) = place(model, kept), place(model, other)
         setattr(target, name, getattr(source, attribute))
 
 
 def narrow(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> list[nn.Module]:
-    """Cuts the tensors of a freshly built model to these smaller shapes; gives the layers where that changed one.
+    """Cuts the tensors of a freshly built model to these smaller shapes; returns the layers that changed.
 
-    What stays is the corner of the builder's own tensor. Raises CompressitError for a shape that is no part of it.
+    Each keeps a corner of the builder's tensor. Raises CompressitError for a shape that does not fit inside it.
     """
     changed: dict[nn.Module, None] = {}
     for name, shape in shapes.items():
@@ -178,7 +176,7 @@ def narrow(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> list[nn.Mod
         if old is not None and tuple(old.shape) == tuple(shape):
             continue
         if old is None or old.ndim != len(shape) or any(map(operator.gt, shape, old.shape)):
-            raise CompressitError(f"{name!r} cannot get new weights of shape {tuple(shape)}")
+            raise CompressitError(f"cannot make new weights of shape {tuple(shape)} for {name!r}")
         corner = old.detach()[tuple(map(slice, shape))].clone()
         is_parameter = isinstance(old, nn.Parameter)
         setattr(module, attribute, nn.Parameter(corner, old.requires_grad) if is_parameter else corner)
@@ -187,7 +185,7 @@ def narrow(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> list[nn.Mod
 
 
 def draw(layers: Sequence[nn.Module]) -> None:
-    """New weights by each layer's `reset_parameters`, where it has one. Raises CompressitError when that fails."""
+    """Draws new weights with each layer's `reset_parameters`, if it has one. Raises CompressitError if that fails."""
     for layer in layers:
         reset = getattr(layer, "reset_parameters", None)
         try:
@@ -195,11 +193,11 @@ def draw(layers: Sequence[nn.Module]) -> None:
                 reset()
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise CompressitError(f"a {type(layer).__name__} cannot get new weights: {reason}") from error
+            raise CompressitError(f"{type(layer).__name__}.reset_parameters failed: {reason}") from error
 
 
 def _convert(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Buffers that are not in the file follow the one floating type the file's tensors have."""
+    """Converts buffers that are not in the file to the file's floating dtype, if it has exactly one."""
     types = {t.dtype for t in tensors.values() if t.is_floating_point()}
     if len(types) == 1:
         for module in model.modules():
@@ -209,7 +207,7 @@ def _convert(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _reshape(model: nn.Module, name: str, tensor: Tensor) -> None:
-    """A placeholder of the file's shape and type, which `load_state_dict(assign=True)` then accepts."""
+    """Puts a placeholder of the file's shape and dtype there, which `load_state_dict(assign=True)` accepts."""
     module, attribute = place(model, name)
     old = getattr(module, attribute)
     if old is None or (not is_lazy(old) and old.shape == tensor.shape and old.dtype == tensor.dtype):

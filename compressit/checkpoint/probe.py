@@ -1,4 +1,4 @@
-"""The proof that a loaded model computes what the saved one did: outputs for an input that never changes."""
+"""Checks that a loaded model computes what the saved one did, by its outputs for a fixed input."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from compressit.seeds import seeded
 BATCH = 2
 MOST_VALUES = 64
 TOLERANCE = {"float64": 1e-3, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
-"""Fractions of the largest output. One net differs by 1e-6 between CPUs in float32, wrong wiring by more."""
+"""Fractions of the largest output. In float32, a net differs by 1e-6 between CPUs, a miswired one by more."""
 _FLOATING = [getattr(torch, name) for name in TOLERANCE]
-_SMALLER = "give the shape of a smaller input that the network takes as well, of a crop for example"
+_SMALLER = "pass the shape of a smaller input that the network also accepts, for example a crop"
 _ON_SAVING = 0.75
-"""Of what loading allows: another machine computes in other ways, which take a bit more."""
-_LEAST_SCALE = 1e-4  # outputs that are all zero here may be rounding errors there
+"""Fraction of the loading limits: other machines may need a bit more."""
+_LEAST_SCALE = 1e-4  # outputs that are exactly zero here may be rounding errors elsewhere
 
 
 def probe_input(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """(2, *shape): multiples of 1/128 in [-1, 1), exact in every floating type; 0 or 1 in an integer type.
+    """(2, *shape): multiples of 1/128 in [-1, 1), exact in every floating dtype; 0 or 1 in integer dtypes.
 
-    From SHAKE-256, not from torch's generator, whose numbers may change between versions.
+    Drawn from SHAKE-256, because the numbers of torch's generator may change between versions.
     """
     count = BATCH * math.prod(shape)
     stream = bytearray(hashlib.shake_256(b"compressit probe 1").digest(max(count, 1)))
@@ -41,7 +41,7 @@ def probe_input(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 def _input(shape: Sequence[int], dtype: torch.dtype, allowed: Allowance | None) -> Tensor:
     if allowed is not None:
         values = BATCH * math.prod(shape)
-        Budget(allowed, values * (dtype.itemsize + 2))  # made of bytes, which are there twice
+        Budget(allowed, values * (dtype.itemsize + 2))  # made from bytes, which exist twice meanwhile
     return probe_input(shape, dtype)
 
 
@@ -50,9 +50,9 @@ Measured = tuple[Probe, Tensor, list[Tensor]]
 
 
 def affording(model: nn.Module, shape: Sequence[int], file_bytes: int) -> Measured | None:
-    """As `measure`, for an input of this shape or the largest one, its sides halved, that a file may order.
+    """Like `measure`, but halves the input's sides until a forward pass is within the limits for the file.
 
-    None where the model takes none of those. Raises CompressitError for a model that does not run on this shape.
+    None if the model accepts no such input. Raises CompressitError if the model cannot run on `shape`.
     """
     allowed, smaller = Allowance.running(file_bytes, _ON_SAVING), tuple(shape)
     while True:
@@ -63,7 +63,7 @@ def affording(model: nn.Module, shape: Sequence[int], file_bytes: int) -> Measur
         except ExhaustingError:
             if all(side <= 1 for side in smaller[1:]):
                 return None
-            smaller = (*smaller[:1], *(max(1, side // 2) for side in smaller[1:]))  # all but the channels
+            smaller = (*smaller[:1], *(max(1, side // 2) for side in smaller[1:]))  # all except the channels
         except CompressitError:
             if smaller == tuple(shape):
                 raise
@@ -73,14 +73,13 @@ def affording(model: nn.Module, shape: Sequence[int], file_bytes: int) -> Measur
 def measure(model: nn.Module, shape: Sequence[int], allowed: Allowance | None = None) -> Measured:
     """The probe of a CPU model in eval mode, its input and all its outputs.
 
-    Inputs are tried in the model's own floating type, then as integers (a model of tokens). Raises
-    CompressitError when the model runs on neither and for an input of too many values, ExhaustingError for a pass that
-    takes more than is allowed.
+    Tries inputs in the model's own floating dtype, then as integers (token models). Raises CompressitError if the
+    model runs on neither or the input has too many values, ExhaustingError if a forward pass exceeds `allowed`.
     """
     try:
         affordable(tuple(shape))
     except ValueError as error:
-        raise CompressitError(f"its outputs cannot be recorded for {error}", _SMALLER) from error
+        raise CompressitError(f"cannot record outputs for {error}", _SMALLER) from error
     floating = next((p.dtype for p in model.parameters() if p.dtype in _FLOATING), torch.float32)
     failure: CompressitError | None = None
     for dtype in (floating, torch.int64):
@@ -106,19 +105,19 @@ def measure(model: nn.Module, shape: Sequence[int], allowed: Allowance | None = 
 def check(
     model: nn.Module, probe: Probe, shape: Sequence[int], allowed: Allowance | None, doubt: str
 ) -> None:
-    """Raises CompressitError, saying how far off, unless the model's outputs are the recorded ones.
+    """Raises CompressitError, with the deviation, unless the model's outputs match the recorded ones.
 
-    `doubt`: what is probably wrong then. `shape`: of the model's input. A pass that takes more than is allowed is
-    refused.
+    `shape`: the model's input shape. `doubt`: the likely reason for a mismatch, for the hint. Raises ExhaustingError
+    if a forward pass exceeds `allowed`.
     """
     dtype = next((d for d in (*_FLOATING, torch.int64) if _name(d) == probe.dtype), None)
     if dtype is None:
-        raise CompressitError(f"its probe has the unknown type {probe.dtype!r}")
+        raise CompressitError(f"the recorded probe has the unknown dtype {probe.dtype!r}")
     output = outputs(model, _input(probe.input_shape or shape, dtype, allowed), allowed)[0]
     got, wanted = _sample(output), probe.values
     if tuple(output.shape) != probe.output_shape or len(got) != len(wanted):
         shapes = f"{tuple(output.shape)}, not {probe.output_shape}"
-        raise CompressitError(f"the loaded model gives outputs of another shape than recorded: {shapes}")
+        raise CompressitError(f"the loaded model's outputs differ in shape from the recorded ones: {shapes}")
     scale = max((abs(v) for v in wanted if v is not None), default=0.0)
     limit = probe.tolerance * max(scale, _LEAST_SCALE)
     worst = max((_distance(g, w) for g, w in zip(got, wanted, strict=True)), default=0.0)
@@ -126,15 +125,14 @@ def check(
         raise CompressitError(
             f"the loaded model's outputs are off by up to {worst:.3g}, where {limit:.3g} is allowed "
             f"(its largest recorded output is {scale:.3g})",
-            f"{doubt}; `load(path, probe=False)` loads it all the same",
+            f"{doubt}; `load(path, probe=False)` loads it anyway",
         )
 
 
 def outputs(model: nn.Module, x: Tensor, allowed: Allowance | None = None) -> list[Tensor]:
-    """Every output tensor, without gradients or autocast, always with the same random draws.
+    """Every output tensor, computed without gradients or autocast and from a fixed random state.
 
-    Raises CompressitError when the model fails, or gives no tensor, and ExhaustingError before it takes more than is
-    allowed.
+    Raises CompressitError if the model fails or outputs no tensor, ExhaustingError before it exceeds `allowed`.
     """
     try:
         counted = _counted(allowed, x.nbytes) if allowed is not None else nullcontext()
@@ -147,14 +145,14 @@ def outputs(model: nn.Module, x: Tensor, allowed: Allowance | None = None) -> li
             f"the model does not run on an input of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
         ) from error
     if not found:
-        raise CompressitError("the model's output holds no tensor")
+        raise CompressitError("the model's output contains no tensor")
     return found
 
 
 @contextmanager
 def _counted(allowed: Allowance, there: int) -> Generator[None]:
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # one call whose scores nobody could count
+    torch.backends.mha.set_fastpath_enabled(False)  # a single call: its attention scores cannot be counted
     try:
         with Budget(allowed, there):
             yield
@@ -163,7 +161,7 @@ def _counted(allowed: Allowance, there: int) -> Generator[None]:
 
 
 def quiet(seed: int = 0) -> AbstractContextManager[None]:
-    """A block with its own random numbers from the global generators, which are then as they were."""
+    """A block in which the global generators start from `seed`; afterwards their state is restored."""
     return seeded(seed)
 
 

@@ -1,9 +1,9 @@
-"""Models in files that are used on data: by a recipe (`from`, teachers), by `evaluate`, by a stage called directly.
+"""Checks that a model from a file fits the data: in a recipe (`from`, teachers), `evaluate`, or a stage call.
 
-One rule for all of them: such a model is fed what its header says. A recipe's data must have its shape, its classes
-and its scale (`check_fits`); means and deviations of inputs of scale "standard" are the model's own. A recipe that
-starts from a file scales its data by that file's (`statistics_of`); any other model is fed through `feeding.fed`.
-Reads files only, and no torch.
+A model gets the inputs that its header describes. A recipe's data must match its shape, classes and scale
+(`check_fits`). For scale "standard", mean and standard deviation are the model's own: a recipe that starts from a file
+scales its data by that file's values (`statistics_of`); any other model gets its inputs through `rescaling.fed`.
+Reads files only, without torch.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from compressit.host.plugins import Host
 if TYPE_CHECKING:
     from compressit.checkpoint.manifest import Inputs, Manifest
 
-# What reads headers is imported where one is read: `check` is to start fast.
+# Code that reads headers is imported where it is used, so that `check` starts fast.
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What data give a model, as far as it is known without loading them."""
+    """What a dataset gives a model, as far as it is known without loading it."""
 
     data: str  # the dataset's name
     shape: tuple[int, ...]  # without the batch dimension
     classes: int
     class_names: tuple[str, ...]
     scale: str
-    shuffled: bool = False  # pixels change places after they were scaled
+    shuffled: bool = False  # pixels are permuted after scaling
 
     @staticmethod
     def of(dataset: Dataset[Any]) -> Offer:
-        """What a dataset declares. Raises CompressitError for one that does not say it."""
+        """What a dataset declares. Raises CompressitError if a declaration is missing or wrong."""
         try:
             options = dataset.config
             shape, classes, names = tuple(dataset.input_shape), dataset.classes, tuple(dataset.class_names)
@@ -50,34 +50,34 @@ class Offer:
             ) from error
         except Exception as error:
             raise CompressitError(
-                f"{dataset.name} cannot say its `input_shape` and `classes`: {type(error).__name__}: {error}",
-                "a fault of the plugin, not of the recipe",
+                f"{dataset.name}: reading `input_shape` and `classes` failed: {type(error).__name__}: {error}",
+                "this is a bug in the plugin, not in the recipe",
             ) from error
         if len(names) != classes:
             raise CompressitError(
-                f"{dataset.name} has {classes} classes and {len(names)} names for them",
-                "`class_names` are in label order, one for each of `classes`",
+                f"{dataset.name} has {classes} classes but {len(names)} class names",
+                "`class_names` needs one name per class, in label order",
             )
         if (values := math.prod(shape)) > MOST_INPUTS:
             raise CompressitError(
-                f"{dataset.name} has inputs of shape {shape}: {values} values, of which a checkpoint's may have "
+                f"{dataset.name} has inputs of shape {shape}: {values} values, but a checkpoint allows at most "
                 f"{MOST_INPUTS}",
-                "no result could be saved: make the inputs smaller",
+                "make the inputs smaller, or no result can be saved",
             )
         return Offer(dataset.name, shape, classes, names, options.scaling, options.pixels == "shuffled")
 
 
 def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
-    """What a checkpoint says of itself, if its model can be built here and takes these data.
+    """The checkpoint's manifest, if its model can be built here and fits these data.
 
-    Raises CompressitError for one that is damaged, has no builder here, takes other inputs, has other classes or was
-    trained on inputs of another scale.
+    Raises CompressitError if the checkpoint is damaged, its builder is not installed, or its input shape, classes or
+    input scale differ from the data's.
     """
     manifest = _verified(path).manifest
     if manifest.model is None:
         raise CompressitError(
-            f"{path} was saved from a live module without a registered builder",
-            "only a checkpoint whose model is a plugin can be built again",
+            f"{path} was saved without a registered builder, so compressit cannot build its model",
+            "save it again with uses=, or register its class with @compressit.model",
         )
     from compressit.checkpoint.builders import builder_of, check_installed
     from compressit.checkpoint.header import naming
@@ -88,42 +88,42 @@ def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
         builder_of(model.name, model.config, host)
     if (tuple(model.input_shape), model.classes) != (offer.shape, offer.classes):
         raise CompressitError(
-            f"{path} takes inputs {tuple(model.input_shape)} and has {model.classes} classes, "
-            f"but {offer.data} has {offer.shape} and {offer.classes}",
-            "choose the data it was trained on, or another checkpoint",
+            f"{path} takes inputs of shape {tuple(model.input_shape)} and has {model.classes} classes, "
+            f"but {offer.data} has shape {offer.shape} and {offer.classes} classes",
+            "use the data it was trained on, or another checkpoint",
         )
     check_contract(path, manifest.input, offer)
     return manifest
 
 
 def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
-    """Raises CompressitError unless the data are scaled, and their classes called, as a model knows them."""
+    """Raises CompressitError unless the data have the model's input scale and class names."""
     if inputs is None:
         return
     if inputs.scale != offer.scale:
         raise CompressitError(
             f"{path} takes inputs of scale '{inputs.scale}', but {offer.data} gives '{offer.scale}'",
-            f"set `scale: {inputs.scale}` under the data's `with`, or choose another checkpoint",
+            f"set `scale: {inputs.scale}` under the data's `with`, or use another checkpoint",
         )
     theirs, ours = inputs.class_names, offer.class_names
     if theirs != ours and _named(theirs) and _named(ours):
         index = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), 0)
         raise CompressitError(
             f"{path} calls class {index} '{theirs[index]}', but {offer.data} calls it '{ours[index]}'",
-            "choose the data it was trained on, or another checkpoint",
+            "use the data it was trained on, or another checkpoint",
         )
     if offer.shuffled and inputs.mean is not None and len(inputs.mean) > 1:
         raise CompressitError(
-            f"{path} has its own mean of every channel, but {offer.data} gives pixels whose channels are mixed",
-            "leave out `pixels: shuffled`, or choose another checkpoint",
+            f"{path} needs a mean per channel, but {offer.data} shuffles pixels across channels",
+            "remove `pixels: shuffled`, or use another checkpoint",
         )
 
 
 def start_of(checkpoint: Path | None, weights: Path | None, offer: Offer, host: Host) -> Inputs | None:
-    """How the inputs of a recipe's first model were made, where it comes from a file that says so.
+    """How the inputs of a recipe's first model were prepared, if it comes from a file that records it.
 
     Raises CompressitError for a `checkpoint` as `check_fits` does, and for `weights` (any safetensors file) that
-    are none, or tell of another scale or other classes.
+    are not a valid file, or record another scale or other classes.
     """
     if checkpoint is not None:
         return check_fits(checkpoint, offer, host).input
@@ -135,36 +135,36 @@ def start_of(checkpoint: Path | None, weights: Path | None, offer: Offer, host: 
 
 
 def statistics_of(inputs: Inputs | None) -> dict[str, Any] | None:
-    """The scale of a contract with its mean and deviation, as JSON values; None where inputs are pixels in 0..1."""
+    """Scale, mean and standard deviation of the inputs, as JSON values; None if inputs are pixels in 0..1."""
     if inputs is None or inputs.mean is None:
         return None
     return inputs.model_dump(mode="json", include={"scale", "mean", "std"})
 
 
 def weights_digest(path: Path) -> str:
-    """sha256 of what a file of weights makes a model compute.
+    """sha256 of everything in a weights file that affects what a model computes.
 
-    Of a compressit checkpoint these are its tensors and how its network is built and fed, not the metrics and
-    the lineage beside them, which change when a run goes on. Of any other file, its bytes. Raises
-    CompressitError when it is damaged or cannot be read.
+    For a compressit checkpoint: its tensors, how its network is built, and its inputs; not its metrics and lineage,
+    which change when a run continues. For any other file: its bytes. Raises CompressitError if the file is damaged or
+    cannot be read.
     """
     manifest = _manifest(path)
     if manifest is None:
         return file_digest(path)
     plain = manifest.model_dump(mode="json", include={"tensors_sha256", "model", "edits", "tied", "input"})
-    (plain["model"] or {}).pop("owner", None)  # a version number computes nothing
+    (plain["model"] or {}).pop("owner", None)  # a version number does not affect the outputs
     return digest_of({"weights": plain})
 
 
 def code_of(manifest: Manifest, host: Host) -> tuple[str, ...]:
-    """The modules whose code builds a checkpoint's network: its model's, and those that replaced its layers."""
+    """The modules whose code builds a checkpoint's network: its model's, and those of replaced layer types."""
     builder = () if manifest.model is None else (host.find(manifest.model.name, "model").plugin.__module__,)
     replaced = any(edit.do == "replace" for edit in manifest.edits)
     return (*builder, *(host.module_type_modules() if replaced else ()))
 
 
 def _manifest(path: Path) -> Manifest | None:
-    """What a file of tensors says of itself; None where somebody else wrote it. Raises CompressitError."""
+    """A safetensors file's manifest; None if compressit did not write the file. Raises CompressitError."""
     from compressit.checkpoint.header import NoManifestError
 
     try:
@@ -176,12 +176,12 @@ def _manifest(path: Path) -> Manifest | None:
 
 
 def _named(names: tuple[str, ...]) -> bool:
-    """Whether classes have names: data that have none number them."""
+    """Whether classes have real names, not just their numbers."""
     return bool(names) and names != tuple(str(number) for number in range(len(names)))
 
 
 def _verified(path: Path) -> Any:
-    """The header of a checkpoint whose tensors are those that were saved; read once while the file is the same."""
+    """The header of a checkpoint, after verifying its tensors; cached while the file is unchanged."""
     from compressit.checkpoint.header import naming
 
     with naming(path):

@@ -1,8 +1,8 @@
-"""Tensors in a file and in memory: their types, their bytes, and sparse ones stored without their zeros.
+"""Tensors in files and in memory: dtypes, bytes, and sparse tensors stored without their zeros.
 
-A tensor NAME of the manifest's `compact` lies in the file as NAME::mask (uint8; bit i % 8 of byte i // 8 says
-whether value i is there, in row-major order) and NAME::values. Left out are values whose bits are all zero:
--0.0 is kept, so everything comes back to the last bit.
+A tensor NAME listed in the manifest's `compact` is stored as NAME::mask (uint8; bit i % 8 of byte i // 8 says
+whether value i is stored, in row-major order) and NAME::values. Only values whose bits are all zero are omitted:
+-0.0 is kept, so every tensor is restored bit for bit.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ TYPES = {
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e4m3fnuz: "F8_E4M3FNUZ", torch.float8_e5m2: "F8_E5M2",
     torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
 }  # fmt: skip
-"""Safetensors' names of torch's types."""
+"""Safetensors names of torch dtypes."""
 _DTYPES = {name: dtype for dtype, name in TYPES.items()}
 _LEAST_SAVING = 256  # bytes: about what the second entry in the file's header costs
-_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a value
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per value
 
 
 def write(tensors: dict[str, Tensor], path: Path, manifest: Manifest) -> None:
-    """One safetensors file of these tensors. Raises CompressitError when it cannot be written."""
+    """Writes the tensors to one safetensors file. Raises CompressitError if it cannot be written."""
     try:
         save_file(tensors, path, {KEY: encode(manifest)})
-    except SafetensorError as error:  # a full disk, for one
-        raise CompressitError(f"cannot be written: {error}") from error
+    except SafetensorError as error:  # a full disk, for example
+        raise CompressitError(f"cannot write the file: {error}") from error
 
 
 def read(path: Path, header: Header) -> dict[str, Tensor]:
-    """The file's tensors by name, dense. Raises CompressitError when they were changed since they were saved.
+    """The file's tensors by name, all dense. Raises CompressitError if they changed after saving.
 
-    Read, not mapped: a mapped file could change later, and its alignment could change outputs' last bits.
+    The file is not memory-mapped: it could change later, and its alignment could change the last bits of outputs.
     """
     tensors: dict[str, Tensor] = {}
     with opened(path) as file:
         file.seek(header.start)
         for name, info in header.tensors.items():
             tensors[name] = torch.empty(info.shape, dtype=_DTYPES[info.dtype])
-            file.readinto(_bytes(tensors[name]))  # what is missing after a short read, the digest finds
+            file.readinto(_bytes(tensors[name]))  # the digest catches a short read
     check_digest(header, parts(tensors))
     for name, tensor in tensors.items():
         if tensor.dtype is torch.bool and tensor.view(torch.uint8).gt(1).any():
-            raise CompressitError(f"the tensor {name!r} of true and false holds bytes other than 1 and 0")
+            raise CompressitError(f"the bool tensor {name!r} holds bytes other than 0 and 1")
     return unpack(tensors, header.manifest.compact)
 
 
 def read_any(path: Path) -> dict[str, Tensor]:
-    """The tensors of any safetensors file, in memory of our own: not mapped, as `read` says.
+    """The tensors of any safetensors file, copied rather than memory-mapped, as in `read`.
 
     Raises OSError or SafetensorError.
     """
@@ -72,22 +72,22 @@ def read_any(path: Path) -> dict[str, Tensor]:
 
 
 def parts(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str, tuple[int, ...], Any]]:
-    """What `header.tensors_digest` takes, from contiguous CPU tensors."""
+    """The input for `header.tensors_digest`, from contiguous CPU tensors."""
     for name, tensor in sorted(tensors.items()):
         yield name, TYPES[tensor.dtype], tuple(tensor.shape), _bytes(tensor)
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Equal to the last bit, NaN included."""
+    """Whether two tensors are equal bit for bit, NaNs included."""
     if one.shape != other.shape or one.dtype != other.dtype:
         return False
     return torch.equal(*(t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
 
 
 def pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, list[int]]]:
-    """What to store for these contiguous CPU tensors, and the shapes of those that are stored compactly.
+    """The tensors to store for these contiguous CPU tensors, and the shapes of those stored compactly.
 
-    Those are the ones that take less room as mask and values.
+    A tensor is stored compactly if mask and values take less space.
     """
     stored: dict[str, Tensor] = {}
     shapes: dict[str, list[int]] = {}
@@ -105,10 +105,10 @@ def pack(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, li
 
 
 def unpack(stored: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """The dense tensors, of which `shapes` (checked by `read_header`) names those stored compactly.
+    """Makes all tensors dense. `shapes` (checked by `read_header`) names those stored compactly.
 
-    A dense tensor takes at most 64 times the bytes of its mask (8 values a byte, 8 bytes a value). Raises
-    CompressitError where a mask does not count its values.
+    A dense tensor takes at most 64 times the bytes of its mask (8 values per byte, 8 bytes per value). Raises
+    CompressitError if a mask does not match its values.
     """
     tensors = dict(stored)
     for name, shape in shapes.items():
@@ -117,7 +117,7 @@ def unpack(stored: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) ->
         bits = np.unpackbits(mask.numpy(), bitorder="little")
         present = torch.from_numpy(bits[:count]).bool()
         if bits[count:].any() or int(present.sum()) != len(values):
-            raise CompressitError(f"the mask of the compact tensor {name!r} does not fit its values")
+            raise CompressitError(f"the mask of the compact tensor {name!r} does not match its values")
         dense = torch.zeros(count, dtype=values.dtype)
         _whole(dense)[present] = _whole(values)
         tensors[name] = dense.reshape(tuple(shape))
@@ -125,10 +125,10 @@ def unpack(stored: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) ->
 
 
 def _bytes(tensor: Tensor) -> Any:
-    """The memory of a contiguous CPU tensor."""
+    """A contiguous CPU tensor's memory as bytes."""
     return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def _whole(flat: Tensor) -> Tensor:
-    """The same memory as whole numbers, one a value: torch cannot index every type."""
+    """The same memory as integers, one per value: torch cannot index every dtype."""
     return flat.view(_WHOLE[flat.element_size()])

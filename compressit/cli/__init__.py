@@ -1,4 +1,4 @@
-"""The command line. Mistakes come out as messages with exit code 2, failed stages with 1, signal n with 128 + n."""
+"""The command line. Exit code 2: a mistake, told in a message; 1: a stage failed; 128 + n: ended by signal n."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = {
     "new": "new",
     "store": "store",
 }
-"""Each command's module, in the order of `--help`: its function there, or the module's `app` of commands."""
+"""The module of each command, in the order of `--help`. It has a function of that name, or a typer `app`."""
 
 
 def _print_version(asked: bool) -> None:
@@ -46,11 +46,11 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What goes before a command."""
+    """Options that come before a command."""
 
 
 def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """The command line with these commands only: the others are not even imported."""
+    """The command line with only these commands. The others are not imported."""
     app = typer.Typer(
         name="compressit",
         help="Make networks smaller and know what you lost.",
@@ -59,7 +59,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.callback()(_options)  # without one, a command that is alone goes by no name
+    app.callback()(_options)  # without a callback, typer drops the name of a single command
     for name in names:
         module = import_module(f"compressit.cli.{COMMANDS[name]}")
         if hasattr(module, "app"):
@@ -70,25 +70,25 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
 
 
 def main() -> NoReturn:
-    """The console script: exit codes 0, 1 (a stage failed), 2 (a mistake, nothing was run), 128 + n (signal n)."""
+    """The console script. Exit codes: 0, 1 (a stage failed), 2 (a mistake, nothing was run), 128 + n (signal n)."""
     guard_streams()
-    gc.disable()  # starting up allocates much and frees nothing; `run` turns it on again
-    atexit.register(gc.freeze)  # nor does the end: its last search for cycles is a tenth of `check`
+    gc.disable()  # start-up allocates a lot and frees nothing; `run` enables it again
+    atexit.register(gc.freeze)  # skips the collection at exit, which takes a tenth of `check`
     asked = [name for name in sys.argv[1:2] if name in COMMANDS]
     command_line = build(asked if asked or sys.argv[1:2] == ["--version"] else COMMANDS)
     try:
         with ending() as signals:
             code: Any = command_line(standalone_mode=False)  # a raised typer.Exit comes back as its code
         if signals:
-            code = 128 + signals[0]  # typer makes 130 of all
+            code = 128 + signals[0]  # typer returns 130 for every signal
     except CompressitError as error:
         fail(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         tell("interrupted")
         sys.exit(130)
-    except OSError as error:  # the disk is full, a file may not be read …
-        if not isinstance(error, BrokenPipeError):  # nobody reads on: no mistake
+    except OSError as error:  # the disk is full, a file is not readable …
+        if not isinstance(error, BrokenPipeError):  # the reader of a pipe has left: not an error
             tell(f"error: {error.filename}: {error.strerror}" if error.filename else f"error: {error}")
         _drop_output()
         sys.exit(1)
@@ -101,7 +101,7 @@ def main() -> NoReturn:
 
 
 def _drop_output() -> None:
-    """What could not be written is not tried again at the end, where it would become exit code 120."""
+    """Discards unwritten output: Python would retry it at exit and end with code 120."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         return
@@ -109,4 +109,6 @@ def _drop_output() -> None:
 
 
 def _is_usage(error: Exception) -> bool:
-    return hasattr(error, "show") and hasattr(error, "exit_code")  # click's, whichever click typer brings
+    return hasattr(error, "show") and hasattr(
+        error, "exit_code"
+    )  # a click error, from whichever click typer uses

@@ -19,7 +19,7 @@ CheckpointFile = Annotated[
 
 Unlimited = Annotated[
     bool,
-    typer.Option("--unlimited", help="No limits on memory and time: for a file you made yourself."),
+    typer.Option("--unlimited", help="No limits on memory and time; only for files you made yourself."),
 ]
 
 
@@ -69,7 +69,7 @@ def export(
 ) -> None:
     """Write a checkpoint for other programs.
 
-    The outputs of what is written are compared with the model's.
+    The exported model's outputs are compared with the original's.
     """
     from compressit.export.export import export as write
 

@@ -1,4 +1,4 @@
-"""`compressit new`: the beginnings of a plugin or a recipe."""
+"""`compressit new`: write a first plugin or recipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def plugin(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="compressor, trainer, evaluator, model, dataset or report; default: what the name says (eval.mine is "
+            help="compressor, trainer, evaluator, model, dataset or report; default: taken from the name (eval.mine is "
             "an evaluator), else compressor."
         ),
     ] = None,
@@ -44,17 +44,17 @@ def plugin(
     named = kind_of(name)
     kind = kind or named
     if kind not in KINDS:
-        raise CompressitError(f"'{kind}' is no kind of plugin", did_you_mean(kind, KINDS))
+        raise CompressitError(f"'{kind}' is not a kind of plugin", did_you_mean(kind, KINDS))
     if name in host.names():
-        raise CompressitError(f"'{name}' is taken: {host.find(name).owner} has it", "choose another name")
+        raise CompressitError(f"'{name}' is taken by {host.find(name).owner}", "choose another name")
     new = NewPlugin(name, kind, package)
     files = {folder / path: text for path, text in plugin_files(new)}
     recipe = folder / new.recipe
     refuse_existing(
         [*files, recipe],
-        f"files are called after what follows the dot: choose another name, or --folder {name.split('.')[0]}",
+        f"file names come from the part after the dot: choose another name, or --folder {name.split('.')[0]}",
     )
-    parts_around(name, kind, host)  # a recipe without a data set is a mistake before anything is written
+    parts_around(name, kind, host)  # raises before anything is written if, say, no dataset is installed
     write_new(files)
     host.load_file(folder / new.file)
     local = () if package else (f"./{new.file}",)
@@ -70,7 +70,7 @@ def plugin(
 
 @app.command()
 def recipe(
-    name: Annotated[str, typer.Argument(help="Of the recipe; the file is NAME.yaml.")] = "recipe",
+    name: Annotated[str, typer.Argument(help="Name of the recipe; the file is NAME.yaml.")] = "recipe",
     data: Annotated[str | None, typer.Option(help="A dataset plugin.", show_default=False)] = None,
     model: Annotated[str | None, typer.Option(help="A model plugin.", show_default=False)] = None,
     stages: Annotated[
@@ -80,7 +80,7 @@ def recipe(
     evaluate: Annotated[
         list[str] | None,
         typer.Option(
-            "--evaluate", help="An evaluator (repeatable); default: all that are quick.", show_default=False
+            "--evaluate", help="An evaluator (repeatable); default: all quick ones.", show_default=False
         ),
     ] = None,
     plugins: LocalFiles = None,
@@ -112,12 +112,12 @@ def recipe(
 
 
 def _only(host: Host, *kinds: str) -> str | None:
-    """The only plugin of these kinds; None where there is a choice to make."""
+    """The only plugin of these kinds; None if there are several or none."""
     names = host.names(*kinds)
     return names[0] if len(names) == 1 else None
 
 
 def _beside(path: Path, folder: Path) -> str:
-    """A plugin file as seen from the recipe's folder."""
+    """A plugin file's path, relative to the recipe's folder."""
     relative = Path(os.path.relpath(path, folder)).as_posix()
     return relative if relative.startswith(".") else f"./{relative}"

@@ -1,4 +1,4 @@
-"""`compressit plugins`: what is installed."""
+"""`compressit plugins`: list, show and check plugins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = typer.Typer(invoke_without_command=True)
 def list_plugins(context: typer.Context, as_json: AsJson = False) -> None:
     """List the installed plugins.
 
-    Those that could not be loaded are listed with the reason.
+    Plugins that failed to load are listed with the reason.
     """
     if context.invoked_subcommand is not None:
         return
@@ -73,7 +73,7 @@ def check(
 ) -> None:
     """Check that a plugin keeps its contract.
 
-    Tries it on a tiny net. Exit code 1: it does not keep it.
+    Runs it on a tiny net. Exit code 1: it breaks the contract.
     """
     open_host_with(plugins, trust).find(name)
     from compressit.recipe.settings import options_of
@@ -86,10 +86,10 @@ def check(
 def _shown(found: Mapping[str, Any]) -> Iterator[str]:
     version = f" {found['version']}" if found["version"] else ""
     yield f"{found['name']}: {found['kind']}, from {found['from']}{version}\n"
-    yield f"{found['about'] or 'It does not say what it does.'}\n"
+    yield f"{found['about'] or 'No description.'}\n"
     if "shape" in found:
-        shape = " x ".join(map(str, found["shape"])) if found["shape"] else "known when it has its options"
-        yield f"shape of one input: {shape}\nclasses: {found['classes'] or 'known when it has its options'}\n"
+        shape = " x ".join(map(str, found["shape"])) if found["shape"] else "depends on its options"
+        yield f"shape of one input: {shape}\nclasses: {found['classes'] or 'depends on its options'}\n"
     if found.get("metrics"):
         rows = [[m["name"], m["unit"], m["better"], m["about"]] for m in found["metrics"]]
         yield table(("metric", "unit", "better", "meaning"), rows) + "\n"

@@ -61,7 +61,7 @@ def run(
         typer.Option(
             min=0.001,
             metavar="SECONDS",
-            help="End a job that takes longer; jobs that do not need it continue. Default: no limit.",
+            help="Stop a job that takes longer; jobs that do not need it continue. Default: no limit.",
             show_default=False,
         ),
     ] = None,
@@ -69,12 +69,12 @@ def run(
 ) -> None:
     """Run a recipe and write its report.
 
-    What the store already has is not made again.
+    Results that the store already has are reused.
     """
     from compressit import api
     from compressit.cli.signals import Ended
 
-    forgive_output()  # what it says at its end is for people
+    forgive_output()  # stdout only gets a summary: failing to write it must not fail the run
     host = open_host()
     loaded = load(recipe, profile, settings, trust, host)
     gc.enable()
@@ -91,7 +91,7 @@ def run(
             console=console(),
         )
     except Ended as ended:
-        say("", f"{ended}; what is done is kept. To go on: {command()}")
+        say("", f"{ended}; finished work is kept. To continue: {command()}")
         raise typer.Exit(128 + ended.number) from None
     say(f"report: {done.folder / 'report.html'}", f"numbers: {done.folder / 'results.csv'}")
 
@@ -118,7 +118,7 @@ def plan(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run would make, and what the store has."""
+    """Show the jobs of a run, and which the store already has."""
     from compressit.paths import default_store
     from compressit.planning.plan import make_plan
     from compressit.store.objects import Store
@@ -130,7 +130,7 @@ def plan(
     objects = Store(store or default_store(), warn=tell)
     present = {key: objects.find(key) is not None for key in made.jobs}
     pending = {job.key for job in made.pending(present)}
-    if as_json:  # one by one: the jobs of many rounds, with their lineages, would fill the memory
+    if as_json:  # one by one: all jobs of many rounds with their lineages may not fit into memory
         for index, job in enumerate(made.jobs.values()):
             text = json.dumps(job.to_json() | {"present": present[job.key]}, indent=1)
             put(("[\n" if index == 0 else ",\n") + text)
@@ -154,9 +154,9 @@ def report(
     ],
     trust: Trust = False,
     trusted: Annotated[list[str] | None, typer.Option(hidden=True, help="Digests that may run.")] = None,
-    ends_with: Annotated[int | None, typer.Option(hidden=True, help="The run that it is drawn for.")] = None,
+    ends_with: Annotated[int | None, typer.Option(hidden=True, help="Process id of the run.")] = None,
 ) -> None:
-    """Draw a run folder's report again."""
+    """Redraw the report of a run folder."""
     if ends_with is not None:
         from compressit.processes.guard import end_with
 
@@ -180,7 +180,7 @@ def report(
     try:
         for entry in results.config.get("plugins", ()):
             path = Path(entry["path"])
-            plugin = LocalPlugin.read(path)  # as it is now: an edited report is drawn anew
+            plugin = LocalPlugin.read(path)  # as it is now: you can edit a report and redraw
             if plugin.digest in (trusted or ()) or asker(trust)(plugin):
                 host.load_file(path, plugin.digest)
         reports = [
@@ -189,8 +189,8 @@ def report(
         ]
         real = folder.resolve()
         with nullcontext() if ends_with is not None else OwnFolder(folder).writing(tell), chdir(real.anchor):
-            failed = render(results, reports, real)  # here, a matplotlibrc would change the figures
-    except MALFORMED as error:  # somebody edited it
+            failed = render(results, reports, real)  # a matplotlibrc in the current folder would be read
+    except MALFORMED as error:  # results.json was edited by hand
         why = f"{type(error).__name__}: {error}"
         raise CompressitError(f"{file}: not the results of a run: {why}") from error
     if ends_with is not None:

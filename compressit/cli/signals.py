@@ -10,11 +10,11 @@ from collections.abc import Generator
 from types import FrameType
 
 _NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-_SAME = 1.0  # seconds within which a further signal tells the same: a terminal that goes sends several
+_SAME = 1.0  # seconds in which further signals are ignored: a closing terminal sends several
 
 
 class Ended(KeyboardInterrupt):
-    """Somebody ends this process; `number` is the signal."""
+    """A signal asked this process to end; `number` is the signal."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -25,10 +25,10 @@ class Ended(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def ending() -> Generator[list[int]]:
-    """A block in which these signals raise Ended, once: there is a report to write then. Gives the one that came.
+    """In this block the first of these signals raises Ended, so that a report can still be written.
 
-    A further one, a second later or more, ends the process at once with exit code 128 + its number; the workers notice.
-    A signal that was ignored before (`nohup`) is so in the block.
+    Yields a list that will hold the signal. A second signal, at least a second later, ends the process at once with
+    exit code 128 + its number; the workers notice. A signal that was ignored before (`nohup`) stays ignored.
     """
     first: list[float] = []
     came: list[int] = []
@@ -40,7 +40,7 @@ def ending() -> Generator[list[int]]:
             raise Ended(number)
         if time.monotonic() - first[0] >= _SAME:
             with contextlib.suppress(OSError):
-                os.write(2, b"\nended at once, without a report; what is done is kept\n")
+                os.write(2, b"\nended at once, without a report; finished work is kept\n")
             os._exit(128 + number)
 
     before = {number: signal.getsignal(number) for number in _NUMBERS}

@@ -1,4 +1,4 @@
-"""`compressit store`: what is kept of runs, and what of it may go."""
+"""`compressit store`: list, check and remove stored results."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ def show(context: typer.Context, store: Folder = None, as_json: AsJson = False) 
         put(json.dumps(_facts(found), indent=1) if as_json else "\n".join(_shown(found)))
     elif store is not None or as_json:
         raise CompressitError(
-            "--store and --json go behind the command", f"compressit store {context.invoked_subcommand} …"
+            "--store and --json go after the command", f"compressit store {context.invoked_subcommand} …"
         )
 
 
 @app.command()
 def gc(
     store: Folder = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; else it is only listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove what no run folder uses.
 
-    That includes what killed runs left, and what is damaged. Without --yes it is only listed.
+    This includes leftovers of killed runs and damaged results. Without --yes they are only listed.
 
-    A run makes its folder known; one that was moved is known again after its next run. What another process works
-    at stays. Exit code 1: something could not be removed.
+    Each run records its folder; a folder that was moved is recorded again by its next run. Results that another
+    process is working on stay. Exit code 1: something could not be removed.
     """
     from compressit.store.inventory import waste
 
     objects, found = _looked(store)
     for note, why in found.unread.items():
         tell(
-            f"{note} is damaged: {why}. Which results its run folder uses is not known, so none counts as unused; "
+            f"{note} is damaged: {why}. It is unknown which results its run folder uses, so none counts as unused; "
             "`compressit store verify --remove` removes the note"
         )
     words = "removed" if yes else "nothing was removed; --yes removes"
@@ -68,13 +68,13 @@ def gc(
 def verify(
     store: Folder = None,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what is damaged; a run makes it again.")
+        bool, typer.Option("--remove", help="Remove what is damaged; the next run makes it again.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read every result to its last byte.
+    """Read every result and saved state completely.
 
-    Saved states too. Exit code 1: something is damaged.
+    Exit code 1: something is damaged.
     """
     from compressit.store.inventory import damaged
 
@@ -90,7 +90,7 @@ def verify(
 def _clear(
     store: Store, listed: Sequence[Waste], removing: bool, as_json: bool, words: str, nothing: str
 ) -> None:
-    """Lists these things, and removes them where that was asked for. Ends with 1 where something stays."""
+    """Lists these entries, and removes them if `removing`. Exits with 1 if one could not be removed."""
     from compressit.store.inventory import remove
 
     ended = {waste.entry.name: remove(store.root, waste.entry) for waste in listed if removing}

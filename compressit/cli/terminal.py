@@ -1,4 +1,4 @@
-"""What every command needs: the host, consent to run local files, and where words go."""
+"""What every command needs: the host, consent to run local files, and output."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ LocalFiles = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-_NARROWEST = 24  # columns: where there are fewer, the terminal breaks lines better than we do
+_NARROWEST = 24  # columns; below this, line breaks are left to the terminal
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError)  # pydantic's error is a ValueError
 
 
 def open_host() -> Host:
-    """Everything installed."""
+    """A host with all installed plugins."""
     from compressit.host.plugins import installed
 
     return installed()
 
 
 def open_host_with(files: list[Path] | None, trust: bool) -> Host:
-    """Everything installed, and these local files. Raises CompressitError for one that was not trusted."""
+    """A host with all installed plugins and these local files. Raises CompressitError for an untrusted file."""
     from compressit.recipe.model import LocalPlugin
 
     found = open_host()
@@ -59,7 +59,7 @@ def load(recipe: Path, profile: str | None, settings: list[str] | None, trust: b
 
 
 def asker(trust: bool) -> Callable[[LocalPlugin], bool]:
-    """Answers whether a local file may run: yes to all, or by asking."""
+    """A function that says whether a local file may run: always yes if `trust`, else it asks the user."""
     from compressit.recipe.trust import ask
 
     return (lambda plugin: True) if trust else ask
@@ -71,7 +71,7 @@ def command() -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned columns. On a terminal the last one is wrapped to its width; a pipe gets a line for each row."""
+    """Aligned columns. On a terminal the last column is wrapped; a pipe gets one line for each row."""
     lines = [head, *rows]
     *widths, _ = (max(map(len, column)) for column in zip(*lines, strict=True))
     indent = sum(widths) + 2 * len(widths)
@@ -85,32 +85,32 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def say(*lines: object) -> None:
-    """Lines of the result."""
+    """Prints lines of the result."""
     put("\n".join(map(line, lines)))
 
 
 def put(text: str) -> None:
-    """A part of the result that was laid out: a table, JSON."""
+    """Prints a part of the result as it is: a table, JSON."""
     typer.echo(text)
 
 
 def tell(text: object) -> None:
-    """What happens, beside the result."""
+    """Prints news and warnings to stderr."""
     typer.echo(folded(text), err=True)
 
 
 def fail(error: CompressitError) -> None:
-    """What went wrong."""
+    """Prints an error to stderr."""
     typer.echo(f"{error}" if isinstance(error, RecipeError) else f"error: {error}", err=True)
 
 
 def forgive_output() -> None:
-    """From now on a stdout that is full or closed is no failure."""
+    """From now on, a full or closed stdout is not an error."""
     sys.stdout = Printable(Forgiving(getattr(sys.stdout, "stream", sys.stdout)))  # type: ignore[assignment]
 
 
 def console() -> Console:
-    """Where a run shows its progress: stderr as it is, since it is steered there."""
+    """Where a run shows its progress: the raw stderr, since progress bars need control characters."""
     from rich.console import Console
 
     return Console(file=getattr(sys.stderr, "stream", None), stderr=True)

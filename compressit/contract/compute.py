@@ -1,4 +1,4 @@
-"""The one module that knows devices, precision, threads and how to run a model forward."""
+"""Devices, precision, threads and forward passes. Only this module deals with them."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Compute:
 
     @staticmethod
     def select(device: str = "auto", precision: str = "fp32", compile: bool = False) -> Compute:  # noqa: A002
-        """`auto` is CUDA where torch sees one, else the CPU.
+        """`auto` is CUDA if torch finds a GPU, else the CPU.
 
-        Raises CompressitError for a CUDA that is not there, and for a device or precision of another name.
+        Raises CompressitError if CUDA is not available, and for an unknown device or precision.
         """
         for option, value, known in (
             ("device", device, ("auto", "cpu", "cuda")),
@@ -51,15 +51,15 @@ class Compute:
             )
         chosen = "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
         if chosen == "cuda":
-            # Same bits twice on one card: cuBLAS needs its workspace fixed before the first call.
+            # For bit-equal results on the same GPU: cuBLAS needs a fixed workspace before its first call.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.backends.cudnn.benchmark = False
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.cuda.init()  # from here on `seeds.seeded` keeps its random numbers too
+            torch.cuda.init()  # from now on `seeds.seeded` covers CUDA's random numbers too
         return Compute(chosen, "bf16" if precision == "bf16" else "fp32", compile)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bf16 autocast when the recipe asks for it, else nothing."""
+        """bf16 autocast if the recipe asks for it, else a context that does nothing."""
         if self.precision == "bf16":
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
@@ -73,7 +73,7 @@ class Compute:
         model that changes its inputs.
         """
         try:
-            # not inference_mode: its outputs cannot be a loss's targets
+            # not inference_mode: its outputs cannot be used as targets of a loss
             with in_eval_mode(model), torch.no_grad(), self.autocast():
                 parts = _parts(x, batch_size)
                 first = next(parts).clone()  # what works in place shows itself on it
@@ -104,12 +104,12 @@ def fitting(size: int) -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Threads of every torch operation in this process: results are bit-equal only at the same number."""
+    """Sets the threads of torch operations in this process. Results are bit-equal only for the same number."""
     torch.set_num_threads(threads)
 
 
 def host_facts() -> dict[str, str | int]:
-    """What a measurement depends on: recorded with every result."""
+    """Facts about this machine that measurements depend on. Recorded with every result."""
     return {
         "host": platform.node(),
         "machine": platform.machine(),

@@ -1,4 +1,4 @@
-"""What a plugin is given besides the model: data, teachers, random streams, places for what it finds out."""
+"""What a plugin gets besides the model: data, teachers, random streams, and places to record results."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Judged:
     stage: str
     uses: str  # the plugin's name, or "init"
     config: Mapping[str, Any]
-    notes: Mapping[str, Any]  # what the stage noted with `ctx.note`
-    streams: Streams  # its random streams: what it drew can be drawn again
-    reference: str | None  # what it is compared with: its teacher, else `previous`; None for init
+    notes: Mapping[str, Any]  # facts that the stage recorded with `ctx.note`
+    streams: Streams  # the stage's random streams, to draw the same numbers again
+    reference: str | None  # the model to compare with: its teacher, else `previous`; None for init
 
 
 class Progress:
-    """Where a long stage keeps its state, so that a killed one goes on. This one keeps nothing."""
+    """Saved state of a long stage, so that a killed stage can resume. This base class saves nothing."""
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The last saved tensors and facts of this very job, or None."""
+        """The last saved tensors and facts of this job, or None."""
         return None
 
     def due(self) -> bool:
@@ -43,38 +43,38 @@ class Progress:
         """Replaces the saved state atomically. `facts` are JSON values."""
 
     def refuse(self, why: str) -> None:
-        """What `load` gave is damaged and was not used."""
+        """Reports that the loaded state could not be used, and why."""
 
 
 @dataclass
 class StageContext:
-    """Everything a stage may use. What is not here, it must not read: keys are made from it."""
+    """Everything that a stage may use. It must not read anything else, since keys are made from this."""
 
     compute: Compute
     streams: Streams
     load_data: Callable[[], Data]
-    load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError otherwise
+    load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError for others
     round: int | None = None  # from 1 in a repeated stage
     feed: Literal["previous", "original"] = "previous"  # what each round starts from
     judged: Judged | None = None  # for evaluators that declare `uses_stage`
     progress: Progress = field(default_factory=Progress)
     narrow: Callable[[float, int], nn.Module | None] = lambda multiplier, times: None
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result
-    # What jobs on the same model and data share. `identity` tells models apart ("" is the data).
+    # Shared by jobs on the same model and data. `identity` maps a reference to the model's key ("" is the data).
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict[Hashable, Any])
     identity: Callable[[str], str] = lambda ref: ref
-    fits: int = 0  # training runs so far: a saved state belongs to one of them
+    fits: int = 0  # training runs so far; a saved state belongs to one of them
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict[str, list[tuple[float, float]]])
     arrays: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
 
     @property
     def data(self) -> Data:
-        """The variant's data on the device, shuffled by this stage's own streams."""
+        """The variant's data on the device, shuffled by this stage's streams."""
         return self.load_data().with_streams(self.streams)
 
     def model(self, ref: str) -> nn.Module:
-        """A teacher or parent by its declared reference: in eval mode, without gradients, not to be changed.
+        """A teacher or parent by its declared reference: in eval mode, without gradients. Do not change it.
 
         Raises CompressitError for a reference that no `ModelRef` field of the stage's config declares.
         """
@@ -84,22 +84,22 @@ class StageContext:
         return self.memo[key]
 
     def times(self) -> int:
-        """How often a repeated step applies to the model this stage is given: the round's number where every
-        round starts from the original, else once."""
+        """How often to apply the step to the given model: the round number if every round starts from the
+        original, else 1."""
         return self.round if self.round is not None and self.feed == "original" else 1
 
     def with_width(self, multiplier: float, times: int = 1) -> nn.Module | None:
-        """A fresh model of the architecture this stage is given, every hidden width times `multiplier`,
-        rounded up, `times` in a row; weights from the stage's stream "student". None when the architecture
-        does not say how to make itself narrower."""
+        """A fresh model of this stage's architecture with every hidden width multiplied by `multiplier` and
+        rounded up, `times` times in a row. Weights come from the stage's stream "student". None if the architecture
+        does not implement `with_width`."""
         return self.narrow(multiplier, times)
 
     def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:
-        """Outputs (N, classes) float32 on a split ("train", "validation", "test") of the judged model or,
-        with `ref`, of the model of that reference: computed once for all evaluators of a model."""
+        """Logits (N, classes) float32 on a split ("train", "validation", "test"). `ref` says which model it is: the
+        judged model by default. Computed once for all evaluators of a model."""
         key = ("logits", self.identity(ref), self.identity(""), split)
         if key not in self.memo:
-            # not from the stream of whichever evaluator asks first: some nets draw in eval mode too
+            # some nets draw random numbers in eval mode: they must not depend on which evaluator asks first
             with seeded(Streams(0, "logits").number(split)):
                 outputs = self.compute.forward(model, self.data.split(split))
             check_logits(outputs)
@@ -112,17 +112,17 @@ class StageContext:
             self.curves.setdefault(name, []).append((float(step), float(value)))
 
     def note(self, **facts: Any) -> None:
-        """Facts about what was done, as JSON values: achieved ratio, skipped layers, images seen."""
+        """Records facts about what was done, as JSON values: achieved ratio, skipped layers, images seen."""
         self.notes.update(facts)
 
     def save(self, name: str, array: Tensor | np.ndarray) -> None:
-        """Keeps an array with the stage's artifact."""
+        """Stores an array with the stage's result."""
         self.arrays[name] = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
 
 
 @dataclass(frozen=True)
 class DataContext:
-    """What a dataset is given to load its files."""
+    """What a dataset gets to load its files."""
 
-    cache: Path  # a folder that outlives the run, for downloads
-    announce: Callable[[str], None]  # a line for the user
+    cache: Path  # a folder for downloads, kept after the run
+    announce: Callable[[str], None]  # shows a line to the user

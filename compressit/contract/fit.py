@@ -1,4 +1,4 @@
-"""The one training loop: every trainer and every compressor that trains goes through `fit`."""
+"""The training loop. Every trainer, and every compressor that trains, uses `fit`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from compressit.seeds import Streams, draw_from
 
 Tensors = tuple[Tensor, ...]
 
-# Batches at the end of an epoch whose accuracy is shown: the whole epoch's would cost a small net 7 %.
+# The accuracy shown is of the last batches of an epoch: for all batches it would cost a small net 7 % of the time.
 _SCORED = 16
 
 
@@ -36,7 +36,7 @@ class Batched(Protocol):
 
 @dataclass(frozen=True)
 class EpochEnd:
-    """What an `on_epoch` callback is told."""
+    """The argument of an `on_epoch` callback."""
 
     epoch: int  # 0-based
     images_seen: int
@@ -77,7 +77,7 @@ def fit(
         for epoch in range(first, options.epochs):
             draw_from(
                 ctx.streams.number("layers", epoch)
-            )  # for dropout and the like: a resumed run draws alike
+            )  # for dropout etc.: a resumed run draws the same numbers
             started = time.perf_counter()
             examples = _Tensors(data(epoch), ctx.streams) if callable(data) else data
             losses, agreement = _epoch(step_model, optimizer, ctx, options, examples, loss, epoch)
@@ -108,9 +108,9 @@ def fit(
 
 
 def learning_rate_factor(options: ScheduleConfig, progress: float, epochs: int, step: float) -> float:
-    """The factor of the step that begins at `progress` epochs (fractional, from 0) of `epochs` and is `step` long.
+    """The factor for a step of length `step` that starts at `progress` of `epochs` epochs (fractional, from 0).
 
-    A warm-up counts the step itself, as those of torch and timm do: its first step has a rate above 0.
+    The warm-up includes the step itself, as in torch and timm, so the first step has a rate above 0.
     """
     if progress < options.warmup:
         return min(1.0, (progress + step) / options.warmup)
@@ -170,8 +170,8 @@ def _epoch(
             raise
         if not value.requires_grad:
             raise CompressitError(
-                "the loss does not depend on any parameter that may be trained",
-                "the net's outputs are cut off from them: by detach(), no_grad, or a class instead of logits",
+                "the loss does not depend on any trainable parameter",
+                "check forward for detach(), no_grad, or an argmax instead of logits",
             )
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -190,7 +190,7 @@ def _epoch(
 def _fault(
     error: Exception, model: nn.Module, inputs: Tensor, outputs: object, targets: Sequence[Tensor]
 ) -> CompressitError | None:
-    """Why a step failed, where net and data do not go together; None where it is somebody's own error."""
+    """The reason a step failed if net and data do not fit together; None for other errors."""
     try:
         if outputs is not None:
             labels = bool(targets) and targets[0].ndim == 1 and targets[0].dtype == torch.int64
@@ -201,8 +201,8 @@ def _fault(
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
     if outputs is None and norms and len(inputs) == 1:
         return CompressitError(
-            "a batch of one example came to a net with batch norm, which has no variance to divide by",
-            "give it a `batch_size` above 1, and more than one training example",
+            "a net with batch norm got a batch of one example, which has no variance",
+            "use a `batch_size` above 1 and more than one training example",
         )
     if outputs is not None:
         return None
@@ -210,7 +210,7 @@ def _fault(
         return fault
     found = layer_of(error, model)
     if found is None or not type(found[1]).__module__.startswith("torch.nn."):
-        return None  # somebody's own: its traceback says more
+        return None  # the user's own layer: its traceback is more helpful
     return CompressitError(
         f"the net does not run in train mode on inputs of shape {tuple(inputs.shape)}: {place_of(error, model)}{error}"
     )

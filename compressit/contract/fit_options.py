@@ -1,4 +1,4 @@
-"""Options shared by everything that trains; `compressit.contract.fit` carries them out. No torch here."""
+"""Options of everything that trains, implemented in `compressit.contract.fit`. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Config):
-    """SGD, Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), as torch.optim has them."""
+    """SGD, Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019), from torch.optim."""
 
-    name: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="which optimizer")
+    name: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="the optimizer")
     lr: float = Field(default=0.01, gt=0, description="learning rate")
     momentum: float = Field(default=0.0, ge=0, lt=1, description="momentum (sgd only)")
     nesterov: bool = Field(default=False, description="Nesterov momentum (sgd only)")
     betas: tuple[Decay, Decay] = Field(
-        default=(0.9, 0.999), description="decay of the two moments (adam, adamw)"
+        default=(0.9, 0.999), description="decay rates of the two moments (adam, adamw)"
     )
     weight_decay: float = Field(
         default=0.0, ge=0, description="L2 penalty (sgd, adam) or decoupled decay (adamw)"
@@ -32,7 +32,7 @@ class OptimizerConfig(Config):
         name = info.data.get("name")
         theirs = ("sgd",) if info.field_name != "betas" else ("adam", "adamw")
         if name is not None and name not in theirs and changed(cls, info, value):
-            raise ValueError(f"has no effect with {name}: it belongs to {' and '.join(theirs)}")
+            raise ValueError(f"has no effect with {name}: it is an option of {' and '.join(theirs)}")
         return value
 
     @field_validator("nesterov")
@@ -44,17 +44,17 @@ class OptimizerConfig(Config):
 
 
 class ScheduleConfig(Config):
-    """The learning rate as a factor of the optimizer's, a function of training progress only."""
+    """A factor for the optimizer's learning rate that depends only on training progress."""
 
     name: Literal["constant", "cosine", "linear", "step"] = Field(
         default="constant",
-        description="constant; cosine or linear to zero over all epochs; step: times `gamma`",
+        description="constant; cosine or linear: to zero over all epochs; step: times `gamma` at `milestones`",
     )
     warmup: float = Field(
-        default=0.0, ge=0, description="epochs of linear warm-up; its first step has a rate above 0"
+        default=0.0, ge=0, description="epochs of linear warm-up; the first step has a rate above 0"
     )
     milestones: tuple[PositiveInt, ...] = Field(
-        default=(), description="epochs after which `step` multiplies by gamma"
+        default=(), description="epochs after which `step` multiplies the rate by gamma"
     )
     gamma: float = Field(default=0.1, gt=0, description="factor of `step`")
 
@@ -63,7 +63,7 @@ class ScheduleConfig(Config):
     def _belongs(cls, value: Any, info: ValidationInfo) -> Any:
         name = info.data.get("name", "step")
         if name != "step" and changed(cls, info, value):
-            raise ValueError(f"has no effect with the schedule `{name}`: it belongs to `step`")
+            raise ValueError(f"has no effect with the schedule `{name}`: it is an option of `step`")
         return value
 
     @model_validator(mode="after")
@@ -78,26 +78,32 @@ class FitConfig(Config):
 
     epochs: int = Field(default=10, ge=1, description="passes over the training set")
     batch_size: int = Field(
-        default=128, ge=1, description="examples per optimizer step; a last one alone joins the step before"
+        default=128,
+        ge=1,
+        description="examples per optimizer step; a single last example joins the previous step",
     )
-    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
+    optimizer: OptimizerConfig = Field(
+        default_factory=OptimizerConfig, description="optimizer and its options"
+    )
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig, description="learning-rate schedule")
-    clip: float | None = Field(default=None, gt=0, description="largest gradient norm; none by default")
+    clip: float | None = Field(
+        default=None, gt=0, description="clip the gradient norm to this; default: no clipping"
+    )
 
     @field_validator("schedule")
     @classmethod
     def _warms_up_in_time(cls, schedule: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
         epochs = info.data.get("epochs")
-        if epochs is None:  # itself refused
+        if epochs is None:  # invalid itself
             return schedule
         length = f"the training, which has {epochs} epoch{'s' if epochs > 1 else ''}"
         if schedule.warmup >= epochs:
             raise misplaced("warmup", f"must be shorter than {length}", schedule.warmup)
         late = [milestone for milestone in schedule.milestones if milestone >= epochs]
         if late:
-            raise misplaced("milestones", f"must lie before the end of {length}", late[0])
+            raise misplaced("milestones", f"must be before the end of {length}", late[0])
         return schedule
 
     def steps(self, images: int) -> int:
-        """Optimizer steps for a training set of that many images."""
+        """Optimizer steps for a training set of this many images."""
         return self.epochs * batch_count(images, self.batch_size)

@@ -1,4 +1,4 @@
-"""What a training run keeps of itself so that a killed one goes on."""
+"""The saved state of a training run, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compressit.errors import CompressitError
 
 
 def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> torch.optim.Optimizer:
-    """A fused optimizer over the parameters that want gradients. Raises CompressitError where none does."""
+    """A fused optimizer over the parameters with requires_grad. Raises CompressitError if there are none."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         count = sum(1 for _ in model.parameters())
@@ -23,10 +23,12 @@ def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> 
             f"there is nothing to train: all {count} parameters of {type(model).__name__} are frozen"
             if count
             else f"there is nothing to train: {type(model).__name__} has no parameters",
-            "let the layers learn that should: layer.requires_grad_(True)" if count else None,
+            "unfreeze the layers to train: layer.requires_grad_(True)" if count else None,
         )
     common: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
-    common["fused"] = all(p.is_floating_point() for p in parameters)  # there is none for complex ones
+    common["fused"] = all(
+        p.is_floating_point() for p in parameters
+    )  # there is no fused optimizer for complex numbers
     if options.name == "sgd":
         return torch.optim.SGD(parameters, momentum=options.momentum, nesterov=options.nesterov, **common)
     kind = torch.optim.Adam if options.name == "adam" else torch.optim.AdamW
@@ -34,7 +36,7 @@ def build_optimizer(model: nn.Module, options: OptimizerConfig, device: str) -> 
 
 
 class State:
-    """What a resumed run needs: model, optimizer, losses so far, images seen, and what `on_epoch` keeps."""
+    """What a resumed run needs: model, optimizer, losses so far, images seen, and the tensors of `on_epoch`."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor]) -> None:
         self.model = model
@@ -68,10 +70,10 @@ class State:
         ctx.progress.save(tensors, facts)
 
     def restore(self, ctx: StageContext, options: FitConfig) -> int:
-        """Takes up a saved state; returns the epoch to go on with: 0 where there is none, or none of this training.
+        """Restores a saved state and returns the next epoch; 0 if there is no state of this training.
 
-        What progress gives is what `save` gave it: it is sealed. A stage that trains several times repeats its
-        finished runs: only the one that was killed has a state.
+        The state is sealed, so it is what `save` wrote. A stage that trains several times repeats its finished runs;
+        only the run that was killed has a saved state.
         """
         saved = ctx.progress.load()
         if saved is None or saved[1]["fit"] != ctx.fits:
@@ -80,7 +82,7 @@ class State:
         values, epoch = _under(tensors, "model/"), facts["epoch"]
         losses = [value for _, value in sorted(_under(tensors, "losses/").items())]
         if not len(losses) == epoch < options.epochs or _shapes(values) != _shapes(self.model.state_dict()):
-            ctx.progress.refuse("it is of another training")
+            ctx.progress.refuse("it belongs to another training")
             return 0
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(tensors, "optimizer/").items():
@@ -92,7 +94,7 @@ class State:
         self.losses, self.steps = losses, sum(len(part) for part in losses)
         self.kept.update(_under(tensors, "kept/"))
         self.images_seen = facts["images_seen"]
-        for name, points in facts["curves"].items():  # null: a value that was not finite
+        for name, points in facts["curves"].items():  # null: the value was not finite
             ctx.curves[name] = [(step, math.nan if value is None else value) for step, value in points]
         ctx.notes.update(facts["notes"])
         ctx.emit({"resumed": epoch})

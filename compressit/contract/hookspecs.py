@@ -1,4 +1,4 @@
-"""The whole plugin contract. Hooks register classes; the host selects by name. Only observers are broadcast."""
+"""All plugin hooks. Most register classes, which the host finds by name. Observer hooks are called in every plugin."""
 
 from __future__ import annotations
 
@@ -18,49 +18,49 @@ hookimpl = pluggy.HookimplMarker("compressit")
 
 @hookspec
 def compressit_trainers() -> Iterable[type[Trainer]]:
-    """Called once when plugins are loaded: your trainers."""
+    """Returns your trainers. Called once when plugins are loaded."""
     return ()
 
 
 @hookspec
 def compressit_compressors() -> Iterable[type[Compressor]]:
-    """Called once when plugins are loaded: your compressors."""
+    """Returns your compressors. Called once when plugins are loaded."""
     return ()
 
 
 @hookspec
 def compressit_evaluators() -> Iterable[type[Evaluator]]:
-    """Called once when plugins are loaded: your evaluators."""
+    """Returns your evaluators. Called once when plugins are loaded."""
     return ()
 
 
 @hookspec
 def compressit_models() -> Iterable[type[Model]]:
-    """Called once when plugins are loaded: your models, usable in recipes and in checkpoints."""
+    """Returns your models, for recipes and checkpoints. Called once when plugins are loaded."""
     return ()
 
 
 @hookspec
 def compressit_datasets() -> Iterable[type[Dataset]]:
-    """Called once when plugins are loaded: your datasets."""
+    """Returns your datasets. Called once when plugins are loaded."""
     return ()
 
 
 @hookspec
 def compressit_reports() -> Iterable[type[Report]]:
-    """Called once when plugins are loaded: your reports."""
+    """Returns your reports. Called once when plugins are loaded."""
     return ()
 
 
 @hookspec
 def compressit_module_types() -> Iterable[ModuleType]:
-    """Called when a checkpoint is saved or loaded: how to rebuild layers that replace a model's own."""
+    """Returns how to rebuild layers that replaced a model's own. Called when a checkpoint is saved or loaded."""
     return ()
 
 
 @hookspec
 def compressit_stage_started(job: Job) -> None:
-    """Called in the main process when a worker starts a job; an error here is logged, never fatal."""
+    """Called in the main process when a worker starts a job. An error in the hook is logged, not fatal."""
 
 
 @hookspec

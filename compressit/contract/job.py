@@ -1,4 +1,4 @@
-"""The unit of work of a plan, as hooks and workers see it."""
+"""A job: one unit of work of a plan, as hooks and workers see it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Job:
-    """One unit of work, as JSON values: all a worker needs besides the store."""
+    """One unit of work, as JSON values: everything that a worker needs besides the store."""
 
     key: str
     kind: Literal["init", "dry_run", "stage", "evaluate"]
-    label: str  # "real/seed0/blog-04"; behind it " eval.size" for an evaluation, " dry run" for one
+    label: str  # "real/seed0/blog-04"; evaluations append " eval.size", dry runs " dry run"
     uses: str
     config: Mapping[str, Any]
     seed: int
     # reference -> key of another job; among them "previous" (stages) or "model" (evaluations)
     inputs: Mapping[str, str]
-    # {"uses", "config", "id"}; "like", {"scale", "mean", "std"}, where a model from a file says how its inputs are made
+    # {"uses", "config", "id"}; also "like": {"scale", "mean", "std"} if a model file says how to scale inputs
     data: Mapping[str, Any]
     compute: Mapping[str, Any]  # {"device", "precision", "compile"}
     files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
@@ -32,8 +32,8 @@ class Job:
     exclusive: bool = False
     work: Mapping[str, float] | None = None  # kinds.Work as a dict, for the estimate
     lineage: Sequence[Mapping[str, Any]] = ()
-    code: str = ""  # digest of all code that runs for it, as it was planned ("": unknown)
-    roots: Sequence[str] = ()  # the modules that this code starts from
+    code: str = ""  # digest, when planned, of all code that the job runs ("": unknown)
+    roots: Sequence[str] = ()  # the modules from which that code is found
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values."""

@@ -1,7 +1,7 @@
-"""The kinds of plugins: what each is given and what it must give back.
+"""The kinds of plugins: what each gets and what it must return.
 
-A plugin is a class with a `name` (`kind.method`), a config class and one method. Nothing here imports torch,
-and a plugin that wants `compressit check` to stay fast imports it inside its method.
+A plugin is a class with a `name` (`kind.method`), a config class and one method. This module does not import torch.
+Import torch inside the method of your plugin to keep `compressit check` fast.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ class Metric:
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage will do, for the estimate printed before a run: nothing depends on its being exact."""
+    """The work of a stage, for the time estimate printed before a run. It need not be exact."""
 
     steps: int  # optimizer steps
     batch_size: int
     width: float = 1.0  # width of the trained model relative to the recipe's model
-    forwards: int = 0  # images passed forward only (by a teacher), or whatever takes as long as that
+    forwards: int = 0  # images in forward passes only (of a teacher), or equivalent work
 
 
 class Plugin(Generic[C]):
-    """Base of every kind. `config` is the validated config; its class comes from the generic argument."""
+    """Base class of all kinds. `config` is the validated config; its class comes from the generic argument."""
 
     name: ClassVar[str]
     Config: ClassVar[type[Config]] = NoOptions
-    # Options with which it runs on a tiny model and data set: for conformance checks and scaffolded recipes.
+    # Options that work with a tiny model and dataset, for conformance checks and generated recipes.
     example: ClassVar[Mapping[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in cls.__dict__.get("__orig_bases__", ()):  # its own: an inherited one is its parent's
+        for base in cls.__dict__.get("__orig_bases__", ()):  # of this class, not of its parents
             for argument in get_args(base):
                 if isinstance(argument, type) and issubclass(argument, Config):
                     cls.Config = argument
@@ -69,56 +69,56 @@ class Plugin(Generic[C]):
 
 
 class Trainer(Plugin[C]):
-    """Changes weights, keeps every shape."""
+    """Changes weights but no shapes."""
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Gets its own copy of the model, in train mode, on the stage's device; returns the trained model."""
         raise NotImplementedError(f"{type(self).__name__}.train")
 
     def work(self, images: int) -> Work | None:
-        """The work for a training set of that many images, or None when unknown."""
+        """The work for a training set of this many images; None if unknown."""
         return None
 
 
 class Compressor(Plugin[C]):
-    """Makes a model smaller (or sparser): must change something, or raises NoEffectError."""
+    """Makes a model smaller or sparser. Raises NoEffectError if it changes nothing."""
 
     @property
     def per_host(self) -> bool:
-        """Whether what it does with this config holds for this machine only, because it measures times: then machine,
-        device and threads are part of the result's key, and it never runs beside another job."""
+        """Whether results with this config hold for this machine only, because it measures times. Then machine, device
+        and threads are part of the result's key, and the job runs alone."""
         return False
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Gets its own copy of the model; returns a plain module: no hooks, wrappers or parametrizations."""
+        """Gets its own copy of the model; returns a plain module without hooks, wrappers or parametrizations."""
         raise NotImplementedError(f"{type(self).__name__}.compress")
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
-        """Tries on fresh weights, before anything is trained, what can be tried in seconds.
+        """Tries compression on fresh weights before anything is trained. Should take seconds.
 
-        Returns a model of the shapes `compress` will give, with any weights; None (the default) when those
-        cannot be known without training. Raises CompressitError for what can never work: an architecture
-        it cannot handle, a target out of reach. Reads no data but its shapes.
+        Returns a model with the shapes that `compress` will give, with any weights; None (the default) if they
+        cannot be known without training. Raises CompressitError if `compress` can never work: an unsupported
+        architecture, a target out of reach. Must use only the shapes of the data.
         """
         return None
 
     def work(self, images: int, times: int) -> Work | None:
-        """The work of round `times` (1 without `repeat`), or None when unknown."""
+        """The work of round `times` (1 without `repeat`); None if unknown."""
         return None
 
 
 class Evaluator(Plugin[C]):
-    """Measures a model. `metrics` declares every number it may return, by the name of its column in results.csv
-    (letters, digits and '_' above all); a number left out is an empty cell."""
+    """Measures a model. `metrics` declares every number that it may return, by its column in results.csv (preferably
+    letters, digits and '_'). A number that it does not return is an empty cell."""
 
     metrics: ClassVar[Mapping[str, Metric]] = {}
-    exclusive: ClassVar[bool] = False  # never beside another job (timings)
-    per_host: ClassVar[bool] = False  # the numbers hold for this machine only
-    uses_data: ClassVar[bool] = True  # False: equal for every variant that has this model
+    exclusive: ClassVar[bool] = False  # True: runs alone (for timings)
+    per_host: ClassVar[bool] = False  # True: the numbers hold for this machine only
+    uses_data: ClassVar[bool] = True  # False: the numbers depend on the model only
     uses_stage: ClassVar[bool] = False  # True: reads the judged stage (its notes, teacher, random streams)
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """The model is in eval mode and must be left as it was found."""
+        """Gets the model in eval mode and must not change it. Returns the metrics by name."""
         raise NotImplementedError(f"{type(self).__name__}.evaluate")
 
 
@@ -126,7 +126,7 @@ class Model(Plugin[C]):
     """Builds a network with fresh weights."""
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """`input_shape` without the batch dimension, (channels, height, width) for images.
+        """Returns the network. `input_shape` has no batch dimension: (channels, height, width) for images.
 
         Must not download anything. The weights come from torch's global generator, which the host seeds.
         """
@@ -134,14 +134,14 @@ class Model(Plugin[C]):
 
     def with_width(self, multiplier: float) -> C | None:
         """The config of the same model with every hidden width times `multiplier` (0 < multiplier < 1), rounded up;
-        None when this model has no such thing."""
+        None (the default) if the model does not support this."""
         return None
 
 
 class Dataset(Plugin[D]):
-    """Names, shapes and sizes are known without loading; `load` brings the tensors.
+    """Names, shapes and sizes are known without loading; `load` returns the tensors.
 
-    The config derives from `DataConfig`: limit, scale, labels, pixels and validation split are the host's.
+    The config derives from `DataConfig`. The host applies its options: limit, scale, labels, pixels, validation.
     """
 
     Config: ClassVar[type[Config]] = DataConfig
@@ -149,12 +149,12 @@ class Dataset(Plugin[D]):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """One input's shape, (channels, height, width) for images."""
+        """The shape of one input, (channels, height, width) for images."""
         raise NotImplementedError(f"{type(self).__name__}.input_shape")
 
     @property
     def classes(self) -> int:
-        """How many classes the labels have."""
+        """The number of classes."""
         raise NotImplementedError(f"{type(self).__name__}.classes")
 
     @property
@@ -164,34 +164,34 @@ class Dataset(Plugin[D]):
 
     @property
     def train_size(self) -> int | None:
-        """Training images before `limit`, when known without loading."""
+        """The number of training images before `limit`; None if unknown without loading."""
         return None
 
     def fingerprint(self) -> str:
-        """What the content depends on beyond name, config and code: a digest of files, a version."""
+        """Anything else that the content depends on, besides name, config and code: a digest of files, a version."""
         return ""
 
     def load(self, ctx: DataContext) -> Sources:
         """The examples of every split: tensors in memory, or torch Datasets (`compressit.Sources`).
 
-        Called on a dataset whose options of the host (limit, labels, seed …) are at their defaults: variants that
-        differ in those share what it loads. The global random numbers stand at a place named after the dataset.
+        The options that the host applies (limit, labels, seed …) have their defaults here, so variants that differ
+        only in them share the loaded data. The global random generators are seeded from the dataset's name.
         """
         raise NotImplementedError(f"{type(self).__name__}.load")
 
 
 class Report(Plugin[C]):
-    """Figures and words about a finished (or interrupted) run, from its results alone."""
+    """Figures and text about a finished or interrupted run, made from its results only."""
 
     def figures(self, results: Results) -> Mapping[str, Figure]:
-        """Matplotlib figures by file name (without ending), in the order of the page.
+        """Matplotlib figures by file name (without extension), in the order of the page.
 
         A figure's label (`figure.set_label("...")`) is its caption.
         """
         return {}
 
     def paragraphs(self, results: Results) -> Sequence[str]:
-        """Plain text (the core escapes it); computed from the numbers."""
+        """Paragraphs of plain text, computed from the results. The host escapes them."""
         return ()
 
 

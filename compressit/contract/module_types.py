@@ -1,4 +1,4 @@
-"""How a layer that took the place of a model's own is described in a checkpoint and built again."""
+"""How checkpoints describe and rebuild layers that replaced a model's own."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModuleType:
-    """A type of layer that checkpoints may name. Register it with the hook `compressit_module_types`.
+    """A layer type that checkpoints may name. Register it with the hook `compressit_module_types`.
 
-    Its weights and public numbers are restored from the file: `args` needs only what `build` must have.
+    The layer's weights and public numbers are restored from the file, so `describe` needs to return only what
+    `build` needs.
     """
 
-    name: str  # "package.LayerName": written into files, so it never changes
-    cls: Callable[[], type[nn.Module]]  # a function, so that registering imports no torch
+    name: str  # "package.LayerName"; stored in files, so never change it
+    cls: Callable[[], type[nn.Module]]  # a function, so that registering does not import torch
     describe: Callable[[Any], Mapping[str, Any]]  # a layer's arguments as JSON values
-    build: Callable[[Mapping[str, Any]], nn.Module]  # from those arguments; must check them
+    build: Callable[[Mapping[str, Any]], nn.Module]  # builds the layer from these arguments; must check them
 
 
 def by_class(module_types: Sequence[ModuleType], cls: type) -> ModuleType | None:
-    """The rule for exactly this class."""
+    """The module type of exactly this class, or None."""
     return next((rule for rule in module_types if same_class(rule.cls(), cls)), None)
 
 
 def by_name(module_types: Sequence[ModuleType], name: str) -> ModuleType:
-    """The rule of that name. Raises CompressitError when it is not installed, or twice."""
+    """The module type of that name. Raises CompressitError if it is not installed or registered twice."""
     found = [rule for rule in module_types if rule.name == name]
     if len(found) == 1:
         return found[0]
@@ -41,10 +42,10 @@ def by_name(module_types: Sequence[ModuleType], name: str) -> ModuleType:
         )
     hint = did_you_mean(name, (rule.name for rule in module_types))
     raise CompressitError(
-        f"the module type {name!r} is not installed", hint or "install the plugin it came from"
+        f"the module type {name!r} is not installed", hint or "install the plugin that provides it"
     )
 
 
 def same_class(one: type, other: type) -> bool:
-    """Equal by name as well: two hosts that load one local file make its classes twice."""
+    """Whether two classes are the same, by name too: two hosts that load the same local file define it twice."""
     return one is other or (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)

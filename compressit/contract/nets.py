@@ -1,6 +1,6 @@
-"""What a net must be to be worked on, found out before any work, and said with the layer or attribute concerned.
+"""Checks, before any work, that a net can be worked on. Errors name the layer or attribute concerned.
 
-Known wrappers are taken off. What a forward pass leaves on a net is let go, so that nets can be copied and saved.
+Also removes known wrappers, and detaches results that a forward pass left on a net, so that it can be copied and saved.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WRAPPERS = {
     "DataParallel": "module", "DistributedDataParallel": "module", "AveragedModel": "module",
     "OptimizedModule": "_orig_mod",
 }  # fmt: skip
-"""torch's own by class name (importing torch.compile's takes seconds), and where each keeps the net."""
+"""torch's wrappers by class name (importing torch.compile takes seconds), with the attribute that holds the net."""
 _COMPUTED = {
     "torch.nn.utils.prune": ("masked by torch.nn.utils.prune", "torch.nn.utils.prune.remove(layer, '{}')"),
     "torch.nn.utils.weight_norm": (
@@ -30,31 +30,33 @@ _COMPUTED = {
     ),
 }  # fmt: skip
 _PLAIN = (bool, int, float, str, type(None), Tensor)
-_KEEPING = "make it where it is used instead of keeping it on the net"
+_KEEPING = "create it where it is used instead of storing it on the net"
 _OWN = ("_parameters", "_modules")  # attributes of every module that hold no results
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The net inside what torch wraps around one: DataParallel and its like, torch.compile, averaged weights."""
+    """The net inside torch's wrappers: DataParallel, DistributedDataParallel, torch.compile, AveragedModel."""
     kind = type(model)
     inner = _WRAPPERS.get(kind.__name__) if kind.__module__.startswith("torch.") else None
     return unwrapped(getattr(model, inner)) if inner else model
 
 
 def _refuse_unworkable(model: nn.Module) -> None:
-    """Raises CompressitError for what no stage can work on: TorchScript, FSDP, masks, tensors without values."""
+    """Raises CompressitError for nets that no stage supports: TorchScript, FSDP, masks, tensors without values."""
     if isinstance(model, torch.jit.ScriptModule):
-        raise CompressitError("the net is a TorchScript module", "work on the Python module, then script it")
+        raise CompressitError(
+            "the net is a TorchScript module", "pass the Python module, and script the result"
+        )
     for at, layer in model.named_modules():
         if type(layer).__name__ == "FullyShardedDataParallel":
             raise CompressitError(
                 f"{_called(at)} is wrapped in FullyShardedDataParallel",
-                "gather its full state dict into the plain net, and give that",
+                "load its full state dict into the plain net, and pass that",
             )
         if at and type(layer).__name__ == "OptimizedModule":
             raise CompressitError(
                 f"{_called(at)} is compiled",
-                "give the net as it was, and compile the whole: `compute: {compile: true}` in a recipe",
+                "pass the net uncompiled; `compute: {compile: true}` in a recipe compiles the whole net",
             )
         for hook in layer._forward_pre_hooks.values():  # pyright: ignore[reportPrivateUsage]
             found = _COMPUTED.get(type(hook).__module__)
@@ -72,16 +74,16 @@ def _refuse_unworkable(model: nn.Module) -> None:
             isinstance(p, Tensor) and p.requires_grad and p.is_leaf and id(p) not in known for p in inside
         ):
             raise CompressitError(
-                f"'{name}', a {type(leaf).__name__}, is to be trained, but is none of the net's parameters",
-                "keep layers in an nn.ModuleList or nn.ModuleDict, and tensors as nn.Parameter: torch sees no others",
+                f"'{name}', a {type(leaf).__name__}, requires gradients, but is not registered with the net",
+                "put layers in an nn.ModuleList or nn.ModuleDict, and make tensors nn.Parameters",
             )
 
 
 def copied(model: nn.Module, same_parameters: bool = False) -> nn.Module:
-    """A deep copy; results that a forward pass left on the net are in it, without their gradients' graph.
+    """A deep copy. Results that a forward pass left on the net are copied too, detached from their graph.
 
-    `same_parameters`: for a net that is only run, so that nothing large is copied. Raises CompressitError naming the
-    attribute that cannot be copied.
+    `same_parameters`: share the parameters with the original, for a net that is only run. If an attribute cannot be
+    copied, raises CompressitError that names it.
     """
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in _computed(model).values()}
     if same_parameters:
@@ -96,7 +98,7 @@ def copied(model: nn.Module, same_parameters: bool = False) -> nn.Module:
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Generator[None]:
-    """A block in which the net is in eval mode; afterwards each of its modules is in the mode it was in."""
+    """A block in which the net is in eval mode. Restores the mode of each module afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -107,7 +109,7 @@ def in_eval_mode(model: nn.Module) -> Generator[None]:
 
 
 def let_go(model: nn.Module) -> None:
-    """Takes results of a forward pass that the net keeps on itself out of their gradients' graph, in place."""
+    """Detaches results of a forward pass that the net keeps on itself, in place."""
     for layer in model.modules():
         for holder in (vars(layer), layer._buffers):  # pyright: ignore[reportPrivateUsage]
             for name, value in list(holder.items()):
@@ -116,13 +118,13 @@ def let_go(model: nn.Module) -> None:
 
 
 def try_out(model: nn.Module, x: Tensor | None) -> bool:
-    """Sees on a copy whether the net could still be copied and saved after training on inputs like `x` (N, ...).
+    """Checks on a copy that the net can still be copied and saved after training on inputs like `x` (N, ...).
 
-    Gives back whether it runs on them; one that does not passes, since not all that can be done to a net feeds it.
-    Raises CompressitError for what no stage can work on (TorchScript, FSDP, masks, tensors without values), naming
-    the attribute that is computed when the net is built (a copy would be cut off from what it was computed of), the
-    tensor that a forward pass makes or reshapes, or what cannot be copied after one; and for a net that changes its
-    inputs.
+    Returns whether the net runs on them. A net that does not run is accepted, since not every stage runs it.
+    Raises CompressitError for nets that no stage supports (TorchScript, FSDP, masks, tensors without values), and for
+    a net that changes its inputs. Also for three kinds of attributes, which it names: computed from parameters when
+    the net is built (a copy would keep the old value); a tensor that a forward pass creates or reshapes; and an
+    attribute that cannot be copied after a forward pass.
     """
     _refuse_unworkable(model)
     computed = _computed(model)
@@ -136,9 +138,9 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
     for name in computed:
         if not ran or again.get(name) is kept[name]:
             raise CompressitError(
-                f"'{name}' was computed from the net's parameters, and a copy of the net would keep it as it is now",
+                f"'{name}' was computed from the net's parameters, and a copy of the net would keep its old value",
                 "compute it in forward, from the parameters"
-                + ("" if ran else "; a result of an earlier forward pass? then detach it, or delete it"),
+                + ("" if ran else "; if it is left from a forward pass, detach or delete it"),
             )
     if not ran:
         return False
@@ -148,7 +150,7 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
         raise CompressitError(
             f"a forward pass changes the net's tensors: '{changed[0]}' goes from "
             f"{before.get(changed[0], 'nothing')} to {after.get(changed[0], 'nothing')}",
-            "make all parameters and buffers in __init__, or a buffer with persistent=False",
+            "create all parameters and buffers in __init__, or use a buffer with persistent=False",
         )
     let_go(trial)
     same: dict[int, Any] = {id(t): t for t in (*trial.parameters(), *trial.buffers())}
@@ -159,9 +161,9 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
 
 @torch.no_grad()
 def check_answers(model: nn.Module, x: Tensor, classes: int) -> None:
-    """Raises CompressitError unless the net answers inputs like `x` (N, ...), N > 1, in eval mode, all and one alone.
+    """Raises CompressitError unless the net gives valid logits in eval mode, for `x` (N, ...), N > 1, and for `x[:1]`.
 
-    Answers are logits (N, K), K >= `classes`, whose softmax are numbers. The net is in eval mode then.
+    Valid logits are (N, K) with K >= `classes` and a softmax without NaN. Leaves the net in eval mode.
     """
     model.eval()
     for inputs in (x, x[:1]):
@@ -171,47 +173,47 @@ def check_answers(model: nn.Module, x: Tensor, classes: int) -> None:
         except Exception as error:
             raise CompressitError(
                 f"the net does not run in eval mode on {what}: {place_of(error, model)}{type(error).__name__}: {error}",
-                "it must take batches of any size, also of one" if len(inputs) == 1 else None,
+                "it must accept batches of any size, including one" if len(inputs) == 1 else None,
             ) from error
         check_logits(outputs, classes, len(inputs))
         outputs = outputs.float()
         if outputs.log_softmax(1).isnan().any():
             raise CompressitError(
-                f"the net answers {what} with {_first(outputs)}, before anything is trained: {_first_wrong(model)}",
-                "its weights are not finite, or its operations overflow, or divide by zero",
+                f"the untrained net outputs {_first(outputs)} for {what}: {_first_wrong(model)}",
+                "look for weights that are not finite, an overflow or a division by zero",
             )
 
 
 def changes_inputs() -> CompressitError:
-    """What is said of a net that works in place on what it is given."""
+    """The error for a net that changes its inputs in place."""
     return CompressitError(
-        "the net changes its inputs, which others read too",
-        "let its first operation make a new tensor: no `inplace=True`, `x.mul_(2)` or `x[...] = 0`",
+        "the net changes its inputs in place",
+        "make its first operation create a new tensor: no `inplace=True`, `x.mul_(2)` or `x[...] = 0`",
     )
 
 
 def fault_of(model: nn.Module, x: Tensor) -> CompressitError | None:
-    """Why a net failed on inputs `x`, where that is a matter of its tensors: no values, or another floating type."""
+    """The reason a net failed on inputs `x` if its tensors have no values or another floating type; else None."""
     model = unwrapped(model)
     if (fault := _without_values(model)) is not None:
         return fault
     for name, weight in model.named_parameters():
         if weight.is_floating_point() and x.is_floating_point() and weight.dtype != x.dtype:
             return CompressitError(
-                f"the net's weights are {weight.dtype} ('{name}'), and its inputs {x.dtype}",
-                "give it as float32: net.float(). A recipe computes in bfloat16 with `compute: {precision: bf16}`",
+                f"the net's weights are {weight.dtype} ('{name}'), but its inputs are {x.dtype}",
+                "pass it as float32: net.float(). For bfloat16 use `compute: {precision: bf16}` in a recipe",
             )
     return None
 
 
 def place_of(error: BaseException, model: nn.Module) -> str:
-    """`in '0.conv1' (Conv2d): `: the innermost layer that the error passed through; nothing where there is none."""
+    """`in '0.conv1' (Conv2d): `, the innermost layer in the error's traceback; empty if there is none."""
     found = layer_of(error, model)
     return f"in '{found[0]}' ({type(found[1]).__name__}): " if found else ""
 
 
 def layer_of(error: BaseException, model: nn.Module) -> tuple[str, nn.Module] | None:
-    """The innermost layer, with its name, that an error passed through; None where there is none but the net."""
+    """The name and module of the innermost layer in an error's traceback; None if there is none below the net."""
     names = {id(layer): (at, layer) for at, layer in model.named_modules() if at}
     found, trace = None, error.__traceback__
     while trace is not None:
@@ -221,57 +223,58 @@ def layer_of(error: BaseException, model: nn.Module) -> tuple[str, nn.Module] | 
 
 
 def check_tensor(outputs: object) -> Tensor:
-    """A net's outputs. Raises CompressitError where they are not one tensor."""
+    """A net's output. Raises CompressitError if it is not one tensor."""
     if isinstance(outputs, Tensor):
         return outputs
     raise CompressitError(
         f"the net's output is not one tensor: {_described(outputs)}",
-        "wrap it in a module whose forward gives its logits (N, classes) alone",
+        "wrap it in a module whose forward returns only the logits (N, classes)",
     )
 
 
 def check_logits(outputs: object, classes: int | None = None, examples: int | None = None) -> None:
-    """Raises CompressitError for outputs that are not one tensor of logits (N, K), with N = `examples` and K >=
-    `classes`."""
+    """Raises CompressitError unless the outputs are one tensor of logits (N, K) with N = `examples`, K >= `classes`."""
     tensor = check_tensor(outputs)
     shape = tuple(tensor.shape)
     if len(shape) != 2 or examples not in (None, shape[0]):
         of = f" for {counted(examples, 'input')}" if examples is not None else ""
-        dropped = ", for one input too: squeeze() takes away its dimension, flatten(1) does not"
+        dropped = ", for one input too: squeeze() removes that dimension, flatten(1) does not"
         raise CompressitError(
-            f"the net gives outputs of shape {shape}{of}",
-            "it must give logits (N, classes)" + (dropped if examples == 1 else ""),
+            f"the net returns outputs of shape {shape}{of}",
+            "it must return logits (N, classes)" + (dropped if examples == 1 else ""),
         )
     if not tensor.is_floating_point() or tensor.layout is not torch.strided:
         kind = f"{tensor.dtype}, {tensor.layout}".removesuffix(", torch.strided")
-        raise CompressitError(f"the net gives outputs of type {kind}", "it must give logits: plain floats")
+        raise CompressitError(
+            f"the net returns outputs of type {kind}", "it must return logits: plain floats"
+        )
     if classes is not None and shape[1] < classes:
         raise CompressitError(
-            f"the net gives outputs of shape {shape}, and labels go up to {classes - 1}",
-            f"it must give logits of shape (N, {classes})",
+            f"the net returns outputs of shape {shape}, but labels go up to {classes - 1}",
+            f"it must return logits of shape (N, {classes})",
         )
 
 
 def _runs(model: nn.Module, x: Tensor) -> bool:
-    """Runs it in eval mode, then in train mode as far as it can be. Whether it ran in the one or the other."""
+    """Runs the net in eval mode and in train mode. Returns whether it ran in at least one of them."""
     ran = False
     for training in (False, True):
         try:
             with torch.enable_grad():
                 model.train(training)(x)
             ran = True
-        except Exception:  # noqa: BLE001 - what feeds it will fail alike, and say so
+        except Exception:  # noqa: BLE001 - a stage that runs the net will fail alike and report it
             continue
     return ran
 
 
 def _kept(model: nn.Module) -> dict[str, Tensor]:
-    """Tensors that the net's modules keep besides their parameters, by name (`0.features`, `seen[0]`)."""
+    """Tensors that the net's modules hold besides parameters, by name (`0.features`, `seen[0]`)."""
     return {name: leaf for name, leaf in _attributes(model) if isinstance(leaf, Tensor)}
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """What the net's modules keep besides their parameters and layers, by name, what is in lists and dicts too."""
+    """Everything that the net's modules hold besides parameters and layers, by name; also inside lists and dicts."""
     for at, layer in model.named_modules():
         for holder in (vars(layer), layer._buffers):  # pyright: ignore[reportPrivateUsage]
             for name, value in holder.items():
@@ -289,10 +292,10 @@ def _is_computed(value: object) -> bool:
 
 
 def _leaves(value: object) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, _PLAIN):  # most of what a layer keeps
+    if isinstance(value, _PLAIN):  # most attributes
         yield "", value
         return
-    if isinstance(value, (dict, list, tuple)) and not value:  # most of the rest: hooks that nobody set
+    if isinstance(value, (dict, list, tuple)) and not value:  # most of the rest: empty dicts of hooks
         return
     for path, leaf in tree_flatten_with_path(value)[0]:
         yield keystr(path), leaf
@@ -305,7 +308,7 @@ def _culprit(model: nn.Module, memo: Mapping[int, Any]) -> str | None:
             if name not in _OWN:
                 try:
                     copy.deepcopy(value, dict(memo))
-                except Exception as error:  # noqa: BLE001 - whatever a class raises when it is copied
+                except Exception as error:  # noqa: BLE001 - copying may raise anything
                     return f"'{f'{at}.{name}'.lstrip('.')}', a {type(value).__name__}: {error}"
     return None
 
@@ -315,7 +318,7 @@ def _without_values(model: nn.Module) -> CompressitError | None:
         if is_lazy(tensor):
             return CompressitError(
                 f"'{name}' has no shape yet: it belongs to a lazy layer",
-                "run the net once on an input before",
+                "run the net once on an input first",
             )
         if tensor.is_meta:
             return CompressitError(
@@ -326,7 +329,7 @@ def _without_values(model: nn.Module) -> CompressitError | None:
 
 
 def _first_wrong(model: nn.Module) -> str:
-    """The parameter or buffer that is not finite."""
+    """The first parameter or buffer that is not finite, in words."""
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.isfinite().all():
             return f"'{name}' holds {_first(tensor)}"

@@ -1,4 +1,4 @@
-"""What a run found out, as plain values: reports, results.json and results.csv are made from it alone."""
+"""The results of a run as plain values. Reports, results.json and results.csv are made only from them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from compressit.files.writing import replace
 SCHEMA = 1
 PLACE = ("variant", "stage", "round", "member", "seed")
 RATIOS = {"compression_ratio": "parameters", "compression_ratio_nonzero": "nonzero"}
-"""Columns that are computed of a metric: the dense parent's by the model's own."""
+"""Computed columns, with their metric: the dense parent's value divided by the model's."""
 RESERVED = frozenset({*PLACE, *RATIOS})
-"""Columns that no evaluator measures."""
-ABOUT = {  # computed, noted by the host itself, or by any stage that has a target
-    "compression_ratio": "parameters of the dense parent by those of this model, biases counted",
-    "compression_ratio_nonzero": "the same of the parameters that are not zero: 1 is no compression",
-    "requested": "what the stage was asked for, in its own terms: the share of weights zeroed, of width kept",
-    "achieved": "what it reached of that, where it could not be exact",
-    "images_seen": "training images seen, each as often as it was shown",
+"""Column names that evaluators may not use."""
+ABOUT = {  # of columns that are computed, or noted by the host or by a stage with a target
+    "compression_ratio": "parameters of the dense parent divided by those of this model, including biases",
+    "compression_ratio_nonzero": "the same for nonzero parameters; 1 is no compression",
+    "requested": "target of the stage, in its own terms: fraction of weights to zero, of width to keep",
+    "achieved": "what the stage reached, if it could not meet the target exactly",
+    "images_seen": "training images seen, with repetitions",
     "epochs": "passes over the training set",
     "width": "units of the widest hidden layer",
 }
 Number = Annotated[int | float, BeforeValidator(lambda value: math.nan if value is None else value)]
-"""Of a metric or a curve; in JSON null is one that is not finite."""
+"""A number of a metric or curve. In JSON, null stands for a number that is not finite."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Row:
     member: str  # "sparsity=0.5" of a swept stage, else ""
     seed: int
     uses: str  # the plugin's name, or "init"
-    teacher: str | None  # the row-name of the model it was judged against, if any
-    metrics: Mapping[str, Number]  # by name, from all evaluators; missing: not measured or not defined here
-    notes: Mapping[str, Any]  # facts the stage noted: images_seen, achieved ratios
+    teacher: str | None  # the row name of the model it is compared with, if any
+    metrics: Mapping[str, Number]  # of all evaluators, by name; missing: not measured or not defined here
+    notes: Mapping[str, Any]  # facts that the stage noted: images_seen, achieved ratios
     curves: Mapping[
         str, Sequence[tuple[Number, Number]]
     ]  # "loss" -> [(step, value), ...], at most 200 points
     seconds: float | None = None
     checkpoint: str | None = None  # path relative to the run folder
-    # the row-name of the dense parent: the first model trained (or given) on its way
+    # the row name of the dense parent: the first trained (or given) model that it was made from
     dense: str | None = None
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -66,7 +66,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """A whole run, finished or not. `missing` names the models that were planned but are not there yet."""
+    """The results of a run, finished or not. `missing` names the planned models that are not made yet."""
 
     recipe: str
     profile: str | None
@@ -76,19 +76,19 @@ class Results:
     missing: Sequence[str] = ()
     failures: Sequence[str] = ()
     description: str = ""
-    # The recipe: as it was written (`recipe`), and as resolved, per variant (`variants`).
+    # The recipe as written (`recipe`) and as resolved for each variant (`variants`).
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @property
     def text(self) -> str:
-        """The recipe as it was written; "" where it was made in Python."""
+        """The recipe's text; "" if it was made in Python."""
         return str(self._written.get("text", ""))
 
     @property
     def command(self) -> str:
-        """The command line that runs `text` again, saved under its own name."""
+        """The command line that runs `text` again, saved under the recipe's file name."""
         written = self._written
         words = ["compressit", "run", str(written.get("file", f"{self.recipe}.yaml"))]
         words += ["--profile", self.profile] if self.profile else []
@@ -100,8 +100,8 @@ class Results:
         return self.config.get("recipe") or {}
 
     def columns(self) -> list[str]:
-        """A model's place; the metrics, as the recipe's evaluators declare them; then ratios of declared sizes and
-        whatever stages noted as numbers."""
+        """The model's place; the metrics, in the order of the recipe's evaluators; compression ratios; the numbers
+        that stages noted."""
         measured = sorted({name for row in self.rows for name in row.metrics} - self.metrics.keys())
         metrics = [*self.metrics, *measured]
         ratios = [ratio for ratio, size in RATIOS.items() if size in metrics]
@@ -109,7 +109,7 @@ class Results:
         return list(dict.fromkeys([*PLACE, *metrics, *ratios, *noted]))
 
     def table(self) -> list[dict[str, Any]]:
-        """One flat dict per row with every column; None where it is empty."""
+        """One flat dict per row with every column; None for an empty cell."""
         columns = self.columns()
         named = {(row.variant, row.seed, row.name): row for row in self.rows}
         found: list[dict[str, Any]] = []
@@ -122,8 +122,8 @@ class Results:
         return found
 
     def warnings(self) -> list[str]:
-        """What makes results doubtful, a line each: of a variant's data, classes that a split lacks; of a model, a
-        training that diverged, metrics that were not finite."""
+        """Reasons to doubt the results, one line each: a split that lacks classes, a training that diverged, metrics
+        that are not finite."""
         of_data = [
             f"{row.variant}: {doubt}" for row in self.rows for doubt in row.notes.get("data_doubts") or ()
         ]
@@ -133,14 +133,14 @@ class Results:
         return [*dict.fromkeys(of_data), *of_models]
 
     def write_json(self, path: Path) -> None:
-        """Writes the results atomically, in this order, with a digest; numbers that are not finite become null."""
+        """Writes the results atomically with a digest. Numbers that are not finite become null."""
         content = sealed({"schema": SCHEMA, **asdict(self)})
         replace(path, (json.dumps(content, indent=1) + "\n").encode())
 
     @staticmethod
     def read_json(path: Path) -> Results:
-        """Reads what `write_json` wrote, null as NaN. Raises OSError, and ValueError for anything else, a file that
-        was changed since among it."""
+        """Reads a file from `write_json`, null as NaN. Raises OSError, and ValueError for any other file or one that
+        was changed."""
         content = read_sealed(path)
         if content.pop("schema", None) != SCHEMA:
             raise ValueError(f"not results of schema {SCHEMA}")
@@ -152,7 +152,7 @@ class Results:
             raise ValueError(f"not the results of a run: {where}: {first['msg']}") from error
 
     def write_csv(self, path: Path) -> None:
-        """A row per model under a header of the columns; empty cells where nothing was measured."""
+        """Writes a header and a row for each model. Cells without a value are empty."""
         import csv
         import io
 
@@ -165,25 +165,25 @@ class Results:
 
 
 def _ratio(dense: Row | None, row: Row, metric: str) -> float | None:
-    """Original / new, by the same counter; None where either was not counted, or nothing is left."""
+    """Original / new value of a metric; None if one is missing or the new value is 0."""
     before, after = dense.metrics.get(metric) if dense else None, row.metrics.get(metric)
     return before / after if before is not None and after else None
 
 
 def _doubts(row: Row) -> list[str]:
-    doubts = [f"it diverged: {row.notes['diverged']}"] if row.notes.get("diverged") else []
+    doubts = [f"the training diverged: {row.notes['diverged']}"] if row.notes.get("diverged") else []
     noted = {str(name) for name in row.notes.get("not_finite") or ()}
     wrong = noted | {name for name, value in row.metrics.items() if not math.isfinite(value)}
     return doubts + ([f"not finite: {', '.join(sorted(wrong))}"] if wrong else [])
 
 
 def _numbers(notes: Mapping[str, Any]) -> dict[str, int | float]:
-    """The notes that can be a column."""
+    """The notes that are numbers, and so can be columns."""
     return {name: value for name, value in notes.items() if type(value) in (int, float)}
 
 
 def _inert(cell: Any) -> Any:
-    """A text that spreadsheets take for a formula, behind an apostrophe: they show it."""
+    """The cell, with an apostrophe before text that a spreadsheet would take for a formula."""
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r\n")) else cell
 
 

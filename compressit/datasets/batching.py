@@ -1,12 +1,12 @@
-"""How many examples go into one batch: one rule for every loop over batches. No torch here."""
+"""Batch sizes, by one rule for every loop over batches. Does not import torch."""
 
 from __future__ import annotations
 
 
 def batch_sizes(count: int, size: int) -> list[int]:
-    """Sizes of the batches of `count` examples: `size` each, the last one what is left.
+    """Sizes of the batches of `count` examples: `size` each, and the rest in the last.
 
-    A last one of a single example joins the batch before it: a batch norm cannot train on one (Ioffe & Szegedy
+    A single remaining example joins the previous batch: batch norm cannot train on one example (Ioffe & Szegedy
     2015 divide by its variance, which is zero).
     """
     whole, rest = divmod(count, size)
@@ -16,6 +16,6 @@ def batch_sizes(count: int, size: int) -> list[int]:
 
 
 def batch_count(count: int, size: int) -> int:
-    """How many batches `batch_sizes` gives."""
+    """The number of batches that `batch_sizes` gives."""
     whole, rest = divmod(count, size)
     return whole + (rest > 0 and not (rest == 1 and whole > 0 and size > 1))

@@ -1,4 +1,4 @@
-"""The options every dataset has; `compressit.datasets.splits` carries them out. No torch: `check` reads it."""
+"""Options of every dataset, implemented in `compressit.datasets.splits`. Does not import torch, for a fast `check`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from compressit.config import Config, changed
 
 MOST_INPUTS = 2**24
-"""Values of one input that a checkpoint can tell of (2364 x 2364 pixels in colour): the probe of a forged file must
-not fill the memory."""
+"""The most values that one input may have (2364 x 2364 pixels in colour), so that probing a forged checkpoint cannot
+fill the memory."""
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -53,7 +53,7 @@ class DataConfig(Config):
     limit: int | None = Field(
         default=None,
         ge=1,
-        description="use only the first this many training images; where these lack a class, the "
+        description="use only this many training images, the first ones; if these lack a class, the "
         "first of every class in proportion",
     )
     scale: Literal["unit", "standard", "imagenet"] | Scale = Field(
@@ -68,20 +68,20 @@ class DataConfig(Config):
     )
     labels: Literal["given", "random", "shuffled"] = Field(
         default="given",
-        description="training labels: as given, drawn uniformly, or permuted; once, from `seed`, and fixed",
+        description="training labels: as given, random (uniform), or shuffled; drawn once, from `seed`",
     )
     label_fraction: float = Field(
         default=1.0, gt=0, le=1, description="fraction of the training labels that `labels` replaces"
     )
     pixels: Literal["given", "shuffled", "gaussian"] = Field(
         default="given",
-        description="inputs: as given, one fixed permutation of the pixels for every image, or Gaussian "
+        description="inputs: as given, with pixels permuted (the same way in all images), or Gaussian "
         "noise with the pixels' mean and standard deviation",
     )
     validation: float = Field(
         default=0.0,
         ge=0,
-        description="validation split cut from the training images: below 1 a fraction, from 1 a number",
+        description="size of a validation split taken from the training images: below 1 a fraction, from 1 a number",
     )
     workers: int = Field(
         default=0,
@@ -94,7 +94,9 @@ class DataConfig(Config):
     @classmethod
     def _replaces_labels(cls, value: float, info: ValidationInfo) -> float:
         if info.data.get("labels") == "given" and changed(cls, info, value):
-            raise ValueError("has no effect with `labels: given`: choose random or shuffled, or leave it out")
+            raise ValueError(
+                "has no effect with `labels: given`: use random or shuffled labels, or remove it"
+            )
         return value
 
     @field_validator("validation")
@@ -110,8 +112,8 @@ class DataConfig(Config):
         drawn = {"labels": "given", "pixels": "given", "validation": 0}
         if changed(cls, info, value) and all(info.data.get(name) == idle for name, idle in drawn.items()):
             raise ValueError(
-                "has no effect: labels and pixels are as given and there is no validation split (a training's own "
-                "randomness follows the recipe's `seeds`)"
+                "has no effect: labels and pixels are as given and there is no validation split (`seeds` of the "
+                "recipe sets the randomness of training)"
             )
         return value
 
@@ -128,7 +130,7 @@ class DataConfig(Config):
         return "unit" if self.scale == "unit" else "standard"
 
     def validation_count(self, images: int) -> int:
-        """How many of `images` training images go to the validation split."""
+        """The size of the validation split for `images` training images."""
         return round(self.validation * images) if self.validation < 1 else int(self.validation)
 
 
@@ -153,20 +155,20 @@ def input_fault(options: DataConfig, shape: Sequence[int]) -> tuple[str, str] | 
 
 
 def validation_fault(options: DataConfig, train_size: int) -> str | None:
-    """What is wrong with `validation` where the dataset has so many training images, if anything."""
+    """What is wrong with `validation` for a dataset of this size, or None."""
     images = min(train_size, options.limit or train_size)
     held = options.validation_count(images)
     if options.validation and not held:
-        return f"rounds to no image: there are {images:,} training images"
-    return f"leaves none of the {images:,} training images" if held >= images else None
+        return f"rounds to 0 of {images:,} training images"
+    return f"leaves none of the {images:,} images for training" if held >= images else None
 
 
 def known_doubts(options: DataConfig, classes: int, train_size: int | None) -> list[str]:
-    """What can be told before the data are there: splits too small for all classes, a limit above what there is."""
+    """Doubts known before loading: splits too small for all classes, a limit above the number of images."""
     limit = options.limit
     found: list[str] = []
     if limit is not None and train_size is not None and limit > train_size:
-        found.append(f"`limit: {limit}` is above the {train_size} training examples there are")
+        found.append(f"`limit: {limit}` is above the number of training examples, {train_size}")
     images = min((size for size in (limit, train_size) if size is not None), default=None)
     if images is None:
         return found
@@ -176,10 +178,10 @@ def known_doubts(options: DataConfig, classes: int, train_size: int | None) -> l
             if images == limit
             else "there are fewer training examples"
         )
-        found.append(f"{what} than the data have classes ({classes})")
+        found.append(f"{what} than classes ({classes})")
     held = options.validation_count(images)
     if options.validation and held < classes:
         found.append(
-            f"`validation: {options.validation:g}` is {held} of {images} examples, and there are {classes} classes"
+            f"`validation: {options.validation:g}` is {held} of {images} examples, fewer than the {classes} classes"
         )
     return found

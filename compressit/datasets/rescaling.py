@@ -1,4 +1,4 @@
-"""A model on data that were scaled by another's mean and deviation: it is fed by its own."""
+"""Rescales inputs for a model that was trained with another mean and deviation than the data have."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from compressit.datasets.splits import InputSpec
 
 
 def fed(model: nn.Module, own: InputSpec | None, data: InputSpec) -> nn.Module:
-    """The model as a function of these data's inputs, where its own contract is known to be another.
+    """The model, made to accept the inputs of these data. `own`: the model's own input contract, if known.
 
-    Its layers and tensors stay as they are: what it is called with is scaled back to pixels in 0..1, and then by its
-    own mean and deviation. The very model where both are equal, or where nothing is known of its inputs.
+    Adds a forward pre-hook that scales inputs back to pixels in 0..1, and then by the model's mean and deviation.
+    Changes nothing if both contracts agree or `own` is None.
     """
     if own is None or (own.mean, own.std) == (data.mean, data.std):
         return model

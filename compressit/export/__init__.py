@@ -1,1 +1,1 @@
-"""Checkpoints for other programs. Each module writes one kind of file, compared with the model before it is there."""
+"""Exports checkpoints for other programs. Every export is compared with the model before it is written."""

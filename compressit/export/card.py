@@ -1,6 +1,6 @@
-"""The model card: Markdown with YAML front matter, as model hubs read it; of a run's checkpoint with its recipe.
+"""The model card: Markdown with YAML front matter for model hubs. For a run's checkpoint, it includes the recipe.
 
-Whatever a checkpoint says of itself stands in code spans and code blocks: there Markdown and HTML mean nothing.
+All text from a checkpoint is put in code spans and code blocks, where Markdown and HTML have no effect.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from compressit.printable import line
 
 @dataclass(frozen=True)
 class RecipeUsed:
-    """A run's recipe, as its results have it, and the model's place in it."""
+    """A run's recipe, from its results, and the model's variant and seed."""
 
     name: str
     profile: str | None
     description: str
     variant: str
     seed: int
-    text: str  # as it was written; "" for one made in Python
+    text: str  # as written; "" if the recipe was created in Python
     command: str  # the command line that runs it
 
 
 def recipe_of(checkpoint: Path) -> RecipeUsed | None:
-    """The recipe behind a checkpoint under `RUN/checkpoints/`; None for a file elsewhere, or none of a run."""
+    """The recipe behind a checkpoint in `RUN/checkpoints/`; None for any other file."""
     file = checkpoint.resolve()
     run = next((f.parent for f in file.parents if f.name == "checkpoints"), None)
     if run is None:
@@ -48,7 +48,7 @@ def recipe_of(checkpoint: Path) -> RecipeUsed | None:
 
 
 def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -> str:
-    """The card of a model called `name` with these facts (`folder.facts`). Equal facts give equal text."""
+    """The card of a model with these facts (`folder.facts`). Equal facts give equal text."""
     source = resources.files("compressit").joinpath("export/templates/model_card.md.j2")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -69,7 +69,7 @@ def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -
 
 
 def code(text: Any) -> str:
-    """A code span that holds this text, whatever it is, on one line."""
+    """A one-line code span for any text."""
     shown = line(text) or " "
     fence = "`" * (_longest_run(shown) + 1)
     gap = " " if shown.startswith("`") or shown.endswith("`") else ""
@@ -77,18 +77,18 @@ def code(text: Any) -> str:
 
 
 def cell(text: Any) -> str:
-    """A code span for a table, in which a bar would end the cell."""
+    """A code span for a table cell, with `|` escaped."""
     return code(text).replace("|", "\\|")
 
 
 def block(text: str, language: str) -> str:
-    """A fenced block that holds this text, whatever it is."""
+    """A fenced code block for any text."""
     fence = "`" * max(3, _longest_run(text) + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def _loading(owners: Iterable[str]) -> Iterator[str]:
-    """Python that loads the model, whose network and layer types come from `owners`."""
+    """Python code that loads the model, whose network and layer types come from `owners`."""
     own = [owner for owner in dict.fromkeys(owners) if not owner.startswith("compressit ")]
     files = [owner for owner in own if owner.endswith(".py")]
     modules = [owner for owner in own if owner not in files and re.fullmatch(r"\w+(\.\w+)*", owner)]
@@ -103,7 +103,7 @@ def _loading(owners: Iterable[str]) -> Iterator[str]:
         if package not in files and package not in modules:
             yield f"# needs the package {json.dumps(package)}, which defines the network"
     yield ""
-    yield 'net = compressit.load("model.safetensors")  # in eval mode; its outputs are compared with recorded ones'
+    yield 'net = compressit.load("model.safetensors")  # in eval mode, after checking outputs against recorded ones'
 
 
 def _longest_run(text: str) -> int:

@@ -1,4 +1,4 @@
-"""`export`: one checkpoint as ONNX, as a torch.export program, or as a folder to publish."""
+"""`export`: writes a checkpoint as ONNX, as a torch.export program, or as a folder to publish."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from compressit.host.plugins import Host
 
 ENDINGS = {"folder": "", "onnx": ".onnx", "torch-export": ".pt2"}
-"""What each kind of export ends in."""
+"""File name suffix of each kind of export."""
 
 
 def export(
@@ -26,18 +26,17 @@ def export(
     compact: bool = False,
     limited: bool = True,
 ) -> Path:
-    """Writes the checkpoint at `path` as `to` ("folder", "onnx", "torch-export"); returns where it is.
+    """Exports the checkpoint at `path` as `to` ("folder", "onnx", "torch-export"); returns the export's path.
 
-    `out` is by default beside the checkpoint, with another ending. A file that is there is replaced, and so
-    are the files of an exported folder; any other folder that is not empty is refused. `compact` stores a
-    folder's sparse tensors without their zeros. `limited`: building the model and running it on an input of its size
-    may take the memory and time that go with the file's size. What was written gave the model's outputs, or nothing was
-    written. Raises CompressitError.
+    `out` defaults to the checkpoint's path with another suffix. An existing file or exported folder is replaced; any
+    other folder that is not empty is rejected. `compact` stores a folder's sparse tensors without their zeros.
+    `limited` bounds the memory and time of building and running the model by the file's size. The export is only
+    written if it gives the model's outputs. Raises CompressitError.
     """
     if to not in ENDINGS:
-        raise CompressitError(f"--to {to}: there is no such export", did_you_mean(to, ENDINGS))
+        raise CompressitError(f"--to {to}: unknown export format", did_you_mean(to, ENDINGS))
     if compact and to != "folder":
-        raise CompressitError(f"--compact is for folders: {to} has no such form", "leave it out")
+        raise CompressitError(f"--compact only works with --to folder, not with --to {to}", "leave it out")
     read_header(path)
     target = out if out is not None else path.with_suffix(ENDINGS[to])
     _check_target(path, target, to)
@@ -53,10 +52,10 @@ def export(
                 torch_export.write(subject, target)
             else:
                 folder.write(subject, target, compact, host)
-        except OSError as error:  # a folder one may not write to, a full disk
+        except OSError as error:  # a read-only folder or a full disk
             reason = error.strerror or type(error).__name__
             raise CompressitError(
-                f"cannot write {target}: {reason}", "give another place with --out"
+                f"cannot write {target}: {reason}", "choose another path with --out"
             ) from error
     return target
 
@@ -64,15 +63,15 @@ def export(
 def _check_target(path: Path, target: Path, to: str) -> None:
     ending = ENDINGS[to]
     if ending and (target.suffix != ending or target.is_dir()):
-        raise CompressitError(f"--out {target}: {to} is written to a file that ends in {ending}")
+        raise CompressitError(f"--out {target}: for {to}, give a file name that ends in {ending}")
     if not ending and not _takes_folder(target):
-        raise CompressitError(f"--out {target} is there, and no export wrote it", "give another folder")
+        raise CompressitError(f"--out {target} exists, and no export wrote it", "choose another folder")
     if target.absolute() == path.absolute():
-        raise CompressitError(f"{target} is the checkpoint itself", "say with --out where to write to")
+        raise CompressitError(f"{target} is the checkpoint itself", "choose another path with --out")
 
 
 def _takes_folder(target: Path) -> bool:
-    """Whether it is free, an empty folder, or one that an export wrote."""
+    """Whether the target does not exist, is an empty folder, or was written by an export."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return True
     try:

@@ -1,4 +1,4 @@
-"""A folder to publish: model.safetensors (a compressit checkpoint), config.json, and README.md, a model card."""
+"""A folder to publish: model.safetensors (a compressit checkpoint), config.json and README.md (a model card)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 
 
 def write(subject: Subject, target: Path, compact: bool, host: Host | None = None) -> None:
-    """Writes the three files, replacing those that are there. Raises CompressitError."""
+    """Writes the three files, replacing existing ones. Raises CompressitError."""
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     made = beside(target)
@@ -41,16 +41,15 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
         (made / CONFIG).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         (made / CARD).write_text(model_card(target.name, about, recipe_of(subject.path)), encoding="utf-8")
         target.mkdir(exist_ok=True)
-        move_together((CONFIG, WEIGHTS, CARD), made, target)  # by the first, a later export knows the folder
+        move_together((CONFIG, WEIGHTS, CARD), made, target)  # first CONFIG, which marks an exported folder
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
 def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
-    """What config.json holds, as JSON values: how the network is built and fed, sizes, metrics, lineage.
+    """The content of config.json, as JSON values: the network, its inputs, sizes, metrics and lineage.
 
-    Where its parts come from is what `host` has, not what the file says. `macs` is None where they cannot
-    be counted (a model of tokens).
+    Owners of plugins come from `host`, not from the file. `macs` is None if they cannot be counted (a token model).
     """
     manifest = read_header(weights).manifest.model_dump(mode="json")
     builder: dict[str, Any] = manifest["model"]

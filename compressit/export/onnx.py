@@ -1,4 +1,4 @@
-"""ONNX by torch's exporter (`dynamo=True`), compared by running it in onnxruntime."""
+"""ONNX export with torch's exporter (`dynamo=True`), checked by running it in onnxruntime."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _MOST_BYTES = 2**31 - 2**20  # of one protobuf message, with room for the graph
 
 
 def write(subject: Subject, target: Path) -> None:
-    """One `.onnx` file with its weights, input "input" of any batch size.
+    """Writes one `.onnx` file with weights, whose input "input" takes any batch size.
 
-    Raises CompressitError when a package is missing, the model is larger than ONNX's 2 GB, cannot be
-    converted, or computes something else in onnxruntime.
+    Raises CompressitError if a package is missing, the model exceeds ONNX's 2 GB, cannot be converted, or gives other
+    outputs in onnxruntime.
     """
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise CompressitError(
-            f"exporting to ONNX needs {', '.join(missing)}", "install them: pip install 'compressit[onnx]'"
+            f"export to ONNX needs {', '.join(missing)}", "install them: pip install 'compressit[onnx]'"
         )
     if tensor_bytes(subject.model) > _MOST_BYTES:
-        raise CompressitError("the model is larger than the 2 GB of an ONNX file", "use --to torch-export")
+        raise CompressitError("the model exceeds the 2 GB limit of ONNX files", "use --to torch-export")
     content = _converted(subject)
     session = _session(content)
 
@@ -62,10 +62,10 @@ def _converted(subject: Subject) -> bytes:
     except Exception as error:
         raise CompressitError(
             f"torch's exporter cannot convert the model to ONNX: {reason(error)}",
-            "build the net with operations that ONNX has; `--to torch-export` and `--to folder` need none",
+            "use only operations that ONNX supports, or export with `--to torch-export` or `--to folder`",
         ) from error
     for node in made.model.graph.all_nodes():
-        node.metadata_props.clear()  # paths and source lines of this machine
+        node.metadata_props.clear()  # removes paths and source lines of this machine
     digest = subject.header.manifest.tensors_sha256
     about = {"compressit": importlib.metadata.version("compressit"), "tensors_sha256": digest}
     made.model.metadata_props.update(about)
@@ -82,13 +82,13 @@ def _session(content: bytes) -> Any:
     except Exception as error:
         raise CompressitError(
             f"onnxruntime cannot load the exported model: {error}",
-            "it has every operator in float32 only: save `net.float()` and export that file",
+            "it supports every operator in float32 only: save `net.float()` and export that file",
         ) from error
 
 
 @contextmanager
 def _silent() -> Generator[None]:
-    """The exporter's warnings and progress are not for whoever exports."""
+    """Hides the exporter's warnings and progress."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

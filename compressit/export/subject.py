@@ -1,4 +1,4 @@
-"""What is exported, and the comparison that every export must pass."""
+"""The checkpoint to export, and the comparison that every export must pass."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from compressit.checkpoint.probe import measure, outputs
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
-BATCHES = (2, 1, 5)  # sizes that an exported model is tried on; the first is the one it is made with
+BATCHES = (2, 1, 5)  # batch sizes for testing an exported model; the first is used for tracing
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint and its model, in eval mode on the CPU, whose outputs are the recorded ones."""
+    """A checkpoint and its model, in eval mode on the CPU, with outputs verified against the recorded ones."""
 
     path: Path
     header: Header
@@ -31,13 +31,15 @@ class Subject:
     x: Tensor  # the probe's input, (2, *input_shape)
 
     def check(self, exported: Callable[[Tensor], Sequence[Tensor]], what: str) -> None:
-        """Raises CompressitError unless `exported` gives all of the model's outputs, for batches of any size."""
+        """Raises CompressitError unless `exported` gives all outputs of the model, for several batch sizes."""
         for size in BATCHES:
             x = torch.cat([self.x, self.x.flip(0), self.x])[:size]
             wanted, got = outputs(self.model, x), exported(x)
             shapes, found = ([tuple(t.shape) for t in tensors] for tensors in (wanted, got))
             if found != shapes:
-                raise CompressitError(f"{what}, run on a batch of {size}, gives {found}, not {shapes}")
+                raise CompressitError(
+                    f"{what}, run on a batch of {size}, gives outputs of shapes {found}, not {shapes}"
+                )
             for one, other in zip(wanted, got, strict=True):
                 one, other = one.double(), other.double()
                 largest = one[one.isfinite()].abs().max().item() if one.isfinite().any() else 0.0
@@ -51,16 +53,16 @@ class Subject:
 
 
 def opened(path: Path, host: Host | None = None, limited: bool = True) -> Subject:
-    """The checkpoint, loaded and compared with its own probe. `limited`: as `load_to_run` has it.
+    """Loads the checkpoint and checks it against its probe. `limited`: as in `load_to_run`.
 
-    Raises CompressitError as that does, and for a file without a registered builder.
+    Raises CompressitError like `load_to_run`, and for a file without a registered builder.
     """
     header = read_header(path)
     builder = header.manifest.model
     if builder is None:
         raise CompressitError(
-            f"{path} was saved without a registered model, so nothing here can build its network",
-            "save it again with uses=, or with its class under @compressit.model",
+            f"{path} was saved without a registered model, so compressit cannot build its network",
+            "save it again with uses=, or register its class with @compressit.model",
         )
     model = load_to_run(path, host, limited)
     probe, x, _ = measure(model, builder.input_shape)

@@ -20,10 +20,10 @@ from compressit.files.writing import replace
 
 
 def trace(subject: Subject) -> ExportedProgram:
-    """The model as a graph for batches of any size, without the source lines and paths torch keeps in it.
+    """The model as a graph for any batch size, without torch's source lines and paths.
 
-    Outputs of classes of its own (named tuples and dictionaries) become plain ones: a program holds no classes.
-    Raises CompressitError for a model that torch.export cannot follow.
+    Named tuples and custom dictionaries in outputs become plain ones, since a program cannot store classes.
+    Raises CompressitError if torch.export cannot trace the model.
     """
     made_plain = subject.model.register_forward_hook(lambda _model, _inputs, outputs: _plain(outputs))
     try:
@@ -33,8 +33,8 @@ def trace(subject: Subject) -> ExportedProgram:
             )
     except Exception as error:
         raise CompressitError(
-            f"torch.export cannot follow the model for batches of any size: {reason(error)}",
-            "len(x) fixes the size of the batch, x.shape[0] does not; `--to folder` takes any model",
+            f"torch.export cannot trace the model for any batch size: {reason(error)}",
+            "use x.shape[0] instead of len(x), which fixes the batch size; `--to folder` works with any model",
         ) from error
     finally:
         made_plain.remove()
@@ -46,9 +46,9 @@ def trace(subject: Subject) -> ExportedProgram:
 
 
 def write(subject: Subject, target: Path) -> None:
-    """A `.pt2` archive for `torch.export.load`, without pickle in it. Raises CompressitError."""
+    """Writes a `.pt2` archive for `torch.export.load`, without pickles. Raises CompressitError."""
     program = trace(subject)
-    program.example_inputs = None  # the one thing in the archive that torch pickles
+    program.example_inputs = None  # the only thing in the archive that torch would pickle
     archive = io.BytesIO()
     try:
         torch.export.save(program, archive)
@@ -56,7 +56,7 @@ def write(subject: Subject, target: Path) -> None:
         again = torch.export.load(archive).module()
     except Exception as error:
         raise CompressitError(
-            f"torch.export cannot store the model's program: {reason(error)}", "`--to folder` takes any model"
+            f"torch.export cannot save the model's program: {reason(error)}", "use `--to folder` instead"
         ) from error
 
     subject.check(lambda x: outputs(again, x), "the exported program")
@@ -64,7 +64,7 @@ def write(subject: Subject, target: Path) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What torch's exporters mean: the first line of the error at the bottom, without colours of a terminal."""
+    """The first line of the root cause of an exporter's error, without terminal colors."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip().splitlines() or [""]

@@ -1,4 +1,4 @@
-"""A lock on a file that says who holds it, and leaves no file behind."""
+"""A file lock that records its holder and removes its file when released."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from filelock import FileLock, Timeout
 from compressit.files.reading import opened
 from compressit.files.sealed import parse
 
-FIRST_WORD = 2.0  # seconds of waiting before it is told
-LONGEST_SILENCE = 60.0  # seconds at most from one telling to the next; the pauses double until then
+FIRST_WORD = 2.0  # seconds of waiting before the first message
+LONGEST_SILENCE = 60.0  # maximum seconds between messages; the interval doubles up to this
 
 
 @contextlib.contextmanager
 def held(
     file: Path, say: Callable[[str], None] = lambda text: None, patience: float = math.inf
 ) -> Generator[None]:
-    """Holds the lock `file`; where another process holds it, waits and tells now and then for whom.
+    """Holds the lock `file`. If another process holds it, waits and tells `say` now and then which one.
 
-    The kernel frees the lock of a process that ended, however it ended. The file is removed when the block is left.
-    Raises TimeoutError, which names the holder, after `patience` seconds; OSError where the file cannot be made.
+    The kernel releases the lock when a process ends, however it ends. The file is removed at the end of the block.
+    Raises TimeoutError, naming the holder, after `patience` seconds; OSError if the file cannot be created.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
@@ -47,12 +47,12 @@ def held(
         _sign(file)
         yield
     finally:
-        file.unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
+        file.unlink(missing_ok=True)  # a waiting process notices and creates a new one
         lock.release()
 
 
 def is_held(file: Path) -> bool:
-    """Whether another process holds the lock now. Looks only: a lock of a process that was killed stays."""
+    """Whether another process holds the lock now. Does not remove the lock file of a killed process."""
     try:
         lock = opened(file)
     except OSError:
@@ -66,7 +66,7 @@ def is_held(file: Path) -> bool:
 
 
 def holder(file: Path) -> str:
-    """Who holds the lock, since when, and what can be done; for people."""
+    """Describes who holds the lock, since when, and what to do, for messages."""
     try:
         with opened(file) as lock:
             facts = parse(lock.read(4096))
@@ -78,16 +78,16 @@ def holder(file: Path) -> str:
     if host != _ascii(socket.gethostname()):
         return text
     if _stopped(pid):
-        return f"{text} and is stopped: `kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it"
+        return f"{text} and is stopped: `kill -CONT {pid}` continues it, `kill -KILL {pid}` ends it"
     return f"{text}; if it hangs, `kill {pid}` ends it"
 
 
 def _sign(file: Path) -> None:
     facts = {"pid": os.getpid(), "host": _ascii(socket.gethostname()), "since": time.time()}
-    # no pipe keeps us, and no link leads us elsewhere
+    # do not block on a pipe or follow a link
     flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW
     with (
-        contextlib.suppress(OSError),  # the disk is full: only what others are told is lost
+        contextlib.suppress(OSError),  # the disk is full: only the holder's name is lost
         open(file, "wb", opener=lambda name, _: os.open(name, flags)) as lock,
     ):
         lock.write(json.dumps(facts).encode())
@@ -98,7 +98,7 @@ def _ascii(host: object) -> str:
 
 
 def _stopped(pid: int) -> bool:
-    """Whether a process of this machine is stopped (SIGSTOP, Ctrl-Z); False where it cannot be known."""
+    """Whether a process on this machine is stopped (SIGSTOP, Ctrl-Z); False if unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Files that somebody else may have put there: read without waiting for ever, and the one a user means."""
+"""Opens files from untrusted sources without blocking, and finds the file that a user means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 
 def kind(path: Path) -> str | None:
-    """What stands there: "file", "folder", "link", "pipe", "socket" or "device"; None for nothing."""
+    """What the path is: "file", "folder", "link", "pipe", "socket" or "device"; None if it does not exist."""
     try:
         return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "device")
     except (OSError, ValueError):
@@ -25,21 +25,21 @@ def kind(path: Path) -> str | None:
 
 
 def opened(path: Path) -> BufferedReader:
-    """The file, open for reading. Data, recipes, checkpoints: what somebody else may have put there is opened here.
+    """Opens a file for reading. Use it for all untrusted files: data, recipes, checkpoints.
 
-    Raises OSError where there is none, and at once for what could block or never end: a pipe, a socket, a device, a
-    file of /proc.
+    Raises OSError if the file does not exist, and for anything that could block or never end: a pipe, a socket, a
+    device, a file in /proc.
     """
     try:
         file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | _FLAGS))  # noqa: SIM115
     except ValueError as error:  # a NUL in the path
         raise OSError(errno.EINVAL, str(error), str(path)) from error
     except OSError as error:
-        if error.errno != errno.ENXIO:  # what opening a socket, or a device that nobody serves, gives
+        if error.errno != errno.ENXIO:  # raised for sockets and devices without a driver
             raise
         raise _irregular(path) from error
     facts = os.fstat(file.fileno())
-    # What the system makes up as it is read has no size.
+    # Files that the system generates on reading have size 0.
     if not stat.S_ISREG(facts.st_mode) or (facts.st_size == 0 and _gives_bytes(file)):
         file.close()
         raise _irregular(path)
@@ -47,19 +47,19 @@ def opened(path: Path) -> BufferedReader:
 
 
 def content(path: Path) -> bytes:
-    """All bytes of a file that `opened` takes. Raises OSError as it does."""
+    """Reads all bytes of a file. Raises OSError like `opened`."""
     with opened(path) as file:
         return file.read()
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file that `opened` takes, in hexadecimal digits. Raises OSError as it does."""
+    """sha256 of a file, in hexadecimal digits. Raises OSError like `opened`."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """`digest` of a file that a user named. Raises CompressitError when it cannot be read."""
+    """`digest` of a file that the user named. Raises CompressitError if it cannot be read."""
     try:
         return digest(path)
     except OSError as error:
@@ -67,7 +67,7 @@ def file_digest(path: Path) -> str:
 
 
 def checkpoint_file(path: Path | str) -> Path:
-    """The path of a checkpoint. Raises CompressitError for a folder, naming the checkpoint in it."""
+    """The path of a checkpoint. Raises CompressitError for a folder; the hint names the checkpoint in it."""
     path = Path(path)
     if path.is_dir():
         found = sorted(path.glob("*.safetensors"))
@@ -84,4 +84,4 @@ def _gives_bytes(file: BufferedReader) -> bool:
 
 
 def _irregular(path: Path) -> OSError:
-    return OSError(errno.EINVAL, "no regular file; copy what it gives into one first", str(path))
+    return OSError(errno.EINVAL, "not a regular file; copy its content to one first", str(path))

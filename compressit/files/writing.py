@@ -1,4 +1,4 @@
-"""Files written to last: what is there is the old content or the new one, never half of it."""
+"""Atomic writes: a file has either the old content or the new, never a part of it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from types import FrameType
 from compressit.files.reading import kind
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
-"""The names that `beside` gives."""
+"""Matches the names that `beside` returns."""
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def beside(target: Path) -> Path:
-    """A free name in the same folder, for what will take the target's place."""
-    return target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.tmp")  # a name has 255 bytes at most
+    """An unused path in the same folder, for a temporary file that will replace the target."""
+    return target.with_name(f".{target.name[:50]}.{secrets.token_hex(6)}.tmp")  # names have at most 255 bytes
 
 
 @contextlib.contextmanager
 def replacing(target: Path, mode: int | None = None) -> Generator[Path]:
-    """An empty file beside `target` that takes its place, at once and for good, if nothing goes wrong.
+    """Yields an empty file beside `target`, which atomically replaces it at the end unless the block raises.
 
-    A link to the target or from it stays as it was. `mode`: who may do what with it; by default the umask says so.
+    If `target` is a link, the link is replaced and its target is left alone. `mode`: the file's permissions, by default
+    from the umask.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(target)
@@ -47,13 +48,13 @@ def replacing(target: Path, mode: int | None = None) -> Generator[Path]:
 
 
 def replace(target: Path, content: bytes, mode: int | None = None) -> None:
-    """Puts these bytes in the place of the file, as `replacing` does."""
+    """Atomically replaces the file with these bytes, like `replacing`."""
     with replacing(target, mode) as temporary:
         temporary.write_bytes(content)
 
 
 def clear(path: Path) -> None:
-    """Removes what is there, as far as it can: a link, not what it leads to."""
+    """Removes a file, folder or link (not its target) if possible."""
     if kind(path) == "folder":
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -62,7 +63,7 @@ def clear(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Returns when the disk has this file, or this folder's list of files. Raises OSError."""
+    """Flushes this file, or this folder's list of files, to disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -71,10 +72,10 @@ def sync(path: Path) -> None:
 
 
 def move_together(names: Iterable[str], source: Path, target: Path) -> None:
-    """Moves these files from one folder into another of its file system, in the place of what is there.
+    """Moves these files to another folder on the same file system, replacing existing ones.
 
-    Whoever wants to end this process by a signal waits until all of them are there: no file of before lies beside one
-    of now, unless the process is killed. Raises OSError.
+    Signals that would end the process are delayed until all files are moved, so old and new files are never mixed
+    unless the process is killed. Raises OSError.
     """
     with _undisturbed():
         for name in names:
@@ -84,7 +85,7 @@ def move_together(names: Iterable[str], source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _undisturbed() -> Generator[None]:
-    """A block after which the signals arrive that came meanwhile. Python hands them to its main thread alone."""
+    """A block that delays signals until its end. Python delivers signals only to the main thread."""
     arrived: list[int] = []
 
     def later(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""What a plugin says of itself: kind, source, options, metrics. For `compressit plugins show` and the docs' tables.
+"""Describes plugins: kind, source, options, metrics. For `compressit plugins show` and tables in the docs.
 
-Read from the class and its config alone: no torch, nothing is loaded.
+Reads only the class and its config: does not import torch or load data.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ P = TypeVar("P", bound=Plugin[Any])
 class Option:
     """One option, in words."""
 
-    name: str  # as in a recipe; those of a nested block with their path, `optimizer.lr`
+    name: str  # as in a recipe; with its path if nested, `optimizer.lr`
     type: str  # "whole number ≥ 1 or null"
-    default: str  # as in a recipe; "required" where there is none
+    default: str  # as in a recipe; "required" if there is none
     about: str
 
 
@@ -45,8 +45,8 @@ def facts(registered: Registered) -> dict[str, Any]:
     """A plugin's facts as JSON values.
 
     Keys: name, kind, from, version (null for a local file), about (the docstring), example, options (name,
-    type, default, about of each, in words), schema (the options' JSON Schema); of an evaluator also metrics,
-    of a dataset shape and classes, with its default options (null where they are not known).
+    type, default and about of each, in words), schema (the options' JSON Schema). Evaluators also have metrics;
+    datasets have shape and classes with default options (null if unknown).
     """
     plugin = registered.plugin
     found: dict[str, Any] = {
@@ -67,9 +67,9 @@ def facts(registered: Registered) -> dict[str, Any]:
 
 
 def options(config: type[Config], base: type[Config] | None = None, style: Style = PLAIN) -> Iterator[Option]:
-    """A config's options, without those it has unchanged from `base`."""
+    """A config's options, without those inherited unchanged from `base`."""
     schema = config.model_json_schema(by_alias=True)
-    if "$ref" in schema:  # a block that can hold itself
+    if "$ref" in schema:  # a recursive block
         schema = schema["$defs"][schema["$ref"].split("/")[-1]]
     properties = schema.get("properties", {})
     inherited = base.model_fields if base is not None else {}
@@ -85,9 +85,9 @@ def options(config: type[Config], base: type[Config] | None = None, style: Style
 
 
 def nested_options(config: type[Config], path: str = "", above: tuple[type, ...] = ()) -> Iterator[Option]:
-    """A config's options, each followed by those of its block: `optimizer`, `optimizer.name` …
+    """A config's options, each followed by its nested options: `optimizer`, `optimizer.name` …
 
-    The names are the paths that `--set` takes; `name[].part` is a part of each item of a list.
+    Names are paths as for `--set`; `name[].part` is an option of each item of a list.
     """
     for option, (_, field) in zip(options(config), config.model_fields.items(), strict=True):
         yield Option(path + option.name, option.type, option.default, option.about)
@@ -98,7 +98,7 @@ def nested_options(config: type[Config], path: str = "", above: tuple[type, ...]
 
 
 def made(plugin: type[P], values: Mapping[str, Any]) -> P | None:
-    """The plugin with these options; None where they are not valid."""
+    """The plugin with these options; None if they are invalid."""
     try:
         return plugin(parse(plugin.Config, values))
     except ValidationError:
@@ -110,12 +110,12 @@ def _contents(plugin: type[Dataset[Any]]) -> dict[str, Any]:
     try:
         assert dataset is not None
         return {"shape": list(dataset.input_shape), "classes": dataset.classes}
-    except Exception:  # noqa: BLE001 - somebody's code, and a listing
+    except Exception:  # noqa: BLE001 - third-party code, and only a listing
         return {"shape": None, "classes": None}
 
 
 def _blocks(annotation: Any, many: bool = False) -> Iterator[tuple[type[Config], bool]]:
-    """The configs a field's type holds, and whether it holds several."""
+    """The configs in a field's type, and whether the field holds several."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         yield annotation, many
     origin = getattr(annotation, "__origin__", None)

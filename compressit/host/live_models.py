@@ -1,4 +1,4 @@
-"""`@compressit.model("my.net")`: a network of one's own under a name, so that its checkpoints build it again."""
+"""`@compressit.model("my.net")`: registers your own network by name, so that its checkpoints can rebuild it."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 B = TypeVar("B", bound=Callable[..., Any])
 
-_GIVEN = ("input_shape", "classes")  # parameters that the data fill, not the user
+_GIVEN = ("input_shape", "classes")  # parameters that come from the data, not from the user
 _MARK = "_compressit_model"
 
 
 def model(name: str) -> Callable[[B], B]:
-    """Registers the nn.Module class, or function that returns an nn.Module, below it as the model `name`.
+    """Decorator that registers an nn.Module class, or a function that returns an nn.Module, as the model `name`.
 
-    Its parameters are the model's options, where JSON can hold their values; the others keep their defaults.
-    `input_shape` (without the batch) and `classes`, if it has parameters of these names, come from the data.
-    The decorated class or function itself stays as it is. Raises CompressitError for a name that is not like
-    "my.net" or belongs to another plugin (naming both), and for a parameter that nothing can fill.
+    Parameters with values that JSON can hold become the model's options; the others keep their defaults.
+    Parameters called `input_shape` (without the batch) and `classes` come from the data. The class or function
+    itself is not changed. Raises CompressitError for a name that is not like "my.net" or belongs to another plugin
+    (naming both), and for a parameter without default that JSON cannot hold.
     """
 
     def register(builder: B) -> B:
@@ -47,7 +47,7 @@ def model(name: str) -> Callable[[B], B]:
 
 
 def name_of(net: nn.Module) -> str | None:
-    """The name that the net's class was registered under; None for a class (or subclass) that was not."""
+    """The name under which the net's class was registered; None if this class itself was not registered."""
     return vars(type(net)).get(_MARK)
 
 
@@ -84,8 +84,8 @@ def _options(name: str, builder: Callable[..., Any], parameters: list[inspect.Pa
             fields[parameter.name] = (hint, Field(... if required else parameter.default, description=about))
         elif required:
             raise CompressitError(
-                f"'{name}' cannot be built from a file: its parameter '{parameter.name}' takes what JSON cannot hold",
-                "give it a default, or register a function that makes it from numbers and text",
+                f"'{name}' cannot be rebuilt from a file: JSON cannot hold values of its parameter '{parameter.name}'",
+                "give it a default, or register a function that builds the net from numbers and text",
             )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a field may be called `copy`, like a method of pydantic's
@@ -111,7 +111,7 @@ def _guess(default: Any) -> Any:
 
 
 def _is_plain(hint: Any, default: Any) -> bool:
-    """Whether values of this type, the default among them, go through JSON and come back."""
+    """Whether values of this type, including the default, survive a round trip through JSON."""
     try:
         values: TypeAdapter[Any] = TypeAdapter(hint)
         values.json_schema()
@@ -123,7 +123,7 @@ def _is_plain(hint: Any, default: Any) -> bool:
 
 
 def _source(module: str) -> Source:
-    """The module's name; of one that no other process can import by its name, the file."""
+    """The module's name; its file if another process cannot import it by name."""
     importable = module != "__main__" and not module.startswith("compressit_local_")
     file = getattr(sys.modules.get(module), "__file__", None)
     return Source(module if importable or file is None else file)

@@ -1,6 +1,6 @@
-"""The code of a local plugin file: it, and what it can run from its folder. Read once.
+"""Reads the code of a local plugin: the file itself, and the code in its folder that it can run.
 
-A yes to a plugin covers what this module finds, by the digest of it all.
+When the user trusts a plugin, the trust covers exactly what this module finds, by one digest.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from pathlib import Path, PurePosixPath
 from compressit.errors import CompressitError
 from compressit.files import reading
 
-MOST_FILES, MOST_BYTES = 2_000, 64 * 2**20  # of one plugin: a folder with more is not one plugin's
-MOST_SOURCE = 2**20  # bytes of one source file: its syntax tree takes some two hundred times as many
+MOST_FILES, MOST_BYTES = 2_000, 64 * 2**20  # per plugin; a larger folder holds more than a plugin
+MOST_SOURCE = 2**20  # bytes per source file; its syntax tree takes about 200 times as many
 SOURCE = ".py"
-_SUFFIXES = (SOURCE, *importlib.machinery.EXTENSION_SUFFIXES)  # of those that end alike the longest first
+_SUFFIXES = (SOURCE, *importlib.machinery.EXTENSION_SUFFIXES)  # longest first
 _SCRIPTS = (SOURCE, ".pyw", ".sh", ".bash")
-_OWN = Path(__file__).resolve().parents[1]  # a plugin may lie beside a checkout of this package
+_OWN = Path(__file__).resolve().parents[1]  # not searched if a plugin lies beside a checkout of this package
 
 
 @dataclass(frozen=True)
 class LocalCode:
-    """A plugin file's bytes and those of all code that it names in its folder, by path relative to it.
+    """The bytes of a plugin file and of all code in its folder that it names, by path relative to the folder.
 
-    A name stands in an import or in a string, of the plugin file or of what it names. It may mean a module, a package
-    with all that is in it, a folder in which further names are looked up, or by its whole name a script (`my-step.py`,
-    `tool.sh`). Where something runs text (`exec`), starts Python or loads a library, a whole name may mean any file,
-    and all modules of these folders count; so they do where names are made (`folder.glob("step_*.py")`).
+    Names are taken from imports and strings of the plugin file and, in turn, of the files found. A name may mean a
+    module, a package with everything in it, a folder to search for further names, or (a full file name) a script like
+    `my-step.py` or `tool.sh`. If any of this code runs text (`exec`), starts Python or loads a library, a full file
+    name may mean any file, and all modules of the searched folders count. The same modules count if file names are
+    built at run time (`folder.glob("step_*.py")`).
     """
 
-    path: Path  # as it was named
-    folder: Path  # the real one: of a link beside a recipe, not the recipe's
-    name: str  # of the plugin file, in `contents`
+    path: Path  # as given
+    folder: Path  # of the real file; differs from the recipe's folder if `path` is a link
+    name: str  # the plugin file's key in `contents`
     contents: Mapping[str, bytes]
-    imported: frozenset[str]  # the first parts of the names in import statements
+    imported: frozenset[str]  # top-level names in import statements
 
     @cached_property
     def files(self) -> tuple[tuple[str, str], ...]:
@@ -52,7 +53,7 @@ class LocalCode:
 
     @property
     def digest(self) -> str:
-        """sha256 of them all, with their names."""
+        """sha256 of all files and their names."""
         return hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
 
     @property
@@ -62,11 +63,11 @@ class LocalCode:
 
     @cached_property
     def folders(self) -> frozenset[str]:
-        """The folders that the files lie in, "." among them."""
+        """The folders of the files, including "."."""
         return frozenset(str(folder) for name in self.contents for folder in PurePosixPath(name).parents)
 
     def find(self, module: str, folder: str = ".") -> str | None:
-        """The path of a module in one of the folders: its file, a package's `__init__`, or a folder of modules."""
+        """The path of a module in a folder: its file, a package's `__init__`, or a folder of modules."""
         here = PurePosixPath(folder, module)
         names = (f"{stem}{suffix}" for stem in (here / "__init__", here) for suffix in _SUFFIXES)
         is_folder = str(here) in self.folders
@@ -74,7 +75,7 @@ class LocalCode:
 
 
 def read(path: Path) -> LocalCode:
-    """Raises CompressitError for a file that cannot be read, and for one that names too many others."""
+    """Raises CompressitError for a file that cannot be read or names too many other files."""
     own = Path(os.path.realpath(path))
     search = _Search(path, own.parent)
     try:
@@ -89,22 +90,22 @@ def read(path: Path) -> LocalCode:
 
 
 class _Search:
-    """Follows names from file to file, inside one folder."""
+    """Follows names from file to file within one folder."""
 
     def __init__(self, plugin: Path, folder: Path) -> None:
         self.contents: dict[str, bytes] = {}
-        self.imported: set[tuple[str, ...]] = set()  # names in import statements, in their parts
+        self.imported: set[tuple[str, ...]] = set()  # names in import statements, split at dots
         self._plugin, self._folder = plugin, folder
-        self._words: set[str] = set()  # in strings, and what is imported by dots
+        self._words: set[str] = set()  # words in strings, and names in relative imports
         self._text = ""  # all strings
-        self._runs = False  # text, or what it builds or loads, whatever the file is called
+        self._runs = False  # whether it may run text or files of any name
         self._bytes = 0
-        # folders in which names are looked up, and what is in them
+        # folders in which names are looked up, and their entries
         self._open: dict[Path, Sequence[Path]] = {}
-        self._opened: set[str] = set()  # the real ones: a link may lead back
+        self._opened: set[str] = set()  # real paths, since a link may lead back
 
     def follow(self) -> None:
-        """Until no file names another: a name may mean something in any folder that is named."""
+        """Repeats until nothing new is found, since a name is looked up in every folder that is named."""
         size = -1
         while size != (size := len(self.contents) + len(self._open)):
             paths = [path for paths in self._open.values() for path in paths]
@@ -115,7 +116,7 @@ class _Search:
                 self._take(path, words, makes)
 
     def _take(self, path: Path, words: set[str], makes: bool) -> None:
-        """Takes in what the words or the text name; `makes`: all modules are named."""
+        """Adds `path` if the words or the text name it. `makes`: file names are built, so all modules count."""
         name, module = path.name, _module(path.name)
         comes_second = path.parent == self._folder and module in sys.stdlib_module_names
         is_named = module in words and not comes_second
@@ -127,7 +128,7 @@ class _Search:
             self.add(path)
 
     def look_into(self, folder: Path, whole: bool = False) -> None:
-        """Names may mean what is in it; of a package (`whole`: of what is part of one) all modules are taken in."""
+        """Searches this folder too. Adds all modules of a package; `whole`: the folder is part of a package."""
         real = os.path.realpath(folder)
         if real == str(_OWN) or real in self._opened:
             return
@@ -141,7 +142,7 @@ class _Search:
                 self.add(path)
 
     def add(self, file: Path) -> None:
-        """Takes a file in, with the names that it spells. Raises CompressitError where that is too much."""
+        """Adds a file and collects its names. Raises CompressitError if the files are too many or too large."""
         name = file.relative_to(self._folder).as_posix()
         if name in self.contents:
             return
@@ -154,16 +155,16 @@ class _Search:
             (self._bytes > MOST_BYTES, f"{MOST_BYTES:,} bytes ({name})"),
         ):
             if too_much:
-                message = f"{self._plugin}: it can import more than {what} from its folder"
-                raise CompressitError(message, "give the plugin a folder of its own")
+                message = f"{self._plugin}: can import more than {what} from its folder"
+                raise CompressitError(message, "move the plugin to its own folder")
         self.contents[name] = data = reading.content(file)
         self._spell(data)
 
     def _spell(self, source: bytes) -> None:
-        """Takes in the names of a source; none of what is no Python."""
+        """Collects the names in a source file; none if it is not valid Python."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they are told when it runs
+                warnings.simplefilter("ignore")  # shown when it runs
                 tree = ast.parse(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return
@@ -204,20 +205,20 @@ _RUNNERS = {
     *_BUILT_IN, "builtins", "__builtins__",  # `builtins.exec`
     "runpy", "run_path", "spec_from_file_location", "SourceFileLoader",
     "executable",  # `[sys.executable, folder / "tool"]`
-    "cpp_extension", "CDLL", "LoadLibrary", "load_library",  # what is no Python
+    "cpp_extension", "CDLL", "LoadLibrary", "load_library",  # native code
 }  # fmt: skip
 _MADE_NAME = re.compile(r"(?:(?<![\w-])|[%{}*?\])$][\w-]*)\.py\b")
-"""A part of a name of a module's file, or a pattern of some: `.py`, `step_*.py`, `{}_step.py`."""
+"""Part of a module's file name, or a pattern for such names: `.py`, `step_*.py`, `{}_step.py`."""
 
 
 def _module(name: str) -> str:
-    """What a file or folder of that name is imported as."""
+    """The module name of a file or folder."""
     suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), "")
     return name.removesuffix(suffix)
 
 
 def _stands_in(text: str, name: str) -> bool:
-    """Whether a file's whole name stands in the text."""
+    """Whether the text contains a file's full name."""
     return name in text and re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
 
 
@@ -227,5 +228,5 @@ def _is_script(file: Path) -> bool:
     try:
         with reading.opened(file) as opened:
             return opened.read(2) == b"#!"
-    except OSError:  # nobody can run it either
+    except OSError:  # if we cannot read it, the plugin cannot run it
         return False

@@ -1,4 +1,4 @@
-"""Runs a local plugin file as it was read, and lets it import what was read with it and what is installed: no more."""
+"""Runs a local plugin file exactly as it was read. It can import only files read with it and installed modules."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from compressit.host.localcode import SOURCE, LocalCode
 
 
 def run(name: str, code: LocalCode) -> ModuleType:
-    """Imports the plugin file as the module `name`, with its own neighbours to import, now and later."""
+    """Imports the plugin file as the module `name`. It can import the files read with it, now and later."""
     _make_importable(code)
-    place = str(code.folder / code.name)  # the real one, as its imports have it
+    place = str(code.folder / code.name)  # the real path, as for its imports
     loader = _Loader(name, place, code.source, code)
     spec = ModuleSpec(name, loader, origin=place)
     spec.has_location = True
@@ -34,44 +34,44 @@ def run(name: str, code: LocalCode) -> ModuleType:
 
 
 class _Loader(SourceFileLoader):
-    """Runs exactly the bytes that were read: no second reading, no cached bytecode."""
+    """Runs exactly the bytes that were read. Does not read the file again or use cached bytecode."""
 
     def __init__(self, fullname: str, path: str, source: bytes, code: LocalCode) -> None:
         super().__init__(fullname, path)
-        self.code = code  # whose module it is
+        self.code = code  # the plugin that the module belongs to
         self._source = source
 
     def get_data(self, path: str) -> bytes:
-        """The module's bytes as they were read; any other file, for `pkgutil.get_data`, from the disk."""
+        """The module's bytes as they were read. Other files are read from disk, for `pkgutil.get_data`."""
         return self._source if path == self.path else super().get_data(path)
 
     def path_stats(self, path: str) -> Mapping[str, Any]:
-        """None, so that nothing takes bytecode for this source's."""
+        """Always raises OSError, so that no cached bytecode is used."""
         raise OSError
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds what was read with a plugin, where nothing installed has its name; refuses it what was not read."""
+    """Finds modules read with a plugin, unless an installed module has that name. Refuses the plugin other files."""
 
     def __init__(self, code: LocalCode) -> None:
         self.code = code
-        self.brought: dict[str, str] = {}  # modules, and where they lie in the plugin's folder
-        self._path = list(sys.path)  # as it is before the plugin can change it
+        self.brought: dict[str, str] = {}  # imported modules, and their paths in the plugin's folder
+        self._path = list(sys.path)  # before the plugin can change it
         self._names = {_stem(part) for file in code.contents for part in file.split("/")}
-        # by their real places: a link may lead out of the folder
+        # by real path, since a link may lead out of the folder
         self._read = {_real(code.folder / name): name for name in (*code.contents, *code.folders - {"."})}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """None for what is not the plugin's. Raises ImportError for what it finds, and nobody was asked about."""
+        """None for a module that is not the plugin's. Raises ImportError for a file that the user was not shown."""
         if fullname.split(".")[0] not in self._names and _importer() != self.code:
             return None
         package, _, name = fullname.rpartition(".")
         if package:
             below = [self._read[place] for place in map(_real, path or ()) if place in self._read]
             if not below:
-                return None  # of a package that was let in
+                return None  # in an installed package
             found, other = self.code.find(name, below[0]), PathFinder.find_spec(fullname, path)
         else:
             other = _by_others(fullname)
@@ -82,17 +82,17 @@ class _Finder(importlib.abc.MetaPathFinder):
         if other is None or _importer() != self.code or not (package or self._is_new(fullname)):
             return None
         raise ModuleNotFoundError(
-            f"'{fullname}' is neither installed nor among the files beside the plugin that it names: "
+            f"'{fullname}' is neither installed nor among the files that the plugin names: "
             f"{', '.join(map(str, _places(other)))}",
             name=fullname,
         )
 
     def _as_read(self, spec: ModuleSpec) -> str | None:
-        """Its file, if that was read: by a search path of the plugin's, or the current folder in a notebook."""
+        """The module's file if it was read. The search path found it: changed by the plugin, or in a notebook."""
         return next((self._read[place] for place in _places(spec) if place in self._read), None)
 
     def _is_new(self, name: str) -> bool:
-        """Whether it is found by what was added to the search path since the plugin was read."""
+        """Whether it is found only by what was added to the search path since the plugin was read."""
         now, before = (PathFinder.find_spec(name, path) for path in (None, self._path))
         return now is not None and (before is None or _places(before) != _places(now))
 
@@ -115,7 +115,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 def clash(one: LocalCode, other: LocalCode) -> str | None:
-    """A name under which both would import a module of their own: Python has one module of each name."""
+    """A name under which both plugins would import different modules, which Python does not allow; else None."""
     first, second = _first_names(one), _first_names(other)
     for name in sorted(first.keys() & second.keys()):
         if first[name].isdisjoint(second[name]) and _by_others(name) is None:
@@ -124,10 +124,10 @@ def clash(one: LocalCode, other: LocalCode) -> str | None:
 
 
 def _first_names(code: LocalCode) -> Mapping[str, set[Path]]:
-    """Names of modules that the plugin may import with no package before them, and what they may mean.
+    """Top-level module names that the plugin may import, and the files that they may mean.
 
-    Beside it lies what it may import by a name that it makes, as `import_module` does; deeper, by a search path of its
-    own (`src`), what its import statements name.
+    These are all modules beside it, since it may build names for `import_module`, and the names in its import
+    statements, looked up in deeper folders too, since it may extend the search path (`src`).
     """
     found = {name: {code.find(name, folder) for folder in code.folders} for name in code.imported}
     for name in set(map(_stem, code.contents)) - {"__init__"}:
@@ -142,9 +142,10 @@ def _first_names(code: LocalCode) -> Mapping[str, set[Path]]:
 
 
 def _make_importable(code: LocalCode) -> None:
-    """Puts a finder for this code into the place of one for what its file held before.
+    """Adds a finder for this code, and removes the finder for an earlier version of the file.
 
-    Modules that it would now find elsewhere, or changed, are forgotten: they are imported again when asked for.
+    Removes modules from sys.modules that would now be found elsewhere or have changed, so that the next import
+    loads them again.
     """
     finders = [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
     if any(finder.code == code for finder in finders):
@@ -160,7 +161,7 @@ def _make_importable(code: LocalCode) -> None:
 
 
 def _differ(before: LocalCode, code: LocalCode, name: str) -> bool:
-    """Whether both have a module of that name, and not the same one."""
+    """Whether both have a module of that name and the two differ."""
     if code.find(name) is None:
         return False
     parts = [file for file in before.contents if _stem(file) == name]
@@ -170,13 +171,13 @@ def _differ(before: LocalCode, code: LocalCode, name: str) -> bool:
 
 
 def _by_others(name: str) -> ModuleSpec | None:
-    """What is found under that name without local plugins."""
+    """The module of that name without local plugins."""
     others = (finder for finder in sys.meta_path if not isinstance(finder, _Finder))
     return next(filter(None, (finder.find_spec(name, None) for finder in others)), None)
 
 
 def _importer() -> LocalCode | None:
-    """The plugin whose code asks for a module at this moment."""
+    """The plugin whose code is importing a module now."""
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
@@ -197,5 +198,5 @@ def _real(place: str | Path) -> Path:
 
 
 def _stem(file: str) -> str:
-    """The first name that a module in it has."""
+    """The top-level name of a module in this file."""
     return file.split("/")[0].split(".")[0]

@@ -1,4 +1,4 @@
-"""The plugin host: the only module that touches pluggy. It collects classes and selects them by name."""
+"""The plugin host. It collects plugin classes and finds them by name. Only this module uses pluggy."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _IMPORTING: ContextVar[Host | None] = ContextVar("compressit_importing", default
 class Source:
     """Where plugins come from: "compressit 0.1.0", or "./mine.py"."""
 
-    name: str  # the distribution's, or the path of a local file
+    name: str  # of the distribution, or the path of a local file
     version: str | None = None  # None for a local file
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a file, which only those have who were given it."""
+        """Whether it is a local file, which other machines may not have."""
         return self.version is None and Path(self.name).is_file()
 
     def __str__(self) -> str:
@@ -59,7 +59,7 @@ class Registered:
     kind: str
     plugin: type[Plugin[Any]]
     source: Source
-    live: bool = False  # a model that this process registered itself: no other process has it
+    live: bool = False  # a model registered in this process only
 
     @property
     def owner(self) -> str:
@@ -91,9 +91,9 @@ class Host:
         self._found: dict[str, Registered] = {}
         self._sources: dict[str, Source] = {}  # by the name of a registration
         self._local: dict[Path, tuple[str, LocalCode]] = {}  # registrations of local files, by the real file
-        # what could not be loaded: listed, and named when a recipe asks for it
+        # plugins that could not be loaded: listed, and named when a recipe asks for one
         self.broken: list[Broken] = []
-        self.disabled = frozenset(disabled)  # entry points left out by COMPRESSIT_DISABLE_PLUGINS
+        self.disabled = frozenset(disabled)  # entry points that COMPRESSIT_DISABLE_PLUGINS disables
         for source, entry in _entry_points() if entry_points else ():
             if entry.name not in self.disabled:
                 self._load_entry(entry, source)
@@ -107,7 +107,7 @@ class Host:
         return [name for name, r in sorted(self._found.items()) if not kinds or r.kind in kinds]
 
     def find(self, name: str, *kinds: str) -> Registered:
-        """The plugin of that name. Raises CompressitError (nearest names, broken plugins) for none."""
+        """The plugin of that name. If there is none, raises CompressitError with similar names and broken plugins."""
         found = self._found.get(name)
         if found is not None and (not kinds or found.kind in kinds):
             return found
@@ -119,28 +119,28 @@ class Host:
         raise CompressitError(f"no {wanted} is called '{name}'", "; ".join(filter(None, hints)) or None)
 
     def left_out(self) -> list[str]:
-        """In words, why a plugin may be missing although it is installed."""
+        """Hints why an installed plugin may be missing."""
         hints: list[str] = []
         if self.broken:
             broken = "; ".join(f"{b.entry} ({b.owner}): {b.reason}" for b in self.broken)
             hints.append(f"these plugins could not be loaded: {broken}")
         if self.disabled:
-            hints.append(f"COMPRESSIT_DISABLE_PLUGINS leaves out: {', '.join(sorted(self.disabled))}")
+            hints.append(f"COMPRESSIT_DISABLE_PLUGINS disables: {', '.join(sorted(self.disabled))}")
         if not (self._found or self.broken or self.disabled):
             hints.append("no plugins are installed; from a checkout run `pip install -e .`")
         return hints
 
     def create(self, kind: type[P], name: str, config: Mapping[str, Any]) -> P:
-        """An instance of plugin `name` with these (already validated or raw) options."""
+        """An instance of plugin `name` with these options, validated or not."""
         label = next(label for label, base in KINDS.items() if base is kind)
         found = self.find(name, label).plugin
         return found(parse(found.Config, config))  # type: ignore[return-value]
 
     def load_file(self, path: Path, expected_digest: str | None = None) -> None:
-        """Imports a local plugin file (runs its code: ask for trust first) and registers its hooks.
+        """Imports a local plugin file and registers its hooks. This runs its code: ask for trust first.
 
-        Loaded again with changed code, it takes its own place. Raises CompressitError when the file is missing, it or a
-        module beside it changed since it was trusted, two plugins have modules of one name, or it fails to import.
+        A changed file replaces its earlier version. Raises CompressitError if the file is missing, if it or a module
+        beside it changed since it was trusted, if two plugins have modules of the same name, or if the import fails.
         """
         code = localcode.read(path)
         if expected_digest is not None and code.digest != expected_digest:
@@ -153,7 +153,7 @@ class Host:
         found, sources = self._found, self._sources
         before, _ = self._local.get(place, (None, None))
         module = self._pm.unregister(name=before) if before is not None else None
-        if before is not None:  # what that file brought goes
+        if before is not None:  # remove what the earlier version registered
             self._sources = {name: source for name, source in sources.items() if name != before}
             self._found = {name: r for name, r in found.items() if r.source != sources[before]}
         kept = self._found
@@ -162,7 +162,7 @@ class Host:
                 loaded = localimport.run(name, code)
             self._register(loaded, name, Source(str(path)), has_models=self._found is not kept)
         except BaseException as error:
-            self._found, self._sources = found, sources  # a model that it had already named is gone with it
+            self._found, self._sources = found, sources  # undo models that it already registered
             if module is not None:
                 self._pm.register(module, name=before)
             if isinstance(error, FOREIGN):
@@ -171,20 +171,20 @@ class Host:
         self._local[place] = (name, code)
 
     def _check_apart(self, code: LocalCode, place: Path) -> None:
-        """Raises CompressitError where a name means one module to this plugin and another to one that is loaded."""
+        """Raises CompressitError if a module name means different files to this plugin and to a loaded one."""
         for other, (_, loaded) in self._local.items():
             shared = localimport.clash(code, loaded) if other != place else None
             if shared is not None:
                 raise CompressitError(
-                    f"{code.path} and {loaded.path} import a module of one name, '{shared}', each its own",
-                    "Python has one module of each name: rename one of the two files",
+                    f"{code.path} and {loaded.path} import different modules of the same name, '{shared}'",
+                    "Python allows only one module per name: rename one of the two files",
                 )
 
     def add_model(self, plugin: type[Model[Any]], source: Source) -> None:
-        """Registers one model, without a hook; made again of the same builder, it takes the old one's place, and one
-        of a plugin file that of a model which this process registered itself.
+        """Registers one model, without a hook. It replaces a model with the same builder; a model from a plugin file
+        also replaces one that this process registered itself.
 
-        Raises CompressitError when its name is malformed or another plugin's.
+        Raises CompressitError if the name is malformed or belongs to another plugin.
         """
         check_class(plugin, Model)
         made = Registered("model", plugin, source, live=_IMPORTING.get() is None)
@@ -195,15 +195,15 @@ class Host:
         self._found = {**self._found, plugin.name: made}
 
     def module_types(self) -> list[Any]:
-        """How to rebuild replaced layers: every plugin's `compressit_module_types` that works."""
+        """How to rebuild replaced layers: the `compressit_module_types` of all plugins whose hook works."""
         return [rule for rule, _ in self._module_types()]
 
     def module_type_sources(self) -> dict[str, Source]:
-        """Where each of `module_types` comes from, by its name."""
+        """The source of each of `module_types`, by name."""
         return {rule.name: source for rule, source in self._module_types()}
 
     def module_type_modules(self) -> list[str]:
-        """The modules that may rebuild replaced layers, sorted; none of their code is called for it."""
+        """The sorted names of modules that may rebuild replaced layers. Does not call their code."""
         found = self._pm.hook.compressit_module_types.get_hookimpls()
         return sorted({implementation.function.__module__ for implementation in found})
 
@@ -220,7 +220,7 @@ class Host:
         return found
 
     def tell(self, hook: str, **arguments: Any) -> list[str]:
-        """Tells the observers (`compressit_stage_started` …); returns the complaints of those that failed."""
+        """Calls the observers of a hook (`compressit_stage_started` …). Returns a line for each that failed."""
         complaints: list[str] = []
         for name in self._sources:
             try:
@@ -230,13 +230,13 @@ class Host:
         return complaints
 
     def _call(self, name: str, hook: str, **arguments: Any) -> list[Any]:
-        """What one registration's hook answers: nothing where it has none. Raises what it raises."""
+        """The results of a hook in one registration, empty if it has none. Raises what the hook raises."""
         others = [plugin for other, plugin in self._pm.list_name_plugin() if other != name]
         return self._pm.subset_hook_caller(hook, others)(**arguments)
 
     @contextmanager
     def _imports(self) -> Generator[None]:
-        """A block in which `@compressit.model` registers here."""
+        """In this block, `@compressit.model` registers with this host."""
         token = _IMPORTING.set(self)
         try:
             yield
@@ -247,14 +247,14 @@ class Host:
         try:
             with self._imports():
                 module = entry.load()
-            # two distributions may use one entry name
+            # two distributions may use the same entry name
             self._register(module, f"{source} ({entry.name})", source)
-        except FOREIGN as error:  # must not take the program down
+        except FOREIGN as error:  # a broken plugin must not stop the program
             details = "" if isinstance(error, CompressitError) else traceback.format_exc()
             self.broken.append(Broken(entry.name, source, _reason(error), details))
 
     def _register(self, module: Any, name: str, source: Source, has_models: bool = False) -> None:
-        """Registers a module's hooks, or, raising what is wrong with one, none of them."""
+        """Registers all hooks of a module. If one is faulty, raises and registers none."""
         found = dict(self._found)
         try:
             check_hooks(module, partial(self._pm.parse_hookimpl_opts, module))
@@ -278,22 +278,22 @@ class Host:
 
 @cache
 def installed() -> Host:
-    """The host with everything installed in this environment, less what COMPRESSIT_DISABLE_PLUGINS names:
-    entry points, separated by commas; `*` for all."""
+    """The host with all plugins installed in this environment, except those in COMPRESSIT_DISABLE_PLUGINS
+    (entry points, separated by commas; `*` for all)."""
     names = (name.strip() for name in os.environ.get("COMPRESSIT_DISABLE_PLUGINS", "").split(","))
     disabled = frozenset(filter(None, names))
     return Host(entry_points="*" not in disabled, disabled=disabled)
 
 
 def importing() -> Host:
-    """The host that imports a plugin's module at this moment; at any other, the installed one."""
+    """The host that is importing a plugin's module now; otherwise the installed host."""
     return _IMPORTING.get() or installed()
 
 
 def _entry_points() -> list[tuple[Source, importlib.metadata.EntryPoint]]:
-    """Every entry point with its source: ours first, so that a duplicate name is blamed on who came later."""
+    """All entry points with their sources, ours first, so that a duplicate name is blamed on the other plugin."""
 
-    @cache  # a distribution parses its metadata anew at every question
+    @cache  # a distribution parses its metadata on every access
     def source(known: importlib.metadata.Distribution | None) -> Source:
         return Source(known.name, known.version) if known else Source("unknown")
 
@@ -308,7 +308,7 @@ def _twice(one: Registered, other: Registered) -> PluginFault:
 
 
 def _fault(error: BaseException, code: LocalCode) -> CompressitError:
-    """An error of a local file, with its line where one is known."""
+    """An error in a local file, with its line if known."""
     line = _line(error, str(code.folder / code.name), code.source)
     place = f"{code.path}:{line}" if line else f"{code.path}"
     if isinstance(error, CompressitError):
@@ -317,7 +317,7 @@ def _fault(error: BaseException, code: LocalCode) -> CompressitError:
 
 
 def _line(error: BaseException, file: str, source: bytes) -> int | None:
-    """The last line of this file that the error passed through, else that of what is at fault."""
+    """The last line of this file in the traceback, else the line of the faulty function or class."""
     if isinstance(error, SyntaxError) and error.filename == file:
         return error.lineno or 1
     at: BaseException | None = error
@@ -334,7 +334,7 @@ def _line(error: BaseException, file: str, source: bytes) -> int | None:
 
 
 def _reason(error: BaseException) -> str:
-    """In one line."""
+    """The error on one line."""
     text = str(error) if isinstance(error, CompressitError) else told(error)
     return " ".join(text.split())
 

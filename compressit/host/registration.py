@@ -1,4 +1,4 @@
-"""What a plugin's module must hold to be registered: hooks that exist, and classes with what their kind calls."""
+"""Checks a plugin module before it is registered: its hooks exist, and its classes have the methods of their kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compressit.datasets.options import DataConfig
 from compressit.errors import CompressitError, did_you_mean, told
 
 LOCAL = "compressit_local_"
-"""What the modules of local files are called: this, the file's stem, and its digest."""
+"""Prefix of the module names of local files; the file's stem and digest follow."""
 _PREFIX = "compressit_"
 _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Trainer: ("train",),
@@ -29,8 +29,8 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
 }
 
 
-class PluginFault(CompressitError):  # noqa: N818 - it reads as what it is
-    """A mistake in a plugin's module. `at`: the function or class that has it, by its name in the file."""
+class PluginFault(CompressitError):  # noqa: N818 - reads better
+    """A mistake in a plugin module. `at`: the name of the function or class that has it."""
 
     def __init__(self, message: str, hint: str | None = None, at: str | None = None) -> None:
         super().__init__(message, hint)
@@ -38,7 +38,7 @@ class PluginFault(CompressitError):  # noqa: N818 - it reads as what it is
 
 
 def check_hooks(module: Any, is_marked: Callable[[str], object]) -> None:
-    """Raises PluginFault for a hook that does not exist, and for one without its `@hookimpl` (`is_marked`)."""
+    """Raises PluginFault for an unknown hook, and for a hook without `@hookimpl` (`is_marked` returns false)."""
     known = [name for name in vars(hookspecs) if name.startswith(_PREFIX)]
     for name in dir(module):
         if name.startswith(_PREFIX) and name not in known and is_marked(name):
@@ -51,31 +51,31 @@ def check_hooks(module: Any, is_marked: Callable[[str], object]) -> None:
 def classes_of(
     module: Any, hook: str, base: type[Plugin[Any]], call: Callable[[str], list[Any]]
 ) -> Iterator[type[Plugin[Any]]]:
-    """The classes that a module's hook, called by `call`, returns. Raises PluginFault for anything else."""
+    """The classes that a module's hook returns when called by `call`. Raises PluginFault for anything else."""
     if not hasattr(module, hook):
         return
-    hint = f"return a list of {base.__name__} classes, not of instances: `return [Mine]`"
+    hint = f"return a list of {base.__name__} classes, not instances: `return [Mine]`"
     try:
         found: Any = (call(hook) or [None])[0]
-    except TypeError as error:  # most often a class that was called
+    except TypeError as error:  # usually a class was called
         raise PluginFault(f"{hook} failed: {told(error)}", hint, hook) from error
     if isinstance(found, type) or not isinstance(found, Iterable):
         raise PluginFault(f"{hook} returned {_shown(found)}, not a list of classes", hint, hook)
     for plugin in found:
         if not (isinstance(plugin, type) and issubclass(plugin, base)):
             raise PluginFault(
-                f"{hook} returned {_shown(plugin)}, which is no {base.__name__} class", hint, hook
+                f"{hook} returned {_shown(plugin)}, which is not a {base.__name__} class", hint, hook
             )
         check_class(plugin, base)
         yield plugin
 
 
 def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
-    """Raises PluginFault for a malformed name, options of the wrong type, or a method that cannot be called."""
+    """Raises PluginFault for a malformed name, a wrong Config, or a missing method or wrong signature."""
     fault = partial(PluginFault, at=plugin.__qualname__)
     name = getattr(plugin, "name", None)
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]+\.[\w-]+", name):
-        hint = 'give the class one: `name = "prune.mine"`'
+        hint = 'set it in the class: `name = "prune.mine"`'
         raise fault(f"{shown(plugin)}.name is {name!r}; it must be like 'kind.method'", hint)
     config = DataConfig if base is Dataset else Config
     options = [plugin.Config, *(a for b in getattr(plugin, "__orig_bases__", ()) for a in get_args(b))]
@@ -93,19 +93,19 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
         )
         if ours is theirs and method in _REQUIRED[base]:
             own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
-            near = [f"it has '{n}': call that '{method}'" for n in get_close_matches(method, own, 1, 0.5)]
+            near = [f"rename '{n}' to '{method}'" for n in get_close_matches(method, own, 1, 0.5)]
             hint = near[0] if near else write or f"write `{method} = …` or a property"
             raise fault(f"{shown(plugin)} has no '{method}'", hint)
         if ours is not theirs and is_function and inspect.isfunction(ours):
             try:
                 inspect.signature(ours).bind(*inspect.signature(theirs).parameters)
             except TypeError as error:
-                message = f"{shown(plugin)}.{method} cannot be called as it will be: {error}"
+                message = f"{shown(plugin)}.{method} has the wrong parameters: {error}"
                 raise fault(message, write) from error
 
 
 def _check_metrics(plugin: type[Any], fault: Callable[..., PluginFault]) -> None:
-    """Raises PluginFault for a metric that cannot be a column of its own, and for one that is not described."""
+    """Raises PluginFault for a metric that cannot be a column of the results or has no description."""
     metrics: Any = plugin.metrics
     where = f"{shown(plugin)}.metrics"
     hint = 'metrics = {"mine": Metric("higher", "fraction", "what it means")}'
@@ -113,17 +113,17 @@ def _check_metrics(plugin: type[Any], fault: Callable[..., PluginFault]) -> None
         raise fault(f"{where} is a {type(metrics).__name__}, not a mapping", hint)
     for name, metric in cast("Mapping[Any, Any]", metrics).items():
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w.@%/+-]{0,99}", name):
-            message = f"{where} has {name!r:.120}, which cannot be a column"
+            message = f"{where} has {name!r:.120}, which cannot be a column name"
             raise fault(message, "use letters, digits and '_', 100 at most")
         if name in RESERVED:
-            raise fault(f"{where} has '{name}', a column that every run has", "call it otherwise")
+            raise fault(f"{where} has '{name}', a column that every run has", "choose another name")
         texts = [getattr(metric, part, None) for part in ("better", "unit", "about")]
         if not isinstance(metric, Metric) or not all(isinstance(text, str) for text in texts):
             raise fault(f"{where}['{name}'] is {metric!r:.120}", hint)
 
 
 def shown(plugin: type) -> str:
-    """The class as a message names it: in a local file, whose path is told anyway, without the module."""
+    """The class name for messages; without the module for a local file, whose path is shown anyway."""
     module = plugin.__module__
     return plugin.__qualname__ if module.startswith(LOCAL) else f"{module}.{plugin.__qualname__}"
 

@@ -1,4 +1,4 @@
-"""What a plan asks plugins. `check` asks it too, so a plugin that cannot answer is named before anything runs."""
+"""What a plan asks plugins. `check` asks the same, so a plugin that fails is named before anything runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compressit.recipe.model import Recipe
 
 
 def asked(plugin: Plugin[Any], name: str) -> Any:
-    """What a plugin says under that name, a property or a method. Raises CompressitError where it cannot."""
+    """The value of a plugin's property or method `name`. Raises CompressitError if it fails."""
     try:
         answer = getattr(plugin, name)
         return answer() if callable(answer) else answer
@@ -21,13 +21,13 @@ def asked(plugin: Plugin[Any], name: str) -> Any:
     except FOREIGN as error:
         place = place_in(error, [Path(inspect.getfile(type(plugin)))])
         raise CompressitError(
-            f"{plugin.name} cannot say its `{name}`: {told(error)}{place}",
-            "a fault of the plugin, not of the recipe",
+            f"`{name}` of {plugin.name} fails: {told(error)}{place}",
+            "this is a bug in the plugin, not in the recipe",
         ) from error
 
 
 def ask(recipe: Recipe) -> None:
-    """Asks every plugin of a recipe what its plan will ask. Raises CompressitError for one that cannot answer."""
+    """Asks every plugin of a recipe what planning will ask. Raises CompressitError if a plugin fails."""
     for variant in recipe.variants:
         asked(variant.data.plugin, "fingerprint")
         for stage in variant.stages:

@@ -1,4 +1,4 @@
-"""Which stages are tried on fresh weights before anything is trained (`Compressor.dry_run`)."""
+"""Plans dry runs: stages tried on fresh weights before anything is trained (`Compressor.dry_run`)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def dry_runs(
     stages: Sequence[Job], host: Host, machine: Callable[[bool], Mapping[str, Any]]
 ) -> dict[str, Job]:
     """A dry run for every stage that can have one, by the stage's key. `stages`: inputs before their users.
-    `machine`: what keys hold besides for a result that belongs to this machine.
+    `machine`: what keys contain in addition if a result depends on this machine.
 
-    A stage is tried on the shapes it will be given: those of the first model, which trainers keep and
-    which dry runs before it have changed. Behind a compressor that cannot say its shapes none is possible.
+    A stage is tried on a model with the shapes that it will get: those of the first model, changed by earlier dry
+    runs. Trainers keep shapes. After a compressor without a dry run the shapes are unknown, so there are no more.
     """
     made: dict[str, Job] = {}
-    shapes: dict[str, str | None] = {}  # a model's key -> that of a job whose model has its shapes
+    shapes: dict[str, str | None] = {}  # a model's key -> key of a job whose model has the same shapes
     for stage in stages:
         if stage.kind != "stage":
             continue
         given = stage.inputs["previous"]
-        shape = shapes.get(given, given)  # what no stage made is a first model: it is its own shape
+        shape = shapes.get(given, given)  # a model that no stage made is a first model
         plugin = host.find(stage.uses).plugin
         if issubclass(plugin, Trainer) or shape is None:
             shapes[stage.key] = shape

@@ -1,4 +1,4 @@
-"""What determines a result, as one sha256: the only place where keys are made."""
+"""Makes keys: the sha256 of everything that determines a result. Only this module makes them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.localcode import read as read_local
 
-SCHEMA = 1  # moves every key: for a change of what the store's files mean
+SCHEMA = 1  # changes every key; raise it when the meaning of the store's files changes
 
-# Their code decides what is said, not what is computed.
+# Modules whose code affects messages, but not results.
 _SILENT = frozenset({"compressit", "compressit.errors", "compressit.contract.hookspecs"})
-_LOCAL = "compressit_local_"  # how the host names a local plugin file's module, with the digest of its bytes
+_LOCAL = "compressit_local_"  # prefix of local plugin modules; the file's stem and digest follow
 
 
 def key_of(facts: dict[str, Any]) -> str:
-    """64 hex digits of the canonical JSON of these facts."""
+    """The sha256 of the canonical JSON of these facts, as 64 hex digits."""
     text = canonical({"schema": SCHEMA, **facts})
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -39,17 +39,17 @@ def torch_version() -> str:
 
 @cache
 def code_digest(*roots: str) -> str:
-    """sha256 of the code of these modules and of all they import, transitively, from compressit, from their
-    own top-level packages and from the folder of a local plugin file.
+    """sha256 of the code of these modules and of all modules that they import, transitively, from compressit, from
+    their own top-level packages and from the folder of a local plugin file.
 
-    Docstrings, comments and imports for type checking do not count. Nothing is imported for it: not torch
-    either. Raises CompressitError for a module that is no Python.
+    Docstrings, comments and imports for type checking do not count. The modules are parsed, not imported.
+    Raises CompressitError for a module that is not valid Python.
     """
     return code_now(*roots)
 
 
 def code_now(*roots: str) -> str:
-    """`code_digest` of the files as they are at this moment, read again every time."""
+    """`code_digest` of the files as they are now: reads them every time."""
     packages = {"compressit", *(root.split(".")[0] for root in roots)}
     files = [_source_file(root) for root in roots if root.startswith(_LOCAL)]
     folders = [(file.parent, _top_level(file.parent)) for file in files if file is not None]
@@ -69,7 +69,7 @@ def code_now(*roots: str) -> str:
 
     follow()
     imported = {_resolved(name) for name in found}
-    for file in filter(None, files):  # what it runs by other means than the imports that were followed
+    for file in filter(None, files):  # code that it may run other than by the imports followed above
         for other, module in _beside(file):
             if other.resolve() not in imported:
                 found[f"./{other.relative_to(file.parent).as_posix()}"] = module
@@ -92,7 +92,7 @@ def _beside(file: Path) -> Iterator[tuple[Path, _Module]]:
         dotted = name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         try:
             yield file.parent / name, _module(dotted, file.parent / name, data)
-        except CompressitError:  # no Python
+        except CompressitError:  # not Python
             yield file.parent / name, _Module(hashlib.sha256(data).hexdigest(), ())
 
 
@@ -102,7 +102,7 @@ def _resolved(name: str) -> Path | None:
 
 
 def _current(name: str) -> _Module | None:
-    """None for what has no source: built-ins, extensions, and names that are no modules."""
+    """None for anything without Python source: built-ins, extensions, names that are not modules."""
     file = _source_file(name)
     try:
         return _module(name, file, file.read_bytes()) if file is not None else None
@@ -116,19 +116,19 @@ def _module(name: str, file: Path, source: bytes) -> _Module:
         tree = ast.parse(source)
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise CompressitError(f"{file}{line}: this is no Python: {error}") from error
+        raise CompressitError(f"{file}{line}: this is not valid Python: {error}") from error
     digest, imports = _read(tree, name, file.name == "__init__.py")
     return _Module(digest, imports)
 
 
 def _source_file(name: str) -> Path | None:
-    """The .py file of a module that is loaded or can be found."""
+    """The .py file of a module, loaded or not."""
     if (module := sys.modules.get(name)) is not None:
         origin = getattr(module, "__file__", None)
         return Path(origin) if origin and origin.endswith(".py") else None
     top, *rest = name.split(".")
     try:
-        spec = importlib.util.find_spec(top)  # of a submodule, it would import the packages above
+        spec = importlib.util.find_spec(top)  # for a submodule, find_spec would import its packages
     except (ImportError, ValueError):
         return None
     if spec is None or not rest:
@@ -234,5 +234,5 @@ def _top_level(folder: Path) -> frozenset[str]:
 
 
 def _stable(name: str) -> str:
-    """A local plugin's module name without the digest of its bytes, in which comments count."""
+    """A local plugin's module name without its digest, which comments would change."""
     return name.rsplit("_", 1)[0] if name.startswith(_LOCAL) else name

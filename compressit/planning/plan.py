@@ -1,6 +1,6 @@
-"""Recipe -> Plan: every job with its key, in an order that works.
+"""Makes a Plan from a Recipe: every job with its key, inputs first.
 
-Reads the recipe, plugins and file digests; writes nothing, imports no torch.
+Reads the recipe, plugins and file digests. Writes nothing and does not import torch.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from compressit.planning.keys import code_digest, key_of, torch_version
 from compressit.planning.points import Plan, Point, point_name
 from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, member_of
 
-# Whose code takes part in the results: of a first model, of a stage or evaluation, of data.
+# Modules whose code affects results: of a first model, of a stage or evaluation, of data.
 _INIT_CORE = ("compressit.seeds", "compressit.running.rng")
 _STAGE_CORE = ("compressit.contract.context", *_INIT_CORE)
 _DATA_CORE = ("compressit.datasets.splits",)
 
 
 def make_plan(recipe: Recipe, host: Host) -> Plan:
-    """Multiplies the recipe out into jobs: variants x seeds x stages x members x rounds, equal jobs once.
+    """Expands the recipe into jobs: variants x seeds x stages x members x rounds. Equal jobs appear once.
 
-    Raises CompressitError for what a recipe's reading refuses too and has become wrong since (a checkpoint that no
-    longer fits the data), for a plugin file that is no Python, and for a plugin that only this process has.
+    Raises CompressitError if something has become invalid since the recipe was read (a checkpoint no longer fits the
+    data), for a plugin file that is not valid Python, and for a plugin that exists only in this process.
     """
     graphs = [_Graph(recipe, host, variant, seed) for variant in recipe.variants for seed in recipe.seeds]
     made: dict[str, Job] = {}
@@ -51,7 +51,7 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
 
 
 def _abreast(jobs: Mapping[str, Job]) -> dict[str, Job]:
-    """Variants side by side, level by level: an interrupted run can already compare them."""
+    """Sorts jobs level by level across variants, so that an interrupted run can already compare them."""
     place: dict[str, int] = {}
     counts: dict[str, int] = {}
     for key, job in jobs.items():  # inputs come first
@@ -65,7 +65,7 @@ def _abreast(jobs: Mapping[str, Job]) -> dict[str, Job]:
 
 
 def _machine(recipe: Recipe, per_host: bool) -> dict[str, Any]:
-    """What a result depends on that holds for this machine only."""
+    """The facts about this machine that a result depends on; none unless `per_host`."""
     if not per_host:
         return {}
     host = f"{platform.node()}/{platform.machine()}"
@@ -73,7 +73,7 @@ def _machine(recipe: Recipe, per_host: bool) -> dict[str, Any]:
 
 
 class _Graph:
-    """The jobs of one variant and seed, inputs before what needs them, and the models they make."""
+    """The jobs of one variant and seed, inputs first, and the models they make."""
 
     def __init__(self, recipe: Recipe, host: Host, variant: Variant, seed: int) -> None:
         self.recipe = recipe
@@ -87,16 +87,16 @@ class _Graph:
         self.images = images_after(dataset.config, dataset.train_size)
         self.data_modules = (self._module(dataset.name), *_DATA_CORE)
         statistics = statistics_of(start_of(spec.checkpoint, spec.weights, self.offer, host))
-        # whose mean and deviation inputs are scaled by
+        # inputs are scaled with the mean and deviation of this checkpoint
         like = {"like": statistics} if statistics is not None else {}
         data = {**variant.data.to_json(), **like}
         content = {"code": code_digest(*self.data_modules), "content": asked(dataset, "fingerprint")}
         self.data = {**data, "id": key_of({"data": canonical({**data, **content})})}
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
-        self.fresh = ""  # the key of init where its weights are fresh: they teach nothing
+        self.fresh = ""  # key of init if its weights are fresh; such a model is never a teacher
         self.lineage: dict[str, Sequence[Mapping[str, Any]]] = {}
-        # stage name -> {label of member: key}; the last round stands for a repeated stage
+        # stage name -> {label of member: key}; for a repeated stage, the key of the last round
         self.made: dict[str, dict[str, str]] = {"init": {"": self._init()}}
         for stage in variant.stages:
             self.made[stage.name] = {
@@ -106,7 +106,7 @@ class _Graph:
             }
 
     def _init(self) -> str:
-        """The first model. One that was trained elsewhere is a row of the results: the dense parent."""
+        """The first model. If it was trained elsewhere, it is a row of the results: the dense parent."""
         spec = self.variant.model
         given = {"checkpoint": spec.checkpoint, "weights": spec.weights}
         files = {name: path for name, path in given.items() if path is not None}
@@ -135,7 +135,7 @@ class _Graph:
         return key
 
     def _member(self, stage: Stage, use: Use, member: str, parent: str) -> str:
-        """All rounds of a member (one, unnumbered, without `repeat`); returns the last one's key."""
+        """Adds all rounds of a member (without `repeat`, one unnumbered). Returns the key of the last."""
         key = parent
         for number in range(1, stage.repeat + 1) if stage.repeat else (None,):
             key = self._round(stage, use, member, number, parent if stage.feed == "original" else key)
@@ -180,13 +180,13 @@ class _Graph:
         return key
 
     def _member_of(self, ref: str, stage: Stage, member: str) -> str:
-        """The member of a stage that this one is made from or stands beside: the recipe's reading saw to it."""
+        """The key of the member of stage `ref` that this member belongs to. Reading the recipe checked that."""
         found = member_of(member, self.made[ref])
         assert found is not None, f"'{stage.name}' names one member of '{ref}'"
         return self.made[ref][found]
 
     def _measure(self, made: Job, reference: str | None) -> None:
-        """The evaluations of a model, and its point."""
+        """Adds the evaluations of a model, and its point."""
         metrics: dict[str, str] = {}
         about: dict[str, Any] = {"stage": made.stage, "round": made.round}
         for use in self.variant.evaluate:
@@ -225,14 +225,14 @@ class _Graph:
         self.lineage[job.key] = job.lineage
 
     def _common(self, name: str, *modules: str) -> dict[str, Any]:
-        """What every job has: among it the code that runs for it and for the model it is about."""
+        """The fields that every job has, with the digest of the code that it and its model run."""
         roots = tuple(dict.fromkeys((*self.model, *modules)))
         label = f"{self.variant.name}/seed{self.seed}/{name}"
         return {"label": label, "seed": self.seed, "data": self.data, "compute": self.compute,
                 "code": code_digest(*roots), "roots": roots}  # fmt: skip
 
     def _builders(self, checkpoint: Path) -> tuple[str, ...]:
-        """The modules that build a checkpoint's network. Raises CompressitError where only this process has them."""
+        """The modules that build a checkpoint's network. Raises CompressitError if only this process has them."""
         manifest = check_fits(checkpoint, self.offer, self.host)
         if manifest.model is not None:
             self._module(manifest.model.name)
@@ -245,7 +245,7 @@ class _Graph:
         return code_of(manifest, self.host)
 
     def _module(self, name: str) -> str:
-        """Whose code a plugin is. Raises CompressitError where only this process has it."""
+        """The module of a plugin's code. Raises CompressitError if only this process has it."""
         found = self.host.find(name)
         if found.live:
             raise _only_here(f"'{name}'", found.source)
@@ -254,21 +254,21 @@ class _Graph:
 
 def _only_here(what: str, source: Source) -> CompressitError:
     return CompressitError(
-        f"{what} was registered in this Python process ({source}), and the jobs of a run are carried "
-        "out by other processes, which do not have it",
-        "put it into a file, and name that in the recipe under `plugins:`",
+        f"{what} was registered in this Python process ({source}), but a run's jobs are done by other "
+        "processes, which do not have it",
+        "put it in a file and list the file in the recipe under `plugins:`",
     )
 
 
 def _work(plugin: Plugin[Any], images: int | None, number: int | None) -> dict[str, float] | None:
-    """What a stage will do; None where that is not known: an estimate is no reason not to run."""
+    """The estimated work of a stage; None if unknown. A failing estimate does not stop the run."""
     if images is None:
         return None
     try:
         if isinstance(plugin, Trainer):
             work = plugin.work(images)
-        else:  # how many steps narrower than the recipe's own model: the round, whichever way it is fed
+        else:  # the round is the number of shrinking steps from the recipe's model, whatever `feed` is
             work = cast("Compressor[Any]", plugin).work(images, number or 1)
         return asdict(work) if work else None
-    except Exception:  # noqa: BLE001 - somebody's code
+    except Exception:  # noqa: BLE001 - third-party code
         return None

@@ -1,4 +1,4 @@
-"""The values of a plan: its jobs, the models they make, and which of them must run."""
+"""A plan: its jobs, the models they make, and which jobs must run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Point:
     round: int | None
     member: str
     uses: str
-    reference: str | None  # what it is compared with: its teacher, else "previous"; None after fresh weights
-    model: str  # key of the job that makes it
+    reference: str | None  # the model to compare with: its teacher, else "previous"; None after fresh weights
+    model: str  # key of the job that makes the model
     metrics: Mapping[str, str]  # evaluator -> key of its job
 
     @property
@@ -36,7 +36,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs by key, inputs before what needs them, and the models they make."""
+    """All jobs by key, inputs first, and the models they make."""
 
     recipe: Recipe
     jobs: Mapping[str, Job]
@@ -44,9 +44,8 @@ class Plan:
     dry_runs: Mapping[str, str] = field(default_factory=dict[str, str])  # stage's key -> its dry run's
 
     def pending(self, present: Mapping[str, bool]) -> list[Job]:
-        """The jobs that must run, given which keys the store has: what is wanted and missing, and what that
-        needs. A missing input of something that is there stays missing, and a stage that is there needs no
-        dry."""
+        """The jobs that must run, given which keys the store has: missing models and metrics, and the missing inputs
+        of those. A model that is present needs neither its inputs nor its dry run."""
         wanted = {key for point in self.points for key in (point.model, *point.metrics.values())}
         needed: set[str] = set()
         waiting = [key for key in wanted if not present.get(key)]

@@ -1,9 +1,8 @@
-"""Ends whatever a worker started, however the worker ends and whoever is killed.
+"""Ends all processes that a worker started, however the worker or its run ends.
 
-A worker runs as the child of a small process that does nothing but watch. It ends as soon as the run does, and then it
-ends the worker, also one that is stopped or hangs in C code, and every process that descends from it, also one with a
-session of its own. Where the watching process itself is killed, Linux kills the worker, and the run the rest of their
-group.
+A worker runs as the child of a small guard process that only watches. When the run ends, the guard ends the worker,
+even if it is stopped or hangs in C code, and all its descendants, even those in a session of their own. If the guard
+itself is killed, Linux kills the worker, and the run kills the rest of their process group.
 """
 
 from __future__ import annotations
@@ -18,21 +17,19 @@ import time
 from pathlib import Path
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
-_PATIENCE = 5.0  # seconds for processes to disappear that were sent SIGKILL
+_PATIENCE = 5.0  # seconds to wait for processes to disappear after SIGKILL
 
 
 def stand() -> None:
-    """Forks, before there are threads. Returns in the new process; the other one, the guard, never returns.
+    """Forks a worker; call it before starting threads. Returns in the worker, never in the guard.
 
-    The guard ends when the other end of its stdin is closed (with exit code 0) or when the worker has ended (the
-    same way, signals included), and leaves no process behind.
+    The guard ends with exit code 0 when the other end of its stdin closes, or with the worker's exit code or signal
+    when the worker ends. It leaves no process behind.
     """
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # whoever ends this process: no KeyboardInterrupt of a plugin's
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # SIGINT ends the process without a KeyboardInterrupt
     wake, woken = os.pipe()
     guard = os.getpid()
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what loses its parent is the guard's
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # the guard adopts orphaned descendants
     worker = os.fork()
     if worker == 0:
         os.close(wake)
@@ -49,21 +46,21 @@ def stand() -> None:
 
 
 def end_with(parent: int) -> None:
-    """From now on this process ends with its parent, of that number; at once if it has gone already."""
+    """Makes this process end with its parent, of this pid; exits at once if the parent has ended already."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _watch(worker: int, wake: int, woken: int) -> int:
-    """Returns when the worker has ended, with its exit code (negative: a signal), or when nobody needs it: 0."""
+    """Waits for the worker to end and returns its exit code (negative: a signal), or 0 when stdin closes."""
     silence = os.open(os.devnull, os.O_RDWR)
-    os.dup2(silence, 1)  # the way to the run is the worker's alone: where it ends, it ends
+    os.dup2(silence, 1)  # only the worker writes to the run, so that stdout closes when it ends
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     poll = select.poll()
-    poll.register(0, 0)  # only its end, which is told unasked: what is in it is the worker's
+    poll.register(0, 0)  # only to notice that stdin closes (always reported): its content is for the worker
     poll.register(wake, select.POLLIN)
     while True:
         with contextlib.suppress(ChildProcessError):
@@ -77,7 +74,7 @@ def _watch(worker: int, wake: int, woken: int) -> int:
 
 
 def _end_all() -> None:
-    """Kills the children, and theirs as they become ours, until there is none."""
+    """Kills all children, including adopted ones, until none is left."""
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         for pid in _children():
@@ -91,17 +88,17 @@ def _end_all() -> None:
 
 
 def _children() -> list[int]:
-    """The processes whose parent is this one (where there is /proc)."""
+    """The processes whose parent is this one (only where /proc exists)."""
     found: list[int] = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):  # it has just gone
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it has just ended
             if int(stat.read_bytes().rpartition(b")")[2].split()[1]) == os.getpid():
                 found.append(int(stat.parent.name))
     return found
 
 
 def _end_as(code: int) -> None:
-    """Ends with that exit code, or by that signal without another dump of memory."""
+    """Ends with this exit code, or by this signal without a second core dump."""
     if code < 0:
         import resource
 
@@ -114,6 +111,6 @@ def _end_as(code: int) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    """Elsewhere than on Linux, a worker watches its stdin itself, and the run ends its group."""
+    """Calls prctl on Linux. On other systems, a worker watches its own stdin, and the run kills its group."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

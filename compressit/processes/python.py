@@ -1,4 +1,4 @@
-"""How Python is started here: it finds modules where they are installed, never in the current folder."""
+"""Starts Python processes that find modules only where they are installed, never in the current folder."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import os
 import sys
 
 INCOMPLETE = 3
-"""Exit code of the process that draws a run's page: it is written, but some report is not whole."""
+"""Exit code of the process that draws a run's page, if the page was written but a report is incomplete."""
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """The command line of `python -m module`, without the current folder on its search path."""
+    """The command line of `python -m module`, without the current folder on the search path."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, in which no Python started later has the current folder on its path.
+    """This process's environment, changed so that Python processes do not search the current folder.
 
-    An entry of PYTHONPATH that is empty or relative means the current folder or lies in it: it is left out. Sets of
-    texts have one order in all of them: what walks through one computes the same in every process.
+    Removes empty and relative entries of PYTHONPATH, which refer to it. Also fixes the hash seed, so that sets of
+    strings have the same order in every process.
     """
-    # an empty PYTHONPATH says nothing
+    # an empty PYTHONPATH has no effect
     kept = os.pathsep.join(entry for entry in _python_path() if os.path.isabs(entry))
     return {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": kept, "PYTHONHASHSEED": "0"}
 
 
 def leave_current_folder(added: bool) -> None:
-    """Takes from this process's search path what the current folder put there: by PYTHONPATH's empty and relative
-    entries, and, where `python -m` `added` it, itself.
+    """Removes the current folder from this process's search path: empty and relative entries of PYTHONPATH, and the
+    entry that `python -m` `added`.
     """
     if added and not sys.flags.safe_path:
         del sys.path[0]

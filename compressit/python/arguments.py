@@ -1,4 +1,4 @@
-"""What people give from Python: nets, data and options, checked and read as a recipe's are."""
+"""Arguments given from Python: nets, data and options, checked as those of a recipe are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = pr
 
 
 def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:
-    """The model of a checkpoint file, to be called with these data's inputs. Raises CompressitError for others."""
+    """The model of a checkpoint file, for inputs of these data. Raises CompressitError if the two do not fit."""
     from compressit.checkpoint import model as checkpoint
     from compressit.datasets.rescaling import fed
 
@@ -44,32 +44,32 @@ def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Mo
 
 
 def create(kind: type[P], name: str, options: Mapping[str, Any], host: Host | None = None) -> P:
-    """The plugin with these options. Raises CompressitError for those it refuses."""
+    """The plugin with these options. Raises CompressitError for invalid options."""
     label = next(label for label, base in KINDS.items() if base is kind)
     plugin = (host or installed()).find(name, label).plugin
     return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
 
 
 def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON has them; paths count as text. Raises CompressitError for what JSON cannot hold."""
+    """Options as JSON values; a path becomes text. Raises CompressitError for a value that JSON cannot hold."""
     found: dict[str, Any] = {}
     for option, value in options.items():
         try:
             found[option] = json.loads(json.dumps(value, default=os.fspath))
         except (TypeError, ValueError) as error:
             raise CompressitError(
-                f"{name}: {option}={value!r} is no plain value", "give a number, text, a list or a dict"
+                f"{name}: {option}={value!r} is not a plain value", "give a number, text, a list or a dict"
             ) from error
     return found
 
 
 def check_net(value: object, place: str) -> None:
-    """Raises CompressitError for what is no nn.Module. `place`: what takes one."""
+    """Raises CompressitError if `value` is not an nn.Module. `place`: what takes it, for the message."""
     from torch import nn
 
     if isinstance(value, type) and issubclass(value, nn.Module):
         hint = f"build one: {value.__name__}(…)"
-        raise CompressitError(f"{place} takes a net, and {value.__name__} is a class of nets", hint)
+        raise CompressitError(f"{place} takes a net, and {value.__name__} is a class", hint)
     if not isinstance(value, nn.Module):
         given = f"'{value}'" if isinstance(value, str) else f"a {type(value).__name__}"
         raise CompressitError(f"{place} takes a net, not {given}", "a net is a torch.nn.Module")
@@ -77,9 +77,9 @@ def check_net(value: object, place: str) -> None:
 
 @contextmanager
 def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
-    """Tells, when something goes wrong inside, whether it is that the model cannot be fed these data.
+    """When the block raises, checks whether the cause is that the model does not fit the data.
 
-    Then raises CompressitError: it does not run on such inputs, or has fewer outputs than there are classes.
+    If so, raises CompressitError: the model does not run on such inputs, or has fewer outputs than classes.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Measuring a model or a checkpoint file on a dataset, outside any recipe."""
+"""Measures a model or a checkpoint file on a dataset, without a recipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from compressit.datasets.splits import Data
 
 USUAL = ("eval.accuracy", "eval.size")
-"""The evaluators where none is named."""
+"""The default evaluators."""
 
 
 def evaluate(
@@ -31,10 +31,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics by name: `compressit.evaluate(net, compressit.data("data.mnist"), "eval.accuracy")`.
 
-    `model`: a net, left as it is, or a checkpoint's path. `data`: what `compressit.data` gave, taken as it is,
-    or a dataset's name; by name, a checkpoint's inputs are scaled as in its training. `evaluators`: by default
-    eval.accuracy and eval.size. `limited`: building a checkpoint's model and running it on two inputs may take the
-    memory and time that go with the file's size. It computes where the data are. Raises CompressitError for data that
+    `model`: a net, which is not changed, or a checkpoint's path. `data`: the result of `compressit.data`, used as it
+    is, or a dataset's name; then a checkpoint's inputs are scaled as in its training. `evaluators`: by default
+    eval.accuracy and eval.size. `limited`: building a checkpoint's model and running it on two inputs is limited in
+    memory and time, by the file's size. Runs on the device of the data. Raises CompressitError for data that
     do not fit and for an evaluator that judges a recipe's stage.
     """
     from compressit.contract.nets import copied, unwrapped
@@ -64,11 +64,11 @@ def evaluate_file(
 ) -> dict[str, float]:
     """Metrics of all evaluators by name.
 
-    `settings`: options of the dataset as `name=value`. Unless they say otherwise, inputs are scaled as the
-    checkpoint's input contract says, with the mean and deviation it was trained with. `announce` is told of
-    downloads, and of a scale that is not the training's. `limited`: as for `evaluate`.
-    Raises CompressitError when the data do not fit the
-    model, for an option the dataset does not have, and for an evaluator that needs a stage to judge.
+    `settings`: options of the dataset as `name=value`. Unless they set `scale`, inputs are scaled as the
+    checkpoint's input contract says, with the mean and deviation of its training. `announce` is called for
+    downloads, and for a scale that differs from the training's. `limited`: as for `evaluate`.
+    Raises CompressitError if the data do not fit the model, for an option the dataset does not have, and for an
+    evaluator that judges a recipe's stage.
     """
     from compressit.checkpoint import model as checkpoint
     from compressit.contract.compute import Compute
@@ -79,12 +79,12 @@ def evaluate_file(
     options = options_of(settings)
     dataset = create(Dataset, data, options, host)
     contract = checkpoint.contract_of(path)
-    offer = Offer.of(dataset)  # scaled as the file says, or as was asked for: then it is told
+    offer = Offer.of(dataset)  # scaled as the file says, or as asked for (announced below)
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
     model = checkpoint.load_to_run(path, host, limited)
     if contract is not None and options.get("scale", contract.scale) != contract.scale:
         announce(
-            f"{path} was trained on inputs of scale {contract.scale}, and is measured on {options['scale']}"
+            f"{path} was trained on inputs of scale {contract.scale}, but is measured on {options['scale']}"
         )
     like = contract if "scale" not in options else None
     given = load_data(dataset, default_cache(), announce, Compute.select("auto").device, like)
@@ -96,7 +96,7 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
     for plugin in plugins:
         if plugin.uses_stage:
             raise CompressitError(
-                f"{plugin.name} judges a stage of a recipe, not a model alone", "put it into a recipe"
+                f"{plugin.name} judges a stage of a recipe, not a single model", "use it in a recipe"
             )
     return plugins
 
@@ -116,10 +116,10 @@ def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -
 
 
 def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
-    """The one model there is, by the name that evaluators have for it."""
+    """The model, if `ref` is the evaluators' name for it."""
     if ref == "model":
         return model
     raise CompressitError(
-        f"{name} compares the model with another one, '{ref}', and there is none here",
-        "put it into a recipe: its stages and checkpoints have names there",
+        f"{name} compares the model with another model, '{ref}', which only a recipe has",
+        "use it in a recipe, where models have names",
     )

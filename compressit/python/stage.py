@@ -1,4 +1,4 @@
-"""A plugin called directly, in this process: what `compressit.stage` gives."""
+"""Runs a plugin directly, in this process: what `compressit.stage` returns."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class InProcess:
     def __init__(self, name: str, options: Mapping[str, Any], teacher: Any, seed: int) -> None:
         found = installed().find(name, "trainer", "compressor")
         field = found.plugin.Config.model_fields.get("teacher")
-        if field is not None and not names_models(field):  # an option that is only called so
+        if field is not None and not names_models(field):  # an ordinary option with that name
             options, teacher = (options if teacher is None else {"teacher": teacher, **options}), None
         teacher = None if teacher is None else _teacher(teacher)
         if teacher is not None and field is not None and field.is_required():
-            options = {"teacher": "previous", **options}  # the argument serves it
+            options = {"teacher": "previous", **options}  # any name will do: `_of` returns the argument
         self._plugin = create(Trainer if found.kind == "trainer" else Compressor, name, plain(name, options))
         if teacher is not None and not any(model_refs(self._plugin.config)):
             raise CompressitError(
-                f"{name} asks for no teacher", "leave out teacher=: none of its options names a model"
+                f"{name} takes no teacher", "leave out teacher=: none of its options names a model"
             )
         self._teacher = teacher
         self._seed = seed
@@ -71,7 +71,7 @@ class InProcess:
         return result.eval()
 
     def _of(self, ref: str, model: nn.Module, data: Data | None) -> nn.Module:
-        """The model of a reference: the teacher, the net itself where the stage means what it is given, or a file's."""
+        """The model that `ref` names: the teacher, the net itself for `previous`, or the model of a file."""
         from compressit.checkpoint import model as checkpoint
 
         teacher = self._teacher
@@ -86,7 +86,8 @@ class InProcess:
         if ref == "previous":
             return model
         raise CompressitError(
-            f"{self.name} names the model '{ref}', and stages have no names here", "pass the net: teacher=net"
+            f"{self.name} names the model '{ref}', but only recipes have named models",
+            "pass the net: teacher=net",
         )
 
     def _check_arguments(self, model: object, data: object) -> None:
@@ -97,7 +98,7 @@ class InProcess:
         check_net(model, self.name)
         if data is not None and not isinstance(data, Data):
             raise CompressitError(
-                f"{self.name} takes data as compressit.data gives them, not a {type(data).__name__}",
+                f"{self.name} takes data from compressit.data, not a {type(data).__name__}",
                 'call it as stage(net, compressit.data("data.mnist"))',
             )
 
@@ -118,7 +119,7 @@ def _teacher(given: object) -> nn.Module | Path:
 
 
 def _device(model: nn.Module) -> torch.device:
-    """Where the net's tensors are."""
+    """The device of the net's tensors."""
     from itertools import chain
 
     import torch

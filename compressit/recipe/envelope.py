@@ -1,4 +1,4 @@
-"""The envelope of a recipe: everything but the options of plugins, which their own Config checks."""
+"""The envelope of a recipe: everything except plugin options, which each plugin's Config checks."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ VARIANT_KEYS = ("data", "model", "stages", "evaluate")
 """What a variant may override."""
 
 INIT, PREVIOUS, MODEL = "init", "previous", "model"
-"""What a ModelRef may name besides stages; `model` is what an evaluator calls the model it measures."""
+"""Names of models that are not stages. Evaluators call the model that they measure `model`."""
 
 
 def _safe(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or len(name) > 100:
         raise ValueError(
-            "is no name for a file: use letters, digits, '.', '_' and '-', starting with a letter or digit"
+            "cannot be a file name: use letters, digits, '.', '_' and '-', starting with a letter or digit"
         )
     return name
 
 
 def _free(name: str) -> str:
     if name in (INIT, PREVIOUS, MODEL) or name.endswith(".safetensors"):
-        raise ValueError("is taken: init, previous, model and names ending in .safetensors mean other models")
+        raise ValueError(
+            "is reserved: init, previous, model and names ending in .safetensors mean other models"
+        )
     return name
 
 
@@ -47,9 +49,7 @@ class ModelBlock(Config):
 
     uses: str | None = Field(None, description="name of a model plugin")
     with_: dict[str, Any] = Field({}, alias="with", description="the model's options")
-    weights: str | None = Field(
-        None, description="a .safetensors file whose tensors replace the fresh weights"
-    )
+    weights: str | None = Field(None, description="a .safetensors file with weights to load into the model")
     from_: str | None = Field(None, alias="from", description="a checkpoint (.safetensors) to start from")
 
 
@@ -57,31 +57,31 @@ class StageBlock(UseBlock):
     """One stage."""
 
     needs: str | None = Field(
-        None, description="the stage this one starts from; by default the one before it, or init"
+        None, description="the stage to start from; default: the stage before, or init for the first"
     )
     repeat: int | None = Field(
-        None, ge=1, le=1000, description="rounds: how often the stage repeats its step"
+        None, ge=1, le=1000, description="number of rounds: how often to run the stage"
     )
     feed: Literal["previous", "original"] = Field(
         "previous",
-        description="what each round is given: the round before it, or the stage's own input",
+        description="the model each round starts from: the previous round's, or the stage's own input",
     )
     sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
-        {}, description="options to vary, like {with.sparsity: [0.5, 0.8]}: one member for every combination"
+        {}, description="options to vary, like {with.sparsity: [0.5, 0.8]}: one member per combination"
     )
 
     @field_validator("feed")
     @classmethod
     def _feeds_rounds(cls, feed: str, info: ValidationInfo) -> str:
         if info.data.get("repeat", 1) is None:
-            raise ValueError("has no effect without `repeat`: it says what the rounds start from")
+            raise ValueError("has no effect without `repeat`: it sets what the rounds start from")
         return feed
 
 
 class Body(Config):
-    """What a variant may override. Its blocks are checked one by one, so that one mistake hides no other."""
+    """What a variant may override. Blocks are checked one by one, so that one mistake does not hide another."""
 
-    data: dict[str, Any] = Field(description="the data set: {uses: …, with: {…}}")
+    data: dict[str, Any] = Field(description="the dataset: {uses: …, with: {…}}")
     model: dict[str, Any] = Field(
         description="the first model: {uses: …, with: {…}} or {from: file.safetensors}"
     )
@@ -90,21 +90,21 @@ class Body(Config):
 
 
 class Head(Config):
-    """What holds for the whole recipe."""
+    """Keys that apply to the whole recipe."""
 
     version: Literal[1] = Field(description="version of the recipe language: 1")
-    name: Name = Field(description="name of the run's folder")
+    name: Name = Field(description="name of the run folder")
     description: str = Field("", description="what this recipe is for")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (0,), min_length=1, description="every variant runs once with each of these"
+        (0,), min_length=1, description="random seeds: every variant runs once with each"
     )
     compute: ComputeConfig = Field(default_factory=ComputeConfig, description="where and how to compute")
     plugins: list[str] = Field(
-        [], description="plugin files, relative to the recipe; they run only when trusted"
+        [], description="plugin files, relative to the recipe; they run only if trusted"
     )
     report: list[Any] = Field([], description="reports: names, or {uses: …, with: {…}}")
     variants: dict[Name, dict[str, Any] | None] | None = Field(
-        None, description=f"versions of the recipe to compare: what each changes of {', '.join(VARIANT_KEYS)}"
+        None, description=f"versions of the recipe to compare; each may change {', '.join(VARIANT_KEYS)}"
     )
     profiles: dict[Name, dict[str, Any] | None] | None = Field(
         None, description="named changes to the recipe, chosen with --profile"

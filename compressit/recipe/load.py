@@ -1,6 +1,6 @@
-"""A recipe's file to a validated Recipe, or every mistake in it at once.
+"""Reads a recipe file into a validated Recipe, or reports all mistakes at once.
 
-The envelope is checked by its own configs, each `with` by its plugin's: only the plugins named must be there.
+The envelope has its own configs; each `with` is checked by its plugin's. Only the plugins that are used are needed.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def load_recipe(
     trust: bool | Trust = False,
     host: Host | None = None,
 ) -> Recipe:
-    """Reads and validates a recipe's file with what is installed (or `host`).
+    """Reads and validates a recipe file, with the installed plugins or those of `host`.
 
     `settings` are `--set` arguments ("stages.train.with.epochs=5"). A plugin file that the recipe names is imported
-    only where `trust` is true, or says yes to its path and digest.
+    only if `trust` is true, or is a function that returns true for it.
     Raises RecipeError with every mistake and its place.
     """
     path = Path(path)
@@ -51,9 +51,9 @@ def parse_recipe(
     trust: Trust = lambda plugin: False,
     path: Path | None = None,
 ) -> Recipe:
-    """As `load_recipe`, from text, which places call `source`.
+    """As `load_recipe`, from text. `source` is the file name that messages show.
 
-    Paths in it are relative to `path`'s folder, or to the current one.
+    Paths in the text are relative to the folder of `path`, by default the current folder.
     """
     problems: list[Problem] = []
     root = parse_yaml(text, source, problems)
@@ -90,11 +90,11 @@ def parse_recipe(
 
 
 def _check_version(root: Node, problems: list[Problem]) -> None:
-    """A recipe of another version would be misread: it is not looked at any further."""
+    """Stops at a recipe of another version, which would be misread."""
     version = root.mapping.get("version")
     if version is not None and type(version.value) is int and version.value != 1:
         message = f"version must be 1 (got {shown(version)})"
-        hint = "this compressit reads recipes of version 1; a newer one may read yours"
+        hint = "this compressit reads recipes of version 1; a newer compressit may read yours"
         raise RecipeError([*problems, Problem(message, version.mark, hint)])
 
 
@@ -139,12 +139,12 @@ def _with_profile(root: Node, profile: str | None, problems: list[Problem]) -> N
 
 
 def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPlugin, ...], bool]:
-    """The plugin files that could be loaded, and whether that is all of them."""
+    """The plugin files that could be loaded, and whether all could."""
     items = root.at("plugins").items
     loaded: list[LocalPlugin] = []
     for item in items:
         if not isinstance(item.value, str):
-            continue  # the envelope's check says so
+            continue  # reported by the envelope's check
         try:
             path = scope.file(item.value)
             plugin = LocalPlugin.read(path)
@@ -161,7 +161,7 @@ def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPl
 
 
 def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) -> dict[str, Node]:
-    """What stands for each variant once everything is merged. Raises RecipeError for more than can be made."""
+    """The body of each variant after merging. Raises RecipeError for a recipe with too many jobs."""
     base = only(root, VARIANT_KEYS)
     overrides = root.at("variants").mapping or {"base": Node({}, root.mark)}
     bodies = [merge(base, only(over, VARIANT_KEYS)) for over in overrides.values()]
@@ -176,7 +176,7 @@ def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) ->
 
 
 def _variants(bodies: Mapping[str, Node], scope: Scope) -> tuple[Variant, ...]:
-    """Those that are right. The problems of the others are noted once; one that only some have says so."""
+    """The valid variants. Problems are noted once; a problem of only some variants names them."""
     owners: dict[Problem, list[str]] = {}
     found: list[Variant] = []
     for name, body in bodies.items():
@@ -193,7 +193,7 @@ def _variants(bodies: Mapping[str, Node], scope: Scope) -> tuple[Variant, ...]:
 
 def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
     validate(Body, body, "", scope.problems)
-    # What is missing or no mapping, `Body` has said.
+    # `Body` has reported what is missing or not a mapping.
     given = body.at("data")
     data, offer = read_data(given, scope) if isinstance(given.value, Mapping) else (None, None)
     scope = replace(

@@ -1,7 +1,7 @@
-"""Base → profile → variant → `--set`: how one mapping of a recipe is laid over another.
+"""Merges the parts of a recipe: base, then profile, then variant, then `--set`.
 
-Mappings merge, everything else replaces, null deletes, a changed `uses` drops the old `with`. Places travel
-with the values, so a mistake is reported where it was written.
+Mappings merge, everything else replaces, null deletes, a changed `uses` drops the old `with`. Values keep their
+places, so a mistake is reported where it was written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from compressit.recipe.yamlfile import Node
 
 
 def merge(base: Node, over: Node) -> Node:
-    """`over` laid upon `base` (as RFC 7386 merges JSON), with the rule for `uses`."""
+    """`over` merged into `base` (as RFC 7386 merges JSON), with the rule for `uses`."""
     if not isinstance(over.value, Mapping):
         return over
     if not isinstance(base.value, Mapping):
@@ -31,7 +31,7 @@ def merge(base: Node, over: Node) -> Node:
 
 
 def put(node: Node, path: Sequence[str], value: Node) -> Node:
-    """`node` with `value` at `path`, as it is (a null stays a null); mappings on the way are made."""
+    """`node` with `value` set at `path` (a null stays a null). Missing mappings on the path are created."""
     if not path:
         return value
     below = put(node.at(path[0]), path[1:], value)
@@ -39,13 +39,13 @@ def put(node: Node, path: Sequence[str], value: Node) -> Node:
 
 
 def only(node: Node, keys: Collection[str]) -> Node:
-    """A mapping with these of its keys."""
+    """The mapping with only these keys."""
     values = {key: value for key, value in node.mapping.items() if key in keys}
     return Node(values, node.mark, {key: node.keys[key] for key in values})
 
 
 def _dropped(base: Node, over: Node) -> frozenset[str]:
-    """Keys of `base` that mean nothing beside `over`'s plugin (or checkpoint)."""
+    """Keys of `base` that do not apply to `over`'s plugin or checkpoint."""
     old, new = base.at("uses").value, over.at("uses").value
     if old is not None and new is not None and new != old:
         return frozenset({"with"})

@@ -1,4 +1,4 @@
-"""The recipe after validation: frozen values, every option resolved. What `plan` is made from."""
+"""The recipe after validation: frozen values with every option resolved. Plans are made from it."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class ComputeConfig(Config):
     """Where to compute. Device and threads are recorded with a result; precision and `compile` are part of its key."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: CUDA where torch sees one"
+        default="auto", description="auto: CUDA if torch finds a GPU"
     )
     precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="bf16: autocast of every forward pass"
+        default="fp32", description="bf16: autocast in every forward pass"
     )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto",
-        description="threads of each worker; auto: the machine's cores divided by the number of jobs",
+        description="threads per worker; auto: the machine's cores divided by the number of jobs",
     )
-    compile: bool = Field(default=False, description="torch.compile the model while training")
+    compile: bool = Field(default=False, description="use torch.compile in training")
 
 
 @dataclass(frozen=True)
 class Use:
-    """A plugin with its options, validated once: every default is written out, every file's path absolute."""
+    """A plugin with its validated options: all defaults filled in, all file paths absolute."""
 
     plugin: Plugin[Any]
-    models: tuple[str, ...] = ()  # those its options name (ModelRef values), in order
+    models: tuple[str, ...] = ()  # the models that its options name (ModelRef values), in order
 
     @property
     def uses(self) -> str:
@@ -47,7 +47,7 @@ class Use:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The options as JSON values: what a key is made of."""
+        """The options as JSON values; part of a job's key."""
         return dump(self.plugin.config)
 
     def to_json(self) -> dict[str, Any]:
@@ -57,9 +57,9 @@ class Use:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Where the first model comes from: a builder (`use`), or a checkpoint (`checkpoint`), never both.
+    """Where the first model comes from: either a model plugin (`use`) or a checkpoint (`checkpoint`).
 
-    `weights`: a safetensors file whose tensors replace the builder's fresh ones.
+    `weights`: a safetensors file with weights to load into the plugin's model.
     """
 
     use: Use | None
@@ -77,18 +77,18 @@ class Stage:
     repeat: int | None = None  # rounds; None: the stage is not repeated
     feed: Literal["previous", "original"] = "previous"
     sweep: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # (("with.sparsity", (0.5, 0.8)), ...)
-    # with its label, one for each combination of `sweep` (last key fastest); else (("", use),)
+    # (label, use) for each combination of `sweep`, the last key fastest; without a sweep (("", use),)
     members: tuple[tuple[str, Use], ...] = ()
-    refs: tuple[str, ...] = ()  # the models its members name besides `previous`, without repetition
+    refs: tuple[str, ...] = ()  # the models that its members name, each once, without `previous`
 
 
 def join_labels(*labels: str) -> str:
-    """`sparsity=0.5,width=0.3`: the label of a member of a member."""
+    """The label of a member made from another stage's member: `sparsity=0.5,width=0.3`."""
     return ",".join(filter(None, labels))
 
 
 def member_of(label: str, members: Collection[str]) -> str | None:
-    """The one of another stage's members that a member is made from or stands beside; None where it is not one."""
+    """The member of another stage that the member `label` belongs to; None unless there is exactly one."""
     parts = label.split(",")
     beginnings = dict.fromkeys(["", *(",".join(parts[: count + 1]) for count in range(len(parts)))])
     found = [beginning for beginning in beginnings if beginning in members]
@@ -112,11 +112,11 @@ class Variant:
 
     @cached_property
     def offer(self) -> Offer:
-        """What the data give a model."""
+        """What the data offer a model: input shape, classes and so on."""
         return Offer.of(self.dataset)
 
     def doubts(self) -> list[str]:
-        """What its results will have to be read with, as far as it is known before the data are there."""
+        """Reasons to doubt its results, as far as known before the data are loaded."""
         found = known_doubts(self.dataset.config, self.offer.classes, self.dataset.train_size)
         return [f"{self.name}: {doubt}" for doubt in found]
 
@@ -127,18 +127,18 @@ class LocalPlugin:
 
     path: Path
     digest: str  # sha256 of the file and of the modules that it can import from its folder
-    files: tuple[tuple[str, str], ...] = ()  # each of them, relative to its folder, with its own sha256
+    files: tuple[tuple[str, str], ...] = ()  # path of each, relative to the folder, and its sha256
 
     @staticmethod
     def read(path: Path) -> LocalPlugin:
-        """As it is now. Nothing of it is run. Raises CompressitError for what cannot be read."""
+        """Reads the file as it is now, without running it. Raises CompressitError if it cannot be read."""
         code = localcode.read(path)
         return LocalPlugin(path, code.digest, code.files)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A validated recipe: variants x seeds of a graph of stages."""
+    """A validated recipe: a graph of stages for each variant and seed."""
 
     name: str
     path: Path | None
@@ -149,9 +149,9 @@ class Recipe:
     report: tuple[Use, ...]
     plugins: tuple[LocalPlugin, ...] = ()
     description: str = ""
-    text: str = ""  # as it was written; "" for a recipe made in Python
-    settings: tuple[str, ...] = ()  # the `--set` arguments it was read with
+    text: str = ""  # the file's text; "" for a recipe made in Python
+    settings: tuple[str, ...] = ()  # the `--set` arguments
 
     def doubts(self) -> list[str]:
-        """Those of all variants, each once."""
+        """The doubts of all variants, each once."""
         return list(dict.fromkeys(doubt for variant in self.variants for doubt in variant.doubts()))

@@ -1,7 +1,7 @@
-"""JSON Schema of a recipe over the installed plugins, so that editors complete and underline.
+"""JSON Schema of recipes with the installed plugins, for completion and checks in editors.
 
-It means to reject no recipe that `compressit check` accepts: an option that variants, profiles or `sweep` may
-give is not required.
+It should accept every recipe that `compressit check` accepts. So it requires no option that variants, profiles
+or `sweep` may give.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 
 
 def json_schema(host: Host) -> Schema:
-    """A draft 2020-12 schema; every plugin is one alternative, told by the constant of its `uses`."""
+    """A draft 2020-12 schema. Every plugin is one alternative, identified by the constant in `uses`."""
     definitions: Schema = {}
     head = _of(Head, "recipe", definitions)
     body = _of(Body, "recipe", definitions)
@@ -53,10 +53,10 @@ def json_schema(host: Host) -> Schema:
 
 
 def _of(config: type[Config], name: str, definitions: Schema) -> Schema:
-    """A config's schema; those of its nested configs go to `definitions` under names of their own."""
+    """A config's schema. The schemas of nested configs are added to `definitions`."""
     try:
         schema = config.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}")
-    except PydanticUserError:  # a field of a type that JSON Schema cannot say
+    except PydanticUserError:  # a field's type has no JSON Schema
         return {"type": "object", "properties": {}}
     for nested, definition in schema.pop("$defs", {}).items():
         definitions[f"{name}.{nested}"] = definition
@@ -66,11 +66,11 @@ def _of(config: type[Config], name: str, definitions: Schema) -> Schema:
 def _one_of(
     host: Host, kinds: tuple[str, ...], extra: Schema, definitions: Schema, by_name: bool = False
 ) -> Schema:
-    """One alternative for each plugin of these kinds; with `by_name` its bare name as well."""
+    """One alternative for each plugin of these kinds. With `by_name`, its name alone is allowed too."""
     plugins = [registered for kind in kinds for registered in host.registered(kind)]
     blocks = [_block(registered, extra, definitions) for registered in plugins]
     names = [{"enum": [registered.plugin.name for registered in plugins]}] if by_name and plugins else []
-    # An empty `oneOf` is no schema: with no plugin nothing is right.
+    # An empty `oneOf` is not a valid schema; without plugins nothing is accepted.
     return {"oneOf": [*names, *blocks] or [False]}
 
 
@@ -105,7 +105,7 @@ def _checkpoint() -> Schema:
 
 
 def _overrides(schema: Schema, keys: tuple[str, ...]) -> Schema:
-    """Overrides are parts of blocks, and null deletes: only their keys are certain."""
+    """The schema of overrides. They hold parts of blocks and nulls, so only their keys are checked."""
     override: Schema = {
         "type": ["object", "null"],
         "properties": dict.fromkeys(keys, True),

@@ -1,4 +1,4 @@
-"""`--set path=value`: read, and laid over a recipe."""
+"""`--set path=value`: parses settings and merges them into a recipe."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Setting:
 
 
 def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
-    """`stages.train.with.epochs=5` as a Setting; what is wrong with it goes to `problems`."""
+    """`stages.train.with.epochs=5` as a Setting. Mistakes are added to `problems`."""
     mark = Mark(f"--set {text}")
     name, equals, value = text.partition("=")
     path = tuple(part.strip() for part in name.split("."))
@@ -44,7 +44,7 @@ def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
 
 
 def options_of(settings: Iterable[str]) -> dict[str, Any]:
-    """A plugin's options from `["sparsity=0.5", "finetune.epochs=2"]`, nested, as plain values.
+    """A plugin's options as nested plain values, from `["sparsity=0.5", "finetune.epochs=2"]`.
 
     Raises RecipeError with every mistake.
     """
@@ -60,11 +60,11 @@ def options_of(settings: Iterable[str]) -> dict[str, Any]:
 def apply_setting(
     roots: Sequence[Node], setting: Setting, names: Mapping[str, Collection[str]], problems: list[Problem]
 ) -> list[Node]:
-    """Versions of a recipe, each with a setting merged in.
+    """The recipe's variants, each with a setting merged in.
 
-    `names` holds the entries that exist below keys whose entries the user names ({"stages": …}): a setting for any
-    other is a problem, and one that a version does not have leaves it as it is. A path through something that is no
-    mapping is a problem, and so is a null that deletes what no version has.
+    `names` lists the existing entries of keys with user-given names ({"stages": …}). A setting for any other name is
+    a problem; a variant without that entry stays unchanged. A path through something that is not a mapping is a
+    problem, and so is a null that deletes what no variant has.
     """
     first, *rest = setting.path
     named = rest[0] if rest and first in names else None
@@ -81,11 +81,11 @@ def apply_setting(
         for depth, part in enumerate(setting.path[:-1], start=1):
             node = node.at(part)
             if node.value is not None and not isinstance(node.value, Mapping):
-                kind = "a list: give it whole" if isinstance(node.value, tuple) else "a single value"
+                kind = "a list: set the whole list" if isinstance(node.value, tuple) else "a single value"
                 problems.append(Problem(f"{'.'.join(setting.path[:depth])} is {kind}", setting.mark))
                 return [*roots]
     if setting.value.value is None and not any(_holds(root, setting.path) for root in roots):
-        hint = "null takes away what the recipe gives"
+        hint = "null deletes a key that the recipe has"
         problems.append(Problem(f"there is no {'.'.join(setting.path)} to delete", setting.mark, hint))
     return [merge(root, over) if has else root for root, has in zip(roots, has_it, strict=True)]
 
@@ -99,7 +99,7 @@ def _holds(node: Node, path: Sequence[str]) -> bool:
 
 
 def _after_each(path: tuple[str, ...]) -> int | None:
-    """Where the key below a stage's `sweep` begins: stages.NAME.sweep.KEY, of a variant too."""
+    """The index where KEY begins in stages.NAME.sweep.KEY, also under variants.NAME."""
     for stages in (0, 2):
         if path[stages : stages + 1] == ("stages",) and path[stages + 2 : stages + 3] == ("sweep",):
             return stages + 3 if len(path) > stages + 3 else None

@@ -1,4 +1,4 @@
-"""How much a recipe orders, counted before anything grows: a few lines can mean ten million jobs."""
+"""Counts a recipe's jobs before they are made: a few lines can mean ten million jobs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from compressit.recipe.envelope import INIT
 from compressit.recipe.yamlfile import Node
 
 MOST_JOBS = 50_000
-_ENOUGH = 10**15  # beyond, products of whole files of numbers are not worked out
+_ENOUGH = 10**15  # counts are capped here, since their products could grow without bound
 
 
 def size_problem(variants: Sequence[Node], seeds: Node) -> Problem | None:
-    """What is wrong with a recipe whose variants (after merging) make more than MOST_JOBS jobs, if they do.
+    """The problem of a recipe whose merged variants make more than MOST_JOBS jobs; otherwise None.
 
-    Reads blocks that are not checked yet: whatever is no list or number counts once.
+    The blocks are not validated yet: a value that is not a list or number counts as one.
     """
     per_model = max(1, len(seeds.items))
     total, largest, blamed = 0, 0, None
@@ -33,15 +33,15 @@ def size_problem(variants: Sequence[Node], seeds: Node) -> Problem | None:
         return None
     stage, members, rounds, evaluated, mark = blamed
     return Problem(
-        f"the recipe makes {_told(total)} jobs: at most {MOST_JOBS:,}. stages.{stage} alone makes {_told(largest)}: "
-        f"{_told(members)} members x {rounds:,} rounds x {evaluated:,} (seeds, and evaluations of each model)",
+        f"the recipe makes {_told(total)} jobs, at most {MOST_JOBS:,} are allowed. stages.{stage} alone makes "
+        f"{_told(largest)}: {_told(members)} members x {rounds:,} rounds x {evaluated:,} (seeds and evaluations)",
         mark,
-        "give fewer values, rounds, seeds or evaluators, or make several recipes of it: what they share runs once",
+        "use fewer values, rounds, seeds or evaluators, or split the recipe: jobs that the parts share run once",
     )
 
 
 def _models(stages: Node) -> Mapping[str, tuple[int, int]]:
-    """Members and rounds of every stage; a stage has the members of the one it needs, times its own."""
+    """Members and rounds of every stage. A stage's members are those of the stage it needs, times its own."""
     needs = dict(_needs(stages))
     members: dict[str, int] = {}
     for name in needs:

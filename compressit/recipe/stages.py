@@ -1,4 +1,4 @@
-"""The stages of a recipe: what each needs, and an order in which they can run."""
+"""Reads the stages of a recipe and puts them in an order in which they can run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from compressit.recipe.yamlfile import Node
 
 @dataclass(frozen=True)
 class _Draft:
-    """A stage and, of the stages it needs, where it says so; among them those that its options name."""
+    """A stage with the stages it needs (`edges`) and those that its options name (`named`), with their places."""
 
     stage: Stage
     edges: Mapping[str, Mark]
@@ -25,7 +25,7 @@ class _Draft:
 
 
 def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
-    """Every stage, after what it needs; otherwise in the order of the file."""
+    """All stages in the order of the file, except that each comes after the stages it needs."""
     drafts: dict[str, _Draft] = {}
     default = INIT
     for name, block in node.mapping.items():
@@ -36,7 +36,7 @@ def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
     for name, mark in node.keys.items():
         repeated = drafts.get(re.sub(r"-\d+$", "", name))
         if repeated is not None and repeated.stage.repeat and repeated.stage.name != name:
-            message = f"'{name}' is the name of a round of '{repeated.stage.name}'"
+            message = f"'{name}' is already the name of a round of '{repeated.stage.name}'"
             scope.problem(message, mark, "choose another name")
     ordered = _ordered(drafts, scope)
     _check_members(ordered, drafts, scope)
@@ -78,7 +78,7 @@ def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | Non
 
 
 def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> list[Stage]:
-    """Stages after what they need; a circle is a problem, at the place of one of its edges."""
+    """Sorts the stages so that each comes after those it needs. A circle is a problem, at one of its edges."""
     waiting = dict(drafts)
     ordered: list[Stage] = []
     while waiting:
@@ -87,7 +87,7 @@ def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> list[Stage]:
             circle = _circle(waiting)
             arrows = " -> ".join([*circle, circle[0]])
             mark = waiting[circle[0]].edges[circle[1 % len(circle)]]
-            hint = "the round before is called `previous`" if len(circle) == 1 else None
+            hint = "the previous round is called `previous`" if len(circle) == 1 else None
             scope.problem(f"stages need each other in a circle: {arrows}", mark, hint)
             return []
         ordered.append(waiting.pop(ready).stage)
@@ -95,7 +95,7 @@ def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> list[Stage]:
 
 
 def _circle(waiting: Mapping[str, _Draft]) -> Sequence[str]:
-    """One circle among stages that all wait for another, from its first stage in the file."""
+    """One circle among stages that all wait for another. It starts at its first stage in the file."""
     walked = [next(iter(waiting))]
     while True:
         following = next(name for name in waiting[walked[-1]].edges if name in waiting)
@@ -107,11 +107,11 @@ def _circle(waiting: Mapping[str, _Draft]) -> Sequence[str]:
 
 
 def _check_members(ordered: Sequence[Stage], drafts: Mapping[str, _Draft], scope: Scope) -> None:
-    """A model that a stage names must be one model for each of its members. Stages come after what they need."""
+    """Checks that each model that a stage names is one model for each member. `ordered` is sorted by need."""
     labels: dict[str, dict[str, None]] = {INIT: {"": None}}
     for stage in ordered:
         if stage.needs not in labels:
-            continue  # a mistake was told of what it needs
+            continue  # the stage it needs has a mistake, already reported
         own = [label for label, _ in stage.members]
         labels[stage.name] = dict.fromkeys(
             join_labels(above, each) for above in labels[stage.needs] for each in own
@@ -124,5 +124,7 @@ def _check_members(ordered: Sequence[Stage], drafts: Mapping[str, _Draft], scope
             message = (
                 f"stages.{stage.name} names the model '{ref.name}', which has {len(others)} members: {shown}"
             )
-            hint = f"let '{stage.name}' need '{ref.name}' or something made from it: each goes with its own"
+            hint = (
+                f"let '{stage.name}' need '{ref.name}' or a stage made from it: then each member has its own"
+            )
             scope.problem(message, ref.mark, hint)

@@ -18,7 +18,7 @@ MAX_MEMBERS = 1000
 
 
 def members(block: Node, path: str, scope: Scope, references: list[Reference]) -> Iterator[tuple[str, Use]]:
-    """The label and Use of each combination of `sweep`, the last key fastest; else one without a label."""
+    """The label and Use of each combination of `sweep`, the last key fastest; without a sweep, one with label ""."""
     swept = block.at("sweep")
     if not _is_right(block, swept, path, scope):
         return
@@ -37,29 +37,31 @@ def members(block: Node, path: str, scope: Scope, references: list[Reference]) -
 
 
 def _is_right(block: Node, swept: Node, path: str, scope: Scope) -> bool:
-    """Notes the first mistake in a sweep's keys, if there is one. Its lists are the envelope's matter."""
+    """Whether a sweep's keys are valid; notes the first mistake. The envelope checks its lists."""
     for key, mark in swept.keys.items():
         if not re.fullmatch(r"with(\.[^.]+)+", key):
-            message, hint = f"{path}.sweep: '{key}' is no option", "write with.<option>: [value, …]"
+            message, hint = f"{path}.sweep: '{key}' is not an option", "write with.<option>: [value, …]"
         elif (written := _written(block, key.split("."))) is not None:
             option, mark = written
             message = f"{path}.{option} has no effect: `sweep` varies {key}"
-            hint = f"leave one of the two out; over another's recipe, `{option}: null` takes it away"
+            hint = f"remove one of the two; an override can delete the option with `{option}: null`"
         elif inner := next((other for other in swept.mapping if other.startswith(f"{key}.")), None):
             message = f"{path}.sweep: '{key}' and '{inner}' vary the same option"
-            mark, hint = swept.keys[inner], "leave one of them out"
+            mark, hint = swept.keys[inner], "remove one of them"
         else:
             continue
         scope.problem(message, mark, hint)
         return False
     count = prod(len(values.items) for values in swept.mapping.values())
     if count > MAX_MEMBERS:
-        scope.problem(f"{path}.sweep gives {count:,} members: at most {MAX_MEMBERS:,}", swept.mark)
+        scope.problem(
+            f"{path}.sweep gives {count:,} members, at most {MAX_MEMBERS:,} are allowed", swept.mark
+        )
     return count <= MAX_MEMBERS
 
 
 def _written(block: Node, path: Sequence[str]) -> tuple[str, Mark] | None:
-    """The option a block gives at this path, or on the way to it where that holds no options, and its place."""
+    """The option that a block sets at this path, or a plain value on the way to it, and its place."""
     node = block
     for depth, part in enumerate(path):
         if node.value is not None and not isinstance(node.value, Mapping):
@@ -71,6 +73,6 @@ def _written(block: Node, path: Sequence[str]) -> tuple[str, Mark] | None:
 
 
 def _label(key: str, value: Node) -> str:
-    """`sparsity=0.5`: the option's last part and the value, fit for a file name."""
+    """`sparsity=0.5`: the last part of the option's path and the value, made safe for a file name."""
     text = value.value if isinstance(value.value, str) else json.dumps(value.plain())
     return f"{key.split('.')[-1]}={re.sub(r'[^A-Za-z0-9._+-]+', '-', text)}"

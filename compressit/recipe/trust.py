@@ -1,4 +1,4 @@
-"""Whether a recipe's plugin file may run: asked once per content, of it and of what it can import beside it."""
+"""Asks whether a recipe's plugin file may run: once for each content of the file and the modules beside it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from compressit.files.writing import replace
 from compressit.printable import line
 from compressit.recipe.model import LocalPlugin
 
-_MOST_LISTED = 20  # files at a question
-_MOST_BYTES = 2**22  # of the memory
+_MOST_LISTED = 20  # files in a question
+_MOST_BYTES = 2**22  # of trusted.json
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def ask(plugin: LocalPlugin) -> bool:
-    """True when this very content was trusted before, or the user says yes now.
+    """True if exactly this content was trusted before, or the user says yes now. Without a terminal, False.
 
-    Without a terminal nobody can. The question goes to stderr: stdout may be piped. It lists the files that would run
-    and, where an earlier content of this plugin was trusted, what changed since.
+    The question goes to stderr, since stdout may be piped. It lists the files that would run; if an earlier content
+    of this plugin was trusted, it lists what changed.
     """
     known = _known()
     if any(entry["digest"] == plugin.digest for entry in known):
@@ -40,11 +40,11 @@ def ask(plugin: LocalPlugin) -> bool:
     sys.stderr.flush()
     try:
         answer = sys.stdin.readline().strip().lower()
-    except (OSError, ValueError):  # closed meanwhile, or no text
+    except (OSError, ValueError):  # closed meanwhile, or not text
         return False
     if answer not in ("y", "yes"):
         return False
-    with contextlib.suppress(OSError, CompressitError):  # then it is asked again next time
+    with contextlib.suppress(OSError, CompressitError):  # if it cannot be saved, we ask again next time
         _remember([*known, {"path": path, "digest": plugin.digest, "files": plain(dict(plugin.files))}])
     return True
 
@@ -53,17 +53,17 @@ def _question(plugin: LocalPlugin, before: Mapping[str, str] | None) -> str:
     told = f"{line(plugin.path)} is code that this recipe wants to run"
     now = dict(plugin.files)
     if before is None and len(now) < 2:
-        return f"{told}. Have you read it, and shall it run?"
+        return f"{told}. Have you read it, and should it run?"
     listed = list(_changes(now, before))
     more = [f"… and {len(listed) - _MOST_LISTED} more"] if len(listed) > _MOST_LISTED else []
     since = "" if before is None else ". Since your last yes"
     head = f"{told}{since or ', with modules beside it'}:"
     rows = "\n".join(f"  {line(row)}" for row in [*listed[:_MOST_LISTED], *more])
-    return f"{head}\n{rows}\nHave you read {'them' if before is None else 'what changed'}, and shall it run?"
+    return f"{head}\n{rows}\nHave you read {'them' if before is None else 'what changed'}, and should it run?"
 
 
 def _changes(now: Mapping[str, str], before: Mapping[str, str] | None) -> Iterator[str]:
-    """A line for each file: what changed first."""
+    """A line for each file, changed files first."""
     if before is None:
         yield from now
         return
@@ -74,7 +74,7 @@ def _changes(now: Mapping[str, str], before: Mapping[str, str] | None) -> Iterat
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Whether somebody sits there: it may be closed, or be a file."""
+    """Whether the stream is a terminal. It may be closed or missing."""
     try:
         return stream is not None and stream.isatty()
     except ValueError:
@@ -82,7 +82,7 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def _known() -> list[dict[str, Any]]:
-    """The contents that were trusted, oldest first; none where somebody else may have written them."""
+    """The trusted contents, oldest first. Empty if another user could have written the file."""
     try:
         with reading.opened(_file()) as file:
             facts = os.fstat(file.fileno())
@@ -96,11 +96,11 @@ def _known() -> list[dict[str, Any]]:
 
 
 def _remember(entries: list[dict[str, Any]]) -> None:
-    """Replaces the memory, which is this user's alone; the oldest entries make room. Raises OSError."""
+    """Replaces trusted.json, readable by this user only. Drops the oldest entries if too large. Raises OSError."""
     while len(text := json.dumps(entries, indent=1).encode()) > _MOST_BYTES:
         entries = entries[1 + len(entries) // 8 :]
     if _file().exists() and _file().stat().st_uid != os.geteuid():
-        raise PermissionError("somebody else's memory stays as it is")
+        raise PermissionError("the file belongs to another user")
     replace(_file(), text, mode=0o600)
 
 

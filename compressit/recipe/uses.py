@@ -24,29 +24,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scope:
-    """What a block is checked against, and where its mistakes go."""
+    """What a block is checked against, and the list of problems found."""
 
     host: Host
     folder: Path  # paths in the recipe are relative to it
     problems: list[Problem]
-    stages: frozenset[str] = frozenset()  # the names a ModelRef may use
-    complete: bool = True  # False: a plugin file was not loaded, so an unknown name may be its
+    stages: frozenset[str] = frozenset()  # stage names that a ModelRef may use
+    complete: bool = True  # False: a plugin file was not loaded; it may define an unknown name
     validation: bool = True  # False: the data has no validation split, so no option may need one
-    offer: Offer | None = None  # what the data give a model; None: unknown, since they have a mistake
+    offer: Offer | None = None  # what the data offer a model; None: unknown, `data` has a mistake
 
     def problem(self, message: str, where: Mark, hint: str | None = None) -> None:
         """Notes a mistake."""
         self.problems.append(Problem(message, where, hint))
 
     def tried(self, path: str, where: Mark, call: Callable[..., T], *given: Any) -> T | None:
-        """What the call returns; None, with the mistake noted, where it raises CompressitError."""
+        """What the call returns. If it raises CompressitError, notes the mistake and returns None."""
         try:
             return call(*given)
         except CompressitError as error:
             return self.problem(f"{path}: {error.message}", where, error.hint)
 
     def file(self, name: str) -> Path:
-        """An existing file the recipe names, absolute. Raises CompressitError."""
+        """The absolute path of a file that the recipe names. Raises CompressitError if it does not exist."""
         try:
             path = (self.folder / name).resolve()
             if path.is_file():
@@ -58,14 +58,14 @@ class Scope:
 
 @dataclass(frozen=True)
 class Reference:
-    """A model that a block's options name, and where."""
+    """A model that a block's options name, and the place of that name."""
 
     name: str
     mark: Mark
 
 
 def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
-    """The dataset, and what it gives a model; None for either that has a mistake, which is noted."""
+    """The dataset, and what it offers a model. None for either if it has a mistake, which is noted."""
     use = _read_block(node, "data", "dataset", scope)
     if use is None:
         return None, None
@@ -73,9 +73,9 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
     where = node.at("uses").mark
     try:
         images = dataset.train_size
-    except FOREIGN as error:  # somebody's code
-        message = f"data.uses: {use.uses} cannot say its `train_size`: {told(error)}"
-        scope.problem(message, where, "a fault of the plugin, not of the recipe")
+    except FOREIGN as error:  # third-party code
+        message = f"data.uses: `train_size` of {use.uses} fails: {told(error)}"
+        scope.problem(message, where, "this is a bug in the plugin, not in the recipe")
         return None, None
     fault = validation_fault(dataset.config, images) if images else None
     if fault is not None:
@@ -92,12 +92,12 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
 
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:
-    """A list of plugins, each a name or a block; the same one twice is a mistake."""
+    """A list of plugins, each a name or a block. A plugin listed twice with the same options is a mistake."""
     return tuple(use for use, _, _ in _items(items, path, kind, scope))
 
 
 def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
-    """As `read_uses`; a metric is one column of the results, so two evaluators of it are a mistake too."""
+    """As `read_uses`. Two evaluators of one metric are a mistake too: a metric is one column of the results."""
     uses: list[Use] = []
     owners: dict[str, str] = {}
     for use, path, mark in _items(items, "evaluate", "evaluator", scope):
@@ -105,8 +105,8 @@ def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
         again = {name: owners[name] for name in metrics if name in owners}
         if again:
             others = " and ".join(dict.fromkeys(again.values()))
-            message = f"{path}: {use.uses} measures {', '.join(again)} again, after {others}"
-            scope.problem(message, mark, "leave one of them out: a metric is one column of the results")
+            message = f"{path}: {use.uses} measures {', '.join(again)}, which {others} already measures"
+            scope.problem(message, mark, "remove one of them: each metric is one column of the results")
         owners = {**dict.fromkeys(metrics, use.uses), **owners}
         uses.append(use)
     return tuple(uses)
@@ -115,13 +115,13 @@ def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
 def read_use(
     node: Node, path: str, kinds: tuple[str, ...], scope: Scope, references: list[Reference]
 ) -> Use | None:
-    """The Use of a block whose envelope was checked; None with every mistake in its options noted.
+    """The Use of a block whose envelope was checked; None if its options have mistakes, which are noted.
 
     The models it names are added to `references`.
     """
     uses, options = node.at("uses"), with_options(node).at("with")
     if not isinstance(uses.value, str) or not isinstance(options.value, Mapping):
-        return None  # the envelope's check says so
+        return None  # reported by the envelope's check
     try:
         plugin = scope.host.find(uses.value, *kinds).plugin
     except CompressitError as error:
@@ -133,14 +133,14 @@ def read_use(
         return None
     try:
         needing = () if scope.validation else tuple(config.needs_validation())
-    except FOREIGN as error:  # somebody's code
-        scope.problem(f"{path}.with: the plugin cannot say what `needs_validation`: {told(error)}", uses.mark)
+    except FOREIGN as error:  # third-party code
+        scope.problem(f"{path}.with: `needs_validation` of the plugin fails: {told(error)}", uses.mark)
         return None
     for option in needing:
         scope.problem(
             f"{path}.with.{option} needs a validation split, and the data has none",
             place_of(options, (option,)),
-            "cut one from the training images, for example `data: {with: {validation: 0.1}}`",
+            "split off some training images, for example `data: {with: {validation: 0.1}}`",
         )
     files: dict[tuple[str, ...], str] = {}
     models: list[str] = []
@@ -160,7 +160,7 @@ def read_use(
 
 
 def with_options(node: Node) -> Node:
-    """The block with a `with`, empty where there is none or nothing in it."""
+    """The block with an empty `with` added if it has none."""
     options = node.at("with")
     if not isinstance(node.value, Mapping) or options.value is not None:
         return node
@@ -174,7 +174,7 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
     if block is None:
         return None
     if (block.uses is None) == (block.from_ is None):
-        hint = "a model plugin, or a checkpoint's path"
+        hint = "give a model plugin or the path of a checkpoint"
         return scope.problem("model must have either 'uses' or 'from'", node.mark, hint)
     key = "weights" if block.from_ is None else "from"
     written, path = node.at(key), f"model.{key}"
@@ -187,12 +187,12 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
         return ModelSpec(use, weights=weights) if use else None
     for key in ("with", "weights"):
         if key in node.mapping:
-            scope.problem(f"model.{key} goes with 'uses', not with 'from'", node.keys[key])
+            scope.problem(f"model.{key} works only with 'uses', not with 'from'", node.keys[key])
     return ModelSpec(None, checkpoint) if checkpoint else None
 
 
 def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[tuple[Use, str, Mark]]:
-    """Those of a list that are right, each once, with its path and place."""
+    """The valid plugins of a list, each once, with path and place."""
     seen: set[str] = set()
     for index, node in enumerate(items.items):
         if isinstance(node.value, str):
@@ -203,26 +203,26 @@ def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[tuple[Us
             continue
         identity = json.dumps(use.to_json(), sort_keys=True)
         if identity in seen:
-            scope.problem(f"{own}: {use.uses} stands here twice with the same options", node.mark)
+            scope.problem(f"{own}: {use.uses} is listed twice with the same options", node.mark)
         else:
             yield use, own, node.mark
         seen.add(identity)
 
 
 def _read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
-    """As `read_use`, of a block outside the stages: its envelope is checked too, and it may name no model."""
+    """As `read_use`, for a block that is not a stage: checks its envelope too, and it must not name models."""
     validate(UseBlock, with_options(node), path, scope.problems)
     named: list[Reference] = []
     use = read_use(node, path, (kind,), scope, named)
     for reference in named:
-        message = f"{path} names the model '{reference.name}': only a stage can"
-        hint = "an evaluator compares with the judged stage's own teacher: ctx.judged.reference"
+        message = f"{path} names the model '{reference.name}': only stages can name models"
+        hint = "an evaluator can use the judged stage's own teacher: ctx.judged.reference"
         scope.problem(message, reference.mark, hint)
     return use
 
 
 def _tensors(node: Node, path: str, scope: Scope) -> Path | None:
-    """The path of an existing .safetensors file, or None with the mistake noted."""
+    """The path of an existing .safetensors file. Otherwise notes the mistake and returns None."""
     name = str(node.value)
     if not name.endswith(".safetensors"):
         return scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark)
@@ -230,7 +230,7 @@ def _tensors(node: Node, path: str, scope: Scope) -> Path | None:
 
 
 def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
-    """A ModelRef, a checkpoint's path made absolute; None, with the mistake noted, where it names nothing."""
+    """The model that a ModelRef names, a file's path made absolute. Otherwise notes the mistake, returns None."""
     if ref in (INIT, PREVIOUS) or ref in scope.stages:
         return Reference(ref, mark)
     if ref.endswith(".safetensors"):

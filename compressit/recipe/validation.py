@@ -1,4 +1,4 @@
-"""From pydantic's errors to problems with a place: which value, what it was, what the field is for."""
+"""Turns pydantic's errors into problems: the place, what is wrong with the value, what the field is for."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ C = TypeVar("C", bound=BaseModel)
 
 
 def validate(config_type: type[C], node: Node, path: str, problems: list[Problem]) -> C | None:
-    """The validated config of a mapping, or None with every mistake added to `problems`.
+    """The validated config of a mapping; None if it has mistakes, which are added to `problems`.
 
-    `path` is where the mapping stands in the recipe ("stages.train.with"; "" at the top).
+    `path` is the mapping's path in the recipe ("stages.train.with"; "" at the top).
     """
     try:
         return parse(config_type, node.plain())
     except ValidationError as error:
         problems.extend(_problems(error, config_type, node, path))
-    except FOREIGN as error:  # a validator is somebody's code
-        message = f"{path}: its options cannot be checked: {told(error)}"
-        hint = f"a fault of {config_type.__module__}, not of the recipe"
+    except FOREIGN as error:  # a validator is third-party code
+        message = f"{path}: checking the options fails: {told(error)}"
+        hint = f"this is a bug in {config_type.__module__}, not in the recipe"
         problems.append(Problem(message, node.mark, hint))
     return None
 
 
 def checked(config_type: type[C], values: Mapping[str, Any], plugin: str) -> C:
-    """The validated options of `plugin`, outside any recipe; `values` are plain, as JSON has them.
+    """The validated options of `plugin`, without a recipe. `values` are plain JSON values.
 
-    Raises CompressitError with every mistake, in a recipe's words.
+    Raises CompressitError with every mistake, worded as for a recipe.
     """
     problems: list[Problem] = []
     config = validate(config_type, _node(values, Mark(plugin)), plugin, problems)
@@ -47,7 +47,7 @@ def checked(config_type: type[C], values: Mapping[str, Any], plugin: str) -> C:
 
 
 def shown(node: Node) -> str:
-    """A value as a message names it."""
+    """A value as messages show it."""
     if isinstance(node.value, Mapping):
         return "a mapping" if node.value else "an empty mapping"
     if isinstance(node.value, tuple):
@@ -57,7 +57,7 @@ def shown(node: Node) -> str:
 
 
 def place_of(node: Node, path: tuple[str, ...]) -> Mark:
-    """Where the value at `path` was written; the nearest mapping around it when it was not."""
+    """Where the value at `path` was written; if it was not, the place of the nearest mapping around it."""
     for part in path:
         if part in node.mapping:
             node = node.mapping[part]
@@ -69,12 +69,12 @@ def place_of(node: Node, path: tuple[str, ...]) -> Mark:
 
 
 def dotted(*parts: str | int) -> str:
-    """A path as messages show it, empty parts left out."""
+    """A path as messages show it, without empty parts."""
     return ".".join(str(part) for part in parts if part != "")
 
 
 def _node(value: Any, mark: Mark) -> Node:
-    """Plain values as a tree of which every part was written at `mark`."""
+    """Plain values as a tree whose nodes all have the place `mark`."""
     if isinstance(value, Mapping):
         return Node({k: _node(v, mark) for k, v in value.items()}, mark, dict.fromkeys(value, mark))
     if isinstance(value, list | tuple):
@@ -84,17 +84,17 @@ def _node(value: Any, mark: Mark) -> Node:
 
 @dataclass(frozen=True)
 class _Place:
-    """What one of pydantic's locations leads to, as far as it leads."""
+    """What a pydantic location refers to, as far as it can be followed."""
 
     node: Node
     mark: Mark  # of its key, or of the item
-    parts: tuple[str | int, ...]  # those that are real: the others name a union's members
+    parts: tuple[str | int, ...]  # without the parts that name a union's members
     type: Any
     about: str | None  # what the innermost field is for
 
 
 def _problems(error: ValidationError, config_type: type[BaseModel], node: Node, path: str) -> list[Problem]:
-    # A union gives one error for each member: they have one place and become one message.
+    # A union gives one error for each member. They share a place and become one message.
     found: dict[tuple[str, str, Mark, str | None], dict[str, None]] = {}
     for item in error.errors(include_url=False):
         subject, demand, got, where, hint = _said(item, config_type, node, path)
@@ -127,7 +127,7 @@ def _said(error: Any, config_type: type, root: Node, path: str) -> tuple[str, st
     if location[-1:] == ["[key]"]:
         return f"'{named}' ", demand, "", place.mark, None
     if kind in ("value_error", "assertion_error") and isinstance(node.value, Mapping):
-        return f"{subject.rstrip()}: ", demand, "", where, place.about  # a sentence of its own
+        return f"{subject.rstrip()}: ", demand, "", where, place.about  # a full sentence
     if kind in ("value_error", "assertion_error") and isinstance(node.value, tuple):
         return subject, demand, "", where, place.about
     return subject, demand, f" (got {shown(node)})", where, place.about
@@ -151,7 +151,7 @@ def _followed(node: Node, location: list[Any], annotation: Any) -> _Place:
 
 
 def _step(annotation: Any, part: Any, node: Node) -> tuple[Any, str | None]:
-    """The type below `annotation` at `part`, and what it is for, where a config has it."""
+    """The type below `annotation` at `part`, and the field's description, if it is a field."""
     for member in _members(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
             for name, field in member.model_fields.items():
@@ -166,7 +166,7 @@ def _step(annotation: Any, part: Any, node: Node) -> tuple[Any, str | None]:
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The members of a union, `Annotated` taken off."""
+    """The members of a union, without `Annotated`."""
     if isinstance(annotation, type) or get_origin(annotation) in (dict, list, tuple, Mapping):
         return [annotation]
     if hasattr(annotation, "__metadata__"):
@@ -175,18 +175,18 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _meant(key: str, annotation: Any) -> str | None:
-    """What an unknown key may be instead: an option of that very name in a nested block, else a similar one."""
+    """A hint for an unknown key: an option of the same name in a nested block, else a similar key."""
     inside = [path for path in _paths(annotation) if len(path) > 1 and path[-1] == key]
     if not inside:
         return did_you_mean(key, [path[0] for path in _paths(annotation) if len(path) == 1])
     names = " or ".join(f"'{dotted(*path)}'" for path in inside)
     *blocks, _ = inside[0]
     written = "".join(f"{block}: {{" for block in blocks) + f"{key}: …" + "}" * len(blocks)
-    return f"did you mean {names}? It belongs into a block: `{written}`"
+    return f"did you mean {names}? It belongs in a block: `{written}`"
 
 
 def _paths(annotation: Any, above: tuple[type, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The options of the configs a type holds, and those of their blocks, each as its path."""
+    """The paths of all options of the configs in a type, nested ones included."""
     for config in _members(annotation):
         if isinstance(config, type) and issubclass(config, BaseModel) and config not in above:
             for name, field in config.model_fields.items():
@@ -196,7 +196,7 @@ def _paths(annotation: Any, above: tuple[type, ...] = ()) -> Iterator[tuple[str,
 
 
 def _demand(message: str) -> str:
-    """Pydantic's sentence as the end of ours."""
+    """Pydantic's message, reworded to follow our subject."""
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message.split(" after validation, not ")[0]
     for theirs, ours in _WORDS.items():

@@ -1,4 +1,4 @@
-"""YAML text to a tree of values that know their places.
+"""Parses YAML text into a tree of values with their places.
 
 YAML 1.2's core schema (`1e-3` is a float, `yes` is text), one document, no tags, no merge keys. Anchors are
 allowed.
@@ -18,7 +18,7 @@ from compressit.errors import Mark, Problem, RecipeError
 from compressit.files.reading import opened
 
 MAX_BYTES = 2**20
-MAX_NODES = 10_000  # with every alias written out
+MAX_NODES = 10_000  # with every alias expanded
 MAX_DEPTH = 50
 
 Scalar = str | int | float | bool | None
@@ -36,16 +36,16 @@ class Node:
 
     @property
     def mapping(self) -> Mapping[str, Node]:
-        """The entries of a mapping; of anything else, none."""
+        """The entries of a mapping; empty for anything else."""
         return self.value if isinstance(self.value, Mapping) else {}
 
     @property
     def items(self) -> tuple[Node, ...]:
-        """The items of a list; of anything else, none."""
+        """The items of a list; empty for anything else."""
         return self.value if isinstance(self.value, tuple) else ()
 
     def at(self, key: str) -> Node:
-        """The entry of that key; where there is none, a null in this node's place."""
+        """The entry of that key; if there is none, a null at this node's place."""
         return self.mapping.get(key) or Node(None, self.mark)
 
     def plain(self) -> Any:
@@ -58,13 +58,13 @@ class Node:
 
 
 def read_text(path: Path) -> str:
-    """The text of a recipe. Raises RecipeError where there is no file, or one too large or not UTF-8 text."""
+    """The text of a recipe. Raises RecipeError if the file is missing, too large or not UTF-8."""
     source = str(path)
     try:
         with opened(path) as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        _fail(f"cannot be read: {error.strerror or error}", Mark(source), "give the path of a recipe's file")
+        _fail(f"cannot be read: {error.strerror or error}", Mark(source), "give the path of a recipe file")
     if len(data) > MAX_BYTES:
         _fail("is larger than 1 MiB: too large for a recipe", Mark(source))
     try:
@@ -79,14 +79,14 @@ def read_text(path: Path) -> str:
 def parse_yaml(text: str, source: str, problems: list[Problem]) -> Node:
     """The tree of a recipe's text, a mapping.
 
-    Mistakes one can read past (duplicate keys, tags …) are added to `problems`. Raises RecipeError, with
-    these, where there is no going on; a text that is no YAML is told of alone.
+    Recoverable mistakes (duplicate keys, tags …) are added to `problems`. Raises RecipeError, with these, if parsing
+    cannot continue; for text that is not YAML, it reports only that.
     """
     lines = _LINE_BREAK.split(text)
 
     def place(line: int, column: int) -> Mark:
         snippet = lines[line] if line < len(lines) else ""
-        # A very long line would drown the message.
+        # A very long line would hide the message.
         return Mark(source, line + 1, column + 1, snippet if len(snippet) <= 200 else None)
 
     raw = _composed(text, place)
@@ -100,22 +100,21 @@ def parse_yaml(text: str, source: str, problems: list[Problem]) -> Node:
 
 
 def parse_value(text: str, mark: Mark, problems: list[Problem]) -> Node:
-    """The tree of a value given in one line (`0.5`, `[a, b]`, `{x: 1}`), every node at `mark`.
+    """The tree of a value on one line (`0.5`, `[a, b]`, `{x: 1}`), every node at `mark`.
 
-    Raises RecipeError as `parse_yaml` does, and where nothing stands for a value: a variable of the shell that
-    is not set must not read as a null.
+    Raises RecipeError as `parse_yaml` does, and for an empty value: an unset shell variable must not become a null.
     """
     reader = _Reader(lambda line, column: mark, problems)
     raw = _composed(text, reader.place)
     found = None if raw is None else reader.node(raw)
     if found is None or reader.left_empty:
-        hint = "write null where you mean it (it deletes), and '\"\"' for an empty text"
+        hint = "write null to delete a key, and '\"\"' for empty text"
         _fail("has no value", mark, hint, problems)
     return found
 
 
 def _composed(text: str, place: Place) -> Any:
-    """ruamel's tree of the only document, None where there is none. Raises RecipeError for what is no YAML."""
+    """ruamel's tree of the single document, None if it is empty. Raises RecipeError for invalid YAML."""
     from ruamel.yaml import YAML
     from ruamel.yaml.composer import Composer, ComposerError
     from ruamel.yaml.error import MarkedYAMLError
@@ -143,12 +142,12 @@ def _composed(text: str, place: Place) -> Any:
             return (1, 2)
 
         def resolve(self, kind: Any, value: Any, implicit: Any) -> None:
-            """Only tags that were written count: what a scalar is, `_scalar` says."""
+            """Resolves nothing: only written tags count, and `_scalar` decides what a scalar is."""
 
     yaml: Any = YAML(typ="safe", pure=True)
     yaml.Composer, yaml.Resolver = Bounded, Unresolved
     try:
-        with warnings.catch_warnings(action="ignore"):  # an anchor may be given anew
+        with warnings.catch_warnings(action="ignore"):  # an anchor may be redefined
             return yaml.compose(text)
     except ReaderError as error:
         before = _LINE_BREAK.split(text[: error.position])
@@ -158,7 +157,7 @@ def _composed(text: str, place: Place) -> Any:
         _fail(*_told(error, text, place))
     except Exception:  # noqa: BLE001 - the scanner has no exception of its own for some broken escapes
         last = yaml.composer.last
-        _fail("broken YAML after this place", place(last.line, last.column) if last else place(0, 0))
+        _fail("invalid YAML after this place", place(last.line, last.column) if last else place(0, 0))
 
 
 def _told(error: Any, text: str, place: Place) -> tuple[str, Mark, str | None]:
@@ -170,24 +169,24 @@ def _told(error: Any, text: str, place: Place) -> tuple[str, Mark, str | None]:
         return "a tab in the indentation", place(line, tab.end() - 1), "indent with spaces"
     hint = f"{error.context}, from line {context.line + 1}" if error.context and context else error.context
     problem = (error.problem or error.context).removeprefix("but ")
-    return f"broken YAML: {problem}", place(line, column), hint
+    return f"invalid YAML: {problem}", place(line, column), hint
 
 
 class _Reader:
-    """Makes nodes of ruamel's. What stands behind several aliases is one node, and counts as often."""
+    """Makes nodes from ruamel's. A value with several aliases is one node, and counts once per alias."""
 
     def __init__(self, place: Place, problems: list[Problem]) -> None:
         self.place = place
-        self.left_empty = False  # whether some value was
+        self.left_empty = False  # whether some value was empty
         self._problems = problems
-        self._known: dict[int, tuple[Node, int] | None] = {}  # by raw node, with its size; None: still open
+        self._known: dict[int, tuple[Node, int] | None] = {}  # by raw node, with its size; None: not finished
         self._count = 0
 
     def node(self, raw: Any) -> Node:
         mark = self.place(raw.start_mark.line, raw.start_mark.column)
         known = self._known.get(id(raw), ())
         if known is None:
-            _fail(f"&{raw.anchor} stands inside itself", mark, None, self._problems)
+            _fail(f"&{raw.anchor} contains itself", mark, None, self._problems)
         if known:
             self._grow(known[1], mark)
             return known[0]
@@ -215,12 +214,12 @@ class _Reader:
         for raw_key, raw_value in raw.value:
             key, value = self.node(raw_key), self.node(raw_value)
             if value.value is None and raw_value.start_mark.index == raw_value.end_mark.index:
-                value = Node(None, key.mark)  # nothing was written: its own place would be the next line's
+                value = Node(None, key.mark)  # no value was written; its mark would be on the next line
             if not isinstance(key.value, str):
                 hint = "put it in quotes" if not isinstance(key.value, (Mapping, tuple)) else None
                 self._add("a key must be text", key.mark, hint)
             elif key.value == "<<" and raw_key.style is None:
-                hint = "YAML 1.2 has none: repeat the keys, or use `variants` or `profiles`"
+                hint = "YAML 1.2 does not have them: repeat the keys, or use `variants` or `profiles`"
                 self._add("merge keys (<<) are not supported", key.mark, hint)
             elif key.value in values:
                 self._add(f"duplicate key '{key.value}'", key.mark, f"first given at {keys[key.value]}")
@@ -234,7 +233,7 @@ class _Reader:
             try:
                 return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
             except UnicodeDecodeError:
-                self._add("half a character (a lone \\ud800 … \\udfff escape)", mark)
+                self._add("half a character (an unpaired \\ud800 … \\udfff escape)", mark)
                 return ""
         try:
             return _resolved(text) if plain else text
@@ -252,7 +251,7 @@ class _Reader:
 
 
 def _resolved(text: str) -> Scalar:
-    """A plain scalar by YAML 1.2's core schema. Raises ValueError for a number that cannot be held."""
+    """A plain scalar by YAML 1.2's core schema. Raises ValueError for a number that is too large."""
     if text in _WORDS:
         return _WORDS[text]
     integer = _INTEGER.fullmatch(text)
@@ -267,7 +266,7 @@ def _resolved(text: str) -> Scalar:
         return whole
     value = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     if math.isinf(value) and "inf" not in text.lower():
-        raise ValueError("a number too large to be held: infinity is written .inf")
+        raise ValueError("a number too large for a 64-bit float: write infinity as .inf")
     return value
 
 
@@ -275,7 +274,7 @@ def _fail(message: str, where: Mark, hint: str | None = None, before: Sequence[P
     raise RecipeError([*before, Problem(message, where, hint)])
 
 
-_TOO_MANY = f"more than {MAX_NODES:,} values (aliases written out): too many for a recipe"
+_TOO_MANY = f"more than {MAX_NODES:,} values (aliases expanded): too many for a recipe"
 _TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 _STRING_TAG = "tag:yaml.org,2002:str"
 _WORDS: Mapping[str, bool | None] = {

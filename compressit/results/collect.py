@@ -1,4 +1,4 @@
-"""From what the store has of a plan to results: a row for each model, with its metrics, notes and lineage."""
+"""Collects a plan's results from the store: one row per model, with its metrics, notes and curves."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from compressit.planning.points import Plan, Point
 from compressit.recipe.model import ModelSpec, Recipe, Stage, Use, Variant
 from compressit.store.objects import Artifact
 
-LONGEST_NAME = 120  # bytes in a file's name, before its suffix; file systems take 255 with it
+LONGEST_NAME = 120  # bytes in a file name without its suffix; file systems allow 255 in total
 
 
 def collect(
     plan: Plan, artifacts: Mapping[str, Artifact], failures: Sequence[str], host: Host, command: str
 ) -> Results:
-    """The results of whatever the store has of a plan. A row appears once its model is there."""
+    """The results that the store has for a plan: one row for each model made so far."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
     used = dict.fromkeys(use.uses for variant in plan.recipe.variants for use in variant.evaluate)
     metrics = {
@@ -45,7 +45,7 @@ def collect(
 
 
 def short_name(name: str) -> str:
-    """The name itself, or where a file system might not take it, its beginning and a digest of it."""
+    """The name itself, or, if it may be too long for a file system, its beginning and a digest."""
     encoded = name.encode()
     if len(encoded) <= LONGEST_NAME:
         return name
@@ -54,14 +54,14 @@ def short_name(name: str) -> str:
 
 
 def checkpoint_name(point: Point) -> str:
-    """Where in a run folder the checkpoint of that model lies."""
+    """The path of a model's checkpoint within the run folder."""
     path = "/".join(short_name(part) for part in point.path.split("/"))
     return f"checkpoints/{path}.safetensors"
 
 
 def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
-    """Of each point, by path, the name of the first model on its way; none where that was compressed from fresh
-    weights, of which there is no row."""
+    """For each point, by path, the name of its dense ancestor: the first model of its lineage. Points compressed from
+    fresh weights have none, since those have no row."""
     own = {(point.variant, point.seed, point.model): point for point in plan.points}
     found: dict[str, str] = {}
     for point in plan.points:
@@ -112,7 +112,7 @@ def _about(plan: Plan, artifacts: Mapping[str, Artifact], command: str) -> dict[
 
 
 def written(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as its author wrote it, and what was given with it on the command line."""
+    """The recipe as its author wrote it, and the settings from the command line."""
     file = recipe.path.name if recipe.path else f"{recipe.name}.yaml"
     return {"file": file, "text": recipe.text, "settings": list(recipe.settings)}
 
@@ -130,7 +130,7 @@ def _config(plan: Plan) -> dict[str, Any]:
 
 
 def _told(value: Any) -> Any:
-    """A part of a recipe for JSON: its fields, a plugin with its options, paths as text."""
+    """Converts a part of a recipe for JSON: fields, plugins with their options, paths as strings."""
     if isinstance(value, Use):
         return value.to_json()
     if isinstance(value, Variant | ModelSpec | Stage):

@@ -1,7 +1,7 @@
-"""Lays out what a run found: results.json, results.csv, figures and one self-contained page.
+"""Writes a run's results: results.json, results.csv, figures and one self-contained page.
 
-Figures and words come from report plugins, each asked in a process of its own (`forked`): one that fails, in whatever
-way, is named on the page and loses nothing else.
+Figures and paragraphs come from report plugins, each in its own process (`forked`). If one fails in any way, the page
+names it, and the rest is complete.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from compressit.results import tables
 from compressit.seeds import Streams, seeded
 
 DPI = 120
-PICTURE_BYTES = 3_150_000  # of PNG in the page: 4.2 MB as base64, which leaves room below 5 MB for the rest
+PICTURE_BYTES = 3_150_000  # of PNG in the page: 4.2 MB as base64, to keep the whole page below 5 MB
 RECIPE_CHARACTERS = 100_000
 TEXT_CHARACTERS = 5000  # of a paragraph or a caption
 MOST_PARAGRAPHS = 1000  # of one report
-LIMIT = 300.0  # seconds for one report: a plugin that hangs does not keep the others' page
+LIMIT = 300.0  # seconds for one report, so that a hanging plugin does not block the page
 
 Asked = tuple[str, Callable[[], Report[Any]]]
-"""A report plugin's name, and what makes it: its constructor is somebody's code too."""
+"""A report plugin's name and constructor, which is called in the report's own process."""
 
 
 @dataclass(frozen=True)
 class _Picture:
     name: str
     caption: str
-    source: str | None  # a data: address, or None where the page is full and only links to the file
+    source: str | None  # a data: URL, or None if the page is full and only links to the file
 
 
 def render(results: Results, reports: Sequence[Asked], folder: Path, limit: float = LIMIT) -> list[str]:
     """Writes results.json, results.csv, figures/*.png and *.svg and report.html (<= 5 MB) into `folder`.
 
-    Each file is replaced atomically; the same results give the same bytes. Returns a line for each report that is not
-    whole, which the page names too: one that raises, ends or hangs (more than `limit` seconds), and one of whose
-    figures cannot be drawn. Raises OSError where the folder cannot be written, CompressitError where a link or the
-    like stands in a file's place.
+    Each file is replaced atomically; the same results give the same bytes. Returns one line per incomplete report,
+    which the page also lists: a report that raises, exits or hangs (more than `limit` seconds), or has a figure that
+    cannot be drawn. Raises OSError if the folder is not writable, CompressitError if a link or the like is in a file's
+    place.
     """
     own = OwnFolder(folder)
     results.write_json(own.place("results.json"))
@@ -77,7 +77,7 @@ def render(results: Results, reports: Sequence[Asked], folder: Path, limit: floa
 
 
 def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, list[Any]]:
-    """What a report has to say and show, as JSON values. In a process of its own."""
+    """A report's paragraphs, pictures and problems, as JSON values. Runs in its own process."""
     paragraphs: list[str] = []
     pictures: list[dict[str, str]] = []
     problems: list[str] = []
@@ -89,15 +89,15 @@ def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> di
             paragraphs = _texts(report.paragraphs(results))
         with _noting(problems, f"{name}: no figures"):
             figures = dict(report.figures(results))
-        for file, figure in figures.items():  # texts and layouts fail only when they are drawn
-            with _noting(problems, f"{name}: figure '{sound(str(file), 100)}' could not be drawn"):
+        for file, figure in figures.items():  # errors in texts and layouts only appear when drawing
+            with _noting(problems, f"{name}: figure '{sound(str(file), 100)}' cannot be drawn"):
                 pictures.append(_draw(file, figure))
     return {"paragraphs": paragraphs, "pictures": pictures, "problems": problems}
 
 
 @contextmanager
 def _noting(problems: list[str], what: str) -> Generator[None]:
-    """Whatever is raised in the block, by somebody's code, is one more problem."""
+    """A block that adds any exception of plugin code to `problems`."""
     try:
         yield
     except BaseException as error:  # noqa: BLE001
@@ -108,21 +108,21 @@ def _noting(problems: list[str], what: str) -> Generator[None]:
 
 def _texts(paragraphs: Any) -> list[str]:
     if isinstance(paragraphs, str):
-        raise TypeError("paragraphs are a list of texts, not one text")
+        raise TypeError("paragraphs must be a list of strings, not one string")
     return [sound(str(paragraph), TEXT_CHARACTERS) for paragraph in islice(paragraphs, MOST_PARAGRAPHS)]
 
 
 def _draw(name: Any, figure: Any) -> dict[str, str]:
-    """A matplotlib Figure as PNG and SVG. Its label (`figure.set_label`) is its caption."""
+    """Draws a matplotlib Figure as PNG and SVG. Its label (`figure.set_label`) is the caption."""
     from matplotlib import rc_context  # pyright: ignore[reportUnknownVariableType]
 
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name) or len(name.encode()) > 100:
-        raise ValueError("a figure's name is letters, digits, '_', '-' and '.', 100 bytes at most")
+        raise ValueError("a figure's name may have letters, digits, '_', '-' and '.', and at most 100 bytes")
     caption = str(figure.get_label() or name.replace("_", " "))
     png, svg = io.BytesIO(), io.BytesIO()
-    with rc_context({"svg.hashsalt": "compressit"}):  # else ids in the SVG are random
+    with rc_context({"svg.hashsalt": "compressit"}):  # otherwise ids in the SVG are random
         figure.savefig(png, format="png", dpi=DPI)
-        figure.set_layout_engine("none")  # as it was laid out for the PNG: half the work
+        figure.set_layout_engine("none")  # reuse the PNG's layout, which halves the work
         figure.savefig(svg, format="svg", metadata={"Date": None})
     return {
         "name": name,
@@ -155,7 +155,7 @@ def _page(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # whatever comes into the page, as a terminal would show it
+        # escapes control characters in everything inserted into the page
         finalize=lambda value: value if isinstance(value, Markup) else block(value),
     )
     text = results.text

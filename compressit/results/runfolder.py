@@ -1,6 +1,6 @@
-"""The run folder: what people take away. Everything in it is made from the store, and can be made again.
+"""The run folder: a run's results for people. All of it comes from the store and can be made again.
 
-It is for people only: what cannot be written there is told, and stops no work.
+If a file cannot be written there, a message says so and the run continues.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from compressit.processes.python import INCOMPLETE, environment, python
 from compressit.results.collect import checkpoint_name, collect, written
 from compressit.store.objects import Artifact
 
-REFRESH_EVERY = 30.0  # seconds at least between two reports of a running run
-REFRESH_SHARE = 50  # and at least this many times what drawing the last one took
-SILENT = 10.0  # seconds of drawing until it is told
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # a disk's troubles, no mistake of the user's
+REFRESH_EVERY = 30.0  # minimum seconds between two reports of a running run
+REFRESH_SHARE = 50  # and at least this many times the seconds that drawing the last one took
+SILENT = 10.0  # seconds of drawing before a message
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # disk problems, not mistakes of the user
 
 RESULTS = ("results.json", "results.csv")
 
@@ -39,9 +39,9 @@ RESULTS = ("results.json", "results.csv")
 class RunFolder:
     """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html.
 
-    run.json says what the folder holds: `content`, the key of all that determines it, and the digest of every file.
-    Its state is "written" from the first file of a run to the last, then "finished": what a killed run left is never
-    taken for results.
+    run.json describes the folder: `content`, a key of everything that determines the results, and the digest of every
+    file. Its state is "written" while a run is writing, then "finished", so that leftovers of a killed run are never
+    mistaken for results.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RunFolder:
         command: str,
         say: Callable[[str], None],
     ) -> None:
-        """Raises CompressitError for a folder that no run made, and for one of a recipe of another name."""
+        """Raises CompressitError if no run made the folder, or if it belongs to a recipe of another name."""
         self.folder = folder
         self._own = OwnFolder(folder)
         self._plan = plan
@@ -60,16 +60,14 @@ class RunFolder:
         self._host = host
         self._command = command
         self._say = say
-        self._exported: dict[
-            str, str
-        ] = {}  # digests of the checkpoints that this run wrote, or found to be right
+        self._exported: dict[str, str] = {}  # digests of checkpoints that this run wrote or verified
         self._troubles: set[str] = set()
         self._drawing: subprocess.Popen[bytes] | None = None
         self._drawing_since = 0.0
         self._due = time.monotonic() + REFRESH_EVERY
 
     def finished(self) -> Results | None:
-        """The folder's results if it holds exactly this finished plan, each file as it was written."""
+        """The folder's results, if it holds exactly this plan, finished and with all files unchanged."""
         facts = self._own.facts()
         if facts is None or facts.get("state") != "finished" or facts.get("content") != self._content():
             return None
@@ -83,10 +81,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self) -> Generator[None]:
-        """The block in which this run, and no other, writes into the folder.
+        """A block in which only this run writes to the folder.
 
-        Raises CompressitError, before anything is run, while another run writes there, where something stands in the
-        way of our files, and where the folder cannot be written at all. A full or broken disk is told, no more.
+        Raises CompressitError, before anything is run, if another run is writing there, something else is in a file's
+        place, or the folder is not writable. A full or failing disk only causes a message.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -96,13 +94,13 @@ class RunFolder:
                 if error.errno not in PASSING:
                     why = error.strerror or error
                     raise CompressitError(
-                        f"{self.folder}: the run folder cannot be written: {why}", ANOTHER
+                        f"{self.folder}: the run folder cannot be written to: {why}", ANOTHER
                     ) from error
                 self._trouble(error)
             yield
 
     def refresh(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> None:
-        """Starts drawing the report in a process of its own, when it is time and none is being drawn."""
+        """Starts drawing the report in a separate process, if it is due and none is being drawn."""
         now = time.monotonic()
         if self._drawing is not None:
             if self._drawing.poll() is None:
@@ -120,10 +118,9 @@ class RunFolder:
             self._due = now + REFRESH_EVERY
 
     def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool:
-        """Writes everything; whether all of it, every report included, could be written. What could not is said.
+        """Writes everything, reports what failed, and returns whether all of it, including every report, was written.
 
-        Of files that an earlier run listed as its own and nobody has changed since, a complete run removes those it
-        did not make itself.
+        A complete run also removes unchanged files of earlier runs that it did not make itself.
         """
         if self._drawing is not None:
             self._drawing.kill()
@@ -136,7 +133,7 @@ class RunFolder:
             earlier = self._listed()
             if complete and drawn:
                 for name in earlier.keys() - made:
-                    if self._own.digests({name}) == {name: earlier[name]}:  # else somebody else wrote it
+                    if self._own.digests({name}) == {name: earlier[name]}:  # otherwise it was changed
                         self._own.remove(name)
             self._note("finished" if complete and drawn else "written", made)
             return drawn
@@ -145,7 +142,7 @@ class RunFolder:
             return False
 
     def write_log(self, name: str, text: str) -> Path:
-        """Writes a text of that name into `logs/`. Raises OSError and CompressitError."""
+        """Writes a text file of this name to `logs/`. Raises OSError and CompressitError."""
         self._own.write(f"logs/{name}", text.encode("utf-8", "backslashreplace"))
         return self.folder / "logs" / name
 
@@ -155,11 +152,11 @@ class RunFolder:
         if held is not None and held != recipe:
             raise CompressitError(
                 f"{self.folder} holds the results of another recipe, '{held}'; this one is '{recipe}'",
-                f"{ANOTHER}, or remove that one",
+                f"{ANOTHER}, or remove this folder",
             )
 
     def _begin(self) -> None:
-        self._require_own()  # another run may have written while this one waited for the lock
+        self._require_own()  # again: another run may have written while this one waited for the lock
         for name in (*RESULTS, "report.html", "figures/a.png", "logs/a.txt"):
             self._own.place(name, make=False)
         for point in self._plan.points:
@@ -169,11 +166,11 @@ class RunFolder:
         if facts.get("content") not in (None, self._content()):
             was = f"(was: {facts.get('command')})"
             self._say(f"{self.folder} held other results, which this run replaces {was}")
-            self._own.remove("report.html")  # it shows them until the first of this run is drawn
+            self._own.remove("report.html")  # otherwise it shows old results until the first refresh
         self._note("written", set())
 
     def _write(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> set[str]:
-        """Exports the checkpoints and writes results.json and results.csv; the names of all these files."""
+        """Writes the checkpoints, results.json and results.csv; returns the names of all these files."""
         results = collect(self._plan, artifacts, failures, self._host, self._command)
         by_path = {point.path: point for point in self._plan.points}
         for row in results.rows:
@@ -184,14 +181,14 @@ class RunFolder:
         return {str(row.checkpoint) for row in results.rows} | {*RESULTS}
 
     def _drawn(self) -> bool:
-        """Draws the page and says what is not whole of it; whether all is."""
-        # files, not pipes: what somebody's report leaves running may keep those open for ever
+        """Draws the page, reports what is incomplete, and returns whether all of it is complete."""
+        # files, not pipes: processes that a report leaves running could keep pipes open forever
         with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as complaint:
             drawing = self._draw(told, complaint)
             try:
                 code = drawing.wait(SILENT)
             except subprocess.TimeoutExpired:
-                self._say(f"{self.folder}: the report is being drawn, which takes long")
+                self._say(f"{self.folder}: still drawing the report")
                 code = drawing.wait()
             told.seek(0)
             complaint.seek(0)
@@ -206,11 +203,11 @@ class RunFolder:
     def _export(self, point: Point, artifact: Artifact, row: Row) -> None:
         name = str(row.checkpoint)
         target = self._own.place(name)
-        metrics, lineage = dict(row.metrics), self._plan.jobs[point.model].lineage  # by this run's names
+        metrics, lineage = dict(row.metrics), self._plan.jobs[point.model].lineage  # with this run's names
         if target.exists():
             wanted = read_header(artifact.model_file).manifest.updated(lineage=lineage, metrics=metrics)
             look = read_header if name in self._exported else verify
-            with contextlib.suppress(CompressitError):  # a damaged copy: written again
+            with contextlib.suppress(CompressitError):  # a damaged copy is written again
                 if look(target).manifest == wanted:
                     self._exported.setdefault(name, digest(target))
                     return
@@ -218,7 +215,7 @@ class RunFolder:
         self._exported[name] = digest(target)
 
     def _draw(self, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
-        # its plugin files were trusted for the run, as they were then
+        # the run's plugin files are trusted, in the version that the run read
         trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
         return subprocess.Popen(
             python("compressit", "report", *trusted, f"--ends-with={os.getpid()}", "--", str(self.folder)),
@@ -230,7 +227,7 @@ class RunFolder:
         )
 
     def _figures(self) -> set[tuple[str, tuple[int, int]]]:
-        """The figures there are; the numbers change when one is drawn."""
+        """The existing figures, with numbers that change when a figure is drawn again."""
         files = {name: self._own.find(name) for name in self._own.names("figures")}
         facts = {name: os.stat(file) for name, file in files.items() if file is not None}
         return {(name, (fact.st_ino, fact.st_mtime_ns)) for name, fact in facts.items()}
@@ -241,7 +238,7 @@ class RunFolder:
         return {name: known for name, known in files.items() if name.startswith(("checkpoints/", "figures/"))}
 
     def _note(self, state: str, made: set[str]) -> None:
-        """Writes run.json: that these files of this run are there, and those of earlier runs that were listed."""
+        """Writes run.json, listing these files of this run and the existing ones listed by earlier runs."""
         listed = {name: known for name, known in self._listed().items() if self._own.find(name) is not None}
         facts = {"state": state, "content": self._content(), "recipe": self._plan.recipe.name}
         files = {name: known for name, known in self._exported.items() if name in made}
@@ -249,15 +246,15 @@ class RunFolder:
         self._own.note({**facts, "command": self._command, "files": listed | files})
 
     def _trouble(self, error: OSError | CompressitError) -> None:
-        """Says it, once; the work goes on."""
+        """Reports the error once; the run continues."""
         why = (error.strerror or str(error)) if isinstance(error, OSError) else error.message
         hint = f": {error.hint}" if isinstance(error, CompressitError) and error.hint else ""
         if why not in self._troubles:
             self._troubles.add(why)
-            self._say(f"{self.folder} cannot be written: {why}. The results are kept in the store{hint}")
+            self._say(f"{self.folder} cannot be written: {why}. The results are safe in the store{hint}")
 
     def _content(self) -> str:
-        """The key of all that determines what the folder holds."""
+        """The key of everything that determines the folder's content."""
         recipe = self._plan.recipe
         facts: dict[str, Any] = {
             "recipe": [recipe.name, recipe.profile, recipe.description, written(recipe)],

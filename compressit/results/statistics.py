@@ -1,4 +1,4 @@
-"""What a few seeds say of all of them: mean, deviation and the interval in which the mean lies."""
+"""Statistics over seeds: mean, standard deviation and the confidence interval of the mean."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _T = (
 
 
 def mean_and_deviation(values: Sequence[float], unit: str | None = None) -> str:
-    """`95.20 ± 0.31 % [94.43, 95.97] (3)`: mean, sample standard deviation (n - 1), 95 % interval of the mean
-    and n; for n = 1 the mean only."""
+    """`95.20 ± 0.31 % [94.43, 95.97] (3)`: mean, sample standard deviation (n - 1), 95 % interval of the mean,
+    and n. For n = 1, only the mean and n."""
     if not values:
         return EMPTY
     mean = number(fmean(values), unit)
@@ -34,7 +34,7 @@ def mean_and_deviation(values: Sequence[float], unit: str | None = None) -> str:
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % confidence interval of the mean of two or more values, by Student's t.
 
-    It takes the values for independent and normally distributed; an accuracy's may reach beyond 0 or 1.
+    Assumes independent, normally distributed values. For accuracies, the interval may extend beyond 0 or 1.
     """
     half = t_quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
     return fmean(values) - half, fmean(values) + half
@@ -43,7 +43,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 def t_quantile(freedom: int) -> float:
     """The 0.975 quantile of Student's t with `freedom` >= 1 degrees of freedom, to four digits.
 
-    Beyond the table by its expansion around the normal quantile (Abramowitz & Stegun, 26.7.5).
+    Beyond 30, uses the expansion around the normal quantile (Abramowitz & Stegun, 26.7.5).
     """
     if freedom <= len(_T):
         return _T[freedom - 1]

@@ -1,4 +1,4 @@
-"""The tables of the report page: a row per model, means over seeds, what the stages noted; and facts as words."""
+"""The tables of the report page: all models, means over seeds, stage notes, and facts about the run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from compressit.errors import sound
 from compressit.formatting import EMPTY, counted, number
 from compressit.results.statistics import mean_and_deviation
 
-CELLS = 12_000  # of a page's tables; results.csv always has every row
-NOTES = 200_000  # characters of HTML for all notes; results.json always has them whole
+CELLS = 12_000  # in a page's table; results.csv always has every row
+NOTES = 200_000  # characters of HTML for all notes; results.json always has the full notes
 NOTE_CHARACTERS = 160
 MOST_COLUMNS = 200
 MOST_LINES = 200  # of failures, of warnings
-ABOUT_CHARACTERS = 300  # of what a metric says of itself
+ABOUT_CHARACTERS = 300  # of a metric's description
 NOTE_ITEMS = 8  # of a list or a mapping
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text (or markup, which is shown as such). The first column names the row."""
+    """Cells as plain text or Markup. The first column names the row."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -38,8 +38,8 @@ class Table:
 
 
 def all_models(results: Results) -> Table:
-    """Every row of results.csv with its link. Columns without any value are left out, and so are the last rows of a
-    table too long for a page."""
+    """Every row of results.csv, with a link to the checkpoint. Omits empty columns, and the last rows if the table is
+    too long for a page."""
     flat = results.table()
     columns, left_out = _measured(flat)
     rows = [
@@ -55,7 +55,7 @@ def all_models(results: Results) -> Table:
 
 
 def over_seeds(results: Results) -> Table | None:
-    """Mean ± standard deviation [95 % interval] (n) over seeds, where there are several."""
+    """Mean ± standard deviation [95 % interval] (n) over seeds; None if there is only one seed."""
     flat = results.table()
     if len({values["seed"] for values in flat}) < 2:
         return None
@@ -71,7 +71,7 @@ def over_seeds(results: Results) -> Table | None:
 
 
 def noted(results: Results) -> list[tuple[str, Table]]:
-    """What each stage noted of its models and no column shows: a title and a table a stage."""
+    """The notes of each stage that are not in a column: one title and table per stage."""
     stages: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = {}
     for row, name, values in zip(results.rows, _names(results), results.table(), strict=True):
         if rest := {note: value for note, value in row.notes.items() if values.get(note) != value}:
@@ -97,14 +97,14 @@ def noted(results: Results) -> list[tuple[str, Table]]:
 
 
 def legend(results: Results) -> list[tuple[str, str]]:
-    """What the columns that are shown mean, by name."""
+    """The meaning of each displayed column, by name."""
     columns, _ = _measured(results.table())
     texts = {name: _about(results, name) for name in columns}
     return [(name, sound(text, ABOUT_CHARACTERS)) for name, text in texts.items() if text]
 
 
 def facts(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """A run's facts, by name; a mapping in a list as words."""
+    """A run's facts as text, by name."""
     for name, value in about.items():
         if isinstance(value, Mapping):
             yield from facts(cast(Mapping[str, Any], value), f"{prefix}{name} ")
@@ -134,14 +134,14 @@ def _names(results: Results, seeds: bool = True) -> list[str]:
 
 
 def _measured(flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
-    """The columns with a value, besides those that the model's name says, and how many are too many to show."""
+    """The non-empty columns, except those in the model's name, and how many are omitted as too many."""
     columns = [name for name in (flat[0] if flat else ()) if name not in PLACE]
     filled = [name for name in columns if any(values[name] is not None for values in flat)]
     return filled[:MOST_COLUMNS], max(0, len(filled) - MOST_COLUMNS)
 
 
 def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], columns_left_out: int) -> Table:
-    """As many of the rows as a page takes."""
+    """A table with as many rows as fit on a page."""
     shown = max(1, CELLS // len(columns))
     return Table(columns, rows[:shown], max(0, len(rows) - shown), columns_left_out)
 
@@ -162,7 +162,7 @@ def _about(results: Results, column: str) -> str:
 
 
 def _noted(value: object) -> str:
-    """A note as text, long lists and long text shortened."""
+    """A note as text; long lists and strings are shortened."""
     if isinstance(value, Mapping):
         pairs = cast(Mapping[str, Any], value).items()
         text = _some([f"{name}: {_noted(item)}" for name, item in islice(pairs, NOTE_ITEMS)], len(pairs))
@@ -185,7 +185,7 @@ def _unit(results: Results, column: str) -> str | None:
 
 
 def _link(row: Row) -> str:
-    """To the checkpoint, if it lies below the page."""
+    """A link to the checkpoint, if it is below the page's folder."""
     if not row.checkpoint:
         return EMPTY
     path = PurePosixPath(row.checkpoint)

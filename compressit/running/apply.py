@@ -1,4 +1,4 @@
-"""Carries out one trainer, compressor or evaluator and checks what it gives back: in a worker as from Python."""
+"""Runs one trainer, compressor or evaluator and checks its result, in a worker or from Python."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from compressit.running.rng import acting, measuring
 def apply_plugin(
     plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: StageContext, fresh: bool = False
 ) -> nn.Module:
-    """The plugin's result for `model`, which is the plugin's own: moved to the stage's device, in train mode.
+    """Runs the plugin on `model`, moved to the stage's device and in train mode, and returns the result.
 
-    `fresh`: nothing can have pruned it, so that its zeros are those it was built with.
+    The plugin may change `model` in place. `fresh`: nothing has pruned it yet, so its zeros come from its builder.
 
-    Raises CompressitError for a result that is no module or left with hooks, a trainer that changed a shape,
-    notes that are no JSON, and what `lending` finds; NoEffectError for a compressor that changed nothing.
+    Raises CompressitError for a result that is not a module or has new hooks, a trainer that changed a shape, notes
+    that are not JSON, and whatever `lending` finds; NoEffectError for a compressor that changed nothing.
     """
     model.to(ctx.compute.device).train()
     trains = isinstance(plugin, Trainer)
-    before = Before.of(model, digest=not trains)  # whether anything changed is asked of compressors only
+    before = Before.of(model, digest=not trains)  # only compressors must change something
     with lending(plugin.name, ctx.memo), acting(ctx.streams):
         result = plugin.train(model, ctx) if trains else plugin.compress(model, ctx)
     result = _plain(f"{plugin.name} returned", result)
@@ -47,7 +47,7 @@ def apply_plugin(
 
 
 def dry_run_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
-    """What the compressor would give, as far as it can be known without training; None when it cannot."""
+    """The model of the compressor's dry run, without training; None if it has no dry run."""
     model.to(ctx.compute.device).train()
     with lending(plugin.name, ctx.memo), acting(ctx.streams):
         result = plugin.dry_run(model, ctx)
@@ -56,25 +56,26 @@ def dry_run_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext)
 
 
 def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) -> dict[str, float]:
-    """The evaluator's metrics of `model` by name, those that are not finite among them.
+    """The evaluator's metrics of `model` by name, including those that are not finite.
 
-    Raises CompressitError for what is no mapping of numbers, an undeclared metric, and for curves, arrays or notes:
-    nobody would ever see them; and for what `lending` finds.
+    Raises CompressitError for a result that is not a mapping of numbers, an undeclared metric, whatever `lending`
+    finds, and for curves, arrays or notes, which would be lost.
     """
     with lending(plugin.name, ctx.memo), measuring(ctx.streams):
         measured = plugin.evaluate(model, ctx)
     if not isinstance(measured, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise CompressitError(
             f"{plugin.name} returned {_kind(measured)}, not a mapping of metrics",
-            "return {} where nothing is defined",
+            "return {} if no metric is defined",
         )
     metrics: dict[str, float] = {}
     for name, value in measured.items():
         try:
-            metrics[name] = float(value)  # a tensor of one value is a number too
+            metrics[name] = float(value)  # also accepts tensors of one value
         except (TypeError, ValueError, RuntimeError) as error:
             raise CompressitError(
-                f"{plugin.name} returned {_kind(value)} as '{name}', not a number", "a metric is one number"
+                f"{plugin.name} returned {_kind(value)} as '{name}', not a number",
+                "return one number per metric",
             ) from error
     unknown = sorted(set(metrics) - set(plugin.metrics))
     if unknown:
@@ -87,29 +88,29 @@ def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) ->
 
 
 def check_only_metrics(name: str, ctx: StageContext) -> None:
-    """Raises CompressitError for what an evaluator gave to its context: only metrics are kept of it."""
+    """Raises CompressitError if an evaluator logged, saved or noted anything: only its metrics are kept."""
     given = {"ctx.log": ctx.curves, "ctx.save": ctx.arrays, "ctx.note": ctx.notes}
     told = [f"{call} '{what}'" for call, values in given.items() for what in values]
     if told:
         raise CompressitError(
-            f"{name} called {', '.join(told[:3])}{' …' if len(told) > 3 else ''}, which is lost: of an evaluator "
-            "only the metrics are kept",
-            "return it as a metric. What trains a probe with `fit` gives that a context of its own: "
+            f"{name} called {', '.join(told[:3])}{' …' if len(told) > 3 else ''}, which would be lost: an evaluator "
+            "only returns metrics",
+            "return it as a metric. To train a probe with `fit`, give it a separate context: "
             "dataclasses.replace(ctx, curves={}, notes={}, arrays={})",
         )
 
 
 @dataclass(frozen=True)
 class Was:
-    """A tensor as it was, without a copy of it."""
+    """A tensor's state before the call, without a copy."""
 
     shape: tuple[int, ...]
     zeros: int
-    content: tuple[Any, ...]  # other bits, another value
+    content: tuple[Any, ...]  # differs if any bit differs
 
     @staticmethod
     def of(tensor: Tensor, digest: bool = True) -> Was:
-        """Reads all of it; only with `digest` its bits count."""
+        """Reads the whole tensor. Without `digest`, `content` ignores the values."""
         shape, bits = tuple(tensor.shape), b""
         if digest and not tensor.is_meta and tensor.layout is torch.strided:
             raw = tensor.detach().resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).cpu()
@@ -119,7 +120,7 @@ class Was:
 
 @dataclass(frozen=True)
 class Before:
-    """What a result is compared with."""
+    """The model before the call, for comparison with the result."""
 
     tensors: Mapping[str, Was]
     layers: Mapping[str, type[nn.Module]]
@@ -127,35 +128,35 @@ class Before:
 
     @staticmethod
     def of(model: nn.Module, digest: bool = True) -> Before:
-        """What the model's tensors and layers are; no copies, so that a large model fits twice."""
+        """Records the model's tensors and layers without copying them, to save memory."""
         tensors = {name: Was.of(value, digest) for name, value in _tensors(model).items()}
         return Before(tensors, _layers(model), frozenset(_dressed(model)))
 
 
 def check_plain(name: str, before: Before, model: nn.Module) -> None:
-    """Raises CompressitError for a hook or parametrization that was not there before."""
+    """Raises CompressitError for a new hook or parametrization."""
     left = sorted(set(_dressed(model)) - before.dressed)
     if left:
         raise CompressitError(
             f"{name} left a hook or parametrization on '{left[0] or 'the model'}'",
-            "remove it before returning: the model must reload without the plugin's code",
+            "remove it before returning: the model must load without the plugin's code",
         )
 
 
 def check_shapes_kept(name: str, before: Before, model: nn.Module) -> None:
-    """Raises CompressitError for a tensor of another shape, and for one more or less."""
+    """Raises CompressitError if a tensor changed shape, was added or was removed."""
     was = {tensor: value.shape for tensor, value in before.tensors.items()}
     now = {tensor: tuple(value.shape) for tensor, value in _tensors(model).items()}
     changed = [tensor for tensor in {**was, **now} if was.get(tensor) != now.get(tensor)]
     if changed:
         raise CompressitError(
             f"the trainer {name} changed the shape of {', '.join(changed[:5])}",
-            "a plugin that changes shapes is a Compressor",
+            "a plugin that changes shapes must be a Compressor",
         )
 
 
 def check_changed(name: str, before: Before, model: nn.Module) -> None:
-    """Raises NoEffectError for a model with the same layers and the same tensors."""
+    """Raises NoEffectError if layers and tensors are all the same."""
     after = _tensors(model)
     if (
         after.keys() == before.tensors.keys()
@@ -163,28 +164,28 @@ def check_changed(name: str, before: Before, model: nn.Module) -> None:
         and all(Was.of(after[tensor]) == was for tensor, was in before.tensors.items())
     ):
         raise NoEffectError(
-            f"{name} changed nothing: every layer is of the same type, every weight and buffer the same",
-            "check its options: do they choose any layer? A forward that computes something else does not count",
+            f"{name} changed nothing: all layer types, weights and buffers are the same",
+            "check that its options select at least one layer; a changed `forward` alone does not count",
         )
 
 
 def check_notes(name: str, notes: Mapping[str, Any]) -> None:
-    """Raises CompressitError for a note that is no JSON value."""
+    """Raises CompressitError for a note that is not a JSON value."""
     for note, value in notes.items():
         try:
             json.dumps(value)
         except (TypeError, ValueError) as error:
             raise CompressitError(
-                f"{name} noted '{note}', which is no JSON value: {error}",
-                "note plain numbers, texts, lists and dicts; arrays go to ctx.save",
+                f"{name} noted '{note}', which is not a JSON value: {error}",
+                "note plain numbers, strings, lists and dicts; save arrays with ctx.save",
             ) from error
 
 
 def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageContext) -> None:
-    """A pruned model that is trained as if it were dense is dense again: said, since it is seldom meant.
+    """Warns if training a pruned model made it dense again, which is rarely intended.
 
-    Zeros of a weight matrix that has other values too are a pruning's. Those of class tokens and position tables, and
-    of layers that start at zero, are where training begins.
+    Counts zeros in weight matrices that also have other values, which come from pruning. Zeros in class tokens,
+    position tables and zero-initialized layers are starting values.
     """
     after = _tensors(model)
     total = left = 0
@@ -197,17 +198,17 @@ def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageC
         ctx.note(zeros_lost=total - left)
         ctx.emit(
             {
-                "announce": f"{name} trained away {total - left} of the {total} zeros it was given: the model is "
-                "less sparse now (pruning plugins can fine-tune and keep them)"
+                "announce": f"{name} trained away {total - left} of the model's {total} zeros: it is less sparse "
+                "now (pruning plugins can fine-tune and keep the zeros)"
             }
         )
 
 
 def _plain(told: str, result: object) -> nn.Module:
-    """A plugin's result without what wraps it and without graphs. Raises CompressitError for what is no module."""
+    """A plugin's result without wrappers and autograd graphs. Raises CompressitError if it is not a module."""
     if not isinstance(result, nn.Module):
         raise CompressitError(
-            f"{told} {_kind(result)}, not a model", "return the model, also where it was changed in place"
+            f"{told} {_kind(result)}, not a model", "return the model, even if you changed it in place"
         )
     result = unwrapped(result)
     let_go(result)

@@ -1,6 +1,6 @@
-"""About two seconds of measuring, for the estimate before a run: what a training step costs on this machine.
+"""Measures for about two seconds how long a training step takes on this machine, for the estimate before a run.
 
-A large net is measured with a few images at a time, and what more of them cost is worked out from that.
+A large net is measured with small batches; the time for larger ones is extrapolated.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from compressit.host.plugins import Host
 
 WIDTHS = (1.0, 0.4, 0.1)
 WORK = {"cpu": 10**10, "cuda": 10**12}
-"""MACs of a call, a fraction of a second: a small net's whole batch, a few images of a large one."""
+"""MACs per call, a fraction of a second: a whole batch for a small net, a few images for a large one."""
 FEWEST, MOST = 4, 1024
-"""Images of a call at least, and of a forward pass at most."""
+"""Minimum images per call, and maximum per forward pass."""
 TOO_LONG = 2.0
-"""Seconds of a first call after which there is no second."""
+"""If the first call takes longer than this many seconds, there is no second one."""
 
 
 def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
     """`request`: {"uses", "config", "input_shape", "classes", "batch_sizes", "seconds", "compute"}.
 
     Returns {"steps": [[batch_size, width, seconds], ...], "forward": seconds per image}: SGD steps of the
-    model at a few relative widths (only 1.0 where the model has no narrower form) on random inputs.
+    model at a few relative widths (only 1.0 if the model has no narrower form) on random inputs.
     """
     shape, classes = tuple(request["input_shape"]), request["classes"]
     compute = Compute.select(**request["compute"])
@@ -53,8 +53,8 @@ def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
 
 
 def seconds_of(call: Callable[[], object], budget: float) -> float:
-    """How long a call takes: the mean of `budget` seconds of calls after a first one, which warms up and counts only
-    where it was TOO_LONG."""
+    """Seconds per call, averaged over `budget` seconds. The first call warms up and only counts if it takes longer
+    than TOO_LONG."""
     first = _seconds(call)
     if first > TOO_LONG:
         return first
@@ -71,7 +71,7 @@ def _seconds(call: Callable[[], object]) -> float:
 
 
 def _images(net: nn.Module, shape: tuple[int, ...], compute: Compute, passes: int) -> int:
-    """How many images make WORK, passed through the net that often: backward is two of them."""
+    """How many images amount to WORK at this many passes per image; a backward pass counts as two."""
     return max(FEWEST, WORK[compute.device] // (passes * max(1, measure.macs(net, shape))))
 
 
@@ -91,7 +91,7 @@ def _nets(
 def _step(
     net: nn.Module, shape: tuple[int, ...], classes: int, batch: int, compute: Compute
 ) -> Callable[[], None]:
-    """A step as `fit` takes it, which gathers its batch from all images: of a narrow net, a quarter of its time."""
+    """A step as in `fit`, including gathering the batch, which takes a quarter of a narrow net's time."""
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
     x = torch.randn(4 * batch, *shape, device=compute.device)
     y = torch.randint(classes, (len(x),), device=compute.device)

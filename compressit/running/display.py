@@ -1,6 +1,6 @@
 """Live progress: bars on a terminal, plain lines elsewhere.
 
-To stderr, so that stdout can be piped. What plugins emit is shown as far as it can be understood.
+Written to stderr, so that stdout can be piped. Shows the events of plugins that it knows.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from compressit.running.estimate import Estimate
 from compressit.running.runner import Failure
 
 PLAIN_EVERY = 15.0  # seconds between lines about one running job
-SILENT_AFTER = (
-    60.0  # seconds without a word from a job that are worth one; the pauses between such lines double
-)
+SILENT_AFTER = 60.0  # seconds of silence until a job is reported as silent; the interval doubles each time
 
 
 @dataclass
@@ -34,11 +32,11 @@ class _Running:
     heard: float
     spoke: float
     patience: float = SILENT_AFTER
-    event: dict[str, Any] = field(default_factory=dict[str, Any])  # all that it has told
+    event: dict[str, Any] = field(default_factory=dict[str, Any])  # all its events merged
 
 
 class Live:
-    """How far a run is. Use it as a context manager."""
+    """Shows a run's progress. Use it as a context manager."""
 
     def __init__(self, console: Console, jobs: Sequence[Job], estimate: Estimate, workers: int) -> None:
         self._console = console
@@ -67,7 +65,7 @@ class Live:
         self._bars.stop()
 
     def eta(self) -> float:
-        """Seconds left: the estimate, corrected by how finished jobs and finished epochs compared with theirs."""
+        """Seconds left: the estimate, corrected by the actual times of finished jobs and epochs."""
         left, expected, taken = sum(self._left.values()), self._expected, self._taken
         for running in self._running.values():
             epoch, epochs = (_number(running.event, name) for name in ("epoch", "epochs"))
@@ -76,7 +74,7 @@ class Live:
                 left -= done
                 expected += done
                 taken += epoch * (_number(running.event, "seconds") or done / epoch)
-        pace = (taken + 10.0) / (expected + 10.0)  # a little trust in the estimate to begin with
+        pace = (taken + 10.0) / (expected + 10.0)  # initially trusts the estimate a little
         return left * pace / self._workers
 
     def started(self, job: Job) -> None:
@@ -89,7 +87,7 @@ class Live:
         running.heard, running.patience = time.monotonic(), SILENT_AFTER
         self._show(running)
         if "resumed" in event:
-            self._say(f"{job.label}: goes on after epoch {event['resumed']}")
+            self._say(f"{job.label}: resumed after epoch {event['resumed']}")
         elif not self._console.is_terminal and running.heard - running.spoke > PLAIN_EVERY:
             running.spoke = running.heard
             self._say(f"{job.label}: {_facts(running.event) or 'running'}")
@@ -113,13 +111,13 @@ class Live:
                 self._show(running, f"silent for {duration(round(silent))}")
             if silent > running.patience and not self._console.is_terminal:
                 running.patience *= 2
-                self._say(f"{running.job.label}: has said nothing for {duration(round(silent))}")
+                self._say(f"{running.job.label}: no progress for {duration(round(silent))}")
         done = self._total - len(self._left)
         told = f"about {duration(round(self.eta()))} left"
         self._bars.update(self._whole, completed=done, description=f"{done}/{self._total} jobs", facts=told)
 
     def _ended(self, job: Job) -> tuple[dict[str, Any], float]:
-        """What the job told, and the seconds it took here."""
+        """The job's merged events, and the seconds it took in this session."""
         running = self._running.pop(job.key)
         self._bars.remove_task(running.bar)
         taken = time.monotonic() - running.since
@@ -141,7 +139,7 @@ class Live:
 
 
 def _facts(event: Mapping[str, Any]) -> str:
-    """The numbers every training run tells, as text."""
+    """The usual numbers of a training run, as text."""
     return ", ".join(_known(event))
 
 

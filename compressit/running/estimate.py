@@ -1,4 +1,4 @@
-"""How long jobs will take: what they took before on this machine, else what a calibration says."""
+"""Estimates how long jobs take, from their last time on this machine or else from a calibration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from compressit.contract.job import Job
 from compressit.files.sealed import read_sealed, write_sealed
 from compressit.planning.keys import key_of
 
-_EVALUATION = 0.7  # seconds, until something is known
+_EVALUATION = 0.7  # seconds, if nothing is known
 _OTHER = 1.0
 
 
 class History:
-    """Seconds of finished jobs on this host, in `<store>/history.json`; advice only, lost without harm."""
+    """Seconds of finished jobs on this host, in `<store>/history.json`. Used for estimates only; losing it is fine."""
 
     def __init__(self, store: Path, threads: int) -> None:
         self._file = store / "history.json"
@@ -27,15 +27,15 @@ class History:
             self._seconds = {name: float(taken) for name, taken in read_sealed(self._file).items()}
 
     def seconds(self, job: Job) -> float | None:
-        """What a job like this (other seeds and labels included) took last time."""
+        """How long a similar job (possibly with other seeds or labels) took last time."""
         return self._seconds.get(self._like(job))
 
     def add(self, job: Job, seconds: float) -> None:
-        """Remembers a finished job."""
+        """Records a finished job."""
         self._seconds[self._like(job)] = round(seconds, 3)
 
     def save(self) -> None:
-        """Writes the file if it can; other runs' additions since it was read may be lost."""
+        """Writes the file if possible. What other runs have added meanwhile may be lost."""
         with contextlib.suppress(OSError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_sealed(self._file, self._seconds)
@@ -43,7 +43,7 @@ class History:
     def _like(self, job: Job) -> str:
         as_fast = ("labels", "label_fraction", "seed", "pixels")
         config = {name: value for name, value in job.data["config"].items() if name not in as_fast}
-        made = [[step["uses"], step["config"]] for step in job.lineage]  # the model's size decides
+        made = [[step["uses"], step["config"]] for step in job.lineage]  # determines the model's size
         stage = [job.kind, job.uses, dict(job.config), job.round, job.feed]
         facts = [*stage, made, job.data["uses"], config, dict(job.compute)]
         return key_of({"like": facts, "host": platform.node(), "threads": self._threads})[:16]
@@ -70,18 +70,18 @@ class Estimate:
         return work["steps"] * step + work["forwards"] * self._calibration["forward"]
 
     def total(self, jobs: Iterable[Job]) -> float:
-        """The sum over jobs."""
+        """The sum over all jobs."""
         return sum(self.seconds(job) for job in jobs)
 
 
 def unknown(jobs: Sequence[Job], history: History) -> list[Job]:
-    """The jobs that train and have no history: those worth calibrating for."""
+    """The jobs that train and have no history: they need a calibration."""
     return [t for t in jobs if t.work is not None and history.seconds(t) is None]
 
 
 def interpolated(steps: Sequence[Sequence[float]], batch_size: float, width: float) -> float:
-    """Seconds per step at a width, linear between the measured ones, at the nearest measured batch size and
-    scaled with the batch beyond it."""
+    """Seconds per step: interpolated linearly between measured widths, at the nearest measured batch size, and scaled
+    to `batch_size`."""
     import numpy as np
 
     nearest = min({step[0] for step in steps}, key=lambda batch: abs(batch - batch_size))

@@ -1,4 +1,4 @@
-"""The one place where contexts are made: for a worker, for a plugin called from Python, for the conformance kit."""
+"""Makes all contexts: for workers, for plugins called from Python, and for the conformance kit."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from compressit.seeds import Streams
 
 @dataclass
 class Inputs:
-    """Where a stage or an evaluator finds data and models, and what it shares with others."""
+    """Where a stage or evaluator gets data and models, and what it shares with other jobs."""
 
     host: Host
     compute: Compute
     data: Callable[[], Data]
-    model: Callable[[str], nn.Module]  # by reference; raises CompressitError for one that is not declared
-    architecture: checkpoint.Architecture | None = None  # of the model that a stage is given
+    model: Callable[[str], nn.Module]  # by reference; raises CompressitError if it is not declared
+    architecture: checkpoint.Architecture | None = None  # of the model that a stage receives
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None
     memo: MutableMapping[Hashable, Any] = field(
         default_factory=dict[Hashable, Any]
-    )  # what jobs share; else nobody's
+    )  # shared between jobs in a worker; otherwise private
     identity: Callable[[str], str] = lambda ref: ref
     _built: list[tuple[nn.Module, checkpoint.Architecture]] = field(
         default_factory=list[tuple[nn.Module, checkpoint.Architecture]]
@@ -43,7 +43,7 @@ class Inputs:
         judged: Judged | None = None,
         progress: Progress | None = None,
     ) -> StageContext:
-        """What the plugin is given besides the model. The round is the one of its streams."""
+        """The plugin's context. The round comes from `streams`."""
         return StageContext(
             compute=self.compute,
             streams=streams,
@@ -60,13 +60,13 @@ class Inputs:
         )
 
     def architecture_of(self, result: nn.Module) -> checkpoint.Architecture | None:
-        """What the builder was told that made it, before any edits: a narrower net's own, else the given model's."""
+        """The result's architecture before any edits: a narrower net's own, otherwise the given model's."""
         return next((built for model, built in self._built if model is result), self.architecture)
 
     def _narrower(self, streams: Streams, multiplier: float, times: int) -> nn.Module | None:
         given = self.architecture
         if given is None or given.edited:
-            return None  # the config no longer says how wide the layers are
+            return None  # the config no longer gives the layers' widths
         config = rng.narrowed(
             given.config,
             times,

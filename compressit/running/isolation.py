@@ -1,6 +1,6 @@
-"""What a plugin is lent, and must give back as it was: shared models and data, settings of the process, random numbers.
+"""Checks that plugins leave shared models, data and process settings unchanged, and isolates their random numbers.
 
-All code that is not ours runs in a `lending` block: datasets, models that are built or loaded, stages, evaluators.
+All plugin code runs in a `lending` block: datasets, builders, stages, evaluators.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from compressit.errors import CompressitError
 from compressit.running import process_state, rng
 
 MOST: Mapping[object, int] = {"raw": 1, "data": 3}
-"""How many values of a kind are kept; of any other 12."""
+"""How many values of a kind are kept; 12 of any other kind."""
 SAMPLE = 1024
-"""Values of a tensor that are compared, at least, where it has so many."""
+"""The minimum number of values compared per tensor, if it has that many."""
 _WRITTEN = "written to"
 _CALLED: Mapping[object, str] = {
     "model": "a model of ctx.model", "logits": "outputs of ctx.logits", "data": "the data", "raw": "the data",
@@ -29,11 +29,11 @@ _CALLED: Mapping[object, str] = {
 
 @contextmanager
 def lending(name: str, memo: MutableMapping[Hashable, Any] | None = None) -> Generator[None]:
-    """A block in which the plugin `name` computes with what is in `memo`.
+    """A block in which the plugin `name` runs and may use what is in `memo`.
 
-    Its global random numbers start from a stream named after it, whatever ran before, and go on afterwards as if it
-    had not been there. Afterwards settings are what they were, and where something in a `Recent` memo was changed, that
-    is empty: the next job loads anew what it needs. Raises CompressitError for either, unless the block raised.
+    The global generators start from a stream named after the plugin; afterwards their state is restored. Process
+    settings are restored too. If something in a `Recent` memo was changed, the memo is cleared, so the next job reloads
+    it. Raises CompressitError for changed settings or values, unless the block itself raised.
     """
     before = process_state.read()
     changed: list[str] = []
@@ -44,24 +44,24 @@ def lending(name: str, memo: MutableMapping[Hashable, Any] | None = None) -> Gen
     finally:
         changed = process_state.put_back(before)
         if isinstance(memo, Recent) and (damage := memo.damage()):
-            memo.clear()  # what was not changed may share its memory
+            memo.clear()  # other entries may share memory with the changed one
     if damage:
         raise CompressitError(
-            f"{name} changed what other jobs use too: {'; '.join(damage)}",
-            "work on a copy (`x.clone()`, `copy.deepcopy(model)`) and leave what ctx gives as it was; "
-            f"nothing of this was kept, and `compressit plugins check {name}` tries it again",
+            f"{name} changed objects that other jobs share: {'; '.join(damage)}",
+            "change a copy instead (`x.clone()`, `copy.deepcopy(model)`), never what ctx returns; "
+            f"the result was discarded; to reproduce, run `compressit plugins check {name}`",
         )
     if changed:
         raise CompressitError(
-            f"{name} left settings of the process changed: {', '.join(changed)}",
-            "use a `with` block, or put them back in a `finally`; nothing of this was kept",
+            f"{name} changed process settings and did not restore them: {', '.join(changed)}",
+            "use a `with` block, or restore them in a `finally`; the result was discarded",
         )
 
 
 class Recent(MutableMapping[Hashable, Any]):
-    """Models, data and logits that jobs share, by keys whose first part is their kind; of each only the last used.
+    """A cache of models, data and logits that jobs share; the first part of a key is the kind of its value.
 
-    It knows of each value how it looked as it came in.
+    Keeps the most recently used values of each kind, and remembers their original state to detect changes.
     """
 
     def __init__(self) -> None:
@@ -69,8 +69,8 @@ class Recent(MutableMapping[Hashable, Any]):
         self._looks: dict[Hashable, dict[str, Hashable]] = {}
 
     def damage(self) -> list[str]:
-        """What was changed since it came in: `the data (train.x)`. What was written to and looks as it did is
-        forgotten: it may be another, or have been put back."""
+        """What was changed since it was added: `the data (train.x)`. A value that was written to but looks the same
+        is dropped, since a change may be hidden or restored."""
         found: list[str] = []
         for key in self:
             before, now = self._looks[key], looks(self._items[key])
@@ -80,7 +80,7 @@ class Recent(MutableMapping[Hashable, Any]):
             elif parts:
                 told = [part for part in parts if part != _WRITTEN]
                 more = f" and {len(told) - 3} more" if len(told) > 3 else ""
-                called = _CALLED.get(_kind(key), "what it keeps in ctx.memo")
+                called = _CALLED.get(_kind(key), "a value in ctx.memo")
                 found.append(f"{called} ({', '.join(told[:3])}{more})")
         return found
 
@@ -106,10 +106,10 @@ class Recent(MutableMapping[Hashable, Any]):
 
 
 def looks(value: object) -> dict[str, Hashable]:
-    """By the name of each part of `value`, what is another when that was changed, and how often torch wrote to them.
+    """A cheap fingerprint of each part of `value`, by name, and how often torch wrote to its tensors.
 
-    It costs little, so it may miss what is hardly ever done: single values of a large tensor that were written past
-    torch, through `.data` or numpy. The conformance kit compares every bit.
+    It can miss single values of a large tensor that were written through `.data` or numpy, which is rare. The
+    conformance kit compares every bit.
     """
     found: dict[str, Hashable] = {}
     written = 0

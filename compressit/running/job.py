@@ -1,4 +1,4 @@
-"""Runs one job: the only place where plugins compute. Reads from the store, publishes to it."""
+"""Runs one job: the only place where a run's plugins compute. Reads from the store and publishes to it."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from compressit.store.progress import StoredProgress
 Emit = Callable[[Mapping[str, Any]], None]
 
 
-class Taken(Exception):  # noqa: N818 - no error: it can be made later
-    """Another process is making this result; says who."""
+class Taken(Exception):  # noqa: N818 - not an error: the job can run later
+    """Another process is making this result; the text says which."""
 
 
 class JobRunner:
@@ -54,9 +54,9 @@ class JobRunner:
     def run(self, job: Job, emit: Emit, patience: float = math.inf) -> Artifact:
         """Makes the job's result, or returns the one that another process published meanwhile.
 
-        Raises Taken after `patience` seconds in which another process was making it, CompressitError for a user's
-        mistake, for code that changed since the plan, and for a plugin that changed what it was lent or a setting of
-        the process; whatever else a plugin raises comes through.
+        Raises Taken if another process is still making it after `patience` seconds. Raises CompressitError for a
+        user's mistake, for code that changed since planning, and for a plugin that changed shared objects or process
+        settings. Other exceptions of a plugin propagate.
         """
         with ExitStack() as stack:
             try:
@@ -72,13 +72,13 @@ class JobRunner:
         started = time.perf_counter()
         made = kinds[job.kind](job, emit)
         seconds = made.earlier + time.perf_counter() - started
-        emit({})  # a plugin that closed our way to the run is found out before its result is kept
+        emit({})  # fails if the plugin closed the connection to the run, before its result is stored
         return publish(self._store, self._host, job, made, seconds)
 
     # What each kind of job makes
 
     def _init(self, job: Job, emit: Emit) -> Made:
-        """A first model; one that could not be trained, copied or saved later is refused here."""
+        """The first model. Raises CompressitError if it could not be trained, copied or saved later."""
         contract = None
         if "checkpoint" in job.files:
             path = Path(job.files["checkpoint"])
@@ -102,9 +102,9 @@ class JobRunner:
         return Made(model, architecture, contract)
 
     def _dry_run(self, job: Job, emit: Emit) -> Made:
-        """The shapes the stage will give, of a model that was saved and loaded again like its result will be."""
+        """The shapes of the stage's result, from a model that was saved and reloaded as in a real run."""
         source = self._model_file(job, "previous")
-        if not source.exists():  # the dry run before this one could not say its shapes
+        if not source.exists():  # the previous dry run returned no model
             return Made()
         model, inputs = self._load(source), self._inputs(job, emit, source)
         ctx = inputs.context(_streams(job), job.feed)
@@ -127,7 +127,7 @@ class JobRunner:
         return Made(result, inputs.architecture_of(result), ctx.data.contract, ctx, earlier=progress.spent)
 
     def _fresh(self, job: Job) -> bool:
-        """Whether nothing but training has changed the model since it was built here."""
+        """Whether the model was built in this run and only trained since."""
         if not job.lineage:
             return False
         first, *others = job.lineage
@@ -139,10 +139,10 @@ class JobRunner:
         ctx = self._inputs(job, emit).context(_streams(job), job.feed, self._judged(job))
         return Made(metrics=measure_with(evaluator, ctx.model("model"), ctx))
 
-    # What they are given
+    # What each job receives
 
     def _inputs(self, job: Job, emit: Emit, source: Path | None = None) -> Inputs:
-        """`source`: the file of the model that a stage is given."""
+        """`source`: the file of the model that a stage receives."""
         compute = Compute.select(**job.compute)
 
         def data() -> Data:
@@ -152,14 +152,14 @@ class JobRunner:
             file, given = self._model_file(job, ref), ref in job.files
             contract = checkpoint.contract_of(file) if given else None
             net = self._load(file, given)
-            # what this run made, or takes pixels as they are, is fed with the job's own data
+            # models made in this run, or for unscaled pixels, get the job's own data
             return net if contract is None or contract.mean is None else fed(net, contract, data().contract)
 
         def identity(ref: str) -> str:
             if not ref:
                 return job.data["id"] + compute.device
-            self._model_file(job, ref)  # refuses the undeclared
-            return job.inputs.get(ref) or f"{job.files[ref]} {job.data['id']}"  # fed as the job's data are
+            self._model_file(job, ref)  # raises if it is not declared
+            return job.inputs.get(ref) or f"{job.files[ref]} {job.data['id']}"  # inputs depend on the data
 
         architecture = checkpoint.architecture_of(source) if source is not None else None
         return Inputs(self._host, compute, data, model, architecture, emit, self._memo, identity)
@@ -180,9 +180,9 @@ class JobRunner:
         return artifact.model_file
 
     def _load(self, path: Path, given: bool = False) -> nn.Module:
-        """The model of a checkpoint; building it may not change the process's settings either.
+        """The model of a checkpoint; raises CompressitError if building it changes process settings.
 
-        `given`: it came with the recipe, so that what it orders must go with its size; what a run made itself need not.
+        `given`: the file came with the recipe, so its memory and time are limited; a run's own files are not.
         """
         architecture = checkpoint.architecture_of(path)
         with lending(architecture.name if architecture else "the model"):

@@ -1,4 +1,4 @@
-"""Which job of a run may start next."""
+"""Decides which job of a run starts next."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from compressit.contract.job import Job
 
 
 class Schedule:
-    """The jobs of a run that are not done yet. Each stands behind its inputs."""
+    """The unfinished jobs of a run, each listed after its inputs."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.unfinished: dict[str, Job] = {job.key: job for job in jobs}
         self._waiting: dict[str, Job] = dict(self.unfinished)
-        self._taken: set[str] = set()  # keys that another run was making when they were tried
+        self._taken: set[str] = set()  # keys that another run was making when last tried
         self._maker: dict[str, int] = {}  # key -> number of the worker that made it
 
     def next(self, running: Sequence[Job], worker: int | None) -> Job | None:
-        """The first job whose inputs are there, and one that another run was making only where there is no other.
+        """The first job whose inputs exist. A job that another run was making comes after all others.
 
-        Evaluations go first, best of a model this worker has in memory; exclusive jobs wait until nothing
-        else can run.
+        Evaluations come first, preferably of a model that this worker has in memory. Exclusive jobs wait until
+        nothing else can run.
         """
         if any(job.exclusive for job in running):
             return None
@@ -36,21 +36,21 @@ class Schedule:
         return (own or evaluations or shared)[0]
 
     def start(self, job: Job, worker: int) -> None:
-        """The job was given to the worker of that number."""
+        """Marks the job as given to this worker."""
         del self._waiting[job.key]
         self._maker[job.key] = worker
 
     def postpone(self, job: Job) -> None:
-        """Another run is making it: it is tried again after all others."""
+        """Puts back a job that another run is making, to try it again after all others."""
         self._waiting[job.key] = job
         self._taken.add(job.key)
 
     def finish(self, job: Job) -> None:
-        """The job is done."""
+        """Marks the job as done."""
         del self.unfinished[job.key]
 
     def fail(self, job: Job) -> list[Job]:
-        """Leaves out the job and all that needs it; returns the latter."""
+        """Drops the job and all jobs that need it; returns the latter."""
         gone = {job.key: job}
         for other in self._waiting.values():
             if not gone.keys().isdisjoint(other.inputs.values()):

@@ -1,4 +1,4 @@
-"""A dataset's tensors, loaded the same way for a run, `compressit.data` and `compressit evaluate`."""
+"""Loads a dataset's tensors, the same way for runs, `compressit.data` and `compressit evaluate`."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def load_data(
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """A dataset's splits, of which nothing is kept."""
+    """A dataset's splits, not cached."""
     return prepared(dataset, loaded(dataset, DataContext(cache, announce)), announce, device, like)
 
 
 def content(dataset: Dataset[Any]) -> tuple[str, str, str]:
-    """What names the tensors that `loaded` gives: two datasets of equal content have the same."""
+    """Identifies the tensors that `loaded` returns: datasets with equal content share it."""
     return dataset.name, dataset.fingerprint(), canonical(dump(_loader(dataset).config))
 
 
@@ -63,7 +63,7 @@ def prepared(
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """`splits.prepare` by the dataset's options; tells what results on these data should be read with."""
+    """Calls `splits.prepare` with the dataset's options, and announces its warnings about the data."""
     data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
@@ -71,12 +71,12 @@ def prepared(
 
 
 def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
-    """The dataset without the host's options: variants that differ in those share what it loads."""
+    """The dataset without the host's options: variants that differ only in those share the loaded tensors."""
     own = {name: value for name, value in dump(dataset.config).items() if name not in DataConfig.model_fields}
     kind = type(dataset)
     try:
         return kind(parse(kind.Config, own))
-    except ValidationError:  # it wants one of the host's: then its tensors are its own too
+    except ValidationError:  # it requires a host option, so its tensors are not shared
         return dataset
 
 

@@ -1,4 +1,4 @@
-"""Worker processes: started once, given one job after another, ended with the run."""
+"""Worker processes: each runs one job after another, and ends with the run."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from compressit.processes.python import environment, python
 from compressit.recipe.model import LocalPlugin
 from compressit.running.worker import CHANNEL
 
-PATIENCE = 5.0  # seconds for a process to end that was told to
-LOG_BYTES = 20_000  # of a log's end that are looked at
+PATIENCE = 5.0  # seconds a process has to end when asked to
+LOG_BYTES = 20_000  # how much of a log's end is read
 
 Events = queue.Queue[tuple["Worker", dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What every worker of a run is started with."""
+    """Options that all workers of a run share."""
 
     store: Path
     cache: Path
@@ -40,10 +40,10 @@ class WorkerOptions:
     logs: Path  # folder for what workers print
     plugins: Sequence[LocalPlugin] = ()
     save_every: float = 10.0  # seconds between saves of a stage's progress
-    job_timeout: float | None = None  # seconds after which a job is ended; the worker does not know
+    job_timeout: float | None = None  # seconds after which the run ends a job; not passed to the worker
 
     def command(self) -> list[str]:
-        """The command line."""
+        """The command line that starts a worker."""
         told = {
             "store": str(self.store),
             "cache": str(self.cache),
@@ -55,25 +55,25 @@ class WorkerOptions:
 
 
 class Worker:
-    """One process. Its messages arrive in `events`; its end arrives as {"event": "ended"}, after all of them."""
+    """One worker process. Its messages arrive in `events`; the last one is {"event": "ended"}."""
 
     def __init__(self, number: int, options: WorkerOptions, events: Events) -> None:
         self.number = number
-        self.job: Job | None = None  # what it does
-        self.ready = False  # it has loaded everything
-        self.deadline = math.inf  # of its job
+        self.job: Job | None = None  # the current one
+        self.ready = False  # whether it has loaded everything
+        self.deadline = math.inf  # of the current job
         self.log = options.logs / f"worker-{number}.log"
-        self._token = secrets.token_hex(8)  # what has it is the worker's, what has not is a plugin's noise
+        self._token = secrets.token_hex(8)  # marks the worker's messages among what plugins print
         threads = str(options.threads)
         own = {**environment(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        with _writable(self.log) as log:  # an older run's worker of this number has had its say
+        with _writable(self.log) as log:  # replaces the log of an earlier run
             self._process = subprocess.Popen(
                 options.command(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={**own, CHANNEL: self._token},
-                start_new_session=True,  # Ctrl-C is the parent's business
+                start_new_session=True,  # the parent handles Ctrl-C
             )
         reader = threading.Thread(target=self._read, args=(events,), daemon=True)
         reader.start()
@@ -82,22 +82,21 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Of the process that watches the worker; both are in the group of that number."""
+        """The pid of the guard process, which is also the id of the worker's process group."""
         return self._process.pid
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Gives the worker something to do; a worker that has ended says so through its events."""
+        """Sends the worker a message. If the worker has ended, its events report that."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
 
     def end(self) -> None:
-        """Ends the process and all it has started: what it was doing goes on from its last saved state in the next
-        run."""
+        """Ends the worker and all its child processes. The next run resumes its job from the last saved state."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            self._process.stdin.close()  # its guard leaves no process behind
+        with contextlib.suppress(OSError):  # the worker has ended already
+            self._process.stdin.close()  # makes the guard end all processes
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -105,7 +104,7 @@ class Worker:
         self._waiter.join()
 
     def how_it_ended(self) -> str:
-        """For the user: the exit status in words and what its log says last."""
+        """The exit status in words and the last lines of the log, for the user."""
         code = self._process.wait()
         if code == -signal.SIGKILL:
             ending = "was killed (often: the machine ran out of memory)"
@@ -120,25 +119,25 @@ class Worker:
         assert self._process.stdout is not None
         token = self._token.encode()
         for line in self._process.stdout:
-            # Somebody's bytes may stand before the token, and half a message behind it: it was killed while it spoke.
+            # Other output may precede the token, and the message may be incomplete if the worker was killed.
             with contextlib.suppress(ValueError, RecursionError):
                 events.put((self, json.loads(line[line.index(token) + len(token) :])))
 
     def _wait(self, events: Events, reader: threading.Thread) -> None:
-        """Tells of the end when there is one: what the worker has forked may keep its stdout open for longer."""
+        """Reports the worker's end at once; its child processes may keep its stdout open for longer."""
         self._process.wait()
-        self._end_group()  # its guard was killed, or this system has none
+        self._end_group()  # in case the guard was killed, or this system has none
         reader.join(PATIENCE)
         events.put((self, {"event": "ended"}))
 
     def _end_group(self) -> None:
-        # As long as one of the group lives, the kernel gives its number to nobody else.
+        # The kernel does not reuse the id while a process of the group is alive.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _writable(log: Path) -> IO[bytes]:
-    """The log, opened anew; nothing is lost but words where it cannot be."""
+    """The log file, opened anew; the null device if that fails."""
     try:
         return OwnFolder(log.parent.parent).fresh(f"{log.parent.name}/{log.name}")
     except (OSError, CompressitError):
@@ -146,7 +145,7 @@ def _writable(log: Path) -> IO[bytes]:
 
 
 def _last_words(log: Path) -> str:
-    """The last lines of a log; of a crash, its reason and where the plugin was."""
+    """The last lines of a log; after a crash, its reason and the line of plugin code."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_BYTES))

@@ -1,6 +1,6 @@
-"""Settings of the process by which everything in it computes: read before a plugin is called, put back after it.
+"""Process-wide settings that affect computation: read before a plugin runs, restored afterwards.
 
-Not the global random numbers: `rng` gives every plugin its own.
+Global random numbers are not among them: `rng` gives every plugin its own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import torch
 
 
 class _Output:
-    """Where a file descriptor leads: once it is closed, the next file that is opened takes its number and what is
-    printed."""
+    """The file behind a file descriptor. If a plugin closes it, the next opened file gets its number and receives
+    what is printed."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._kept = self._file = None
         with contextlib.suppress(OSError):  # it is closed
             self._file = os.fstat(descriptor)[1:3]  # inode and device
-            self._kept = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)  # a number not looked at here
+            self._kept = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)  # a duplicate, at least 10
 
     def restore(self) -> None:
-        """Lets it lead there again."""
+        """Makes the descriptor refer to this file again."""
         if self._kept is not None:
             os.dup2(self._kept, self._descriptor)
 
@@ -41,14 +41,14 @@ class _Output:
 
     def __del__(self) -> None:
         if self._kept is not None:
-            with contextlib.suppress(OSError):  # a plugin closed whatever it found
+            with contextlib.suppress(OSError):  # a plugin closed it
                 os.close(self._kept)
 
 
 def _folder() -> str:
     try:
         return os.getcwd()
-    except FileNotFoundError:  # somebody removed it: there is nothing to go back to
+    except FileNotFoundError:  # it was removed, so it cannot be restored
         return "/"
 
 
@@ -72,16 +72,16 @@ SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "standard output": (lambda: _Output(1), lambda output: output.restore()),
     "standard error": (lambda: _Output(2), lambda output: output.restore()),
 }  # fmt: skip
-"""By name: how to read it, and how to set it."""
+"""Getter and setter of each setting, by name."""
 
 
 def read() -> dict[str, Any]:
-    """All settings as they are."""
+    """The current settings."""
     return {name: get() for name, (get, _) in SETTINGS.items()}
 
 
 def put_back(before: Mapping[str, Any]) -> list[str]:
-    """Sets what `read` gave wherever it is another now; tells each, as `default dtype (now torch.float64)`."""
+    """Restores all settings that differ from `before`; returns them, as `default dtype (now torch.float64)`."""
     now = read()
     other = [name for name in SETTINGS if now[name] != before[name]]
     for name in other:

@@ -1,4 +1,4 @@
-"""What a job made, as the store keeps it."""
+"""Publishes a job's result to the store."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ CURVE_POINTS = 200
 
 @dataclass(frozen=True)
 class Made:
-    """A model, the metrics of one, or nothing: of a dry run that could not say its shapes."""
+    """A job's result: a model, metrics, or nothing for a dry run that returned no model."""
 
     model: nn.Module | None = None
     architecture: checkpoint.Architecture | None = None
     contract: InputSpec | None = None
-    ctx: StageContext | None = None  # with what a stage found out
-    metrics: Mapping[str, float] | None = None  # not finite ones among them
-    earlier: float = 0.0  # seconds of sessions that were killed
+    ctx: StageContext | None = None  # with a stage's notes, curves and arrays
+    metrics: Mapping[str, float] | None = None  # including those that are not finite
+    earlier: float = 0.0  # seconds spent in earlier sessions that were killed
 
 
 def publish(store: Store, host: Host, job: Job, made: Made, seconds: float) -> Artifact:
-    """Raises CompressitError for a model that cannot be saved, and for code that changed since the plan: plugins
-    import as they go, so that nobody knows which code made the result."""
+    """Publishes the result. Raises CompressitError for a model that cannot be saved, and if the plugin's code changed
+    since planning, since either version may have run."""
     if job.code and code_now(*job.roots) != job.code:
         raise CompressitError(
             f"the code of {job.uses} changed since this run was planned", "start the run again"
@@ -60,7 +60,7 @@ def publish(store: Store, host: Host, job: Job, made: Made, seconds: float) -> A
 
 
 def _facts(made: Made) -> dict[str, Any]:
-    """Numbers that are not finite are left out, and named."""
+    """The manifest's facts. Metrics that are not finite are omitted, and listed in a note."""
     if made.metrics is not None:
         finite = {name: value for name, value in made.metrics.items() if math.isfinite(value)}
         return {"metrics": finite, "notes": {"not_finite": sorted(made.metrics.keys() - finite.keys())}}
@@ -81,12 +81,10 @@ def _facts(made: Made) -> dict[str, Any]:
 def _write_model(model: nn.Module, file: Path, job: Job, made: Made, host: Host) -> None:
     try:
         checkpoint.save(model, file, made.architecture, made.contract, host, job.lineage)
-    except CompressitError as error:  # the temporary file's name tells the user nothing
+    except CompressitError as error:  # remove the name of the temporary file
         raise CompressitError(error.message.removeprefix(f"{file}: "), error.hint) from error
     if job.kind == "dry_run":
-        with suppress(
-            CompressitError
-        ):  # then the whole stays: without weights it is none that could be saved
+        with suppress(CompressitError):  # the model cannot be saved without its weights: keep the full one
             checkpoint.save(
                 emptied(model), file, made.architecture, made.contract, host, job.lineage, compact=True
             )

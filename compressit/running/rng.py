@@ -1,6 +1,6 @@
-"""What a result depends on besides the plugins: which random stream each of a job's steps draws from.
+"""Which random stream each step of a job draws from. Results depend on it, as they depend on the plugins.
 
-Part of every key (`compressit.planning.plan`), with `compressit.seeds`: whatever else the host does stays out of here.
+Its code is part of every key (`compressit.planning.plan`), like `compressit.seeds`; keep other host code out of here.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
 
 
 def lent(name: str) -> AbstractContextManager[None]:
-    """The draws of whatever code the plugin `name` runs when nothing below says otherwise: a dataset that loads."""
+    """The default stream of the plugin `name`, if none of the ones below applies; for example a loading dataset."""
     return seeded(Streams(0, name).number("lent"))
 
 
 def building(seed: int) -> AbstractContextManager[None]:
-    """The draws of a run's first weights: variants share them."""
+    """The stream of a run's initial weights, which variants share."""
     return seeded(Streams(seed).number("init"))
 
 
 def acting(streams: Streams) -> AbstractContextManager[None]:
-    """The draws of a trainer or compressor."""
+    """The stream of a trainer or compressor."""
     return seeded(streams.number("plugin"))
 
 
 def measuring(streams: Streams) -> AbstractContextManager[None]:
-    """The draws of an evaluator."""
+    """The stream of an evaluator."""
     return seeded(streams.number("evaluate"))
 
 
 def narrowing(streams: Streams) -> AbstractContextManager[None]:
-    """The draws of a student's fresh weights."""
+    """The stream of a student's fresh weights."""
     return seeded(streams.number("student"))
 
 
 def narrowed(
     config: Mapping[str, Any], times: int, narrower: Callable[[Mapping[str, Any]], Config | None]
 ) -> Mapping[str, Any] | None:
-    """The options after narrowing `times` times over; None where they cannot become narrower."""
+    """The options after narrowing `times` times; None if they cannot get narrower."""
     for _ in range(times):
         found = narrower(config)
         if found is None:

@@ -1,4 +1,4 @@
-"""Gives the jobs of a plan to workers, in an order their inputs allow, and listens."""
+"""Gives the jobs of a plan to workers, each after its inputs, and handles their messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
 
 
 class Listener(Protocol):
-    """Who is told how a run goes: the progress display, the run folder."""
+    """Receives a run's events, for example to display progress or refresh the run folder."""
 
     def started(self, job: Job) -> None: ...
     def progress(self, job: Job, event: Mapping[str, Any]) -> None: ...
@@ -30,13 +30,13 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a job did not end well."""
+    """Why a job failed."""
 
     label: str
     message: str
     hint: str | None = None
     traceback: str | None = None
-    ended: bool = False  # its worker did, which need not happen again
+    ended: bool = False  # its worker ended or it ran out of time: a retry may succeed
 
     def __str__(self) -> str:
         told = f"{line(self.label)}: {folded(self.message)}"
@@ -45,15 +45,15 @@ class Failure:
 
 @dataclass
 class Runner:
-    """Runs jobs in `workers` processes. Use it as a context manager: leaving it ends the workers."""
+    """Runs jobs in `workers` processes. A context manager: exiting it ends the workers."""
 
     options: WorkerOptions
     host: Host
     listener: Listener
     workers: int = 1
     _schedule: Schedule = field(default_factory=lambda: Schedule(()))
-    _unusable: bool = False  # a worker could not start, so none can
-    _waits: dict[str, float] = field(default_factory=dict[str, float])  # for another run, by key: since when
+    _unusable: bool = False  # a worker could not start, so no worker can
+    _waits: dict[str, float] = field(default_factory=dict[str, float])  # key -> when waiting began
     _events: Events = field(default_factory=queue.Queue)
     _workers: list[Worker] = field(default_factory=list[Worker])
     _started: int = 0
@@ -66,14 +66,14 @@ class Runner:
             worker.end()
 
     def calibrate(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Lets the first worker measure this machine; None when it could not."""
+        """Measures this machine in the first worker; None if that fails."""
         worker = self._start_worker()
         worker.send({"calibrate": request})
         deadline = time.monotonic() + START_TIMEOUT
         try:
             while True:
                 _, event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
-                worker.ready = True  # it has spoken
+                worker.ready = True  # any message shows that it started
                 if event["event"] == "calibrated":
                     return event["result"]
                 if event["event"] in ("failed", "unusable", "ended"):
@@ -84,7 +84,7 @@ class Runner:
         return None
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Runs all jobs; a failed one takes down only what needs it. The listener is told what went wrong."""
+        """Runs all jobs. If one fails, only the jobs that need it are skipped. Failures go to the listener."""
         self._schedule = Schedule(jobs)
         while self._schedule.unfinished and not self._unusable:
             self._give_out()
@@ -137,7 +137,7 @@ class Runner:
                 self._end(job, worker, event)
 
     def _end(self, job: Job, worker: Worker, event: Mapping[str, Any]) -> None:
-        """What a job has come to."""
+        """Handles the end of a job."""
         match event["event"]:
             case "done":
                 self._schedule.finish(job)
@@ -153,32 +153,32 @@ class Runner:
                 self._fail(job, Failure(job.label, message, event["hint"], event["traceback"]))
 
     def _postpone(self, job: Job, by: str) -> None:
-        """Another run is making it: whatever else is ready goes first, and its place is not kept."""
+        """Puts back a job that another run is making, so that other jobs go first."""
         limit = self.options.job_timeout
         if job.key not in self._waits:
-            self.listener.announce(f"{job.label}: waits, {by}")
+            self.listener.announce(f"{job.label}: waiting, {by}")
         since = self._waits.setdefault(job.key, time.monotonic())
         if limit is not None and time.monotonic() - since > limit:
-            hint = "start the run again when that one has ended"
-            told = f"it waited longer than {limit:g} s (--job-timeout): {by}"
+            hint = "start the run again when the other one has ended"
+            told = f"waited for another run for more than {limit:g} s (--job-timeout): {by}"
             self._fail(job, Failure(job.label, told, hint, ended=True))
         else:
             self._schedule.postpone(job)
 
     def _set_deadline(self, worker: Worker) -> None:
-        """A job's time begins when its worker has loaded everything."""
+        """A job's time starts once its worker has loaded everything."""
         if self.options.job_timeout is not None:
             start = 0.0 if worker.ready else START_TIMEOUT
             worker.deadline = time.monotonic() + start + self.options.job_timeout
 
     def _end_overdue(self) -> None:
-        """Ends what takes too long, with its worker: there is no other way to stop it."""
+        """Ends jobs that exceed their time, together with their worker: there is no other way to stop them."""
         for worker in list(self._workers):
             if (job := worker.job) is not None and worker.deadline < time.monotonic():
                 worker.job = None
                 self._forget(worker)
-                taken = f"it took longer than {self.options.job_timeout:g} s and was ended (--job-timeout)"
-                hint = "give it more time: it goes on from what it saved, if it trains"
+                taken = f"stopped after {self.options.job_timeout:g} s (--job-timeout)"
+                hint = "give it more time; training resumes from its last saved state"
                 self._fail(job, Failure(job.label, taken, hint, ended=True))
 
     def _fail(self, job: Job, failure: Failure) -> None:
@@ -187,7 +187,7 @@ class Runner:
         self._observe(self.host.tell("compressit_stage_failed", job=job, message=failure.message))
         if skipped:
             labels = ", ".join(other.label for other in skipped)
-            self.listener.announce(f"not run, since {job.label} failed: {labels}")
+            self.listener.announce(f"skipped because {job.label} failed: {labels}")
 
     def _start_worker(self) -> Worker:
         self._started += 1

@@ -1,4 +1,4 @@
-"""One run from plan to folder: what is there already, an estimate, the workers, the folder kept fresh."""
+"""Runs a plan: looks up what the store has, estimates the rest, runs the workers, updates the run folder."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def run_plan(
     job_timeout: float | None = None,
     command: str = "",
 ) -> tuple[Results, list[str]]:
-    """Runs what the store lacks and writes the folder. Returns the results and what failed, a line each.
+    """Runs the jobs that the store lacks and writes the folder. Returns the results and a line per failure.
 
-    Raises CompressitError, before anything is run, for a folder or store that cannot be written. A store that has all
-    results need not be.
+    Raises CompressitError, before running anything, if the folder or store is not writable. A store that already has
+    all results may be read-only.
     """
     console = console or Console(file=cast("IO[str]", Forgiving(sys.stderr)))
     say = _speaker(console)
@@ -65,8 +65,8 @@ def run_plan(
             objects.require_writable()
         except OSError as error:
             raise CompressitError(
-                f"{store}: the store cannot be written: {error.strerror or error}",
-                "give another folder with --store",
+                f"{store}: the store cannot be written to: {error.strerror or error}",
+                "choose another folder with --store",
             ) from error
     options = WorkerOptions(
         store=store.resolve(),
@@ -88,7 +88,7 @@ def run_plan(
         failures = run.failures
         complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
         if not target.finish(artifacts, failures, complete):
-            failures = [*failures, f"{folder}: the report could not be written in full"]
+            failures = [*failures, f"{folder}: the report is incomplete"]
     results = collect(plan, artifacts, failures, host, command)
     _warn(results, say)
     return results, failures
@@ -99,24 +99,24 @@ def _warn(results: Results, say: Callable[[str], None]) -> None:
     for warning in warnings[:MOST_WARNINGS]:
         say(f"warning: {warning}")
     if len(warnings) > MOST_WARNINGS:
-        say(f"warning: {len(warnings) - MOST_WARNINGS} more, see the report")
+        say(f"warning: {len(warnings) - MOST_WARNINGS} more warnings, see the report")
 
 
 @dataclass
 class _Run:
-    """Carries out jobs: tells the display how it goes, and keeps artifacts, history and the folder up to date."""
+    """Runs jobs and keeps the display, artifacts, history and folder up to date."""
 
     plan: Plan
     host: Host
     store: Store
     target: RunFolder
-    artifacts: dict[str, Artifact]  # by key; what is made comes to it
-    failures: list[str] = field(default_factory=list[str])  # a line each
+    artifacts: dict[str, Artifact]  # by key, including those that this run makes
+    failures: list[str] = field(default_factory=list[str])  # one line each
     _running: list[Job] = field(default_factory=list[Job])
-    _ended: bool = False  # whether a worker was killed or crashed: no mistake of the recipe's
+    _ended: bool = False  # whether a worker was killed or crashed, which is not the recipe's fault
 
     def execute(self, jobs: Sequence[Job], options: WorkerOptions, workers: int, console: Console) -> None:
-        """Runs the jobs. Interrupted, it still fills the folder."""
+        """Runs the jobs. Updates the folder even if interrupted."""
         self._history = History(options.store, options.threads)
         try:
             with Runner(options, self.host, self, workers) as runner:
@@ -129,7 +129,7 @@ class _Run:
                     runner.run([job for job in jobs if job.key not in self.artifacts])
         except CompressitError:  # nothing was trained
             raise
-        except BaseException as error:  # Ctrl-C above all; the workers have ended
+        except BaseException as error:  # usually Ctrl-C; the workers have ended
             stopped = f"stopped by {type(error).__name__}"
             why = str(error) or "interrupted" if isinstance(error, KeyboardInterrupt) else stopped
             unfinished = [f"{job.label}: {why}" for job in self._running]
@@ -139,7 +139,7 @@ class _Run:
             self._history.save()
 
     def _calibration(self, jobs: Sequence[Job], runner: Runner) -> dict[str, Any] | None:
-        """Measures only when something that trains has never run here, and what can be built without data."""
+        """Calibrates only if a training job has never run here and its model can be built without data."""
         new = unknown(jobs, self._history)
         variant = self.plan.recipe.variants[0]
         if not new or variant.model.use is None:
@@ -158,10 +158,10 @@ class _Run:
     def _to_do(self, jobs: Sequence[Job]) -> str:
         begun = sum(self.store.has_progress(job.key) for job in jobs)
         text = f"{self.plan.recipe.name}: {len(jobs)} of {len(self.plan.jobs)} jobs to do"
-        return f"{text} ({begun} of them begun)" if begun else text
+        return f"{text} ({begun} already started)" if begun else text
 
     def _dry_run(self, jobs: Sequence[Job], runner: Runner) -> None:
-        """Tries what can be tried before hours of training. Raises CompressitError for what can never work."""
+        """Tries out stages before hours of training. Raises CompressitError for those that cannot work."""
         tried = [job for job in jobs if job.kind == "dry_run"]
         made = {job.key for job in tried}.union(*(job.inputs.values() for job in tried))
         runner.run([job for job in jobs if job.key in made])
@@ -169,7 +169,7 @@ class _Run:
             told = "\n".join([*self.failures, "nothing was trained"])
             raise StageFailed(told) if self._ended else SeveralErrors(told)
 
-    # As the runner's listener
+    # The runner's Listener interface
 
     def started(self, job: Job) -> None:
         self._running.append(job)
@@ -185,7 +185,7 @@ class _Run:
         if artifact is not None:
             self.artifacts[job.key] = artifact
         else:
-            self.failures.append(f"{job.label}: its result cannot be read back from the store")
+            self.failures.append(f"{job.label}: its result cannot be read from the store")
         self._live.finished(job, seconds)
 
     def failed(self, job: Job, failure: Failure) -> None:

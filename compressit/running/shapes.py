@@ -1,4 +1,4 @@
-"""What a dry run keeps of a model: its shapes, which take a thirtieth of its room once the weights are zero."""
+"""Zeroes a dry run's weights, since only shapes matter: stored compactly, the model is 30 times smaller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compressit.contract.nets import copied
 
 
 def emptied(model: nn.Module) -> nn.Module:
-    """A copy whose floating parameters are zero."""
+    """A copy with all floating-point parameters set to zero."""
     empty = copied(model)
     with torch.no_grad():
         for parameter in _weights(empty):
@@ -18,7 +18,7 @@ def emptied(model: nn.Module) -> nn.Module:
 
 
 def refill(model: nn.Module, generator: torch.Generator) -> None:
-    """Gives an emptied model weights as fresh ones are about: those of a layer keep the size of what they are given."""
+    """Fills an emptied model with random weights, scaled so that each layer keeps the size of its inputs."""
     with torch.no_grad():
         for parameter in _weights(model):
             drawn = torch.rand(parameter.shape, generator=generator)

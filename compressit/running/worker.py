@@ -1,7 +1,7 @@
-"""`python -m compressit.running.worker`: carries out jobs given as JSON lines on stdin, says how it goes on stdout.
+"""`python -m compressit.running.worker`: runs jobs given as JSON lines on stdin, reports progress on stdout.
 
-Models travel through the store. It ends when stdin closes, also when its parent was killed, and so does all that it
-has started (`guard`).
+Models are passed through the store. The worker and all its child processes end when stdin closes, even if the parent
+was killed (`guard`).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from compressit.processes import guard
 if TYPE_CHECKING:
     from compressit.host.plugins import Host
 
-CHANNEL = "COMPRESSIT_CHANNEL"  # the variable with what stands before each message: noise is told apart
-PATIENCE = 1.0  # seconds for another run to end what it is making: then this worker can do something else
+CHANNEL = "COMPRESSIT_CHANNEL"  # environment variable with the token that precedes each message
+PATIENCE = 1.0  # seconds to wait for another run to finish a job, before trying something else
 
 
 def main() -> None:
-    """Reads options, loads plugins and torch, says "ready", then works until stdin closes."""
+    """Reads options, loads plugins and torch, sends "ready", then runs jobs until stdin closes."""
     options = json.loads(sys.argv[1])
     guard.stand()
-    faulthandler.enable()  # a crash in native code tells in the log where Python was
+    faulthandler.enable()  # after a crash in native code, the log shows the Python line
     send = _channel()
     messages = _messages()
 
@@ -49,14 +49,14 @@ def main() -> None:
         from compressit.running.job import JobRunner, Taken
         from compressit.store.objects import Store
 
-        # as torch.compile does: no plugin is to blame
+        # torch.compile raises it too; set it before comparing, so that no plugin is blamed
         sys.setrecursionlimit(max(sys.getrecursionlimit(), 2000))
         before = process_state.read()
         host = installed()
         for path, digest in options["plugins"]:
             host.load_file(Path(path), digest)
         for change in process_state.put_back(before):
-            announce(f"importing a plugin changed a setting of the process: {change}")
+            announce(f"importing a plugin changed a process setting: {change}")
         compute.set_threads(options["threads"])
         store = Store(Path(options["store"]), warn=announce)
         runner = JobRunner(store, host, Path(options["cache"]), options["save_every"])
@@ -77,12 +77,12 @@ def main() -> None:
                 send({"event": "done", "seconds": done.seconds})
         except Taken as other:
             send({"event": "taken", "by": str(other)})
-        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises is the job's failure, not the worker's
+        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises fails the job, not the worker
             send(_failure(error, _plugin_files(host)))
 
 
 def _channel() -> Callable[[Mapping[str, Any]], None]:
-    """Keeps the real stdout for messages, each after the run's token; whatever else prints goes to stderr."""
+    """Keeps the real stdout for messages, each preceded by the run's token; other output goes to stderr."""
     token = os.environ.pop(CHANNEL, "")
     out = os.dup(1)
     os.dup2(2, 1)
@@ -90,10 +90,10 @@ def _channel() -> Callable[[Mapping[str, Any]], None]:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.stdout = sys.stderr = _log()
-    speaking = threading.Lock()  # plugins have threads
+    speaking = threading.Lock()  # plugins may use threads
 
     def send(message: Mapping[str, Any]) -> None:
-        # ASCII but for halves of surrogate pairs, which no UTF-8 has
+        # UTF-8, which cannot encode lone surrogates: they are replaced
         text = json.dumps(message, default=_number, ensure_ascii=False).encode("utf-8", "replace")
         line = memoryview(token.encode() + text + b"\n")
         try:
@@ -101,7 +101,7 @@ def _channel() -> Callable[[Mapping[str, Any]], None]:
                 while line:
                     line = line[os.write(out, line) :]
         except BrokenPipeError:
-            os._exit(1)  # nobody listens any more
+            os._exit(1)  # the run has ended
         except OSError as error:
             sys.stderr.write(f"a plugin closed the connection between this worker and its run ({error})\n")
             os._exit(1)
@@ -110,14 +110,14 @@ def _channel() -> Callable[[Mapping[str, Any]], None]:
 
 
 def _log() -> Forgiving:
-    """Where Python's prints go: plugins may close it, which closes no file, and a full disk is no error of theirs."""
+    """Python's stdout and stderr. Closing it closes no file, and writing never fails, even on a full disk."""
     return Forgiving(open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False))
 
 
 def _messages() -> queue.Queue[dict[str, Any]]:
-    """A thread reads stdin, so that a parent that was killed ends this process in the middle of a job too.
+    """Reads stdin in a thread, so that this process ends even in the middle of a job if its parent is killed.
 
-    Plugins, and what they start, find an empty stdin in its place.
+    Plugins and their child processes get an empty stdin instead.
     """
     messages: queue.Queue[dict[str, Any]] = queue.Queue()
     source = os.fdopen(os.dup(0), encoding="utf-8")
@@ -135,7 +135,7 @@ def _messages() -> queue.Queue[dict[str, Any]]:
 
 
 def _number(value: Any) -> Any:
-    """A plugin's progress may hold tensors and numpy's numbers."""
+    """Converts tensors and NumPy numbers in a plugin's progress events."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
@@ -143,7 +143,7 @@ def _number(value: Any) -> Any:
 
 
 def _plugin_files(host: Host) -> list[Path]:
-    """The file of each plugin that is no package's, and the folder of each package that brings one."""
+    """The file of each single-file plugin, and the folder of each package that provides plugins."""
     modules = {host.find(name).plugin.__module__.split(".")[0] for name in host.names()}
     files = (getattr(sys.modules.get(name), "__file__", None) for name in sorted(modules))
     paths = [Path(file) for file in files if file]

@@ -1,1 +1,1 @@
-"""The beginnings of a plugin and of a recipe, as `compressit new` writes them: they run as they stand."""
+"""The plugins and recipes that `compressit new` writes. They run without changes."""

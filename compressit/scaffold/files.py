@@ -1,4 +1,4 @@
-"""New files from templates: written whole, or not at all."""
+"""New files from templates. Nothing is overwritten."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def rendered(template: str, **values: Any) -> str:
-    """A template with these values in it."""
+    """A template filled with these values."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -26,14 +26,14 @@ def rendered(template: str, **values: Any) -> str:
 
 
 def refuse_existing(paths: Iterable[Path], hint: str = "choose another name or --folder") -> None:
-    """Raises CompressitError, naming them, when some of these paths exist."""
+    """Raises CompressitError that names those of the paths that exist."""
     there = [str(path) for path in paths if path.exists()]
     if there:
-        raise CompressitError(f"{', '.join(there)}: already there, and nothing is overwritten", hint)
+        raise CompressitError(f"{', '.join(there)}: already exists, and nothing is overwritten", hint)
 
 
 def write_new(files: Mapping[Path, str]) -> None:
-    """Writes files with their folders. Raises CompressitError, before anything is written, where one exists."""
+    """Writes files and their folders. If one exists, raises CompressitError before anything is written."""
     refuse_existing(files)
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The beginning of a plugin: a file beside a recipe, or a package."""
+"""A first plugin: a file beside a recipe, or a package."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TAKEN = sys.stdlib_module_names | {"compressit", "numpy", "torch", "pydantic", 
 
 @dataclass(frozen=True)
 class NewPlugin:
-    """What is to be written, and under which names."""
+    """The names of a plugin to be written, and of its files."""
 
     name: str  # "prune.mine"
     kind: str  # "compressor"
@@ -28,31 +28,31 @@ class NewPlugin:
 
     @property
     def method(self) -> str:
-        """The part after the dot, as a file name: "soft-labels" gives soft_labels."""
+        """The part after the dot as a module name: "soft-labels" gives soft_labels."""
         method = self.name.split(".")[1].replace("-", "_")
         usable = method.isidentifier() and not keyword.iskeyword(method) and method not in _TAKEN
         return method if usable else re.sub(r"\W", "_", self.name)
 
     @property
     def cls(self) -> str:
-        """The class: SoftLabels. One that would hide a name of compressit's gets a `My` before it."""
+        """The class name: SoftLabels; MySoftLabels if SoftLabels would hide a name of compressit's."""
         name = "".join(part.capitalize() for part in re.split(r"[_-]+", self.name.split(".")[1]))
         hides = {name, f"{name}Config"} & {*EXPORTS, "Field", "Work"}
         return f"My{name}" if hides or keyword.iskeyword(name) or not name.isidentifier() else name
 
     @property
     def distribution(self) -> str:
-        """What is installed: compressit-soft-labels."""
+        """The distribution to install: compressit-soft-labels."""
         return f"compressit-{self.method.strip('_').replace('_', '-')}"
 
     @property
     def module(self) -> str:
-        """What is imported from the distribution: compressit_soft_labels."""
+        """The module that the distribution provides: compressit_soft_labels."""
         return self.distribution.replace("-", "_")
 
     @property
     def folder(self) -> Path:
-        """Where its files are, relative to the folder asked for."""
+        """The folder of its files, relative to `--folder`."""
         return Path(self.distribution) if self.package else Path()
 
     @property
@@ -67,17 +67,17 @@ class NewPlugin:
 
 
 def kind_of(name: str) -> str:
-    """The kind that a name's first part says: `eval.…` is an evaluator; what says nothing is a compressor.
+    """The kind that the first part of a name stands for: `eval.…` is an evaluator; by default a compressor.
 
-    Raises CompressitError for what is no plugin's name, and for capitals, which no plugin here has.
+    Raises CompressitError for a name that is not a plugin's, or that has capital letters.
     """
     form = re.compile(r"[a-z][a-z0-9_-]*\.[a-z0-9][a-z0-9_-]*")
     if not form.fullmatch(name):
         small = name.lower()
         hint = "use kind.method, for example prune.mine or eval.mine"
         if form.fullmatch(small):
-            hint = f"use small letters: {small}"
-        raise CompressitError(f"'{name}' is no name for a plugin", hint)
+            hint = f"use lower case: {small}"
+        raise CompressitError(f"'{name}' is not a valid plugin name", hint)
     return _KINDS.get(name.split(".")[0], "compressor")
 
 

@@ -1,4 +1,4 @@
-"""The beginning of a recipe: installed plugins, every option in sight, and a first run that is quick."""
+"""A first recipe of installed plugins: it shows every option, and its first run is quick."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Parts:
 
 
 def parts_around(name: str, kind: str, host: Host) -> Parts:
-    """A recipe's parts with this plugin in its place. Raises CompressitError where another part is not installed."""
+    """The parts of a recipe that uses this plugin. Raises CompressitError if another part is not installed."""
 
     def one(wanted: str) -> str:
         return name if kind == wanted else usual(host, wanted)
@@ -48,11 +48,11 @@ def parts_around(name: str, kind: str, host: Host) -> Parts:
 
 
 def checked_name(name: str) -> str:
-    """A recipe's name without the ending `.yaml`. Raises CompressitError for what a recipe cannot be called."""
+    """A recipe's name without the ending `.yaml`. Raises CompressitError for an invalid name."""
     bare = name.removesuffix(".yaml")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bare) or len(bare) > 100:
         raise CompressitError(
-            f"'{name}' is no name for a recipe",
+            f"'{name}' is not a valid recipe name",
             "use letters, digits, '.', '_' and '-'; --folder says where it goes",
         )
     return bare
@@ -61,7 +61,7 @@ def checked_name(name: str) -> str:
 def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) -> str:
     """A commented recipe of these parts. `files`: plugin files, relative to the recipe.
 
-    Raises CompressitError for a part that is not installed or of the wrong kind.
+    Raises CompressitError for a part that is not installed or has the wrong kind.
     """
 
     def use(uses: str, *kinds: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) 
 
 
 def missing_options(parts: Parts, host: Host) -> list[str]:
-    """Options without a default that no example sets either, as `plugin: option`: the user has to fill them in."""
+    """Options that the user must fill in, as `plugin: option`: they have no default and no example sets them."""
     names = (parts.data, parts.model, *parts.stages, *parts.evaluate, *parts.report)
     plugins = [host.find(name).plugin for name in dict.fromkeys(names)]
     return [
@@ -94,22 +94,30 @@ def missing_options(parts: Parts, host: Host) -> list[str]:
 
 
 def usual_evaluators(host: Host) -> list[str]:
-    """Those that can measure any model, at once: no timings, no questions about the stage or another model."""
-    return [
-        r.plugin.name
-        for r in host.registered("evaluator")
-        if issubclass(r.plugin, Evaluator)
-        and not (r.plugin.exclusive or r.plugin.uses_stage)
-        and (plugin := made(r.plugin, {})) is not None
-        and not any(model_refs(plugin.config))
-    ]
+    """Evaluators that can measure any model quickly: they take no timings, need no stage and no other model, and
+    measure nothing that an earlier one measures."""
+    found: list[str] = []
+    measured: set[str] = set()
+    for registered in host.registered("evaluator"):
+        plugin = registered.plugin
+        if not issubclass(plugin, Evaluator) or plugin.exclusive or plugin.uses_stage:
+            continue
+        made_one = made(plugin, {})
+        if (
+            made_one is not None
+            and not any(model_refs(made_one.config))
+            and not measured & plugin.metrics.keys()
+        ):
+            found.append(plugin.name)
+            measured |= plugin.metrics.keys()
+    return found
 
 
 def usual(host: Host, kind: str) -> str:
-    """The first plugin of a kind by name; of data sets the one with the fewest numbers in it, of models one that can
-    make itself narrower if there is one, so that every compressor has something to do.
+    """The first plugin of a kind by name; for datasets, the one with the fewest values; for models, preferably one
+    that implements `with_width`, so that every compressor can be used.
 
-    Raises CompressitError where none of the kind is installed.
+    Raises CompressitError if no plugin of the kind is installed.
     """
 
     def order(plugin: type[Plugin[Any]]) -> tuple[float, str]:
@@ -120,12 +128,12 @@ def usual(host: Host, kind: str) -> str:
 
     plugins = [registered.plugin for registered in host.registered(kind)]
     if not plugins:
-        raise CompressitError(f"no {kind} is installed, and a recipe needs one", "install a plugin with one")
+        raise CompressitError(f"no {kind} is installed, and a recipe needs one", f"install a {kind} plugin")
     return min(plugins, key=order).name
 
 
 def stage_names(uses: Sequence[str]) -> list[str]:
-    """`prune.magnitude` becomes `prune`; a second one `magnitude`, a third one `magnitude2`."""
+    """`prune.magnitude` becomes `prune`; the second time `magnitude`, the third time `magnitude2`."""
     names: list[str] = []
     for plugin in uses:
         kind, method = plugin.split(".")
@@ -137,19 +145,19 @@ def stage_names(uses: Sequence[str]) -> list[str]:
 
 
 def _size(plugin: type[Dataset[Any]]) -> tuple[float, float]:
-    """How many training images it has, with its example's options, and how many numbers those are; infinite where
-    that is not known without loading."""
+    """The number of training images with the example's options, and of values in them; infinite if that is not
+    known without loading."""
     try:
         dataset = made(plugin, plugin.example)
         if dataset is None or dataset.train_size is None:
             return math.inf, math.inf
         return dataset.train_size, dataset.train_size * math.prod(dataset.input_shape)
-    except Exception:  # noqa: BLE001 - somebody's code, and only a choice
+    except Exception:  # noqa: BLE001 - third-party code, and only a preference
         return math.inf, math.inf
 
 
 def _options(plugin: type[Plugin[Any]]) -> Iterator[str]:
-    """A line for each option: what must be given, what makes the first run quick, and defaults behind a #."""
+    """A line for each option: required ones, those that make the first run quick, and defaults behind a #."""
     needed, quick = _needed(plugin), _quick(plugin)
     for name, field in plugin.Config.model_fields.items():
         shown, about = field.alias or name, " ".join((field.description or "").split())
@@ -166,7 +174,7 @@ def _options(plugin: type[Plugin[Any]]) -> Iterator[str]:
 
 
 def _needed(plugin: type[Plugin[Any]]) -> Mapping[str, Any]:
-    """The example's options that have no default; where those alone will not do, all of it."""
+    """The example's options that have no default; all of the example if those do not suffice."""
     example = plugin.example
     needed = {option: example[option] for option in _required(plugin.Config) if option in example}
     alone = made(plugin, needed) is not None or made(plugin, example) is None
@@ -185,7 +193,7 @@ def _quick(plugin: type[Plugin[Any]]) -> dict[str, Any]:
 
 
 def _yaml(value: Any) -> str:
-    """A value on one line: JSON, which YAML is a superset of, with plain words left plain."""
+    """A value on one line, as JSON (a subset of YAML); plain words are not quoted."""
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w.-]*", value) and value.lower() not in _NO_WORDS:
         return value
     return json.dumps(to_jsonable_python(value), ensure_ascii=False)

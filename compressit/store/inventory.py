@@ -1,7 +1,7 @@
-"""What lies in a store, which run folders use it, what of it is damaged, and what nobody needs any more.
+"""Lists a store's contents: which run folders use them, what is damaged, and what is no longer needed.
 
-A store may lie where others write. What is looked at is never followed out of it: a link counts as itself, and what
-has not the name of something that we make is named and stays.
+Others may be able to write to the store. Links are never followed: each counts as itself. Files whose names the store
+does not use are reported and left alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compressit.files.writing import TEMPORARY
 from compressit.store.objects import Store, Uses
 
 Kind = Literal["result", "progress", "lock", "leftover", "run", "foreign"]
-MOMENT = 3600.0  # seconds that a file lives at most before it takes another's place
+MOMENT = 3600.0  # maximum age in seconds of a temporary file that is still being written
 
 _PLACES = ("objects", "progress", "locks", "tmp", "runs")
 _FOLDER = re.compile(rf"{'|'.join(_PLACES)}|objects/[0-9a-f]{{2}}")
@@ -39,50 +39,50 @@ _OURS = re.compile(
     """,
     re.VERBOSE,
 )
-"""The names of what a store makes; the last group that matches is called like its kind and holds its key."""
+"""Paths of everything a store creates. The last matching group is named after the kind and holds the key."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing in the store."""
+    """One entry of the store."""
 
     kind: Kind
-    name: str  # its path below the store, with slashes
+    name: str  # path relative to the store, with slashes
     bytes: int
     key: str | None = None  # of the job it belongs to
-    label: str = ""  # of the job, as far as it is known; what is wrong with a foreign thing
+    label: str = ""  # of the job, if known; for a foreign entry, what is wrong with it
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """A store as it was looked at."""
+    """A snapshot of a store."""
 
     root: Path
     entries: Sequence[Entry]
-    uses: Sequence[Uses]  # of run folders that are there
-    gone: Sequence[Uses]  # of run folders that are not
-    unread: Mapping[str, str]  # notes of run folders that are damaged -> why
+    uses: Sequence[Uses]  # of run folders that exist
+    gone: Sequence[Uses]  # of run folders that no longer exist
+    unread: Mapping[str, str]  # damaged notes about run folders -> reason
 
     @property
     def used(self) -> set[str]:
-        """The keys of what the known run folders are made from."""
+        """The keys of all results that known run folders use."""
         return {key for use in self.uses for key in use.keys}
 
     def of(self, *kinds: Kind) -> list[Entry]:
-        """The entries of these kinds."""
+        """All entries of these kinds."""
         return [entry for entry in self.entries if entry.kind in kinds]
 
 
 @dataclass(frozen=True)
 class Waste:
-    """Something that may go, and why."""
+    """An entry that can be removed, and why."""
 
     entry: Entry
     why: str
 
 
 def look(root: Path) -> Inventory:
-    """Looks at names and sizes; reads the manifests, no results. Raises OSError where the store cannot be read."""
+    """Collects names and sizes; reads manifests, but no results. Raises OSError if the store cannot be read."""
     entries = list(_entries(root))
     uses: list[Uses] = []
     unread: dict[str, str] = {}
@@ -97,9 +97,9 @@ def look(root: Path) -> Inventory:
 
 
 def waste(store: Store, found: Inventory) -> Iterator[Waste]:
-    """What nobody needs: what no known run folder uses, what killed processes left, and what is damaged.
+    """Entries that can be removed: unused by any known run folder, left by killed processes, or damaged.
 
-    What another process works at now is left out. While a note of a run folder is damaged, nothing counts as unused.
+    Skips entries that another process is using. While a note about a run folder is damaged, nothing counts as unused.
     """
     used = found.used
     busy = {entry.key for entry in found.of("lock") if is_held(found.root / entry.name)}
@@ -115,17 +115,17 @@ def waste(store: Store, found: Inventory) -> Iterator[Waste]:
             is_unused = entry.key not in used and not found.unread
             why = "no run folder uses it" if is_unused else _damage(store, entry)
         elif entry.kind == "lock":
-            why = "nobody holds it"
+            why = "no process holds it"
         elif entry.kind == "leftover":
-            why = "a process that was killed left it"
+            why = "left by a killed process"
         elif entry.name in gone:
-            why = "its run folder is gone"
+            why = "its run folder no longer exists"
         if why:
             yield Waste(entry, why)
 
 
 def damaged(store: Store, found: Inventory) -> Iterator[Waste]:
-    """What cannot be read as it was written: every result and saved state is read, to its last byte."""
+    """Damaged entries. Reads every byte of every result and saved state."""
     for entry in found.of("result", "progress", "run"):
         why = found.unread.get(entry.name, "") if entry.kind == "run" else _damage(store, entry)
         if why:
@@ -133,13 +133,13 @@ def damaged(store: Store, found: Inventory) -> Iterator[Waste]:
 
 
 def remove(root: Path, entry: Entry) -> str | None:
-    """Takes it away, unless another process works at it; returns who does, or what went wrong.
+    """Removes the entry unless another process is using it; returns the reason if it was not removed.
 
-    A link is removed, never what it leads to.
+    Removes a link itself, never its target.
     """
     lock = root / "locks" / f"{entry.key}.lock"
     if kind(lock.parent) == "link":
-        return "the store's folder 'locks' is a link, so nobody can tell who works at it"
+        return "the store's folder 'locks' is a link, so locks cannot be checked"
     try:
         with contextlib.ExitStack() as stack:
             if entry.key is not None:
@@ -158,7 +158,7 @@ def _damage(store: Store, entry: Entry) -> str:
 
 
 def _remove(root: Path, *names: str) -> None:
-    """Goes down from the store through folders only, and removes the last of these names there."""
+    """Removes the last of these names, following only real folders below the store, no links."""
     with contextlib.ExitStack() as stack:
         folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         stack.callback(os.close, folder)
@@ -175,7 +175,7 @@ def _remove(root: Path, *names: str) -> None:
 def _entries(root: Path, below: str = "") -> Iterator[Entry]:
     try:
         names = sorted(os.listdir(root / below))
-    except FileNotFoundError:  # removed meanwhile
+    except FileNotFoundError:  # removed in the meantime
         return
     for name in names:
         path = below + name
@@ -183,7 +183,7 @@ def _entries(root: Path, below: str = "") -> Iterator[Entry]:
         if _FOLDER.fullmatch(path) and is_folder:
             yield from _entries(root, f"{path}/")
         elif TEMPORARY.fullmatch(name) and below in ("", "runs/"):
-            with contextlib.suppress(FileNotFoundError):  # it has taken its place
+            with contextlib.suppress(FileNotFoundError):  # it was renamed in the meantime
                 if time.time() - (root / path).lstat().st_mtime > MOMENT:
                     yield Entry("leftover", path, _size(root / path))
         elif path != "history.json":
@@ -193,9 +193,9 @@ def _entries(root: Path, below: str = "") -> Iterator[Entry]:
 def _entry(root: Path, path: str, is_folder: bool) -> Entry:
     found, size = _OURS.fullmatch(path), _size(root / path)
     if path in _PLACES:
-        return Entry("foreign", path, size, label="no folder, where the store keeps one")
+        return Entry("foreign", path, size, label="not a folder, but the store needs one here")
     if found is None or (found["lock"] and kind(root / path) != "file"):
-        return Entry("foreign", path, size, label="nothing that a store makes")
+        return Entry("foreign", path, size, label="not created by the store")
     name = found.lastgroup or "leftover"
     key = None if name == "run" else found[name]
     if name == "progress" and is_folder and kind(root / path / "progress.json") is None:
@@ -205,7 +205,7 @@ def _entry(root: Path, path: str, is_folder: bool) -> Entry:
 
 
 def _size(path: Path) -> int:
-    """Bytes of the plain files below; a link counts as nothing."""
+    """Total bytes of regular files below `path`; links count as zero."""
     total = 0
     with contextlib.suppress(OSError):
         if stat.S_ISREG((facts := path.lstat()).st_mode):
@@ -220,7 +220,7 @@ def _size(path: Path) -> int:
 
 
 def _label(manifest: Path) -> str:
-    """What the job was called when the result was made; other runs may call it otherwise."""
+    """The job's label when the result was made; other runs may use another."""
     try:
         job = read_sealed(manifest)["job"]
         return f"{Job.from_json(job).label} ({job['uses']})"

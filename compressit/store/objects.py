@@ -1,4 +1,4 @@
-"""The store: immutable results by key, published atomically, and the saved progress of unfinished stages."""
+"""The store: immutable results by key, published atomically, and saved progress of unfinished stages."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from compressit.files.sealed import read_sealed, write_sealed
 from compressit.files.writing import clear, sync
 
 FORMAT = 1
-_WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what reading a damaged file raises
+_WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # raised when reading damaged files
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published result: a folder that never changes, and what its manifest says."""
+    """A published result: an immutable folder and its manifest."""
 
     folder: Path
     manifest: Mapping[str, Any]  # job, notes, metrics, seconds, host, created
 
     @property
     def model_file(self) -> Path:
-        """The checkpoint, for jobs that make a model."""
+        """The checkpoint, if the job makes a model."""
         return self.folder / "model.safetensors"
 
     @property
     def notes(self) -> dict[str, Any]:
-        """Facts the stage noted."""
+        """The stage's notes."""
         return dict(self.manifest.get("notes", {}))
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Numbers an evaluation measured."""
+        """The evaluation's metrics."""
         return dict(self.manifest.get("metrics", {}))
 
     @property
     def curves(self) -> dict[str, list[tuple[float, float]]]:
-        """Logged curves, at most 200 points each; NaN where a value was not finite."""
+        """Logged curves, at most 200 points each. Values that were not finite are NaN."""
         return {
             name: [(step, math.nan if value is None else value) for step, value in points]
             for name, points in self.manifest.get("curves", {}).items()
@@ -57,29 +57,29 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """How long the job took, of all its sessions together."""
+        """How long the job took, over all sessions."""
         return float(self.manifest["seconds"])
 
 
 @dataclass(frozen=True)
 class Uses:
-    """A note in the store: the real path of a run folder, and the keys of the results it is made from."""
+    """A note in the store: the real path of a run folder, and the keys of the results it uses."""
 
     folder: str
     keys: frozenset[str]
 
     @property
     def file(self) -> str:
-        """Its name below the store: of the path's digest, so that a folder has one note."""
+        """Its path relative to the store, named after the folder path's digest: one note per folder."""
         return f"runs/{hashlib.sha256(os.fsencode(self.folder)).hexdigest()}.json"
 
     @staticmethod
     def read(path: Path) -> Uses:
-        """Raises OSError, ValueError, LookupError and TypeError for what `Store.note` did not write."""
+        """Reads a note. Raises OSError, ValueError, LookupError or TypeError if `Store.note` did not write it."""
         facts = read_sealed(path)
         found = Uses(os.fsdecode(bytes.fromhex(facts["folder"])), frozenset(facts["keys"]))
         if Path(found.file).name != path.name:
-            raise ValueError("it is the note of another run folder")
+            raise ValueError("it belongs to another run folder")
         return found
 
 
@@ -91,31 +91,31 @@ class Store:
         self._warn = warn
 
     def require_writable(self) -> None:
-        """Makes the folder and a nameless file in it now: not after hours of work. Raises OSError where it cannot."""
+        """Tests early whether the store is writable, by creating the folder and a temporary file. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.root) as probe:
             probe.write(b"x")
 
     def find(self, key: str) -> Artifact | None:
-        """The artifact, every file of it checked by size and digest; None (with a warning) where damaged."""
+        """The artifact, after checking all its files by size and digest; None (with a warning) if damaged."""
         try:
             return self._read(key)
         except _WRONG as error:
             if os.path.lexists(self._folder(key)):
-                self._warn(f"damaged result {key[:12]} is made anew: {error}")
+                self._warn(f"the result {key[:12]} is damaged and will be made again: {error}")
             return None
 
     def load_progress(self, key: str) -> tuple[Path, dict[str, Any]] | None:
-        """The file with the saved tensors and the facts; None (with a warning where it is damaged)."""
+        """The file with the saved tensors, and the facts; None (with a warning) if damaged."""
         try:
             return self._read_progress(key)
         except _WRONG as error:
             if self.has_progress(key):
-                self._warn(f"the saved progress of {key[:12]} is damaged and not used: {error}")
+                self._warn(f"the saved progress of {key[:12]} is damaged and will not be used: {error}")
             return None
 
     def damage(self, what: Literal["result", "progress"], key: str) -> str:
-        """What is wrong with what is there, for people who see its name beside it; "" where nothing is."""
+        """What is wrong with this entry, in words, or "" if nothing; for display beside its name."""
         try:
             self._read(key) if what == "result" else self._read_progress(key)
         except _WRONG as error:
@@ -125,31 +125,31 @@ class Store:
         return ""
 
     def _read(self, key: str) -> Artifact:
-        """Raises one of `_WRONG` for what is missing or damaged."""
+        """Raises one of `_WRONG` if the result is missing or damaged."""
         folder = self._folder(key)
         manifest = read_sealed(folder / "manifest.json")
         _check_manifest(manifest, key)
         for name, known in manifest["files"].items():
             if Path(name).name != name or digest(folder / name) != known:
-                raise ValueError(f"{name} has changed")
+                raise ValueError(f"{name} was changed")
         return Artifact(folder, manifest)
 
     def _read_progress(self, key: str) -> tuple[Path, dict[str, Any]]:
-        """Raises one of `_WRONG` for what is missing or damaged."""
+        """Raises one of `_WRONG` if the progress is missing or damaged."""
         folder = self._progress_folder(key)
         facts = read_sealed(folder / "progress.json")
         if facts["key"] != key:
             raise ValueError("it belongs to another stage")
         tensors = folder / Path(facts["tensors"]).name
         if digest(tensors) != facts["tensors_sha256"]:
-            raise ValueError("its tensors have changed")
+            raise ValueError("its tensors were changed")
         return tensors, facts
 
     def note(self, folder: Path, keys: Iterable[str]) -> None:
-        """Notes that a run folder is made from these results, in the place of what was noted of it before.
+        """Notes that a run folder uses these results, replacing the folder's earlier note.
 
-        What no folder on this machine is made from may be removed (`compressit store gc`). A store that cannot be
-        written is used all the same.
+        `compressit store gc` removes results that no folder on this machine uses. If the store is read-only, no note is
+        written.
         """
         uses = Uses(os.path.realpath(folder), frozenset(keys))
         file = self.root / uses.file
@@ -165,7 +165,7 @@ class Store:
     ) -> Artifact:
         """Writes files through `write(folder)`, then the manifest, then renames the folder into place.
 
-        A result that somebody else published meanwhile stays; a damaged one is replaced.
+        Keeps a result that another process published in the meantime; replaces a damaged one.
         """
         temporary = self._made("tmp") / f"{key}.{uuid.uuid4().hex}"
         temporary.mkdir()
@@ -184,7 +184,7 @@ class Store:
                 try:
                     os.rename(temporary, folder)
                 except OSError:
-                    if not (folder / "manifest.json").exists():  # else the other writer won
+                    if not (folder / "manifest.json").exists():  # otherwise another writer was first
                         raise
                 else:
                     sync(folder.parent)
@@ -193,17 +193,17 @@ class Store:
         self._clear(self._progress_folder(key))
         artifact = self.find(key)
         if artifact is None:
-            raise OSError(f"the result {key[:12]} could not be read back from {self.root}")
+            raise OSError(f"the result {key[:12]} cannot be read from {self.root} after writing")
         return artifact
 
     @contextlib.contextmanager
     def lock(
         self, key: str, say: Callable[[str], None] = lambda text: None, patience: float = math.inf
     ) -> Generator[None]:
-        """Holds the right to make this result: another process with the same job waits, and says for whom.
+        """Holds the lock for making this result. If another process holds it, waits and tells `say` which one.
 
-        Raises TimeoutError, which names the holder, after `patience` seconds. Removes what a process that was killed
-        while it held the lock had half written.
+        Raises TimeoutError, naming the holder, after `patience` seconds. Removes what a killed holder left half
+        written.
         """
         self._made("locks")
         with held(self._lock_file(key), say, patience):
@@ -212,8 +212,8 @@ class Store:
             yield
 
     def tidy(self, keys: Iterable[str]) -> None:
-        """Removes what processes that were killed left of these results: locks, half-written folders, and the
-        saved progress of what is published. What another process is making now stays."""
+        """Removes what killed processes left of these results: locks, half-written folders, and saved progress of
+        published results. Skips what another process is making now."""
         half = [*self.root.glob("tmp/*")]
         for key in keys:
             lock, progress = self._lock_file(key), self._progress_folder(key)
@@ -221,7 +221,7 @@ class Store:
             if os.path.lexists(progress) and self.find(key) is not None:
                 left.append(progress)
             if (left or os.path.lexists(lock)) and kind(lock.parent) != "link":
-                with contextlib.suppress(OSError), held(lock, patience=0):  # held by another; read-only
+                with contextlib.suppress(OSError), held(lock, patience=0):  # held by another, or read-only
                     for path in left:
                         self._clear(path)
 
@@ -229,27 +229,27 @@ class Store:
         return self.root / "locks" / f"{key}.lock"
 
     def _clear(self, path: Path) -> None:
-        """Removes it, as far as it can; not where a link leads to it, perhaps out of the store."""
+        """Removes the path if possible, unless its folder is a link, which may lead out of the store."""
         if kind(path.parent) == "folder":
             clear(path)
 
     def _made(self, *names: str) -> Path:
-        """That folder. Raises OSError where something else stands on the way: no link leads out of the store."""
+        """Creates and returns this folder. Raises OSError if anything but real folders is in its path."""
         path = self.root
         path.mkdir(parents=True, exist_ok=True)
         for name in names:
             path /= name
             if kind(path) == "link":
-                raise OSError(errno.ELOOP, "a link, where the store keeps a folder of its own", str(path))
+                raise OSError(errno.ELOOP, "a link, but the store needs a real folder here", str(path))
             try:
                 path.mkdir(exist_ok=True)
             except FileExistsError as error:
-                why = "no folder, where the store keeps one of its own"
+                why = "not a folder, but the store needs one here"
                 raise OSError(errno.ENOTDIR, why, str(path)) from error
         return path
 
     def save_progress(self, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> None:
-        """Replaces the saved state of an unfinished stage atomically; `write(file)` writes its tensors."""
+        """Atomically replaces the saved state of an unfinished stage; `write(file)` writes its tensors."""
         folder = self._progress_folder(key)
         self._made("progress")
         if kind(folder) != "folder":
@@ -262,20 +262,20 @@ class Store:
             told = {**facts, "key": key, "tensors": name, "tensors_sha256": digest(folder / name)}
             write_sealed(folder / "progress.json", told)
         except BaseException:
-            (folder / name).unlink(missing_ok=True)  # half of it would only fill the disk
+            (folder / name).unlink(missing_ok=True)  # a partial file would waste disk space
             raise
         for old in (*folder.glob("state-*.safetensors"), *folder.glob(".progress.json.*.tmp")):
             if old.name != name:
                 clear(old)
 
     def has_progress(self, key: str) -> bool:
-        """Whether an unfinished stage left a state to go on from."""
+        """Whether an unfinished stage left a state to resume from."""
         return (self._progress_folder(key) / "progress.json").exists()
 
     def _discard(self, folder: Path) -> None:
-        """Out of the way first: a folder that is half removed must not be found."""
+        """Removes a damaged result; renames it first, so that a partly removed folder is never found."""
         aside = self.root / "tmp" / f"damaged.{uuid.uuid4().hex}"
-        with contextlib.suppress(FileNotFoundError):  # another writer did it
+        with contextlib.suppress(FileNotFoundError):  # another writer has removed it
             folder.rename(aside)
         clear(aside)
 
@@ -287,13 +287,13 @@ class Store:
 
 
 def _check_manifest(manifest: Mapping[str, Any], key: str) -> None:
-    """Raises ValueError, LookupError, TypeError or AttributeError unless everything that is read of it later is there
-    and of its type."""
+    """Raises ValueError, LookupError, TypeError or AttributeError if a field that is read later is missing or has the
+    wrong type."""
     if manifest["format"] != FORMAT or manifest["key"] != key:
-        raise ValueError("its manifest belongs to something else")
+        raise ValueError("its manifest belongs to another result")
     notes, metrics, curves = (manifest.get(name, {}) for name in ("notes", "metrics", "curves"))
     numbers = [*metrics.values(), manifest["seconds"]]
     numbers += [step for points in curves.values() for step, _ in points]
     values = [value for points in curves.values() for _, value in points if value is not None]
     if not isinstance(notes, dict) or not all(type(number) in (int, float) for number in [*numbers, *values]):
-        raise ValueError("its manifest holds something else than numbers")
+        raise ValueError("its manifest has a value that is not a number")

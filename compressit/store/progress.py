@@ -1,4 +1,4 @@
-"""Where a stage's state is kept while it runs: in the store, under the job's own key."""
+"""Saves a stage's state in the store while it runs, under the job's key."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SECONDS = TypeAdapter[float](NonNegativeFloat)
 
 
 class StoredProgress(Progress):
-    """Saves at most every `every` seconds; `spent` is what earlier, killed sessions took.
+    """Saves at most every `every` seconds; `spent` is the time of earlier, killed sessions.
 
-    A save that fails costs a killed run its way back, and no stage its end: `warn` is told once.
+    If saving fails, the stage continues but cannot be resumed; `warn` is called once.
     """
 
     def __init__(self, store: Store, key: str, every: float, warn: Callable[[str], None]) -> None:
@@ -46,13 +46,13 @@ class StoredProgress(Progress):
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             self.refuse(told(error))
             return None
-        if not self._loaded:  # a later one is this session's own
+        if not self._loaded:  # later states are this session's own
             self._loaded, self.spent = True, spent
         return found
 
     def refuse(self, why: str) -> None:
         self.spent = 0.0
-        self._warn(f"its saved progress is damaged and not used: {why}")
+        self._warn(f"its saved progress is damaged and will not be used: {why}")
 
     def due(self) -> bool:
         return time.perf_counter() - self._last >= self._every
@@ -61,10 +61,12 @@ class StoredProgress(Progress):
         self._loaded = True
         try:
             self._save(tensors, facts)
-        except Exception as error:  # noqa: BLE001 - a full disk, a note that is no JSON: told where it matters
+        except Exception as error:  # noqa: BLE001 - a full disk, or a note that is not JSON, which is reported later
             if not self._warned:
                 self._warned = True
-                self._warn(f"its progress cannot be saved; it goes on, but not after a kill: {told(error)}")
+                self._warn(
+                    f"its progress cannot be saved; it continues, but cannot be resumed: {told(error)}"
+                )
         self._last = time.perf_counter()
 
     def _save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -75,5 +77,5 @@ class StoredProgress(Progress):
         )
 
     def seconds(self) -> float:
-        """What the stage has taken so far, of all its sessions together."""
+        """How long the stage has taken so far, over all sessions."""
         return self.spent + time.perf_counter() - self._started

@@ -1,4 +1,4 @@
-"""The conformance kit: whether a plugin keeps the contract of its kind.
+"""The conformance kit: tests whether a plugin follows the contract of its kind.
 
 In a test of your package::
 

@@ -1,4 +1,4 @@
-"""What a check is: a named function that raises, the kinds of plugins it holds for, what it needs to pass first."""
+"""A check: a named function that raises if a plugin fails it, the kinds it applies to, and its prerequisites."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from compressit.testing.subject import Subject
 
 
 class ConformanceError(AssertionError):
-    """A plugin breaks the contract: what is wrong, and what to do about it."""
+    """A plugin violates the contract. The message says what is wrong, the hint how to fix it."""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -27,12 +27,12 @@ class ConformanceError(AssertionError):
 
 
 class NotApplicable(Exception):  # noqa: N818 - a finding, not an error
-    """A check that says nothing about this plugin, and why."""
+    """A check does not apply to this plugin; the message says why."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One rule of the contract. `needs`: checks without which it would only say the same again."""
+    """One rule of the contract. `needs`: checks that must pass first, since this one would fail for the same reason."""
 
     name: str
     about: str  # one line: what holds when it passes
@@ -41,7 +41,7 @@ class Check:
     kinds: tuple[str, ...] = tuple(KINDS)
 
     def run(self, subject: Subject) -> None:
-        """Raises ConformanceError, or NotApplicable; carried out once, whoever asks."""
+        """Raises ConformanceError or NotApplicable. Runs the check only once per subject."""
         outcome = self.outcome(subject)
         if outcome.status == "skipped":
             raise NotApplicable(outcome.reason)
@@ -49,13 +49,13 @@ class Check:
             raise ConformanceError(outcome.reason, outcome.hint) from outcome.cause
 
     def outcome(self, subject: Subject) -> Outcome:
-        """How it went; carried out once, whoever asks."""
+        """The check's outcome. Runs the check only once per subject."""
         return subject.keep(f"outcome of {self.name}", lambda: self._carried_out(subject))
 
     def _carried_out(self, subject: Subject) -> Outcome:
         for need in self.needs:
             if subject.kind in need.kinds and need.outcome(subject).stops:
-                reason = f"it needs '{need.name}', which did not pass"
+                reason = f"requires '{need.name}', which did not pass"
                 return Outcome(self, "skipped", reason, stops=True)
         try:
             self.test(subject)
@@ -63,7 +63,7 @@ class Check:
             return Outcome(self, "skipped", str(found))
         except (ConformanceError, CompressitError) as error:
             return Outcome(self, "failed", error.message, error.hint, error, stops=True)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - somebody's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code
             own = [file.path for file in subject.files[1:]] or [Path(inspect.getfile(subject.plugin)).parent]
             return Outcome(
                 self, "failed", f"{type(error).__name__}: {error}{place_in(error, own)}", None, error, True
@@ -73,7 +73,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check went."""
+    """The outcome of a check."""
 
     check: Check
     status: Literal["ok", "failed", "skipped"]
@@ -84,9 +84,9 @@ class Outcome:
 
 
 def check(*kinds: str, needs: Sequence[Check] = ()) -> Callable[[Callable[[Subject], None]], Check]:
-    """Makes a Check of a function, for plugins of these kinds (of all, where none is named).
+    """Turns a function into a Check for plugins of these kinds (default: all).
 
-    Its name is the function's, `about` the first line of the docstring.
+    The check gets the function's name; `about` is the first line of the docstring.
     """
 
     def make(test: Callable[[Subject], None]) -> Check:
@@ -97,11 +97,11 @@ def check(*kinds: str, needs: Sequence[Check] = ()) -> Callable[[Callable[[Subje
 
 
 def none_found(names: Iterable[str], message: str, hint: str | None = None) -> None:
-    """Raises ConformanceError where there are names: `message: the first five of them`."""
+    """Raises ConformanceError if there are any names: `message: the first five of them`."""
     if first := list(islice(names, 5)):
         raise ConformanceError(f"{message}: {', '.join(first)}", hint)
 
 
 def outcomes(checks: Sequence[Check], subject: Subject) -> Iterator[Outcome]:
-    """Every check's outcome, one after another: a failed one stops nothing."""
+    """The outcome of every check, in order. Continues after failures."""
     return (each.outcome(subject) for each in checks)

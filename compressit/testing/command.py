@@ -1,4 +1,4 @@
-"""What `compressit plugins check` does: every check of a plugin, a line for each."""
+"""Implements `compressit plugins check`: runs all checks of a plugin and prints one line each."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def check_plugin(
     as_json: bool,
     say: Callable[[str], None],
 ) -> bool:
-    """Runs all checks of a plugin and tells how each went; whether all passed (or said nothing).
+    """Runs all checks of a plugin and reports each outcome; returns True if none failed.
 
-    Raises CompressitError where there is no such plugin, and for options that are not valid.
+    Raises CompressitError for an unknown plugin or invalid options.
     """
     subject = Subject.of(name, options, files, Compute.select(device).device)
     lines = (lambda text: None) if as_json else say

@@ -21,13 +21,13 @@ HOST_OPTIONS: Mapping[str, Any] = {
     "limit": 7, "scale": "standard", "augment": ["flip"], "labels": "random", "pixels": "shuffled", "validation": 0.5,
     "workers": 1, "seed": 1,
 }  # fmt: skip
-"""Options that the host carries out, each other than by default."""
+"""Options that the host applies, each with a value other than the default."""
 SOME = 64  # items of a torch Dataset that are looked at
 
 
 @check("dataset")
 def loads(subject: Subject) -> None:
-    """It loads its splits: tensors, uint8 or floats from 0 to 1, or torch Datasets of such."""
+    """It loads its splits: tensors, uint8 or floats in [0, 1], or torch Datasets of such items."""
     raw = _loaded(subject)
     if not isinstance(raw, Sources):
         raise ConformanceError(
@@ -37,46 +37,50 @@ def loads(subject: Subject) -> None:
 
 @check("dataset", needs=[loads])
 def as_declared(subject: Subject) -> None:
-    """Shape, classes, class names and training size are what it says without loading."""
+    """Input shape, classes, class names and training size match what it declares."""
     dataset, loaded = subject.create(), _loaded(subject)
     shape, classes = tuple(dataset.input_shape), dataset.classes
     for split, (x, y) in _examples(loaded).items():
         if tuple(x.shape[1:]) != shape:
-            raise ConformanceError(f"its {split} inputs are {tuple(x.shape[1:])}, it declares {shape}")
+            raise ConformanceError(
+                f"its {split} inputs have shape {tuple(x.shape[1:])}, but it declares {shape}"
+            )
         least, most = int(y.min()), int(y.max())
         if least < 0 or most >= classes:
             raise ConformanceError(
-                f"its {split} labels go from {least} to {most}, it declares {classes} classes"
+                f"its {split} labels range from {least} to {most}, but it declares {classes} classes"
             )
     if len(dataset.class_names) != classes:
-        raise ConformanceError(f"it names {len(dataset.class_names)} of {classes} classes")
+        raise ConformanceError(f"it has {len(dataset.class_names)} class names for {classes} classes")
     count = len(loaded.train[0] if isinstance(loaded.train, tuple) else loaded.train)
     if dataset.train_size not in (None, count):
         raise ConformanceError(
-            f"it has {count} training inputs, it declares {dataset.train_size}",
-            "return None where the number is not known before loading",
+            f"it has {count} training inputs, but declares {dataset.train_size}",
+            "return None if the number is unknown before loading",
         )
 
 
 @check("dataset", needs=[loads])
 def same_twice(subject: Subject) -> None:
-    """Loaded again, tensors and fingerprint are the same."""
+    """Loading it twice gives the same tensors and fingerprint."""
     names = differing(_tensors(_loaded(subject)), _tensors(_load(subject, {})))
-    none_found(names, "loaded twice, it gives others", "draw from compressit.seeds.Streams(0, name)")
+    none_found(
+        names, "loading it twice gives different tensors", "draw from compressit.seeds.Streams(0, name)"
+    )
     one, other = (subject.create().fingerprint() for _ in range(2))
     if not isinstance(one, str) or one != other:
         raise ConformanceError(
-            f"its fingerprint is {one!r}, then {other!r}", "a digest of the files, or a version"
+            f"its fingerprint is {one!r}, then {other!r}", "return a digest of the files, or a version"
         )
 
 
 @check("dataset", needs=[same_twice])
 def leaves_host_options(subject: Subject) -> None:
-    """It does not itself carry out limit, scale, labels, pixels or validation: the host does."""
+    """It leaves limit, scale, labels, pixels and validation to the host."""
     none_found(
         differing(_tensors(_loaded(subject)), _tensors(_load(subject, HOST_OPTIONS))),
-        f"with {', '.join(HOST_OPTIONS)} it loads others",
-        "load the whole data set as it is; what DataConfig's options say is done afterwards",
+        f"with {', '.join(HOST_OPTIONS)} set, it loads different tensors",
+        "load the whole dataset unchanged; the host applies DataConfig's options afterwards",
     )
 
 
@@ -111,5 +115,5 @@ def _load(subject: Subject, options: Mapping[str, Any]) -> Any:
     cache = default_cache()
     cache.mkdir(parents=True, exist_ok=True)
     with quiet_place(subject), torch.random.fork_rng():
-        torch.seed()  # nobody seeds anything before a data set is loaded
+        torch.seed()  # a dataset must not rely on a seed
         return dataset.load(DataContext(cache, lambda text: None))

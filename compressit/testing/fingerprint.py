@@ -1,6 +1,6 @@
-"""Whether a tensor, a model or data were changed: no copies, as fast as memory is read, and no way around it.
+"""Detects any change to a tensor, model or data, without copies and at the speed of reading memory.
 
-A tensor's own counter of changes (`_version`) is not asked: writes through `.data` do not move it.
+Does not use a tensor's change counter (`_version`): writes through `.data` do not increase it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import fields, is_dataclass
 import torch
 from torch import Tensor, nn
 
-# 64-bit words in a row of a large tensor. A prime, so that a row is no whole number of images: what changes
-# places leaves its column.
+# 64-bit words per row of a large tensor. A prime, so that a row is not a whole number of images, and values that
+# swap places change columns.
 _COLUMNS = 16_381
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks",
@@ -22,17 +22,17 @@ _HOOKS = (
 
 
 def fingerprint(value: object) -> dict[str, Hashable]:
-    """By name, what is another when that part of `value` was changed.
+    """A fingerprint of each part of `value`, by name.
 
-    Parts are tensors, a module's layers, tensors, modes and hooks, and those of a dataclass's fields (`train.x`); any
-    other value has none. Other bits give another fingerprint, but for words of a tensor above 256 KiB that
-    add up to the same in each of 16,381 columns.
+    Parts are tensors; a module's layers, tensors, modes and hooks; and the parts of a dataclass's fields (`train.x`).
+    Other values have no parts. Different bits give different fingerprints, except if the words of a tensor above
+    256 KiB have the same sum in each of 16,381 columns.
     """
     return dict(_parts(value, ""))
 
 
 def changed(before: Mapping[str, Hashable], now: Mapping[str, Hashable]) -> list[str]:
-    """The parts that are other ones now."""
+    """The names of the parts that differ."""
     return [name for name in {**before, **now} if before.get(name) != now.get(name)]
 
 
@@ -67,11 +67,11 @@ def _of_tensor(tensor: Tensor) -> Hashable:
 
 
 def _digest(raw: Tensor) -> bytes:
-    """Of bytes; of many, of the sums of their columns and what is left at the end."""
+    """A digest of bytes; for many bytes, of their column sums and the remaining bytes."""
     digest = hashlib.blake2b(digest_size=16)
     rows = len(raw) // (8 * _COLUMNS)
     if rows > 1:
-        if raw.storage_offset() % 8:  # words must begin at one
+        if raw.storage_offset() % 8:  # words must be aligned
             raw = raw.clone()
         summed, raw = raw[: rows * _COLUMNS * 8], raw[rows * _COLUMNS * 8 :]
         sums = summed.view(torch.int64).view(rows, _COLUMNS).sum(0)

@@ -1,4 +1,4 @@
-"""All checks by kind, and the two ways to run them: under pytest and one after another."""
+"""All checks by kind, and two ways to run them: with pytest or one after another."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _ALL = [
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     kind: tuple(check for check in _ALL if kind in check.kinds) for kind in KINDS
 }
-"""The checks of each kind, in the order in which they are written down and run."""
+"""The checks of each kind, in definition order, which is also the order in which they run."""
 
 
 def checks_for(plugin: str | type[Plugin[Any]] | Subject) -> tuple[Check, ...]:
-    """The checks of a plugin's kind. Raises CompressitError where there is no such plugin."""
+    """The checks for a plugin's kind. Raises CompressitError for an unknown plugin."""
     return CHECKS[(plugin if isinstance(plugin, Subject) else Subject.of(plugin)).kind]
 
 
@@ -36,11 +36,11 @@ def parametrize(
     files: Iterable[Path | str] = (),
     device: str = "cpu",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A pytest decorator: the test's argument `check` is each check of these plugins in turn, to be called.
+    """A pytest decorator that runs the test once per check of these plugins, as the argument `check`, to be called.
 
-    `@parametrize("prune.mine", options={"sparsity": 0.5})`; `options` are laid over the plugins' `example`,
-    `files` are local plugin files; `device` is where they are called: `cpu`, `cuda` or `auto`. Raises
-    CompressitError for what `Subject.of` refuses, and for a CUDA that is not there.
+    `@parametrize("prune.mine", options={"sparsity": 0.5})`: `options` override the plugins' `example`, `files` are
+    local plugin files, `device` is `cpu`, `cuda` or `auto`. Raises CompressitError like `Subject.of`, and if CUDA is
+    not available.
     """
     import pytest
 

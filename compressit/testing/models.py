@@ -23,25 +23,25 @@ from compressit.testing.subject import Subject
 from compressit.testing.watch import differing, quiet_place, tensors, watched
 
 SHAPES = ((1, 8, 8), (3, 32, 32), (3, 224, 224), (16,))
-"""Input shapes to try, until the model takes one."""
+"""Input shapes to try until the model accepts one."""
 CLASSES = 4
 
 
 @check("model")
 def builds(subject: Subject) -> None:
-    """It builds a net that computes logits, in train and in eval mode."""
+    """It builds a net that computes logits in train and eval mode."""
     with _built(subject) as (net, x):
         for mode in (True, False):
             outputs = net.train(mode)(x)
             got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
             if got != (len(x), CLASSES):
                 raise ConformanceError(
-                    f"for inputs {tuple(x.shape)} and {CLASSES} classes it gives outputs {got} "
+                    f"for inputs of shape {tuple(x.shape)} and {CLASSES} classes its output is {got} "
                     f"in {'train' if mode else 'eval'} mode",
-                    f"logits are {(len(x), CLASSES)}",
+                    f"return logits of shape {(len(x), CLASSES)}",
                 )
             if not bool(outputs.isfinite().all()):
-                raise ConformanceError("its fresh weights give outputs that are not finite")
+                raise ConformanceError("with fresh weights, its outputs are not finite")
 
 
 @check("model", needs=[builds])
@@ -49,30 +49,30 @@ def same_seed_same_weights(subject: Subject) -> None:
     """The same seed gives the same weights."""
     none_found(
         differing(tensors(_build(subject)), tensors(_build(subject))),
-        "built twice from one seed it has other weights",
+        "building it twice with the same seed gives different tensors",
         "draw from torch's global generator, which the host seeds",
     )
 
 
 @check("model", needs=[builds])
 def builds_offline(subject: Subject) -> None:
-    """Building it opens no connection."""
+    """Building it opens no network connection."""
     with _no_network() as tried, contextlib.suppress(OSError, CompressitError):
         _build(subject)
     none_found(
         tried,
         "building it connects to",
-        "a checkpoint builds its model wherever it is loaded; weights are the recipe's `model: {weights: …}`",
+        "loading a checkpoint must work offline; pretrained weights belong in the recipe: `model: {weights: …}`",
     )
 
 
 @check("model", needs=[builds])
 def restores_settings(subject: Subject) -> None:
-    """Building it leaves settings of the process as they were."""
+    """Building it leaves process settings unchanged."""
     with quiet_place(subject), watched() as left:
         _build(subject)
-    hint = "use a `with` block, or restore them in a finally"
-    none_found(left["settings"], "it left settings of the process changed", hint)
+    hint = "use a `with` block, or restore them in a `finally`"
+    none_found(left["settings"], "it changed process settings and did not restore them", hint)
 
 
 @check("model", needs=[builds])
@@ -83,7 +83,7 @@ def gradients_flow(subject: Subject) -> None:
     none_found(
         (name for name, p in net.named_parameters() if p.requires_grad and p.grad is None),
         "no gradient reaches",
-        "look for a detach(), or a layer that is never called",
+        "look for a detach() or an unused layer",
     )
     none_found(
         (n for n, p in net.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())),
@@ -93,26 +93,26 @@ def gradients_flow(subject: Subject) -> None:
 
 @check("model", needs=[builds])
 def with_width(subject: Subject) -> None:
-    """Its narrower form has valid options and fewer parameters."""
+    """`with_width` returns valid options of a model with fewer parameters."""
     config = subject.create().with_width(0.5)
     if config is None:
-        raise NotApplicable("it declares no narrower form")
+        raise NotApplicable("it has no narrower form")
     if not isinstance(config, subject.plugin.Config):
         raise ConformanceError(
-            f"`with_width` gives a {type(config).__name__}, not a {subject.plugin.Config.__name__}",
+            f"`with_width` returned a {type(config).__name__}, not a {subject.plugin.Config.__name__}",
             "return self.config.model_copy(update={…})",
         )
     before, after = (measure.parameters(_build(subject, options)) for options in (None, dump(config)))
     if not after < before:
         raise ConformanceError(
-            f"of half the width it has {after} parameters, of full width {before}",
-            "return None where there is no narrower form",
+            f"at half the width it has {after} parameters, at full width {before}",
+            "return None if there is no narrower form",
         )
 
 
 @check("model", needs=[same_seed_same_weights])
 def saves_and_reloads(subject: Subject) -> None:
-    """It is saved and loaded again, and gives the same outputs to the last bit."""
+    """After saving and loading, its outputs are the same bit for bit."""
     path = subject.folder / "built.safetensors"
     with _built(subject) as (net, x):
         checkpoint.save(net, path, _architecture(subject), None, subject.host)
@@ -125,7 +125,7 @@ def saves_and_reloads(subject: Subject) -> None:
 
 
 def input_shape(subject: Subject) -> tuple[int, ...]:
-    """The first of SHAPES that the model takes. Raises ConformanceError for one that takes none."""
+    """The first of SHAPES that the model accepts. Raises ConformanceError if it accepts none."""
     return subject.keep("input shape", lambda: _input_shape(subject))
 
 
@@ -136,9 +136,9 @@ def _input_shape(subject: Subject) -> tuple[int, ...]:
             with quiet_place(subject), torch.random.fork_rng():
                 subject.create().build(shape, CLASSES).eval()(torch.rand(2, *shape))
             return shape
-        except Exception as error:  # noqa: BLE001 - it may well not take this shape
+        except Exception as error:  # noqa: BLE001 - it may not accept this shape
             reasons.append(f"{shape}: {type(error).__name__}: {error}")
-    raise ConformanceError("it takes inputs of none of these shapes. " + "; ".join(reasons))
+    raise ConformanceError("it accepts none of these input shapes. " + "; ".join(reasons))
 
 
 def _architecture(subject: Subject, options: Mapping[str, Any] | None = None) -> Architecture:
@@ -148,14 +148,14 @@ def _architecture(subject: Subject, options: Mapping[str, Any] | None = None) ->
 
 
 def _build(subject: Subject, options: Mapping[str, Any] | None = None) -> nn.Module:
-    """As the host builds it, from one and the same seed."""
+    """Builds it as the host does, always with the same seed."""
     with building(0):
         return checkpoint.build(_architecture(subject, options), subject.host)
 
 
 @contextlib.contextmanager
 def _built(subject: Subject) -> Generator[tuple[nn.Module, torch.Tensor]]:
-    """The net and six inputs, in a place of their own."""
+    """A block with the net and six inputs, in an isolated environment."""
     shape = input_shape(subject)
     with quiet_place(subject), torch.random.fork_rng():
         yield _build(subject), torch.rand(6, *shape)
@@ -163,7 +163,7 @@ def _built(subject: Subject) -> Generator[tuple[nn.Module, torch.Tensor]]:
 
 @contextlib.contextmanager
 def _no_network() -> Generator[list[str]]:
-    """Refuses connections and looks-up of names; gives those that were tried."""
+    """Blocks connections and name lookups; yields the attempts."""
     tried: list[str] = []
 
     def refuse(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Checks of every kind: what a plugin says of itself and of its options."""
+"""Checks for plugins of all kinds: their summary and options."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from compressit.config import dump, parse
 from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.subject import Subject
 
-LONGEST = 120  # characters of a summary: a line of a listing
+LONGEST = 120  # characters of a summary, which is one line of a listing
 
 
 @check()
 def summary(subject: Subject) -> None:
-    """The docstring's first line says what it does, for listings."""
+    """The first line of the docstring says what the plugin does."""
     line = subject.plugin.summary()
     if not line:
-        raise ConformanceError(f"{subject.name} has no docstring", "say in one line what it does")
+        raise ConformanceError(f"{subject.name} has no docstring", "describe in one line what it does")
     if len(line) > LONGEST:
         raise ConformanceError(
-            f"the first line of its docstring has {len(line)} characters", f"keep it below {LONGEST}"
+            f"the first line of its docstring has {len(line)} characters", f"use at most {LONGEST}"
         )
 
 
 @check()
 def options_described(subject: Subject) -> None:
-    """Every option has a description, those of nested configs too."""
+    """Every option has a description, including those of nested configs."""
     none_found(
         (
             f"{path}{name}"
@@ -38,35 +38,35 @@ def options_described(subject: Subject) -> None:
             if not (field.description or "").strip()
         ),
         "no description",
-        'write `Field(..., description="...")`: it is the help where the option is wrong',
+        'write `Field(..., description="...")`: it is shown as help if the option is wrong',
     )
 
 
 @check()
 def options_strict(subject: Subject) -> None:
-    """Options are frozen, and an option that does not exist is refused."""
+    """Options are frozen, and unknown options are rejected."""
     for _, config in _configs(subject.plugin.Config):
         if config.model_config.get("extra") != "forbid":
             raise ConformanceError(
-                f"{config.__name__} lets misspelt options pass",
-                "derive it from compressit.Config and keep extra",
+                f"{config.__name__} accepts unknown options",
+                "derive it from compressit.Config and do not change `extra`",
             )
         if not config.model_config.get("frozen"):
             raise ConformanceError(
-                f"{config.__name__} can be changed: its values would no longer be those of the key",
+                f"{config.__name__} is not frozen: changed values would not match the result's key",
                 "derive it from compressit.Config and keep it frozen",
             )
 
 
 @check()
 def options_round_trip(subject: Subject) -> None:
-    """Options written out and read again are the same, and have a JSON Schema."""
+    """Options stay the same when written and read again, and have a JSON Schema."""
     written = dump(subject.config)
     again = parse(subject.plugin.Config, json.loads(json.dumps(written)))
     if again != subject.config or dump(again) != written:
         raise ConformanceError(
-            f"its options {written} come back as {dump(again)}",
-            "workers and checkpoints get the written options: a validator must leave its own result alone",
+            f"its options {written} are read back as {dump(again)}",
+            "validators must not change their own output: workers and checkpoints read the written options",
         )
     json.dumps(subject.plugin.Config.model_json_schema())
 
@@ -74,7 +74,7 @@ def options_round_trip(subject: Subject) -> None:
 def _configs(
     config: type[BaseModel], path: str = "", above: tuple[type, ...] = ()
 ) -> Iterator[tuple[str, type[BaseModel]]]:
-    """A config and those that its fields hold, each with the path of its options: `optimizer.`."""
+    """A config and its nested configs, each with the path of its options: `optimizer.`."""
     yield path, config
     for name, field in config.model_fields.items():
         for block in _blocks(field.annotation):

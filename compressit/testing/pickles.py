@@ -1,4 +1,4 @@
-"""Whether a file holds a pickle, told from its bytes alone: nothing is unpickled."""
+"""Detects pickles in files by their bytes, without unpickling."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-MOST_BYTES = 1 << 20  # of a stream looked at for its end
-LEAST_OPCODES = 3  # a byte or two that could open a pickle prove nothing
+MOST_BYTES = 1 << 20  # how much of a stream is searched for the end of a pickle
+LEAST_OPCODES = 3  # fewer may be a coincidence
 
 
 def pickles(folder: Path) -> list[str]:
-    """The files under a folder that hold pickles, as relative paths, with the place inside for an archive."""
+    """The relative paths of files in a folder that contain pickles; for an archive, with the member's name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [f"{path.relative_to(folder)}{inside}" for path in files for inside in _in_file(path)]
 
@@ -39,20 +39,20 @@ def _in_file(path: Path) -> Iterator[str]:
 
 
 def _suspicious(data: bytes) -> bool:
-    """A pickle, or a numpy file of Python objects."""
+    """Whether bytes are a pickle, or a NumPy file of Python objects."""
     return is_pickle(data) or (data[:6] == b"\x93NUMPY" and b"'|O'" in data[:256])
 
 
 def _end(data: bytes) -> int | None:
-    """Where the pickle ends that these bytes begin with (the end of the data where it goes on); None for none."""
+    """The end of a pickle at the start of the bytes (their end if it continues beyond); None if there is none."""
     count = 0
     try:
-        with warnings.catch_warnings(action="ignore"):  # it reads texts that were never meant for it
+        with warnings.catch_warnings(action="ignore"):  # most data is not a pickle
             for opcode, _, position in pickletools.genops(data):
                 count += 1
                 if opcode.name == "STOP" and position is not None:
                     return position + 1 if count >= LEAST_OPCODES else None
-    except Exception:  # noqa: BLE001 - whatever it stumbles over, this is no pickle
+    except Exception:  # noqa: BLE001 - any error means that this is not a pickle
         cut_short = len(data) == MOST_BYTES and data[:1] == b"\x80" and count >= LEAST_OPCODES
         return len(data) if cut_short else None
     return None

@@ -23,55 +23,59 @@ from compressit.testing.watch import quiet_place
 
 @dataclass(frozen=True)
 class _Told:
-    """What a report made of some results, and what else it did."""
+    """What a report made from some results, and its side effects."""
 
     figures: Any
     paragraphs: Any
     changed_results: bool
-    settings: Sequence[str]  # of matplotlib, that it left changed
-    pyplot: set[int]  # figures it left open there
+    settings: Sequence[str]  # matplotlib settings that it left changed
+    pyplot: set[int]  # figures that it left open in pyplot
 
 
 @check("report")
 def runs(subject: Subject) -> None:
-    """It makes figures and paragraphs of a finished run."""
+    """It makes figures and paragraphs from a finished run."""
     told = _told(subject)
     if not isinstance(told.figures, Mapping):
-        raise ConformanceError(f"figures are a {type(told.figures).__name__}, not a mapping by file name")
+        raise ConformanceError(
+            f"`figures` returned a {type(told.figures).__name__}, not a mapping by file name"
+        )
     if isinstance(told.paragraphs, str) or not isinstance(told.paragraphs, Sequence):
-        raise ConformanceError(f"paragraphs are a {type(told.paragraphs).__name__}", "return a list of texts")
+        raise ConformanceError(
+            f"`paragraphs` returned a {type(told.paragraphs).__name__}", "return a list of strings"
+        )
 
 
 @check("report", needs=[runs])
 def bears_missing_results(subject: Subject) -> None:
-    """It copes with a run that has just begun, was interrupted or went wrong."""
+    """It handles runs that have just started, were interrupted or failed."""
     for what, results in samples.unfinished().items():
         try:
             _tell(subject, results)
         except Exception as error:
             raise ConformanceError(
-                f"with {what} it raises {type(error).__name__}: {error}",
-                "reports are drawn while a run goes on: leave out what is not there",
+                f"for {what} it raises {type(error).__name__}: {error}",
+                "reports are also drawn during a run: omit what is missing",
             ) from error
 
 
 @check("report", needs=[runs])
 def plain_text(subject: Subject) -> None:
-    """Paragraphs are texts, not markup."""
+    """Paragraphs are plain text without markup."""
     for paragraph in _told(subject).paragraphs:
         if not isinstance(paragraph, str) or not paragraph.strip():
             raise ConformanceError(
-                f"a paragraph is {paragraph!r}", "give texts, or none where nothing is to say"
+                f"a paragraph is {paragraph!r}", "return non-empty strings, or an empty list"
             )
         if markup := re.search(r"</?[a-zA-Z][^>]*>|&[a-z]+;", paragraph):
             raise ConformanceError(
-                f"a paragraph has {markup[0]} in it", "write plain text: the page escapes it"
+                f"a paragraph contains {markup[0]}", "write plain text: the page escapes markup"
             )
 
 
 @check("report", needs=[runs])
 def draws(subject: Subject) -> None:
-    """Its figures are matplotlib's and can be drawn as PNG and SVG."""
+    """Its figures are matplotlib figures that can be drawn as PNG and SVG."""
     told = re.compile(re.escape(subject.name) + r": ((?:no paragraphs|no figures|figure ')[^<]*)")
     none_found(told.findall(html.unescape(_page(subject, subject.folder / "page"))), "the page says")
 
@@ -81,56 +85,56 @@ def captions(subject: Subject) -> None:
     """Every figure has a caption."""
     figures = _told(subject).figures.items()
     bare = (name for name, figure in figures if not str(figure.get_label() or "").strip())
-    none_found(bare, "without a caption", 'figure.set_label("what it shows")')
+    none_found(bare, "figures without a caption", 'call figure.set_label("what it shows")')
 
 
 @check("report", needs=[draws])
 def axes_labelled(subject: Subject) -> None:
-    """Every figure with data says what its axes are."""
+    """Every figure with data has axis labels."""
     for name, figure in _told(subject).figures.items():
         shown = [axes for axes in figure.axes if axes.axison and axes.has_data()]
         texts = [text for axes in shown for text in (axes.get_xlabel(), axes.get_ylabel())]
         if shown and not any((*texts, figure.get_supxlabel(), figure.get_supylabel())):
             raise ConformanceError(
-                f"the figure '{name}' does not say what its axes are", 'axes.set(xlabel="…", ylabel="…")'
+                f"the figure '{name}' has no axis labels", 'call axes.set(xlabel="…", ylabel="…")'
             )
 
 
 @check("report", needs=[draws])
 def same_results_same_page(subject: Subject) -> None:
-    """Drawn again from the same results, page and figures are the same to the last byte."""
+    """Drawing the same results twice gives the same page and figures, byte for byte."""
     one, other = subject.folder / "page", subject.folder / "page again"
     _page(subject, other)
     names = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     none_found(
         (str(name) for name in names if (one / name).read_bytes() != (other / name).read_bytes()),
-        "drawn twice, these differ",
-        "no dates, no random numbers, no sets in loops",
+        "drawing twice gives different files",
+        "avoid dates, random numbers and loops over sets",
     )
 
 
 @check("report", needs=[runs])
 def leaves_results(subject: Subject) -> None:
-    """The results are left as they were."""
+    """It leaves the results unchanged."""
     if _told(subject).changed_results:
         raise ConformanceError(
-            "it changed the results in place", "work on copies: other reports get the same ones"
+            "it changed the results in place", "change copies: other reports get the same results"
         )
 
 
 @check("report", needs=[runs])
 def leaves_pyplot(subject: Subject) -> None:
-    """Neither pyplot nor matplotlib's settings know of it afterwards."""
+    """It leaves no figures in pyplot and no changed matplotlib settings."""
     told = _told(subject)
     none_found(
         map(str, sorted(told.pyplot)),
         "it left figures open in pyplot",
-        "make them with matplotlib.figure.Figure, which nothing keeps",
+        "create them with matplotlib.figure.Figure, which pyplot does not keep",
     )
     none_found(
         told.settings,
-        "it left matplotlib's settings changed",
-        "use `with matplotlib.rc_context({…}):`, or set the figure's own properties",
+        "it changed matplotlib settings",
+        "use `with matplotlib.rc_context({…}):`, or set properties of the figure",
     )
 
 

@@ -1,4 +1,4 @@
-"""Checks of whole runs: in worker processes the plugin does what it does here, and no file holds a pickle."""
+"""Checks of whole runs: the plugin gives the same results in worker processes, and no file contains a pickle."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ RECIPE: Mapping[str, Any] = {
     "stages": {"train": {"uses": "testing.train", "with": TRAINING}},
     "evaluate": ["testing.measure"],
 }
-"""The bench's recipe, in which the plugin takes its place."""
+"""The base recipe, to which the plugin is added."""
 SHRINK = {"uses": "testing.shrink", "needs": "train", "with": {**TRAINING, "teacher": "train"}}
 
 
-# What the host itself would refuse, or what differs in this very process: a run would only say it again.
+# If one of these fails, a run would only fail for the same reason.
 @check(
     needs=[
         stages.runs, stages.same_seed_same_result, stages.saves_and_reloads, models.saves_and_reloads,
@@ -48,7 +48,7 @@ SHRINK = {"uses": "testing.shrink", "needs": "train", "with": {**TRAINING, "teac
     ]
 )  # fmt: skip
 def runs_under_jobs(subject: Subject) -> None:
-    """Two variants run in two worker processes, with the same results as here."""
+    """Two worker processes give the same results as this process."""
     plan = _plan(subject)
     here = _here(subject, plan)
     there = _there(subject, plan, here)
@@ -61,11 +61,11 @@ def runs_under_jobs(subject: Subject) -> None:
 
 @check(needs=[runs_under_jobs])
 def no_pickle(subject: Subject) -> None:
-    """No file that it or its run wrote holds a pickle."""
+    """No file written by it or its run contains a pickle."""
     none_found(
         pickles(subject.folder),
-        "a pickle in",
-        "whoever opens it runs its code: keep tensors with ctx.save, facts with ctx.note",
+        "found a pickle in",
+        "opening a pickle can run its code: save tensors with ctx.save and facts with ctx.note",
     )
 
 
@@ -93,7 +93,7 @@ def _plan(subject: Subject) -> Plan:
 
 
 def _here(subject: Subject, plan: Plan) -> Store:
-    """The plan's jobs carried out in this process."""
+    """Runs the plan's jobs in this process."""
     store = Store(subject.folder / "here")
     runner = JobRunner(store, subject.host, default_cache())
     with quiet_place(subject):
@@ -103,11 +103,11 @@ def _here(subject: Subject, plan: Plan) -> Store:
 
 
 def _there(subject: Subject, plan: Plan, here: Store) -> Store:
-    """The same in worker processes, as `compressit run --jobs 2` does it."""
+    """Runs the plan in worker processes, like `compressit run --jobs 2`."""
     from rich.console import Console
 
     folder, root = subject.folder / "run", subject.folder / "there"
-    history = History(root, threads=1)  # so that nothing needs to be measured first
+    history = History(root, threads=1)  # avoids a calibration
     for key, job in plan.jobs.items():
         if (artifact := here.find(key)) is not None:
             history.add(job, artifact.seconds)
@@ -117,23 +117,23 @@ def _there(subject: Subject, plan: Plan, here: Store) -> Store:
         try:
             run(plan.recipe, out=folder, store=root, jobs=JOBS, host=subject.host, console=console)
         except StageFailed as error:
-            raise ConformanceError(f"in a worker it fails: {error.message}") from error
+            raise ConformanceError(f"it fails in a worker process: {error.message}") from error
     return Store(root)
 
 
 def _check_same(label: str, one: Artifact, other: Artifact, per_host: bool) -> None:
     mine, theirs = ({**found.metrics} for found in (one, other))
-    if per_host:  # the same names are enough
+    if per_host:  # only the names must match
         mine, theirs = dict.fromkeys(mine), dict.fromkeys(theirs)
     elif one.model_file.exists():
         none_found(
             differing(load_file(one.model_file), load_file(other.model_file)),
-            f"{label}: a worker process makes another model",
-            "the result may depend on the options, ctx and its streams only: on no process id, hash(), clock, "
-            "environment variable, and on nothing that a module keeps from call to call",
+            f"{label}: a worker process makes a different model",
+            "the result may only depend on the options, ctx and its streams: not on process id, hash(), clock, "
+            "environment variables or module state kept between calls",
         )
     none_found(
         (f"{name} = {theirs.get(name)}, not {mine.get(name)}" for name in changed(mine, theirs)),
         f"{label}: a worker process measures",
-        "times and the like need `per_host = True`",
+        "set `per_host = True` for times and the like",
     )

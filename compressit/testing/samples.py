@@ -1,4 +1,4 @@
-"""Results that a report may be given: none, some of a run, all of it. Made up, the same every time."""
+"""Sample results for reports: none, a part of a run, or all of it. Invented, and always the same."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODELS: tuple[tuple[str, int | None, str, str, str | None, int, float], ...] = (
     ("prune", None, "sparsity=0.5", "testing.prune", "previous", 64, 0.9),
     ("prune", None, "sparsity=0.9", "testing.prune", "previous", 64, 0.86),
 )
-"""Stage, round, member, plugin, teacher, width and accuracy: a training, rounds of shrinking, pruning."""
+"""Stage, round, member, plugin, teacher, width and accuracy, for training, rounds of shrinking, and pruning."""
 
 
 def full() -> Results:
@@ -43,7 +43,7 @@ def full() -> Results:
 
 
 def unfinished() -> Mapping[str, Results]:
-    """The same run at other times of its life, by what is the matter with it."""
+    """The same run in unfinished states, by description."""
     whole = full()
     paths = [f"{row.variant}/seed{row.seed}/{row.name}" for row in whole.rows]
     third = len(paths) // 3

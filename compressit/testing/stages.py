@@ -1,4 +1,4 @@
-"""Checks of what is called with a model: trainers, compressors and evaluators."""
+"""Checks of plugins that are called with a model: trainers, compressors and evaluators."""
 
 from __future__ import annotations
 
@@ -32,111 +32,111 @@ SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
     "bytes": lambda model, shape: measure.tensor_bytes(model),
     "macs": measure.macs,
 }
-"""Metrics and notes by these names are sizes of the whole model: what `compressit.contract.measure` counts."""
+"""Metrics and notes with these names are sizes of the whole model, as `compressit.contract.measure` counts them."""
 
 
 @check("evaluator")
 def metrics_described(subject: Subject) -> None:
-    """Every metric has a unit, says what is better and what it means."""
+    """Every metric has a unit, a direction and a description."""
     metrics = subject.plugin.metrics  # type: ignore[attr-defined]
     if not metrics:
         raise ConformanceError(
-            "it declares no metric", 'metrics = {"mine": Metric("higher", "fraction", "…")}'
+            "it declares no metrics", 'set metrics = {"mine": Metric("higher", "fraction", "…")}'
         )
     for name, metric in metrics.items():
         if not re.fullmatch(r"\w+", name):
-            raise ConformanceError(f"the metric '{name}' cannot be a column", "use letters, digits and '_'")
+            raise ConformanceError(f"'{name}' is not a valid metric name", "use letters, digits and '_'")
         if metric.better not in ("higher", "lower", "neither"):
-            raise ConformanceError(f"{name}: better is '{metric.better}'", "higher, lower or neither")
+            raise ConformanceError(f"{name}: better is '{metric.better}'", "use higher, lower or neither")
         if not metric.unit.strip():
-            raise ConformanceError(f"{name} has no unit", "fraction, bits, nats, bytes, seconds, count …")
+            raise ConformanceError(f"{name} has no unit", "use fraction, bits, nats, bytes, seconds, count …")
         if not metric.about.strip():
-            raise ConformanceError(f"{name} has no about", "say what it means")
+            raise ConformanceError(f"{name} has no description", "set `about` to what it means")
 
 
 @check(*STAGES, "evaluator")
 def runs(subject: Subject) -> None:
-    """It gives what its kind must give: what a run itself would refuse, it does not do."""
+    """It returns a valid result for its kind, as a run requires."""
     called, place = _called(subject), stand(subject)
     if subject.kind != "evaluator":
         with quiet_place(subject):
             shape = tuple(place.logits(called.result).shape)
         if shape != (len(place.data.split("test")), place.data.classes):
             raise ConformanceError(
-                f"the model it returned gives outputs {shape} for {len(place.data.split('test'))} inputs"
+                f"the returned model gives outputs of shape {shape} for {len(place.data.split('test'))} inputs"
             )
 
 
 @check("evaluator", needs=[runs])
 def finite(subject: Subject) -> None:
-    """A number that is not defined is left out."""
+    """All returned metrics are finite."""
     values = _called(subject).result
     wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    none_found(wrong, "not finite", "leave a metric out where it is not defined: an empty cell says so")
+    none_found(wrong, "not finite", "omit a metric that is not defined: its cell stays empty")
 
 
 @check("evaluator", needs=[finite])
 def same_seed_same_numbers(subject: Subject) -> None:
-    """Called again, it gives the same numbers, unless it declares `per_host`."""
+    """Calling it twice gives the same numbers, unless it declares `per_host`."""
     _check_repeatable(subject)
     none_found(
         changed(_called(subject).result, _again(subject).result),
-        "called twice, it gives two values of",
-        "draw from ctx.streams.generator(purpose); times and the like need `per_host = True`",
+        "calling it twice gives different values of",
+        "draw from ctx.streams.generator(purpose); set `per_host = True` for times and the like",
     )
 
 
 @check(*STAGES, needs=[runs])
 def nothing_left(subject: Subject) -> None:
-    """No hook or gradient of its own is left on the model."""
+    """It leaves no hooks or gradients on the model."""
     none_found(
         left_on(_called(subject).result),
         "it left on the model",
-        "remove hooks in a finally, gradients with zero_grad(set_to_none=True)",
+        "remove hooks in a `finally`, and gradients with zero_grad(set_to_none=True)",
     )
 
 
 @check("trainer", needs=[runs])
 def leaves_frozen(subject: Subject) -> None:
-    """A trainer leaves the values of parameters that want no gradient."""
+    """It does not change parameters with `requires_grad=False`."""
     called = _called(subject)
     frozen = [name for name, p in called.before.named_parameters() if not p.requires_grad]
     before, now = ({n: tensors(model)[n] for n in frozen} for model in (called.before, called.result))
     none_found(
         differing(before, now),
-        "it trained what is frozen",
-        "give the optimizer the parameters that `requires_grad`",
+        "it changed frozen parameters",
+        "pass only parameters with requires_grad=True to the optimizer",
     )
 
 
 @check(*STAGES, "evaluator", needs=[runs])
 def leaves_models(subject: Subject) -> None:
-    """Models that others are given too (teachers, parents, the one it measures) are left as they were."""
+    """It leaves shared models (teachers, parents, the model it measures) unchanged."""
     for lent in _called(subject).models:
         lent.check()
 
 
 @check(*STAGES, "evaluator", needs=[runs])
 def leaves_data(subject: Subject) -> None:
-    """The data are left as they were: others are given the same tensors."""
+    """It leaves the data unchanged, since other jobs share the tensors."""
     _called(subject).data.check()
 
 
 @check(*STAGES, "evaluator", needs=[runs])
 def restores_environment(subject: Subject) -> None:
-    """Environment variables are as before."""
-    variables = _again(subject).variables  # what an import sets, the second call does not
-    none_found(variables, "it left environment variables changed", "restore them in a finally")
+    """It leaves environment variables unchanged."""
+    variables = _again(subject).variables  # of the second call: imports may set some in the first
+    none_found(variables, "it changed environment variables", "restore them in a `finally`")
 
 
 @check(*STAGES, needs=[runs])
 def restores_modes(subject: Subject) -> None:
-    """The model is all in train or all in eval mode, `requires_grad` is as before."""
+    """The whole model is in train or in eval mode, and `requires_grad` is unchanged."""
     called = _called(subject)
     whole = called.result.training
     none_found(
         (name for name, module in called.result.named_modules() if module.training != whole),
-        "the model is half in train mode, other than the whole are",
+        "parts of the model are in another mode than the whole",
         "call model.eval() or model.train() before returning it",
     )
     before, now = (
@@ -145,25 +145,25 @@ def restores_modes(subject: Subject) -> None:
     )
     none_found(
         (name for name in before if name in now and before[name] != now[name]),
-        "requires_grad is no longer what it was",
-        "give it back: the next stage could not train (or would train what was frozen)",
+        "requires_grad was changed",
+        "restore it: otherwise the next stage cannot train, or trains frozen parameters",
     )
 
 
 @check(*STAGES, needs=[runs])
 def same_seed_same_result(subject: Subject) -> None:
-    """Called again with the same seed, it gives the same result to the last bit, unless it declares `per_host`."""
+    """The same seed gives the same result bit for bit, unless it declares `per_host`."""
     _check_repeatable(subject)
     none_found(
         differing(tensors(_called(subject).result), tensors(_again(subject).result)),
-        "called twice with the same seed, it gives two results",
-        "draw from ctx.streams.generator(purpose), never from a generator of your own",
+        "calling it twice with the same seed gives different tensors",
+        "draw from ctx.streams.generator(purpose), never from your own generator",
     )
 
 
 @check(*STAGES, needs=[runs, nothing_left])
 def saves_and_reloads(subject: Subject) -> None:
-    """The model is saved and loaded again: to the last bit, with all its attributes."""
+    """After saving and loading, the model has the same outputs, bit for bit, and attributes."""
     called, place = _called(subject), stand(subject)
     with quiet_place(subject):
         loaded = place.reloaded(called.net()).module
@@ -175,27 +175,27 @@ def saves_and_reloads(subject: Subject) -> None:
     none_found(
         sorted(attributes(called.result) - attributes(loaded)),
         "the loaded model lacks the attributes",
-        "leave none on the model; what a layer of your own needs, its ModuleType describes",
+        "do not set attributes on the model; describe those of custom layers in their ModuleType",
     )
 
 
 @check(*STAGES, "evaluator", needs=[runs])
 def honest_sizes(subject: Subject) -> None:
-    """Parameters, non-zeros, bytes and MACs are what `compressit.contract.measure` counts."""
+    """Parameters, non-zeros, bytes and MACs match `compressit.contract.measure`."""
     called, shape = _called(subject), stand(subject).data.contract.shape
     measures = subject.kind == "evaluator"
     model, told = (called.model, called.result) if measures else (called.result, called.ctx.notes)
     counted = {name: count(model, shape) for name, count in SIZES.items() if name in told}
     none_found(
-        (f"{name} = {told[name]}, which is {size}" for name, size in counted.items() if told[name] != size),
+        (f"{name} = {told[name]}, not {size}" for name, size in counted.items() if told[name] != size),
         "wrong sizes",
-        "these names have one meaning in every report: count with compressit.contract.measure, or choose another",
+        "these names have a fixed meaning: count with compressit.contract.measure, or use another name",
     )
 
 
 @check(*STAGES, needs=[same_seed_same_result])
 def resumes(subject: Subject) -> None:
-    """Killed after each save of its progress and called again, it ends with the very same result."""
+    """If killed after each save of its progress and resumed, it gives exactly the same result."""
     _check_repeatable(subject)
     store = Store(subject.folder / "killed")
     whole, again = _called(subject), None
@@ -211,18 +211,18 @@ def resumes(subject: Subject) -> None:
             *differing(tensors(whole.result), tensors(again.result)),
             *changed(_noted(whole.ctx), _noted(again.ctx)),
         ],
-        "after a kill it ends with other results",
-        "fetch everything it goes on with from ctx.progress.load(): weights, optimizer, what was drawn",
+        "resuming after a kill gives different results",
+        "restore everything from ctx.progress.load(): weights, optimizer state, random draws",
     )
 
 
 @check("compressor", needs=[runs])
 def dry_runs(subject: Subject) -> None:
-    """What its dry run gives has the shapes of what it gives."""
+    """Its dry run gives the same shapes as the real result."""
 
     tried = call(subject, dry_run_plugin, "init").result
     if tried is None:
-        raise NotApplicable("it does not say its shapes before it is trained")
+        raise NotApplicable("it does not know its shapes before training")
     wanted, got = (
         {name: tuple(value.shape) for name, value in tensors(model).items()}
         for model in (_called(subject).result, tried)
@@ -230,13 +230,13 @@ def dry_runs(subject: Subject) -> None:
     none_found(
         (f"{name} with shape {got.get(name)}, not {wanted.get(name)}" for name in changed(wanted, got)),
         "its dry run gives",
-        "return None from `dry_run` where the shapes depend on trained weights",
+        "return None from `dry_run` if the shapes depend on trained weights",
     )
 
 
 @check("compressor", needs=[saves_and_reloads])
 def climbs(subject: Subject) -> None:
-    """With `repeat`, the second round gives a model that can be saved, or says why not."""
+    """With `repeat`, the second round returns a model that can be saved, or raises CompressitError."""
     first = _round(subject, 1, "train", "previous")
     if first is not None:
         stand(subject).nets["round"] = first
@@ -245,9 +245,9 @@ def climbs(subject: Subject) -> None:
 
 
 def _round(subject: Subject, number: int, ref: str, feed: Literal["previous", "original"]) -> Net | None:
-    """What a round on that model gives; None where it says that it cannot."""
+    """The result of a round on that model; None if the plugin raises CompressitError."""
 
-    told = f"as round {number} with `feed: {feed}`"
+    told = f"in round {number} with `feed: {feed}`"
     try:
         called = call(subject, ref=ref, number=number, feed=feed)
     except CompressitError:
@@ -255,21 +255,21 @@ def _round(subject: Subject, number: int, ref: str, feed: Literal["previous", "o
     except Exception as error:
         raise ConformanceError(
             f"{told} it raises {type(error).__name__}: {error}",
-            "ctx.round and ctx.times() say how often; raise CompressitError where once is enough",
+            "see ctx.round and ctx.times(); raise CompressitError if only one round is possible",
         ) from error
     try:
         with quiet_place(subject):
             return stand(subject).reloaded(called.net())
     except CompressitError as error:
-        raise ConformanceError(f"{told} it gives a model that cannot be saved: {error.message}") from error
+        raise ConformanceError(f"{told} it returns a model that cannot be saved: {error.message}") from error
 
 
 class _Killed(BaseException):
-    """What a kill is here: no plugin's `except Exception` stops it."""
+    """Simulates a kill; a plugin's `except Exception` does not catch it."""
 
 
 class _Killing(StoredProgress):
-    """Saves whenever it is asked, and is killed by it."""
+    """Saves at every opportunity, then simulates a kill."""
 
     def __init__(self, store: Store, kills: bool) -> None:
         super().__init__(store, "0" * 64, 0.0, _refuse)
@@ -299,13 +299,13 @@ def _again(subject: Subject) -> Called:
 
 
 def _noted(ctx: StageContext) -> Mapping[str, Hashable]:
-    """What the training loop tells of itself."""
+    """The notes and curves of the training loop."""
     notes = {f"the note {name}": ctx.notes.get(name) for name in ("images_seen", "epochs")}
     return notes | {f"the curve {name}": str(points) for name, points in ctx.curves.items()}
 
 
 def _contiguous(model: nn.Module) -> nn.Module:
-    """A copy, its tensors laid out as a file's are: strides choose the kernels, and so the last bits of the outputs."""
+    """A copy with contiguous tensors, as loaded from a file: strides affect the last bits of outputs."""
     copied = copy.deepcopy(model)
     for value in (*copied.parameters(), *copied.buffers()):
         value.data = value.data.clone(memory_format=torch.contiguous_format)

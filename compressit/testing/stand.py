@@ -1,4 +1,4 @@
-"""The test stand: a stage or evaluator called in this process, on the bench's nets and data, as a worker calls it."""
+"""The test stand: calls a stage or evaluator in this process as a worker does, on the bench's nets and data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Act = Callable[[nn.Module, StageContext], Any]
 
 @dataclass(frozen=True)
 class Net:
-    """A model, and what its builder was told before any edits."""
+    """A model, and its architecture before any edits."""
 
     module: nn.Module
     architecture: Architecture
@@ -42,28 +42,28 @@ class Net:
 
 @dataclass(frozen=True)
 class Called:
-    """One call: what went in, and what came out."""
+    """One call: its inputs and its result."""
 
     ctx: StageContext
-    model: nn.Module  # what it was given
-    before: nn.Module  # a copy of that, as it was
+    model: nn.Module  # the model that was passed
+    before: nn.Module  # a copy of it from before the call
     models: list[Lent]
     data: Lent
-    architecture: Architecture  # what the result's builder was told, before any edits
+    architecture: Architecture  # of the result, before any edits
     result: Any
-    variables: list[str]  # of the environment
+    variables: list[str]  # changed environment variables
 
     def net(self) -> Net:
-        """The result, with the architecture it was built by."""
+        """The result with its architecture."""
         return Net(self.result, self.architecture)
 
 
 @dataclass(frozen=True)
 class Stand:
-    """The bench's data, and its nets by the names that options may use.
+    """The bench's data, and its nets by the names that options can use.
 
-    `init` is untrained, `train` was trained, `shrink` is narrower and was taught by that; `round` is what the first
-    of several rounds gave.
+    `init` is untrained, `train` is trained, `shrink` is a narrower student of `train`, and `round` is the result of the
+    first of several rounds.
     """
 
     host: Host
@@ -73,16 +73,16 @@ class Stand:
     nets: dict[str, Net]
 
     def copied(self, ref: str) -> nn.Module:
-        """A copy of a net. Raises CompressitError for a name that stands for none."""
+        """A copy of a net. Raises CompressitError for an unknown name."""
         net = self.nets.get({"model": "shrink"}.get(ref, ref))
         if net is None:
             raise CompressitError(
-                f"it asked for the model '{ref}'", "here there are init, train and previous"
+                f"it asked for the unknown model '{ref}'", "checks provide init, train and previous"
             )
         return copy.deepcopy(net.module).to(self.compute.device)
 
     def reloaded(self, net: Net) -> Net:
-        """What a file of it gives back. Raises CompressitError for a net that cannot be saved."""
+        """Saves the net and loads it again. Raises CompressitError if it cannot be saved."""
         path = self.folder / "result.safetensors"
         checkpoint.save(net.module, path, net.architecture, self.data.contract, self.host)
         architecture = checkpoint.architecture_of(path)
@@ -90,13 +90,13 @@ class Stand:
         return Net(checkpoint.load(path, host=self.host), architecture)
 
     def logits(self, model: nn.Module) -> Tensor:
-        """Outputs on the test inputs."""
+        """The model's outputs for the test inputs."""
         return self.compute.forward(model.to(self.compute.device), self.data.split("test"))
 
     def call(self, act: Act, ref: str, streams: Streams, measures: bool = False, **fields: Any) -> Called:
-        """`act` with a copy of that net, in train mode, and a context; an evaluator's in eval mode, not to be changed.
+        """Calls `act` with a context and a copy of that net: in train mode, or for an evaluator frozen in eval mode.
 
-        `fields` are those of the context.
+        `fields` are passed to the context.
         """
         given, model = self.nets[ref].architecture, self.copied(ref).train(not measures)
         models: list[Lent] = []
@@ -120,7 +120,7 @@ class Stand:
 
 
 def stand(subject: Subject) -> Stand:
-    """The subject's stand, made once."""
+    """The subject's stand, created once."""
     return subject.keep("stand", lambda: _stand(subject))
 
 
@@ -131,9 +131,9 @@ def call(
     number: int | None = None,
     **fields: Any,
 ) -> Called:
-    """Calls the plugin as a worker does (or by `apply`): a stage on that net, in that round.
+    """Calls the plugin as a worker does (or with `apply`); a stage gets the net `ref`, in round `number`.
 
-    Raises CompressitError for what a run would refuse too.
+    Raises CompressitError if a run would fail too.
     """
     place, plugin = stand(subject), subject.create()
     measures = subject.kind == "evaluator"

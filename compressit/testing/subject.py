@@ -1,4 +1,4 @@
-"""The plugin under test: its class, its options, and the host it was found in. No torch here."""
+"""The plugin under test: its class, its options and its host. Does not import torch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A plugin with options, and what checks found out about it, for those that come after."""
+    """A plugin with options, and cached findings of checks."""
 
     plugin: type[Plugin[Any]]
     kind: str
     config: Config
-    host: Host  # of the kit's own: its bench is nobody else's business
-    files: tuple[LocalPlugin, ...]  # what recipes of it must name: the kit's bench, then its own
-    device: str = "cpu"  # where it is called
+    host: Host  # separate from the installed one, since it also has the kit's bench plugins
+    files: tuple[LocalPlugin, ...]  # plugin files for recipes: the kit's bench, then the plugin's own
+    device: str = "cpu"  # where the plugin runs
     kept: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @staticmethod
@@ -43,10 +43,10 @@ class Subject:
         files: Iterable[Path | str] = (),
         device: str = "cpu",
     ) -> Subject:
-        """The plugin of that name (or class), installed or in one of these local files.
+        """The plugin with this name (or class), installed or in one of these local files.
 
-        `options` are laid over the plugin's `example`; `device` is `cpu` or `cuda`. Raises CompressitError where
-        there is no such plugin, and for options that are not valid.
+        `options` override the plugin's `example`; `device` is `cpu` or `cuda`. Raises CompressitError for an unknown
+        plugin or invalid options.
         """
         disabled = installed().disabled
         host = Host(entry_points="*" not in disabled, disabled=disabled)
@@ -69,12 +69,12 @@ class Subject:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Its options as JSON values, defaults written out."""
+        """Its options as JSON values, including defaults."""
         return dump(self.config)
 
     @cached_property
     def folder(self) -> Path:
-        """A folder of its own for all that it writes, removed with the subject."""
+        """A temporary folder for everything it writes, removed with the subject."""
         path = Path(tempfile.mkdtemp(prefix="compressit-check-"))
         weakref.finalize(self, shutil.rmtree, path, ignore_errors=True)
         return path
@@ -85,11 +85,11 @@ class Subject:
 
     @property
     def per_host(self) -> bool:
-        """Whether with these options it measures this machine: it need not give the same twice."""
+        """Whether it measures this machine with these options, so that results may differ between calls."""
         return bool(getattr(self.create(), "per_host", False))
 
     def keep(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` gave when it was first asked for."""
+        """The cached result of `make`, which is called once per name."""
         if name not in self.kept:
             self.kept[name] = make()
         return self.kept[name]
@@ -102,7 +102,7 @@ def _config(plugin: type[Plugin[Any]], values: Mapping[str, Any]) -> Config:
     ]
     if missing:
         raise CompressitError(
-            f"{plugin.name} cannot be tried without {', '.join(missing)}",
-            'set `example = {"option": value}` on the class, or give options: --set option=value',
+            f"{plugin.name} cannot be checked without {', '.join(missing)}",
+            'set `example = {"option": value}` on the class, or pass --set option=value',
         )
     return checked(plugin.Config, plain(plugin.name, values), plugin.name)

@@ -1,4 +1,4 @@
-"""What a plugin must leave as it found it: models, data, settings of the process. Read before, compared after."""
+"""Compares models, data and process settings before and after a call: a plugin must not change them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HOOKS = (
 
 @dataclass(frozen=True)
 class Lent:
-    """A model or data that others are given too, and what they were."""
+    """A shared model or shared data, with their original state."""
 
     what: str  # "a model it asked for"
     value: object
@@ -34,21 +34,21 @@ class Lent:
 
     @staticmethod
     def of(what: str, value: object) -> Lent:
-        """As it is now."""
+        """Records the current state."""
         return Lent(what, value, contents(value))
 
     def check(self) -> None:
-        """Raises ConformanceError for other tensors, layers, modes, hooks, gradients or attributes than before."""
+        """Raises ConformanceError if tensors, layers, modes, hooks, gradients or attributes have changed."""
         none_found(
             changed(self.before, contents(self.value)),
             f"it changed {self.what}",
-            "others are given this very one: work on a copy (x.clone(), copy.deepcopy(model)), and put back in a "
-            "finally what is changed for a while; `ctx.compute.forward` restores modes itself",
+            "it is shared with other jobs: change a copy (x.clone(), copy.deepcopy(model)), and restore temporary "
+            "changes in a `finally`; `ctx.compute.forward` restores modes itself",
         )
 
 
 def contents(value: object) -> dict[str, Hashable]:
-    """By name, what is another when that part of a model or of data was changed."""
+    """A fingerprint of each part of a model or data, by name."""
     found = {name: part for name, part in fingerprint(value).items() if not name.startswith("hooks on")}
     if isinstance(value, nn.Module):
         found |= left_on(value) | dict.fromkeys((f"the attribute {name}" for name in attributes(value)), 1)
@@ -56,7 +56,7 @@ def contents(value: object) -> dict[str, Hashable]:
 
 
 def left_on(model: nn.Module) -> dict[str, int]:
-    """How many hooks there are, by the module or parameter they are on, and which parameters have a gradient."""
+    """The number of hooks per module or parameter, and which parameters have a gradient."""
     parameters = dict(model.named_parameters())
     counts = {
         f"a hook on {name or 'the model'}": sum(len(getattr(holder, kind, None) or ()) for kind in _HOOKS)
@@ -67,28 +67,28 @@ def left_on(model: nn.Module) -> dict[str, int]:
 
 
 def attributes(model: nn.Module) -> set[str]:
-    """What each module has in its `__dict__`, as `0.stride`."""
+    """The attributes in each module's `__dict__`, as `0.stride`."""
     return {f"{at}.{name}".lstrip(".") for at, module in model.named_modules() for name in vars(module)}
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of its state dict."""
+    """The tensors of the model's state dict."""
     return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
 
 
 def differing(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
-    """The names of tensors that are not the same to the last bit, wherever each of them is."""
+    """The names of tensors that differ in any bit, regardless of their device."""
     same = {name for name in one.keys() & other.keys() if same_bits(one[name].cpu(), other[name].cpu())}
     return [name for name in {**one, **other} if name not in same]
 
 
 @contextlib.contextmanager
 def quiet_place(subject: Subject) -> Generator[None]:
-    """One thread, a working folder of the subject's own, and the process's settings as they were afterwards."""
+    """A block with one thread and the subject's own working folder. Process settings are restored afterwards."""
     folder = subject.folder / "working folder"
     folder.mkdir(exist_ok=True)
     before = process_state.read()
-    torch.set_num_threads(1)  # results are bit-equal only at the same number
+    torch.set_num_threads(1)  # results are only bit-equal with the same number of threads
     try:
         with patch.dict(os.environ), contextlib.chdir(folder):
             yield
@@ -98,7 +98,7 @@ def quiet_place(subject: Subject) -> Generator[None]:
 
 @contextlib.contextmanager
 def watched() -> Generator[dict[str, Any]]:
-    """What is left changed after the block: the process's settings, which are put back, and environment `variables`."""
+    """Yields what the block left changed: process `settings`, which are restored, and environment `variables`."""
     left: dict[str, Any] = {}
     before, environment = process_state.read(), dict(os.environ)
     yield left

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_host
 from torch import nn
 
 from compressit.checkpoint.model import Architecture, build, load, save
@@ -15,8 +16,8 @@ from .samples import MLP, TINY
 
 @pytest.fixture(scope="session")
 def host() -> Host:
-    """A host that knows nothing but the local plugin file beside the tests."""
-    host = Host(entry_points=False)
+    """A host that knows the tiny plugins and the models of the local plugin file beside the tests."""
+    host = tiny_host()
     host.load_file(TINY)
     return host
 

@@ -137,13 +137,13 @@ def test_layers_that_no_edit_can_make_are_named(make: Callable[..., nn.Module]) 
         pass
 
     other, added, removed = make(MLP), make(MLP), make(MLP)
-    other[3] = MyLinear(12, 8)
+    other[4] = MyLinear(12, 8)
     added[1].extra = nn.ReLU()
-    del removed[5]
+    del removed[7]
     for model, message in {
-        other: r"no rule for MyLinear at 3; register a ModuleType",
+        other: r"no ModuleType is registered for MyLinear at 4",
         added: r"the layer 1\.extra was added",
-        removed: r"the layer 5 was removed",
+        removed: r"the layer 7 was removed",
         nn.DataParallel(make(MLP)): "its builder makes a Sequential",
     }.items():
         with pytest.raises(CompressitError, match=message):

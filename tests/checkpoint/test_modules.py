@@ -67,12 +67,12 @@ def test_a_buffer_that_is_not_saved_must_be_in_the_net_and_is_named(path: Path) 
     load(path, into=nn.Sequential(Shifted(1.0)))
     with pytest.raises(CompressitError, match="off by up to") as error:
         load(path, into=nn.Sequential(Shifted(2.0)))
-    assert "does not hold 0.shift (persistent=False)" in str(error.value.hint)
+    assert "does not store 0.shift (persistent=False)" in str(error.value.hint)
     other = nn.Sequential(nn.Linear(6, 2), nn.Tanh())
     save(nn.Sequential(nn.Linear(6, 2), nn.Sigmoid()), path, contract=CONTRACT)
     with pytest.raises(CompressitError, match="off by up to") as error:
         load(path, into=other)
-    assert "another one than was saved" in str(error.value.hint)
+    assert "not the one that was saved" in str(error.value.hint)
 
 
 def test_a_net_on_the_meta_device_is_filled_and_what_stays_without_values_is_named(path: Path) -> None:
@@ -81,11 +81,11 @@ def test_a_net_on_the_meta_device_is_filled_and_what_stays_without_values_is_nam
     again = load(path, into=nn.Sequential(nn.Linear(6, 2, device="meta")))
     assert torch.equal(again[0].weight, net[0].weight)
     save(nn.Sequential(Shifted()), path, contract=CONTRACT)
-    with pytest.raises(CompressitError, match=r"'0\.shift' is left without values"):
+    with pytest.raises(CompressitError, match=r"'0\.shift' has no values"):
         load(path, into=nn.Sequential(Shifted(device="meta")))
     mixed = nn.Sequential(Shifted())
     mixed[0].shift = mixed[0].shift.to("meta")
-    with pytest.raises(CompressitError, match=r"'0\.shift' cannot be stored: .* on meta"):
+    with pytest.raises(CompressitError, match=r"cannot store the tensor '0\.shift': .* on meta"):
         save(mixed, path)
 
 
@@ -148,7 +148,7 @@ def test_a_layer_that_loads_something_else_than_was_saved_is_not_published(path:
             state[prefix + "weight"] = state[prefix + "weight"].round()
             super()._load_from_state_dict(state, prefix, *rest)
 
-    with pytest.raises(CompressitError, match=r"'0\.weight' differs after loading"):
+    with pytest.raises(CompressitError, match=r"does not reload exactly: '0\.weight' differs"):
         save(nn.Sequential(Rounds(6, 2)), path)  # without inputs there are no outputs to differ
     assert not path.exists()
 
@@ -184,14 +184,14 @@ def test_true_and_false_are_ones_and_zeros(path: Path, compact: bool) -> None:
     table, entry, data = forge.parts(path)
     entry["tensors_sha256"] = forge.digest(table, data)
     forge.write(path, table, entry, data)
-    with pytest.raises(CompressitError, match="holds bytes other than 1 and 0"):
+    with pytest.raises(CompressitError, match="holds bytes other than 0 and 1"):
         load(path, into=Masked())
 
 
 def test_names_that_a_file_cannot_have_and_inputs_it_cannot_record(tmp_path: Path) -> None:
     net = nn.Module()
     net.register_buffer("__metadata__", torch.zeros(3))
-    with pytest.raises(CompressitError, match="can be called '__metadata__'") as error:
+    with pytest.raises(CompressitError, match="tensor named '__metadata__'") as error:
         save(net, tmp_path / "m.safetensors")
     assert ".tmp" not in str(error.value)
     large = InputSpec((3, 4096, 4096), "unit", None, None, ("a", "b"))
@@ -202,7 +202,7 @@ def test_names_that_a_file_cannot_have_and_inputs_it_cannot_record(tmp_path: Pat
 
 
 def test_a_header_too_large_to_be_read_is_not_published_and_says_so_of_the_file(tmp_path: Path) -> None:
-    with pytest.raises(CompressitError, match="at most 8388608 are read") as error:
+    with pytest.raises(CompressitError, match="the limit is 8388608") as error:
         save(nn.Linear(2, 2), tmp_path / "m.safetensors", lineage=[{"stage": "x" * 2**23}])
     assert ".tmp" not in str(error.value)
     assert list(tmp_path.iterdir()) == []

@@ -136,7 +136,7 @@ FORGED: dict[str, Change] = {
     "huge": _shape([2**70, 1]),
     "deep": _shape([1] * 100),
     "digits": _shape([10**4000] * 1000),
-    "not stored so": lambda table, entry: entry["compact"].update({"5.bias": [5]}),
+    "not stored so": lambda table, entry: entry["compact"].update({"7.bias": [5]}),
     "stored densely too": lambda table, entry: table.update(
         {"1.weight": {"dtype": "F32", "shape": [0], "data_offsets": [end_of(table), end_of(table)]}}
     ),

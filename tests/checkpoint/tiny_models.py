@@ -1,4 +1,4 @@
-"""A local plugin file: tiny models with everything that makes saving hard."""
+"""A local plugin file: what makes saving hard, in models; `tiny.mlp`, which is easy, is with the tiny plugins."""
 
 from __future__ import annotations
 
@@ -12,24 +12,6 @@ from compressit.config import Config, NoOptions
 from compressit.contract.hookspecs import hookimpl
 from compressit.contract.kinds import Model
 from compressit.contract.module_types import ModuleType
-
-
-class MlpConfig(Config):
-    hidden: tuple[int, ...] = (12, 8)
-
-
-class Mlp(Model[MlpConfig]):
-    """A multilayer perceptron."""
-
-    name = "tiny.mlp"
-
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        layers: list[nn.Module] = [nn.Flatten()]
-        width = torch.Size(input_shape).numel()
-        for hidden in self.config.hidden:
-            layers += [nn.Linear(width, hidden), nn.ReLU()]
-            width = hidden
-        return nn.Sequential(*layers, nn.Linear(width, classes))
 
 
 class ConvConfig(Config):
@@ -198,7 +180,7 @@ def _describe(layer: LowRank) -> dict[str, Any]:
 
 @hookimpl
 def compressit_models() -> list[type[Model]]:
-    return [Pooled, Mlp, Conv, Tied, Heads, Tokens, Drawn]
+    return [Pooled, Conv, Tied, Heads, Tokens, Drawn]
 
 
 @hookimpl

@@ -54,7 +54,7 @@ def test_evaluate_says_beside_the_numbers_that_the_scale_is_another(tiny: Ran) -
     done = tiny.sandbox.run(
         "evaluate", tiny.out / BLOG, "--data", "data.synthetic", "--set", "scale=standard"
     )
-    assert "was trained on inputs of scale unit, and is measured on standard" in done.err
+    assert "was trained on inputs of scale unit, but is measured on standard" in done.err
     assert "scale" not in done.out
 
 

@@ -7,32 +7,13 @@ import subprocess
 import sys
 
 import pytest
+from tiny import BASE, PLUGINS
 
 from .sandbox import PATIENCE, Sandbox
 
-PLUGIN = """
-from compressit import Compressor, hookimpl
-class Add(Compressor):
-    name = "noise.add"
-    def compress(self, model, ctx):
-        for weight in model.parameters(): weight.data += 1.0
-        return model
-@hookimpl
-def compressit_compressors(): return [Add]
-"""
-RECIPE = """\
-version: 1
-name: closed
-plugins: [./mine.py]
-data: {uses: data.synthetic, with: {train: 64, test: 32}}
-model: {uses: model.mlp, with: {hidden: [4]}}
-stages: {add: {uses: noise.add}}
-"""
-
 
 def _run(sandbox: Sandbox, arguments: list[str], closed: tuple[int, ...]) -> subprocess.CompletedProcess[str]:
-    sandbox.write("mine.py", PLUGIN)
-    sandbox.write("recipe.yaml", RECIPE)
+    sandbox.write("recipe.yaml", BASE + f"plugins: [{PLUGINS}]\n")
     return subprocess.run(
         [sys.executable, "-m", "compressit", *arguments], cwd=sandbox.folder, env=sandbox.environment(),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import PLUGINS
 
 from .conftest import Ran
 from .sandbox import PATIENCE, Sandbox, wait_for
@@ -26,23 +27,6 @@ stages:
   train: {uses: train.supervised, with: {epochs: 2}}
 evaluate: [eval.size]
 """
-HANGING = """\
-import time
-
-from compressit import Compressor, hookimpl
-
-
-class Hang(Compressor):
-    name = "mine.hang"
-
-    def compress(self, model, ctx):
-        time.sleep(3600)
-
-
-@hookimpl
-def compressit_compressors():
-    return [Hang]
-"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -57,7 +41,7 @@ def test_signals_end_a_run_as_ctrl_c_does(
     assert done.code == 128 + number
     assert "Traceback" not in done.err
     assert f"ended by {number.name}" in done.out
-    assert "To go on: compressit run recipe.yaml" in done.out
+    assert "To continue: compressit run recipe.yaml" in done.out
     results = json.loads((sandbox.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert results["failures"] == [f"base/seed0/train: ended by {number.name}"]
     assert number.name in (sandbox.folder / "out" / "report.html").read_text(encoding="utf-8")
@@ -181,11 +165,11 @@ def test_a_result_that_cannot_be_written_is_a_failure(small: Sandbox) -> None:
 
 
 def test_a_job_that_hangs_is_ended_after_the_time_it_is_given(small: Sandbox) -> None:
-    small.write("mine.py", HANGING)
-    hanging = "  hang: {uses: mine.hang}\nevaluate:"
-    small.write("recipe.yaml", "plugins: [./mine.py]\n" + SMALL.replace("evaluate:", hanging))
+    hanging = "  hang: {uses: rude.stage, with: {does: hangs}}\nevaluate:"
+    rude = f"plugins: [{PLUGINS.with_name('rude_plugins.py')}]\n"
+    small.write("recipe.yaml", rude + SMALL.replace("evaluate:", hanging))
     done = small.run("run", "recipe.yaml", "--out", "out", "--trust", "--job-timeout", "4", code=1)
-    assert "base/seed0/hang: it took longer than 4 s" in done.err
+    assert "base/seed0/hang: stopped after 4 s" in done.err
     results = json.loads((small.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert [row["stage"] for row in results["rows"]] == ["train"]
 

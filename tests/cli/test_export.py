@@ -81,9 +81,9 @@ def test_mistakes_are_told_before_anything_is_loaded(tiny: Ran, sandbox: Sandbox
     before = contents(sandbox.folder)
     for arguments, words in {
         ("--to", "onyx"): "did you mean 'onnx'?",
-        ("--to", "onnx", "--out", "net.txt"): "a file that ends in .onnx",
-        ("--to", "torch-export", "--compact"): "--compact is for folders",
-        ("--to", "folder", "--out", "mine"): "mine is there, and no export wrote it",
+        ("--to", "onnx", "--out", "net.txt"): "a file name that ends in .onnx",
+        ("--to", "torch-export", "--compact"): "--compact only works with --to folder",
+        ("--to", "folder", "--out", "mine"): "mine exists, and no export wrote it",
     }.items():
         assert words in sandbox.light("export", "net.safetensors", *arguments, code=2).err
     sandbox.write("net.safetensors", "no checkpoint")

@@ -6,45 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny import PLUGINS
 
 from .sandbox import Sandbox, contents
 
-PLUGIN = """\
-import os
-from pathlib import Path
-
-from compressit.errors import CompressitError
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Compressor
-
-Path(__file__).with_name("it-ran").touch()
-
-
-class Explode(Compressor):
-    name = "mine.explode"
-
-    def compress(self, model, ctx):
-        raise RuntimeError("boom at layer 3")
-
-
-class Vanish(Compressor):
-    name = "mine.vanish"
-
-    def compress(self, model, ctx):
-        os._exit(3)
-
-
-class Refuse(Compressor):
-    name = "mine.refuse"
-
-    def compress(self, model, ctx):
-        raise CompressitError("this model is too round", "use a square one")
-
-
-@hookimpl
-def compressit_compressors():
-    return [Explode, Vanish, Refuse]
-"""
+PLUGIN = PLUGINS.read_text() + "Path(__file__).with_name('it-ran').touch()\n"
+BROKEN = 'raise RuntimeError("the plugin is broken")'
 RECIPE = """\
 version: 1
 name: fragile
@@ -54,10 +21,10 @@ data: {uses: data.synthetic, with: {train: 64, test: 32}}
 model: {uses: model.mlp, with: {hidden: [8]}}
 stages:
   train: {uses: train.supervised, with: {epochs: 1}}
-  explode: {uses: mine.explode, needs: train}
+  explode: {uses: tiny.train, needs: train, with: {fault: raise}}
   later: {uses: prune.magnitude, needs: explode, with: {sparsity: 0.5}}
-  vanish: {uses: mine.vanish, needs: train}
-  refuse: {uses: mine.refuse, needs: train}
+  vanish: {uses: tiny.train, needs: train, with: {fault: die}}
+  refuse: {uses: tiny.train, needs: train, with: {fault: refuse}}
   prune: {uses: prune.magnitude, needs: train, with: {sparsity: 0.5}}
 evaluate: [eval.accuracy]
 """
@@ -79,29 +46,28 @@ def test_everything_that_does_not_need_the_failed_stages_is_run(fragile: Sandbox
     done = fragile.run("run", "recipe.yaml", "--out", "out", "--trust", code=1)
     out = fragile.folder / "out"
     assert _ran(fragile)
-    line = PLUGIN.split('RuntimeError("boom at layer 3")')[0].count("\n") + 1
+    line = PLUGIN.split(BROKEN)[0].count("\n") + 1
     assert (
-        f"base/seed0/explode: RuntimeError: boom at layer 3 (mine.py:{line}) (the traceback is in "
+        f"base/seed0/explode: RuntimeError: the plugin is broken (mine.py:{line}) (the traceback is in "
         in done.err
     )
     assert "base/seed0/vanish: the worker process ended with exit code 3" in done.err
-    assert "base/seed0/refuse: this model is too round\n      help: use a square one" in done.err
+    assert "base/seed0/refuse: the plugin refuses\n      help: try another" in done.err
     assert done.err.count("help: ") == 1
     assert done.err.splitlines()[-1].startswith("everything else is kept")
     skipped = "base/seed0/explode eval.accuracy, base/seed0/later, base/seed0/later eval.accuracy"
-    assert f"not run, since base/seed0/explode failed: {skipped}" in done.err
+    assert f"skipped because base/seed0/explode failed: {skipped}" in done.err
     log = (out / "logs" / "base_seed0_explode.txt").read_text(encoding="utf-8")
-    assert "in compress" in log
-    assert "RuntimeError: boom at layer 3" in log
+    assert "in _fault" in log
+    assert "RuntimeError: the plugin is broken" in log
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert [row["stage"] for row in results["rows"]] == ["train", "prune"]
     assert all(row["metrics"]["test_accuracy"] >= 0 for row in results["rows"])
     assert {path.rsplit("/")[-1] for path in results["missing"]} == {"explode", "later", "vanish", "refuse"}
     assert len(results["failures"]) == 3
-    assert "boom at layer 3" in (out / "report.html").read_text(encoding="utf-8")
+    assert "the plugin is broken" in (out / "report.html").read_text(encoding="utf-8")
 
-    sound = "model.output.reset_parameters()\n        return model"
-    fragile.write("mine.py", PLUGIN.replace('raise RuntimeError("boom at layer 3")', sound))
+    fragile.write("mine.py", PLUGIN.replace(BROKEN, "return model"))
     settings = ["--set", "stages.vanish=null", "--set", "stages.refuse=null"]
     again = fragile.run("run", "recipe.yaml", "--out", "out", "--trust", *settings)
     assert "base/seed0/later: " in again.err
@@ -130,8 +96,9 @@ def test_trust_is_for_one_command_and_paths_are_the_recipes(fragile: Sandbox, tm
 
 
 def test_a_plugin_file_with_a_mistake_is_told_with_its_line(fragile: Sandbox) -> None:
+    line = PLUGIN.split("import os\n")[0].count("\n") + 1
     fragile.write("mine.py", PLUGIN.replace("import os\n", "import os, nowhere_to_be_found\n"))
     done = fragile.run("run", "recipe.yaml", "--trust", code=2)
     assert "recipe.yaml:4:11: " in done.err
-    assert "mine.py:1: ModuleNotFoundError: No module named 'nowhere_to_be_found'" in done.err
+    assert f"mine.py:{line}: ModuleNotFoundError: No module named 'nowhere_to_be_found'" in done.err
     assert not (fragile.folder / "runs").exists()

@@ -108,7 +108,7 @@ def test_a_checkpoints_claims_are_quoted_as_its_own(sandbox: Sandbox) -> None:
     for command in (["evaluate", net, "--data", "data.synthetic"], ["export", net, "--to", "folder"]):
         done = sandbox.run(*command, code=2)
         _check_clean(done)
-        assert "by the file's own word" in done.err
+        assert "according to the file" in done.err
         helped = done.err[done.err.index("\n      help:") :]
         assert "trojan" not in helped, "no advice of ours is made of a file's words"
     _check_clean(sandbox.run("inspect", net))

@@ -27,7 +27,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(long: Ran, copy_of: Callable[[Ran], Sa
     done = running.end(signal.SIGINT)
     assert done.code == 130
     assert "Traceback" not in done.err
-    assert "To go on: compressit run recipe.yaml --out out --save-every 0.2" in done.out
+    assert "To continue: compressit run recipe.yaml --out out --save-every 0.2" in done.out
     assert "interrupted" in (sandbox.folder / "out" / "report.html").read_text(encoding="utf-8")
     results = json.loads((sandbox.folder / "out" / "results.json").read_text(encoding="utf-8"))
     assert results["rows"] == []
@@ -36,7 +36,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(long: Ran, copy_of: Callable[[Ran], Sa
 
     again = sandbox.run("run", "recipe.yaml", "--out", "out")
     _went_on(again, TRAIN)
-    assert "(1 of them begun)" in again.err
+    assert "(1 already started)" in again.err
     _equal(sandbox.folder / "out", long.out)
 
 
@@ -64,7 +64,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on(long: Ran, copy_of: Callable
 
 
 def _went_on(done: Done, label: str) -> None:
-    found = re.search(rf"{label}: goes on after epoch (\d+)", done.err)
+    found = re.search(rf"{label}: resumed after epoch (\d+)", done.err)
     assert found is not None, done.err
     assert 1 <= int(found[1]) < 200
 

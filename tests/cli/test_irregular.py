@@ -34,5 +34,5 @@ def test_a_pipe_in_a_files_place_is_said_to_be_none(sandbox: Sandbox, command: s
     sandbox.write("mnist.yaml", RECIPE)
     sandbox.write("from.yaml", RECIPE.replace(MODEL, "{from: ./pipe.safetensors}"))
     said = sandbox.run(*command.split(), code=code).err
-    assert "no regular file" in said or "there is no file" in said
+    assert "not a regular file" in said or "there is no file" in said
     assert "pipe" in said or "train-images" in said

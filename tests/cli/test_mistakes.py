@@ -78,7 +78,7 @@ def test_a_plugin_that_cannot_answer_is_named_before_anything_runs(command: str,
     text = TINY.replace("stages:\n", "stages:\n  shy: {uses: broken.shy}\n") + "plugins: [./shy.py]\n"
     sandbox.write("r.yaml", text)
     told = sandbox.run(command, "r.yaml", "--trust", code=2).err
-    assert "broken.shy cannot say its `per_host`: KeyError" in told
+    assert "`per_host` of broken.shy fails: KeyError" in told
     assert "shy.py:8" in told
 
 

@@ -72,12 +72,12 @@ def test_what_is_left_out_is_listed(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["plugin", "mine"], "is no name for a plugin"),
-        (["plugin", "mine", "--kind", "trainer"], "is no name for a plugin"),
-        (["plugin", "Eval.Foo"], "use small letters: eval.foo"),
-        (["plugin", "prune.magnitude"], "is taken: compressit 0"),
-        (["plugin", "prune.mine", "--kind", "pruner"], "'pruner' is no kind of plugin"),
-        (["recipe", "a/b"], "is no name for a recipe"),
+        (["plugin", "mine"], "is not a valid plugin name"),
+        (["plugin", "mine", "--kind", "trainer"], "is not a valid plugin name"),
+        (["plugin", "Eval.Foo"], "use lower case: eval.foo"),
+        (["plugin", "prune.magnitude"], "is taken by compressit 0"),
+        (["plugin", "prune.mine", "--kind", "pruner"], "'pruner' is not a kind of plugin"),
+        (["recipe", "a/b"], "is not a valid recipe name"),
     ],
 )
 def test_mistakes_write_nothing(sandbox: Sandbox, arguments: list[str], told: str) -> None:
@@ -89,14 +89,14 @@ def test_mistakes_write_nothing(sandbox: Sandbox, arguments: list[str], told: st
 def test_nothing_is_overwritten(sandbox: Sandbox, there: str) -> None:
     sandbox.write(there, "precious")
     before = contents(sandbox.folder)
-    assert f"{there}: already there" in sandbox.run("new", "plugin", "prune.mine", code=2).err
+    assert f"{there}: already exists" in sandbox.run("new", "plugin", "prune.mine", code=2).err
     assert contents(sandbox.folder) == before
 
 
 def test_a_second_one_of_that_method_is_told_where_it_can_go(sandbox: Sandbox) -> None:
     sandbox.light("new", "plugin", "noise.mine")
     told = sandbox.run("new", "plugin", "eval.mine", code=2).err
-    assert "files are called after what follows the dot: choose another name, or --folder eval" in told
+    assert "file names come from the part after the dot: choose another name, or --folder eval" in told
     sandbox.light("new", "plugin", "eval.mine", "--folder", "eval")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
+from tiny import PLUGINS
 
 from .recipes import TINY
 from .sandbox import Sandbox
@@ -19,24 +20,6 @@ BUILT_IN = {
     "eval.size", "model.convnet", "model.mlp", "prune.magnitude", "report.twins", "shrink.fresh", "shrink.noise",
     "train.supervised",
 }  # fmt: skip
-GOOD = """\
-from compressit.contract.hookspecs import hookimpl
-from compressit.contract.kinds import Evaluator
-
-
-class Zero(Evaluator):
-    \"\"\"Always zero.\"\"\"
-
-    name = "other.zero"
-
-    def evaluate(self, model, ctx):
-        return {}
-
-
-@hookimpl
-def compressit_evaluators():
-    return [Zero]
-"""
 
 
 @pytest.fixture
@@ -47,7 +30,7 @@ def third_party(tmp_path: Path) -> dict[str, Any]:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-lab\nVersion: 2.5\n")
     (info / "entry_points.txt").write_text("[compressit]\nother-good = other_good\nother-bad = other_bad\n")
-    (site / "other_good.py").write_text(GOOD)
+    (site / "other_good.py").write_text(PLUGINS.read_text())
     (site / "other_bad.py").write_text("raise RuntimeError('no licence\\nfound')\n")
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
@@ -57,9 +40,9 @@ def test_a_broken_plugin_is_listed_and_everything_else_works(
 ) -> None:
     listed = json.loads(sandbox.run("plugins", "--json", **third_party).out)
     names = {plugin["name"]: plugin for plugin in listed["plugins"]}
-    assert {*BUILT_IN, "other.zero"} <= set(names)
-    assert (names["other.zero"]["from"], names["other.zero"]["version"]) == ("other-lab", "2.5")
-    assert names["other.zero"]["about"] == "Always zero."
+    assert {*BUILT_IN, "tiny.size"} <= set(names)
+    assert (names["tiny.size"]["from"], names["tiny.size"]["version"]) == ("other-lab", "2.5")
+    assert names["tiny.size"]["about"] == "Counts parameters."
     assert names["shrink.noise"]["from"] == "compressit"
     reason = "RuntimeError: no licence found"
     assert listed["broken"] == [
@@ -68,7 +51,7 @@ def test_a_broken_plugin_is_listed_and_everything_else_works(
     text = sandbox.run("plugins", **third_party).out
     assert any("other-bad" in line and reason in line for line in text.splitlines())
 
-    sandbox.write("recipe.yaml", TINY.replace("eval.size", "other.zero"))
+    sandbox.write("recipe.yaml", TINY.replace("eval.size", "tiny.size"))
     assert "tiny is fine" in sandbox.run("check", "recipe.yaml", **third_party).out
     sandbox.write("recipe.yaml", TINY.replace("eval.size", "other.bad"))
     told = sandbox.run("check", "recipe.yaml", code=2, **third_party).err
@@ -95,7 +78,7 @@ def test_the_schema_is_one_and_knows_the_plugins(third_party: dict[str, Any], sa
     validator = Draft202012Validator(schema)
     recipe = YAML(typ="safe").load(TINY)
     assert not list(validator.iter_errors(recipe))
-    recipe["evaluate"].append("other.zero")
+    recipe["evaluate"].append("tiny.size")
     assert not list(validator.iter_errors(recipe))
     recipe["stages"]["train"]["with"]["epoch"] = 3
     assert list(validator.iter_errors(recipe))
@@ -121,4 +104,4 @@ def test_a_plugin_without_its_method_is_refused_by_check(sandbox: Sandbox) -> No
     )
     told = sandbox.run("check", "mine.yaml", "--trust", code=2).err
     assert "Mine has no 'compress'" in told
-    assert "it has 'compres': call that 'compress'" in told
+    assert "rename 'compres' to 'compress'" in told

@@ -8,42 +8,24 @@ import pty
 import subprocess
 import sys
 
+from tiny import BASE, PLUGINS
+
 from .sandbox import PATIENCE, Done, Sandbox
 
-PLUGIN = """
-from pathlib import Path
-from compressit import Compressor, hookimpl
-from helper import step
-Path(__file__).with_name("ran.txt").write_text("it ran")
-class Add(Compressor):
-    name = "noise.add"
-    def compress(self, model, ctx):
-        for weight in model.parameters(): weight.data += step
-        return model
-@hookimpl
-def compressit_compressors(): return [Add]
-"""
-RECIPE = """\
-version: 1
-name: trusted
-plugins: [./mine.py]
-data: {uses: data.synthetic, with: {train: 64, test: 32}}
-model: {uses: model.mlp, with: {hidden: [4]}}
-stages: {add: {uses: noise.add}}
-"""
+PLUGIN = f"{PLUGINS.read_text()}\nimport helper\nPath(__file__).with_name('ran.txt').touch()\n"
 
 
 def test_a_remembered_yes_is_asked_again_when_a_module_beside_the_plugin_changes(sandbox: Sandbox) -> None:
     sandbox.write("mine.py", PLUGIN)
     sandbox.write("helper.py", "step = 1.0\n")
-    sandbox.write("recipe.yaml", RECIPE)
+    sandbox.write("recipe.yaml", BASE + "plugins: [./mine.py]\n")
     ran = sandbox.folder / "ran.txt"
 
     asked = _answered(sandbox, "yes\n", "check", "recipe.yaml")
     assert asked.code == 0, asked.err
     assert "helper.py" in asked.err
     ran.unlink()
-    sandbox.write("other.py", "unrelated = 1\n")
+    sandbox.write("unrelated.py", "x = 1\n")
     assert _answered(sandbox, "no\n", "check", "recipe.yaml").code == 0, "it remembers"
     ran.unlink()
 

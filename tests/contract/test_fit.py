@@ -331,7 +331,7 @@ class Detached(nn.Linear):
     [
         (nn.Linear(5, 3).requires_grad_(False), "nothing to train: all 2 parameters of Linear are frozen"),
         (nn.ReLU(), "ReLU has no parameters"),
-        (Detached(5, 3), "does not depend on any parameter"),
+        (Detached(5, 3), "does not depend on any trainable parameter"),
         (
             nn.Sequential(nn.Unflatten(1, (5, 1)), nn.InstanceNorm1d(5, affine=True), nn.Flatten()),
             r"train mode .*in '1' \(InstanceNorm1d\)",  # one place per channel has no variance

@@ -205,7 +205,7 @@ def test_models_to_distrust_are_warned_of_and_what_the_data_lack_once() -> None:
     )
     assert results.warnings() == [
         "real: no 3",
-        "real/seed0/blog-04: it diverged: the loss became nan in epoch 3",
+        "real/seed0/blog-04: the training diverged: the loss became nan in epoch 3",
         "real/seed0/blog-04: not finite: b",
         "real/seed0/blog-05: not finite: a",
     ]

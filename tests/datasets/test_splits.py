@@ -172,7 +172,7 @@ def test_validation_is_cut_from_the_training_images_without_overlap(
     options = DataConfig(validation=wanted, seed=seed if wanted else 0)
     held = round(wanted * count) if wanted < 1 else int(wanted)
     if held >= count or (wanted and not held):
-        with pytest.raises(CompressitError, match="leaves none" if held else "rounds to no image"):
+        with pytest.raises(CompressitError, match="leaves none" if held else "rounds to 0"):
             prepare(raw, options, 10, NAMES)
         return
     data = prepare(raw, options, 10, NAMES)
@@ -223,7 +223,7 @@ def test_a_split_of_balanced_classes_is_the_plain_draw() -> None:
     ("options", "words"),
     [
         ({"limit": 3}, ["`limit: 3` keeps fewer", "no training example has 1 of the 4 classes: d"]),
-        ({"limit": 41}, ["`limit: 41` is above the 40"]),
+        ({"limit": 41}, ["`limit: 41` is above the number of training examples, 40"]),
         ({"validation": 2}, ["`validation: 2` is 2 of 40", "no validation example has 2 of the 4"]),
         ({"limit": 40, "validation": 4}, []),
     ],
@@ -309,7 +309,7 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: Sources) 
         ({"test_x": torch.zeros(5, 1).long()}, "the dataset's test inputs are torch.int64"),
         ({"train_x": torch.full((5, 1), 255.0)}, "the dataset's training inputs go from 255 to 255"),
         ({"train_x": torch.tensor([[0.5]] * 4 + [[float("nan")]])}, "training inputs go from nan to nan"),
-        ({"train_x": torch.rand(5)}, r"training inputs are of shape \(5,\)"),
+        ({"train_x": torch.rand(5)}, r"training inputs have shape \(5,\)"),
         ({"train_x": torch.rand(5, 1).to_sparse()}, "training inputs are torch.sparse_coo"),
         ({"train_x": torch.nested.nested_tensor([torch.rand(2)] * 5)}, "training inputs are nested"),
         ({"train_x": torch.full((5, 1), 2.0).to(torch.float8_e4m3fn)}, "training inputs go from 2 to 2"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import tiny_host
 from torch import nn
 
 from compressit.checkpoint.model import Architecture, build, save
@@ -19,7 +20,7 @@ HEADS = Architecture("tiny.heads", {}, (8,), 4)
 
 @pytest.fixture(scope="session")
 def host() -> Host:
-    host = Host(entry_points=False)
+    host = tiny_host()
     host.load_file(TINY)
     return host
 

@@ -68,7 +68,7 @@ def test_what_torch_cannot_store_is_refused_with_its_reason(
 
     path = saved(CONV)
     monkeypatch.setattr(torch_export.torch.export, "save", unable)
-    with pytest.raises(CompressitError, match=r"cannot store .* no such type"):
+    with pytest.raises(CompressitError, match=r"cannot save .* no such type"):
         export(path, "torch-export", host=host)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

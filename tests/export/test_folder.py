@@ -68,7 +68,8 @@ def test_the_folder_holds_the_checkpoint_its_facts_and_a_card(saved: Saved, host
         "| `test_accuracy` | 0.5 |",
         "| `macs` | 39,204 |",
         'installed().load_file(Path("tiny_models.py"))  # defines the network',
-        "Pixels in [0, 1], less the mean `[0.25, 0.5]` and divided by `[0.5, 0.5]`, per channel.",
+        "Scale pixels to [0, 1], then subtract the mean `[0.25, 0.5]` and divide by the standard deviation "
+        "`[0.5, 0.5]` per channel.",
         "Class names: `cat, dog, <b>cow</b>`.",
     ):
         assert line in card.splitlines(), line
@@ -99,7 +100,7 @@ def test_a_compact_folder_is_smaller_and_loads_dense(saved: Saved, host: Host, t
     out = export(path, "folder", tmp_path / "small", host=host, compact=True)
     weights = out / "model.safetensors"
     assert weights.stat().st_size < path.stat().st_size / 4
-    assert read_header(weights).manifest.compact.keys() == {"1.weight", "1.bias", "3.weight", "5.weight"}
+    assert read_header(weights).manifest.compact.keys() == {"1.weight", "1.bias", "4.weight", "7.weight"}
     model, again = load(path, host=host), load(weights, host=host)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
     config = json.loads((out / "config.json").read_text())
@@ -123,10 +124,10 @@ def test_a_folder_of_an_export_is_written_anew_and_no_other(saved: Saved, host: 
         other = tmp_path / f"with-{name}"
         other.mkdir()
         (other / name).write_text(content)
-        with pytest.raises(CompressitError, match="is there, and no export wrote it"):
+        with pytest.raises(CompressitError, match="exists, and no export wrote it"):
             export(path, "folder", other, host=host)
         assert [file.name for file in other.iterdir()] == [name]
-    with pytest.raises(CompressitError, match="is there, and no export wrote it"):
+    with pytest.raises(CompressitError, match="exists, and no export wrote it"):
         export(path, "folder", path, host=host)
     (tmp_path / "empty").mkdir()
     assert export(path, "folder", tmp_path / "empty", host=host).is_dir()
@@ -147,7 +148,7 @@ def test_the_recipe_of_a_run_folder_is_in_the_card(saved: Saved, host: Host, tmp
         run / "results.json"
     )
     card = (export(file, "folder", tmp_path / "out", host=host) / "README.md").read_text()
-    assert "`first`, profile `quick`, variant `base`, seed 1: `Try it.`\n\nWith this recipe" in card
+    assert "`first`, profile `quick`, variant `base`, seed 1: `Try it.`\n\nTo reproduce the model" in card
     blocks = {
         token.info: token.content for token in MarkdownIt("commonmark").parse(card) if token.type == "fence"
     }
@@ -155,7 +156,7 @@ def test_the_recipe_of_a_run_folder_is_in_the_card(saved: Saved, host: Host, tmp
     assert blocks["sh"] == "compressit run 'my first.yaml' --profile quick --set name=x --trust\n"
     Results("first", None, [row], {}, {}, config={"variants": {}}).write_json(run / "results.json")
     card = (export(file, "folder", tmp_path / "out", host=host) / "README.md").read_text()
-    assert "It was made in Python, without a file" in card
+    assert "The recipe was created in Python" in card
     (run / "results.json").write_text("[]")
     assert "## Recipe" not in (export(file, "folder", tmp_path / "out", host=host) / "README.md").read_text()
 
@@ -163,13 +164,13 @@ def test_the_recipe_of_a_run_folder_is_in_the_card(saved: Saved, host: Host, tmp
 def test_what_cannot_be_exported_is_refused_at_once(saved: Saved, host: Host, tmp_path: Path) -> None:
     path = saved(CONV)
     for arguments, message in {
-        ("onyx", None): "there is no such export",
-        ("onnx", tmp_path / "net.pt2"): r"onnx is written to a file that ends in \.onnx",
+        ("onyx", None): "unknown export format",
+        ("onnx", tmp_path / "net.pt2"): r"for onnx, give a file name that ends in \.onnx",
         ("torch-export", tmp_path): r"ends in \.pt2",
     }.items():
         with pytest.raises(CompressitError, match=message):
             export(path, *arguments, host=host)
-    with pytest.raises(CompressitError, match="--compact is for folders"):
+    with pytest.raises(CompressitError, match="--compact only works with --to folder"):
         export(path, "onnx", host=host, compact=True)
     save(nn.Linear(2, 2), live := tmp_path / "live.safetensors", host=host)
     with pytest.raises(CompressitError, match=r"live\.safetensors was saved without a registered model"):

@@ -75,7 +75,7 @@ def test_another_name_of_a_file_keeps_its_content(own: OwnFolder, tmp_path: Path
         own.fresh(name).close()
     assert precious.read_text() == "precious"
     os.link(precious, own.root / ".lock")
-    with pytest.raises(CompressitError, match="second name"), own.writing(print):
+    with pytest.raises(CompressitError, match="hard link"), own.writing(print):
         pass
     assert precious.read_text() == "precious"
 
@@ -110,7 +110,7 @@ def test_what_is_no_file_is_named_and_stays(
 @pytest.mark.parametrize(
     ("name", "words"),
     [("../x", "leads out"), ("checkpoints/../../x", "leads out"), ("/tmp/x", "leads out")]
-    + [(name, "no name") for name in ("", ".", "checkpoints/a\0b", "\0")],
+    + [(name, "not a valid file name") for name in ("", ".", "checkpoints/a\0b", "\0")],
 )
 def test_no_name_leads_out_of_it_and_a_list_may_hold_names_that_are_none(
     own: OwnFolder, name: str, words: str
@@ -125,11 +125,11 @@ def test_no_name_leads_out_of_it_and_a_list_may_hold_names_that_are_none(
 def test_a_folder_that_no_run_made_is_refused(own: OwnFolder) -> None:
     own.require_ours()  # empty
     (own.root / "thesis.txt").write_text("x")
-    with pytest.raises(CompressitError, match=r"no folder of a run: it holds thesis\.txt"):
+    with pytest.raises(CompressitError, match=r"not a run folder: it contains thesis\.txt"):
         own.require_ours()
     (own.root / "results.csv").write_text("x")
     (own.root / "run.json").write_text("{}")
-    with pytest.raises(CompressitError, match=r"it holds thesis\.txt"):
+    with pytest.raises(CompressitError, match=r"it contains thesis\.txt"):
         own.require_ours()
     own.note({"files": {}, "state": "written"})
     own.require_ours()  # a run's, in which somebody keeps notes

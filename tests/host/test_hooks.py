@@ -157,7 +157,7 @@ def compressit_module_types():
     """
     plugin = _plugin("Compressor", compressor) + dedent(layer)
     stage = "{uses: hooked.compressor}"
-    with pytest.raises(StageFailed, match="no rule for"):
+    with pytest.raises(StageFailed, match="no ModuleType is registered for"):
         desk.run(plugin, train=stage)
     run = desk.run(plugin + dedent(types), train=stage)
     loaded = load(_checkpoint(run), host=desk.host)

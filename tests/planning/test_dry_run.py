@@ -46,7 +46,7 @@ def test_only_the_first_seed_is_tried() -> None:
 
 
 def test_behind_a_compressor_that_does_not_say_its_shapes_nothing_is_tried() -> None:
-    text = BASE + "  prune: {uses: tiny.prune}\n  cut: {uses: tiny.cut}\n"
+    text = BASE + "  prune: {uses: tiny.prune}\n  cut: {uses: tiny.cut, with: {units: 6}}\n"
     assert _dry_runs(text) == []
 
 

@@ -283,7 +283,7 @@ def test_reading_a_digest_imports_nothing(package: Package) -> None:
 
 def test_a_module_that_is_no_python_is_named(package: Package) -> None:
     package(impl="def broken(:\n")
-    with pytest.raises(CompressitError, match=r"impl\.py:1: this is no Python"):
+    with pytest.raises(CompressitError, match=r"impl\.py:1: this is not valid Python"):
         code_digest("keyed_pkg.plugin")
 
 

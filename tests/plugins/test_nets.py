@@ -71,7 +71,7 @@ def test_results_are_let_go_wherever_they_are() -> None:
             r"a forward pass changes the net's tensors: 'table' goes from nothing to \(64,\)",
         ),
         (awkward.KeepsGenerator, "it keeps 'inner.steps', a generator"),
-        (awkward.HiddenLayer, r"'more\[0\]', a Linear, is to be trained"),
+        (awkward.HiddenLayer, r"'more\[0\]', a Linear, requires gradients"),
         (lambda: nn.Sequential(torch.compile(awkward.plain())), "'0' is compiled"),
         (lambda: nn.Sequential(awkward.InPlace(), awkward.plain()), "changes its inputs"),
     ],
@@ -92,7 +92,7 @@ def test_without_data_what_was_computed_cannot_be_told_from_what_is_left_of_a_fo
 @pytest.mark.parametrize("what", ["train.supervised", "prune.structured", "evaluate"])
 def test_another_floating_type_is_told_as_that(data: Data, dtype: torch.dtype, what: str) -> None:
     net = awkward.plain().to(dtype)
-    with pytest.raises(CompressitError, match=f"weights are {dtype} .*inputs torch.float32\n.*net.float"):
+    with pytest.raises(CompressitError, match=f"weights are {dtype} .*inputs are torch.float32\n.*net.float"):
         compressit.evaluate(net, data) if what == "evaluate" else compressit.stage(what)(net, data)
     compressit.stage("prune.magnitude")(net, data)  # which feeds it nothing
 
@@ -104,8 +104,8 @@ def test_another_floating_type_is_told_as_that(data: Data, dtype: torch.dtype, w
         ("named", "not one tensor: Named of 2"),
         ("dict", "not one tensor: dict of logits"),
         ("training", "not one tensor: tuple of 2"),
-        ("few", r"outputs of shape \(64, 5\), and labels go up to 9"),
-        ("maps", r"outputs of shape \(64, 10, 1, 1\)[^\n]*\n.*must give logits"),
+        ("few", r"outputs of shape \(64, 5\), but labels go up to 9"),
+        ("maps", r"outputs of shape \(64, 10, 1, 1\)[^\n]*\n.*must return logits"),
     ],
 )
 def test_outputs_of_another_form_are_told_as_that(data: Data, kind: str, words: str) -> None:
@@ -119,7 +119,7 @@ def test_outputs_of_another_form_are_told_as_that(data: Data, kind: str, words: 
 
 
 def test_a_batch_of_one_is_told_as_that(data: Data) -> None:
-    with pytest.raises(CompressitError, match="one example came to a net with batch norm"):
+    with pytest.raises(CompressitError, match="a net with batch norm got a batch of one example"):
         compressit.stage("train.supervised", epochs=1, batch_size=1)(
             nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10)), data
         )

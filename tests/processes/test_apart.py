@@ -40,12 +40,12 @@ def test_it_answers_and_changes_nothing_here() -> None:
         (lambda: os._exit(3), "exit code 3"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "SIGKILL"),
         (lambda: object(), "exit code 1"),
-        (lambda: time.sleep(1000), "longer than 0.5 s"),
+        (lambda: time.sleep(1000), "stopped after 0.5 s"),
     ],
 )
 def test_the_end_of_its_process_is_told(work: Callable[[], object], words: str) -> None:
     with pytest.raises(Ended, match=words):
-        asked(work, 0.5 if "longer" in words else PATIENCE)
+        asked(work, 0.5 if "stopped after" in words else PATIENCE)
 
 
 def test_closing_streams_and_printing_escapes_is_no_harm(capfd: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +91,7 @@ def test_who_stops_its_guard_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
         os.kill(os.getppid(), signal.SIGSTOP)
         time.sleep(1000)
 
-    with pytest.raises(Ended, match="longer"):
+    with pytest.raises(Ended, match="stopped after"):
         asked(work, 0.5)
 
 

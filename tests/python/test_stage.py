@@ -75,5 +75,5 @@ def test_an_option_that_is_only_called_teacher_is_an_option(
 
 
 def test_a_teacher_that_nothing_asks_for_is_an_error() -> None:
-    with pytest.raises(CompressitError, match=r"tiny\.train asks for no teacher"):
+    with pytest.raises(CompressitError, match=r"tiny\.train takes no teacher"):
         compressit.stage("tiny.train", teacher=_net())

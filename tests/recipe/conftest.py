@@ -1,4 +1,4 @@
-"""A host with fake plugins only: these tests pass without the built-ins."""
+"""A host with the tiny plugins only: these tests pass without the built-ins."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tiny import tiny_host
 
 from compressit.errors import Problem, RecipeError
 from compressit.host.plugins import Host
@@ -15,10 +16,8 @@ from compressit.recipe.model import Recipe
 
 @pytest.fixture(scope="session")
 def host() -> Host:
-    """The fake plugins, through the same door as anybody's local plugin file."""
-    found = Host(entry_points=False)
-    found.load_file(Path(__file__).with_name("fakes.py"))
-    return found
+    """The tiny plugins, through the same door as anybody's local plugin file."""
+    return tiny_host()
 
 
 @pytest.fixture

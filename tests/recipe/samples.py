@@ -16,13 +16,13 @@ from compressit.recipe.model import Recipe
 BASE = """\
 version: 1
 name: demo
-data: {uses: data.fake}
-model: {uses: model.fake}
+data: {uses: tiny.data}
+model: {uses: tiny.mlp}
 stages:
-  fit: {uses: train.fake}
+  fit: {uses: tiny.train}
 """
 
-UNTIL_STAGES = BASE.replace("  fit: {uses: train.fake}\n", "")
+UNTIL_STAGES = BASE.replace("  fit: {uses: tiny.train}\n", "")
 """The first stage goes on line 6."""
 
 Parse = Callable[..., Recipe]
@@ -35,8 +35,14 @@ def told(problems: list[Problem]) -> list[str]:
 
 
 def write_checkpoint(path: Path, **fields: Any) -> None:
-    """A checkpoint without any tensor that says of itself what fits data.fake, and `fields`."""
-    model = {"name": "model.fake", "config": {}, "input_shape": [4], "classes": 2, "owner": "fakes.py"}
+    """A checkpoint without any tensor that says of itself what fits tiny.data, and `fields`."""
+    model = {
+        "name": "tiny.mlp",
+        "config": {},
+        "input_shape": [1, 2, 3],
+        "classes": 3,
+        "owner": "tiny_plugins.py",
+    }
     manifest = Manifest.of(
         **{"model": model, "input": None, "tensors_sha256": tensors_digest([]), "versions": {}, **fields}
     )

@@ -15,26 +15,26 @@ from compressit.recipe.load import parse_recipe
 
 from .samples import BASE, Parse, Problems, told
 
-PATIENT = BASE.replace("train.fake}", "early.stop, with: {patience: 2}}")
+PATIENT = BASE.replace("tiny.train}", "tiny.train, with: {patience: 2}}")
 NONE = "stages.fit.with.patience needs a validation split, and the data has none"
 
 
 # One metric is one column
 
 
-CRITIC_TWO = "{uses: eval.critic, with: {batch_size: 2}}"
+ODD_TWO = "{uses: tiny.odd, with: {fault: log}}"
 
 
 @pytest.mark.parametrize(
     ("evaluate", "expected"),
     [
-        ("[eval.critic, eval.fake, eval.rival]",
-         ["36: evaluate.2: eval.rival measures score again, after eval.critic"]),
-        (f"[eval.critic, {CRITIC_TWO}]",
-         ["25: evaluate.1: eval.critic measures score, taste again, after eval.critic"]),
-        (f"[eval.rival, eval.critic, {CRITIC_TWO}]",
-         ["24: evaluate.1: eval.critic measures score again, after eval.rival",
-          "37: evaluate.2: eval.critic measures score, taste again, after eval.rival and eval.critic"]),
+        ("[tiny.odd, tiny.size, tiny.rival]",
+         ["33: evaluate.2: tiny.rival measures fine, which tiny.odd already measures"]),
+        (f"[tiny.odd, {ODD_TWO}]",
+         ["22: evaluate.1: tiny.odd measures fine, broken, which tiny.odd already measures"]),
+        (f"[tiny.rival, tiny.odd, {ODD_TWO}]",
+         ["24: evaluate.1: tiny.odd measures fine, which tiny.rival already measures",
+          "34: evaluate.2: tiny.odd measures fine, broken, which tiny.rival and tiny.odd already measures"]),
     ],
 )  # fmt: skip
 def test_two_evaluators_of_one_metric(problems: Problems, evaluate: str, expected: list[str]) -> None:
@@ -42,17 +42,17 @@ def test_two_evaluators_of_one_metric(problems: Problems, evaluate: str, expecte
 
 
 def test_it_is_told_along_with_other_mistakes_and_of_the_variant_that_has_it(problems: Problems) -> None:
-    text = BASE.replace("demo", "a b") + "evaluate: [eval.critic]\n"
-    text += "variants:\n  a: {}\n  b: {evaluate: [eval.rival, eval.critic]}\n"
+    text = BASE.replace("demo", "a b") + "evaluate: [tiny.odd]\n"
+    text += "variants:\n  a: {}\n  b: {evaluate: [tiny.rival, tiny.odd]}\n"
     assert told(problems(text)) == [
-        "r.yaml:2:7: name is no name for a file: use letters, digits, '.', '_' and '-', starting with a letter or "
-        "digit (got 'a b')",
-        "r.yaml:10:30: evaluate.1: eval.critic measures score again, after eval.rival (variant b)",
+        "r.yaml:2:7: name cannot be a file name: use letters, digits, '.', '_' and '-', starting with a letter "
+        "or digit (got 'a b')",
+        "r.yaml:10:30: evaluate.1: tiny.odd measures fine, which tiny.rival already measures (variant b)",
     ]
 
 
 def test_variants_may_measure_the_same_with_different_evaluators(parse: Parse) -> None:
-    parse(BASE + "variants: {a: {evaluate: [eval.critic]}, b: {evaluate: [eval.rival]}}\n")
+    parse(BASE + "variants: {a: {evaluate: [tiny.odd]}, b: {evaluate: [tiny.rival]}}\n")
 
 
 # Options that need a validation split
@@ -65,12 +65,12 @@ def test_an_option_that_needs_a_validation_split(problems: Problems) -> None:
 
 
 def test_the_split_may_come_from_anywhere(parse: Parse, problems: Problems) -> None:
-    split = "data.fake, with: {validation: 0.1}}"
-    parse(PATIENT.replace("data.fake}", split))
+    split = "tiny.data, with: {validation: 0.1}}"
+    parse(PATIENT.replace("tiny.data}", split))
     parse(PATIENT + "profiles: {q: {data: {with: {validation: 5}}}}\n", profile="q")
     parse(PATIENT, settings=["data.with.validation=0.5"])
     parse(PATIENT + "variants: {a: {data: {with: {validation: 0.1}}}}\n")
-    text = PATIENT.replace("data.fake}", split) + "variants: {a: {}, b: {data: {with: {validation: null}}}}\n"
+    text = PATIENT.replace("tiny.data}", split) + "variants: {a: {}, b: {data: {with: {validation: null}}}}\n"
     assert told(problems(text)) == [f"r.yaml:6:44: {NONE} (variant b)"]
     parse(text.replace("null}}", "null}}, stages: {fit: {with: {patience: null}}}"))
 
@@ -83,7 +83,7 @@ def test_it_is_told_where_the_option_was_written(problems: Problems) -> None:
 
 
 def test_where_the_data_is_wrong_nothing_is_said_of_its_split(problems: Problems) -> None:
-    (problem,) = problems(PATIENT.replace("data.fake", "data.fak"))
+    (problem,) = problems(PATIENT.replace("tiny.data", "tiny.dat"))
     assert problem.message.startswith("data.uses")
 
 
@@ -100,11 +100,11 @@ def test_a_recipe_is_refused_exactly_when_a_variant_lacks_the_split(
     repeat: int | None,
 ) -> None:
     def data(split: float | None) -> dict[str, object]:
-        return {"uses": "data.fake", "with": {} if split is None else {"validation": split}}
+        return {"uses": "tiny.data", "with": {} if split is None else {"validation": split}}
 
-    stage = {"uses": "early.stop", "sweep": {"with.patience": waits}} | ({"repeat": repeat} if repeat else {})
+    stage = {"uses": "tiny.train", "sweep": {"with.patience": waits}} | ({"repeat": repeat} if repeat else {})
     recipe: dict[str, object] = {
-        "version": 1, "name": "demo", "data": data(base), "model": {"uses": "model.fake"}, "stages": {"fit": stage},
+        "version": 1, "name": "demo", "data": data(base), "model": {"uses": "tiny.mlp"}, "stages": {"fit": stage},
     }  # fmt: skip
     if variants:
         recipe["variants"] = {f"v{n}": {"data": data(split)} for n, split in enumerate(variants)}

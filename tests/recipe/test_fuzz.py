@@ -23,11 +23,8 @@ BELOW = (
     *("uses", "with", "needs", "repeat", "feed", "sweep", "from", "weights", "fit", "cut", "q"),
     "with.sparsity",
 )
-OPTIONS = ("sparsity", "epochs", "teachers", "rewind", "optimizer", "hidden", "labels", "threads")
-PLUGINS = (
-    *("data.fake", "model.fake", "train.fake", "prune.structured", "distill.fake", "eval.fake"),
-    "report.fake",
-)
+OPTIONS = ("sparsity", "epochs", "others", "rewind", "optimizer", "hidden", "labels", "threads")
+PLUGINS = ("tiny.data", "tiny.mlp", "tiny.train", "tiny.prune", "tiny.shrink", "tiny.odd", "tiny.report")
 MODELS = ("init", "previous", "original", "x.safetensors", ".")
 WORDS = st.sampled_from((*KEYS, *BELOW, *OPTIONS, *PLUGINS, *MODELS))
 LEAVES = WORDS | st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | st.text(max_size=3)
@@ -40,9 +37,9 @@ BLOCK = st.fixed_dictionaries({}, optional=dict.fromkeys(KEYS, TREES))
 GOOD = {
     "version": 1,
     "name": "x",
-    "data": {"uses": "data.fake"},
-    "model": {"uses": "model.fake"},
-    "stages": {"fit": {"uses": "train.fake"}, "cut": {"uses": "prune.structured", "with": {"sparsity": 0.5}}},
+    "data": {"uses": "tiny.data"},
+    "model": {"uses": "tiny.mlp"},
+    "stages": {"fit": {"uses": "tiny.train"}, "cut": {"uses": "tiny.prune", "with": {"sparsity": 0.5}}},
     "profiles": {"q": {}},
 }
 

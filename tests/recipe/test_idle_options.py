@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from tiny import BASE, recipe_of, tiny_host
 
-from compressit.errors import RecipeError
-from compressit.host.plugins import Host
-
-from .samples import told
+from .samples import BASE, Parse, Problems, told
 
 NO_EFFECT = "has no effect"
-
-
-@pytest.fixture(scope="module")
-def host() -> Host:
-    """The tiny plugins: their data has 40 training images, their trainer has the options of every training."""
-    return tiny_host()
-
-
-def _problems(text: str, host: Host, *settings: str) -> list[str]:
-    with pytest.raises(RecipeError) as caught:
-        recipe_of(text, host, *settings)
-    return told(list(caught.value.problems))
 
 
 def _place(text: str, words: str) -> str:
     """Where the value stands of the option that these words begin with."""
     key = words.split()[0].split(".")[-1] + ": "
     number, line = next((n, line) for n, line in enumerate(text.splitlines(), 1) if key in line)
-    return f"recipe.yaml:{number}:{line.index(key) + len(key) + 1}"
+    return f"r.yaml:{number}:{line.index(key) + len(key) + 1}"
 
 
 @pytest.mark.parametrize(
@@ -38,14 +22,14 @@ def _place(text: str, words: str) -> str:
         ("label_fraction: 0.5", "label_fraction has no effect with `labels: given`"),
         ("seed: 3", "seed has no effect"),
         ("validation: 1.5", "validation must be a fraction below 1 or a whole number of images (got 1.5)"),
-        ("validation: 0.001", "validation rounds to no image: there are 40 training images (got 0.001)"),
-        ("validation: 40", "validation leaves none of the 40 training images (got 40)"),
-        ("validation: 0.04, limit: 12", "validation rounds to no image: there are 12 training images"),
+        ("validation: 0.001", "validation rounds to 0 of 40 training images (got 0.001)"),
+        ("validation: 40", "validation leaves none of the 40 images for training (got 40)"),
+        ("validation: 0.04, limit: 12", "validation rounds to 0 of 12 training images"),
     ],
 )
-def test_options_of_the_data(options: str, words: str, host: Host) -> None:
+def test_options_of_the_data(problems: Problems, options: str, words: str) -> None:
     text = BASE.replace("tiny.data}", f"tiny.data, with: {{{options}}}}}")
-    (problem,) = _problems(text, host)
+    (problem,) = told(problems(text))
     assert problem.startswith(f"{_place(text, words)}: data.with.{words}")
 
 
@@ -60,27 +44,27 @@ def test_options_of_the_data(options: str, words: str, host: Host) -> None:
         "labels: given, label_fraction: 1.0, seed: 0",
     ],
 )
-def test_options_of_the_data_that_have_one_or_are_their_defaults(options: str, host: Host) -> None:
-    recipe_of(BASE.replace("tiny.data}", f"tiny.data, with: {{{options}}}}}"), host)
+def test_options_of_the_data_that_have_one_or_are_their_defaults(parse: Parse, options: str) -> None:
+    parse(BASE.replace("tiny.data}", f"tiny.data, with: {{{options}}}}}"))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum has no effect with adam: it belongs to sgd"),
+        ("optimizer: {name: adam, momentum: 0.9}", "optimizer.momentum has no effect with adam: it is an option of"),
         ("optimizer: {name: adamw, nesterov: true}", "optimizer.nesterov has no effect with adamw"),
-        ("optimizer: {betas: [0.5, 0.9]}", "optimizer.betas has no effect with sgd: it belongs to adam and"),
+        ("optimizer: {betas: [0.5, 0.9]}", "optimizer.betas has no effect with sgd: it is an option of adam and"),
         ("optimizer: {nesterov: true}", "optimizer.nesterov needs a momentum above 0"),
         ("schedule: {gamma: 0.5}", "schedule.gamma has no effect with the schedule `constant`"),
         ("schedule: {name: cosine, milestones: [2]}", "schedule.milestones has no effect with the schedule `cos"),
-        ("schedule: {name: step, milestones: [2, 4]}", "schedule.milestones must lie before the end"),
+        ("schedule: {name: step, milestones: [2, 4]}", "schedule.milestones must be before the end"),
         ("schedule: {warmup: 4}", "schedule.warmup must be shorter than the training, which has 4 epochs (got 4)"),
     ],
 )  # fmt: skip
-def test_options_of_a_training(options: str, words: str, host: Host) -> None:
+def test_options_of_a_training(problems: Problems, options: str, words: str) -> None:
     text = BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}")
-    (problem,) = _problems(text, host)
-    assert problem.startswith(f"{_place(text, words)}: stages.train.with.{words}")
+    (problem,) = told(problems(text))
+    assert problem.startswith(f"{_place(text, words)}: stages.fit.with.{words}")
 
 
 @pytest.mark.parametrize(
@@ -92,30 +76,30 @@ def test_options_of_a_training(options: str, words: str, host: Host) -> None:
         "schedule: {warmup: 3.9}",
     ],
 )
-def test_options_of_a_training_that_have_one_or_are_their_defaults(options: str, host: Host) -> None:
-    recipe_of(BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}"), host)
+def test_options_of_a_training_that_have_one_or_are_their_defaults(parse: Parse, options: str) -> None:
+    parse(BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}"))
 
 
-def test_every_mistake_of_a_training_is_told_at_once(host: Host) -> None:
+def test_every_mistake_of_a_training_is_told_at_once(problems: Problems) -> None:
     options = "optimizer: {name: adam, momentum: 0.9, nesterov: true}, schedule: {warmup: 9, gamma: 0.5}"
     text = BASE.replace("tiny.train}", f"tiny.train, with: {{{options}}}}}")
-    assert [NO_EFFECT in problem for problem in _problems(text, host)] == [True, True, True]
+    assert [NO_EFFECT in problem for problem in told(problems(text))] == [True, True, True]
 
 
-def test_feed_belongs_to_a_repeated_stage(host: Host) -> None:
+def test_feed_belongs_to_a_repeated_stage(problems: Problems, parse: Parse) -> None:
     text = BASE + "  cut: {uses: tiny.shrink, feed: original}\n"
-    (problem,) = _problems(text, host)
+    (problem,) = told(problems(text))
     assert problem.startswith(_place(text, "feed") + ": stages.cut.feed has no effect without `repeat`")
     text = text.replace("feed", "repeat: 2, feed")
-    recipe_of(text, host)
-    (problem,) = _problems(text, host, "stages.cut.repeat=null")
+    parse(text)
+    (problem,) = told(problems(text, settings=["stages.cut.repeat=null"]))
     assert problem.startswith(_place(text, "feed") + ": stages.cut.feed has no effect")
 
 
-def test_what_a_setting_or_a_variant_makes_idle_is_told_where_it_was_written(host: Host) -> None:
-    assert _problems(BASE, host, "stages.train.with.schedule.warmup=5")[0].startswith(
-        "--set stages.train.with.schedule.warmup=5: stages.train.with.schedule.warmup must be shorter"
+def test_what_a_setting_or_a_variant_makes_idle_is_told_where_it_was_written(problems: Problems) -> None:
+    assert told(problems(BASE, settings=["stages.fit.with.schedule.warmup=5"]))[0].startswith(
+        "--set stages.fit.with.schedule.warmup=5: stages.fit.with.schedule.warmup must be shorter"
     )
     text = BASE.replace("tiny.data}", "tiny.data, with: {label_fraction: 0.5}}")
-    (problem,) = _problems(text + "variants: {real: {}, fake: {data: {with: {labels: random}}}}\n", host)
+    (problem,) = told(problems(text + "variants: {real: {}, fake: {data: {with: {labels: random}}}}\n"))
     assert problem.endswith("(got 0.5) (variant real)")

@@ -19,20 +19,20 @@ from .samples import BASE, UNTIL_STAGES, Parse, Problems, told
         ("version: 1", "version: '1'", "1:10: version must be 1 (got '1')"),
         ("version: 1\n", "", "1:1: the recipe must have 'version'"),
         ("name: demo\n", "", "1:1: the recipe must have 'name'"),
-        ("data: {uses: data.fake}\n", "", "1:1: the recipe must have 'data'"),
-        ("{uses: data.fake}", "{}", "3:7: data must have 'uses'"),
-        ("{uses: data.fake}", "data.fake", "3:7: data must be a mapping (got 'data.fake')"),
-        ("{uses: data.fake}", "", "3:1: data must be a mapping (got null)"),
-        ("{uses: data.fake}", "{uses: 3}", "3:14: data.uses must be text (got 3)"),
-        ("  fit: {uses: train.fake}\n", "", "5:1: stages must be a mapping (got null)"),
-        ("\n  fit: {uses: train.fake}\n", " {}\n", "5:9: stages must have at least 1 item (got an empty mapping)"),
-        ("  fit: {uses: train.fake}\n", "  - fit\n", "6:3: stages must be a mapping (got a list)"),
-        ("{uses: train.fake}", "train.fake", "6:8: stages.fit must be a mapping (got 'train.fake')"),
-        ("{uses: train.fake}", "{uses: train.fake, with: 3}", "6:33: stages.fit.with must be a mapping (got 3)"),
-        ("{uses: train.fake}", "{uses: train.fake, repeat: 0}", "6:35: stages.fit.repeat must be at least 1 (got 0)"),
-        ("{uses: train.fake}", "{uses: train.fake, repeat: two}", "6:35: stages.fit.repeat must be a whole number"),
-        ("{uses: train.fake}", "{uses: train.fake, feed: last}", "6:33: stages.fit.feed must be 'previous' or 'orig"),
-        ("{uses: train.fake}", "{uses: train.fake, needs: [a]}", "6:34: stages.fit.needs must be text (got a list)"),
+        ("data: {uses: tiny.data}\n", "", "1:1: the recipe must have 'data'"),
+        ("{uses: tiny.data}", "{}", "3:7: data must have 'uses'"),
+        ("{uses: tiny.data}", "tiny.data", "3:7: data must be a mapping (got 'tiny.data')"),
+        ("{uses: tiny.data}", "", "3:1: data must be a mapping (got null)"),
+        ("{uses: tiny.data}", "{uses: 3}", "3:14: data.uses must be text (got 3)"),
+        ("  fit: {uses: tiny.train}\n", "", "5:1: stages must be a mapping (got null)"),
+        ("\n  fit: {uses: tiny.train}\n", " {}\n", "5:9: stages must have at least 1 item (got an empty mapping)"),
+        ("  fit: {uses: tiny.train}\n", "  - fit\n", "6:3: stages must be a mapping (got a list)"),
+        ("{uses: tiny.train}", "tiny.train", "6:8: stages.fit must be a mapping (got 'tiny.train')"),
+        ("{uses: tiny.train}", "{uses: tiny.train, with: 3}", "6:33: stages.fit.with must be a mapping (got 3)"),
+        ("{uses: tiny.train}", "{uses: tiny.train, repeat: 0}", "6:35: stages.fit.repeat must be at least 1 (got 0)"),
+        ("{uses: tiny.train}", "{uses: tiny.train, repeat: two}", "6:35: stages.fit.repeat must be a whole number"),
+        ("{uses: tiny.train}", "{uses: tiny.train, feed: last}", "6:33: stages.fit.feed must be 'previous' or 'orig"),
+        ("{uses: tiny.train}", "{uses: tiny.train, needs: [a]}", "6:34: stages.fit.needs must be text (got a list)"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_envelope(problems: Problems, old: str, new: str, expected: str):
@@ -60,11 +60,12 @@ def test_a_mistake_in_the_envelope(problems: Problems, old: str, new: str, expec
         ("variants: [a]", "7:11: variants must be a mapping (got a list)"),
         ("profiles: {q: {name: x}}", "7:16: profiles.q cannot override 'name'"),
         ("profiles: {q: {stags: {}}}", "7:16: unknown key 'stags' in profiles.q"),
-        ("evaluate: eval.fake", "7:11: evaluate must be a list (got 'eval.fake')"),
+        ("evaluate: tiny.odd", "7:11: evaluate must be a list (got 'tiny.odd')"),
         ("evaluate: [3]", "7:12: evaluate.0 must be a mapping (got 3)"),
         ("plugins: mine.py", "7:10: plugins must be a list (got 'mine.py')"),
-        ("report: [report.faulty]", "7:10: report.0.with: its options cannot be checked: KeyError: 'a bug of the pl"),
-        ("evaluate: [eval.fake, {uses: eval.fake, with: {batch_size: 1}}]", "7:23: evaluate.1: eval.fake stands here"),
+        ("evaluate: [{uses: tiny.odd, with: {fault: options}}]",
+         "7:35: evaluate.0.with: checking the options fails: KeyError: 'a bug of the plugin'"),
+        ("evaluate: [tiny.odd, {uses: tiny.odd, with: {fault: nan}}]", "7:22: evaluate.1: tiny.odd is listed"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_rest(problems: Problems, more: str, expected: str):
@@ -76,68 +77,68 @@ def test_a_mistake_in_the_rest(problems: Problems, more: str, expected: str):
 def test_names_must_be_safe_for_files(problems: Problems, name: str):
     for text, place in (
         (BASE.replace("demo", f'"{name}"'), "2:7: name"),
-        (UNTIL_STAGES + f'  "{name}": {{uses: train.fake}}\n', f"6:3: 'stages{'.' if name else ''}{name}'"),
+        (UNTIL_STAGES + f'  "{name}": {{uses: tiny.train}}\n', f"6:3: 'stages{'.' if name else ''}{name}'"),
         (BASE + f'variants: {{"{name}": }}\n', f"7:12: 'variants{'.' if name else ''}{name}'"),
     ):
-        assert told(problems(text))[0].startswith(f"r.yaml:{place} is no name for a file")
+        assert told(problems(text))[0].startswith(f"r.yaml:{place} cannot be a file name")
 
 
 @pytest.mark.parametrize("name", ["init", "previous", "a.safetensors"])
 def test_names_of_other_models_are_taken(problems: Problems, name: str):
-    (line, *_) = told(problems(UNTIL_STAGES + f"  {name}: {{uses: train.fake}}\n"))
-    assert line.startswith(f"r.yaml:6:3: 'stages.{name}' is taken")
+    (line, *_) = told(problems(UNTIL_STAGES + f"  {name}: {{uses: tiny.train}}\n"))
+    assert line.startswith(f"r.yaml:6:3: 'stages.{name}' is reserved")
 
 
 def test_a_stage_must_not_be_named_like_a_round(problems: Problems):
-    text = BASE.replace("train.fake}", "train.fake, repeat: 3}") + "  fit-02: {uses: train.fake}\n"
-    assert told(problems(text)) == ["r.yaml:7:3: 'fit-02' is the name of a round of 'fit'"]
+    text = BASE.replace("tiny.train}", "tiny.train, repeat: 3}") + "  fit-02: {uses: tiny.train}\n"
+    assert told(problems(text)) == ["r.yaml:7:3: 'fit-02' is already the name of a round of 'fit'"]
 
 
 # Mistakes in plugins and their options
 
 
 def test_the_expected_style_of_a_problem(parse: Parse):
-    text = BASE + "\n\n  shrink: {uses: prune.structured, needs: fit, with: {sparsity: 1.5}}\n"
+    text = BASE + "\n\n  shrink: {uses: tiny.prune, needs: fit, with: {sparsity: 1.5}}\n"
     with pytest.raises(RecipeError) as caught:
         parse(text)
     assert str(caught.value) == (
-        "r.yaml:9:65: stages.shrink.with.sparsity must be less than 1 (got 1.5)\n"
-        "    9 |   shrink: {uses: prune.structured, needs: fit, with: {sparsity: 1.5}}\n"
-        "      |                                                                 ^\n"
-        "      help: fraction of channels to remove\n"
+        "r.yaml:9:59: stages.shrink.with.sparsity must be less than 1 (got 1.5)\n"
+        "    9 |   shrink: {uses: tiny.prune, needs: fit, with: {sparsity: 1.5}}\n"
+        "      |                                                           ^\n"
+        "      help: fraction of the weights set to zero\n"
         "1 problem, nothing was run"
     )
     assert caught.value.exit_code == 2
 
 
-FIT = "train.fake, with: "
-CUT = "prune.structured, with: {sparsity: 0.5, "
+FIT = "tiny.train, with: "
+CUT = "tiny.prune, with: {sparsity: 0.5, "
 
 
 @pytest.mark.parametrize(
     ("uses", "expected", "hint"),
     [
-        ("train.fak", "15: stages.fit.uses: no trainer or compressor is called 'train.fak'", "'train.fake'?"),
-        ("eval.fake", "15: stages.fit.uses: 'eval.fake' is an evaluator, not a trainer or compressor", ""),
+        ("tiny.trai", "15: stages.fit.uses: no trainer or compressor is called 'tiny.trai'", "mean 'tiny.train'"),
+        ("tiny.odd", "15: stages.fit.uses: 'tiny.odd' is an evaluator, not a trainer or compressor", ""),
         (FIT + "{epoch: 3}", "34: unknown key 'epoch' in stages.fit.with", "did you mean 'epochs'?"),
         (FIT + "{epochs: 3.0}", "42: stages.fit.with.epochs must be a whole number (got 3.0)", "passes over the"),
         (FIT + "{epochs: '3'}", "42: stages.fit.with.epochs must be a whole number (got '3')", "passes over the"),
         (FIT + "{optimizer: {lr: -1}}", "50: stages.fit.with.optimizer.lr must be greater than 0 (got -1)", "learn"),
         (FIT + "{optimizer: {l: 1}}", "46: unknown key 'l' in stages.fit.with.optimizer", "did you mean 'lr'?"),
         (FIT + "{momentum: 0.9}", "34: unknown key 'momentum' in stages.fit.with", "'optimizer.momentum'? It belongs"),
-        (FIT + "{optimizer: {name: adam, momentum: 1}}",
-         "45: stages.fit.with.optimizer: momentum belongs to sgd, not to adam", "the optimizer"),
-        (FIT + "{clip: .inf}", "40: stages.fit.with.clip must be a finite number (got Infinity)", "largest gradient"),
-        ("prune.structured", "8: stages.fit.with must have 'sparsity'", "fraction of channels"),
-        ("prune.structured, with: {}", "39: stages.fit.with must have 'sparsity'", "fraction of channels"),
-        (CUT + "skip: [a, 3]}", "65: stages.fit.with.skip.1 must be text (got 3)", "layers to leave alone"),
-        (CUT + "rate: [3]}", "61: stages.fit.with.rate must be a whole number or text (got a list)", "a number or a"),
-        (CUT + "rewind: fits}", "63: stages.fit.with.rewind names no stage: 'fits'", "did you mean 'fit' or 'init'?"),
-        (CUT + "rewind: fit}", "63: stages need each other in a circle: fit -> fit", "is called `previous`"),
-        ("distill.fake, with: {teachers: [init, fits]}", "53: stages.fit.with.teachers.1 names no stage: 'fits'", ""),
-        ("distill.fake, with: {teachers: [no.safetensors]}", "47: stages.fit.with.teachers.0: there is no file", ""),
-        ("train.fake, needs: fitt", "34: stages.fit.needs names no stage: 'fitt'", "did you mean 'init'?"),
-        ("train.fake, needs: fit", "34: stages need each other in a circle: fit -> fit", "is called `previous`"),
+        (FIT + "{schedule: {name: step}}",
+         "44: stages.fit.with.schedule: the schedule `step` needs milestones", "learning-rate schedule"),
+        (FIT + "{clip: .inf}", "40: stages.fit.with.clip must be a finite number (got Infinity)", "gradient norm"),
+        ("tiny.cut", "8: stages.fit.with must have 'units'", "hidden units kept"),
+        ("tiny.cut, with: {}", "31: stages.fit.with must have 'units'", "hidden units kept"),
+        (CUT + "skip: [a, 3]}", "59: stages.fit.with.skip.1 must be text (got 3)", "parameters to leave alone"),
+        (CUT + "only: [3]}", "55: stages.fit.with.only must be a whole number or text (got a list)", "number or name"),
+        (CUT + "rewind: fits}", "57: stages.fit.with.rewind names no stage: 'fits'", "did you mean 'fit' or 'init'?"),
+        (CUT + "rewind: fit}", "57: stages need each other in a circle: fit -> fit", "is called `previous`"),
+        ("tiny.shrink, with: {others: [init, fits]}", "50: stages.fit.with.others.1 names no stage: 'fits'", ""),
+        ("tiny.shrink, with: {others: [no.safetensors]}", "44: stages.fit.with.others.0: there is no file", ""),
+        ("tiny.train, needs: fitt", "34: stages.fit.needs names no stage: 'fitt'", "did you mean 'init'?"),
+        ("tiny.train, needs: fit", "34: stages need each other in a circle: fit -> fit", "is called `previous`"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_stage(problems: Problems, uses: str, expected: str, hint: str):
@@ -149,34 +150,34 @@ def test_a_mistake_in_a_stage(problems: Problems, uses: str, expected: str, hint
 @pytest.mark.parametrize(
     ("block", "expected"),
     [
-        ("sweep: {with.sparsity: [0.5, 2]}", "60: stages.p.with.sparsity must be less than 1 (got 2)"),
-        ("sweep: {with.sparsty: [0.5]}, with: {sparsity: 0.5}", "54: unknown key 'sparsty' in stages.p.with"),
-        ("sweep: {with.sparsity: [0.5, 0.50]}", "60: stages.p.sweep gives two members called 'sparsity=0.5'"),
-        ("sweep: {with.sparsity: []}", "54: stages.p.sweep.with.sparsity must have at least 1 item (got an empty"),
-        ("sweep: {with.sparsity: 0.5}", "54: stages.p.sweep.with.sparsity must be a list (got 0.5)"),
-        ("sweep: {sparsity: [0.5]}", "39: stages.p.sweep: 'sparsity' is no option"),
-        ("sweep: [0.5]", "38: stages.p.sweep must be a mapping (got a list)"),
-        ("sweep: {with.rewind: [q]}, with: {sparsity: 0.5}", "53: stages.p.with.rewind names no stage: 'q'"),
-        ("with: {sparsity: 0.3}, sweep: {with.sparsity: [0.5]}", "48: stages.p.with.sparsity has no effect: `sweep`"),
-        ("with: {rate: null}, sweep: {with.sparsity: [0.5], with.rate: [1]}", "44: stages.p.with.rate has no effect"),
-        ("with: 5, sweep: {with.sparsity: [0.5]}", "37: stages.p.with has no effect: `sweep` varies with.sparsity"),
-        ("with: {sparsity: 0.5, skip: [a]}, sweep: {with.skip.x: [1]}", "59: stages.p.with.skip has no effect"),
-        ("sweep: {with.sparsity: [0.5], with.sparsity.x: [1]}", "61: stages.p.sweep: 'with.sparsity' and 'with.spars"),
+        ("sweep: {with.sparsity: [0.5, 2]}", "54: stages.p.with.sparsity must be less than 1 (got 2)"),
+        ("sweep: {with.sparsty: [0.5]}, with: {sparsity: 0.5}", "48: unknown key 'sparsty' in stages.p.with"),
+        ("sweep: {with.sparsity: [0.5, 0.50]}", "54: stages.p.sweep gives two members called 'sparsity=0.5'"),
+        ("sweep: {with.sparsity: []}", "48: stages.p.sweep.with.sparsity must have at least 1 item (got an empty"),
+        ("sweep: {with.sparsity: 0.5}", "48: stages.p.sweep.with.sparsity must be a list (got 0.5)"),
+        ("sweep: {sparsity: [0.5]}", "33: stages.p.sweep: 'sparsity' is not an option"),
+        ("sweep: [0.5]", "32: stages.p.sweep must be a mapping (got a list)"),
+        ("sweep: {with.rewind: [q]}, with: {sparsity: 0.5}", "47: stages.p.with.rewind names no stage: 'q'"),
+        ("with: {sparsity: 0.3}, sweep: {with.sparsity: [0.5]}", "42: stages.p.with.sparsity has no effect: `sweep`"),
+        ("with: {only: null}, sweep: {with.sparsity: [0.5], with.only: [1]}", "38: stages.p.with.only has no effect"),
+        ("with: 5, sweep: {with.sparsity: [0.5]}", "31: stages.p.with has no effect: `sweep` varies with.sparsity"),
+        ("with: {sparsity: 0.5, skip: [a]}, sweep: {with.skip.x: [1]}", "53: stages.p.with.skip has no effect"),
+        ("sweep: {with.sparsity: [0.5], with.sparsity.x: [1]}", "55: stages.p.sweep: 'with.sparsity' and 'with.spars"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_sweep(problems: Problems, block: str, expected: str):
-    found = told(problems(UNTIL_STAGES + f"  p: {{uses: prune.structured, {block}}}\n"))
+    found = told(problems(UNTIL_STAGES + f"  p: {{uses: tiny.prune, {block}}}\n"))
     assert any(line.startswith(f"r.yaml:6:{expected}") for line in found)
 
 
 def test_a_sweep_and_a_setting_of_the_same_option(parse: Parse, problems: Problems):
-    text = UNTIL_STAGES + "  p: {uses: prune.structured, sweep: {with.sparsity: [0.5, 0.9]}}\n"
-    (line,) = told(problems(text, settings=["stages.p.with.sparsity=0.7"]))
-    assert line.startswith("--set stages.p.with.sparsity=0.7: stages.p.with.sparsity has no effect")
-    text = text.replace("sweep: {with.sparsity: [0.5, 0.9]}", "with: {sparsity: 0.3}")
-    settings = ["stages.p.with.sparsity=null", "stages.p.sweep.with.sparsity=[0.5, 0.9]"]
+    text = UNTIL_STAGES + "  p: {uses: tiny.cut, sweep: {with.units: [5, 9]}}\n"
+    (line,) = told(problems(text, settings=["stages.p.with.units=7"]))
+    assert line.startswith("--set stages.p.with.units=7: stages.p.with.units has no effect")
+    text = text.replace("sweep: {with.units: [5, 9]}", "with: {units: 3}")
+    settings = ["stages.p.with.units=null", "stages.p.sweep.with.units=[5, 9]"]
     (stage,) = parse(text, settings=settings).variants[0].stages
-    assert [use.config["sparsity"] for _, use in stage.members] == [0.5, 0.9]
+    assert [use.config["units"] for _, use in stage.members] == [5, 9]
 
 
 def test_a_setting_that_deletes_nothing_is_a_mistake(parse: Parse, problems: Problems):
@@ -186,18 +187,18 @@ def test_a_setting_that_deletes_nothing_is_a_mistake(parse: Parse, problems: Pro
         ]
     text = BASE + "variants: {a: {}, b: {stages: {fit: {with: {epochs: 3}}}}}\n"
     found = parse(text, settings=["stages.fit.with.epochs=null"])  # one variant has it
-    assert [variant.stages[0].use.config["epochs"] for variant in found.variants] == [1, 1]
+    assert [variant.stages[0].use.config["epochs"] for variant in found.variants] == [4, 4]
 
 
 def test_a_sweep_is_bounded(problems: Problems):
     values = "[" + ", ".join(str(i / 1000) for i in range(1, 40)) + "]"
-    text = f"  p: {{uses: prune.structured, sweep: {{with.sparsity: {values}, with.skip: {values}}}}}\n"
-    assert "stages.p.sweep gives 1,521 members: at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
+    text = f"  p: {{uses: tiny.prune, sweep: {{with.sparsity: {values}, with.skip: {values}}}}}\n"
+    assert "stages.p.sweep gives 1,521 members, at most 1,000" in told(problems(UNTIL_STAGES + text))[0]
 
 
 def test_a_circle_is_told_in_the_order_it_goes(problems: Problems):
-    text = UNTIL_STAGES + "  a: {uses: train.fake, needs: init}\n  b: {uses: train.fake, needs: d}\n"
-    text += "  c: {uses: distill.fake, needs: a, with: {teachers: [a, b]}}\n  d: {uses: train.fake}\n"
+    text = UNTIL_STAGES + "  a: {uses: tiny.train, needs: init}\n  b: {uses: tiny.train, needs: d}\n"
+    text += "  c: {uses: tiny.shrink, needs: a, with: {others: [a, b]}}\n  d: {uses: tiny.train}\n"
     assert told(problems(text)) == ["r.yaml:7:32: stages need each other in a circle: b -> d -> c -> b"]
 
 
@@ -205,38 +206,38 @@ def test_a_circle_is_told_in_the_order_it_goes(problems: Problems):
     ("model", "expected"),
     [
         ("{}", "4:8: model must have either 'uses' or 'from'"),
-        ("{uses: model.fake, from: x.safetensors}", "4:8: model must have either 'uses' or 'from'"),
+        ("{uses: tiny.mlp, from: x.safetensors}", "4:8: model must have either 'uses' or 'from'"),
         ("{from: x.safetensors}", "4:15: model.from: there is no file x.safetensors"),
         ("{from: r.yaml}", "4:15: model.from must be a .safetensors file (got 'r.yaml')"),
-        ("{from: x.safetensors, with: {a: 1}}", "4:30: model.with goes with 'uses', not with 'from'"),
-        ("{uses: model.fake, weights: x.safetensors}", "4:36: model.weights: there is no file x.safetensors"),
+        ("{from: x.safetensors, with: {a: 1}}", "4:30: model.with works only with 'uses', not with 'from'"),
+        ("{uses: tiny.mlp, weights: x.safetensors}", "4:34: model.weights: there is no file x.safetensors"),
         (
-            "{uses: model.fake, with: {hidden: [a]}}",
-            "4:43: model.with.hidden.0 must be a whole number (got 'a')",
+            "{uses: tiny.mlp, with: {hidden: [a]}}",
+            "4:41: model.with.hidden.0 must be a whole number (got 'a')",
         ),
-        ("{uses: data.fake}", "4:15: model.uses: 'data.fake' is a dataset, not a model"),
+        ("{uses: tiny.data}", "4:15: model.uses: 'tiny.data' is a dataset, not a model"),
     ],
 )
 def test_a_mistake_in_the_model(problems: Problems, model: str, expected: str):
-    assert f"r.yaml:{expected}" in told(problems(BASE.replace("{uses: model.fake}", model)))
+    assert f"r.yaml:{expected}" in told(problems(BASE.replace("{uses: tiny.mlp}", model)))
 
 
 @pytest.mark.parametrize(
     ("attribute", "value", "expected"),
     [
-        ("input_shape", (3, 4000, 4000), "data.fake has inputs of shape (3, 4000, 4000)"),
-        ("class_names", ("one",), "data.fake has 2 classes and 1 names"),
+        ("input_shape", (3, 4000, 4000), "tiny.data has inputs of shape (3, 4000, 4000)"),
+        ("class_names", ("one",), "tiny.data has 3 classes and 1 names"),
         (
             "train_size",
             property(lambda self: 1 // 0),
-            "data.fake cannot say its `train_size`: ZeroDivisionError",
+            "`train_size` of tiny.data fails: ZeroDivisionError",
         ),
     ],
 )
 def test_data_with_which_no_result_could_be_made(
     problems: Problems, host: Host, monkeypatch: pytest.MonkeyPatch, attribute: str, value: object, expected: str
 ):  # fmt: skip
-    monkeypatch.setattr(host.find("data.fake").plugin, attribute, value)
+    monkeypatch.setattr(host.find("tiny.data").plugin, attribute, value)
     (line,) = told(problems(BASE))
     assert line.startswith(f"r.yaml:3:14: data.uses: {expected}")
 
@@ -245,20 +246,20 @@ def test_data_with_which_no_result_could_be_made(
 
 
 def test_all_mistakes_at_once_from_the_top_down(problems: Problems):
-    text = BASE.replace("demo", "a b").replace("data.fake", "data.fak").replace("train.fake", "train.fak")
-    text += "  cut: {uses: prune.structured, with: {sparsity: 2}, repeat: 0}\n"
+    text = BASE.replace("demo", "a b").replace("tiny.data", "tiny.dat").replace("tiny.train", "tiny.trai")
+    text += "  cut: {uses: tiny.prune, with: {sparsity: 2}, repeat: 0}\n"
     text += "bogus: 1\nbogus: 2\nreport: [x]\n"
     assert [line.split(": ")[0] for line in told(problems(text))] == [
-        f"r.yaml:{place}" for place in ("2:7", "3:14", "6:15", "7:50", "7:62", "8:1", "9:1", "10:10")
+        f"r.yaml:{place}" for place in ("2:7", "3:14", "6:15", "7:44", "7:56", "8:1", "9:1", "10:10")
     ]
-    assert told(problems(UNTIL_STAGES + "  fit: {use: train.fake}\n")) == [
+    assert told(problems(UNTIL_STAGES + "  fit: {use: tiny.train}\n")) == [
         "r.yaml:6:8: stages.fit must have 'uses'",
         "r.yaml:6:9: unknown key 'use' in stages.fit",
     ]
 
 
 def test_a_mistake_all_variants_share_is_told_once_and_others_name_theirs(problems: Problems):
-    text = BASE.replace("train.fake}", "train.fake, with: {epochs: 0}}")
+    text = BASE.replace("tiny.train}", "tiny.train, with: {epochs: 0}}")
     text += "variants:\n  a: {}\n  b: {data: {with: {limit: 0}}}\n"
     assert told(problems(text)) == [
         "r.yaml:6:42: stages.fit.with.epochs must be at least 1 (got 0)",

@@ -15,9 +15,9 @@ def recipe(**changes: Any) -> dict[str, Any]:
     return {
         "version": 1,
         "name": "demo",
-        "data": {"uses": "data.fake"},
-        "model": {"uses": "model.fake", "with": {"hidden": [4]}},
-        "stages": {"fit": {"uses": "train.fake", "with": None}},
+        "data": {"uses": "tiny.data"},
+        "model": {"uses": "tiny.mlp", "with": {"hidden": [4]}},
+        "stages": {"fit": {"uses": "tiny.train", "with": None}},
         **changes,
     }
 
@@ -39,19 +39,19 @@ def test_it_is_a_valid_schema_with_or_without_plugins(schema: dict[str, Any]):
         {
             "stages": {
                 "p": {
-                    "uses": "prune.structured",
+                    "uses": "tiny.cut",
                     "with": {},
-                    "sweep": {"with.sparsity": [0.5]},
+                    "sweep": {"with.units": [5]},
                     "repeat": 2,
                     "needs": "init",
                 }
             }
         },
-        {"stages": {"fit": {"uses": "train.fake", "with": {"optimizer": {"lr": 0.1}}}}},
+        {"stages": {"fit": {"uses": "tiny.train", "with": {"optimizer": {"lr": 0.1}}}}},
         {"model": {"from": "a.safetensors"}},
         {
-            "evaluate": ["eval.fake", {"uses": "eval.fake", "with": {"batch_size": 2}}],
-            "report": ["report.fake"],
+            "evaluate": ["tiny.odd", {"uses": "tiny.odd", "with": {"fault": "log"}}],
+            "report": ["tiny.report"],
         },
         {"variants": {"a": None, "b": {"data": {"with": {"limit": 3}}, "stages": {"fit": None}}}},
         {"profiles": {"quick": {"seeds": [1, 2], "stages": {"fit": {"with": {"epochs": 1}}}}}},
@@ -67,14 +67,14 @@ def test_it_accepts_recipes(schema: dict[str, Any], changes: dict[str, Any]):
     [
         {"version": 2},
         {"bogus": 1},
-        {"data": {"uses": "data.fak"}},
-        {"data": {"uses": "model.fake"}},
-        {"stages": {"fit": {"uses": "train.fake", "with": {"epoch": 1}}}},
-        {"stages": {"fit": {"uses": "train.fake", "with": {"epochs": 0}}}},
-        {"stages": {"fit": {"uses": "train.fake", "with": {"optimizer": {"rate": 1}}}}},
-        {"stages": {"fit": {"uses": "train.fake", "feed": "last"}}},
-        {"model": {"uses": "model.fake", "from": "a.safetensors"}},
-        {"evaluate": ["eval.fak"]},
+        {"data": {"uses": "tiny.dat"}},
+        {"data": {"uses": "tiny.mlp"}},
+        {"stages": {"fit": {"uses": "tiny.train", "with": {"epoch": 1}}}},
+        {"stages": {"fit": {"uses": "tiny.train", "with": {"epochs": 0}}}},
+        {"stages": {"fit": {"uses": "tiny.train", "with": {"optimizer": {"rate": 1}}}}},
+        {"stages": {"fit": {"uses": "tiny.train", "feed": "last"}}},
+        {"model": {"uses": "tiny.mlp", "from": "a.safetensors"}},
+        {"evaluate": ["tiny.od"]},
         {"variants": {"a": {"seeds": [1]}}},
         {"profiles": {"quick": {"name": "x"}}},
     ],
@@ -85,7 +85,7 @@ def test_it_refuses_mistakes(schema: dict[str, Any], changes: dict[str, Any]):
 
 def test_every_plugin_can_be_completed_with_its_description(schema: dict[str, Any]):
     stages = {block["title"]: block for block in schema["$defs"]["stage"]["oneOf"]}
-    assert sorted(stages) == ["distill.fake", "early.stop", "prune.structured", "train.fake"]
-    assert stages["train.fake"]["properties"]["uses"]["const"] == "train.fake"
-    options = stages["prune.structured"]["properties"]["with"]["anyOf"][0]
-    assert options["properties"]["sparsity"]["description"] == "fraction of channels to remove"
+    assert sorted(stages) == ["tiny.cut", "tiny.prune", "tiny.shrink", "tiny.train"]
+    assert stages["tiny.train"]["properties"]["uses"]["const"] == "tiny.train"
+    options = stages["tiny.prune"]["properties"]["with"]["anyOf"][0]
+    assert options["properties"]["sparsity"]["description"] == "fraction of the weights set to zero"

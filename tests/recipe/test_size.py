@@ -9,27 +9,27 @@ import pytest
 from .samples import BASE, UNTIL_STAGES, Parse, Problems, told
 
 LINES = [0.1 * n for n in range(1, 9)]
-BLOW = "sweep: {{with.sparsity: {0}, with.skip: [[a], [b], [c], [d], [e], [f], [g], [h]], with.rate: [1, 2, 3, 4, 5]}}"
+BLOW = "sweep: {{with.sparsity: {0}, with.skip: [[a], [b], [c], [d], [e], [f], [g], [h]], with.only: [1, 2, 3, 4, 5]}}"
 
 
 @pytest.mark.parametrize(
     ("text", "stage"),
     [
-        (f"  p: {{uses: prune.structured, repeat: 1000, {BLOW.format(LINES)}}}\n", "6:3"),
+        (f"  p: {{uses: tiny.prune, repeat: 1000, {BLOW.format(LINES)}}}\n", "6:3"),
         (
             "".join(
-                f"  p{n}: {{uses: prune.structured, sweep: {{with.sparsity: {LINES}}}}}\n" for n in range(7)
+                f"  p{n}: {{uses: tiny.prune, sweep: {{with.sparsity: {LINES}}}}}\n" for n in range(7)
             ),  # each has the members of the one before it: 8, 64, 512 …
             "12:3",
         ),
-        ("  p: {uses: train.fake, repeat: 1000}\nseeds: " + str(list(range(99))) + "\n", "6:3"),
+        ("  p: {uses: tiny.train, repeat: 1000}\nseeds: " + str(list(range(99))) + "\n", "6:3"),
         (
-            "  p: {uses: train.fake, repeat: 1000}\nvariants: {"
+            "  p: {uses: tiny.train, repeat: 1000}\nvariants: {"
             + ", ".join(f"v{n}: {{}}" for n in range(60))
             + "}\n",
             "6:3",
         ),
-        ("  p: {uses: train.fake, repeat: 900}\n" + f"evaluate: [{', '.join(['eval.fake'] * 60)}]\n", "6:3"),
+        ("  p: {uses: tiny.train, repeat: 900}\n" + f"evaluate: [{', '.join(['tiny.odd'] * 60)}]\n", "6:3"),
     ],
     ids=["members", "members of members", "seeds", "variants", "evaluators"],
 )
@@ -46,16 +46,16 @@ def test_too_many_jobs_are_refused_at_the_largest_stage(problems: Problems, text
 def test_stages_in_a_circle_and_unchecked_blocks_are_counted_once(problems: Problems):
     text = (
         UNTIL_STAGES
-        + "  a: {uses: train.fake, needs: b, repeat: [1]}\n  b: {uses: train.fake, needs: a}\n  c: 5\n"
+        + "  a: {uses: tiny.train, needs: b, repeat: [1]}\n  b: {uses: tiny.train, needs: a}\n  c: 5\n"
     )
     assert any("repeat must be a whole number" in line for line in told(problems(text)))
 
 
 def test_a_long_chain_of_stages_is_no_trouble(parse: Parse):
-    text = UNTIL_STAGES + "".join(f"  s{n}: {{uses: train.fake}}\n" for n in reversed(range(1500)))
+    text = UNTIL_STAGES + "".join(f"  s{n}: {{uses: tiny.train}}\n" for n in reversed(range(1500)))
     assert len(parse(text).variants[0].stages) == 1500
 
 
 def test_a_thousand_misspelt_names_are_told_in_seconds(problems: Problems):
-    text = BASE + "".join(f"  stage{n}: {{uses: train.fake, needs: stege{n}}}\n" for n in range(1200))
+    text = BASE + "".join(f"  stage{n}: {{uses: tiny.train, needs: stege{n}}}\n" for n in range(1200))
     assert len(problems(text)) == 1200

@@ -229,10 +229,10 @@ def test_no_link_leaves_the_folder(tmp_path: Path, path: str) -> None:
 
 
 def test_models_to_distrust_are_named(tmp_path: Path) -> None:
-    assert "Models to distrust" not in write(tmp_path, make_results())
+    assert "Models with warnings" not in write(tmp_path, make_results())
     row = make_row(notes={"diverged": "the loss became nan in epoch 3"})
     text = write(tmp_path, make_results([row, make_row("blog", notes={"not_finite": ["ratio"]})]))
-    assert "real/seed0/train: it diverged: the loss became nan in epoch 3" in text
+    assert "real/seed0/train: the training diverged: the loss became nan in epoch 3" in text
     assert "real/seed0/blog: not finite: ratio" in text
 
 
@@ -240,8 +240,8 @@ def test_models_to_distrust_are_named(tmp_path: Path) -> None:
     ("fields", "words"),
     [
         ({}, "Finished: all 3 models."),
-        ({"missing": ["a", "b"]}, "Interrupted, or still running: 3 of 5 models are here."),
-        ({"missing": ["a"], "failures": ["a: NoEffectError"]}, "1 failed: 3 of 4 models are here."),
+        ({"missing": ["a", "b"]}, "Interrupted or still running: 3 of 5 models are done."),
+        ({"missing": ["a"], "failures": ["a: NoEffectError"]}, "1 failed: 3 of 4 models are done."),
     ],
 )
 def test_status_line(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
@@ -251,9 +251,7 @@ def test_status_line(tmp_path: Path, fields: dict[str, Any], words: str) -> None
 
 
 def test_a_run_without_a_model_has_a_page(tmp_path: Path) -> None:
-    assert "No model is there yet." in write(
-        tmp_path, make_results([], missing=["train"]), Plain(NoOptions())
-    )
+    assert "No models yet." in write(tmp_path, make_results([], missing=["train"]), Plain(NoOptions()))
 
 
 def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None:
@@ -271,15 +269,15 @@ def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None
     for words in (
         "report.raising: no figures: RuntimeError: no &lt;figure&gt; today",
         "report.leaving: no figures: SystemExit: 0",
-        "report.undrawable: figure &#39;broken&#39; could not be drawn",
-        "figure &#39;../outside&#39; could not be drawn",
+        "report.undrawable: figure &#39;broken&#39; cannot be drawn",
+        "figure &#39;../outside&#39; cannot be drawn",
     ):
         assert words in text
     assert len(Page(text).values("src")) == 3
     where = r" \(test_page\.py:\d+\)"
     told = [
         rf"report\.raising: no paragraphs: KeyError: 'words'{where}, and 1 more; see {page}",
-        rf"report\.undrawable: figure 'broken' could not be drawn: .*, and 2 more; see {page}",
+        rf"report\.undrawable: figure 'broken' cannot be drawn: .*, and 2 more; see {page}",
         rf"report\.leaving: no paragraphs: GeneratorExit: half \\ud800 a letter{where}, and 1 more; see {page}",
     ]
     assert all(re.fullmatch(*pair) for pair in zip(told, failed, strict=True)), failed
@@ -296,7 +294,7 @@ def test_whatever_a_report_does_the_others_are_written(tmp_path: Path) -> None:
     failed = render(make_results(), asked, tmp_path, limit=15.0)
     text = (tmp_path / "report.html").read_text()
     for line, words in zip(
-        failed, ("ending: .*exit code 0", "hanging: .*longer than 15 s", "unmade: .*no pencil"), strict=True
+        failed, ("ending: .*exit code 0", "hanging: .*stopped after 15 s", "unmade: .*no pencil"), strict=True
     ):
         assert re.match(rf"report\.{words}", line)
         assert line.split(":")[0] in text
@@ -327,7 +325,7 @@ def test_a_page_of_very_many_numbers_and_words_stays_readable(tmp_path: Path) ->
     failures = ["f" * 2000] * 5000
     text = write(tmp_path, make_results(rows, metrics=about, failures=failures), Saying("w" * 10_000_000))  # type: ignore[arg-type]
     assert len(text.encode()) <= 5_000_000
-    assert "columns are left out here" in text
+    assert "columns are omitted" in text
     assert max(map(len, Page(text).cells)) < 500
     assert "And 4800 more" in text
     assert len((tmp_path / "results.csv").read_text().splitlines()[0].split(",")) > 10_000
@@ -398,7 +396,7 @@ def test_facts_are_words(tmp_path: Path) -> None:
 
 def test_a_recipe_made_in_python_is_said_to_be(tmp_path: Path) -> None:
     text = write(tmp_path, make_results(config={"variants": {}}))
-    assert "made in Python" in text
+    assert "created in Python" in text
     assert Page(text).blocks == {}
 
 
@@ -441,6 +439,6 @@ def test_page_stays_below_five_megabytes(tmp_path: Path) -> None:
     page = Page(text)
     assert len(page.values("src")) == 1
     assert "./figures/b.png" in page.values("href")
-    assert "rows are left out here" in text
+    assert "rows are omitted" in text
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 3001
     assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 3000

@@ -402,7 +402,7 @@ def test_temporary_files_of_killed_writers_go(done: Done) -> None:
 
 def test_one_run_writes_at_a_time(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownfolder, "LOCK_PATIENCE", 0.0)
-    refused = pytest.raises(CompressitError, match=r"another run writes there: .*process(.|\n)*--out")
+    refused = pytest.raises(CompressitError, match=r"another run is writing to it: .*process(.|\n)*--out")
     with done.new_folder().writing(), refused:
         done.new_folder().writing().__enter__()
     with done.new_folder().writing():

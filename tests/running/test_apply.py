@@ -110,7 +110,7 @@ def test_zeros_that_a_trainer_gives_up_are_told(make_context: Make) -> None:
     ctx = make_context(emit=said.append)
     _train(revive_one_row, net, ctx)
     assert ctx.notes["zeros_lost"] == 18
-    assert "18 of the 36 zeros" in said[0]["announce"]
+    assert "18 of the model's 36 zeros" in said[0]["announce"]
     quiet = make_context(emit=pytest.fail)
     _train(_halve, net, quiet)
     _train(revive_one_row, net, quiet, fresh=True)
@@ -179,7 +179,7 @@ def test_notes_must_be_json(make_context: Make, value: object) -> None:
         ctx.note(fine=[1, "two", None], odd=value)
         return _halve(model, ctx)
 
-    with pytest.raises(CompressitError, match="noted 'odd', which is no JSON value"):
+    with pytest.raises(CompressitError, match="noted 'odd', which is not a JSON value"):
         _compress(change, _net(), make_context())
 
 

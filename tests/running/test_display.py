@@ -76,7 +76,7 @@ def test_plain_lines_say_what_is_done_and_what_is_left(plan: Plan, tmp_path: Pat
     lines = _text(console).splitlines()
     assert len(lines) == 3
     assert lines[0].startswith("[0/5, ")
-    assert lines[0].endswith("base/seed0/train: goes on after epoch 2")
+    assert lines[0].endswith("base/seed0/train: resumed after epoch 2")
     assert lines[1].startswith("[1/5, ")
     assert "base/seed0/train: epoch 3/10, loss 0.1235, accuracy 98.7%, done in " in lines[1]
     assert lines[2].startswith("[3/5, ")
@@ -178,7 +178,7 @@ def test_how_long_a_job_has_been_silent_is_told(
             live.progress(job, EPOCH)
         before = len(_text(console))
         live.tick()
-        if "silent for" in _shown(live) if terminal else "has said nothing for" in _text(console)[before:]:
+        if "silent for" in _shown(live) if terminal else "no progress for" in _text(console)[before:]:
             told.append(seconds)
     if terminal:
         assert told == [*range(70, 400, 10), *range(470, 1000, 10)]

@@ -159,10 +159,10 @@ def test_a_stage_may_only_ask_for_what_it_declares(lab: Lab, fault: str, words: 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("log", r"called ctx\.log 'seen', which is lost"),
-        ("save", r"called ctx\.save 'seen', which is lost"),
-        ("note", r"called ctx\.note 'seen', which is lost"),
-        ("directly", r"called ctx\.(log|save|note) 'seen', which is lost"),
+        ("log", r"called ctx\.log 'seen', which would be lost"),
+        ("save", r"called ctx\.save 'seen', which would be lost"),
+        ("note", r"called ctx\.note 'seen', which would be lost"),
+        ("directly", r"called ctx\.(log|save|note) 'seen', which would be lost"),
         ("text", "returned a str as 'fine', not a number"),
         ("list", "returned a list as 'fine', not a number"),
         ("undeclared", "returned undeclared metrics: surprise"),
@@ -279,7 +279,7 @@ def test_damaged_progress_starts_the_stage_anew(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("TINY_KILL")
     next((lab.root / "store" / "progress").rglob("state-*")).write_bytes(b"junk")
     found = lab.run(plan)["base/seed0/train"]
-    assert "not used" in lab.warnings[0]
+    assert "will not be used" in lab.warnings[0]
     assert found.model_file.read_bytes() == quiet.run(plan)["base/seed0/train"].model_file.read_bytes()
 
 

@@ -111,7 +111,7 @@ def test_what_is_not_concerned_by_a_failure_runs(troubled: Finished) -> None:
 def test_what_needs_a_failed_one_is_named_and_not_run(troubled: Finished) -> None:
     failed = {label.split("/")[2] for label in troubled.listener.failures}
     assert failed == {"refuse", "raise", "exit", "die", "sigkill"}
-    said = next(text for text in troubled.listener.said if "since base/seed0/die failed" in text)
+    said = next(text for text in troubled.listener.said if "because base/seed0/die failed" in text)
     skipped = {"of_the_dead", "heir", "of_the_dead tiny.accuracy", "heir tiny.accuracy", "die tiny.accuracy"}
     assert {f"base/seed0/{name}" for name in skipped} == set(said.split(": ", 1)[1].split(", "))
     assert not {"base/seed0/of_the_dead", "base/seed0/heir"} & set(troubled.listener.started_jobs)
@@ -225,7 +225,7 @@ def test_a_setting_that_an_import_changes_changes_nobodys_results(tmp_path: Path
     with Runner(options, host, listener) as runner:
         runner.run(list(plan.jobs.values()))
     assert listener.said == [
-        "importing a plugin changed a setting of the process: default dtype (now torch.float64)",
+        "importing a plugin changed a process setting: default dtype (now torch.float64)",
         "loading dots",
     ]
     lab = Lab(tmp_path / "lab")
@@ -394,4 +394,4 @@ def test_a_wait_for_another_run_ends_with_the_time_that_a_job_is_given(tmp_path:
         runner.run(list(plan.jobs.values()))
     assert str(os.getpid()) in listener.failures[init.label].message
     assert "--job-timeout" in listener.failures[init.label].message
-    assert any("not run" in text and train.label in text for text in listener.said)
+    assert any("skipped" in text and train.label in text for text in listener.said)

@@ -127,11 +127,13 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_runs(
 def test_doubtful_models_are_told_at_the_end(
     desk: Desk, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Results, "warnings", lambda self: [f"model {i}: it diverged" for i in range(12)])
+    monkeypatch.setattr(
+        Results, "warnings", lambda self: [f"model {i}: the training diverged" for i in range(12)]
+    )
     for _ in range(2):  # the second has nothing to do
         desk.said.truncate(0)
         desk.run(plan_of(TWINS))
-        assert "warning: model 9: it diverged" in desk.said.getvalue()
+        assert "warning: model 9: the training diverged" in desk.said.getvalue()
         assert "model 10" not in desk.said.getvalue()
         assert "warning: 2 more" in desk.said.getvalue()
 
@@ -222,7 +224,7 @@ def test_a_dry_run_that_fails_is_a_mistake_unless_its_worker_was_killed(
 ) -> None:
     bench.before = _interrupt_at("base/seed0/cut dry run", error)
     with pytest.raises(CompressitError, match="nothing was trained") as caught:
-        desk.run(plan_of(BASE + "  cut: {uses: tiny.cut}\n"))
+        desk.run(plan_of(BASE + "  cut: {uses: tiny.cut, with: {units: 6}}\n"))
     assert caught.value.exit_code == code
     assert "base/seed0/train" not in bench.ran
 
@@ -251,7 +253,7 @@ def test_stages_that_were_begun_are_counted(desk: Desk, bench: Bench) -> None:
     bench.before = _interrupt_at("real/seed0/init")
     with pytest.raises(KeyboardInterrupt):
         desk.run(plan, workers=2)
-    assert "33 of 33 jobs to do (1 of them begun), about " in desk.said.getvalue()
+    assert "33 of 33 jobs to do (1 already started), about " in desk.said.getvalue()
     assert "with 2 workers of" in desk.said.getvalue()
 
 
@@ -274,4 +276,4 @@ def test_a_damaged_result_is_said_and_made_again(desk: Desk, bench: Bench) -> No
     bench.ran.clear()
     desk.run(plan)
     assert bench.ran == ["real/seed0/prune"]
-    assert f"damaged result {key[:12]} is made anew" in desk.said.getvalue()
+    assert f"the result {key[:12]} is damaged and will be made again" in desk.said.getvalue()

@@ -210,6 +210,6 @@ def test_choices_are_the_smallest_data_set_and_a_model_that_can_shrink(host: Hos
 
 @pytest.mark.parametrize("name", ["", "my lab", "../lab", ".lab", "a/b"])
 def test_a_name_is_one_for_a_file(name: str) -> None:
-    with pytest.raises(CompressitError, match="is no name for a recipe"):
+    with pytest.raises(CompressitError, match="is not a valid recipe name"):
         checked_name(name)
     assert checked_name("lab.yaml") == checked_name("lab") == "lab"

@@ -164,7 +164,7 @@ def test_what_stands_in_the_place_of_a_folder_is_told(store: Store) -> None:
     store.require_writable()
     assert list(store.root.iterdir()) == []
     (store.root / "objects").write_text("mine")
-    with pytest.raises(OSError, match="no folder") as caught:
+    with pytest.raises(OSError, match="not a folder") as caught:
         _publish(store)
     assert caught.value.filename == str(store.root / "objects")
 
@@ -279,7 +279,7 @@ def test_damaged_progress_is_no_progress_with_a_warning(
     _save(store, "one", 1)
     damage(store.root / "progress" / KEY)
     assert store.load_progress(KEY) is None
-    assert "not used" in warnings[0]
+    assert "will not be used" in warnings[0]
 
 
 def test_the_progress_of_another_stage_is_not_taken_for_its_own(store: Store, warnings: list[str]) -> None:

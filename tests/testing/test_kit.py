@@ -141,10 +141,10 @@ def test_a_check_is_carried_out_once_and_what_needs_it_is_skipped(mine: Path) ->
     subject = Subject.of("prune.mine", files=[mine])
     tried = [second, first, third, second, fourth]
     assert [(o.check.name, o.status, o.reason) for o in outcomes(tried, subject)] == [
-        ("second", "skipped", "it needs 'first', which did not pass"),
+        ("second", "skipped", "requires 'first', which did not pass"),
         ("first", "failed", "it does not"),
         ("third", "failed", "KeyError: 'weight'"),
-        ("second", "skipped", "it needs 'first', which did not pass"),
+        ("second", "skipped", "requires 'first', which did not pass"),
         ("fourth", "ok", ""),
     ]
     assert calls == ["fails"]
@@ -172,7 +172,7 @@ def test_pytest_gets_a_test_for_each_check(mine: Path) -> None:
     by_id["prune.mine-summary"]()
     with pytest.raises(ConformanceError, match="parameters = 1"):
         by_id["prune.mine-honest_sizes"]()
-    with pytest.raises(pytest.skip.Exception, match="does not say its shapes"):
+    with pytest.raises(pytest.skip.Exception, match="does not know its shapes"):
         by_id["prune.mine-dry_runs"]()
 
 

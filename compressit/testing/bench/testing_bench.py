@@ -1,7 +1,7 @@
-"""What the conformance kit runs a plugin with: a tiny net, data set, trainer, compressor and evaluator.
+"""The conformance kit's bench: a tiny net, dataset, trainer, compressor and evaluator to run a plugin with.
 
-A plugin file like anybody's, in a folder of its own: recipes of the kit name it, so that worker processes load it too.
-It needs torch at once; other plugins should not, so that `check` and `plan` stay quick.
+An ordinary plugin file in its own folder. The kit's recipes name it, so that worker processes load it too. It imports
+torch at the top; other plugins should not, so that `check` and `plan` stay fast.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Net(Model[NetConfig]):
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """An nn.Sequential: logits (N, classes)."""
         net = self._layers(input_shape, classes)
-        next(net.parameters()).requires_grad_(False)  # what a plugin must neither train nor thaw
+        next(net.parameters()).requires_grad_(False)  # a plugin must not train or unfreeze it
         return net
 
     def with_width(self, multiplier: float) -> NetConfig:
@@ -91,7 +91,7 @@ class Samples(Dataset[SamplesConfig]):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """As configured."""
+        """The configured shape."""
         return self.config.shape
 
     @property
@@ -139,10 +139,10 @@ class Shrink(Compressor[ShrinkConfig]):
     name = "testing.shrink"
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Raises CompressitError for a model that cannot make itself narrower."""
+        """Raises CompressitError if the model has no narrower form."""
         student = ctx.with_width(0.5, ctx.times())
         if student is None:
-            raise CompressitError("testing.shrink needs a model that declares `with_width`")
+            raise CompressitError("testing.shrink needs a model with `with_width`")
         x, _ = ctx.data.train.tensors()
         logits = ctx.compute.forward(ctx.model(self.config.teacher), x)
         return fit(student, ctx, self.config, lambda epoch: (x, logits), F.mse_loss)

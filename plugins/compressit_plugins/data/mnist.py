@@ -19,7 +19,7 @@ class MnistConfig(DataConfig):
 
     root: str | None = Field(
         default=None,
-        description="folder that holds the four IDX files (plain or .gz); by default they are downloaded",
+        description="folder with the four IDX files (plain or .gz); default: download them",
     )
 
 
@@ -41,7 +41,7 @@ class Mnist(Dataset[MnistConfig]):
         return 60_000
 
     def fingerprint(self) -> str:
-        """A digest of the four files' digests: wherever they come from, they are the same files."""
+        """A digest of the four files' digests, which do not depend on where the files come from."""
         from compressit_plugins.data.mnist_files import FILES
 
         return hashlib.sha256(" ".join(file.sha256 for file in FILES.values()).encode()).hexdigest()
@@ -56,7 +56,9 @@ class Mnist(Dataset[MnistConfig]):
         root = Path(self.config.root).expanduser() if self.config.root is not None else None
         files = mnist_contents(ctx.cache / "mnist", root, ctx.announce)
 
-        def numbers(name: str, header: int) -> torch.Tensor:  # of the very files: their digests are MNIST's
+        def numbers(
+            name: str, header: int
+        ) -> torch.Tensor:  # no checks needed: the files' digests are MNIST's
             return torch.frombuffer(bytearray(files[name][header:]), dtype=torch.uint8)
 
         def images(name: str) -> torch.Tensor:

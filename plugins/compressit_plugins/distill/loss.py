@@ -1,4 +1,4 @@
-"""The loss of distillation with soft labels."""
+"""The loss for distillation with soft labels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def soft_label_loss(
 ) -> Tensor:
     """alpha * T² * KL(softmax(taught / T) || softmax(outputs / T)) + (1 - alpha) * cross-entropy, batch mean.
 
-    `outputs` and `taught` are logits (N, classes), `labels` (N,) int64. T² keeps the size of the soft part's
-    gradients as T changes (Hinton, Vinyals & Dean 2015, section 2).
+    `outputs` and `taught` are logits (N, classes), `labels` (N,) int64. The factor T² keeps the gradients of the soft
+    part about the same size when T changes (Hinton, Vinyals & Dean 2015, section 2).
     """
     student = F.log_softmax(outputs.float() / temperature, 1)
     teacher = F.log_softmax(taught / temperature, 1)

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 class SoftLabelsConfig(StudentConfig):
     """Options of distillation with soft labels."""
 
-    teacher: ModelRef = Field(default="previous", description="the model whose outputs the student learns")
-    alpha: float = Field(
-        default=0.9, ge=0, le=1, description="weight of the teacher's soft labels; the labels have the rest"
+    teacher: ModelRef = Field(
+        default="previous", description="the model whose outputs the student learns to match"
     )
-    temperature: float = Field(default=4.0, gt=0, description="both models' logits are divided by it")
+    alpha: float = Field(
+        default=0.9,
+        ge=0,
+        le=1,
+        description="weight of the soft labels; the true labels have weight 1 - alpha",
+    )
+    temperature: float = Field(default=4.0, gt=0, description="divides the logits of both models")
 
     @field_validator("temperature")
     @classmethod
@@ -35,7 +40,7 @@ class SoftLabelsConfig(StudentConfig):
 
 
 class SoftLabels(Student[SoftLabelsConfig]):
-    """Knowledge distillation: a narrower student learns the teacher's softened outputs and the labels."""
+    """Knowledge distillation: a narrower student learns from the teacher's softened outputs and the labels."""
 
     name = "distill.soft_labels"
 
@@ -50,7 +55,7 @@ class SoftLabels(Student[SoftLabelsConfig]):
         return fit(student, ctx, self.config, taught(ctx.data.train, teacher, ctx), loss)
 
     def work(self, images: int, times: int) -> Work:
-        """The teacher sees every image once, the student once an epoch."""
+        """The teacher sees every image once, the student once per epoch."""
         return replace(super().work(images, times), forwards=images)
 
 

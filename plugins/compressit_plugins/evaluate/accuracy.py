@@ -14,20 +14,22 @@ if TYPE_CHECKING:
 
 
 class Accuracy(Evaluator[NoOptions]):
-    """Accuracy and cross-entropy; on training images by the labels the variant was given."""
+    """Accuracy and cross-entropy on every split; on training images with the labels that were trained on."""
 
     name = "eval.accuracy"
     metrics = {  # noqa: RUF012 - declared as a ClassVar by Evaluator
-        "train_accuracy": Metric("higher", "fraction", "on the labels the variant was given"),
-        "validation_accuracy": Metric("higher", "fraction", "on the split cut from the training images"),
-        "test_accuracy": Metric("higher", "fraction", "on the true labels of the test images"),
-        "train_loss": Metric("lower", "nats", "cross-entropy on the labels the variant was given"),
+        "train_accuracy": Metric("higher", "fraction", "on the training images, with the variant's labels"),
+        "validation_accuracy": Metric("higher", "fraction", "on the validation split"),
+        "test_accuracy": Metric("higher", "fraction", "on the test images, with their true labels"),
+        "train_loss": Metric(
+            "lower", "nats", "cross-entropy on the training images, with the variant's labels"
+        ),
         "validation_loss": Metric("lower", "nats", "cross-entropy on the validation split"),
         "test_loss": Metric("lower", "nats", "cross-entropy on the test images"),
     }
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """No validation numbers where the data has no validation split."""
+        """Validation metrics are left out if the data has no validation split."""
         from compressit import check_logits
 
         values: dict[str, float] = {}
@@ -41,9 +43,9 @@ class Accuracy(Evaluator[NoOptions]):
 
 
 def accuracy_and_loss(logits: Tensor, y: Tensor) -> tuple[float, float]:
-    """Fraction of right answers and mean cross-entropy in nats of logits (N, classes) for labels (N,).
+    """Accuracy and mean cross-entropy in nats of logits (N, classes) for labels (N,).
 
-    A row with a NaN is a wrong answer.
+    A row with a NaN counts as wrong.
     """
     from torch.nn import functional as F
 

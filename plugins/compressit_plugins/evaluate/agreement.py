@@ -1,4 +1,4 @@
-"""Agreement of two models, as plain functions."""
+"""Functions that measure the agreement of two models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise
 def agreement(a: Tensor, b: Tensor) -> float:
     """The fraction of inputs on which two models' logits (N, K) have the same largest class.
 
-    A row with a NaN agrees with nothing, another NaN included.
+    A row with a NaN agrees with nothing, not even another NaN.
     """
     return same_answers(answers(a), answers(b))
 
 
 def same_answers(a: Tensor, b: Tensor) -> float:
-    """The fraction of equal classes (N,), as `compressit.answers` gives them; no answer equals nothing."""
+    """The fraction of equal classes in two results (N,) of `compressit.answers`. -1 equals nothing, not even -1."""
     return float(((a == b) & (a >= 0)).double().mean())
 
 
@@ -34,8 +34,8 @@ def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str
 
 
 def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: int) -> dict[str, float]:
-    """Agreement on the noise the stage was last given and on `draws` unseen draws of the same kind, with the entropy
-    (bits) and majority share of the teacher's classes on the unseen ones, unless it gives none but NaN."""
+    """Agreement on the noise of the stage's last epoch and on `draws` unseen images of the same kind of noise; entropy
+    (bits) and majority share of the teacher's classes on the unseen images, unless its logits are all NaN."""
     noise = judged.notes["noise"]
     device = ctx.compute.device
     source = shared_noise_source(noise["kind"], ctx)

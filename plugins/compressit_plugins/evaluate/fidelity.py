@@ -1,4 +1,4 @@
-"""`eval.fidelity`: how far a student does what its teacher does."""
+"""`eval.fidelity`: how often a student agrees with its teacher."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class FidelityConfig(Config):
     """Options of `eval.fidelity`."""
 
     draws: int = Field(
-        10000, ge=1, description="unseen noise images for `noise_agreement` and the labels' entropy"
+        10000, ge=1, description="number of unseen noise images for `noise_agreement` and the entropy"
     )
 
 
 class Fidelity(Evaluator[FidelityConfig]):
-    """Agreement with the teacher on real inputs, on its noise and on unseen noise; the noise labels' entropy."""
+    """Agreement with the teacher on real inputs, training noise and unseen noise; entropy of the noise labels."""
 
     name = "eval.fidelity"
     example: ClassVar[Mapping[str, Any]] = {"draws": 64}
     uses_stage = True
     metrics = {  # noqa: RUF012
-        "agreement": Metric("higher", "fraction", "test inputs given the teacher's class"),
-        "train_agreement": Metric("higher", "fraction", "training inputs given the teacher's class"),
-        "fit_agreement": Metric("higher", "fraction", "noise trained on given the teacher's class"),
-        "noise_agreement": Metric("higher", "fraction", "unseen noise given the teacher's class"),
+        "agreement": Metric("higher", "fraction", "test inputs with the same class as the teacher"),
+        "train_agreement": Metric("higher", "fraction", "training inputs with the same class as the teacher"),
+        "fit_agreement": Metric("higher", "fraction", "training noise with the same class as the teacher"),
+        "noise_agreement": Metric("higher", "fraction", "unseen noise with the same class as the teacher"),
         "noise_entropy_bits": Metric("neither", "bits", "entropy of the teacher's classes on unseen noise"),
         "noise_majority": Metric(
             "neither", "fraction", "share of the teacher's most frequent class on unseen noise"
@@ -41,7 +41,7 @@ class Fidelity(Evaluator[FidelityConfig]):
     }
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """Nothing for a stage that has no teacher (a first training); no noise metrics for one without noise."""
+        """No metrics for a stage without a teacher (a first training); no noise metrics for one without noise."""
         from compressit_plugins.evaluate.agreement import noise_fidelity, real_fidelity
 
         judged = ctx.judged

@@ -1,4 +1,4 @@
-"""`eval.latency`: measured time of a forward pass."""
+"""`eval.latency`: the measured time of a forward pass."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ABOUT = "forward pass of a batch of {size} on this machine, {what} of all repet
 class LatencyConfig(Config):
     """Options of the latency measurement."""
 
-    batch_sizes: tuple[Size, ...] = Field((1, 128), min_length=1, description="inputs per forward pass")
-    warmup: int = Field(default=10, ge=0, description="passes before the clock runs")
+    batch_sizes: tuple[Size, ...] = Field((1, 128), min_length=1, description="batch sizes to measure")
+    warmup: int = Field(default=10, ge=0, description="untimed passes before the measurement")
     repetitions: int = Field(default=50, ge=4, description="timed passes")
 
 
@@ -41,7 +41,7 @@ class Latency(Evaluator[LatencyConfig]):
     } | {"latency_repetitions": Metric("neither", "count", "timed passes per batch size")}
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """Inputs are uniform random numbers of the data's shape: a forward pass takes the same time."""
+        """Inputs are uniform random numbers with the data's shape; the time does not depend on the values."""
         from statistics import quantiles
 
         import torch

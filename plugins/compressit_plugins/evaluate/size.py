@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class Size(Evaluator[NoOptions]):
-    """Parameters, non-zeros, MACs and bytes; biases count, tied tensors count once."""
+    """Parameters, nonzero parameters, MACs and bytes. Includes biases; tied tensors count once."""
 
     name = "eval.size"
     uses_data = False
     metrics = {  # noqa: RUF012 - declared as a ClassVar by Evaluator
-        "parameters": Metric("lower", "count", "all parameters, biases included"),
+        "parameters": Metric("lower", "count", "all parameters, including biases"),
         "nonzero": Metric("lower", "count", "parameters that are not zero"),
         "sparsity": Metric("higher", "fraction", "parameters that are zero"),
-        "macs": Metric("lower", "count", "of one input; a zero weight still counts"),
-        "bytes": Metric("lower", "bytes", "the state dict's tensors as stored, zeros included"),
+        "macs": Metric("lower", "count", "for one input, including zero weights"),
+        "bytes": Metric("lower", "bytes", "size of the state dict's tensors, including zeros"),
     }
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """Of the data only the input's shape is used."""
+        """Uses only the input shape of the data."""
         from compressit import macs, nonzero, parameters, tensor_bytes
 
         total, left = parameters(model), nonzero(model)

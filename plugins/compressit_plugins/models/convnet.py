@@ -20,7 +20,7 @@ class ConvnetConfig(Config):
     channels: tuple[PositiveInt, ...] = Field(
         default=(16, 32, 64),
         min_length=1,
-        description="channels of each block; a block halves height and width",
+        description="channels of each block; every block halves height and width",
     )
 
 
@@ -31,13 +31,13 @@ class Convnet(Model[ConvnetConfig]):
     example: ClassVar[Mapping[str, Any]] = {"channels": [8, 16]}
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """An nn.Sequential with named layers. Raises CompressitError for inputs that are no images."""
+        """An nn.Sequential with named layers. Raises CompressitError if the inputs are not images."""
         from compressit_plugins.models.nets import convnet
 
         return convnet(input_shape, classes, self.config.channels)
 
     def with_width(self, multiplier: float) -> ConvnetConfig:
-        """Every block's channels times `multiplier`, rounded up."""
+        """The config with every block's channels times `multiplier`, rounded up."""
         channels = tuple(narrowed(width, multiplier) for width in self.config.channels)
         return self.config.model_copy(update={"channels": channels})
 

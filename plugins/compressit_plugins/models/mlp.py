@@ -20,12 +20,14 @@ class MlpConfig(Config):
     hidden: tuple[PositiveInt, ...] = Field(
         default=(512, 512), min_length=1, description="widths of the hidden layers"
     )
-    activation: Literal["relu", "tanh", "gelu"] = Field(default="relu", description="between the layers")
+    activation: Literal["relu", "tanh", "gelu"] = Field(
+        default="relu", description="activation between the layers"
+    )
     bias: bool = Field(default=True, description="whether the linear layers have biases")
 
 
 class Mlp(Model[MlpConfig]):
-    """A multilayer perceptron: inputs of any shape are flattened first."""
+    """A multilayer perceptron. Flattens inputs of any shape."""
 
     name = "model.mlp"
     example: ClassVar[Mapping[str, Any]] = {"hidden": [32]}
@@ -37,7 +39,7 @@ class Mlp(Model[MlpConfig]):
         return mlp(input_shape, classes, self.config.hidden, self.config.activation, self.config.bias)
 
     def with_width(self, multiplier: float) -> MlpConfig:
-        """Every hidden width times `multiplier`, rounded up."""
+        """The config with every hidden width times `multiplier`, rounded up."""
         return self.config.model_copy(
             update={"hidden": tuple(narrowed(w, multiplier) for w in self.config.hidden)}
         )

@@ -1,4 +1,4 @@
-"""The networks themselves, as plain torch modules."""
+"""The networks, as plain torch modules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "g
 
 
 def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, int, int]:
-    """Channels, height and width. Raises CompressitError for inputs that are no images."""
+    """Channels, height and width. Raises CompressitError if the inputs are not images."""
     if len(input_shape) != 3:
         raise CompressitError(
             f"{name} needs images (channels, height, width); the inputs are {tuple(input_shape)}",
@@ -30,7 +30,7 @@ def mlp(
     activation: str = "relu",
     bias: bool = True,
 ) -> nn.Sequential:
-    """Inputs (N, *input_shape) to logits (N, classes): flatten, linear1, relu1 … output; torch's own init."""
+    """Maps inputs (N, *input_shape) to logits (N, classes): flatten, linear1, relu1 … output; torch's default init."""
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(input_shape)
     for number, width in enumerate(hidden, start=1):
@@ -42,11 +42,11 @@ def mlp(
 
 
 def convnet(input_shape: Sequence[int], classes: int, channels: Sequence[int]) -> nn.Sequential:
-    """Images (N, C, H, W) to logits (N, classes).
+    """Maps images (N, C, H, W) to logits (N, classes).
 
     One block per entry of `channels`: 3 x 3 convolution, batch norm, ReLU, 2 x 2 max pooling
-    (sizes rounded up); then the mean over all positions and a linear layer.
-    Raises CompressitError for inputs that are no images.
+    (sizes rounded up); then global average pooling and a linear layer.
+    Raises CompressitError if the inputs are not images.
     """
     inputs, _, _ = image_shape("model.convnet", input_shape)
     layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -1,4 +1,4 @@
-"""`model.timm`: any architecture of the timm library, by its name. Needs the extra `compressit[timm]`."""
+"""`model.timm`: any architecture of the timm library, by name. Needs the extra `compressit[timm]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class TimmConfig(Config):
     """Options of timm's architectures."""
 
-    # No colon or slash: `hf-hub:…` and `local-dir:…` would fetch or read a model from elsewhere.
+    # No colon or slash: `hf-hub:…` and `local-dir:…` would download a model or read a folder.
     name: str = Field(
         pattern=r"^\w+(\.\w+)?$", description="an architecture of timm.list_models(), such as resnet18"
     )
@@ -29,7 +29,7 @@ class Timm(Model[TimmConfig]):
     example: ClassVar[Mapping[str, Any]] = {"name": "test_resnet"}
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Raises CompressitError without timm, for an unknown name, and for inputs that it does not take."""
+        """Raises CompressitError if timm is missing, for an unknown name, and for unsupported inputs."""
         from compressit_plugins.models.zoo import timm_net
 
         return timm_net(self.config.name, input_shape, classes)

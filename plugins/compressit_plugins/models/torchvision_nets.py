@@ -1,4 +1,4 @@
-"""`model.torchvision`: any classification architecture of torchvision, by its name."""
+"""`model.torchvision`: any classification architecture of torchvision, by name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TorchvisionConfig(Config):
         default=None,
         ge=0,
         lt=1,
-        description="torchvision's own `dropout` of the architectures that have it; their default if left out",
+        description="`dropout` of the architectures that have it; default: torchvision's",
     )
 
     @field_validator("name")
@@ -45,7 +45,7 @@ class Torchvision(Model[TorchvisionConfig]):
     example: ClassVar[Mapping[str, Any]] = {"name": "mnasnet0_5"}
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Raises CompressitError for inputs that the architecture does not take."""
+        """Raises CompressitError for inputs that the architecture does not support."""
         from compressit_plugins.models.zoo import torchvision_net
 
         return torchvision_net(self.config.name, input_shape, classes, self.config.dropout)
@@ -55,7 +55,7 @@ class Torchvision(Model[TorchvisionConfig]):
 def classifiers() -> frozenset[str]:
     """Names of the installed torchvision's classification architectures.
 
-    Read from its source, because importing it would import torch; empty where there is none to read.
+    Reads torchvision's source, because importing it would import torch. Empty if there is no source.
     """
     spec = importlib.util.find_spec("torchvision")
     folders = (spec.submodule_search_locations if spec else None) or []

@@ -1,4 +1,4 @@
-"""Architectures of other libraries, fitted to the data: classes, channels and size of the images."""
+"""Architectures of other libraries, adapted to the data: classes, channels and image size."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from compressit_plugins.models.nets import image_shape
 def torchvision_net(
     name: str, input_shape: Sequence[int], classes: int, dropout: float | None = None
 ) -> nn.Module:
-    """Images (N, C, H, W) to logits (N, classes): `torchvision.models.<name>` with fresh weights.
+    """`torchvision.models.<name>` with fresh weights: maps images (N, C, H, W) to logits (N, classes).
 
-    The weights are torchvision's own initialisation, but torch's default in googlenet and inception_v3 (whose
-    own is slow, and leaves torchvision by its own warning) and in the first convolution where C is not 3.
-    These two have no auxiliary heads. Vision transformers are made for H x W. Raises CompressitError for a
-    `dropout` the architecture has not, and images it does not take.
+    Weights have torchvision's initialisation, with two exceptions that use torch's default: googlenet and inception_v3
+    (their own is slow, and torchvision warns that it will go), and the first convolution if C is not 3.
+    Googlenet and inception_v3 have no auxiliary heads. Vision transformers are built for H x W. Raises CompressitError
+    for `dropout` if the architecture has none, and for images that it does not support.
     """
     from torchvision import models
 
@@ -31,22 +31,22 @@ def torchvision_net(
         net = models.get_model(name, weights=None, num_classes=classes, **options)
     except (TypeError, ValueError) as error:
         if "'dropout'" in str(error):
-            raise CompressitError(f"{name} has no dropout to set", "leave the option out") from error
+            raise CompressitError(f"{name} has no dropout", "remove the option `dropout`") from error
         raise CompressitError(f"{name} cannot be built for images of {height} x {width}: {error}") from error
     if channels != 3:
         _take_channels(net, channels)
     least = next(iter(models.get_model_weights(name))).meta["min_size"]
     small = height < least[0] or width < least[1]
-    hint = f"torchvision names {least[0]} x {least[1]} as its smallest images" if small else None
+    hint = f"the smallest images according to torchvision are {least[0]} x {least[1]}" if small else None
     _check_runs(net, name, input_shape, hint)
     return net
 
 
 def timm_net(name: str, input_shape: Sequence[int], classes: int) -> nn.Module:
-    """Images (N, C, H, W) to logits (N, classes): timm's architecture with fresh weights, made for H x W where
-    it is made for one size.
+    """timm's architecture with fresh weights: maps images (N, C, H, W) to logits (N, classes). An architecture with a
+    fixed input size is built for H x W.
 
-    Raises CompressitError when timm is not installed, for an unknown name, and for images it does not take.
+    Raises CompressitError if timm is not installed, for an unknown name, and for unsupported images.
     """
     try:
         import timm
@@ -68,7 +68,7 @@ def timm_net(name: str, input_shape: Sequence[int], classes: int) -> nn.Module:
 
 
 def _options(name: str, height: int, width: int) -> dict[str, Any]:
-    """What an architecture is told beside its classes."""
+    """Arguments of an architecture besides the number of classes."""
     if name.startswith("vit_"):
         patch = int(name.rpartition("_")[2])
         if height != width or height % patch:
@@ -84,7 +84,7 @@ def _options(name: str, height: int, width: int) -> dict[str, Any]:
 
 
 def _take_channels(net: nn.Module, channels: int) -> None:
-    """Puts a convolution of the same kind, for that many channels, in place of the first."""
+    """Replaces the first convolution by the same for `channels` input channels."""
     path, old = next((path, m) for path, m in net.named_modules() if isinstance(m, nn.Conv2d))
     same: dict[str, Any] = {n: getattr(old, n) for n in ("kernel_size", "stride", "padding", "dilation")}
     new = nn.Conv2d(channels, old.out_channels, bias=old.bias is not None, **same)
@@ -93,14 +93,14 @@ def _take_channels(net: nn.Module, channels: int) -> None:
 
 
 def _check_runs(net: nn.Module, name: str, input_shape: Sequence[int], hint: str | None) -> None:
-    """Raises CompressitError unless the net takes an image of this shape; costs no arithmetic if it does."""
+    """Raises CompressitError unless the net accepts an image of this shape. Tries meta tensors first, which is fast."""
     state = {key: tensor.to("meta") for key, tensor in (*net.named_parameters(), *net.named_buffers())}
     net.eval()
     try:
         with torch.no_grad():
             try:
                 functional_call(net, state, (torch.empty(1, *input_shape, device="meta"),))
-            except Exception:  # noqa: BLE001 - not everything that runs on a CPU runs without values
+            except Exception:  # noqa: BLE001 - some nets run on a CPU but not on meta tensors
                 net(torch.zeros(1, *input_shape))
     except Exception as error:
         shape = " x ".join(map(str, input_shape))

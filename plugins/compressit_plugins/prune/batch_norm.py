@@ -1,4 +1,4 @@
-"""Batch norms' statistics measured again: those of the wider model no longer hold for what is left of it."""
+"""Measures the statistics of batch norms again after pruning, since those of the wider model no longer hold."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replaces the running statistics by the mean over `batches` (N, ...), in place; returns how many were used.
+    """Replaces the running statistics by the mean over `batches` (N, ...), in place. Returns how many were used.
 
-    Batches of one input are left out: they have no variance. Everything but the batch norms runs in eval mode; modes
-    and momenta are as before afterwards. Nothing happens to a model without batch norms. (Li et al., "EagleEye",
-    2020, on why: pruned models are misjudged without it.)
+    Skips batches of one input, which have no variance. Everything except the batch norms runs in eval mode; modes and
+    momenta are restored. Does nothing to a model without batch norms. Li et al., "EagleEye" (2020), show that pruned
+    models are misjudged without this.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
     norms = [norm for norm in norms if norm.track_running_stats]
@@ -27,7 +27,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
-        norm.momentum = None  # the plain mean over all batches
+        norm.momentum = None  # the unweighted mean over all batches
     try:
         for batch in usable:
             model(batch)

@@ -1,9 +1,9 @@
-"""Where each channel goes: a forward pass in which every value carries the number of the channel it came from.
+"""Follows each channel through a forward pass in which every value carries the number of its channel.
 
-Torch-Pruning follows modules and guesses what happens between them. Here what happens is done to the numbers as well:
-whatever moves values (a view, a permutation, a concatenation, a padding, a flip) is applied to a tensor of numbers,
-so a channel is where it is. Where two channels are added they become one class. A layer tells which class stands at
-which of its positions. What is not understood taints the classes that go in: they prove nothing.
+Torch-Pruning follows modules and guesses what happens between them. Here every operation that moves values (view,
+permutation, concatenation, padding, flip) is also applied to a tensor of channel numbers, so we know where each channel
+goes. Channels that are added become one class. Each layer records which class is at which of its positions. An
+operation that is not understood taints the classes of its inputs: nothing is concluded from them.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _REDUCE = {"mean", "sum", "amax", "amin", "std", "var", "logsumexp"}
 
 @dataclass(frozen=True)
 class Wiring:
-    """What a pass found. Classes are positive numbers; 0: no channel of a layer."""
+    """The result of a pass. Classes are positive numbers; 0 is not a channel of a layer."""
 
     # The class of each position, by (layer or parameter, "in", "out" or "both").
     sides: Mapping[tuple[str, str], Tensor]
-    rows: Sequence[Tensor]  # (r, c) classes: as many must go from each of the r rows
-    tainted: Mapping[int, str]  # classes, and the operation that was not understood
+    rows: Sequence[Tensor]  # (r, c) classes: the same number must be removed from each of the r rows
+    tainted: Mapping[int, str]  # class -> the operation that was not understood
     fixed: frozenset[int]  # classes that reach the output or meet padding
-    dims: Mapping[str, int]  # of the channels of parameters outside layers
+    dims: Mapping[str, int]  # channel dimension of each parameter outside layers
 
 
 def wiring(model: nn.Module, example: Tensor) -> Wiring:
-    """Runs `model` (in eval mode, with storage) once on `example` (1, ...)."""
+    """Runs `model` (in eval mode, with storage) once on `example` (1, ...) and follows its channels."""
     pass_ = _Pass(model)
     layers = {id(m.weight): (n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | _CONV)}
     hooks: list[Any] = []
@@ -75,7 +75,7 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
 class _Pass(TorchDispatchMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        # Float tensors: every operation that moves values takes them.
+        # Numbers are float tensors, since every operation that moves values accepts floats.
         self.numbers: Any = WeakTensorKeyDictionary()
         self.sides: dict[tuple[str, str], Tensor] = {}
         self.rows: list[Tensor] = []
@@ -84,7 +84,7 @@ class _Pass(TorchDispatchMode):
         self.inside = 0
         self.loose = loose_parameters(model, _LAYERS)
 
-    # Classes: a forest whose roots are the classes.
+    # Classes are a disjoint-set forest; its roots are the classes.
 
     def find(self, number: int) -> int:
         while self.parents[number] != number:
@@ -98,7 +98,7 @@ class _Pass(TorchDispatchMode):
             self.parents[b] = a
 
     def new(self, count: int) -> Tensor:
-        """Numbers of a layer's own channels; a single one cannot be removed and has none."""
+        """New numbers for a layer's output channels. A single channel cannot be removed and gets none."""
         if count == 1:
             return torch.zeros(1)
         start = len(self.parents)
@@ -137,7 +137,7 @@ class _Pass(TorchDispatchMode):
         dim = self._channel_dim(module, x)
         numbers = self.numbers.get(x)
         if numbers is not None and constant(numbers, dim) and compact(numbers).numel() != 1:
-            # Applied to each channel alike, along another dimension: its own width is not followed.
+            # The layer is applied to all channels alike, along another dimension, so its width is not followed.
             if isinstance(module, _CONV) or (isinstance(module, _BATCH_NORM) and dim == 1):
                 self.taint(x, f"'{name}', which is applied across channels")
             else:
@@ -175,7 +175,7 @@ class _Pass(TorchDispatchMode):
         return 1
 
     def _along(self, x: Tensor, dim: int) -> Tensor:
-        """The numbers along one dimension. What stands at one position of it, along others, is one class."""
+        """The numbers along one dimension. All numbers at one position become one class."""
         numbers = self.numbers.get(x)
         if numbers is None:
             return torch.zeros(x.shape[dim])
@@ -214,7 +214,7 @@ class _Pass(TorchDispatchMode):
         name = func._schema.name.rpartition("::")[2]
         try:
             found = self._follow(name, func, args, kwargs, tensors, outputs)
-        except Exception:  # noqa: BLE001 - an operation that numbers cannot pass
+        except Exception:  # noqa: BLE001 - the operation does not work on numbers
             found = None
         if found is None:
             for tensor in tensors:
@@ -233,14 +233,14 @@ class _Pass(TorchDispatchMode):
     def _follow(
         self, name: str, func: Any, args: Any, kwargs: Any, tensors: Sequence[Tensor], outputs: Any
     ) -> list[Tensor | None] | None:
-        """The numbers of the outputs; None where they are not known."""
+        """The numbers of the outputs; None if unknown."""
         out = next((leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)), None)
         if name.endswith("_") and any(t._is_view() for t in tensors[:1]):
             return None
         if out is None or not out.is_floating_point():
             return []
         if name.startswith("new_") or name.endswith("s_like"):
-            return []  # values of their own
+            return []  # new values, not from channels
         first = self.numbers.get(tensors[0])
         if name in _MOVES:
             return self._moved(name, func, args, kwargs, outputs)
@@ -285,7 +285,7 @@ class _Pass(TorchDispatchMode):
             numbers = self._numbers(args[0]).reshape(outputs.shape)
             self._arranged(numbers)
             return [numbers]
-        joined = name in ("cat", "stack")  # what has no number there cannot become narrower
+        joined = name in ("cat", "stack")  # inputs without numbers cannot become narrower
 
         def number(leaf: Any) -> Any:
             if isinstance(leaf, Tensor) and leaf.is_floating_point():
@@ -299,7 +299,7 @@ class _Pass(TorchDispatchMode):
         if joined and not any(
             t in self.numbers and not constant(self.numbers[t], _dim(args, kwargs)) for t in args[0]
         ):
-            found = [torch.where(leaf == STAYS, 0.0, leaf) for leaf in found]  # not along the channels
+            found = [torch.where(leaf == STAYS, 0.0, leaf) for leaf in found]  # not joined along the channels
         if name in ("split", "split_with_sizes", "chunk", "unbind") and len({p.shape for p in found}) == 1:
             rows = torch.stack([compact(piece).flatten() for piece in found]) if alike(found) else None
             if rows is not None and rows.shape[1] > 1:
@@ -307,17 +307,19 @@ class _Pass(TorchDispatchMode):
         return list(found)
 
     def _arranged(self, numbers: Tensor) -> None:
-        """A view that spreads channels over two dimensions stays one only if as many go from each row."""
+        """A view that splits channels into two dimensions stays valid only if each row loses the same number."""
         small = compact(numbers)
         sizes = [size for size in small.shape if size > 1]
-        for at in range(len(sizes) - 1):  # 3 x heads x size: as many of each of the 3, and of each head
+        for at in range(
+            len(sizes) - 1
+        ):  # 3 x heads x size: the same number from each of the 3, and from each head
             self.rows += list(small.reshape(-1, sizes[at], math.prod(sizes[at + 1 :])))
 
     def _pointwise(self, tensors: Sequence[Tensor], out: Tensor) -> Tensor | None:
         known = [self._numbers(t) for t in tensors if t.is_floating_point() and t.ndim <= out.ndim]
         known = [n.reshape([1] * (out.ndim - n.ndim) + list(n.shape)) for n in known]
         if any(compact(n).numel() > 1 for n in known):
-            for n in known:  # one value for all of them, as a learned gate, stays one
+            for n in known:  # one value for all channels, such as a learned gate, is not removed
                 if compact(n).numel() == 1:
                     self.join(int(compact(n).flatten()[0]), STAYS)
             known = [n if compact(n).numel() > 1 else torch.zeros(()).expand(n.shape) for n in known]
@@ -325,7 +327,7 @@ class _Pass(TorchDispatchMode):
         for n, own in zip(known, varying, strict=True):
             spread = [d for other in varying for d in other if n.shape[d] == 1]
             if own and spread:
-                return None  # an outer product: a value belongs to two channels
+                return None  # an outer product: each value belongs to two channels
         shapes = [compact(n) for n in known if bool((n > 0).any())]
         joint = shapes[0]
         for other in shapes[1:]:
@@ -340,7 +342,9 @@ class _Pass(TorchDispatchMode):
         keep = bool(args[-1]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
         carrying = [d for d in range(numbers.ndim) if not constant(numbers, d)]
         for d in dims:
-            if d in carrying and set(carrying) - set(dims):  # a sum of stacked branches: their channels meet
+            if d in carrying and set(carrying) - set(
+                dims
+            ):  # a sum over stacked branches: their channels are added
                 first = numbers.narrow(d, 0, 1)
                 for at in range(1, numbers.shape[d]):
                     self._unite(compact(first), compact(numbers.narrow(d, at, 1)))
@@ -360,7 +364,7 @@ class _Pass(TorchDispatchMode):
         if inner and outer:
             self._unite(a[..., :1, :].transpose(-1, -2), b[..., :1])
         elif inner or outer:
-            return None  # channels are mixed with what is none
+            return None  # channels are mixed with values that are not channels
         shape = (*a.shape[:-1], b.shape[-1])
         if rows:
             return a[..., :1].expand(shape)

@@ -1,4 +1,4 @@
-"""Groups of coupled layers by where their channels go (`channel_flow`): to check Torch-Pruning's, or in their place."""
+"""Groups of coupled layers, found by following channels (`channel_flow`): to check or replace Torch-Pruning's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from compressit_plugins.prune.channel_flow import Wiring
 Side: TypeAlias = tuple[str, str]  # a layer's name and "in", "out" or "both"
 Positions: TypeAlias = Mapping[
     Side, tuple[Sequence[int], Sequence[int]]
-]  # of a layer, and their root channels
+]  # positions in a layer, and their root channels
 Roots: TypeAlias = Mapping[int, int]  # the root channel of each class
 
 
 def places(wiring: Wiring, root_of: Roots) -> dict[Side, Tensor]:
-    """Which root channel stands where: for the sides of layers that have any, the root of each position; -1: none."""
+    """The root channel at each position (-1: none), for every side of a layer that has root channels."""
     lookup = torch.full((max((int(side.max()) for side in wiring.sides.values()), default=0) + 1,), -1)
     lookup[list(root_of)] = torch.tensor(list(root_of.values()), dtype=torch.int64)
     found = {side: lookup[numbers] for side, numbers in wiring.sides.items()}
@@ -29,10 +29,11 @@ def places(wiring: Wiring, root_of: Roots) -> dict[Side, Tensor]:
 
 
 def agreed(wiring: Wiring, items: Positions) -> Roots | Literal[False] | None:
-    """The roots of the classes, where Torch-Pruning's group, its positions and their roots by side, is what the wiring
-    says; None: that is unknown.
+    """The roots of the classes if Torch-Pruning's group (positions and roots by side) agrees with the wiring; False if
+    it does not; None if that is unknown.
 
-    Its roots may join classes (query and key with value): that removes more together than is needed, but rightly.
+    A root may join several classes (query and key with value). Then more channels than necessary are removed together,
+    but correctly.
     """
     pairs: list[Tensor] = []
     for side, (positions, roots) in items.items():
@@ -55,14 +56,17 @@ def agreed(wiring: Wiring, items: Positions) -> Roots | Literal[False] | None:
 
 
 def arranged(wiring: Wiring, root_of: Roots, width: int, parts: int) -> tuple[Tensor, int] | None:
-    """An order of the roots and a number of equal parts of it that keep every arrangement in rows; None: there is none.
+    """An order of the roots and a number of equal parts, so that pruning keeps all arrangements in rows; None if there
+    is none.
 
-    From each part the same positions go. An arrangement holds if as many channels of each of its rows are at every
-    position.
+    The same positions are removed from each part. An arrangement is kept if each of its rows has the same number of
+    channels at every position.
     """
     inside = [rows.tolist() for rows in wiring.rows if root_of.keys() >= set(rows.flatten().tolist())]
     matrices = [torch.tensor([[root_of[number] for number in row] for row in rows]) for rows in inside]
-    matrices.sort(key=lambda matrix: (-matrix.unique().numel(), len(matrix)))  # what all stand in first
+    matrices.sort(
+        key=lambda matrix: (-matrix.unique().numel(), len(matrix))
+    )  # those with the most roots first
     order = torch.arange(width)
     for matrix in matrices:
         if _even(matrix, order, width // parts):
@@ -71,7 +75,7 @@ def arranged(wiring: Wiring, root_of: Roots, width: int, parts: int) -> tuple[Te
         if parts == 1 and sorted(each.flatten().tolist()) == list(range(width)):
             order, parts = each.flatten(), len(each)
         elif (width // parts) % len(matrix) == 0:
-            parts *= len(matrix)  # rows inside the rows, as heads in each of query, key and value
+            parts *= len(matrix)  # rows inside rows, such as heads inside query, key and value
         else:
             return None
     fits = all(_even(matrix, order, width // parts) for matrix in matrices)
@@ -79,8 +83,8 @@ def arranged(wiring: Wiring, root_of: Roots, width: int, parts: int) -> tuple[Te
 
 
 def components(wiring: Wiring, kept: frozenset[str]) -> list[Roots]:
-    """The root of each class, for every set of layers that are coupled by what they give out. What meets padding or
-    the output, or is a channel of a layer in `kept`, is in none."""
+    """The root of each class, for every set of layers that are coupled by their outputs. Excludes classes that meet
+    padding or the model's output, and channels of layers in `kept`."""
     made = {side: numbers.tolist() for side, numbers in wiring.sides.items() if side[1] != "in"}
     out = set(wiring.fixed) | {0}
     for (name, _), numbers in made.items():
@@ -105,10 +109,10 @@ def components(wiring: Wiring, kept: frozenset[str]) -> list[Roots]:
 def as_found(
     model: nn.Module, at: Mapping[Side, Tensor], width: int, graph: Any, dims: Mapping[str, int]
 ) -> FoundGroup | None:
-    """The group as Torch-Pruning would give it, so that its importances can score it: its first layer has every root
-    once. The node of each item has the layer's name. graph: for its functions; it has traced nothing.
+    """The group in Torch-Pruning's format, so that its importances can score it. Its first layer has every root once.
+    The node of each item has the layer's name. `graph` is used only for its functions.
 
-    None where no convolution or linear layer has all of its channels. One may have some twice (query and key).
+    None if no single layer has all the channels. A layer may have some of them twice (query and key).
     """
     items: list[tuple[Dependency, list[int], list[int]]] = []
     first: int | None = None
@@ -140,7 +144,7 @@ def as_found(
 
 
 def _without_repeats(matrix: Tensor) -> Tensor:
-    """Each root once: where two rows are the same (query and key), or a row has one twice."""
+    """The matrix with each root once: without equal rows (query and key) and repeated roots in a row."""
     rows = [list(dict.fromkeys(row)) for row in dict.fromkeys(map(tuple, matrix.tolist()))]
     return torch.tensor(rows) if len({len(row) for row in rows}) == 1 else matrix
 

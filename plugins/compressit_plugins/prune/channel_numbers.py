@@ -1,4 +1,4 @@
-"""Tensors that hold the number of the channel at each place: along which dimensions they vary."""
+"""Functions on tensors that hold the channel number of each value."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 STAYS = 1
-"""The number of what no layer makes: padding, and what is concatenated to channels."""
+"""The number of values that are not a layer's channels but are joined to them: padding, concatenated constants."""
 
 
 def along(numbers: Tensor, dim: int, shape: torch.Size) -> Tensor:
-    """(n,) numbers along one dimension of `shape`, the same all along the others."""
+    """Expands numbers (n,) along one dimension to `shape`; constant along the others."""
     return numbers.view([-1 if d == dim else 1 for d in range(len(shape))]).expand(shape)
 
 
 def constant(numbers: Tensor, dim: int) -> bool:
-    """Whether they are the same all along a dimension."""
+    """Whether the numbers are constant along a dimension."""
     if numbers.shape[dim] <= 1 or numbers.stride(dim) == 0:
         return True
     return bool((numbers == numbers.narrow(dim, 0, 1)).all())
 
 
 def compact(numbers: Tensor, keep: int | None = None) -> Tensor:
-    """With size 1 in every dimension along which the numbers are the same."""
+    """The numbers with size 1 in every dimension along which they are constant."""
     for dim in range(numbers.ndim):
         if (keep is None or dim != keep % numbers.ndim) and constant(numbers, dim):
             numbers = numbers.narrow(dim, 0, min(1, numbers.shape[dim]))
@@ -32,12 +32,12 @@ def compact(numbers: Tensor, keep: int | None = None) -> Tensor:
 
 
 def alike(pieces: Sequence[Tensor]) -> bool:
-    """Whether the pieces vary along the same dimensions, by as much."""
+    """Whether all pieces have the same shape when compact."""
     return len({compact(piece).shape for piece in pieces}) == 1
 
 
 def padded(numbers: Tensor, shape: torch.Size, pads: Sequence[int]) -> Tensor:
-    """Beside channels stands padding; around what is the same channel all along, as in space, more of that one."""
+    """The numbers after padding: STAYS along channels, but the same channel along dimensions such as height."""
     for at in range(len(pads) // 2):
         dim, own = numbers.ndim - 1 - at, pads[2 * at : 2 * at + 2]
         if constant(numbers, dim):

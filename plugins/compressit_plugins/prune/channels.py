@@ -1,4 +1,4 @@
-"""Structured pruning as a plain function: whole channels go, and every layer that is coupled with them follows."""
+"""Structured pruning as a plain function: removes whole channels from all layers that are coupled with them."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_s
 from compressit_plugins.prune.tracing import refuse_unprunable
 
 Target: TypeAlias = Literal["parameters", "macs", "latency", "channels"]
-Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # of a forward pass of an input
+Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # time of a forward pass of an input
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What was asked and what came of it. Fractions are of the model as it was given."""
+    """What was requested and what was achieved. Fractions are relative to the given model."""
 
     target: Target
     requested: float
-    achieved: float  # of what `target` names
+    achieved: float  # fraction kept of what `target` names
     parameters_kept: float
     macs_kept: float
     # Channels before and after, by the first layer of each coupled group.
     widths: Mapping[str, tuple[int, int]]
-    # Groups (by their first layer) that were to become narrower and did not, and why.
+    # Groups (by their first layer) that should have become narrower but did not, and why.
     skipped: Mapping[str, str]
-    gap: float  # the largest difference from the model with zeros for what was removed, of its largest output
-    unchecked: Sequence[str]  # what of this model the comparison did not look at, see `not_compared`
+    gap: float  # largest difference from the model with zeroed channels, as a fraction of its largest output
+    unchecked: Sequence[str]  # what the comparison did not cover, see `not_compared`
 
 
 def prune_channels(
@@ -64,23 +64,25 @@ def prune_channels(
 ) -> tuple[nn.Module, PruneReport]:
     """Prunes `model` in place and returns it: `net, report = prune_channels(net, torch.zeros(1, 3, 224, 224), 0.5)`.
 
-    example: one input with its batch dimension (1, ...), float, on the model's device. keep: the fraction left,
-    0 < keep < 1, of every width that can be pruned (`channels`), or of the model's parameters, MACs or
-    seconds per input, to within 2 %. Where no common share of the widths comes that near, one or two of them are moved
-    by a step or two (not for seconds). importance, scope, round_to, max_ratio: which channels, see `importance` and
-    `selection`. ignore: globs over module names whose output widths stay, and with them those coupled to them.
-    steps: so many times, scoring anew in between. time_limit: seconds for tracing. seconds: the clock of `latency`,
-    by default `steady_seconds` in fp32; it is asked in turns about the model and its parent as often as it takes, see
-    `latency_search`. inputs: real ones (N, ...), for the comparison below; beside them it uses random ones.
+    example: one input with its batch dimension (1, ...), float, on the model's device.
+    keep: the fraction to keep, 0 < keep < 1: of every width that can be pruned (`channels`), or of the model's
+    parameters, MACs or seconds per input, to within 2 %. If no common share of the widths comes that near, one or two
+    widths are changed by a step or two (not for seconds).
+    importance, scope, round_to, max_ratio: which channels to remove, see `importance` and `selection`.
+    ignore: globs over names of modules whose output width must not change, nor that of layers coupled to them.
+    steps: the number of pruning steps, with new scores in each. time_limit: seconds for tracing.
+    seconds: the clock for `latency`, by default `steady_seconds` in fp32. It times the model and its parent in turn, as
+    often as needed, see `latency_search`.
+    inputs: real inputs (N, ...) for the comparison below, in addition to random ones.
 
-    The pruned model computes what the given one does with zeros in place of what was removed: this is tried, see
-    `oracle`. Groups of layers with which it fails keep their widths and are named in `skipped`: among them those whose
-    channels meet in a norm, a softmax or a mean that is no layer. What else was not compared is named in `unchecked`.
+    The pruned model must compute what the given model computes with the removed channels set to zero. This is tested,
+    see `oracle`. Groups of layers that fail keep their widths and are named in `skipped`, such as channels that meet in
+    a norm, softmax or mean that is not a layer. What the test does not cover is named in `unchecked`.
 
-    The outputs keep their shape: the classifier is what reaches them. Train mode and `requires_grad` come back,
-    gradients are cleared, random numbers stay. Parameters are new ones: build optimizers afterwards.
-    Raises CompressitError for a model that cannot be traced or would not run afterwards and for a target out of reach,
-    NoEffectError when no channel would go. The model is then as it was, unless that happened after a first step.
+    The classifier keeps its outputs. Train mode and `requires_grad` are restored, gradients are cleared, random states
+    do not change. Parameters are new, so build optimizers afterwards.
+    Raises CompressitError if the model cannot be traced or would not run afterwards, or if the target is out of reach;
+    NoEffectError if no channel would be removed. The model is then unchanged, unless a first step had succeeded.
     """
     _check_arguments(example, keep, round_to, max_ratio, steps)
     refuse_unprunable(model)
@@ -127,11 +129,11 @@ def prune_channels(
 
 
 def steady_seconds(compute: Compute) -> Seconds:
-    """The clock of `latency`: the mean of the faster half of five forward passes, or of as many as take 20 ms, after
-    one that is not timed.
+    """The clock for `latency`: the mean of the faster half of five forward passes, or of as many as take 20 ms, after
+    an untimed pass.
 
-    On a busy machine a pass has a core or waits for one. Measured there, on passes of 0.1 to 100 ms: the median jumps
-    between the two where a pass is about as long as a time slice, the mean where it is shorter; this did in neither.
+    On a busy machine, a pass either has a core or waits for one. Measured there, for passes of 0.1 to 100 ms: the
+    median is unstable if a pass is about as long as a time slice, and the mean if it is shorter; this one was stable.
     """
 
     def seconds(model: nn.Module, example: Tensor) -> float:
@@ -145,29 +147,29 @@ def steady_seconds(compute: Compute) -> Seconds:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What to remove from which groups."""
+    """The channels to remove from groups, and the result."""
 
     groups: Sequence[Group]
     selection: Selection
-    achieved: float  # what is left then of what was asked about
+    achieved: float  # the fraction of the target's quantity that is left
     gap: Gap
-    empty: nn.Module  # what is left of the model, without storage
-    trains: bool  # whether that runs in train mode
+    empty: nn.Module  # the pruned model, without storage
+    trains: bool  # whether it runs in train mode
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What is measured against, and the model so far as a copy without storage."""
+    """What to measure against, and a copy of the model so far without storage."""
 
     target: Target
     seconds: Seconds
     example: Tensor  # with storage
-    inputs: Sequence[Tensor]  # to compare the pruned model by
+    inputs: Sequence[Tensor]  # for the comparison with the pruned model
     given: Given
     empty: nn.Module
 
     def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
-        """Which groups the model does not survive, whichever of their channels go, and why."""
+        """The groups that cannot be pruned, whichever channels are removed, and why."""
         return faulty(model, self.empty, groups, list(map(half, groups)), _random(self.example)[:1])[0]
 
     def settle(
@@ -179,7 +181,7 @@ class _Job:
         last: bool,
         left: dict[str, str],
     ) -> _Chosen:
-        """The channels to remove now. Groups that turn out to be faulty join `left`."""
+        """Chooses the channels to remove now. Groups that turn out to be faulty are added to `left`."""
         tried = False
         while True:
             try:
@@ -199,24 +201,24 @@ class _Job:
             groups = _without(groups, wrong, left, type(model).__name__)
 
     def pruned(self, groups: Sequence[Group], chosen: Selection) -> nn.Module:
-        """A copy without storage, pruned."""
+        """A pruned copy without storage."""
         trial = copy.deepcopy(self.empty)
         remove(trial, groups, chosen.gone)
         return trial
 
     def trains(self, trial: nn.Module) -> bool:
-        """Whether `trial` runs in train mode. Raises CompressitError where it does not and the given net does."""
+        """Whether `trial` runs in train mode. Raises CompressitError if it does not but the given net does."""
         error = runs_in_train_mode(trial, self.given.example)
         if error and not runs_in_train_mode(copy.deepcopy(self.given.empty), self.given.example):
             raise CompressitError(
                 f"the pruned model could not be trained: {error.message}",
-                "this layer runs only in training and was not traced: build the network without it "
+                "this layer runs only in training, so it was not traced: build the network without it "
                 "(`aux_logits: false`), or `ignore` the layers whose channels it reads",
             ) from error
         return error is None
 
     def choose(self, groups: Sequence[Group], rule: Rule, keep: float, last: bool) -> tuple[Selection, float]:
-        """The channels to remove now; and what is left then of what was asked about."""
+        """The channels to remove now, and the fraction of the target's quantity that is left."""
         if self.target == "channels":
             chosen, achieved = select(groups, keep, rule), keep
         else:
@@ -225,7 +227,7 @@ class _Job:
         if last and not any(chosen.key) and self.empty is self.given.empty:
             raise NoEffectError(
                 f"no channel would be removed (skipped: {', '.join(chosen.skipped[:5]) or 'none'})",
-                "a smaller `keep` or a smaller `round_to`",
+                "use a smaller `keep` or a smaller `round_to`",
             )
         return chosen, achieved
 
@@ -243,7 +245,7 @@ class _Job:
             moved = varied(groups, even, steps, rule)
             return None if moved is None else cost(moved)
 
-        guess = keep**0.5  # costs go with a width's square, roughly
+        guess = keep**0.5  # costs are roughly quadratic in the widths
         even = select(groups, find_share(lambda share: cost(select(groups, share, rule)), keep, guess), rule)
         if not strict or off(cost(even), keep) <= TOLERANCE:
             return even, cost(even)
@@ -255,25 +257,25 @@ class _Job:
     def _find_timed(
         self, groups: Sequence[Group], rule: Rule, keep: float, strict: bool
     ) -> tuple[Selection, float]:
-        """In turn with the model as it was given: a machine's speed changes while it is measured."""
+        """Times the pruned and the given model in turn, since a machine's speed changes during the search."""
         given = _filled(self.given.empty, self.example)
 
         def clock(selection: Selection) -> Callable[[], float]:
             trial = self.pruned(groups, selection)
-            outputs(trial, self.given.example)  # names the layer where it does not run
+            outputs(trial, self.given.example)  # if it does not run, raises with the name of the layer
             small = _filled(trial, self.example)
             return lambda: self.seconds(small, self.example) / self.seconds(given, self.example)
 
         return find_timed(clock, lambda share: select(groups, share, rule), keep, strict)
 
     def cost(self, trial: nn.Module) -> float:
-        """What `target` counts, as a fraction of the model as it was given."""
+        """Parameters or MACs (the target), as a fraction of the given model's."""
         try:
             if self.target == "parameters":
                 return parameters(trial) / self.given.parameters
             return self.macs(trial) / self.given.macs
         except Exception:
-            outputs(trial, self.given.example)  # names the layer where it does not run
+            outputs(trial, self.given.example)  # if it does not run, raises with the name of the layer
             raise
 
     def macs(self, trial: nn.Module) -> int:
@@ -283,7 +285,7 @@ class _Job:
 def _without(
     groups: Sequence[Group], faults: Mapping[str, str], left: dict[str, str], kind: str
 ) -> Sequence[Group]:
-    """The groups without the faulty ones, which join `left`. Raises CompressitError where none is left."""
+    """The groups without the faulty ones, which are added to `left`. Raises CompressitError if none remains."""
     left |= faults
     groups = [group for group in groups if group.name not in faults]
     if not groups:
@@ -292,7 +294,7 @@ def _without(
 
 
 def _unread(given: Given, groups: Sequence[Group]) -> dict[str, str]:
-    """Which groups a layer may read that the trace has not seen, and why that is thought."""
+    """Groups that a layer may read without the trace having seen it, and the reason to think so."""
     reasons: dict[str, str] = {}
     for group in groups:
         widths = {group.width, *(len(member.channels) for member in group.members)}
@@ -303,7 +305,7 @@ def _unread(given: Given, groups: Sequence[Group]) -> dict[str, str]:
 
 
 def _random(example: Tensor) -> list[Tensor]:
-    """Bright and dark inputs like `example`: what is chosen by the input shows."""
+    """Bright and dark inputs like `example`, to detect computations that depend on the input."""
     generator = torch.Generator().manual_seed(0)
     draws = (
         torch.rand(example.shape, generator=generator),
@@ -313,7 +315,7 @@ def _random(example: Tensor) -> list[Tensor]:
 
 
 def _filled(empty: nn.Module, example: Tensor) -> nn.Module:
-    """With storage, all zeros: whatever was in that memory could be slow (subnormal numbers are)."""
+    """The model with storage, all zeros: uninitialised memory may hold subnormal numbers, which are slow."""
     filled = copy.deepcopy(empty).to_empty(device=example.device).eval()
     with torch.no_grad():
         for tensor in (*filled.parameters(), *filled.buffers()):
@@ -323,19 +325,19 @@ def _filled(empty: nn.Module, example: Tensor) -> nn.Module:
 
 def _check_arguments(example: Tensor, keep: float, round_to: int, max_ratio: float, steps: int) -> None:
     if not 0 < keep < 1:
-        raise CompressitError(f"keep is {keep:g}", "give the fraction that is left, between 0 and 1")
+        raise CompressitError(f"keep is {keep:g}", "give the fraction to keep, between 0 and 1")
     if not example.is_floating_point() or example.ndim < 2:
         raise CompressitError(
             f"the example is {example.dtype} of shape {tuple(example.shape)}",
             "give one float input with its batch dimension, such as torch.zeros(1, 3, 224, 224)",
         )
     if round_to < 1 or steps < 1 or not 0 < max_ratio <= 1:
-        raise CompressitError("round_to and steps are at least 1, max_ratio is above 0 and at most 1")
+        raise CompressitError("round_to and steps must be at least 1, max_ratio above 0 and at most 1")
 
 
 @contextmanager
 def _traceable(model: nn.Module) -> Generator[None]:
-    """Eval mode and gradients for everything, which is how Torch-Pruning sees a network; then as it was."""
+    """Sets eval mode and enables all gradients, as Torch-Pruning needs; restores both afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     model.eval()
@@ -345,7 +347,7 @@ def _traceable(model: nn.Module) -> Generator[None]:
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
-        model.train()  # some forget here what they remember of a forward pass
+        model.train()  # some nets drop results of a forward pass here
         for module, mode in modes:
             module.training = mode
         for name, parameter in model.named_parameters():

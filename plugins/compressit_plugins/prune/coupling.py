@@ -1,8 +1,8 @@
-"""Which channels must go together, as plain values.
+"""Finds the channels that must be removed together, as plain values.
 
-Torch-Pruning is used for what it is good at, the graph (`depgraph`), the groups and their scores. Which channel of one
-layer is which of another is checked against where they really go (`channel_flow`), which decides where the two differ.
-Which channels go (`selection`) and their removal (`surgery`) are ours.
+Torch-Pruning provides the graph (`depgraph`), the groups and their scores. Its mapping of channels between layers is
+checked by following the channels (`channel_flow`), which wins if the two differ. The choice of channels (`selection`)
+and their removal (`surgery`) are our own.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Scorer: TypeAlias = Callable[
 
 @dataclass(frozen=True)
 class Member:
-    """One layer's share of a group: position i of its dimension goes when root channel `roots[i]` goes."""
+    """One layer in a group: `channels[i]` of its dimension is removed together with root channel `roots[i]`."""
 
-    name: str  # of a module, or of a parameter that belongs to no layer
+    name: str  # of a module, or of a parameter outside layers
     prune: Callable[[Any, list[int]], Any]  # Torch-Pruning's function for this layer and side
     dim: int
     channels: Tensor  # (n,) int64: positions in the layer's own dimension
@@ -50,36 +50,34 @@ class Member:
 class Group:
     """Coupled layers that lose channels together."""
 
-    name: str  # its first layer
-    width: int  # root channels
+    name: str  # of its first layer
+    width: int  # number of root channels
     parts: int  # equal parts that must shrink alike: convolution groups, attention heads
     members: Sequence[Member]
     scores: Tensor | None  # (width / parts,) float32; None: this importance cannot score it
     pattern: Hashable  # equal for groups with the same kinds of layers
-    followed: bool = False  # its channels were followed to all these places
+    followed: bool = False  # `channel_flow` confirmed where its channels go
 
 
 def coupled(
     model: nn.Module, example: Tensor, scorer: Scorer, ignore: Sequence[str], time_limit: float
 ) -> tuple[list[Group], dict[str, str]]:
-    """The groups whose channels may go, and why not those that nobody ignored, by their first layer.
+    """The groups that can be pruned, and for other groups that are not ignored the reason, by their first layer.
 
-    A group that reaches the model's output is left out: its channels are the classes. So is one whose output side
-    has a layer that a glob of `ignore` matches. `model` must be in eval mode with gradients enabled.
-    Raises CompressitError when Torch-Pruning fails or takes longer than `time_limit` seconds, or when nothing is
-    left; NoEffectError for a glob that matches no module.
+    Excludes groups that reach the model's output, whose channels are the classes, and groups with an output of a layer
+    that a glob of `ignore` matches. `model` must be in eval mode with gradients enabled.
+    Raises CompressitError if Torch-Pruning fails or takes longer than `time_limit` seconds, or if no group remains;
+    NoEffectError for a glob that matches no module.
     """
     kept = _ignored(model, ignore)
     kind = type(model).__name__
     try:
         where = wiring(model, example)
-    except Exception:  # noqa: BLE001 - Torch-Pruning's own pass says what is wrong
+    except Exception:  # noqa: BLE001 - Torch-Pruning's pass reports the error
         where = None
     found = _Found(model, scorer, where, kept)
     late = f"Torch-Pruning did not finish tracing {kind} within {time_limit:g} s"
-    slow = (
-        "raise `time_limit` if the network is just large; on some architectures (Swin, MaxViT) it never ends"
-    )
+    slow = "raise `time_limit` for a large network; for some architectures (Swin, MaxViT) tracing never ends"
     over: dict[str, str] = {}
     try:
         with at_most(time_limit, late, slow):
@@ -91,10 +89,10 @@ def coupled(
         if where is None:
             raise CompressitError(
                 f"Torch-Pruning cannot trace {kind}: {type(error).__name__}: {error}",
-                "its layers are coupled in a way it does not know; `prune.magnitude` works on any network",
+                "it does not know how the layers are coupled; `prune.magnitude` works on any network",
             ) from error
-        if ended:  # elsewhere it may come to an end
-            over[kind] = f"{late}: without its groups more layers may have been left alone"
+        if ended:  # on another machine it may finish
+            over[kind] = f"{late}: more layers than necessary may keep their widths"
         found = _Found(model, scorer, where, kept)
     if where is not None:
         with at_most(time_limit, late, slow):
@@ -106,43 +104,43 @@ def coupled(
 
 
 def none_left(kind: str, left: Mapping[str, str], kept: Collection[str] = ()) -> CompressitError:
-    """What to say where no group can be pruned. left: why not, by the first layer. kept: what `ignore` matched."""
+    """The error if no group can be pruned. left: the reasons, by first layer. kept: layers that `ignore` matched."""
     if left:
-        hint = "these widths stay already, so `ignore` does not help, and every other layer is ignored or coupled with"
+        hint = "`ignore` does not help, since these widths stay anyway; every other layer is ignored or coupled with"
     elif kept:
-        hint = f"leave a layer out of `ignore`, such as '{min(kept)}': every other one is coupled with"
+        hint = f"remove a layer from `ignore`, such as '{min(kept)}': every other layer is coupled with"
     else:
         hint = "every layer is coupled with"
     return CompressitError(
-        f"{kind} has no width that could be pruned{': ' if left else ''}{reasons(left)}",
+        f"{kind} has no width that can be pruned{': ' if left else ''}{reasons(left)}",
         f"{hint} the output, whose width is the number of classes; `prune.magnitude` works on any network",
     )
 
 
 def reasons(left: Mapping[str, str]) -> str:
-    """Why the first few layers are left alone, in one line."""
+    """The reasons of the first few layers, on one line."""
     more = f"; and {len(left) - 3} more" if len(left) > 3 else ""
     return "; ".join(f"'{name}': {reason}" for name, reason in list(left.items())[:3]) + more
 
 
 class _KeptError(Exception):
-    """Why a group keeps its width."""
+    """The reason why a group keeps its width."""
 
 
 class _Found:
-    """What is found out about a model's groups."""
+    """The groups of a model found so far."""
 
     def __init__(self, model: nn.Module, scorer: Scorer, where: Wiring | None, kept: frozenset[str]) -> None:
         self.model, self.scorer, self.where, self.kept = model, scorer, where, kept
-        self.graph: Any = tp.DependencyGraph()  # for its functions; it traces nothing
+        self.graph: Any = tp.DependencyGraph()  # used only for its functions
         self.names = {id(thing): name for name, thing in (*model.named_modules(), *model.named_parameters())}
         self.tied = _tied(model)
         self.groups: list[Group] = []
         self.left: dict[str, str] = {}
-        self.doubtful: dict[str, str] = {}  # layers that Torch-Pruning got wrong, and the name of their group
+        self.doubtful: dict[str, str] = {}  # layers that Torch-Pruning got wrong -> the name of their group
 
     def by_dependencies(self, trace: Trace) -> None:
-        """Torch-Pruning's groups but those that reach an output or a layer to be kept."""
+        """Adds Torch-Pruning's groups, except those that reach an output or a layer to keep."""
         for layer, found in trace.found():
             name = self.names[id(layer)]
             narrower = {name}
@@ -155,14 +153,14 @@ class _Found:
                 narrower |= {member.name for member in self.members(found) if self.out(member.prune)}
                 apart = trace.told_apart(found)
                 if apart is None:
-                    raise _KeptError("Torch-Pruning cannot tell its channels apart")
+                    raise _KeptError("Torch-Pruning cannot distinguish its channels")
                 self.groups.append(self.group(name, apart, trace.parts(apart)))
-            except Exception as error:  # noqa: BLE001 - it is told
+            except Exception as error:  # noqa: BLE001 - reported
                 self.left[name] = _why(error, "Torch-Pruning cannot follow its channels")
                 self.doubtful |= dict.fromkeys(narrower, name)
 
     def by_wiring(self, where: Wiring) -> None:
-        """Groups of the layers that are in none yet, and are not coupled with the output."""
+        """Adds groups of layers that are in no group yet and not coupled with the output."""
         settled = {m.name for group in self.groups for m in group.members if self.out(m.prune)}
         for root_of in components(where, self.kept):
             at = places(where, root_of)
@@ -175,9 +173,9 @@ class _Found:
             if found is None:
                 if not any(layer in self.left or layer in self.doubtful for layer in roots):
                     self.left[roots[0]] = (
-                        f"it is not known how {unknown} moves its channels"
+                        f"it is unknown how {unknown} moves its channels"
                         if unknown
-                        else "no single layer makes all the channels that are bound together here"
+                        else "no single layer has all the channels that are coupled here"
                     )
                 continue
             for layer in layers:
@@ -185,15 +183,15 @@ class _Found:
             name = self.names[id(found[0].dep.target.module)]
             try:
                 self.groups.append(self.group(name, found, 1))
-            except Exception as error:  # noqa: BLE001 - it is told
-                self.left[name] = _why(error, "its importance cannot score it")
+            except Exception as error:  # noqa: BLE001 - reported
+                self.left[name] = _why(error, "the importance cannot score it")
 
     def out(self, prune: Any) -> bool:
-        """Whether that function of Torch-Pruning makes the layer itself narrower."""
+        """Whether this function of Torch-Pruning removes output channels."""
         return self.graph.is_out_channel_pruning_fn(prune)
 
     def group(self, name: str, found: Any, parts: int) -> Group:
-        """The group as plain values. Raises _KeptError where it keeps its width."""
+        """The group as plain values. Raises _KeptError if it keeps its width."""
         members = self.members(found)
         width = len(found[0].idxs)
         if width % parts:
@@ -201,17 +199,17 @@ class _Found:
         shared = next((member.name for member in members if member.name in self.tied), None)
         if shared is not None:
             raise _KeptError(
-                f"'{shared}' shares its weight with '{self.tied[shared]}': pruning would give each its own"
+                f"'{shared}' shares its weight with '{self.tied[shared]}', and pruning would untie them"
             )
         order = torch.arange(width)
         root_of = None if self.where is None else agreed(self.where, self.positions(members, self.where))
         if root_of is False:
-            raise _KeptError("Torch-Pruning couples its channels with others than they meet")
+            raise _KeptError("Torch-Pruning couples its channels with the wrong ones")
         if self.where is not None and root_of is not None:
             arrangement = arranged(self.where, root_of, width, parts)
             if arrangement is None:
                 raise _KeptError(
-                    "its channels are arranged in rows, as of heads or groups, in more than one way"
+                    "its channels are arranged in rows (such as heads or groups) in more than one way"
                 )
             order, parts = arrangement
         place = torch.empty_like(order)
@@ -220,7 +218,7 @@ class _Found:
         scores = self.scorer(found)
         if scores is not None:
             scores = scores.detach().float().cpu().nan_to_num()[order].view(parts, -1).mean(0)
-        # Fang et al., "Isomorphic pruning for vision models" (2024): kinds of layers and the side they lose
+        # Fang et al., "Isomorphic pruning for vision models" (2024): types of layers and pruned sides
         pattern = tuple(
             (dep.source.type, dep.target.type, self.out(dep.trigger), self.out(dep.handler))
             for dep, _ in found
@@ -235,7 +233,7 @@ class _Found:
             if isinstance(layer, nn.Parameter):
                 dim = _dimension(layer, len(item.idxs))
             if name is None or dim is None or None in item.root_idxs:
-                continue  # an operation without weights, or a parameter that has none per channel
+                continue  # an operation without weights, or a parameter without a channel dimension
             channels, roots = torch.tensor(item.idxs), torch.tensor(item.root_idxs)
             members.append(Member(name, item.dep.handler, dim, channels, roots))
         return members
@@ -271,7 +269,7 @@ def _ignored(model: nn.Module, globs: Sequence[str]) -> frozenset[str]:
 
 
 def _tied(model: nn.Module) -> dict[str, str]:
-    """Modules with a parameter that another module has as well, and that one's name."""
+    """Modules that share a parameter -> the name of another module that has it."""
     owners: dict[int, dict[str, None]] = {}
     for at, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -283,7 +281,7 @@ def _tied(model: nn.Module) -> dict[str, str]:
 
 
 def _dimension(parameter: Tensor, width: int) -> int | None:
-    """The dimension of a parameter outside layers that has an entry for each of `width` channels, if any: where
-    several fit the second of four (images), else the last."""
+    """The dimension of size `width` in a parameter outside layers, or None. If several fit: the second of four
+    (images), else the last."""
     fitting = [dim for dim, size in enumerate(parameter.shape) if size == width]
     return 1 if parameter.ndim == 4 and 1 in fitting else max(fitting, default=None)

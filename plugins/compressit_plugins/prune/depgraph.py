@@ -1,4 +1,4 @@
-"""Torch-Pruning's dependency graph of a model: which layers it couples. The one file here that lets it trace.
+"""Torch-Pruning's dependency graph of a model, which couples layers. Only this file here runs its tracing.
 
 DepGraph: Fang et al., "DepGraph: Towards any structural pruning" (2023).
 """
@@ -21,7 +21,7 @@ ROOTS = (nn.modules.conv._ConvNd, nn.Linear)  # pyright: ignore[reportPrivateUsa
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced model: Torch-Pruning's pruner."""
+    """A model traced by Torch-Pruning."""
 
     pruner: Any
     outputs: frozenset[int]  # modules and operations whose result the model returns
@@ -32,25 +32,25 @@ class Trace:
         returned: list[Any] = []
 
         def forward(net: nn.Module, inputs: tuple[Tensor]) -> Any:
-            returned.append(net(*inputs))  # Torch-Pruning's own way hides errors
+            returned.append(net(*inputs))  # Torch-Pruning's default hides errors
             return returned[-1]
 
         attributes = [(module, dict(vars(module))) for module in model.modules()]
         inputs: Any = (example,)  # a bare tensor would be unpacked along its batch
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about parameters outside layers: `_dimension` sees to them
+            warnings.simplefilter("ignore")  # about parameters outside layers, which `_dimension` handles
             pruner = tp.pruner.BasePruner(
                 model,
                 inputs,
-                tp.importance.GroupMagnitudeImportance(),  # of no account: scores are asked for elsewhere
+                tp.importance.GroupMagnitudeImportance(),  # required but unused: scores are computed elsewhere
                 forward_fn=forward,
                 unwrapped_parameters=_maps(model),
                 num_heads={m.qkv: m.num_heads for m in model.modules() if _is_attention(m)},  # pyright: ignore
                 in_channel_groups={},  # the defaults are shared by all pruners of a process
                 out_channel_groups={},
-                root_module_types=[],  # it would walk all groups at once, and none is left if one fails
+                root_module_types=[],  # otherwise it collects all groups at once, and one failure loses all
             )
-        for module, before in attributes:  # what the net keeps of a forward pass cannot be copied
+        for module, before in attributes:  # drop results of the forward pass: they cannot be copied
             vars(module).update(before)
             for name in set(vars(module)) - set(before):
                 delattr(module, name)
@@ -66,7 +66,7 @@ class Trace:
         )
 
     def found(self) -> Generator[tuple[nn.Module, Any]]:
-        """Every layer that is not yet in a group, and its group by Torch-Pruning, or the error."""
+        """Torch-Pruning's group, or its error, for every layer that is not in an earlier group."""
         graph = self.pruner.DG
         visited: set[int] = set()
         for layer in list(graph.module2node):
@@ -76,7 +76,7 @@ class Trace:
             try:
                 channels = list(range(pruner.get_out_channels(layer)))
                 found = graph.get_pruning_group(layer, pruner.prune_out_channels, channels)
-            except Exception as error:  # noqa: BLE001 - it is told
+            except Exception as error:  # noqa: BLE001 - reported
                 yield layer, error
                 continue
             visited |= self.made(found)
@@ -88,15 +88,17 @@ class Trace:
         return {id(dep.target.module) for dep, _ in found if out(dep.handler)}
 
     def told_apart(self, found: Any) -> Any:
-        """The group with a root whose channels tell all others'; None where there is none."""
+        """The group with a root layer whose channels determine all others; None if there is none."""
         attention, _ = self.pruner._is_atten_group(found)
-        if attention:  # the layer behind the heads numbers channels once, query, key and value three times
+        if (
+            attention
+        ):  # the layer after the heads has each channel once; query, key and value have it three times
             self.pruner.root_module_types = list(ROOTS)
             found = self.pruner._downstream_node_as_root_if_attention(found)
         return None if found is None or any(None in item.root_idxs for item in found.items) else found
 
     def parts(self, found: Any) -> int:
-        """Into how many equal parts, which must shrink alike, its layers divide the channels."""
+        """The number of equal parts, which must shrink alike, into which its layers divide the channels."""
         return math.lcm(*(self._parts(dep) for dep, _ in found))
 
     def _parts(self, dep: Any) -> int:
@@ -118,7 +120,7 @@ def _is_attention(module: nn.Module) -> bool:
 
 
 def _maps(model: nn.Module) -> Any:
-    """Parameters (1, C, H, W) outside layers with the dimension of their channels: Torch-Pruning would take W."""
+    """Parameters (1, C, H, W) outside layers with their channel dimension: Torch-Pruning would use W."""
     return [
         (parameter, 1)
         for module in model.modules()

@@ -1,4 +1,4 @@
-"""Which groups of coupled layers cannot be pruned rightly, found by trying them."""
+"""Finds groups of coupled layers that cannot be pruned correctly, by trying them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.oracle import Gap, compare
 from compressit_plugins.prune.surgery import outputs, remove
 
-_TRIALS = 200  # of a net; two for each group that cannot be pruned and each doubling of their number
+_TRIALS = 200  # per net; each faulty group takes about two trials for each doubling of the number of groups
 
 
 def faulty(
@@ -24,10 +24,10 @@ def faulty(
     gone: Sequence[Tensor],
     inputs: Sequence[Tensor],
 ) -> tuple[dict[str, str], Gap]:
-    """Why which groups must be left alone, by name; and the gap (see `oracle`) of the others together.
+    """The groups that must not be pruned, with the reason, by name; and the gap (see `oracle`) of the others together.
 
-    `empty` is `model` without storage, or a copy of it. Together the groups cost two forward passes of each input;
-    where that goes wrong they are tried by halves. Raises CompressitError where too many would have to be tried.
+    `empty` is `model` without storage, or a copy of it. Tries all groups together first, with two forward passes per
+    input; if that fails, tries halves. Raises CompressitError if that would take too many trials.
     """
     moved = [index for index, mask in enumerate(gone) if mask.any()]
     gap = compare(model, groups, gone, inputs) if moved else Gap(0.0)
@@ -41,28 +41,28 @@ def faulty(
             return failed, gap
         some = waiting.pop()
         chosen = [groups[i] for i in (*passed, *some)], [gone[i] for i in (*passed, *some)]
-        found = Gap(0.0, _misfit(empty, *chosen, inputs[0]))  # that is cheap
+        found = Gap(0.0, _misfit(empty, *chosen, inputs[0]))  # a cheap test first
         if not found.wrong:
             found = compare(model, *chosen, inputs)
         if not found.wrong:
             passed, gap = [*passed, *some], found
         elif len(some) == 1:
             failed[groups[some[0]].name] = found.reason or (
-                f"without some of its channels the net computes something else (by {found.largest:.2g} of the largest "
-                "output) than with zeros in their place"
+                "removing some of its channels does not give the same outputs as setting them to zero (they differ "
+                f"by {found.largest:.2g} of the largest output)"
             )
         else:
             middle = len(some) // 2
             waiting += [some[middle:], some[:middle]]
     names = ", ".join(f"'{groups[i].name}'" for i in waiting[-1][-3:])
     raise CompressitError(
-        f"too much of {type(model).__name__} cannot be pruned: stopped after {_TRIALS} trials, at {names}",
-        f"`ignore` what need not become narrower, {names} first",
+        f"too many layers of {type(model).__name__} cannot be pruned: stopped after {_TRIALS} trials, at {names}",
+        f"`ignore` layers that need not become narrower, {names} first",
     )
 
 
 def _misfit(empty: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], x: Tensor) -> str:
-    """Why it does not run, or how its outputs would change in shape; nothing where all is well."""
+    """Why the pruned net does not run, or how the shapes of its outputs change; empty if all is well."""
     trial, x = copy.deepcopy(empty), x.to(next(empty.parameters()).device)
     try:
         remove(trial, groups, gone)
@@ -75,9 +75,10 @@ def _misfit(empty: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], x
 
 
 def half(group: Group) -> Tensor:
-    """Nearly half of its channels, drawn by its name: whatever the scores, the same ones.
+    """A mask of nearly half of the group's channels, drawn from its name and independent of scores.
 
-    An odd number, and more of the first than of the last: what must go evenly from several parts must not pass by luck.
+    It has an odd number of channels and more of the first than of the last, so that a group that must be pruned evenly
+    from several parts does not pass by luck.
     """
     width = group.width // group.parts
     draws = torch.Generator().manual_seed(zlib.crc32(group.name.encode()))

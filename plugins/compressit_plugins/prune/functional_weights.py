@@ -1,4 +1,4 @@
-"""Parameters that a net uses outside a layer's call: weights given to a function, and those of no layer."""
+"""Parameters that a net uses without calling a layer: weights passed to functions, and parameters outside layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FUNCTIONS = {F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_tra
 
 
 class Borrowed(TorchFunctionMode):
-    """Calls `enter` and `leave` as a layer's hooks do, where its weight is given to a function (torchvision's Swin)."""
+    """Calls `enter` and `leave` like hooks of a layer if its weight is passed to a function (torchvision's Swin)."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Borrowed(TorchFunctionMode):
 
 
 def loose_parameters(model: nn.Module, layers: tuple[type[nn.Module], ...]) -> dict[int, tuple[str, int]]:
-    """Parameters outside known layers: their names, and the dimension of their channels."""
+    """Names and channel dimensions of parameters outside known layers, by id."""
     loose: dict[int, tuple[str, int]] = {}
     for at, module in model.named_modules():
         if isinstance(module, layers):

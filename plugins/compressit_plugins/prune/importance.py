@@ -1,7 +1,6 @@
-"""How much a channel matters: from a model to a Torch-Pruning importance, which scores the channels of a group.
+"""Importances: functions from a model to a Torch-Pruning importance, which scores the channels of a group.
 
-A plain `Importance` is a function of the model, so that it can look at the weights, and at gradients, before every
-step of pruning.
+An `Importance` is called before every pruning step, so it can use the current weights and gradients.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ Loss: TypeAlias = Callable[[Any, Tensor], Tensor]  # of a model's outputs and th
 
 
 def classification(classes: int) -> Loss:
-    """The loss of the data's task, cross-entropy of logits (N, classes) and labels (N,) int64.
+    """The loss of the data's task: cross-entropy of logits (N, classes) and labels (N,) int64.
 
-    Raises CompressitError for outputs that are no such logits: another loss belongs to them, and its gradients.
+    Raises CompressitError for other outputs, which need another loss.
     """
 
     def loss(outputs: Any, labels: Tensor) -> Tensor:
         if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (len(labels), classes):
             shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
             raise CompressitError(
-                f"importance 'taylor' needs the gradients of the job's loss, the cross-entropy of ({len(labels)}, "
-                f"{classes}) logits, and the model returns {shape}",
+                f"importance 'taylor' needs gradients of the cross-entropy of ({len(labels)}, {classes}) logits, but "
+                f"the model returns {shape}",
                 "use `importance: magnitude`, which needs no loss",
             )
         return F.cross_entropy(outputs, labels)
@@ -43,7 +42,7 @@ def classification(classes: int) -> Loss:
 def magnitude(model: nn.Module) -> Scorer:
     """The mean L2 norm of a channel's weights over all coupled layers (Fang et al. 2023, after Li et al. 2017).
 
-    Torch-Pruning's, but for the copies of a layer's weights it makes: here a few rows are squared at a time.
+    The same as Torch-Pruning's, but without its copies of a layer's weights: squares a few rows at a time.
     """
     importance: Any = tp.importance.GroupMagnitudeImportance(p=2)
 
@@ -60,7 +59,7 @@ def magnitude(model: nn.Module) -> Scorer:
 
 
 def _squares(dep: Any, channels: list[int]) -> Tensor | None:
-    """The sum of squares of each channel's weights in one layer, on one side; None: it does not count."""
+    """The sum of squares of each channel's weights in one layer, on one side; None if the layer does not count."""
     layer, prune = dep.layer, dep.pruning_fn
     if prune in (tp.prune_conv_out_channels, tp.prune_linear_out_channels):
         weight = layer.weight.detach()
@@ -90,14 +89,14 @@ def fpgm(model: nn.Module) -> Scorer:
 
 
 def lamp(model: nn.Module) -> Scorer:
-    """The squared norm over the sum of those not smaller (Lee et al., "Layer-adaptive sparsity", 2021)."""
+    """The squared norm divided by the sum of those not smaller (Lee et al., "Layer-adaptive sparsity", 2021)."""
     return tp.importance.LAMPImportance()
 
 
 def bn_scale(model: nn.Module) -> Scorer:
-    """The batch norms' scales (Liu et al., "Network slimming", 2017). Groups without batch norm get no score.
+    """The scales of batch norms (Liu et al., "Network slimming", 2017). Groups without batch norm get no score.
 
-    Raises CompressitError for a model that has none at all.
+    Raises CompressitError if the model has no batch norm.
     """
     if not any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine for m in model.modules()):  # pyright: ignore[reportPrivateUsage]
         raise CompressitError(
@@ -108,16 +107,16 @@ def bn_scale(model: nn.Module) -> Scorer:
 
 
 def random(generator: torch.Generator) -> Importance:
-    """Uniform random numbers from `generator` (on the CPU): the control every other importance must beat."""
+    """Uniform random numbers from `generator` (on the CPU): the control that other importances must beat."""
     return lambda model: lambda group: torch.rand(len(group[0].idxs), generator=generator)
 
 
 def taylor(batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> Importance:
-    """First-order change of the loss when a channel goes (Molchanov et al. 2019): |weight * gradient|.
+    """First-order change of the loss when a channel is removed (Molchanov et al. 2019): |weight * gradient|.
 
-    `batches`: inputs (N, ...) and targets, on the model's device. `loss(outputs, targets)` gives a scalar: the one the
-    model is trained with. The gradients stay on the model, in eval mode, until the channels are chosen;
-    `prune_channels` clears them.
+    `batches`: inputs (N, ...) and targets, on the model's device. `loss(outputs, targets)` returns a scalar, the
+    training loss. The gradients, computed in eval mode, stay on the model until channels are chosen; `prune_channels`
+    clears them.
     """
 
     def scored(model: nn.Module) -> Scorer:
@@ -133,7 +132,7 @@ def taylor(batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> Importance:
 
 
 def _in_order(scorer: Scorer) -> Scorer:
-    """Torch-Pruning's Taylor importance sorts a layer's channels in place and not their root channels."""
+    """Sorts channels and roots together: Torch-Pruning's Taylor importance sorts only the channels, in place."""
 
     def scored(group: Any) -> Tensor | None:
         for item in group.items:

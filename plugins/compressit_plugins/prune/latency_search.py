@@ -1,4 +1,4 @@
-"""The search for a latency: a clock never reads twice the same, and a narrower model is not always a faster one."""
+"""The search for a latency. Readings of a clock vary, and a narrower model is not always faster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from compressit import CompressitError
 from compressit_plugins.prune.selection import Selection
 from compressit_plugins.prune.target import TOLERANCE, find_share, off, unreachable
 
-_CLOSE = 0.01  # of the target: nothing nearer could be told apart
+_CLOSE = 0.01  # of the target; smaller differences cannot be measured
 _ROUNDS, _MISSES = 6, 2
 _FEWEST, _MOST = 10, 60  # readings of a selection, more in each round
 
@@ -22,15 +22,15 @@ def find_timed(
     target: float,
     strict: bool = True,
 ) -> tuple[Selection, float]:
-    """The selection whose time is `target`, a fraction of the parent's, to within 2 %; and that fraction, measured
-    once more after it was chosen (the readings by which it was chosen flatter it).
+    """The selection whose time is within 2 % of `target`, a fraction of the parent's time; and its measured fraction.
+    The fraction is measured again after the choice, since the readings behind the choice are biased towards the target.
 
-    clock(selection) gives what reads its time once, as a fraction of the parent's. at(share) is the selection at a
-    share of channels (0 to 1). A selection is judged by the median of all its readings: 10, and up to 60 until it is
-    clear on which side of the 2 % it is. If the second measurement disagrees, its readings join the first ones and the
-    search goes on from there, starting a little beside it, up to 6 rounds; it ends at the second in which nothing
-    comes within 2 %. Without `strict` the first round's best is returned as it is. Raises CompressitError where no
-    selection comes within 2 %, and where none does so twice.
+    clock(selection) returns a function that measures the selection's time once, as a fraction of the parent's.
+    at(share) is the selection for a share of channels (0 to 1). A selection is judged by the median of its readings: at
+    least 10, and up to 60 until it is clear whether it is within 2 %. If the second measurement disagrees, its readings
+    are added to the first ones and the search continues, from a slightly different start, for up to 6 rounds. It stops
+    after the second round in which nothing is within 2 %. Without `strict`, returns the best of the first round.
+    Raises CompressitError if no selection is within 2 %, or none is twice.
     """
     known: dict[tuple[int, ...], list[float]] = {}
     share, again, misses = target**0.5, list[float](), 0
@@ -42,11 +42,11 @@ def find_timed(
             _read(readings, partial(clock, selection), target, turn)
             return statistics.median(readings)
 
-        # In a later round the same way would end at the same place.
+        # From the same start, a later round would end at the same selection.
         beside = 1 + 0.01 * (turn - 1) * (-1) ** (turn - 1)
         share = find_share(estimate, target, min(share * beside, 1.0), _CLOSE)
         chosen = at(share)
-        first = known.get(chosen.key, [1.0])  # nothing may have come nearer than the parent itself
+        first = known.get(chosen.key, [1.0])  # the nearest may be the parent itself
         if not strict:
             return chosen, statistics.median(first)
         if off(statistics.median(first), target) <= TOLERANCE:
@@ -61,7 +61,7 @@ def find_timed(
 
 
 def _read(readings: list[float], clock: Callable[[], Callable[[], float]], target: float, turn: int) -> None:
-    """Adds readings until they are enough."""
+    """Adds readings until there are enough."""
     if not _enough(readings, target, turn):
         read = clock()
         while not _enough(readings, target, turn):
@@ -76,7 +76,7 @@ def _enough(readings: list[float], target: float, turn: int) -> bool:
 
 
 def _standard_error(readings: list[float]) -> float:
-    """Of the median: 1.2533 sigma / sqrt(n) for normal errors, sigma being the inter-quartile range / 1.349."""
+    """Standard error of the median: 1.2533 sigma / sqrt(n) for normal errors, sigma = inter-quartile range / 1.349."""
     lower, _, upper = statistics.quantiles(readings, n=4)
     return 1.2533 / 1.349 * (upper - lower) / math.sqrt(len(readings))
 
@@ -86,7 +86,7 @@ def _no_success(medians: list[float], again: list[float], target: float) -> Comp
     if not again or off(nearest, target) > TOLERANCE:
         return unreachable(medians, target)
     return CompressitError(
-        f"no time could be relied on: the widths nearest to keep {target:.3g} took {nearest:.3g} of the model's time, "
-        f"and {statistics.median(again):.3g} when they were timed once more",
-        "let nothing else run on this machine, use fewer threads than it has cores, or `target: macs`",
+        f"the measured times are unreliable: the widths nearest to keep {target:.3g} took {nearest:.3g} of the "
+        f"model's time, but {statistics.median(again):.3g} when they were timed again",
+        "run nothing else on this machine, use fewer threads than it has cores, or use `target: macs`",
     )

@@ -19,37 +19,39 @@ class MagnitudeConfig(Config):
     """Options of magnitude pruning."""
 
     sparsity: float = Field(
-        default=0.5, gt=0, lt=1, description="fraction of the selected weights that is zero afterwards"
+        default=0.5, gt=0, lt=1, description="fraction of the selected weights that are zero after pruning"
     )
     scope: Literal["global", "layer"] = Field(
-        default="global", description="compare weights across all selected layers, or within each"
+        default="global", description="compare weights across all selected layers, or within each layer"
     )
     include: tuple[str, ...] = Field(
         default=("*",),
         min_length=1,
         description="globs over names of weight matrices and of modules that hold them: weights of linear, bilinear, "
-        "convolutional and recurrent layers and projections of attention. Biases and norms stay, and so do embeddings, "
-        "scales, class tokens, position tables and what layers of other types hold",
+        "convolutional and recurrent layers and attention projections. Never matches biases, norms, embeddings, "
+        "scales, class tokens, position tables and parameters of other layers",
     )
-    exclude: tuple[str, ...] = Field(default=(), description="globs like `include`, for what stays dense")
+    exclude: tuple[str, ...] = Field(
+        default=(), description="globs like `include`, for weights that stay dense"
+    )
     also: tuple[str, ...] = Field(
         default=(),
-        description="globs like `include`, over parameters of two or more dimensions that are not selected because no "
-        "layer has them as its weight matrix",
+        description="globs like `include`, for other parameters of two or more dimensions, which are not the weight "
+        "matrix of a layer",
     )
     finetune: FitConfig | None = Field(
-        default=None, description="training afterwards, with the zeros kept; none by default"
+        default=None, description="training after pruning that keeps the zeros; default: none"
     )
 
 
 class Magnitude(Compressor[MagnitudeConfig]):
-    """Zero the smallest weights, in one shot: the model is sparse afterwards, not smaller."""
+    """Zero the smallest weights in one shot. The model becomes sparse, not smaller."""
 
     name = "prune.magnitude"
     example: ClassVar[Mapping[str, Any]] = {"sparsity": 0.5, "finetune": {"epochs": 2, "batch_size": 32}}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Raises NoEffectError when a glob matches nothing or no weight would change."""
+        """Raises NoEffectError if a glob matches nothing or no weight would change."""
         from compressit_plugins.prune.masks import finetune, prune_smallest
         from compressit_plugins.prune.weights import others
 
@@ -60,8 +62,8 @@ class Magnitude(Compressor[MagnitudeConfig]):
         stay = others(model, pruned)
         if stay:
             shown = ", ".join(stay[:5]) + (", …" if len(stay) > 5 else "")
-            left = f"{counted(len(stay), 'parameter')} that no layer has as its weight matrix"
-            ctx.emit({"announce": f"{self.name} leaves {left}: {shown} (`also` takes them in)"})
+            left = f"{counted(len(stay), 'parameter')} that are not the weight matrix of a layer"
+            ctx.emit({"announce": f"{self.name} does not prune {left}: {shown} (select them with `also`)"})
         if config.finetune is not None:
             finetune(model, ctx, config.finetune, pruned)
         zeros = {
@@ -80,8 +82,8 @@ class Magnitude(Compressor[MagnitudeConfig]):
         return model
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The model as it is: shapes stay. Raises NoEffectError when a glob matches nothing, and when the sparsity will
-        change nothing whatever the weights are."""
+        """Returns the model unchanged, since shapes stay. Raises NoEffectError if a glob matches nothing, or if the
+        sparsity changes nothing for any weights."""
         from compressit_plugins.prune.masks import no_effect
         from compressit_plugins.prune.weights import select_weights
 
@@ -89,13 +91,13 @@ class Magnitude(Compressor[MagnitudeConfig]):
         weights = select_weights(model, config.include, config.exclude, config.also)
         sizes = [weight.numel() for weight in weights.values()]
         parts = [sum(sizes)] if config.scope == "global" else sizes
-        again = (ctx.round or 1) > 1 and ctx.feed == "previous"  # the round before zeroed as many
+        again = (ctx.round or 1) > 1 and ctx.feed == "previous"  # the previous round zeroed as many
         if again or not any(round(config.sparsity * part) for part in parts):
             raise no_effect(config.sparsity, sum(sizes))
         return model
 
     def work(self, images: int, times: int) -> Work:
-        """No training unless `finetune` asks for it."""
+        """Only the training of `finetune`, if set."""
         options = self.config.finetune
         return Work(options.steps(images), options.batch_size) if options else Work(0, 1)
 

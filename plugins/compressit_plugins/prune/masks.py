@@ -1,4 +1,4 @@
-"""Choosing the smallest weights, zeroing them, and training on with the zeros kept."""
+"""Chooses the smallest weights, zeroes them, and trains with the zeros kept."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from compressit import FitConfig, NoEffectError, StageContext, fit
 from compressit_plugins.prune.weights import select_weights
 
-_CHUNK = 1 << 20  # weights looked at together
-_NAN = 0x7F800001  # one above infinity
+_CHUNK = 1 << 20  # weights processed at a time
+_NAN = 0x7F800001  # the bits of infinity, plus one
 
 
 def prune_smallest(
@@ -24,9 +24,9 @@ def prune_smallest(
     exclude: Sequence[str] = (),
     also: Sequence[str] = (),
 ) -> dict[str, Tensor]:
-    """Zeroes the smallest weights of `model` in place; returns what is zero, as bool masks by parameter name.
+    """Zeroes the smallest weights of `model` in place. Returns bool masks of the zeros by parameter name.
 
-    Raises as `select_weights` does, and NoEffectError when nothing changes.
+    Raises as `select_weights` does, and NoEffectError if nothing changes.
     """
     weights = select_weights(model, include, exclude, also)
     masks = smallest(weights, sparsity, scope)
@@ -39,19 +39,19 @@ def prune_smallest(
 
 
 def no_effect(sparsity: float, weights: int) -> NoEffectError:
-    """What to say where pruning that fraction of so many weights changes none."""
+    """The error if pruning this fraction of this many weights changes none."""
     return NoEffectError(
         f"pruning {sparsity:g} of {weights:,} weights changes none of them",
-        "the sparsity rounds to nothing, or that many weights are zero already: raise `sparsity`; for a "
-        "curve of sparsities use `each: {with.sparsity: [...]}` instead of `repeat`",
+        "the sparsity rounds to no weight, or that many weights are already zero: raise `sparsity`; to compare "
+        "sparsities, use `sweep: {with.sparsity: [...]}` instead of `repeat`",
     )
 
 
 def smallest(
     weights: Mapping[str, Tensor], sparsity: float, scope: Literal["global", "layer"] = "global"
 ) -> dict[str, Tensor]:
-    """Bool masks of the round(sparsity * n) weights of smallest magnitude, exactly that many, over all n
-    weights (`global`) or over each tensor (`layer`); of equal magnitudes those that stand first."""
+    """Bool masks of exactly the round(sparsity * n) weights with the smallest magnitudes, of all n weights (`global`)
+    or of each tensor (`layer`). Of equal magnitudes, the first ones count."""
     if scope == "layer":
         return {name: smallest({name: weight}, sparsity)[name] for name, weight in weights.items()}
     count = round(sparsity * sum(weight.numel() for weight in weights.values()))
@@ -71,15 +71,14 @@ def smallest(
 
 
 def _magnitudes(weight: Tensor) -> Iterator[Tensor]:
-    """In turn `_CHUNK` magnitudes at a time, as the bits of float32: whole numbers (int32) of the same order. NaN is
-    the largest."""
+    """Yields `_CHUNK` magnitudes at a time, as the bits of float32: int32 with the same order. NaN is the largest."""
     for part in weight.detach().reshape(-1).split(_CHUNK):
         yield part.abs().float().view(torch.int32).clamp_(max=_NAN)
 
 
 def _cut(weights: Collection[Tensor], count: int) -> tuple[int, int]:
-    """The bits of the count-th smallest magnitude (1-based), and how many that are equal to it are among the first
-    `count`. Counted by the upper, then the lower half of the bits: no copy and no sorting of all weights."""
+    """The bits of the count-th smallest magnitude (1-based), and how many equal ones are among the first `count`.
+    Counts the upper, then the lower half of the bits, so it neither copies nor sorts all weights."""
     upper, before = _bin((bits >> 16 for weight in weights for bits in _magnitudes(weight)), count)
     lower, below = _bin(
         (bits[bits >> 16 == upper] & 0xFFFF for weight in weights for bits in _magnitudes(weight)),
@@ -89,7 +88,7 @@ def _cut(weights: Collection[Tensor], count: int) -> tuple[int, int]:
 
 
 def _bin(values: Iterable[Tensor], count: int) -> tuple[int, int]:
-    """The count-th smallest (1-based) of whole numbers below 2**16, and how many are smaller."""
+    """The count-th smallest (1-based) of integers below 2**16, and how many are smaller."""
     counts = sum(
         (value.bincount(minlength=1 << 16).cpu() for value in values), torch.zeros(1 << 16, dtype=torch.int64)
     )
@@ -101,10 +100,10 @@ def _bin(values: Iterable[Tensor], count: int) -> tuple[int, int]:
 def finetune(
     model: nn.Module, ctx: StageContext, options: FitConfig, masks: Mapping[str, Tensor]
 ) -> nn.Module:
-    """Trains `model` in place with cross-entropy on `ctx.data.train`; masked weights, zero before, stay zero.
+    """Trains `model` in place with cross-entropy on `ctx.data.train`. Masked weights must be zero and stay zero.
 
-    Hiding their gradients is enough: optimizers start without moments, so for a zero weight without gradients
-    momentum, Adam's moments and weight decay are zero for ever.
+    Masking their gradients is enough: optimizers start without moments, so momentum, Adam's moments and weight decay
+    of a zero weight without gradient stay zero.
     """
     train = ctx.data.train
     hooks = [

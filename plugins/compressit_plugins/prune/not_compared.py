@@ -1,4 +1,4 @@
-"""What the comparison of a pruned net with the given one (see `oracle`) does not look at, of what this net has."""
+"""Lists what the comparison of a pruned net with the given one (see `oracle`) does not cover for this net."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from compressit_plugins.prune.surgery import Given
 
 
 def unchecked(given: Given, pruned: nn.Module, trains: bool, gaps: Sequence[Gap]) -> list[str]:
-    """A line for each thing; none where everything that this net does was compared.
+    """A line for each thing that was not compared; empty if everything was.
 
-    pruned: without storage, where the net runs so. trains: whether it runs in train mode. gaps: of each step.
+    pruned: without storage if the net runs that way. trains: whether it runs in train mode. gaps: one for each step.
     """
     net, found = given.empty, list[str]()
     moody = _first(dict.fromkeys(type(m).__name__ for m in net.modules() if _reads_its_mode(m)))
     if moody:
-        tried = "the pruned net ran in it and was not compared"
-        untried = "the given net does not run in it on two zeros, so the pruned one was not tried"
+        tried = "the pruned net runs in it but was not compared"
+        untried = "the given net does not run in it on two zero inputs, so the pruned net was not tried"
         found.append(f"train mode ({moody}): {tried if trains else untried}")
     norms = _first(name for name, m in net.named_modules() if isinstance(m, NORMS) and _lost(pruned, name, m))
     if norms:
-        found.append(f"statistics of norms across channels ({norms}): they are of the channels that are left")
-    if any(gap.rescaled for gap in gaps):
-        found.append("scales of attention: they follow the size of a head that is left")
-    if any(gap.weights == "given" for gap in gaps):
         found.append(
-            "other weights: random ones led to no number, so the net was compared with its own alone"
+            f"statistics of norms across channels ({norms}): they are computed over the remaining channels"
         )
+    if any(gap.rescaled for gap in gaps):
+        found.append("scales of attention: they follow the remaining size of a head")
+    if any(gap.weights == "given" for gap in gaps):
+        found.append("random weights: they gave NaN or infinity, so only the net's own weights were compared")
     silent = _first(given.silent)
     if silent:
-        found.append(f"layers that did not run ({silent}): what they may read kept its width")
+        found.append(f"layers that did not run ({silent}): channels that they may read kept their width")
     types = dict.fromkeys(str(p.dtype).removeprefix("torch.") for p in net.parameters())
     others = _first(name for name in types if name != "float32")
     if others:
-        found.append(f"rounding in {others}: the comparison is in float32")
+        found.append(f"rounding in {others}: the comparison uses float32")
     return found
 
 
 def _reads_its_mode(module: nn.Module) -> bool:
-    """Whether a class on the way to nn.Module reads `self.training`, and to any effect."""
+    """Whether the module's class, or a base class below nn.Module, reads `self.training` with any effect."""
     if not getattr(module, "track_running_stats", True) or 0 in (
         getattr(module, "p", None),
         getattr(module, "dropout", None),

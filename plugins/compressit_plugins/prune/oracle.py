@@ -1,8 +1,8 @@
-"""Whether a pruned net computes what it should: what the given net does once everything that was removed is zero.
+"""Tests that a pruned net computes the same as the given net with the removed channels set to zero.
 
-Shapes that fit prove nothing: a layer that lost the wrong columns runs as well. The comparison is exact but for
-rounding, so it needs no tolerance for luck. Norms across channels are computed over those that are left; what looks
-across channels in other ways (a mean over them, a softmax) shows as a difference, and is refused like one.
+Matching shapes prove nothing: a layer that lost the wrong columns runs too. The comparison is exact except for
+rounding. Norms across channels are computed over the remaining channels. Other operations across channels (a mean, a
+softmax) give a difference, so they are rejected.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from compressit import CompressitError
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.surgery import outputs, removals, remove, sharing_copy
 
-TOLERANCE = 1e-5  # of the largest output: rounding stays far below, a channel in the wrong place far above
+TOLERANCE = 1e-5  # of the largest output; rounding is far below this, a misplaced channel far above
 NORMS = (nn.LayerNorm, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
 class Gap:
-    """How far two nets are apart."""
+    """The difference between two nets."""
 
-    largest: float  # difference of two outputs, as a fraction of the largest output
-    reason: str = ""  # why the pruned net does not run, where it does not
-    weights: Literal["random", "given"] = "random"  # those that were compared
-    rescaled: bool = False  # whether attention divides by the root of what is left of a head
+    largest: float  # largest difference of two outputs, as a fraction of the largest output
+    reason: str = ""  # why the pruned net does not run, if so
+    weights: Literal["random", "given"] = "random"  # the weights that were compared
+    rescaled: bool = False  # whether attention divides by the root of a head's remaining size
 
     @property
     def wrong(self) -> bool:
@@ -50,13 +50,13 @@ def compare(
     weights: Literal["random", "given"] = "random",
     dtype: torch.dtype = torch.float32,
 ) -> Gap:
-    """How far `model` without the channels that are True in `gone` is from `model` with zeros in their place.
+    """The difference between `model` without the channels that are True in `gone` and `model` with these set to zero.
 
-    inputs: batches for a forward pass. Both nets have storage of their own, run in eval mode, and have random weights
-    (the same): a layer that starts as zeros would hide what is behind it. Where those lead to no number, they have
-    the given ones. Where the two differ they are compared again in float64. `model` stays as it is.
+    inputs: batches for a forward pass. Both nets run in eval mode with the same random weights, since a layer that
+    starts as zeros would hide the layers behind it. If random weights give NaN or infinity, the given weights are used.
+    If the nets differ, they are compared again in float64. Does not change `model`.
     """
-    inputs = [x.to(dtype) for x in inputs]  # rounding in half precision would hide everything
+    inputs = [x.to(dtype) for x in inputs]  # in half precision, rounding would hide faults
     tensors = _Tensors(model, weights, {})
     small = sharing_copy(model).eval()
     try:
@@ -71,7 +71,7 @@ def compare(
     norms = {name: copy.deepcopy(m) for name, m in small.named_modules() if isinstance(m, NORMS)}
     scales = {n: m.scale for n, m in small.named_modules() if isinstance(getattr(m, "scale", None), float)}
     heads = {n: m.head_dim for n, m in small.named_modules() if isinstance(m, nn.MultiheadAttention)}
-    del small  # the same values are made twice, so that there is never room for more than two of such nets
+    del small  # values are made again below, so that memory holds at most two such nets
     masked = sharing_copy(model).eval()
     _replace(masked, tensors.or_zero)
     masked.to(dtype)
@@ -90,15 +90,13 @@ def compare(
     try:
         with attention:
             wanted = _computed(masked, inputs)
-    except CompressitError as error:  # it reads of a norm what the one that stands in for it has not
+    except CompressitError as error:  # the net reads an attribute that the masked norm lacks
         return Gap(math.inf, error.message)
     del masked
     if weights == "random" and not all(bool(out.isfinite().all()) for out in wanted):
         return compare(model, groups, gone, inputs, "given", dtype)
     gap = Gap(_distance(wanted, found), "", weights, bool(attention.fewer))
-    if (
-        dtype == torch.float32 and gap.wrong
-    ):  # hundreds of layers make a difference of any size out of rounding
+    if dtype == torch.float32 and gap.wrong:  # in hundreds of layers, rounding can grow to any size
         exact = compare(model, groups, gone, inputs, weights, torch.float64)
         return gap if exact.reason else exact  # not every net runs in float64
     return gap
@@ -106,11 +104,11 @@ def compare(
 
 @dataclass(frozen=True)
 class _Tensors:
-    """What the two nets hold, by a module's name and the tensor's in it."""
+    """The tensors of the two nets, by names of the module and of the tensor in it."""
 
     model: nn.Module
     weights: Literal["random", "given"]
-    # Positions (int64) of each dimension that are left, where the pruned net lost some.
+    # Remaining positions (int64) in each dimension, for tensors that were pruned.
     kept: dict[tuple[str, str], list[Tensor]]
 
     def whole(self, name: str, key: str) -> Tensor:
@@ -119,7 +117,7 @@ class _Tensors:
         return given.clone() if self.weights == "given" else _random(given, f"{name}.{key}", owner)
 
     def left(self, name: str, module: nn.Module, key: str) -> Tensor:
-        """Of the pruned net, which holds numbers so far."""
+        """The tensor for the pruned net, which still holds position numbers."""
         found, numbers = self.whole(name, key), getattr(module, key).detach()
         if numbers.shape != found.shape:
             self.kept[name, key] = _places(numbers, found.shape)
@@ -128,7 +126,7 @@ class _Tensors:
         return found
 
     def or_zero(self, name: str, module: nn.Module, key: str) -> Tensor:
-        """Of the net it is compared with."""
+        """The tensor for the net with zeros."""
         found = self.whole(name, key)
         for dim, places in enumerate(self.kept.get((name, key), ())):
             lost = torch.ones(found.shape[dim], dtype=torch.bool, device=found.device)
@@ -138,8 +136,8 @@ class _Tensors:
 
 
 def _replace(net: nn.Module, value: Callable[[str, nn.Module, str], Tensor]) -> None:
-    """`value` of the module's name, it, and the tensor's name in it, for each float parameter and each statistic of a
-    batch norm. Tied parameters stay tied."""
+    """Replaces each float parameter and batch norm statistic by value(module name, module, tensor name). Tied
+    parameters stay tied."""
     done: dict[int, Tensor] = {}
     for name, module in net.named_modules():
         own = dict[str, Tensor](module.named_parameters(recurse=False))
@@ -154,26 +152,26 @@ def _replace(net: nn.Module, value: Callable[[str, nn.Module, str], Tensor]) -> 
 
 
 def _numbered(tensor: Tensor) -> Tensor:
-    """Its places, whole numbers (int32) as the bits of float32: Torch-Pruning's functions take floats, and move them.
-    So what they leave tells what they took, whatever they do with a layer."""
+    """Position numbers (int32) as the bits of float32, since Torch-Pruning's functions move floats. The remaining
+    numbers show what they removed, whatever they do with a layer."""
     numbers = torch.arange(tensor.numel(), dtype=torch.int32, device=tensor.device)
     return numbers.view(tensor.shape).view(torch.float32)
 
 
 def _places(numbered: Tensor, shape: torch.Size) -> list[Tensor]:
-    """Which positions (int64) of each dimension of `shape` are left."""
+    """The remaining positions (int64) in each dimension of `shape`."""
     numbers = numbered.view(torch.int32)
     lines = [numbers.movedim(dim, -1)[(0,) * (numbers.ndim - 1)].long() for dim in range(numbers.ndim)]
     return [line // math.prod(shape[dim + 1 :]) % shape[dim] for dim, line in enumerate(lines)]
 
 
 def _random(old: Tensor, name: str, module: nn.Module) -> Tensor:
-    """He et al. (2015) for what has two dimensions and more, so that signals neither vanish nor explode."""
+    """Random values; for two or more dimensions as in He et al. (2015), so that signals neither vanish nor explode."""
     name = name.replace(".running_", ".")
     if old.ndim < 2:
         return _uniform(old, name, *((-0.2, 0.2) if name.endswith(("bias", ".mean")) else (0.5, 1.5)))
     layer = isinstance(module, nn.modules.conv._ConvNd | nn.Linear)  # pyright: ignore[reportPrivateUsage]
-    if not layer and "weight" not in name:  # a token, positions, a temperature: near what it is
+    if not layer and "weight" not in name:  # a token, positions, a temperature: stay near the given value
         return old + _uniform(old, name, 0.25, 0.75)
     bound = math.sqrt(6 / max(old[0].numel(), 1))
     return _uniform(old, name, -bound, bound)
@@ -185,7 +183,7 @@ def _uniform(like: Tensor, name: str, low: float, high: float) -> Tensor:
 
 
 class _MaskedNorm(nn.Module):
-    """A norm across channels that sees only those that are left, and gives zeros for the others."""
+    """A norm across channels that uses only the remaining channels and returns zeros for the others."""
 
     def __init__(self, given: Any, small: nn.Module, lost: Sequence[int]) -> None:
         super().__init__()
@@ -197,7 +195,7 @@ class _MaskedNorm(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            return getattr(self._modules["given"], name)  # TransformerEncoderLayer looks at `eps`
+            return getattr(self._modules["given"], name)  # TransformerEncoderLayer reads `eps`
 
     def forward(self, x: Tensor) -> Tensor:
         dim = 1 if isinstance(self.given, nn.GroupNorm) or x.shape[-1] != self.size else x.ndim - 1
@@ -210,7 +208,7 @@ class _MaskedNorm(nn.Module):
 
 
 def _rescale(attention: Any, size: int) -> None:
-    """Queries as if heads had `size` channels: torch divides by the root of a head's size, zeros included."""
+    """Scales queries as if heads had `size` channels: torch divides by the root of a head's size, including zeros."""
     factor = math.sqrt(attention.head_dim / size)
     if attention.in_proj_weight is not None:
         attention.in_proj_weight.data[: attention.embed_dim] *= factor
@@ -221,11 +219,11 @@ def _rescale(attention: Any, size: int) -> None:
 
 
 class _ScaledByWhatIsLeft(TorchFunctionMode):
-    """`scaled_dot_product_attention` without a scale divides by the root of a head's size: here of what is not zero."""
+    """Makes `scaled_dot_product_attention` without a scale divide by the root of the number of nonzero channels."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.fewer = False  # whether there was a head with zeros
+        self.fewer = False  # whether a head had zeros
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -244,8 +242,8 @@ def _computed(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
 
 @contextmanager
 def _exactly() -> Generator[None]:
-    """Products of float32 on a GPU are rounded to ten bits otherwise, and torch's encoder layers take one fused step,
-    past the norms that stand in for theirs."""
+    """Turns off TF32, which rounds float32 products on a GPU to ten bits, and torch's fused encoder layers, which would
+    bypass the masked norms."""
     cudnn: Any = torch.backends.cudnn
     matmul, mha = torch.backends.cuda.matmul, torch.backends.mha
     before = cudnn.allow_tf32, matmul.allow_tf32, mha.get_fastpath_enabled()
@@ -263,7 +261,7 @@ def _distance(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> float:
         return math.inf
     gaps = [0.0]
     for a, b in zip(wanted, found, strict=True):
-        same = a.isinf() & (a == b)  # classes that are masked out
+        same = a.isinf() & (a == b)  # masked classes
         a, b = a.masked_fill(same, 0), b.masked_fill(same, 0)
         size = float(a.abs().max()) if a.numel() else 0.0
         gap = float((a.double() - b.double()).abs().max()) if a.numel() else 0.0

@@ -1,8 +1,8 @@
-"""Which channels go: the lowest scores of each group, of all groups, or of groups with the same pattern.
+"""Selects the channels to remove: those with the lowest scores of each group, all groups, or groups of one pattern.
 
-Torch-Pruning's own selection is not used: it leaves a group that falls below the threshold as a whole untouched (so
-that more pruning can give a larger model, and no search would end), rounds down only, and prunes one wrong way when
-`isomorphic` comes without `global_pruning`.
+We do not use Torch-Pruning's selection. It does not prune a group that is below the threshold as a whole, so that more
+pruning can give a larger model and a search may not end. It only rounds down, and it prunes wrongly if `isomorphic` is
+set without `global_pruning`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Scope: TypeAlias = Literal["local", "global", "isomorphic"]
 
 @dataclass(frozen=True)
 class Rule:
-    """How channels are chosen. Widths before any pruning are in `initial`, by the group's name."""
+    """How channels are chosen. `initial`: widths before any pruning, by the group's name."""
 
     scope: Scope
     round_to: int
@@ -32,34 +32,36 @@ class Rule:
 
 @dataclass(frozen=True)
 class Selection:
-    """The channels that go."""
+    """The channels to remove."""
 
     gone: Sequence[Tensor]  # bool (width,) for each group
-    skipped: Sequence[str]  # groups that were to become narrower and did not
+    skipped: Sequence[str]  # groups that should have become narrower but did not
 
     @property
     def key(self) -> tuple[int, ...]:
-        """How many go, by group: with the same groups and rule this says which."""
+        """The number of channels removed from each group. With the same groups and rule, it determines which."""
         return tuple(int(mask.sum()) for mask in self.gone)
 
 
 def select(groups: Sequence[Group], keep: float, rule: Rule) -> Selection:
     """Keeps the fraction `keep` (0 to 1) of the initial channels of every scope, at least one step of each group.
 
-    Smaller `keep` never brings a channel back. Kept widths are the multiples of `round_to` (and of the group's parts)
-    nearest to what was asked, within `max_ratio`; a group that has no such width below its own is skipped.
+    A smaller `keep` never brings a channel back. Kept widths are the nearest multiples of `round_to` (and of the
+    group's parts) within `max_ratio`. A group that has no such width below its own is skipped.
     """
     asked = [0] * len(groups)
     scopes = _scopes(groups, rule.scope)
     for place, members in enumerate(scopes.values()):
-        # Equal widths would change all at once: a little apart, a search can stop between them.
+        # Equal widths would change all at once; a small offset lets a search stop between them.
         nudge = 1e-3 * place / len(scopes)
         for index, count in zip(
             members, _lowest([groups[i] for i in members], keep, rule, nudge), strict=True
         ):
             asked[index] = count
     gone = [_gone(group, count, rule) for group, count in zip(groups, asked, strict=True)]
-    everywhere = keep < 1 and rule.scope == "local"  # asked of every group; else of those with low scores
+    everywhere = (
+        keep < 1 and rule.scope == "local"
+    )  # every group should shrink; else only those with low scores
     skipped = [
         group.name
         for group, count, mask in zip(groups, asked, gone, strict=True)
@@ -69,11 +71,11 @@ def select(groups: Sequence[Group], keep: float, rule: Rule) -> Selection:
 
 
 def varied(groups: Sequence[Group], chosen: Selection, steps: Sequence[int], rule: Rule) -> Selection | None:
-    """`chosen` with each group's width so many steps (to the next width the rule allows) larger; None where there is
-    no such width.
+    """`chosen` with each group's width increased by a number of steps (to the next width that the rule allows); None if
+    there is no such width.
 
-    Within a group those of the lowest scores go, as ever. But where both were varied a smaller `keep` may leave a group
-    a few steps wider than a larger one does.
+    Within a group, channels with the lowest scores are removed as usual. But of two varied selections, the one with the
+    smaller `keep` may have a group that is a few steps wider.
     """
     gone: list[Tensor] = []
     for group, mask, count in zip(groups, chosen.gone, steps, strict=True):
@@ -101,7 +103,7 @@ def _scopes(groups: Sequence[Group], scope: Scope) -> dict[Hashable, list[int]]:
 
 
 def _lowest(groups: Sequence[Group], keep: float, rule: Rule, nudge: float) -> list[int]:
-    """How many of each group are among the lowest scores of all of them, equal scores in their order."""
+    """How many channels of each group are among the lowest scores of all groups. Equal scores count in order."""
     scores = [group.scores for group in groups if group.scores is not None]
     owners = torch.cat([torch.full((len(score),), index) for index, score in enumerate(scores)])
     initial = sum(rule.initial.get(group.name, group.width) // group.parts for group in groups)
@@ -111,14 +113,14 @@ def _lowest(groups: Sequence[Group], keep: float, rule: Rule, nudge: float) -> l
 
 
 def _gone(group: Group, count: int, rule: Rule) -> Tensor:
-    """The `count` lowest of a part, rounded to what a width may be, in every part."""
+    """A mask of the lowest `count` channels in every part, rounded to an allowed width."""
     width, unit, least = _grid(group, rule)
     kept = max(math.floor((width - count) / unit + 0.5) * unit, least)
     return _without(group, width - kept if count and kept < width else 0)
 
 
 def _grid(group: Group, rule: Rule) -> tuple[int, int, int]:
-    """Of a part: its width, what kept widths are multiples of, and the least of them."""
+    """For a part: its width, the unit of kept widths, and the smallest kept width."""
     unit = math.lcm(rule.round_to, group.parts) // group.parts
     initial = rule.initial.get(group.name, group.width) // group.parts
     least = math.ceil(max(initial * (1 - rule.max_ratio) - 1e-9, unit) / unit) * unit
@@ -126,7 +128,7 @@ def _grid(group: Group, rule: Rule) -> tuple[int, int, int]:
 
 
 def _without(group: Group, count: int) -> Tensor:
-    """The `count` lowest of a part, in every part; none where there are no scores."""
+    """A mask of the lowest `count` channels in every part; empty if there are no scores."""
     gone = torch.zeros(group.width // group.parts, dtype=torch.bool)
     if group.scores is not None:
         gone[group.scores.argsort(stable=True)[:count]] = True

@@ -1,4 +1,4 @@
-"""`prune.structured`: remove whole channels until the model is as small, or as fast, as asked."""
+"""`prune.structured`: removes whole channels until the model is as small or fast as requested."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ if TYPE_CHECKING:
 class StructuredConfig(Config):
     """Options of structured pruning."""
 
-    keep: float = Field(
-        default=0.5, gt=0, lt=1, description="the fraction that is left of what `target` names"
-    )
+    keep: float = Field(default=0.5, gt=0, lt=1, description="fraction of the target to keep")
     target: Literal["parameters", "macs", "latency", "channels"] = Field(
         default="macs",
-        description="what is kept to that fraction of the model this stage is given: its parameters, MACs, or "
-        "the time of one input's forward pass (latency), each found by search to within 2 %; or every width. A time is "
-        "measured on this machine, device, threads and precision, in turn with the given model's, and once more when "
-        "the widths are chosen: that is the fraction noted as achieved. Another machine makes another model",
+        description="what to reduce to the fraction `keep` of the given model: parameters, MACs, or the time of a "
+        "forward pass of one input (latency), each to within 2 %; or every width (channels). Latency is measured on "
+        "this machine, device, threads and precision, in turn with the given model, and again once the widths are "
+        "chosen; that last fraction is noted as achieved. Another machine gives another model",
     )
     importance: Literal["magnitude", "taylor", "fpgm", "lamp", "bn_scale", "random"] = Field(
         default="magnitude",
-        description="what makes a channel worth keeping: the L2 norm of its weights in all coupled layers; weight "
-        "times gradient (taylor); distance to the other filters (fpgm); its norm against larger ones (lamp); the "
-        "batch norm's scale; or a random number, the control",
+        description="score of a channel: L2 norm of its weights in all coupled layers (magnitude); weight "
+        "times gradient (taylor); distance to the other filters (fpgm); norm relative to larger ones (lamp); "
+        "scale of the batch norm (bn_scale); or random, as a control",
     )
     scope: Literal["local", "global", "isomorphic"] = Field(
         default="local",
-        description="compare channels within each group of coupled layers, across all, or across groups of the same "
-        "structure",
+        description="compare channels within each group of coupled layers, across all groups, or across groups of the "
+        "same structure",
     )
     round_to: int = Field(default=1, ge=1, description="kept widths are multiples of this")
     max_ratio: float = Field(
         default=1.0, gt=0, le=1, description="no width loses more than this fraction of its channels"
     )
     steps: int = Field(
-        default=1, ge=1, description="reach the target in so many steps, scoring the channels anew in each"
+        default=1, ge=1, description="number of pruning steps to the target, with new scores in each"
     )
     ignore: tuple[str, ...] = Field(
         default=(),
-        description="globs over names of layers whose output width stays, and with it that of layers coupled to "
-        "them; the classifier's always does",
+        description="globs over names of layers whose output width must not change, nor that of layers coupled to "
+        "them; the classifier's never changes",
     )
     batches: int = Field(default=10, ge=1, description="training batches for the gradients of taylor")
     recalibrate: int = Field(
         default=20,
         ge=0,
-        description="training batches on which the statistics of batch norms are measured again; 0: they are kept",
+        description="training batches for measuring the statistics of batch norms again; 0: keep the old ones",
     )
-    batch_size: int = Field(default=128, ge=2, description="inputs in a batch of `batches` and `recalibrate`")
+    batch_size: int = Field(default=128, ge=2, description="batch size for `batches` and `recalibrate`")
     time_limit: float = Field(
-        default=60.0, gt=0, description="seconds for tracing: on some architectures it never ends"
+        default=60.0,
+        gt=0,
+        description="seconds after which tracing is stopped: on some architectures it never ends",
     )
 
 
@@ -70,13 +70,13 @@ _PASSED_ON = {"target", "scope", "round_to", "max_ratio", "ignore", "steps", "ti
 
 
 class StructuredPruning(Compressor[StructuredConfig]):
-    """Remove whole channels: the model is smaller and faster afterwards on any hardware.
+    """Remove whole channels: the model becomes smaller and faster on any hardware.
 
-    Every result is compared with the given model whose removed channels are zero, with random weights, on two inputs.
-    The notes say how far the two are apart (`masked_gap`, of the largest output), which layers kept their widths and
-    why (`skipped`), and what of this model the comparison did not look at (`not_checked`): train mode, statistics of
-    norms and scales of attention, which follow the channels that are left, and layers that did not run. Batch norms
-    are measured again after it (`recalibrate`).
+    Every result is compared with the given model with the removed channels set to zero, with random weights, on two
+    inputs. The notes record the largest difference (`masked_gap`, as a fraction of the largest output), which layers
+    kept their widths and why (`skipped`), and what the comparison did not cover (`not_checked`): train mode, statistics
+    of norms and scales of attention, which follow the remaining channels, and layers that did not run. The statistics
+    of batch norms are measured again afterwards (`recalibrate`).
     """
 
     name = "prune.structured"
@@ -86,11 +86,11 @@ class StructuredPruning(Compressor[StructuredConfig]):
 
     @property
     def per_host(self) -> bool:
-        """With a latency as the target another machine finds other widths."""
+        """True for the target latency: another machine finds other widths."""
         return self.config.target == "latency"
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Raises CompressitError for a model that cannot be traced and a target out of reach."""
+        """Raises CompressitError if the model cannot be traced or the target is out of reach."""
         from compressit_plugins.prune.batch_norm import recalibrate
 
         config = self.config
@@ -113,9 +113,9 @@ class StructuredPruning(Compressor[StructuredConfig]):
         return model
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module | None:
-        """The very pruning on fresh weights; gradients are replaced by magnitudes, which reach the same widths.
+        """Prunes fresh weights. Uses magnitude instead of taylor, which gives the same widths without gradients.
 
-        None where the widths depend on the weights or on the clock.
+        None if the widths depend on the weights or on the clock.
         """
         from compressit_plugins.prune.importance import magnitude
 

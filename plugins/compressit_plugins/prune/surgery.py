@@ -1,4 +1,4 @@
-"""Taking chosen channels out of a model, and trying it on an empty copy first."""
+"""Removes chosen channels from a model, and runs copies of it without storage."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from compressit_plugins.prune.coupling import Group
 
 @torch.no_grad()
 def remove(model: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor]) -> None:
-    """Takes the channels that are True in `gone` (bool (width,) for each group) out of `model`, in place.
+    """Removes the channels that are True in `gone` (bool (width,) for each group) from `model`, in place.
 
-    `model` is the one the groups were found in, or a copy. Its parameters become new ones, so optimizers must be
-    built afterwards. Sizes that a forward pass reads from attributes follow in the networks where they are known.
+    `model` is the model in which the groups were found, or a copy. Its parameters are replaced, so build optimizers
+    afterwards. Updates size attributes that a forward pass reads, for the networks that are known to have them.
     """
     for (name, prune, dim), channels in removals(groups, gone).items():
         prune.__self__.pruning_dim = dim
         parent, _, last = name.rpartition(".")
         owner = model.get_submodule(parent)
         pruned = prune(getattr(owner, last), channels)
-        if isinstance(pruned, nn.Parameter):  # one outside layers comes back as a new one
+        if isinstance(pruned, nn.Parameter):  # a parameter outside layers is returned as a new one
             setattr(owner, last, pruned)
     for module in model.modules():
         _follow(module)
 
 
 def removals(groups: Sequence[Group], gone: Sequence[Tensor]) -> dict[tuple[str, Any, int], list[int]]:
-    """Which positions go: by the layer's name, Torch-Pruning's function for the side, and the dimension.
+    """The positions to remove, by layer name, Torch-Pruning's function for the side, and dimension.
 
-    Each layer and side comes once: positions are those of the layer as it is, whichever group they come from.
+    Each layer and side occurs once, with the positions of all groups.
     """
     positions: dict[tuple[str, Any, int], list[Tensor]] = defaultdict(list)
     for group, mask in zip(groups, gone, strict=True):
@@ -50,30 +50,30 @@ def removals(groups: Sequence[Group], gone: Sequence[Tensor]) -> dict[tuple[str,
 
 
 def sharing_copy(model: nn.Module) -> nn.Module:
-    """A copy whose parameters and buffers are the model's own: what replaces one there leaves the model alone."""
+    """A copy that shares parameters and buffers with the model. Replacing one in the copy does not change the model."""
     own = [*model.parameters(), *model.buffers()]
     kept = [
         leaf for module in model.modules() for leaf in tree_leaves(vars(module))
-    ]  # results it keeps on itself
+    ]  # results of a forward pass that it keeps
     memo: dict[int, Any] = {id(t): t.detach() for t in kept if isinstance(t, Tensor)}
     return copy.deepcopy(model, memo | {id(tensor): tensor for tensor in own})
 
 
 @dataclass(frozen=True)
 class Given:
-    """A net as it was given, and how it runs."""
+    """The given net, its costs, and how it runs."""
 
     empty: (
         nn.Module
-    )  # a copy without storage (device "meta"), or a full one where the net does not run without values
+    )  # a copy without storage (device "meta"), or a full copy if the net does not run without values
     example: Tensor  # for this copy
     macs: int  # of one input
     parameters: int
-    silent: Mapping[str, Set[int]]  # layers with parameters that run in neither mode, and the sizes of these
+    silent: Mapping[str, Set[int]]  # layers that run in neither mode -> sizes of their parameters
 
     @staticmethod
     def of(model: nn.Module, example: Tensor) -> Given:
-        """Raises CompressitError where it cannot run on the example at all."""
+        """Runs a copy of `model` on the example. Raises CompressitError if it does not run."""
         memo: dict[int, Any] = {}
         for tensor in (*model.parameters(), *model.buffers()):
             empty = tensor.detach().to("meta")
@@ -82,9 +82,9 @@ class Given:
         net, x, reads = copy.deepcopy(model, memo), example.to("meta"), _Reads()
         try:
             cost = macs(_Watched(net, reads), x.shape[1:])
-        except Exception:  # noqa: BLE001 - it needs values
+        except Exception:  # noqa: BLE001 - the net needs values
             net, x, reads = copy.deepcopy(model), example, _Reads()
-            outputs(net, x)  # names the layer in which it fails
+            outputs(net, x)  # raises with the layer's name if it fails
             cost = macs(_Watched(net, reads), x.shape[1:])
         if reads.silent(net):
             with reads:
@@ -93,9 +93,9 @@ class Given:
 
 
 def runs_in_train_mode(net: nn.Module, example: Tensor) -> CompressitError | None:
-    """What goes wrong, if anything. `net` ends in eval mode."""
+    """The error if `net` does not run in train mode, else None. Leaves `net` in eval mode."""
     try:
-        outputs(net.train(), torch.cat([example, example]))  # batch norm needs two
+        outputs(net.train(), torch.cat([example, example]))  # batch norm needs two inputs
     except CompressitError as error:
         return error
     finally:
@@ -104,7 +104,7 @@ def runs_in_train_mode(net: nn.Module, example: Tensor) -> CompressitError | Non
 
 
 def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
-    """The tensors that a forward pass returns. Raises CompressitError that names the layer it failed in."""
+    """The tensors that a forward pass returns. If it fails, raises CompressitError that names the layer."""
     entered: list[str] = []
     handles: list[Any] = []
     for name, module in model.named_modules():
@@ -118,7 +118,7 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
         where = entered[-1] if entered else f"{type(model).__name__} itself"
         raise CompressitError(
             f"a forward pass fails in {where}: {type(error).__name__}: {error}",
-            f"it was given inputs of shape {tuple(x.shape)}",
+            f"the inputs have shape {tuple(x.shape)}",
         ) from error
     finally:
         for handle in handles:
@@ -127,7 +127,7 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 class _Reads(TorchFunctionMode):
-    """A block that remembers which tensors were given to torch's functions."""
+    """In this block, records which tensors are passed to torch's functions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class _Reads(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def silent(self, net: nn.Module) -> dict[str, set[int]]:
-        """Layers none of whose parameters was given to one, and the sizes of these."""
+        """Layers with no parameter passed to a torch function, and the sizes of their parameters."""
         return {
             name: {size for weight in own for size in weight.shape}
             for name, module in net.named_modules()
@@ -147,7 +147,7 @@ class _Reads(TorchFunctionMode):
 
 
 class _Watched(nn.Module):
-    """A net whose forward pass is watched, and nothing else that is done with its tensors."""
+    """Wraps a net so that `reads` records only its forward pass."""
 
     def __init__(self, net: nn.Module, reads: _Reads) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class _Watched(nn.Module):
 
 
 def _follow(module: Any) -> None:
-    """Sizes that a forward pass takes from an attribute and not from a weight."""
+    """Updates sizes that a forward pass reads from attributes instead of weights."""
     kind = f"{type(module).__module__}.{type(module).__name__}"
     if kind == "torchvision.models.vision_transformer.VisionTransformer":
         module.hidden_dim = module.class_token.shape[-1]

@@ -1,4 +1,4 @@
-"""What to keep so that the model costs what was asked: first one share of all channels, then single widths."""
+"""Finds the widths at which a model has the requested cost: first one share of all channels, then single widths."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import TypeAlias
 
 from compressit import CompressitError
 
-Steps: TypeAlias = tuple[int, ...]  # how far each group's width is moved
+Steps: TypeAlias = tuple[int, ...]  # steps by which to change each group's width
 
-TOLERANCE = 0.02  # of the target: farther off is an error
-CLOSE = 0.005  # near enough not to look any further
-_TRIALS = 60  # shares
-_FARTHEST = 2  # steps that a width may be away from the common share
-_PAIRS = 100  # of widths that are tried together
+TOLERANCE = 0.02  # of the target; a larger difference is an error
+CLOSE = 0.005  # of the target; the search stops at a smaller difference
+_TRIALS = 60  # shares to try
+_FARTHEST = 2  # steps that a width may differ from the common share
+_PAIRS = 100  # pairs of widths to try
 
 
 def off(cost: float, target: float) -> float:
-    """How far a cost is from the target, as a fraction of the target."""
+    """The distance of a cost from the target, as a fraction of the target."""
     return abs(cost / target - 1)
 
 
 def find_share(cost: Callable[[float], float], target: float, guess: float, close: float = CLOSE) -> float:
-    """The share of channels (0 to 1) at which `cost` comes nearest to `target`, a fraction of the parent's cost.
+    """The share of channels (0 to 1) at which `cost` is nearest to `target`, a fraction of the parent's cost.
 
-    `cost` takes a share; cost(1) is 1. It should remember what it has measured: where widths change in steps it is
-    asked for the same shape more than once. The search ends as soon as it is `close` (a fraction of the target). Where
-    the cost falls as the share grows it may miss the best share, but it ends.
+    `cost` takes a share; cost(1) is 1. It should cache results, since several shares may give the same widths. The
+    search stops when the difference is at most `close`, a fraction of the target. If the cost is not monotonic in the
+    share, the search may miss the best share, but it still ends.
     """
     known = {1.0: 1.0}
     share = guess
@@ -37,7 +37,7 @@ def find_share(cost: Callable[[float], float], target: float, guess: float, clos
         if off(known[share], target) <= close:
             return share
         if trial == 2 and min(known.values()) > target:
-            known[0.0] = cost(0.0)  # the least there is: may be still too much
+            known[0.0] = cost(0.0)  # the smallest cost, which may still be too large
         below = [s for s, c in known.items() if c <= target]
         above = [s for s, c in known.items() if c > target]
         if 0.0 in known and not below:
@@ -50,11 +50,11 @@ def find_share(cost: Callable[[float], float], target: float, guess: float, clos
 
 
 def find_steps(cost: Callable[[Steps], float | None], groups: int, target: float) -> Steps:
-    """The steps by which to move single widths so that `cost` comes nearest to `target`: at most two widths, by at
-    most two steps each.
+    """The steps by which to change single widths so that `cost` is nearest to `target`: at most two widths, by at most
+    two steps each.
 
-    `cost` takes the steps of each of `groups` widths; None where there is no such width. Pairs are tried in the order
-    of what the product of both changes promises, a hundred at most.
+    `cost` takes the steps of each of `groups` widths and returns None if there is no such width. Tries at most 100
+    pairs, the most promising first, by the product of both changes.
     """
     still = (0,) * groups
     moves = [n for n in range(-_FARTHEST, _FARTHEST + 1) if n]
@@ -72,24 +72,24 @@ def find_steps(cost: Callable[[Steps], float | None], groups: int, target: float
 
 
 def unreachable(costs: Iterable[float], target: float) -> CompressitError:
-    """What to say where none of these costs is near enough: the least one, or the nearest two."""
+    """The error if none of these costs is near enough. It names the smallest cost, or the nearest two."""
     reached = sorted({1.0, *costs})
     below = max((c for c in reached if c <= target), default=None)
     above = min(c for c in reached if c > target)
     if below is None:
         return CompressitError(
-            f"keep {target:.3g} is out of reach: with every width at its smallest {above:.3g} is left",
-            "a larger `keep`, `max_ratio: 1.0`, a smaller `round_to`, or fewer layers in `ignore`",
+            f"keep {target:.3g} is out of reach: with the smallest widths, {above:.3g} is left",
+            "use a larger `keep`, `max_ratio: 1.0`, a smaller `round_to`, or fewer layers in `ignore`",
         )
     return CompressitError(
         f"no widths keep {target:.3g} to within {TOLERANCE:.0%}: the nearest are {below:.3g} and {above:.3g}",
-        f"`keep: {below:.3g}` or `keep: {above:.3g}`, a smaller `round_to`, or `target: channels`, which rounds widths",
+        f"use `keep: {below:.3g}` or `keep: {above:.3g}`, a smaller `round_to`, or `target: channels`, which rounds",
     )
 
 
 def _between(low: float, high: float, known: dict[float, float], target: float, trial: int) -> float:
-    """The next share: on the line through the two ends in logarithms (costs are powers of widths), kept off the ends;
-    every third time, and where that helps no more, the middle."""
+    """The next share to try: interpolated between the two ends in logarithms (costs are powers of widths), and kept
+    away from the ends; every third time, and after eight trials, the middle."""
     middle = (low + high) / 2
     if low not in known or known[low] <= 0 or low == 0:
         power = math.log(known[high]) / math.log(high) if high < 1 else 2.0
@@ -104,7 +104,7 @@ def _between(low: float, high: float, known: dict[float, float], target: float, 
 
 
 def _promising(known: dict[Steps, float], still: Steps, target: float) -> Iterator[Steps]:
-    """Pairs of moved widths, those first whose changes multiplied lead to the target."""
+    """Pairs of changed widths, those first whose product of changes is nearest to the target."""
     singles = [steps for steps in known if steps != still]
     pairs = [
         (a, b) for a, b in combinations(singles, 2) if not any(m and n for m, n in zip(a, b, strict=True))

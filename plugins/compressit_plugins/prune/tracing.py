@@ -1,4 +1,4 @@
-"""Before Torch-Pruning sees a model: what it must not be given, and a limit on the time it may take."""
+"""Guards for Torch-Pruning: rejects models that it cannot handle, and limits its time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParalle
 
 
 def refuse_unprunable(model: nn.Module) -> None:
-    """Raises CompressitError for what Torch-Pruning would silently get wrong: compiled, scripted, wrapped,
-    quantised, parametrised and masked models, and recurrent layers. It names the layer and the remedy."""
+    """Raises CompressitError for models that Torch-Pruning would silently get wrong: compiled, scripted, wrapped,
+    quantised, parametrised and masked ones, and recurrent layers. The error names the layer and the remedy."""
     for at, module in model.named_modules():
         fault = _fault(module)
         if fault is not None:
@@ -28,13 +28,13 @@ def refuse_unprunable(model: nn.Module) -> None:
 
 @contextmanager
 def at_most(seconds: float, message: str, hint: str) -> Generator[None]:
-    """Ends the block with CompressitError(message, hint) when it has not finished after `seconds`.
+    """Ends the block with CompressitError(message, hint) if it has not finished after `seconds`.
 
-    Works in any thread of CPython: the exception is raised in the block's own thread between two bytecodes, and
-    again every second where a bare `except` swallowed it. One endless call into C cannot be stopped.
+    Works in any thread of CPython: raises the exception in the block's thread between two bytecodes, and again every
+    second in case a bare `except` swallows it. It cannot stop an endless call into C.
     """
     thread = threading.get_ident()
-    sending = threading.Lock()  # held by the watcher while it interrupts, by the block once it is over
+    sending = threading.Lock()  # held by the watcher while it interrupts, and by the block once it has ended
     finished = threading.Event()
 
     def watch() -> None:
@@ -49,8 +49,8 @@ def at_most(seconds: float, message: str, hint: str) -> Generator[None]:
         try:
             yield
         finally:
-            sending.acquire()  # and never given back: from here on nothing is sent
-            time.sleep(0)  # what was sent before arrives here
+            sending.acquire()  # never released, so nothing is sent from now on
+            time.sleep(0)  # an exception that was already sent is raised here
     except _TimeIsUp:
         raise CompressitError(message, hint) from None
     finally:
@@ -58,7 +58,7 @@ def at_most(seconds: float, message: str, hint: str) -> Generator[None]:
 
 
 class _TimeIsUp(BaseException):
-    """Not an Exception: a model's own `except Exception` must not swallow it."""
+    """A BaseException, so that a model's own `except Exception` does not swallow it."""
 
 
 def _fault(module: nn.Module) -> tuple[str, str] | None:
@@ -74,6 +74,6 @@ def _fault(module: nn.Module) -> tuple[str, str] | None:
     if isinstance(module, nn.RNNBase | nn.RNNCellBase):
         return (
             f"recurrent ({kind})",
-            "how its gates are coupled is not known, and `ignore` does not help; `prune.magnitude` prunes it",
+            "the coupling of its gates is not supported, and `ignore` does not help; use `prune.magnitude`",
         )
     return computed(module)

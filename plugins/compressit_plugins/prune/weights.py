@@ -1,4 +1,4 @@
-"""Which parameters of a model are the weight matrices of its layers."""
+"""Finds the parameters of a model that are weight matrices of its layers."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ def select_weights(
     exclude: Sequence[str] = (),
     also: Sequence[str] = (),
 ) -> dict[str, nn.Parameter]:
-    """The weight matrices of the model's layers whose name, or the name of a module that holds them, matches a glob of
-    `include`, and the other parameters of at least two dimensions that match one of `also`; without what matches
-    `exclude`.
+    """Weight matrices that match a glob of `include` by their own name or the name of a module that holds them, and
+    other parameters of at least two dimensions that match a glob of `also`; without those that match `exclude`.
 
-    Weight matrices are chosen by the type of their layer, subclasses included: the weights of linear, bilinear,
-    (transposed) convolutional and recurrent layers, and the projections of `nn.MultiheadAttention`. Embeddings, scales,
-    class tokens, position tables and what a layer of one's own holds are others: only `also` takes them.
-    Tied parameters come once, by their first name; any of their names may match, and one that a linear layer shares
-    with an embedding is a weight matrix.
+    Weight matrices are found by the type of their layer, including subclasses: weights of linear, bilinear,
+    (transposed) convolutional and recurrent layers, and projections of `nn.MultiheadAttention`. Embeddings, scales,
+    class tokens, position tables and parameters of custom layers are others: only `also` selects them.
+    Tied parameters occur once, by their first name, and may match by any of their names. A weight that a linear layer
+    shares with an embedding is a weight matrix.
 
-    Raises NoEffectError, which names the glob, when one matches no such parameter, or when none is left;
-    CompressitError for a chosen weight that is computed from other tensors (masked, parametrised).
+    Raises NoEffectError that names the glob if a glob matches no such parameter, and if no parameter is left;
+    CompressitError for a selected weight that is computed from other tensors (masked, parametrised).
     """
     names = _names(model)
     matrices, made = _matrices(model)
@@ -57,13 +56,13 @@ def select_weights(
     chosen = (matching(weights, include) | matching(others, also)) - matching(first, exclude)
     if not chosen:
         raise NoEffectError(
-            f"exclude ({', '.join(exclude)}) leaves nothing of what include ({', '.join(include)}) selects"
+            f"exclude ({', '.join(exclude)}) removes everything that include ({', '.join(include)}) selects"
         )
     return {name: first[name] for name in first if name in chosen}
 
 
 def others(model: nn.Module, chosen: Iterable[str] = ()) -> list[str]:
-    """Parameters of at least two dimensions that are no layer's weight matrix, without those that were chosen."""
+    """Parameters of at least two dimensions that are not a layer's weight matrix, without the chosen ones."""
     matrices, _ = _matrices(model)
     taken = set(chosen)
     return [
@@ -75,12 +74,12 @@ def _no_weight(glob: str, beside: set[str], weights: dict[str, nn.Parameter]) ->
     shown = ", ".join(sorted(beside)[:3])
     return NoEffectError(
         f"'{glob}' matches no weight matrix of a layer in the model",
-        f"{shown} is none: name it in `also` to prune it as well" if beside else did_you_mean(glob, weights),
+        f"{shown} is not a weight matrix: select it with `also`" if beside else did_you_mean(glob, weights),
     )
 
 
 def _matrices(model: nn.Module) -> tuple[set[int], dict[str, tuple[str, str]]]:
-    """Identities of the parameters that are weight matrices; by name those that are computed, and what helps."""
+    """The ids of parameters that are weight matrices; and by name the computed weight matrices, with the remedy."""
     matrices: set[int] = set()
     made: dict[str, tuple[str, str]] = {}
     for at, layer in model.named_modules():
@@ -89,7 +88,7 @@ def _matrices(model: nn.Module) -> tuple[set[int], dict[str, tuple[str, str]]]:
             if value is not None:
                 matrices.add(id(value))
             elif getattr(layer, own, None) is not None:
-                plain = "no parameter of its layer", "give the layer a plain parameter as its weight"
+                plain = "not a parameter of its layer", "make the layer's weight a plain parameter"
                 made[f"{at}.{own}".lstrip(".")] = computed(layer) or plain
     return matrices, made
 
@@ -106,13 +105,13 @@ def _own(layer: nn.Module) -> Iterator[str]:
 
 
 def computed(layer: nn.Module) -> tuple[str, str] | None:
-    """Where the weights of a layer are made of other tensors in every pass: what it is, and what helps."""
+    """If a layer's weights are computed from other tensors in every pass: what they are, and the remedy; else None."""
     hooks = {type(hook).__module__ for hook in layer._forward_pre_hooks.values()}  # pyright: ignore[reportPrivateUsage]
     if "torch.nn.utils.prune" in hooks:
         return "masked by torch.nn.utils.prune", "call torch.nn.utils.prune.remove on its layer first"
     if parametrize.is_parametrized(layer) or any(hook.startswith("torch.nn.utils.") for hook in hooks):
         return (
-            "parametrised (weight_norm, spectral_norm): made of other tensors in every pass",
+            "parametrised (weight_norm, spectral_norm): computed from other tensors in every pass",
             "make it a plain parameter first, with torch.nn.utils.parametrize.remove_parametrizations or "
             "remove_weight_norm",
         )
@@ -128,5 +127,5 @@ def _names(model: nn.Module) -> dict[int, list[str]]:
 
 def _matches(parameter: str, globs: Iterable[str]) -> bool:
     parts = parameter.split(".")
-    names = [".".join(parts[: end + 1]) for end in range(len(parts))]  # every module on the way, then itself
+    names = [".".join(parts[: end + 1]) for end in range(len(parts))]  # enclosing modules, then the parameter
     return any(fnmatchcase(name, glob) for name in names for glob in globs)

@@ -1,4 +1,4 @@
-"""`shrink.fresh`: the capacity control, a narrower net trained directly."""
+"""`shrink.fresh`: a narrower net trained directly, as a control for capacity."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Fresh(Student[StudentConfig]):
-    """A narrower net trained from fresh weights on the variant's own labels: the control for shrinking."""
+    """A narrower net trained from fresh weights on the training labels: the control for shrinking."""
 
     name = "shrink.fresh"
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Only the given model's architecture is used: what this net reaches owes nothing to a teacher."""
+        """Uses only the architecture of the given model: there is no teacher."""
         from torch.nn import functional as F
 
         from compressit import fit

@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
     from compressit import StageContext
 
-# What drawing an image costs, in forward passes of the teacher: a random number for each pixel, and for a full
-# covariance the product with a matrix of a row and a column for each pixel, about a large layer. Measured for 784
-# pixels on one core: 3.4 and 10.4 µs, where the net 784-512-512-10 takes 11 µs.
+# Cost of drawing an image, in forward passes of the teacher: one random number per pixel; for a full covariance also
+# a product with a (pixels x pixels) matrix, about as much as a large layer. Measured for 784 pixels on one core: 3.4
+# and 10.4 µs, where the net 784-512-512-10 takes 11 µs.
 _DRAWING = {"uniform": 0.3, "gaussian": 0.3, "pixel": 0.3, "covariance": 1.0}
 
 
 class NoiseShrinking(Student[NoiseConfig]):
-    """Fit a narrower net to noise labelled by the teacher: what generalised should survive, what was memorised not."""
+    """Fit a narrower net to noise labelled by the teacher. General knowledge should survive, memorised labels not."""
 
     name = "shrink.noise"
     example: ClassVar[Mapping[str, Any]] = {**Student.example, "images": 64}
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The trained student."""
+        """Returns the trained student."""
         from compressit_plugins.shrink.noise_fit import fit_to_noise
 
         student = self.student(model, ctx)
         return fit_to_noise(student, ctx.model(self.config.teacher), ctx, self.config)
 
     def work(self, images: int, times: int) -> Work:
-        """Of noise images; each is drawn, and labelled by the teacher."""
+        """Training on noise images, each of which is drawn and labelled by the teacher."""
         c = self.config
         drawn = c.images * (c.epochs if c.redraw == "epoch" else 1)
         return Work(c.steps(c.images), c.batch_size, c.width**times, round(drawn * (1 + _DRAWING[c.noise])))

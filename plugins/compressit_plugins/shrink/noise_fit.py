@@ -1,4 +1,4 @@
-"""Noise distillation as a plain function: a student, a teacher, a source of noise."""
+"""Distillation on noise, as a plain function of student and teacher."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def fit_to_noise(
     student: nn.Module, teacher: nn.Module, ctx: StageContext, options: NoiseConfig
 ) -> nn.Module:
-    """Trains `student` in place to answer noise as `teacher` does; returns it in eval mode.
+    """Trains `student` in place to match `teacher` on noise. Returns it in eval mode.
 
-    The setting of Alok Singh, "Compressing neural networks to see if they learn" (2018), is uniform noise, hard
-    labels, redrawn each round; matching logits is Ba & Caruana, "Do deep nets really need to be deep?" (2014).
-    Notes the noise it used; logs retention_train and retention_test against images seen when `track` is set.
+    Uniform noise with hard labels, redrawn each round, is the setting of Alok Singh, "Compressing neural networks to
+    see if they learn" (2018). Matching logits is from Ba & Caruana, "Do deep nets really need to be deep?" (2014).
+    Notes the noise it used. If `track` is set, logs retention_train and retention_test against images seen.
     """
     source = shared_noise_source(options.noise, ctx)
     labelled: dict[str, Tensor] = {}
@@ -51,24 +51,24 @@ def fit_to_noise(
 
 
 def targets(logits: Tensor, options: NoiseConfig) -> Tensor:
-    """What the student is fitted to: classes (N,) int64, probabilities (N, K), or logits (N, K).
+    """The student's targets: classes (N,) int64, probabilities (N, K), or logits (N, K).
 
-    Raises CompressitError where classes are wanted and the teacher answers with NaN: it has none.
+    Raises CompressitError if the targets are classes and a logit of the teacher is NaN.
     """
     if options.labels == "hard":
         classes = answers(logits)
         if lost := int((classes < 0).sum()):
             raise CompressitError(
-                f"the teacher answers {lost} of {len(classes)} noise images with NaN, which is no label",
-                "its training diverged: lower the learning rate there",
+                f"the teacher's logits for {lost} of {len(classes)} noise images are NaN, so they have no label",
+                "the teacher's training diverged: lower its learning rate",
             )
         return classes
     return (logits / options.temperature).softmax(1) if options.labels == "soft" else logits
 
 
 def loss_of(options: NoiseConfig) -> Loss:
-    """The loss for these labels: cross-entropy; at a temperature T times T squared, so that its gradients keep their
-    size (Hinton et al. 2015); or mean squared error of the logits."""
+    """The loss for these labels: cross-entropy for hard labels; cross-entropy at temperature T for soft labels, times
+    T squared to keep the size of its gradients (Hinton et al. 2015); mean squared error for logits."""
     if options.labels == "hard":
         return F.cross_entropy
     if options.labels == "logits":

@@ -1,4 +1,4 @@
-"""Random inputs a teacher can label, and the statistics of the data they imitate."""
+"""Random inputs for a teacher to label, with statistics like those of the data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from compressit import Data, StageContext, Streams
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """Draws inputs (count, *shape): uniform from `mean` on, or normal about it."""
+    """Draws inputs (count, *shape): uniform in [mean, mean + spread], or normal around `mean`."""
 
     shape: tuple[int, ...]
-    mean: Tensor  # (D,), of uniform noise: low
-    spread: Tensor  # (D,): high - low, or the standard deviations; (R, D): a covariance's factor
+    mean: Tensor  # (D,); the lower bound for uniform noise
+    spread: Tensor  # (D,): high - low, or standard deviations; (R, D): factor of a covariance
     uniform: bool
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -33,9 +33,9 @@ class NoiseSource:
 
 
 def noise_source(kind: str, data: Data) -> NoiseSource:
-    """The source of `uniform | gaussian | pixel | covariance` noise in the scale of the model's inputs.
+    """The source of `uniform | gaussian | pixel | covariance` noise, in the scale of the model's inputs.
 
-    Uniform noise is U[0, 1] in pixels, scaled like the data; the others imitate statistics of the training inputs.
+    Uniform noise is U[0, 1] in pixels, scaled like the data. The others have the statistics of the training inputs.
     """
     shape = data.contract.shape
     device = data.train.y.device
@@ -61,7 +61,7 @@ def shared_noise_source(kind: str, ctx: StageContext) -> NoiseSource:
 
 
 def noise_generator(streams: Streams, redraw: str, epoch: int, device: str) -> torch.Generator:
-    """The generator of an epoch's noise. Variants share it: the twins' teachers label the same images."""
+    """The generator of an epoch's noise. Variants share it, so the twins' teachers label the same images."""
     if redraw == "never":
         return Streams(streams.seed, streams.stage).generator("noise", device=device)
     return streams.generator("noise", epoch if redraw == "epoch" else None, device=device)

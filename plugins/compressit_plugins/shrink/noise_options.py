@@ -15,25 +15,25 @@ class NoiseConfig(StudentConfig):
 
     noise: Literal["uniform", "gaussian", "pixel", "covariance"] = Field(
         "uniform",
-        description="uniform: pixels in [0, 1]; gaussian: one mean and deviation for all pixels; pixel: each pixel's "
-        "own; covariance: the full covariance. All but uniform take their statistics from the training inputs",
+        description="uniform: pixels in [0, 1]; gaussian: one mean and deviation for all pixels; pixel: mean and "
+        "deviation per pixel; covariance: full covariance. All except uniform use statistics of the training inputs",
     )
     redraw: Literal["epoch", "round", "never"] = Field(
-        "epoch", description="new noise every epoch, once for each round, or once for all rounds"
+        "epoch", description="when to draw new noise: every epoch, every round, or once for all rounds"
     )
-    images: int = Field(60000, ge=1, description="noise images in an epoch")
+    images: int = Field(60000, ge=1, description="noise images per epoch")
     labels: Literal["hard", "soft", "logits"] = Field(
         "logits",
-        description="what of the teacher's answer is matched: its class (cross-entropy), its probabilities "
-        "(cross-entropy at `temperature`), or its logits (mean squared error)",
+        description="what to match of the teacher's output: class (cross-entropy), probabilities "
+        "(cross-entropy at `temperature`), or logits (mean squared error)",
     )
     temperature: float = Field(1.0, gt=0, description="softmax temperature of soft labels")
     teacher: ModelRef = Field(
-        "previous", description="the stage (or checkpoint) whose model labels the noise"
+        "previous", description="the model that labels the noise: a stage or a checkpoint"
     )
     track: bool = Field(
         True,
-        description="log the accuracy on the original data after 1, 2, 4, 8 ... epochs (nothing is selected by it)",
+        description="log accuracy on the original data after 1, 2, 4, 8 ... epochs (does not affect training)",
     )
 
     @field_validator("temperature")
@@ -41,5 +41,5 @@ class NoiseConfig(StudentConfig):
     def _softens(cls, value: float, info: ValidationInfo) -> float:
         labels = info.data.get("labels", "soft")
         if labels != "soft" and changed(cls, info, value):
-            raise ValueError(f"has no effect with `labels: {labels}`: it belongs to `labels: soft`")
+            raise ValueError(f"has no effect with `labels: {labels}`: it is an option of `labels: soft`")
         return value

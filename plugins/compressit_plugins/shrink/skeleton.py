@@ -1,4 +1,4 @@
-"""The shape of a structurally pruned model, with fresh weights. The one file here that uses Torch-Pruning."""
+"""Makes a structurally pruned model with fresh weights. Only this file here uses Torch-Pruning."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from compressit_plugins.prune.tracing import refuse_unprunable
 def skeleton(
     model: nn.Module, width: float, input_shape: Sequence[int], seed: int, times: int = 1
 ) -> nn.Module:
-    """A copy of `model` with every hidden layer's channels times `width`, rounded up, `times` in a row; on the model's
-    device, in train mode, with fresh weights drawn from `seed`. The classifier keeps its outputs, grouped layers their
-    groups. `model` and torch's random numbers are left as they were.
+    """A copy of `model` with every hidden layer's channels times `width`, rounded up, `times` times in a row. It is on
+    the model's device, in train mode, with fresh weights drawn from `seed`. The classifier keeps its outputs, grouped
+    layers keep their groups. Does not change `model` or torch's random state.
 
-    Layers that must shrink together are found by DepGraph (Fang et al., "DepGraph: Towards any structural pruning",
-    2023). Raises CompressitError when Torch-Pruning cannot trace the model or nothing could be removed.
+    Finds layers that must shrink together with DepGraph (Fang et al., "DepGraph: Towards any structural pruning",
+    2023). Raises CompressitError if Torch-Pruning cannot trace the model or nothing can be removed.
     """
     device = next((p.device for p in model.parameters()), "cpu")
     refuse_unprunable(model)
@@ -48,16 +48,16 @@ def skeleton(
 
 
 def _learning(net: nn.Module) -> nn.Module:
-    """All that can have gradients does."""
+    """Turns gradients on for every parameter that can have them."""
     for parameter in net.parameters():
         parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     return net
 
 
 def _narrow(net: nn.Module, inputs: Tensor, classifier: nn.Module, width: float, times: int) -> None:
-    """Removes the last channels of each group of coupled layers: the weights are drawn anew, so any will do.
+    """Removes the last channels of each group of coupled layers. Which ones does not matter: weights are redrawn.
 
-    Not tp.pruner: it rounds down, and leaves a layer as wide as it was where that gives zero.
+    We do not use tp.pruner: it rounds down, and does not shrink a layer if that gives zero.
     """
     graph: Any = tp.DependencyGraph().build_dependency(net, example_inputs=(inputs,))
     coupled = [
@@ -74,7 +74,7 @@ def _narrow(net: nn.Module, inputs: Tensor, classifier: nn.Module, width: float,
 
 
 def _parts(graph: Any, group: Any) -> int:
-    """In how many equal parts these channels are used (grouped convolutions, group norm): each shrinks alike."""
+    """The number of equal parts of these channels (grouped convolutions, group norm), which must shrink alike."""
     parts = 1
     for dep, _ in group:
         layer, pruner = dep.target.module, graph.get_pruner_of_module(dep.target.module)
@@ -88,7 +88,7 @@ def _parts(graph: Any, group: Any) -> int:
 
 
 def _classifier(net: nn.Module, inputs: Tensor) -> nn.Module:
-    """The last linear or convolutional layer that runs: its outputs are the classes."""
+    """The last linear or convolutional layer that runs; its outputs are the classes."""
     ran: list[nn.Module] = []
     layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
     handles = [m.register_forward_hook(lambda module, args, output: ran.append(module)) for m in layers]
@@ -104,9 +104,9 @@ def _classifier(net: nn.Module, inputs: Tensor) -> nn.Module:
 
 
 def _reset_parameters(model: nn.Module) -> None:
-    """Fresh weights for every layer that knows how.
+    """Gives every layer with a reset_parameters method fresh weights.
 
-    Raises CompressitError naming a layer with parameters of its own that does not.
+    Raises CompressitError that names the layer if one has parameters but no such method.
     """
     for name, module in model.named_modules():
         reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)

@@ -1,4 +1,4 @@
-"""What compressors share whose result is a student: a narrower net that is trained from fresh weights."""
+"""Base of compressors that make a student: a narrower net, trained from fresh weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class StudentConfig(FitConfig):
     """Options of every student."""
 
-    width: float = Field(default=0.5, gt=0, lt=1, description="each hidden width times this, rounded up")
+    width: float = Field(default=0.5, gt=0, lt=1, description="multiplies each hidden width, rounded up")
 
 
 S = TypeVar("S", bound=StudentConfig)
@@ -30,11 +30,11 @@ class Student(Compressor[S]):
     example: ClassVar[Mapping[str, Any]] = {"width": 0.5, "epochs": 3, "batch_size": 32}
 
     def student(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The architecture the rounds start from, its hidden widths times `width` once per round; fresh weights. A
-        model that does not declare how to be narrower gives its structurally pruned skeleton.
+        """A student with fresh weights: the original architecture, with hidden widths times `width` once per round. If
+        the model plugin has no `with_width`, the model is pruned structurally instead.
 
-        Notes the share of the widest hidden layer that was `requested` and `achieved`: rounding up keeps more.
-        Raises CompressitError when neither is possible.
+        Notes the fraction of the widest hidden layer that was `requested` and `achieved` (rounding up keeps more).
+        Raises CompressitError if neither way is possible.
         """
         from compressit import hidden_width
 
@@ -54,5 +54,5 @@ class Student(Compressor[S]):
         return self.student(model, ctx)
 
     def work(self, images: int, times: int) -> Work:
-        """Every round takes as many steps, on an ever narrower net."""
+        """Every round takes the same number of steps, on a narrower net each time."""
         return Work(self.config.steps(images), self.config.batch_size, self.config.width**times)

@@ -18,21 +18,21 @@ WEIGHTS = "weights/"
 def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) -> nn.Module:
     """Trains `model` in place on `ctx.data.train` and returns it.
 
-    With a validation split: logs the curves validation_loss and validation_accuracy after every epoch, and
-    stops early or goes back to the best epoch's weights if the options say so; notes `best_epoch` and
-    `stopped_early` (1-based epochs) then.
-    Raises CompressitError when the options need a validation split and there is none.
+    With a validation split, logs the curves validation_loss and validation_accuracy after every epoch. If the options
+    ask for it, stops early or restores the weights of the best epoch, and notes `best_epoch` and `stopped_early`
+    (1-based epochs).
+    Raises CompressitError if the options need a validation split and there is none.
     """
     data = ctx.data
     selects = bool(options.needs_validation())
     if selects and data.validation is None:
         raise CompressitError(
             "train.supervised: patience and restore_best need a validation split, and the data has none",
-            "cut one from the training images, for example `data: {with: {validation: 0.1}}`",
+            "split off some training images, for example `data: {with: {validation: 0.1}}`",
         )
 
     loss = partial(F.cross_entropy, label_smoothing=options.label_smoothing)
-    # Everything the rule below remembers: tensors, because `fit` saves them with its own state.
+    # State of early stopping, as tensors, because `fit` saves it with its own state.
     kept: dict[str, Tensor] = {}
 
     def on_epoch(end: EpochEnd, _: dict[str, Tensor]) -> None:
@@ -59,7 +59,7 @@ def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) ->
 
 
 def _remember(kept: dict[str, Tensor], score: float, epoch: int, model: nn.Module | None) -> None:
-    """The first of equally good epochs counts as the best; one whose score is NaN is worse than any other."""
+    """Keeps the epoch if it is the best so far. Of equal epochs the first is the best; NaN is the worst score."""
     score = -math.inf if math.isnan(score) else score
     if kept and not score > float(kept["best"]):
         return

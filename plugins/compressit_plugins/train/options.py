@@ -13,22 +13,23 @@ class SupervisedConfig(FitConfig):
     """Options of supervised training; `patience` and `restore_best` need a validation split."""
 
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the target spread evenly over all classes"
+        default=0.0, ge=0, lt=1, description="fraction of the target spread evenly over all classes"
     )
     patience: int | None = Field(
         default=None,
         ge=1,
-        description="stop after this many epochs in a row without a better validation score",
+        description="stop after this many consecutive epochs without a better validation score",
     )
     restore_best: bool = Field(
-        default=False, description="end with the weights of the epoch with the best validation score"
+        default=False,
+        description="after training, restore the weights of the epoch with the best validation score",
     )
     monitor: Literal["accuracy", "loss"] = Field(
-        default="accuracy", description="the validation score `patience` and `restore_best` go by"
+        default="accuracy", description="validation score for `patience` and `restore_best`"
     )
 
     def needs_validation(self) -> tuple[str, ...]:
-        """Those two, where they are set."""
+        """`patience` and `restore_best`, if set."""
         return tuple(name for name in ("patience", "restore_best") if getattr(self, name))
 
     @field_validator("monitor")

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 class Supervised(Trainer[SupervisedConfig]):
-    """Training with cross-entropy on the variant's own labels."""
+    """Training with cross-entropy on the training labels."""
 
     name = "train.supervised"
     example: ClassVar[Mapping[str, Any]] = {"epochs": 3, "batch_size": 32}
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Never looks at the test split. Raises CompressitError when an option needs a validation split."""
+        """Never uses the test split. Raises CompressitError if an option needs a validation split and there is none."""
         from compressit_plugins.train.early_stopping import supervise
 
         return supervise(model, ctx, self.config)
 
     def work(self, images: int) -> Work:
-        """As many steps as configured, unless it stops early."""
+        """The configured steps; fewer if it stops early."""
         return Work(self.config.steps(images), self.config.batch_size)
 
 

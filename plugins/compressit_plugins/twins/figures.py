@@ -1,7 +1,7 @@
-"""Figures of `report.twins`, each built from rows and curves; None where the run has no numbers for it.
+"""Figures of `report.twins`, each made from rows and curves; None if the run has no numbers for it.
 
-Matplotlib's object-oriented API alone: no pyplot, no global state. The colours are the blog's: real labels
-green, random labels red; markers and dashes say the same for those who cannot tell them apart.
+Uses only matplotlib's object-oriented API: no pyplot, no global state. Colours as in the blog post: real labels green,
+random labels red. Markers and dashes differ too, for readers who cannot tell the colours apart.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Sharing = bool | Literal["row"]
 
 
 def figures(twins: Twins) -> dict[str, Figure]:
-    """Every figure this run has numbers for, by name, in the order of the page."""
+    """All figures that this run has numbers for, by name, in the order of the page."""
     losses = {f"training_loss_{stage}": _training_loss(twins, stage) for stage in twins.repeated()}
     drawn = {
         **{re.sub(r"[^\w.-]+", "_", name): figure for name, figure in losses.items()},
@@ -48,14 +48,14 @@ def figures(twins: Twins) -> dict[str, Figure]:
 
 
 def _training_loss(twins: Twins, stage: str) -> Figure | None:
-    """Training loss against minibatch step, a panel per round; the first panel is the twins themselves."""
+    """Training loss against minibatch step, one panel per round. The first panel shows the twins themselves."""
     pairs = twins.pairs(stage)
     if not any(point and point.curve("loss")[0] for pair in pairs for point in pair):
         return None
     rounds = [twins.teachers(), *pairs]
     columns = min(6 if len(rounds) > 10 else 4, len(rounds))
     figure, axes = _grid(-(-len(rounds) // columns), columns, (10.0 / columns, 2.1 if columns < 6 else 1.75))
-    # Matching logits has another unit than cross-entropy and spans decades: its own, logarithmic axis.
+    # The loss of matching logits has another unit than cross-entropy and spans decades: use a logarithmic axis.
     logits = twins.noise(stage).get("labels") == "logits"
     for number, (pair, panel) in enumerate(zip(rounds, axes.flat, strict=False)):
         if number > 0:
@@ -79,7 +79,7 @@ def _training_loss(twins: Twins, stage: str) -> Figure | None:
         panel.set_visible(False)
     figure.supylabel("training loss", fontsize=10)
     unit = (
-        " The twins' loss is cross-entropy, the rounds match logits: another unit, another axis."
+        " The twins' loss is cross-entropy. The rounds match logits, so their loss has another unit and axis."
         if logits
         else ""
     )
@@ -88,13 +88,13 @@ def _training_loss(twins: Twins, stage: str) -> Figure | None:
         twins,
         "minibatch step",
         [_entry(v, **{**_looks(twins, v), "marker": ""}) for v in twins.variants],
-        f"Training loss of each round of {twins.described(stage)}, on what that round was trained on. A low loss on "
-        f"noise says nothing yet about what was kept of the original task.{unit}",
+        f"Training loss of each round of {twins.described(stage)}, on the round's own training inputs. A low loss on "
+        f"noise does not show that the original task was kept.{unit}",
     )
 
 
 def _accuracy_against_width(twins: Twins) -> Figure | None:
-    """Accuracy on the labels given, test accuracy and agreement on unseen noise against width, a column a stage."""
+    """Training accuracy, test accuracy and agreement on unseen noise against width. One column per stage."""
     figure, panels = _against_width(
         twins, {**ACCURACIES, "noise_agreement": "teacher's label\non unseen noise"}
     )
@@ -111,16 +111,16 @@ def _accuracy_against_width(twins: Twins) -> Figure | None:
         twins,
         "width of the hidden layers",
         [_entry(v, markersize=4, **_looks(twins, v)) for v in twins.variants],
-        "What is left at each width: the share of the original training images that still get the label this variant "
-        "was given, the share of the test set that is right, and the agreement with the teacher on noise never seen. "
-        "Dotted: chance, and for noise the share of the teacher's commonest label, which a constant answer reaches. "
+        "What is left at each width: accuracy on the original training images with the labels of the variant, accuracy "
+        "on the test set, and agreement with the teacher on unseen noise. "
+        "Dotted: chance; for noise, the share of the teacher's most frequent label, which a constant output reaches. "
         "Diamonds: the twins themselves.",
     )
 
 
 def _label_entropy(twins: Twins) -> Figure | None:
-    """Entropy and share of the commonest of the teachers' labels on noise, against width."""
-    texts = {"noise_entropy_bits": "entropy (bits)", "noise_majority": "share of the\ncommonest label"}
+    """Entropy of the teachers' labels on noise, and share of the most frequent one, against width."""
+    texts = {"noise_entropy_bits": "entropy (bits)", "noise_majority": "share of the most\nfrequent label"}
     figure, panels = _against_width(twins, texts)
     most = -math.log2(twins.chance())
     for metric, _, panel in panels:
@@ -134,13 +134,13 @@ def _label_entropy(twins: Twins) -> Figure | None:
         twins,
         "width of the hidden layers",
         [_entry(v, markersize=4, **_looks(twins, v)) for v in twins.variants],
-        "How much the teachers' labels on noise can teach: their entropy, and the share of the commonest one. Dotted: "
-        "all classes equally often. Near 0 bits the labels are almost constant, and fitting them shows little.",
+        "How much the teachers' labels on noise can teach: their entropy, and the share of the most frequent one. "
+        "Dotted: all classes equally often. Near 0 bits the labels are almost constant, and fitting them shows little.",
     )
 
 
 def _retention_against_noise(twins: Twins) -> Figure | None:
-    """Accuracy on the original data against noise images seen, for the first, middle and last round that logged it."""
+    """Accuracy on the original data against noise images seen, for the first, middle and last round with this curve."""
     rounds = {stage: chosen for stage in twins.repeated() if (chosen := _logged(twins, stage))}
     if not rounds:
         return None
@@ -164,15 +164,16 @@ def _retention_against_noise(twins: Twins) -> Figure | None:
         twins,
         "noise images seen",
         [_entry(v, markersize=4, **_looks(twins, v)) for v in twins.variants],
-        "Accuracy on the original data while a student sees more and more noise. The paler the line, the narrower the "
-        "student. Dotted: chance.",
+        "Accuracy on the original data while a student sees more and more noise. Paler lines are narrower students. "
+        "Dotted: chance.",
     )
 
 
 def _against_width(
     twins: Twins, texts: Mapping[str, str]
 ) -> tuple[Figure | None, list[tuple[str, str, Axes]]]:
-    """Metrics (rows) by stages (columns), both variants in each panel; and each panel with its metric and stage."""
+    """A figure of metrics (rows) by stages (columns) with both variants in each panel, and a list of (metric, stage,
+    panel)."""
     measured = [
         (metric, stage)
         for metric in texts
@@ -203,7 +204,7 @@ def _against_width(
 
 
 def _strategies(twins: Twins) -> Figure | None:
-    """Training and test accuracy of every family of models against its non-zero parameters."""
+    """Training and test accuracy of every family of models against nonzero parameters."""
     families = [*twins.noise_stages(), *twins.strategies()]
     metrics = [
         metric
@@ -236,17 +237,17 @@ def _strategies(twins: Twins) -> Figure | None:
     return _finished(
         figure,
         twins,
-        "non-zero parameters",
+        "nonzero parameters",
         [*(_entry(name, **each) for name, each in looks.items()), twin],
-        "The same twins through every strategy of this run, against the non-zero parameters that are left. Left the "
-        "real labels, right the random ones. Dotted: chance.",
+        "The same twins, compressed by every strategy of this run, against the nonzero parameters that are left. Left: "
+        "real labels; right: random labels. Dotted: chance.",
     )
 
 
 def _grid(
     rows: int, columns: int, size: tuple[float, float], sharex: Sharing = False, sharey: Sharing = False
 ) -> tuple[Figure, Any]:
-    """A figure with rows x columns empty panels (an object array of Axes), each of that size in inches."""
+    """A figure with rows x columns empty panels (an object array of Axes), each with this size in inches."""
     inches = columns * size[0], rows * size[1] + 0.7
     figure = Figure(figsize=inches, layout="constrained", facecolor="white")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
@@ -259,7 +260,7 @@ def _grid(
 
 
 def _finished(figure: Figure, twins: Twins, x: str, entries: Sequence[Line2D], caption: str) -> Figure:
-    """With one legend above all panels."""
+    """The figure with x label, caption, and one legend above all panels."""
     seeds = f" Means of {twins.seeds} seeds; bands: ± one standard deviation." if twins.seeds > 1 else ""
     figure.supxlabel(x, fontsize=10)
     columns = len(entries) if len(entries) <= 6 else -(-len(entries) // 2)
@@ -279,7 +280,7 @@ def _entry(label: str, **looks: Any) -> Line2D:
 
 
 def _plot(panel: Axes, line: Line, **looks: Any) -> None:
-    """A line, with a band of ± one standard deviation where there are several seeds."""
+    """Plots a line, with a band of ± one standard deviation if there are several seeds."""
     panel.plot(line[0], line[1], linewidth=1.5, **looks)
     if any(line[2]):
         low, high = np.subtract(line[1], line[2]), np.add(line[1], line[2])
@@ -292,7 +293,7 @@ def _diamond(panel: Axes, point: Point | None, metric: str, x: Literal["width", 
 
 
 def _fractions(panel: Axes, chance: float | None) -> None:
-    """0 to 1 as percent; dotted, what guessing reaches."""
+    """A y axis from 0 to 100 %, with a dotted line for guessing."""
     panel.set_ylim(-0.02, 1.04)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if chance is not None:
@@ -302,7 +303,7 @@ def _fractions(panel: Axes, chance: float | None) -> None:
 def _sizes(panel: Axes) -> None:
     """A logarithmic axis from large to small."""
     panel.set_xscale("log")
-    if not panel.xaxis_inverted():  # panels that share an axis are turned once
+    if not panel.xaxis_inverted():  # invert a shared axis only once
         panel.invert_xaxis()
 
 
@@ -328,11 +329,11 @@ def _logged(twins: Twins, stage: str) -> list[int]:
 
 
 def _positive(line: Line) -> Line:
-    """What a logarithmic axis can show of it."""
+    """The part of the line with x > 0, for a logarithmic axis."""
     kept = [i for i, x in enumerate(line[0]) if x > 0]
     return [line[0][i] for i in kept], [line[1][i] for i in kept], [line[2][i] for i in kept]
 
 
 def _plain(text: str) -> str:
-    """Names are not formulas."""
+    """Escapes `$`, so that matplotlib does not read names as formulas."""
     return text.replace("$", r"\$")

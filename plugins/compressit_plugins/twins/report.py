@@ -1,4 +1,4 @@
-"""`report.twins`: two networks that differ only in their labels, and what of each survives compression."""
+"""`report.twins`: compares how two networks that differ only in their labels survive compression."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TwinsConfig(Config):
     """Which variants are the twins."""
 
-    real: str = Field("real", description="the variant with the data's own labels (drawn green)")
+    real: str = Field("real", description="the variant with the real labels (drawn green)")
     fake: str = Field("fake", description="the variant with random labels (drawn red)")
     base: str = Field("train", description="the stage that trained the twins")
 
@@ -31,13 +31,13 @@ class TwinsReport(Report[TwinsConfig]):
     example: ClassVar[Mapping[str, Any]] = {"real": "one", "fake": "other"}
 
     def figures(self, results: Results) -> Mapping[str, Figure]:
-        """Those figures for which the run has numbers."""
+        """The figures that the run has numbers for."""
         from compressit_plugins.twins.figures import figures
 
         return figures(self._twins(results))
 
     def paragraphs(self, results: Results) -> Sequence[str]:
-        """What the twins are, what half the width keeps of each, and whether the post's observation was seen."""
+        """The twins' accuracy, what is left at half the width, and whether the blog post's observation holds."""
         from compressit_plugins.twins.words import paragraphs
 
         return paragraphs(self._twins(results))

@@ -1,7 +1,7 @@
-"""The words of `report.twins`: what the twins are, what half the width keeps, whether the post's observation was seen.
+"""The text of `report.twins`: the twins' accuracy, what half the width keeps, whether the post's observation holds.
 
-The post: "Compressing neural networks to see if they learn" (Alok, 2018). Its protocol is the stage whose noise has
-hard labels.
+The post is "Compressing neural networks to see if they learn" (Alok, 2018). Stages with hard labels on noise follow
+its protocol.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ from __future__ import annotations
 from compressit import percent
 from compressit_plugins.twins.rows import Pair, Twins
 
-FITS = 0.9  # agreement with its teacher on the noise it was trained on, from which a student "fits its noise"
+FITS = 0.9  # a student "fits its noise" from this agreement with its teacher on the training noise
 OBSERVATION = "the post's observation, that the twin which memorised stops fitting its noise first,"
 
 
 def paragraphs(twins: Twins) -> list[str]:
-    """Every number is taken from the run's rows; what is missing is said to be."""
+    """Paragraphs with numbers from the run's rows. They say what is missing."""
     there = list(dict.fromkeys(row.variant for row in twins.results.rows))
     if missing := [variant for variant in twins.variants if variant not in there]:
         absent = " and ".join(missing)
         found = ", ".join(there) or "none"
-        return [f"The twins cannot be compared: no model of {absent} is there (variants: {found})."]
+        return [f"The twins cannot be compared: there is no model of {absent} (variants: {found})."]
     hard = [stage for stage in twins.noise_stages() if twins.noise(stage).get("labels") == "hard"]
     seen = [_seen(twins, stage) for stage in hard]
-    not_tried = f"No stage fits students to hard labels on noise, so {OBSERVATION} was not tried."
+    not_tried = f"No stage fits students to hard labels on noise, so {OBSERVATION} was not tested."
     return [_reached(twins), *_kept(twins), *(seen or [not_tried])]
 
 
 def _reached(twins: Twins) -> str:
     seeds = f" Numbers are means of {twins.seeds} seeds." if twins.seeds > 1 else ""
     return (
-        f"The twins get {_both(twins, twins.teachers(), 'train_accuracy')} of the training labels they were given "
-        f"right, and {_both(twins, twins.teachers(), 'test_accuracy')} of the test set (chance: "
+        f"The twins' accuracy is {_both(twins, twins.teachers(), 'train_accuracy')} on their own training labels, "
+        f"and {_both(twins, twins.teachers(), 'test_accuracy')} on the test set (chance: "
         f"{percent(twins.chance())}).{seeds}"
     )
 
@@ -40,24 +40,24 @@ def _kept(twins: Twins) -> list[str]:
     for stage in twins.repeated():
         half = _half_width(twins, stage)
         kept.append(
-            f"on {twins.described(stage)}, at {_place(half)}, {_both(twins, half, 'train_accuracy')} of the training "
-            f"labels and {_both(twins, half, 'test_accuracy')} of the test set"
+            f"{twins.described(stage)}, {_place(half)}: {_both(twins, half, 'train_accuracy')} on the training "
+            f"labels and {_both(twins, half, 'test_accuracy')} on the test set"
         )
-    return [f"About half the width keeps, at this budget: {'; '.join(kept)}."] if kept else []
+    return [f"Accuracy at about half the width, with this budget: {'; '.join(kept)}."] if kept else []
 
 
 def _seen(twins: Twins, stage: str) -> str:
-    """Whether the students of the twin that memorised stop fitting their noise at a larger width than the other's."""
+    """Whether students of the twin that memorised stop fitting their noise at a larger width than the other twin's."""
     pairs = twins.pairs(stage)
     fits = [[point.mean("fit_agreement") if point else None for point in pair] for pair in pairs]
     if any(None in pair for pair in fits):
-        return (
-            f"On {stage}, {OBSERVATION} stays open: fit_agreement is not known for every round of both twins."
-        )
+        return f"On {stage}, {OBSERVATION} is undecided: fit_agreement is not known for every round of both twins."
     misfits = [[number for number, pair in enumerate(fits) if (pair[twin] or 0) < FITS] for twin in (0, 1)]
     real, fake = (found[0] if found else len(pairs) for found in misfits)
     if real == fake:
-        verdict = "was not seen: both stop together" if real < len(pairs) else "was not tried: too few rounds"
+        verdict = (
+            "was not seen: both stop together" if real < len(pairs) else "was not tested: too few rounds"
+        )
     else:
         verdict = "was seen" if fake < real else f"was not seen: {twins.real} stops first"
     stops = [
@@ -67,14 +67,14 @@ def _seen(twins: Twins, stage: str) -> str:
         for variant, found in zip(twins.variants, misfits, strict=True)
     ]
     return (
-        f"On {stage}, where a student fits its noise if it gives {percent(FITS, 0)} of it its teacher's label (the "
-        f"commonest one alone takes {_both(twins, pairs[0], 'noise_majority')}), {' and '.join(stops)}: {OBSERVATION} "
+        f"On {stage}, a student fits its noise if it agrees with its teacher on {percent(FITS, 0)} of it (share of the "
+        f"most frequent label: {_both(twins, pairs[0], 'noise_majority')}); {' and '.join(stops)}: {OBSERVATION} "
         f"{verdict}."
     )
 
 
 def _half_width(twins: Twins, stage: str) -> Pair:
-    """The round whose width is nearest to half the twins'; the first round where widths are not known."""
+    """The round with the width nearest to half the twins'; the first round if widths are unknown."""
     pairs = twins.pairs(stage)
     whole = next((point.width for point in twins.teachers() if point and point.width), None)
 
@@ -89,7 +89,7 @@ def _both(twins: Twins, pair: Pair, metric: str) -> str:
     """`95.4 % (real) and 9.8 % (fake)`."""
     values = [point.mean(metric) if point else None for point in pair]
     if values == [None, None]:
-        return f"an unknown share ({metric} is missing)"
+        return f"unknown ({metric} is missing)"
     texts = ["unknown" if value is None else percent(value) for value in values]
     return " and ".join(f"{text} ({variant})" for text, variant in zip(texts, twins.variants, strict=True))
 

@@ -71,7 +71,11 @@ def test_auxiliary_heads_are_off_in_train_mode_too() -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        ("squeezenet1_1", (3, 8, 8), "does not take inputs of 3 x 8 x 8(.|\n)*names 17 x 17 as its smallest"),
+        (
+            "squeezenet1_1",
+            (3, 8, 8),
+            "does not take inputs of 3 x 8 x 8(.|\n)*smallest images according to torchvision are 17 x 17",
+        ),
         ("vit_b_32", (3, 40, 40), "square images whose side is a multiple of 32, not 40 x 40"),
         ("vit_b_32", (3, 32, 64), "not 32 x 64"),
         ("maxvit_t", (3, 64, 64), "cannot be built for images of 64 x 64"),

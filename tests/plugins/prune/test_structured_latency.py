@@ -112,7 +112,7 @@ def test_readings_that_flatter_a_selection_are_not_what_is_believed() -> None:
         machine.clock(selection)
         return lambda: 0.75 if again else 0.5
 
-    with pytest.raises(CompressitError, match=r"no widths keep 0.5|0\.75 when they were timed once more"):
+    with pytest.raises(CompressitError, match=r"no widths keep 0.5|0\.75 when they were timed again"):
         find_timed(clock, machine.at, 0.5)
 
 

@@ -183,7 +183,7 @@ def test_on_a_staircase_it_finds_a_step_within_two_percent_or_names_both_neighbo
 def test_a_target_below_the_smallest_model_is_said_with_what_is_left() -> None:
     tried: list[float] = []
     find_share(lambda share: (tried.append(max(share, 0.3)), tried[-1])[1], 0.2, 0.45)
-    assert "out of reach: with every width at its smallest 0.3 is left" in unreachable(tried, 0.2).message
+    assert "out of reach: with the smallest widths, 0.3 is left" in unreachable(tried, 0.2).message
 
 
 @settings(max_examples=60)

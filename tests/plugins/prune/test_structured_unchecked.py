@@ -168,7 +168,7 @@ class OneLayer(nn.Module):
     ("cls", "ignore", "layer", "advice"),
     [
         (TiedDecoder, [], "'code'", "`ignore` does not help"),
-        (Plain, ["conv*"], "", "out of `ignore`, such as 'conv1'"),
+        (Plain, ["conv*"], "", "from `ignore`, such as 'conv1'"),
         (OneLayer, [], "", "every layer is coupled"),
     ],
 )

@@ -61,7 +61,7 @@ def test_targets_are_the_class_the_probabilities_or_the_logits(seed: int, temper
 
 def test_a_diverged_teacher_gives_no_classes() -> None:
     taught = torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])
-    with pytest.raises(CompressitError, match="answers 1 of 2 noise images with NaN"):
+    with pytest.raises(CompressitError, match="logits for 1 of 2 noise images are NaN"):
         targets(taught, _config(labels="hard"))
 
 

@@ -208,14 +208,14 @@ def test_the_page_is_small_complete_and_the_same_twice(tmp_path: Path) -> None:
 def test_words_say_what_the_twins_are_and_what_half_the_width_keeps() -> None:
     results = make_twins()
     text = words(results)
-    assert "get 100.0 % (real) and 97.6 % (fake) of the training labels they were given right" in text
-    assert "95.4 % (real) and 9.8 % (fake) of the test set (chance: 10.0 %)" in text
-    kept = "at width 256, 98.5 % (real) and 24.5 % (fake) of the training labels and 94.5 % (real) and 10.1 % (fake)"
-    assert f"on covariance (covariance noise, logits), {kept} of the test set" in text
+    assert "accuracy is 100.0 % (real) and 97.6 % (fake) on their own training labels" in text
+    assert "95.4 % (real) and 9.8 % (fake) on the test set (chance: 10.0 %)" in text
+    kept = "width 256: 98.5 % (real) and 24.5 % (fake) on the training labels and 94.5 % (real) and 10.1 % (fake)"
+    assert f"covariance (covariance noise, logits), {kept} on the test set" in text
     assert "98.5 % (real) and 41.2 % (fake)" in words(
         change(results, "fake", "covariance", 1, train_accuracy=0.412)
     )
-    assert words(make_twins(widths=(410, 328, 263, 211, 169))).count("at width 263") == 2
+    assert words(make_twins(widths=(410, 328, 263, 211, 169))).count("width 263: ") == 2
     assert "(chance: 25.0 %)" in words(replace(results, about={"classes": 4}))
     assert "means of 2 seeds" in words(make_twins(seeds=(0, 1)))
 
@@ -224,7 +224,7 @@ def test_words_say_what_the_twins_are_and_what_half_the_width_keeps() -> None:
     ("changes", "stops", "verdict"),
     [
         ([], "every student of real does and the first student of fake that does not has width 32", "was seen."),
-        ([("fake", 0.99)], "every student of fake does", "was not tried: too few rounds."),
+        ([("fake", 0.99)], "every student of fake does", "was not tested: too few rounds."),
         ([("real", 0.2)], "the first student of real that does not has width 256", "not seen: real stops first."),
         ([("real", 0.2), ("fake", 0.2)], "of fake that does not has width 256", "not seen: both stop together."),
     ],
@@ -236,9 +236,8 @@ def test_whether_the_posts_observation_was_seen(
     for variant, fit in changes:
         results = change(results, variant, "blog", fit_agreement=fit)
     *_, text = report().paragraphs(results)
-    assert (
-        "90 % of it its teacher's label (the commonest one alone takes 85.0 % (real) and 55.0 %"
-        in text.replace("\u202f", " ")
+    assert "90 % of it (share of the most frequent label: 85.0 % (real) and 55.0 %" in text.replace(
+        "\u202f", " "
     )
     assert stops in text
     assert OBSERVATION in text
@@ -255,18 +254,18 @@ def test_what_is_not_known_is_said_not_to_be() -> None:
         change(results, "fake", "blog", fit_agreement=math.nan, train_accuracy=math.inf),
     ):
         text = words(unknown)
-        assert f"On blog, {OBSERVATION} stays open" in text
+        assert f"On blog, {OBSERVATION} is undecided" in text
         assert "nan" not in text
         assert "inf" not in text
     for variant in ("real", "fake"):
         results = change(results, variant, "train", test_accuracy=None)
-    assert "an unknown share (test_accuracy is missing) of the test set" in words(results)
+    assert "unknown (test_accuracy is missing) on the test set" in words(results)
     soft = [row for row in results.rows if row.stage != "blog"]
-    assert f"{OBSERVATION} was not tried" in words(replace(results, rows=soft))
+    assert f"{OBSERVATION} was not tested" in words(replace(results, rows=soft))
 
 
 def test_a_run_of_other_variants_is_told_what_is_expected() -> None:
     assert report(real="true").paragraphs(make_twins()) == [
-        "The twins cannot be compared: no model of true is there (variants: real, fake)."
+        "The twins cannot be compared: there is no model of true (variants: real, fake)."
     ]
     assert "cannot be compared" in words(replace(make_twins(), rows=[]))
