@@ -375,4 +375,4 @@ def test_another_process_loads_it_once_it_has_imported_the_module(run: Run, tmp_
         """
     )
     assert "it comes from 'my_net'" in missing.stdout
-    assert "in Python import that module first" in missing.stdout
+    assert "in Python, import that module first" in missing.stdout
