@@ -111,7 +111,7 @@ def _fault(examples: object) -> str | None:
     if len(x) != len(y) or len(x) == 0:
         return f"split has {len(x)} inputs and {len(y)} labels"
     if x.ndim < 2 or x.numel() == 0:
-        return f"inputs are of shape {tuple(x.shape)}"
+        return f"inputs have shape {tuple(x.shape)}"
     if x.dtype == torch.uint8:
         return None
     if not x.is_floating_point():

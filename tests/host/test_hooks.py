@@ -114,7 +114,7 @@ def test_hook_datasets(desk: Desk) -> None:
     classes = 4
     def load(self, ctx):
         import torch
-        return Sources(torch.rand(8, 5), torch.arange(8) % 4, torch.rand(4, 5), torch.arange(4))
+        return Sources((torch.rand(8, 5), torch.arange(8) % 4), (torch.rand(4, 5), torch.arange(4)))
     """
     run = desk.run(_plugin("Dataset", body), data="{uses: hooked.dataset}")
     assert run.model("train")(torch.zeros(1, 5)).shape == (1, 4)
