@@ -226,7 +226,7 @@ def test_a_mistake_in_the_model(problems: Problems, model: str, expected: str):
     ("attribute", "value", "expected"),
     [
         ("input_shape", (3, 4000, 4000), "tiny.data has inputs of shape (3, 4000, 4000)"),
-        ("class_names", ("one",), "tiny.data has 3 classes and 1 names"),
+        ("class_names", ("one",), "tiny.data has 3 classes but 1 class names"),
         (
             "train_size",
             property(lambda self: 1 // 0),
