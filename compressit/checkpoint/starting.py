@@ -37,6 +37,7 @@ class Offer:
     class_names: tuple[str, ...]
     scale: str
     shuffled: bool = False  # pixels are permuted after scaling
+    validation: bool = False  # there is a validation split
 
     @staticmethod
     def of(dataset: Dataset[Any]) -> Offer:
@@ -44,13 +45,14 @@ class Offer:
         try:
             options = dataset.config
             shape, classes, names = tuple(dataset.input_shape), dataset.classes, tuple(dataset.class_names)
+            validation = bool(options.validation or dataset.has_validation)
         except NotImplementedError as error:
             raise CompressitError(
                 f"{dataset.name} does not declare {error}", "every dataset has `input_shape` and `classes`"
             ) from error
         except Exception as error:
             raise CompressitError(
-                f"{dataset.name}: reading `input_shape` and `classes` failed: {type(error).__name__}: {error}",
+                f"{dataset.name}: reading what it declares failed: {type(error).__name__}: {error}",
                 "this is a bug in the plugin, not in the recipe",
             ) from error
         if len(names) != classes:
@@ -64,7 +66,9 @@ class Offer:
                 f"{MOST_INPUTS}",
                 "make the inputs smaller, or no result can be saved",
             )
-        return Offer(dataset.name, shape, classes, names, options.scaling, options.pixels == "shuffled")
+        return Offer(
+            dataset.name, shape, classes, names, options.scaling, options.pixels == "shuffled", validation
+        )
 
 
 def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:

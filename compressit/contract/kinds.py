@@ -167,6 +167,11 @@ class Dataset(Plugin[D]):
         """The number of training images before `limit`; None if unknown without loading."""
         return None
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether `load` gives a validation split, so that the option `validation` need not cut one."""
+        return False
+
     def fingerprint(self) -> str:
         """Anything else that the content depends on, besides name, config and code: a digest of files, a version."""
         return ""

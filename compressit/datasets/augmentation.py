@@ -54,7 +54,8 @@ def _cropped(x: Tensor, padding: int, draws: Tensor) -> Tensor:
     rows = top[:, None] + torch.arange(height, device=x.device)
     columns = left[:, None] + torch.arange(width, device=x.device)
     at = torch.arange(len(x), device=x.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[at, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    windows = padded.permute(0, 2, 3, 1)[at, rows[:, :, None], columns[:, None, :]]
+    return windows.permute(0, 3, 1, 2).contiguous()
 
 
 def _erased(x: Tensor, size: int, draws: Tensor) -> Tensor:

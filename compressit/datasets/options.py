@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from compressit.config import Config, changed
 
@@ -47,6 +47,38 @@ class Scale(Config):
         return value
 
 
+def _block(value: object, *keys: str) -> str | None:
+    """Which of `keys` the written mapping, or the config made of it, has; else the first; None for no mapping.
+
+    The mistakes of a written value are told as those of one member of a union alone.
+    """
+    names = (
+        value
+        if isinstance(value, Mapping)
+        else type(value).model_fields
+        if isinstance(value, Config)
+        else None
+    )
+    return None if names is None else next((key for key in keys if key in names), keys[0])
+
+
+Augment = Annotated[
+    Annotated[Literal["flip"], Tag("name")] | Annotated[Crop, Tag("Crop")] | Annotated[Erase, Tag("Erase")],
+    Discriminator(
+        lambda value: {None: "name", "crop": "Crop", "erase": "Erase"}[_block(value, "crop", "erase")]
+    ),
+]
+"""One random change of training images."""
+
+ScaleOption = Annotated[
+    Annotated[Literal["unit", "standard", "imagenet"], Tag("name")] | Annotated[Scale, Tag("Scale")],
+    Discriminator(lambda value: "Scale" if _block(value, "mean") else "name"),
+]
+
+UNMEASURED = ("augment", "workers")
+"""Options that change nothing of the examples as they are measured."""
+
+
 class DataConfig(Config):
     """Options of every dataset."""
 
@@ -56,12 +88,12 @@ class DataConfig(Config):
         description="use only this many training images, the first ones; if these lack a class, the "
         "first of every class in proportion",
     )
-    scale: Literal["unit", "standard", "imagenet"] | Scale = Field(
+    scale: ScaleOption = Field(
         default="unit",
         description="unit: pixels in [0, 1]; standard: training mean 0 and standard deviation 1 per channel; "
         "imagenet: by ImageNet's mean and deviation; or your own, as `{mean: [...], std: [...]}`",
     )
-    augment: tuple[Literal["flip"] | Crop | Erase, ...] = Field(
+    augment: tuple[Augment, ...] = Field(
         default=(),
         description="random changes of training images, in this order: `flip` (left and right, half of them), "
         "`{crop: 4}` (moved by up to 4 pixels), `{erase: 8}` (a square of 8 pixels blackened)",

@@ -44,7 +44,7 @@ def channel_scaling(batches: Iterable[Tensor]) -> Scaling:
     Sums of bytes are exact, so that they are the same in whatever batches they come.
     """
     count, whole = 0, 1.0
-    total = squares = torch.zeros(())
+    total = squares = torch.zeros((), dtype=torch.int64)  # with sums of floats, it becomes float64
     for x in batches:
         exact = x.dtype == torch.uint8
         whole = 255.0 if exact else 1.0

@@ -57,6 +57,7 @@ def items(
         batch_sampler=places,
         num_workers=workers,
         collate_fn=list,  # type: ignore[arg-type]
+        generator=torch.Generator(),  # else it takes a number of the global one
     )
     try:
         yield from loader

@@ -129,8 +129,8 @@ def _type(schema: Mapping[str, Any], style: Style) -> str:
         return style.block(schema["$ref"].split("/")[-1])
     if "enum" in schema or "const" in schema:
         return _or(_value(value, style) for value in schema.get("enum", [schema.get("const")]))
-    if "anyOf" in schema:
-        return _or(_type(member, style) for member in schema["anyOf"])
+    if members := schema.get("anyOf", schema.get("oneOf")):
+        return _or(_type(member, style) for member in members)
     kind = str(schema.get("type"))
     if kind == "null":
         return style.literal("null")

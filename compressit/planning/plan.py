@@ -16,6 +16,7 @@ from compressit.checkpoint.starting import check_fits, code_of, start_of, statis
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Evaluator, Plugin, Trainer, images_after
 from compressit.contract.module_types import by_name
+from compressit.datasets.options import UNMEASURED
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host, Source
@@ -28,7 +29,7 @@ from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, me
 # Modules whose code affects results: of a first model, of a stage or evaluation, of data.
 _INIT_CORE = ("compressit.seeds", "compressit.running.rng")
 _STAGE_CORE = ("compressit.contract.context", *_INIT_CORE)
-_DATA_CORE = ("compressit.datasets.splits",)
+_DATA_CORE = ("compressit.datasets.preparation", "compressit.datasets.stored")
 
 
 def make_plan(recipe: Recipe, host: Host) -> Plan:
@@ -91,7 +92,11 @@ class _Graph:
         like = {"like": statistics} if statistics is not None else {}
         data = {**variant.data.to_json(), **like}
         content = {"code": code_digest(*self.data_modules), "content": asked(dataset, "fingerprint")}
-        self.data = {**data, "id": key_of({"data": canonical({**data, **content})})}
+        config = {name: value for name, value in data["config"].items() if name not in UNMEASURED}
+        self.data = {**data, "id": key_of({"data": canonical({**data, "config": config, **content})})}
+        # trainings see the augmented examples, measurements never do
+        augment = data["config"]["augment"]
+        self.augment = {"augment": augment} if augment else {}
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
         self.fresh = ""  # key of init if its weights are fresh; such a model is never a teacher
@@ -154,7 +159,7 @@ class _Graph:
             "kind": "stage", **made, "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
             "files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders,
             "seed": self.seed, "stage": stage.name, "round": number, "feed": stage.feed if number else None,
-            "data": self.data["id"], "precision": self.compute["precision"],
+            "data": self.data["id"], **self.augment, "precision": self.compute["precision"],
             "compile": self.compute["compile"], "torch": torch_version(), **_machine(self.recipe, per_host),
         })  # fmt: skip
         name = point_name(stage.name, member, number)

@@ -200,7 +200,7 @@ def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
         scope,
         offer=offer,
         stages=frozenset(body.at("stages").mapping),
-        validation=data is None or bool(data.config["validation"]),  # unknown where the data has a mistake
+        validation=offer is None or offer.validation,  # unknown where the data has a mistake
     )
     model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
     stages = read_stages(body.at("stages"), scope)

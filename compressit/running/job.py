@@ -23,6 +23,7 @@ from compressit.contract.nets import check_answers, copied, fault_of, try_out
 from compressit.datasets.rescaling import fed
 from compressit.datasets.splits import Data, InputSpec
 from compressit.errors import CompressitError
+from compressit.files.sealed import canonical
 from compressit.host.plugins import Host
 from compressit.running import loading, rng
 from compressit.running.apply import apply_plugin, dry_run_plugin, measure_with
@@ -189,7 +190,7 @@ class JobRunner:
             return checkpoint.load(path, host=self._host, limited=given)
 
     def _data(self, job: Job, device: str, emit: Emit) -> Data:
-        key = ("data", job.data["id"], device)
+        key = ("data", job.data["id"], canonical(job.data["config"]["augment"]), device)
         if key not in self._memo:
             announce = lambda text: emit({"announce": text})  # noqa: E731
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])

@@ -6,8 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compressit.contract.compute import Compute, host_facts, set_threads
+from compressit.contract.compute import INPUT_BYTES, Compute, host_facts, set_threads
+from compressit.datasets.pixels import Pixels
+from compressit.datasets.splits import InMemory
 from compressit.errors import CompressitError
+from compressit.seeds import Streams
 
 
 def _net(device: str = "cpu") -> nn.Sequential:
@@ -46,6 +49,35 @@ def test_forward_is_the_plain_model_in_eval_mode_whatever_the_batches(device: st
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     nn.functional.mse_loss(model(x), ours[0]).backward()
     ours[0].add_(1)  # can be a loss's targets, and written to
+
+
+def test_a_split_is_answered_as_its_tensors_are_wherever_they_are_kept(device: str) -> None:
+    model, y = _net(device), torch.zeros(11, dtype=torch.int64, device=device)
+    x = torch.randint(0, 256, (11, 6), dtype=torch.uint8, device=device)
+    floats = InMemory(x.float() / 255, y, Streams(0))
+    as_bytes = InMemory(x, y, Streams(0), Pixels())
+    plain = Compute(device).forward(model, floats.x)
+    for split in (floats, as_bytes):
+        assert torch.equal(Compute(device).forward(model, split), plain)
+        torch.testing.assert_close(Compute(device).forward(model, split, 4), plain)
+
+
+@pytest.mark.parametrize(
+    ("shape", "most"),
+    [((1, 28, 28), 2048), ((3, 224, 224), INPUT_BYTES // (3 * 224 * 224 * 4)), ((2**25,), 1)],
+)
+def test_inputs_are_evaluated_in_batches_of_bounded_bytes(shape: tuple[int, ...], most: int) -> None:
+    sizes: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            return x.flatten(1)[:, :1]
+
+    count = most + max(1, most // 2) if most > 1 else 2
+    x = torch.zeros(1, *shape).expand(count, *shape)
+    assert Compute().forward(Counting(), x).shape == (count, 1)
+    assert sizes == [most, count - most]
 
 
 @given(st.lists(st.booleans(), min_size=6, max_size=6), st.booleans())

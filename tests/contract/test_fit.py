@@ -17,6 +17,9 @@ from compressit.contract.compute import Compute
 from compressit.contract.context import Progress, StageContext
 from compressit.contract.fit import EpochEnd, StopTraining, fit
 from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+from compressit.datasets.options import DataConfig
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Sources
 from compressit.datasets.splits import order
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
@@ -273,6 +276,41 @@ def test_any_number_and_shape_of_targets_can_be_fitted(make_context: Make, targe
     data = (X, teacher)[: targets + 1]
     fit(nn.Linear(5, 3), ctx, FitConfig(epochs=30, batch_size=8), lambda epoch: data, losses[targets])
     assert ctx.curves["loss"][-1][1] < ctx.curves["loss"][0][1]
+
+
+@pytest.mark.parametrize("augment", [[], ["flip"]])
+def test_a_split_is_trained_on_as_it_comes(make_context: Make, augment: list[str]) -> None:
+    """Its own batches, another augmentation each epoch: as a loop over them does."""
+    generator, streams = torch.Generator().manual_seed(3), Streams(7, "train")
+    x = torch.randint(0, 256, (37, 1, 2, 3), generator=generator, dtype=torch.uint8)
+    sources = Sources((x, torch.arange(37) % 3), (x[:3], torch.arange(3)))
+    options = DataConfig.model_validate({"augment": augment})
+    split = prepare(sources, options, 3, ("a", "b", "c")).with_streams(streams).train
+
+    def net() -> nn.Sequential:
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, 3))
+
+    ours = fit(
+        net(),
+        make_context(streams=streams),
+        FitConfig(epochs=3, batch_size=8, optimizer=SGD),
+        split,
+        F.cross_entropy,
+    )
+    theirs = net()
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, fused=True)
+    seen: list[Tensor] = []
+    for epoch in range(3):
+        for inputs, labels in split.batches(8, epoch):
+            seen.append(inputs)
+            optimizer.zero_grad()
+            F.cross_entropy(theirs(inputs), labels).backward()
+            optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    known = {tuple(image.flatten().tolist()) for image in x.float() / 255}
+    new = [image for batch in seen for image in batch if tuple(image.flatten().tolist()) not in known]
+    assert bool(new) == bool(augment)
 
 
 def test_parameters_that_want_no_gradient_stay_untouched(make_context: Make) -> None:

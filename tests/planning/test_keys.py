@@ -373,6 +373,8 @@ def _models(text: str = MORE, *settings: str) -> dict[str, str]:
         (MORE, ["stages.rounds.with.width=0.6"], "rounds"),
         (MORE.replace("  rounds:", "  steps:"), [], "rounds"),
         (MORE.replace("feed: original", "feed: previous"), [], "rounds"),
+        (MORE, ["data.with.augment=[flip]"], "all"),
+        (MORE, ["data.with.workers=2"], "none"),
         (MORE, ["compute.device=cpu"], "none"),
         (MORE, ["compute.threads=2"], "none"),
         (MORE, ["stages.rounds.repeat=2"], "none"),

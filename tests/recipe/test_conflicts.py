@@ -75,6 +75,13 @@ def test_the_split_may_come_from_anywhere(parse: Parse, problems: Problems) -> N
     parse(text.replace("null}}", "null}}, stages: {fit: {with: {patience: null}}}"))
 
 
+def test_a_dataset_may_have_a_split_of_its_own(
+    parse: Parse, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.find("tiny.data").plugin, "has_validation", True)
+    parse(PATIENT)
+
+
 def test_it_is_told_where_the_option_was_written(problems: Problems) -> None:
     text = PATIENT.replace("with: {patience: 2}", "sweep: {with.patience: [null, 3], with.epochs: [1, 2]}")
     assert told(problems(text)) == [f"r.yaml:6:57: {NONE}"]

@@ -94,6 +94,32 @@ def test_a_stage_must_not_be_named_like_a_round(problems: Problems):
     assert told(problems(text)) == ["r.yaml:7:3: 'fit-02' is already the name of a round of 'fit'"]
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            "scale: {mean: [0.5, 0.5], std: [0.2, 0.2]}",
+            "39: data.with.scale has 2 channels, and the inputs (1, 2, 3)",
+        ),
+        ("scale: {mean: [0.5], std: [0.2, 0.2]}", "data.with.scale.std has 2 numbers, and `mean` has 1"),
+        ("scale: {std: [0.5]}", "data.with.scale must have 'mean'"),
+        ("augment: [flip, {crop: 0}]", "data.with.augment.1.crop must be at least 1 (got 0)"),
+        ("scale: imagenet", "39: data.with.scale has 3 channels, and the inputs (1, 2, 3) have 1"),
+        ("scale: unity", "data.with.scale must be"),
+        (
+            "augment: [{crop: 2}]",
+            "41: data.with.augment moves images of 2 x 3 pixels by up to 2: out of sight",
+        ),
+        ("augment: [flop]", "data.with.augment.0 must be"),
+        ("augment: [flip], pixels: gaussian", "41: data.with.augment changes images, and `pixels: gaussian`"),
+        ("pixels: shuffled, augment: [flip]", "59: data.with.augment changes images, and `pixels: shuffled`"),
+    ],
+)
+def test_a_mistake_in_what_the_inputs_are_made_of(problems: Problems, options: str, expected: str):
+    (line,) = told(problems(BASE.replace("tiny.data}", f"tiny.data, with: {{{options}}}}}")))
+    assert expected in line
+
+
 # Mistakes in plugins and their options
 
 
