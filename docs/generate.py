@@ -31,6 +31,9 @@ LINKS = {
     "OptimizerConfig": "[optimizer](#options-of-every-training)",
     "ScheduleConfig": "[schedule](#options-of-every-training)",
     "ComputeConfig": "[compute](#compute)",
+    "Scale": "`{mean: […], std: […]}`",
+    "Crop": "`{crop: …}`",
+    "Erase": "`{erase: …}`",
     **{config.__name__: link for config, link in SHARED.items()},
 }
 

@@ -50,12 +50,9 @@ def _cropped(x: Tensor, padding: int, draws: Tensor) -> Tensor:
     """Each image moved by up to `padding` pixels each way; zeros come in (He et al. 2016, section 4.2)."""
     height, width = x.shape[-2:]
     padded = torch.nn.functional.pad(x, (padding,) * 4)
-    top, left = (draws * (2 * padding + 1)).long().unbind(1)
-    rows = top[:, None] + torch.arange(height, device=x.device)
-    columns = left[:, None] + torch.arange(width, device=x.device)
-    at = torch.arange(len(x), device=x.device)[:, None, None]
-    windows = padded.permute(0, 2, 3, 1)[at, rows[:, :, None], columns[:, None, :]]
-    return windows.permute(0, 3, 1, 2).contiguous()
+    corners = (draws * (2 * padding + 1)).long().tolist()
+    windows = zip(padded, corners, strict=True)
+    return torch.stack([image[:, top : top + height, left : left + width] for image, (top, left) in windows])
 
 
 def _erased(x: Tensor, size: int, draws: Tensor) -> Tensor:

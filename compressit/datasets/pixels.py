@@ -26,7 +26,10 @@ class Pixels:
         """Float32 inputs for a model; `seeds` (B,) int64: of a training's examples, which are augmented."""
         if seeds is not None and self.augment:
             x = augmented(x, self.augment, seeds)
-        x = scaled(unit(x), self.mean, self.std)
+        own = x.dtype == torch.uint8  # then `unit` makes new memory, to be written to
+        x = unit(x)
+        if self.mean is not None and self.std is not None:
+            x = x.sub_(self.mean).div_(self.std) if own else (x - self.mean) / self.std
         return x if self.permutation is None else x.flatten(1)[:, self.permutation].view_as(x)
 
 
@@ -37,11 +40,6 @@ def unit(x: Tensor) -> Tensor:
     x = x.detach()
     # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
     return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)
-
-
-def scaled(x: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
-    """Inputs less their mean, by their standard deviation."""
-    return x if mean is None or std is None else (x - mean) / std
 
 
 def row(values: tuple[float, ...], ndim: int, device: str | torch.device = "cpu") -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from compressit.datasets.sources import Source
-from compressit.datasets.streamed import Place, items, sound
+from compressit.datasets.streamed import RESIZE, items, several_shapes
 from compressit.errors import CompressitError
 from compressit.files.lock import held
 from compressit.files.writing import replacing
@@ -82,19 +82,19 @@ def stored(
 def _write(dataset: Dataset[Any], count: int, target: Path, name: str, workers: int) -> tuple[Tensor, Tensor]:
     """Writes the inputs; returns the labels (N,) int64 and inputs (0, *shape) of the same type."""
     starts = range(0, count, AT_ONCE)
-    places: list[list[Place]] = [
-        [(index, None) for index in range(at, min(at + AT_ONCE, count))] for at in starts
-    ]
+    places = [[(index, 0) for index in range(at, min(at + AT_ONCE, count))] for at in starts]
     labels: list[int] = []
-    first: Tensor | None = None
+    like: Tensor | None = None
     with target.open("wb") as file:
-        for batch in items(dataset, places, workers):
-            for x, label in sound(batch, name, None if first is None else tuple(first.shape)):
-                first = x if first is None else first
-                if x.dtype != first.dtype:
-                    told = f"{name}: example {len(labels)} is {x.dtype}, those before it {first.dtype}"
-                    raise CompressitError(told, "let all inputs be uint8, or all floats")
-                file.write(x.contiguous().numpy().tobytes())
-                labels.append(label)
-    assert first is not None, "a Dataset of no examples was refused"
-    return torch.tensor(labels), first.new_empty(0, *first.shape)
+        for inputs, more in items(dataset, places, workers, name):
+            like = inputs[:0].clone() if like is None else like
+            if inputs.shape[1:] != like.shape[1:]:
+                raise CompressitError(several_shapes(name, inputs, tuple(like.shape[1:])), RESIZE)
+            if inputs.dtype != like.dtype:
+                raise CompressitError(
+                    f"{name} has {like.dtype} and {inputs.dtype} inputs", "let all be of one type"
+                )
+            file.write(inputs.numpy().tobytes())
+            labels += more
+    assert like is not None, "a Dataset of no examples was refused"
+    return torch.tensor(labels), like

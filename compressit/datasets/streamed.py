@@ -12,10 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from compressit.datasets.sources import Source
 from compressit.errors import CompressitError, told
-from compressit.seeds import seeded
+from compressit.seeds import draw_from, seeded
 
 Item = tuple[Tensor, int] | str  # or what went wrong
-Place = tuple[int, int | None]  # the index of an example, and the seed that its transforms draw from
+Read = tuple[Tensor, list[int]] | str
+Place = tuple[int, int]  # the index of an example, and the seed that its transforms draw from
+RESIZE = "all inputs must have one shape: let the dataset resize them"
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,48 @@ class Streamed(Source):
             list(zip(batch.tolist(), drawn.tolist(), strict=True))
             for batch, drawn in zip(batches, seeds, strict=True)
         ]
-        for batch in items(self.train, places, self.workers):
-            yield torch.stack([x for x, _ in sound(batch, self.name, self.shape)])
+        for inputs, _ in items(self.train, places, self.workers, self.name):
+            if tuple(inputs.shape[1:]) != self.shape:
+                raise CompressitError(several_shapes(self.name, inputs, self.shape), RESIZE)
+            yield inputs
 
 
 def items(
-    dataset: Dataset[Any], places: Sequence[list[Place]], workers: int
-) -> Iterator[list[tuple[int, Item]]]:
-    """The examples at each of `places`, with their indices, batch by batch, in this order."""
+    dataset: Dataset[Any], places: Sequence[list[Place]], workers: int, name: str
+) -> Iterator[tuple[Tensor, list[int]]]:
+    """The inputs (B, *shape) and labels at each of `places`, in this order.
+
+    Global random numbers go on afterwards as if nothing had been drawn. Raises CompressitError for an example that
+    cannot be read or is none, and for a process that died.
+    """
+    if workers:
+        read = _by_processes(_Batches(dataset), places, workers)
+    else:
+        read = _here(_Batches(dataset), places)
+    for batch in read:
+        if isinstance(batch, str):
+            raise CompressitError(f"{name}: {batch}")
+        yield batch
+
+
+def several_shapes(name: str, inputs: Tensor, shape: tuple[int, ...]) -> str:
+    """What is said of inputs (B, *other shape) among those of `shape`."""
+    return f"{name} has inputs of the shapes {shape} and {tuple(inputs.shape[1:])}"
+
+
+def _here(dataset: _Batches, places: Sequence[list[Place]]) -> Iterator[Read]:
+    for place in places:
+        with seeded(0):
+            batch = dataset.__getitems__(place)
+        yield batch
+
+
+def _by_processes(dataset: _Batches, places: Sequence[list[Place]], workers: int) -> Iterator[Read]:
     loader: DataLoader[Any] = DataLoader(
-        _Seeded(dataset),
+        dataset,
         batch_sampler=places,
         num_workers=workers,
-        collate_fn=list,  # type: ignore[arg-type]
+        collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType] - `__getitems__` gives no list
         generator=torch.Generator(),  # else it takes a number of the global one
     )
     try:
@@ -68,37 +99,39 @@ def items(
         ) from error
 
 
-def sound(
-    batch: Iterable[tuple[int, Item]], name: str, shape: tuple[int, ...] | None = None
-) -> list[tuple[Tensor, int]]:
-    """The examples of a batch. Raises CompressitError for one that is none, or of another shape than `shape`."""
-    found: list[tuple[Tensor, int]] = []
-    for index, item in batch:
-        if isinstance(item, str):
-            raise CompressitError(f"{name}: example {index} cannot be read: {item}")
-        shape = shape or tuple(item[0].shape)
-        if tuple(item[0].shape) != shape:
-            raise CompressitError(
-                f"{name}: example {index} has the shape {tuple(item[0].shape)}, not {shape}",
-                "all inputs must have one shape: let the dataset resize them",
-            )
-        found.append(item)
-    return found
+def _as_it_is(batch: Read) -> Read:
+    return batch
 
 
-class _Seeded(Dataset[tuple[int, Item]]):
-    """A Dataset whose every item is drawn from a seed of its own, whichever process reads it."""
+class _Batches(Dataset[Any]):
+    """Whole batches of a Dataset, every item drawn from a seed of its own, whichever process reads it."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset
 
-    def __getitem__(self, place: Place) -> tuple[int, Item]:
-        index, seed = place
-        try:
-            with seeded(abs(seed or 0) >> 1):
-                return index, _item(self._dataset[index])
-        except Exception as error:  # noqa: BLE001 - somebody's code, and a file that may be anything
-            return index, told(error)
+    def __getitems__(self, places: Sequence[Place]) -> Read:
+        inputs: list[Tensor] = []
+        labels: list[int] = []
+        for index, seed in places:
+            draw_from(abs(seed) >> 1)
+            try:
+                item = _item(self._dataset[index])
+            except Exception as error:  # noqa: BLE001 - somebody's code, and a file that may be anything
+                item = f"it cannot be read: {told(error)}"
+            if not isinstance(item, str) and inputs:
+                item = _like(inputs[0], item)
+            if isinstance(item, str):
+                return f"example {index}: {item}"
+            inputs.append(item[0])
+            labels.append(item[1])
+        return torch.stack(inputs), labels
+
+
+def _like(first: Tensor, item: tuple[Tensor, int]) -> Item:
+    x = item[0]
+    if x.shape != first.shape:
+        return f"it has the shape {tuple(x.shape)}, not {tuple(first.shape)}: {RESIZE}"
+    return item if x.dtype == first.dtype else f"it is {x.dtype}, those before it {first.dtype}"
 
 
 def _item(item: object) -> Item:

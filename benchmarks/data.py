@@ -1,0 +1,133 @@
+"""What the three ways to keep examples cost beside each other: an epoch's batches, and memory.
+
+    python benchmarks/data.py [--images 20000] [--side 96] [--rounds 5]
+
+Times one pass over an epoch's batches of random images, without a net, in turn: floats in memory, bytes in memory,
+bytes with augmentation, a file of the cache; a torch DataLoader by hand and `streamed`. Prints medians and ratios
+round by round. Memory: peak of a process beyond what importing torch takes, for one epoch from the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from compressit.datasets.options import IMAGENET, DataConfig
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Examples, Sources
+from compressit.datasets.splits import Split
+from compressit.datasets.stored import stored
+from compressit.datasets.streamed import Streamed
+
+BATCH = 128
+
+
+class Images(Dataset[tuple[Tensor, int]]):
+    """Random bytes, made anew for each item: nothing of them is kept."""
+
+    def __init__(self, count: int, side: int) -> None:
+        self.count, self.side = count, side
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        generator = torch.Generator().manual_seed(index)
+        return torch.randint(
+            0, 256, (3, self.side, self.side), dtype=torch.uint8, generator=generator
+        ), index % 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epoch-of", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    images = Images(given.images, given.side)
+    if given.epoch_of:
+        _once(images, Path(given.epoch_of))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = stored(images, Path(folder), "images", 2, print)
+        x = torch.stack([images[index][0] for index in range(min(2000, given.images))])
+        _times(_ways(images, file, x), given.rounds)
+        command = [sys.executable, __file__, "--images", str(given.images), "--side", str(given.side)]
+        done = subprocess.run([*command, "--epoch-of", folder], check=True, capture_output=True, text=True)
+        print(done.stdout, end="")
+
+
+def _split(examples: Examples, **options: Any) -> Split:
+    few = torch.zeros(10, 3, 8, 8), torch.arange(10)
+    config = DataConfig.model_validate({"scale": "imagenet", **options})
+    return prepare(Sources(examples, few), config, 10, tuple("abcdefghij")).train
+
+
+def _ways(images: Images, file: Any, x: Tensor) -> dict[str, Callable[[], None]]:
+    """Each reads one epoch of the same 2,000 examples."""
+    y = torch.arange(len(x)) % 10
+    augment = ["flip", {"crop": 4}]
+    kept = _split(file, limit=len(x))
+    some = Images(len(x), images.side)
+    loader = DataLoader(some, BATCH, shuffle=True)
+
+    def epoch(split: Split) -> Callable[[], None]:
+        return lambda: [None for _ in split.batches(BATCH, 0)] and None
+
+    return {
+        "floats in memory": epoch(_split((x, y))),
+        "bytes in memory": epoch(_split((x, y), augment=[{"erase": 1}])),
+        "floats in memory, flip and crop": epoch(_split((x, y), augment=augment)),
+        "a file": epoch(kept),
+        "a file, flip and crop": epoch(_split(file, limit=len(x), augment=augment)),
+        "DataLoader by hand": lambda: [_scaled(x) for x, _ in loader] and None,
+        "streamed": epoch(_split(Streamed("images", some, file), limit=len(x))),
+    }
+
+
+def _scaled(x: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
+    return x.float().div_(255).sub_(mean).div_(std)
+
+
+def _times(ways: dict[str, Callable[[], None]], rounds: int) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):  # the first warms up
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    for name, taken in seconds.items():
+        base = seconds["DataLoader by hand" if name == "streamed" else "floats in memory"]
+        ratio = statistics.median(one / other for one, other in zip(taken, base, strict=True))
+        print(f"{name:34} {statistics.median(taken):7.3f} s   {ratio:5.2f}x")
+
+
+def _once(images: Images, folder: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    split = _split(stored(images, folder, "images", 0, print), augment=["flip", {"crop": 4}])
+    for _ in split.batches(BATCH, 0):
+        pass
+    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    whole = images.count * 3 * images.side**2 / 2**20
+    print(
+        f"an epoch of {images.count:,} images ({whole:,.0f} MiB of bytes) takes {more:,.0f} MiB beyond torch"
+    )
+
+
+if __name__ == "__main__":
+    main()
