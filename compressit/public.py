@@ -38,7 +38,7 @@ EXPORTS = {
     "check_logits": "compressit.contract.nets",
     "copied": "compressit.contract.nets",
     "counted": "compressit.formatting",
-    "data": "compressit.python.arguments",
+    "data": "compressit.python.data",
     "did_you_mean": "compressit.errors",
     "evaluate": "compressit.python.evaluation",
     "fit": "compressit.contract.fit",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from compressit.errors import CompressitError
 
@@ -36,8 +36,8 @@ class Source(ABC):
 
 
 Examples = tuple[Tensor, Tensor] | Source | Dataset[Any]
-"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and labels (N,) int64; or a map-style torch
-Dataset whose items are such an input and its label. A Source is the host's own."""
+"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and labels (N,), whole numbers; or a map-style
+torch Dataset whose items are such an input and its label. A Source is the host's own."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,15 @@ class Sources:
 
     def __post_init__(self) -> None:
         for name, examples in self.given().items():
+            if isinstance(examples, tuple) and len(examples) == 2 and _counts(examples[1]):  # pyright: ignore[reportUnnecessaryComparison]
+                object.__setattr__(self, name, (examples[0], examples[1].long()))
+                examples = getattr(self, name)
             fault = _fault(examples)
             if fault:
                 raise CompressitError(
                     f"the dataset's {_CALLED[name]} {fault}",
-                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
-                    "`scale: standard` standardises them",
+                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels whole numbers (N,); the "
+                    "option `scale: standard` standardises them",
                 )
 
     def given(self) -> dict[str, Examples]:
@@ -93,10 +96,19 @@ def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[Te
     return examples.read(at.split(size))
 
 
+def _counts(labels: object) -> bool:
+    """Whether labels are whole numbers of another type than int64."""
+    return isinstance(labels, Tensor) and not (
+        labels.is_floating_point() or labels.is_complex() or labels.dtype in (torch.int64, torch.bool)
+    )
+
+
 def _fault(examples: object) -> str | None:
     """What is wrong with the examples of a split as they were loaded, if anything."""
+    if isinstance(examples, IterableDataset):
+        return "examples are an IterableDataset, whose examples have no number: give a map-style Dataset"
     if isinstance(examples, Source | Dataset):
-        return None
+        return None if not hasattr(examples, "__len__") or len(examples) else "split has no example"  # type: ignore[arg-type]
     if not (isinstance(examples, tuple) and len(examples) == 2):
         return f"examples are a {type(examples).__name__}, not a pair of tensors or a torch Dataset"
     x, y = examples

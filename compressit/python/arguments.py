@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,6 @@ from compressit.checkpoint.starting import Offer, check_fits
 from compressit.contract.kinds import Plugin
 from compressit.errors import CompressitError
 from compressit.host.plugins import KINDS, Host, installed
-from compressit.paths import default_cache
 from compressit.recipe.validation import checked
 
 P = TypeVar("P", bound=Plugin[Any])
@@ -22,14 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressit.datasets.splits import Data
-
-
-def data(name: str, *, device: str = "cpu", announce: Callable[[str], None] = print, **options: Any) -> Data:
-    """A dataset's splits as tensors: `compressit.data("data.mnist", limit=10000, labels="random")`."""
-    from compressit.contract.kinds import Dataset
-    from compressit.running.loading import load_data
-
-    return load_data(create(Dataset, name, plain(name, options)), default_cache(), announce, device)
 
 
 def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Module:

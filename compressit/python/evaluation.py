@@ -14,7 +14,7 @@ from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
 from compressit.python.arguments import blaming, check_net, create, model_for
-from compressit.python.arguments import data as data_of
+from compressit.python.data import data as data_of
 from compressit.recipe.settings import options_of
 
 if TYPE_CHECKING:

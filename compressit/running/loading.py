@@ -53,7 +53,12 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
             f"{dataset.name} loaded {type(given).__name__}, not Sources",
             "return compressit.Sources(train=(inputs, labels), test=(inputs, labels))",
         )
-    return _as_declared(dataset, _readable(dataset, given, ctx))
+
+    def folder(split: str) -> Path:
+        facts = canonical([*content(dataset), code_digest(type(dataset).__module__), split])
+        return ctx.cache / "examples" / hashlib.sha256(facts.encode()).hexdigest()
+
+    return _as_declared(dataset, readable(dataset.name, given, folder, dataset.config.workers, ctx.announce))
 
 
 def prepared(
@@ -80,21 +85,20 @@ def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
         return dataset
 
 
-def _readable(dataset: Dataset[Any], given: Sources, ctx: DataContext) -> Sources:
-    """With sources in place of torch Datasets: in a file of the cache, or, where `train` draws, read each time."""
-    workers = dataset.config.workers
+def readable(
+    name: str, given: Sources, folder: Callable[[str], Path], workers: int, announce: Callable[[str], None]
+) -> Sources:
+    """With sources in place of torch Datasets: a file in `folder(split)`, or, where `train` draws, read each time."""
 
-    def kept(name: str, examples: Examples | None) -> Examples | None:
+    def kept(split: str, examples: Examples | None) -> Examples | None:
         if examples is None or isinstance(examples, tuple | Source):
             return examples
-        facts = canonical([*content(dataset), code_digest(type(dataset).__module__), name])
-        folder = ctx.cache / "examples" / hashlib.sha256(facts.encode()).hexdigest()
-        return stored(examples, folder, f"{dataset.name} ({name})", workers, ctx.announce)
+        return stored(examples, folder(split), f"{name} ({split})", workers, announce)
 
     test, validation, plain = (kept(n, getattr(given, n)) for n in ("test", "validation", "train_plain"))
     train = given.train
     if isinstance(plain, Source) and not isinstance(train, tuple | Source):
-        return Sources(Streamed(dataset.name, train, plain, workers), test, validation)
+        return Sources(Streamed(name, train, plain, workers), test, validation)
     return Sources(kept("train", train) or train, test, validation)
 
 

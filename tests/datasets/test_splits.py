@@ -303,7 +303,7 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: Sources) 
     ("change", "fault"),
     [
         ({"train_x": np.zeros((5, 1))}, "the dataset's training inputs are a ndarray, not a tensor"),
-        ({"test_y": torch.arange(5, dtype=torch.int32)}, "the dataset's test labels are torch.int32"),
+        ({"test_y": torch.arange(5.0)}, "the dataset's test labels are torch.float32"),
         ({"train_y": torch.zeros(5, 3).long()}, r"training labels are torch.int64 of shape \(5, 3\)"),
         ({"train_y": torch.arange(4)}, "the dataset's training split has 5 inputs and 4 labels"),
         ({"test_x": torch.zeros(5, 1).long()}, "the dataset's test inputs are torch.int64"),

@@ -1,0 +1,108 @@
+"""Data given from Python: a dataset by its name, or your own tensors, torch Datasets and DataLoaders."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressit.datasets.options import DataConfig, input_fault
+from compressit.errors import CompressitError
+from compressit.paths import default_cache
+from compressit.python.arguments import create, plain
+from compressit.recipe.validation import checked
+
+if TYPE_CHECKING:
+    from compressit.datasets.splits import Data
+
+
+def data(
+    name: str | None = None,
+    *,
+    train: Any = None,
+    test: Any = None,
+    validation: Any = None,
+    train_plain: Any = None,
+    class_names: Sequence[str] | None = None,
+    device: str = "cpu",
+    announce: Callable[[str], None] = print,
+    **options: Any,
+) -> Data:
+    """The splits of a dataset, or of your own data.
+
+    `compressit.data("data.mnist", limit=10000)` gives an installed dataset. `compressit.data(train=…, test=…)` takes
+    what you have: (inputs, labels) tensors, a map-style torch Dataset of such pairs, or a DataLoader, of which its
+    dataset and number of workers count. Inputs are uint8 in 0..255 or float in 0..1, labels whole numbers from 0.
+    `train_plain`: the examples of `train` without its random transforms; then `train` is read anew each epoch.
+    `class_names`: in label order; by default "0", "1" …, as many as there are labels. `options`: those of every dataset
+    (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the size of one to cut.
+
+    Raises CompressitError for examples that are none, and for options that do not fit them.
+    """
+    from compressit.contract.kinds import Dataset
+    from compressit.running.loading import load_data
+
+    counted = validation is None or isinstance(validation, int | float)
+    if counted and validation is not None:
+        options, validation = {**options, "validation": validation}, None
+    if name is not None and train is None:
+        return load_data(create(Dataset, name, plain(name, options)), default_cache(), announce, device)
+    if name is not None or train is None:
+        raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
+    given = {"train": train, "test": test, "validation": validation, "train_plain": train_plain}
+    return _own(given, class_names, device, announce, options)
+
+
+def _own(
+    given: dict[str, Any],
+    class_names: Sequence[str] | None,
+    device: str,
+    announce: Callable[[str], None],
+    options: dict[str, Any],
+) -> Data:
+    from compressit.datasets.preparation import prepare
+    from compressit.datasets.sources import Sources, shape_of, targets_of
+    from compressit.datasets.stored import Stored
+    from compressit.running.loading import readable
+
+    workers = max(_workers(examples) for examples in given.values())
+    config = checked(DataConfig, {"workers": workers, **plain("data", options)}, "data")
+    sources = Sources(**{name: _examples(examples) for name, examples in given.items()})
+    files = default_cache() / "examples"
+    files.mkdir(parents=True, exist_ok=True)
+
+    def folder(split: str) -> Path:
+        return Path(tempfile.mkdtemp(prefix="python-", dir=files))
+
+    sources = readable("data", sources, folder, config.workers, announce)
+    for examples in sources.given().values():
+        file = getattr(examples, "plain", examples)  # goes with the last split that reads it
+        if isinstance(file, Stored):
+            weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
+    if (fault := input_fault(config, shape_of(sources.train))) is not None:
+        raise CompressitError(f"data: {fault[0]} {fault[1]}")
+    labels = [targets_of(examples) for examples in sources.given().values()]
+    low, high = min(int(y.min()) for y in labels), max(int(y.max()) for y in labels)
+    names = tuple(class_names or map(str, range(high + 1)))
+    if low < 0 or high >= len(names):
+        raise CompressitError(f"data: labels go from {low} to {high}, and there are {len(names)} class names")
+    found = prepare(sources, config, len(names), names, device)
+    for doubt in found.doubts:
+        announce(f"warning: {doubt}")
+    return found
+
+
+def _examples(given: Any) -> Any:
+    """What a DataLoader loads, else what is given."""
+    from torch.utils.data import DataLoader
+
+    return given.dataset if isinstance(given, DataLoader) else given
+
+
+def _workers(given: Any) -> int:
+    from torch.utils.data import DataLoader
+
+    return given.num_workers if isinstance(given, DataLoader) else 0
