@@ -26,7 +26,7 @@ def test_a_stage_trains_on_a_dataset_and_it_is_evaluated(
     )
     options = {"epochs": 30, "batch_size": 16, "optimizer": {"name": "adam", "lr": 0.01}}
     trained = compressit.stage("train.supervised", **options)(net, data)
-    metrics = compressit.evaluate(trained, data, ["eval.accuracy"])
+    metrics = compressit.evaluate(trained, data, "eval.accuracy")
     assert metrics["test_accuracy"] > 0.9
     x, y = next(data.split("test").ordered(90))
     with torch.no_grad():
