@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from compressit.errors import CompressitError
 
-_CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
+CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
 
 
 class Source(ABC):
@@ -61,7 +61,7 @@ class Sources:
             fault = _fault(examples)
             if fault:
                 raise CompressitError(
-                    f"the dataset's {_CALLED[name]} {fault}",
+                    f"the dataset's {CALLED[name]} {fault}",
                     "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels whole numbers (N,); the "
                     "option `scale: standard` standardises them",
                 )

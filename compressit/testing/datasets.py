@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compressit.config import parse
 from compressit.contract.context import DataContext
-from compressit.datasets.sources import Sources
+from compressit.datasets.sources import CALLED, Sources
 from compressit.datasets.streamed import items
 from compressit.paths import default_cache
 from compressit.testing.check import ConformanceError, check, none_found
@@ -40,7 +40,8 @@ def as_declared(subject: Subject) -> None:
     """Input shape, classes, class names and training size match what it declares."""
     dataset, loaded = subject.create(), _loaded(subject)
     shape, classes = tuple(dataset.input_shape), dataset.classes
-    for split, (x, y) in _examples(loaded).items():
+    for name, (x, y) in _examples(loaded).items():
+        split = CALLED[name]
         if tuple(x.shape[1:]) != shape:
             raise ConformanceError(
                 f"its {split} inputs have shape {tuple(x.shape[1:])}, but it declares {shape}"
