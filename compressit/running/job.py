@@ -120,10 +120,10 @@ class JobRunner:
         progress = StoredProgress(self._store, job.key, self._save_every, _announcer(job, emit))
         source = self._model_file(job, "previous")
         model, inputs = self._load(source), self._inputs(job, emit, source)
-        ctx = inputs.context(_streams(job), job.feed, progress=progress)
+        ctx = inputs.context(_streams(job), job.feed, progress=progress, fresh=self._fresh(job))
         trains = self._host.find(job.uses, "trainer", "compressor").kind == "trainer"
         plugin = self._host.create(Trainer if trains else Compressor, job.uses, job.config)
-        result = apply_plugin(plugin, model, ctx, self._fresh(job))
+        result = apply_plugin(plugin, model, ctx)
         return Made(result, inputs.architecture_of(result), ctx.data.contract, ctx, earlier=progress.spent)
 
     def _fresh(self, job: Job) -> bool:
