@@ -127,10 +127,10 @@ class JobRunner:
         return Made(result, inputs.architecture_of(result), ctx.data.contract, ctx, earlier=progress.spent)
 
     def _fresh(self, job: Job) -> bool:
-        """Whether the model was built in this run and only trained since."""
-        if not job.lineage:
+        """Whether the model that the stage receives was built in this run and only trained since."""
+        if len(job.lineage) < 2:
             return False
-        first, *others = job.lineage
+        first, *others = job.lineage[:-1]  # the last step is the stage itself
         trained = all(self._host.find(step["uses"]).kind == "trainer" for step in others)
         return trained and not {"checkpoint", "weights"} & first.keys()
 

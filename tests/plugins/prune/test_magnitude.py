@@ -147,7 +147,7 @@ def test_finetuning_keeps_every_zero_moves_the_rest_and_leaves_a_plain_module(
         weight = model.get_parameter(name)
         assert torch.equal(weight == 0, mask), name
         assert not torch.equal(weight, pruned.get_parameter(name))
-        assert not weight._backward_hooks
+        assert not weight._post_accumulate_grad_hooks
     assert ctx.notes["zeros"] == round(0.8 * (64 * 32 + 320))
     data = ctx.data.test
     assert accuracy_and_loss(ctx.compute.forward(model, data.x), data.y)[0] > 0.9
