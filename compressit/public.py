@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EXPORTS = {
+    "Batched": "compressit.contract.fit",
     "CompressitError": "compressit.errors",
     "Compressor": "compressit.contract.kinds",
     "Compute": "compressit.contract.compute",
@@ -47,6 +48,7 @@ EXPORTS = {
     "hidden_width": "compressit.contract.measure",
     "hookimpl": "compressit.contract.hookspecs",
     "installed": "compressit.host.plugins",
+    "keeping_zeros": "compressit.contract.zeros",
     "load": "compressit.api",
     "load_recipe": "compressit.recipe.load",
     "model": "compressit.host.live_models",

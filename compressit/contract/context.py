@@ -56,6 +56,9 @@ class StageContext:
     load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError for others
     round: int | None = None  # from 1 in a repeated stage
     feed: Literal["previous", "original"] = "previous"  # what each round starts from
+    fresh: bool = (
+        False  # the given model was built in this run and only trained since: no zero is from pruning
+    )
     judged: Judged | None = None  # for evaluators that declare `uses_stage`
     progress: Progress = field(default_factory=Progress)
     narrow: Callable[[float, int], nn.Module | None] = lambda multiplier, times: None

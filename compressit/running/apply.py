@@ -14,17 +14,16 @@ from torch import Tensor, nn
 from compressit.contract.context import StageContext
 from compressit.contract.kinds import Compressor, Evaluator, Trainer
 from compressit.contract.nets import let_go, unwrapped
+from compressit.contract.zeros import from_pruning
 from compressit.errors import CompressitError, NoEffectError
 from compressit.running.isolation import lending
 from compressit.running.rng import acting, measuring
 
 
-def apply_plugin(
-    plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: StageContext, fresh: bool = False
-) -> nn.Module:
+def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module:
     """Runs the plugin on `model`, moved to the stage's device and in train mode, and returns the result.
 
-    The plugin may change `model` in place. `fresh`: nothing has pruned it yet, so its zeros come from its builder.
+    The plugin may change `model` in place.
 
     Raises CompressitError for a result that is not a module or has new hooks, a trainer that changed a shape, notes
     that are not JSON, and whatever `lending` finds; NoEffectError for a compressor that changed nothing.
@@ -38,7 +37,7 @@ def apply_plugin(
     check_plain(plugin.name, before, result)
     if trains:
         check_shapes_kept(plugin.name, before, result)
-        if not fresh:
+        if not ctx.fresh:
             _tell_of_lost_zeros(plugin.name, before, result, ctx)
     else:
         check_changed(plugin.name, before, result)
@@ -182,24 +181,19 @@ def check_notes(name: str, notes: Mapping[str, Any]) -> None:
 
 
 def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageContext) -> None:
-    """Warns if training a pruned model made it dense again, which is rarely intended.
-
-    Counts zeros in weight matrices that also have other values, which come from pruning. Zeros in class tokens,
-    position tables and zero-initialized layers are starting values.
-    """
+    """Warns if training a pruned model made it dense again, which is rarely intended."""
     after = _tensors(model)
     total = left = 0
     for tensor, was in before.tensors.items():
-        count = after[tensor].numel()
-        if len(was.shape) > 1 and "weight" in tensor.rpartition(".")[2] and was.zeros < count:
+        if from_pruning(tensor, was.shape, was.zeros):
             total += was.zeros
-            left += count - int(after[tensor].count_nonzero())
+            left += after[tensor].numel() - int(after[tensor].count_nonzero())
     if total > left:
         ctx.note(zeros_lost=total - left)
         ctx.emit(
             {
                 "announce": f"{name} trained away {total - left} of the model's {total} zeros: it is less sparse "
-                "now (pruning plugins can fine-tune and keep the zeros)"
+                "now (the built-in trainings keep the zeros, unless `keep_zeros` is false)"
             }
         )
 

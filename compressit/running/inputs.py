@@ -42,6 +42,7 @@ class Inputs:
         feed: Literal["previous", "original"] = "previous",
         judged: Judged | None = None,
         progress: Progress | None = None,
+        fresh: bool = False,
     ) -> StageContext:
         """The plugin's context. The round comes from `streams`."""
         return StageContext(
@@ -51,6 +52,7 @@ class Inputs:
             load_model=self.model,
             round=streams.round,
             feed=feed,
+            fresh=fresh,
             judged=judged,
             progress=progress or Progress(),
             narrow=lambda multiplier, times: self._narrower(streams, multiplier, times),

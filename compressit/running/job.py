@@ -121,17 +121,17 @@ class JobRunner:
         progress = StoredProgress(self._store, job.key, self._save_every, _announcer(job, emit))
         source = self._model_file(job, "previous")
         model, inputs = self._load(source), self._inputs(job, emit, source)
-        ctx = inputs.context(_streams(job), job.feed, progress=progress)
+        ctx = inputs.context(_streams(job), job.feed, progress=progress, fresh=self._fresh(job))
         trains = self._host.find(job.uses, "trainer", "compressor").kind == "trainer"
         plugin = self._host.create(Trainer if trains else Compressor, job.uses, job.config)
-        result = apply_plugin(plugin, model, ctx, self._fresh(job))
+        result = apply_plugin(plugin, model, ctx)
         return Made(result, inputs.architecture_of(result), ctx.data.contract, ctx, earlier=progress.spent)
 
     def _fresh(self, job: Job) -> bool:
-        """Whether the model was built in this run and only trained since."""
-        if not job.lineage:
+        """Whether the model that the stage receives was built in this run and only trained since."""
+        if len(job.lineage) < 2:
             return False
-        first, *others = job.lineage
+        first, *others = job.lineage[:-1]  # the last step is the stage itself
         trained = all(self._host.find(step["uses"]).kind == "trainer" for step in others)
         return trained and not {"checkpoint", "weights"} & first.keys()
 

@@ -18,7 +18,7 @@ from .sandbox import Sandbox
 BUILT_IN = {
     "data.mnist", "data.synthetic", "distill.soft_labels", "eval.accuracy", "eval.fidelity", "eval.latency",
     "eval.size", "model.convnet", "model.mlp", "prune.magnitude", "report.twins", "shrink.fresh", "shrink.noise",
-    "train.supervised",
+    "train.distill", "train.supervised",
 }  # fmt: skip
 
 

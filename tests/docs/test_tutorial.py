@@ -22,4 +22,5 @@ def test_its_code_runs_in_order_and_halves_the_net(tmp_path: Path) -> None:
         p.numel() for p in resnet18(num_classes=10).parameters()
     )
     assert abs(ratio - 0.5) < 0.02
-    assert "is fine" in run_line("compressit check smaller.yaml", tmp_path, environment)
+    for recipe in ("smaller", "recover"):
+        assert "is fine" in run_line(f"compressit check {recipe}.yaml", tmp_path, environment)

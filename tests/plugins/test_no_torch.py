@@ -8,7 +8,7 @@ import sys
 import pytest
 
 BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet", "torchvision_nets", "timm_nets"],
-            "train": ["supervised"], "shrink": ["fresh", "noise"],
+            "train": ["supervised", "distill"], "shrink": ["fresh", "noise"],
             "prune": ["magnitude", "structured"], "distill": ["soft_labels"],
             "evaluate": ["accuracy", "size", "latency", "fidelity"]}  # fmt: skip
 MODULES = [f"{folder}.{name}" for folder, names in BUILT_IN.items() for name in names]

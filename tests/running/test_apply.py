@@ -32,14 +32,14 @@ def _compress(change: Change, model: nn.Module, ctx: StageContext) -> nn.Module:
     return apply_plugin(Plugin(NoOptions()), model, ctx)
 
 
-def _train(change: Change, model: nn.Module, ctx: StageContext, fresh: bool = False) -> nn.Module:
+def _train(change: Change, model: nn.Module, ctx: StageContext) -> nn.Module:
     class Plugin(Trainer[NoOptions]):
         name = "test.trainer"
 
         def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
             return change(model, ctx)
 
-    return apply_plugin(Plugin(NoOptions()), model, ctx, fresh)
+    return apply_plugin(Plugin(NoOptions()), model, ctx)
 
 
 def _net() -> nn.Sequential:
@@ -113,8 +113,10 @@ def test_zeros_that_a_trainer_gives_up_are_told(make_context: Make) -> None:
     assert "18 of the model's 36 zeros" in said[0]["announce"]
     quiet = make_context(emit=pytest.fail)
     _train(_halve, net, quiet)
-    _train(revive_one_row, net, quiet, fresh=True)
     assert "zeros_lost" not in quiet.notes
+    fresh = make_context(emit=pytest.fail, fresh=True)
+    _train(revive_one_row, net, fresh)
+    assert "zeros_lost" not in fresh.notes
 
 
 def test_zeros_that_no_pruning_made_are_where_training_begins(make_context: Make) -> None:

@@ -18,6 +18,7 @@ from compressit.checkpoint.header import read_header
 from compressit.contract.context import Judged
 from compressit.datasets.pixels import ALIGNMENT
 from compressit.errors import CompressitError
+from compressit.running.apply import apply_plugin
 from compressit.running.publish import CURVE_POINTS, thinned
 from compressit.store.objects import Artifact
 from compressit.store.progress import StoredProgress
@@ -77,6 +78,25 @@ def test_curves_notes_arrays_and_time_are_kept(lab: Lab) -> None:
     assert train.seconds > 0
     assert train.manifest["host"]["torch"] == torch.__version__
     assert train.manifest["job"]["config"]["epochs"] == 4
+
+
+def test_a_stage_is_told_whether_something_may_have_pruned_its_model(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, bool] = {}
+
+    def spied(plugin: Any, model: Any, ctx: Any) -> Any:
+        told[ctx.streams.stage] = ctx.fresh
+        return apply_plugin(plugin, model, ctx)
+
+    monkeypatch.setattr("compressit.running.job.apply_plugin", spied)
+    text = BASE + "  more: {uses: tiny.train}\n  prune: {uses: tiny.prune}\n  tune: {uses: tiny.train}\n"
+    found = lab.run(lab.plan(text))
+    assert told == {"train": True, "more": True, "prune": True, "tune": False}
+    assert found["base/seed0/tune"].notes["zeros_lost"] > 0
+    (lab.root / "net.safetensors").write_bytes(found["base/seed0/prune"].model_file.read_bytes())
+    lab.run(lab.plan(BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}")))
+    assert told["train"] is False, "nobody knows what a file went through"
 
 
 ONE_MODEL_TWO_DATA = (

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit import FitConfig, NoEffectError, StageContext, fit
+from compressit import FitConfig, NoEffectError, StageContext, fit, keeping_zeros
 from compressit_plugins.prune.weights import select_weights
 
 _CHUNK = 1 << 20  # weights processed at a time
@@ -100,19 +100,7 @@ def _bin(values: Iterable[Tensor], count: int) -> tuple[int, int]:
 def finetune(
     model: nn.Module, ctx: StageContext, options: FitConfig, masks: Mapping[str, Tensor]
 ) -> nn.Module:
-    """Trains `model` in place with cross-entropy on `ctx.data.train`. Masked weights must be zero and stay zero.
-
-    Masking their gradients is enough: optimizers start without moments, so momentum, Adam's moments and weight decay
-    of a zero weight without gradient stay zero.
-    """
-    train = ctx.data.train
-    hooks = [
-        parameter.register_hook(lambda gradient, mask=masks[name]: gradient.masked_fill(mask, 0))
-        for name, parameter in model.named_parameters()
-        if name in masks and parameter.requires_grad
-    ]
-    try:
-        return fit(model, ctx, options, train, F.cross_entropy)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    """Trains `model` in place with cross-entropy on `ctx.data.train`. Masked weights must be zero and stay zero, and so
+    do those that were pruned before."""
+    with keeping_zeros(model, ctx, masks):
+        return fit(model, ctx, options, ctx.data.train, F.cross_entropy)

@@ -1,37 +1,52 @@
-"""Supervised training with early stopping: what `train.supervised` does."""
+"""Training on labelled examples that can stop early: what `train.supervised` and `train.distill` do."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compressit import CompressitError, EpochEnd, StageContext, StopTraining, answers, fit
+from compressit import (
+    Batched,
+    CompressitError,
+    EpochEnd,
+    StageContext,
+    StopTraining,
+    answers,
+    fit,
+    keeping_zeros,
+)
 from compressit_plugins.train.options import SupervisedConfig
 
 WEIGHTS = "weights/"
 
 
-def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) -> nn.Module:
-    """Trains `model` in place on `ctx.data.train` and returns it.
+def supervise(
+    model: nn.Module,
+    ctx: StageContext,
+    options: SupervisedConfig,
+    examples: Batched | Callable[[int], tuple[Tensor, ...]],
+    loss: Callable[..., Tensor],
+) -> nn.Module:
+    """Trains `model` in place and returns it.
 
-    With a validation split, logs the curves validation_loss and validation_accuracy after every epoch. If the options
-    ask for it, stops early or restores the weights of the best epoch, and notes `best_epoch` and `stopped_early`
-    (1-based epochs).
+    `examples`: `ctx.data.train`, or what is made of it; as `fit` takes them, with `loss`.
+    With a validation split, logs the curves validation_loss (cross-entropy) and validation_accuracy after every epoch.
+    If the options ask for it, stops early or restores the weights of the best epoch, and notes `best_epoch` and
+    `stopped_early` (1-based epochs). Notes `zeros_kept`: the number of pruned weights that stayed zero.
     Raises CompressitError if the options need a validation split and there is none.
     """
     data = ctx.data
     selects = bool(options.needs_validation())
     if selects and data.validation is None:
         raise CompressitError(
-            "train.supervised: patience and restore_best need a validation split, and the data has none",
+            "patience and restore_best need a validation split, and the data has none",
             "split off some training images, for example `data: {with: {validation: 0.1}}`",
         )
-
-    loss = partial(F.cross_entropy, label_smoothing=options.label_smoothing)
     # State of early stopping, as tensors, because `fit` saves it with its own state.
     kept: dict[str, Tensor] = {}
 
@@ -49,13 +64,26 @@ def supervise(model: nn.Module, ctx: StageContext, options: SupervisedConfig) ->
                 ctx.note(stopped_early=end.epoch + 1)
                 raise StopTraining
 
-    fit(model, ctx, options, data.train, loss, on_epoch, kept)
+    with _zeros(model, ctx, options):
+        fit(model, ctx, options, examples, loss, on_epoch, kept)
     if kept:
         ctx.note(best_epoch=int(kept["best_epoch"]) + 1)
     if options.restore_best and kept:
         best = {n.removeprefix(WEIGHTS): value for n, value in kept.items() if n.startswith(WEIGHTS)}
         model.load_state_dict(best)
     return model
+
+
+@contextmanager
+def _zeros(model: nn.Module, ctx: StageContext, options: SupervisedConfig) -> Generator[None]:
+    """Keeps the pruned weights at zero if the options ask for it."""
+    if not options.keep_zeros:
+        yield
+        return
+    with keeping_zeros(model, ctx) as zeros:
+        if zeros:
+            ctx.note(zeros_kept=zeros)
+        yield
 
 
 def _remember(kept: dict[str, Tensor], score: float, epoch: int, model: nn.Module | None) -> None:

@@ -1,4 +1,4 @@
-"""Options of `train.supervised`."""
+"""Options of `train.supervised`, which `train.distill` has too."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ class SupervisedConfig(FitConfig):
     )
     monitor: Literal["accuracy", "loss"] = Field(
         default="accuracy", description="validation score for `patience` and `restore_best`"
+    )
+
+    keep_zeros: bool = Field(
+        default=True,
+        description="keep pruned weights at zero: the zeros of weight matrices that have other values too, unless "
+        "the model was built in this run and only trained since",
     )
 
     def needs_validation(self) -> tuple[str, ...]:

@@ -22,9 +22,14 @@ class Supervised(Trainer[SupervisedConfig]):
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Never uses the test split. Raises CompressitError if an option needs a validation split and there is none."""
+        from functools import partial
+
+        from torch.nn.functional import cross_entropy
+
         from compressit_plugins.train.early_stopping import supervise
 
-        return supervise(model, ctx, self.config)
+        loss = partial(cross_entropy, label_smoothing=self.config.label_smoothing)
+        return supervise(model, ctx, self.config, ctx.data.train, loss)
 
     def work(self, images: int) -> Work:
         """The configured steps; fewer if it stops early."""

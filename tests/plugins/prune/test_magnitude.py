@@ -147,10 +147,21 @@ def test_finetuning_keeps_every_zero_moves_the_rest_and_leaves_a_plain_module(
         weight = model.get_parameter(name)
         assert torch.equal(weight == 0, mask), name
         assert not torch.equal(weight, pruned.get_parameter(name))
-        assert not weight._backward_hooks
+        assert not weight._post_accumulate_grad_hooks
     assert ctx.notes["zeros"] == round(0.8 * (64 * 32 + 320))
     data = ctx.data.test
     assert accuracy_and_loss(ctx.compute.forward(model, data.x), data.y)[0] > 0.9
+
+
+def test_finetuning_keeps_the_zeros_of_an_earlier_pruning_too(
+    synthetic: Callable[..., Data], build_mlp: Callable[..., nn.Module], make_context: Contexts
+) -> None:
+    model = build_mlp(32)
+    earlier = prune_smallest(model, 0.8, include=["linear1"])["linear1.weight"]
+    config = MagnitudeConfig.model_validate({"include": ["output"], "finetune": {"epochs": 2}})
+    Magnitude(config).compress(model, make_context(data=synthetic()))
+    assert torch.equal(model.get_parameter("linear1.weight") == 0, earlier)
+    assert int(model.get_parameter("output.weight").count_nonzero()) == 160
 
 
 def test_a_killed_finetuning_ends_with_the_same_tensors(

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from compressit.config import dump, parse
 from compressit.datasets.splits import order
 from compressit.errors import CompressitError
+from compressit_plugins.prune.masks import prune_smallest
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
 
 
@@ -158,3 +159,59 @@ def test_the_test_split_is_never_read(lab: Lab) -> None:
     models = [plugin.train(lab.mlp(), lab.context(data=d)) for d in (data, other)]
     for one, two in zip(*(m.parameters() for m in models), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
+        {"name": "adamw", "lr": 0.01, "weight_decay": 0.1},
+    ],
+)
+@pytest.mark.parametrize("restore_best", [False, True])
+def test_pruned_weights_stay_zero_unless_told_otherwise(
+    optimizer: dict[str, Any], restore_best: bool, lab: Lab, device: str
+) -> None:
+    data = lab.data(device, labels="random", validation=0.25, train=256)
+
+    def trained(**values: Any) -> tuple[nn.Module, dict[str, torch.Tensor], dict[str, Any]]:
+        model = lab.mlp(32).to(device)
+        masks = prune_smallest(model, 0.8)
+        config = options(epochs=6, optimizer=optimizer, restore_best=restore_best, clip=1.0, **values)
+        ctx = lab.context(data=data, device=device)
+        return Supervised(config).train(model, ctx), masks, ctx.notes
+
+    model, masks, notes = trained()
+    for name, mask in masks.items():
+        assert torch.equal(model.get_parameter(name) == 0, mask), name
+    assert notes["zeros_kept"] == round(0.8 * (64 * 32 + 320))
+    dense, masks, notes = trained(keep_zeros=False)
+    for name, mask in masks.items():
+        assert int((dense.get_parameter(name) == 0).sum()) < int(mask.sum()) / 2
+    assert "zeros_kept" not in notes
+
+
+def test_a_killed_training_of_a_pruned_net_ends_with_the_same_tensors(lab: Lab, device: str) -> None:
+    data = lab.data(device, train=256)
+    momentum = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+    plugin = Supervised(options(epochs=5, optimizer=momentum))
+
+    def run(**fields: Any) -> nn.Module:
+        model = lab.mlp(32)
+        prune_smallest(model, 0.8)
+        return plugin.train(model, lab.context(data=data, device=device, **fields))
+
+    expected, progress = run(), KilledAfter(2)
+    with pytest.raises(Killed):
+        run(progress=progress)
+    for ours, theirs in zip(run(progress=progress).parameters(), expected.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_fresh_net_trains_all_its_weights(lab: Lab) -> None:
+    model = lab.mlp(32)
+    prune_smallest(model, 0.8)  # stands for a builder that starts weights at zero
+    ctx = lab.context(data=lab.data(), fresh=True)
+    trained = Supervised(options(epochs=1)).train(model, ctx)
+    assert int(trained.get_parameter("linear1.weight").count_nonzero()) > 0.9 * 64 * 32
+    assert "zeros_kept" not in ctx.notes

@@ -1,0 +1,60 @@
+"""`train.distill`: training with a teacher's answers, of a net that keeps its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import ValidationInfo, field_validator
+
+from compressit import Trainer, Work, changed, hookimpl
+from compressit_plugins.distill.options import TeacherConfig
+from compressit_plugins.train.options import SupervisedConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from compressit import StageContext
+
+
+# The teacher's options come first, so that the check of `label_smoothing` knows `hard`.
+class DistillConfig(SupervisedConfig, TeacherConfig):
+    """Options of training with a teacher."""
+
+    @field_validator("label_smoothing")
+    @classmethod
+    def _smooths(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("hard") == 0 and changed(cls, info, value):
+            raise ValueError("has no effect with `hard: 0`: nothing is learned from the labels")
+        return value
+
+
+class Distill(Trainer[DistillConfig]):
+    """Training with a teacher: the given model, usually a pruned one, learns the teacher's outputs and the labels."""
+
+    name = "train.distill"
+    example: ClassVar[Mapping[str, Any]] = {"teacher": "train", "epochs": 3, "batch_size": 32}
+
+    def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The given model is the student: knowledge distillation (Hinton, Vinyals & Dean 2015) without a new net.
+
+        Never uses the test split. Raises CompressitError if an option needs a validation split and there is none, and
+        if teacher and student do not have the same outputs.
+        """
+        from compressit_plugins.distill.loss import loss_of
+        from compressit_plugins.distill.taught import taught
+        from compressit_plugins.train.early_stopping import supervise
+
+        config = self.config
+        examples = taught(ctx.data.train, ctx.model(config.teacher), ctx)
+        return supervise(model, ctx, config, examples, loss_of(config, config.label_smoothing))
+
+    def work(self, images: int) -> Work:
+        """The configured steps, fewer if it stops early; the teacher sees every image once."""
+        config = self.config
+        return Work(config.steps(images), config.batch_size, forwards=images)
+
+
+@hookimpl
+def compressit_trainers() -> list[type[Trainer]]:
+    return [Distill]

@@ -1,0 +1,150 @@
+"""The loss of everything that learns from a teacher, against torch's, scipy's and closed forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy.special import log_softmax
+from torch import Tensor
+from torch.nn import functional as F
+
+from compressit.config import dump, parse
+from compressit.errors import CompressitError
+from compressit_plugins.distill.loss import loss_of, taught_loss
+from compressit_plugins.distill.options import TeacherConfig
+
+LABELS = torch.arange(6) % 5
+
+
+def logits(seed: int, rows: int = 6, classes: int = 5, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """The student's, which wants a gradient, and the teacher's."""
+    generator = torch.Generator().manual_seed(seed)
+    two = [(torch.randn(rows, classes, generator=generator, dtype=torch.float64) * 4) for _ in range(2)]
+    return [two[0].to(dtype).requires_grad_(), two[1].to(dtype)]
+
+
+def gradient(loss: Tensor, of: Tensor) -> Tensor:
+    return torch.autograd.grad(loss, of)[0]
+
+
+@given(st.floats(0.5, 50), st.floats(0, 1), st.floats(0, 0.9), st.integers(0, 2**32))
+def test_with_probabilities_it_is_torchs_kl_div_and_cross_entropy(
+    t: float, hard: float, smooth: float, seed: int
+) -> None:
+    outputs, taught = logits(seed)
+    soft = F.kl_div((outputs / t).log_softmax(1), (taught / t).softmax(1), reduction="batchmean")
+    expected = (1 - hard) * t * t * soft + hard * F.cross_entropy(outputs, LABELS, label_smoothing=smooth)
+    ours = taught_loss(outputs, LABELS, taught, hard=hard, temperature=t, label_smoothing=smooth)
+    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(gradient(ours, outputs), gradient(expected, outputs))
+
+
+@given(st.floats(0.5, 50), st.floats(0, 1), st.integers(0, 2**32))
+def test_it_is_hintons(t: float, hard: float, seed: int) -> None:
+    outputs, taught = logits(seed)
+    student, teacher = (log_softmax(z.detach().numpy() / t, axis=1) for z in (outputs, taught))
+    divergence = (np.exp(teacher) * (teacher - student)).sum(1).mean()
+    truth = -log_softmax(outputs.detach().numpy(), axis=1)[np.arange(6), LABELS.numpy()].mean()
+    ours = float(taught_loss(outputs.detach(), LABELS, taught, hard=hard, temperature=t))
+    assert ours == pytest.approx((1 - hard) * t * t * divergence + hard * truth, rel=1e-9, abs=1e-9)
+
+
+@given(st.floats(0, 1), st.integers(0, 2**32))
+def test_with_logits_it_is_their_mean_squared_error(hard: float, seed: int) -> None:
+    """Ba & Caruana 2014."""
+    outputs, taught = logits(seed)
+    expected = (1 - hard) * (outputs - taught).square().mean() + hard * F.cross_entropy(outputs, LABELS)
+    torch.testing.assert_close(taught_loss(outputs, LABELS, taught, hard=hard, match="logits"), expected)
+
+
+@pytest.mark.parametrize("match", ["probabilities", "logits"])
+@pytest.mark.parametrize("t", [0.5, 1.0, 4.0])
+def test_a_student_that_is_its_teacher_learns_from_the_labels_alone(match: Any, t: float) -> None:
+    outputs, _ = logits(0)
+    ours = taught_loss(outputs, LABELS, outputs.detach(), hard=0.0, match=match, temperature=t)
+    assert float(ours.detach()) == pytest.approx(0, abs=1e-12)
+    assert float(gradient(ours, outputs).abs().max()) < 1e-15
+    both = taught_loss(outputs, LABELS, outputs.detach(), hard=0.25, match=match, temperature=t)
+    labels = 0.25 * gradient(F.cross_entropy(outputs, LABELS), outputs)
+    torch.testing.assert_close(gradient(both, outputs), labels)
+
+
+@pytest.mark.parametrize("t", [1.0, 4.0])
+def test_the_gradient_is_the_difference_of_the_probabilities(t: float) -> None:
+    """Hinton, Vinyals & Dean 2015, equation 2: (q - p) / T for one example; here times T squared, batch mean."""
+    outputs, taught = logits(1)
+    ours = gradient(taught_loss(outputs, LABELS, taught, hard=0.0, temperature=t), outputs)
+    torch.testing.assert_close(ours, t * ((outputs / t).softmax(1) - (taught / t).softmax(1)) / 6)
+
+
+def test_at_a_high_temperature_probabilities_and_centred_logits_are_matched_alike() -> None:
+    """Hinton, Vinyals & Dean 2015, section 2.1: the gradient tends to (z - v) / classes for zero-mean logits."""
+    outputs, taught = logits(2, classes=10)
+    centred = (outputs - outputs.mean(1, keepdim=True)).detach().requires_grad_()
+    taught = taught - taught.mean(1, keepdim=True)
+    hot = taught_loss(centred, LABELS, taught, hard=0.0, temperature=1e4)
+    matched = taught_loss(centred, LABELS, taught, hard=0.0, match="logits")
+    torch.testing.assert_close(hot, matched / 2, rtol=1e-3, atol=0)
+    torch.testing.assert_close(gradient(hot, centred), (centred - taught) / 10 / 6, rtol=2e-3, atol=1e-4)
+
+
+def test_in_low_precision_it_computes_in_float32(device: str) -> None:
+    outputs, taught = (z.to(device) for z in logits(3, dtype=torch.bfloat16))
+    labels = LABELS.to(device)
+    outputs = outputs.detach()
+    ours = taught_loss(outputs, labels, taught.float(), hard=0.1, temperature=4.0)
+    assert ours.dtype == torch.float32
+    exact = taught_loss(outputs.double(), labels, taught.double(), hard=0.1, temperature=4.0)
+    assert float(ours) == pytest.approx(float(exact), rel=1e-5)
+
+
+def test_what_has_no_weight_is_not_computed() -> None:
+    outputs, taught = logits(4)
+    nothing = torch.full_like(taught, torch.nan)
+    assert torch.isfinite(taught_loss(outputs, LABELS, nothing, hard=1.0))
+    wrong = torch.full_like(outputs, -100)  # no label at all: cross-entropy of no example is NaN
+    assert torch.isfinite(taught_loss(outputs, wrong[:, 0].long(), taught, hard=0.0))
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_a_teacher_of_other_classes_is_refused(classes: int) -> None:
+    outputs, _ = logits(5)
+    with pytest.raises(
+        CompressitError, match=rf"teacher's outputs have shape \(6, {classes}\), the student's \(6, 5\)"
+    ):
+        taught_loss(outputs, LABELS, torch.zeros(6, classes), hard=0.1)
+
+
+def test_the_options_reach_the_loss() -> None:
+    outputs, taught = logits(6)
+    options = TeacherConfig(teacher="train", hard=0.3, temperature=2.0)
+    expected = taught_loss(outputs, LABELS, taught, hard=0.3, temperature=2.0, label_smoothing=0.1)
+    assert torch.equal(loss_of(options, 0.1)(outputs, LABELS, taught), expected)
+    options = TeacherConfig(teacher="train", hard=0.3, match="logits")
+    expected = taught_loss(outputs, LABELS, taught, hard=0.3, match="logits")
+    assert torch.equal(loss_of(options)(outputs, LABELS, taught), expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"hard": 1, "temperature": 2}, r"temperature\n.*has no effect with `hard: 1`"),
+        ({"hard": 1, "match": "logits"}, r"match\n.*has no effect with `hard: 1`"),
+        ({"match": "logits", "temperature": 2}, r"temperature\n.*has no effect with `match: logits`"),
+    ],
+)
+def test_an_option_without_effect_is_a_mistake(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        TeacherConfig(teacher="train", **values)
+
+
+@pytest.mark.parametrize("values", [{"hard": 1}, {"match": "logits"}, {"hard": 0, "temperature": 2}])
+def test_written_out_a_default_is_no_mistake(values: dict[str, Any]) -> None:
+    options = TeacherConfig(teacher="train", **values)
+    assert parse(TeacherConfig, dump(options)) == options
