@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -16,30 +16,35 @@ from compressit.errors import CompressitError
 
 
 def load_into(model: nn.Module, path: Path, fresh: Sequence[str], builder: str) -> None:
-    """Gives the model, which `builder` built, the file's tensors, except those whose names match a pattern of `fresh`.
+    """Gives the model, which `builder` built, the file's tensors, as `put` does."""
+    given = read(path)
+    with naming(path):
+        put(model, given, fresh, builder)
+
+
+def put(model: nn.Module, given: Mapping[str, Tensor], fresh: Sequence[str], builder: str) -> None:
+    """Gives the model, which `builder` built, these tensors, except those whose names match a pattern of `fresh`.
 
     Raises CompressitError unless all others fit exactly, and each pattern matches something.
     """
     own = model.state_dict()
-    given = read(path)
-    with naming(path):
-        net, file = shapes_of(model), {name: tuple(value.shape) for name, value in given.items()}
-        for pattern in fitting.idle(fresh, net, file):
-            raise CompressitError(f"`fresh` names no tensor: '{pattern}'")
-        fault = fitting.misfit(net, file, fresh, builder)
-        if fault is not None:
-            raise fault
-        used = {name: given[name] for name in fitting.taken(net, file, fresh)}
-        _check_types(own, used)
-        before = {name: value.clone() for name, value in own.items() if name not in used and _is_plain(value)}
-        state = OrderedDict({**own, **used})
-        state._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined] # the modules' versions
-        try:
-            model.load_state_dict(state, strict=True)
-        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-            text = " ".join(str(error).split())
-            raise CompressitError(f"these weights do not fit the model: {text}") from error
-        _check_loaded(model, {**before, **used})
+    net, file = shapes_of(model), {name: tuple(value.shape) for name, value in given.items()}
+    for pattern in fitting.idle(fresh, net, file):
+        raise CompressitError(f"`fresh` names no tensor: '{pattern}'")
+    fault = fitting.misfit(net, file, fresh, builder)
+    if fault is not None:
+        raise fault
+    used = {name: given[name] for name in fitting.taken(net, file, fresh)}
+    _check_types(own, used)
+    before = {name: value.clone() for name, value in own.items() if name not in used and _is_plain(value)}
+    state = OrderedDict({**own, **used})
+    state._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined] # the modules' versions
+    try:
+        model.load_state_dict(state, strict=True)
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
+        text = " ".join(str(error).split())
+        raise CompressitError(f"these weights do not fit the model: {text}") from error
+    _check_loaded(model, {**before, **used})
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -82,7 +87,7 @@ def _check_types(own: dict[str, Tensor], used: dict[str, Tensor]) -> None:
             )
 
 
-def _check_loaded(model: nn.Module, wanted: dict[str, Tensor]) -> None:
+def _check_loaded(model: nn.Module, wanted: Mapping[str, Tensor]) -> None:
     """Raises CompressitError if a tensor that has several names was to get several values."""
     for name, value in model.state_dict().items():
         if name in wanted and not tensors.same_bits(value, wanted[name].to(value.dtype)):
