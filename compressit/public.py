@@ -22,6 +22,7 @@ EXPORTS = {
     "ModuleType": "compressit.contract.module_types",
     "NoEffectError": "compressit.errors",
     "NoOptions": "compressit.config",
+    "Pretrained": "compressit.contract.kinds",
     "Recipe": "compressit.recipe.model",
     "Report": "compressit.contract.kinds",
     "Results": "compressit.contract.results",

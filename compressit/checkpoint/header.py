@@ -82,8 +82,42 @@ def read_header(path: Path) -> Header:
         return checked(file)
 
 
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors in any safetensors file. Those of a checkpoint are as they are once loaded: dense, and
+    tied ones under each of their names.
+
+    Raises CompressitError if it is no such file, or damaged.
+    """
+    with naming(path), opened(path) as file:
+        tensors, text, start, file_bytes = _table(file)
+        if text is None:
+            return {name: info.shape for name, info in tensors.items()}
+        header = _header(tensors, text, start, file_bytes)
+        shapes = {name: shape for name, (_, shape) in header.loaded().items()}
+        return shapes | {other: shapes[kept] for kept, other in header.manifest.tied if kept in shapes}
+
+
 def checked(file: BinaryIO) -> Header:
     """The header of an open file. Raises CompressitError like `read_header`, without the file name."""
+    tensors, text, start, file_bytes = _table(file)
+    if text is None:
+        raise NoManifestError(
+            "a safetensors file, but not a compressit checkpoint",
+            "to start a recipe's model from its tensors, use `model: {weights: …}`",
+        )
+    return _header(tensors, text, start, file_bytes)
+
+
+def _header(tensors: Mapping[str, TensorInfo], text: str, start: int, file_bytes: int) -> Header:
+    manifest = decode(text)
+    for name, shape in manifest.compact.items():
+        _check_compact(name, shape, tensors)
+    return Header(tensors, manifest, start, file_bytes)
+
+
+def _table(file: BinaryIO) -> tuple[dict[str, TensorInfo], str | None, int, int]:
+    """The tensors of an open safetensors file, the text of its manifest (None: it has none), where the tensors begin,
+    and the size of the file."""
     file_bytes = os.fstat(file.fileno()).st_size
     if file_bytes < 8:
         raise CompressitError("not a safetensors file: it is shorter than 8 bytes")
@@ -101,15 +135,8 @@ def checked(file: BinaryIO) -> Header:
     found = ((name, _tensor(name, entry)) for name, entry in table.items())
     tensors = dict(sorted(found, key=lambda item: item[1].offsets))
     _check_places(tensors, file_bytes - 8 - length)
-    if not isinstance(metadata, dict) or not isinstance(metadata.get(KEY), str):
-        raise NoManifestError(
-            "a safetensors file, but not a compressit checkpoint",
-            "to start a recipe's model from its tensors, use `model: {weights: …}`",
-        )
-    manifest = decode(metadata[KEY])
-    for name, shape in manifest.compact.items():
-        _check_compact(name, shape, tensors)
-    return Header(tensors, manifest, 8 + length, file_bytes)
+    text = metadata.get(KEY) if isinstance(metadata, dict) else None
+    return tensors, text if isinstance(text, str) else None, 8 + length, file_bytes
 
 
 def copy_with(source: Path, target: Path, **updates: Any) -> None:

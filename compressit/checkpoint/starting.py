@@ -9,6 +9,7 @@ Reads files only, without torch.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -116,6 +117,11 @@ def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
             f"{path} calls class {index} '{theirs[index]}', but {offer.data} calls it '{ours[index]}'",
             "use the data it was trained on, or another checkpoint",
         )
+    if inputs.mean is not None and len(inputs.mean) not in (1, offer.shape[0]):
+        raise CompressitError(
+            f"{path} takes inputs of {len(inputs.mean)} channels, but {offer.data} has {offer.shape[0]}",
+            "use data like those it was trained on, or other weights",
+        )
     if offer.shuffled and inputs.mean is not None and len(inputs.mean) > 1:
         raise CompressitError(
             f"{path} needs a mean per channel, but {offer.data} shuffles pixels across channels",
@@ -123,19 +129,23 @@ def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
         )
 
 
-def start_of(checkpoint: Path | None, weights: Path | None, offer: Offer, host: Host) -> Inputs | None:
+def start_of(
+    checkpoint: Path | None, weights: Path | None, offer: Offer, host: Host, fresh: Sequence[str] = ()
+) -> Inputs | None:
     """How the inputs of a recipe's first model were prepared, if it comes from a file that records it.
 
     Raises CompressitError for a `checkpoint` as `check_fits` does, and for `weights` (any safetensors file) that
-    are not a valid file, or record another scale or other classes.
+    are not a valid file, or record another scale or other classes. With `fresh` tensors, a head most often, the model
+    may be for other classes than the file's.
     """
     if checkpoint is not None:
         return check_fits(checkpoint, offer, host).input
     manifest = _manifest(weights) if weights is not None else None
     if weights is None or manifest is None:
         return None
-    check_contract(weights, manifest.input, offer)
-    return manifest.input
+    inputs = manifest.input
+    check_contract(weights, inputs and inputs.model_copy(update={"class_names": ()} if fresh else {}), offer)
+    return inputs
 
 
 def statistics_of(inputs: Inputs | None) -> dict[str, Any] | None:

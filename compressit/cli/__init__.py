@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,6 +25,7 @@ COMMANDS = {
     "check": "recipes",
     "plan": "recipes",
     "report": "recipes",
+    "import": "importing",
     "inspect": "checkpoints",
     "evaluate": "checkpoints",
     "export": "checkpoints",
@@ -65,7 +67,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name)
         else:
-            app.command(name)(getattr(module, name))
+            app.command(name)(getattr(module, f"{name}_" if iskeyword(name) else name))
     return app
 
 

@@ -23,6 +23,7 @@ class Job:
     data: Mapping[str, Any]
     compute: Mapping[str, Any]  # {"device", "precision", "compile"}
     files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
+    fresh: Sequence[str] = ()  # patterns of the tensors that files["weights"] does not fill
     stage: str = "init"
     round: int | None = None
     feed: Literal["previous", "original"] = "previous"

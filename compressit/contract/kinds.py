@@ -15,7 +15,7 @@ from compressit.datasets.options import DataConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from torch import nn
+    from torch import Tensor, nn
 
     from compressit.contract.context import DataContext, StageContext
     from compressit.contract.results import Results
@@ -122,6 +122,18 @@ class Evaluator(Plugin[C]):
         raise NotImplementedError(f"{type(self).__name__}.evaluate")
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """The weights that a library has for one of its models, and what inputs they take."""
+
+    tensors: Mapping[str, Tensor]  # by the names of the built network's state dict, all of them
+    input_shape: tuple[int, ...]  # (channels, height, width)
+    classes: int
+    mean: tuple[float, ...]  # per channel, of pixels in 0..1
+    std: tuple[float, ...]
+    class_names: tuple[str, ...] = ()  # in label order; empty if unknown
+
+
 class Model(Plugin[C]):
     """Builds a network with fresh weights."""
 
@@ -131,6 +143,13 @@ class Model(Plugin[C]):
         Must not download anything. The weights come from torch's global generator, which the host seeds.
         """
         raise NotImplementedError(f"{type(self).__name__}.build")
+
+    def pretrained(self) -> Pretrained | None:
+        """The library's own weights, for `compressit import`; None (the default) if there are none.
+
+        May download, only here. While it runs, torch loads files with `weights_only=True` whoever asks.
+        """
+        return None
 
     def with_width(self, multiplier: float) -> C | None:
         """The config of the same model with every hidden width times `multiplier` (0 < multiplier < 1), rounded up;

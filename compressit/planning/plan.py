@@ -87,7 +87,9 @@ class _Graph:
         dataset, spec, compute = variant.dataset, variant.model, recipe.compute
         self.images = images_after(dataset.config, dataset.train_size)
         self.data_modules = (self._module(dataset.name), *_DATA_CORE)
-        statistics = statistics_of(start_of(spec.checkpoint, spec.weights, self.offer, host))
+        weights = spec.weights
+        file, kept = (weights.file, weights.fresh) if weights else (None, ())
+        statistics = statistics_of(start_of(spec.checkpoint, file, self.offer, host, kept))
         # inputs are scaled with the mean and deviation of this checkpoint
         like = {"like": statistics} if statistics is not None else {}
         data = {**variant.data.to_json(), **like}
@@ -113,10 +115,12 @@ class _Graph:
     def _init(self) -> str:
         """The first model. If it was trained elsewhere, it is a row of the results: the dense parent."""
         spec = self.variant.model
-        given = {"checkpoint": spec.checkpoint, "weights": spec.weights}
+        given = {"checkpoint": spec.checkpoint, "weights": spec.weights and spec.weights.file}
+        kept = spec.weights.fresh if spec.weights else ()
         files = {name: path for name, path in given.items() if path is not None}
         digests = {name: weights_digest(path) for name, path in files.items()}
-        facts: dict[str, Any] = {"kind": "init", **digests}
+        partly: dict[str, Any] = {"fresh": list(kept)} if kept else {}
+        facts: dict[str, Any] = {"kind": "init", **digests, **partly}
         if spec.use is None:
             self.model = self._builders(files["checkpoint"])
             made: dict[str, Any] = {"uses": "init", "config": {}}
@@ -127,10 +131,10 @@ class _Graph:
             facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "input_shape": self.offer.shape,
                       "classes": self.offer.classes, "seed": self.seed, "torch": torch_version()}  # fmt: skip
         key = key_of(facts)
-        lineage = ({"stage": "init", **made, "seed": self.seed, "key": key, **digests},)
+        lineage = ({"stage": "init", **made, "seed": self.seed, "key": key, **digests, **partly},)
         job = Job(
             key=key, kind="init", **made, inputs={}, files={name: str(path) for name, path in files.items()},
-            lineage=lineage, **self._common("init", *_INIT_CORE),
+            lineage=lineage, fresh=kept, **self._common("init", *_INIT_CORE),
         )  # fmt: skip
         self._put(job)
         if files:

@@ -25,11 +25,11 @@ class Ended(Exception):  # noqa: N818 - a clear name as it is
     """The process ended without an answer; the text says how."""
 
 
-def asked(work: Callable[[], Any], limit: float) -> Any:
+def asked(work: Callable[[], Any], limit: float, shown: bool = True) -> Any:
     """Runs `work` in a forked process, with a copy of this one's memory, and returns its result, a JSON value.
 
-    Nothing that it changes, closes or leaves running affects this process; its output is shown on stderr. Raises Ended
-    if the process exits, crashes, or takes longer than `limit` seconds.
+    Nothing that it changes, closes or leaves running affects this process; its output is shown on stderr if `shown`.
+    Raises Ended if the process exits, crashes, or takes longer than `limit` seconds.
     """
     with (
         tempfile.TemporaryFile() as answer,
@@ -53,8 +53,9 @@ def asked(work: Callable[[], Any], limit: float) -> Any:
         if code is None and _wait(child, time.monotonic() + _PATIENCE) is None:
             os.kill(child, signal.SIGKILL)  # the guard was stopped; its worker ends with it
             os.waitpid(child, 0)
-        printed.seek(0)
-        sys.stderr.write(sound(printed.read(_SHOWN).decode(errors="replace"), _SHOWN))
+        if shown:
+            printed.seek(0)
+            sys.stderr.write(sound(printed.read(_SHOWN).decode(errors="replace"), _SHOWN))
         if code is None:
             raise Ended(f"it was stopped after {limit:g} s")
         if code < 0:

@@ -44,12 +44,27 @@ class UseBlock(Config):
     with_: dict[str, Any] = Field({}, alias="with", description="the plugin's options")
 
 
+class WeightsBlock(Config):
+    """Weights that leave a part of the model fresh."""
+
+    file: str = Field(description="a .safetensors file")
+    fresh: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description='tensors that keep their fresh values whatever the file has, like `["fc.*"]`: names, or patterns '
+        "with `*`, `?` and `[…]`",
+    )
+
+
 class ModelBlock(Config):
     """The first model: a builder, or a checkpoint."""
 
     uses: str | None = Field(None, description="name of a model plugin")
     with_: dict[str, Any] = Field({}, alias="with", description="the model's options")
-    weights: str | None = Field(None, description="a .safetensors file with weights to load into the model")
+    weights: str | dict[str, Any] | None = Field(
+        None,
+        description="a .safetensors file with weights to load into the model, or {file: …, fresh: […]} to leave a "
+        "part of it fresh",
+    )
     from_: str | None = Field(None, alias="from", description="a checkpoint (.safetensors) to start from")
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
 from compressit.host.plugins import Host, installed
 from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
+from compressit.recipe.first_model import read_model
 from compressit.recipe.merge import merge, only
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
-from compressit.recipe.uses import Scope, read_data, read_evaluators, read_model, read_uses
+from compressit.recipe.uses import Scope, read_data, read_evaluators, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 

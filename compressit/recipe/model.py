@@ -56,15 +56,21 @@ class Use:
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """Where the first model comes from: either a model plugin (`use`) or a checkpoint (`checkpoint`).
+class Weights:
+    """A safetensors file whose tensors go into a built model, but for those whose names match a pattern of `fresh`."""
 
-    `weights`: a safetensors file with weights to load into the plugin's model.
-    """
+    file: Path
+    fresh: tuple[str, ...] = ()  # sorted
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Where the first model comes from: either a model plugin (`use`), with or without `weights` from a file, or a
+    checkpoint (`checkpoint`)."""
 
     use: Use | None
     checkpoint: Path | None = None
-    weights: Path | None = None
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,18 @@ from pydantic.errors import PydanticUserError
 
 from compressit.config import Config
 from compressit.host.plugins import Host, Registered
-from compressit.recipe.envelope import OVERRIDABLE, VARIANT_KEYS, Body, Head, ModelBlock, StageBlock
+from compressit.recipe.envelope import (
+    OVERRIDABLE,
+    VARIANT_KEYS,
+    Body,
+    Head,
+    ModelBlock,
+    StageBlock,
+    WeightsBlock,
+)
 
 Schema = dict[str, Any]
+_TENSORS = r"\.safetensors$"
 
 
 def json_schema(host: Host) -> Schema:
@@ -23,7 +32,7 @@ def json_schema(host: Host) -> Schema:
     head = _of(Head, "recipe", definitions)
     body = _of(Body, "recipe", definitions)
     properties: Schema = head["properties"] | body["properties"]
-    weights: Schema = {"weights": _of(ModelBlock, "recipe", definitions)["properties"]["weights"]}
+    weights: Schema = {"weights": _weights(definitions)}
     stage: Schema = dict(_of(StageBlock, "recipe", definitions)["properties"])
     del stage["uses"], stage["with"]
 
@@ -93,12 +102,22 @@ def _block(registered: Registered, extra: Schema, definitions: Schema) -> Schema
     }
 
 
+def _weights(definitions: Schema) -> Schema:
+    """`FILE` or `{file: …, fresh: […]}`."""
+    field = _of(ModelBlock, "recipe", definitions)["properties"]["weights"]
+    file = {"type": "string", "pattern": _TENSORS}
+    block = _of(WeightsBlock, "recipe", definitions)
+    block["properties"]["file"] |= file
+    block.pop("required")  # a variant or a profile may give it
+    return {**field, "anyOf": [file, block, {"type": "null"}]}
+
+
 def _checkpoint() -> Schema:
     about = ModelBlock.model_fields["from_"].description
     return {
         "title": "a checkpoint",
         "type": "object",
-        "properties": {"from": {"type": "string", "pattern": r"\.safetensors$", "description": about}},
+        "properties": {"from": {"type": "string", "pattern": _TENSORS, "description": about}},
         "required": ["from"],
         "additionalProperties": False,
     }

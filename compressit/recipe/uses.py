@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from compressit.checkpoint.starting import Offer, check_fits, start_of
+from compressit.checkpoint.starting import Offer, check_fits
 from compressit.config import dump, model_refs, parse
 from compressit.contract.kinds import Dataset, Evaluator
 from compressit.datasets.options import input_fault, validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
 from compressit.host.plugins import Host
-from compressit.recipe.envelope import INIT, PREVIOUS, ModelBlock, UseBlock
-from compressit.recipe.model import ModelSpec, Use
+from compressit.recipe.envelope import INIT, PREVIOUS, UseBlock
+from compressit.recipe.model import Use
 from compressit.recipe.validation import dotted, place_of, shown, validate
 from compressit.recipe.yamlfile import Node
 
@@ -168,29 +168,6 @@ def with_options(node: Node) -> Node:
     return Node({**node.value, "with": Node({}, options.mark)}, node.mark, keys)
 
 
-def read_model(node: Node, scope: Scope) -> ModelSpec | None:
-    """`{uses, with, weights}` or `{from}`."""
-    block = validate(ModelBlock, with_options(node), "model", scope.problems)
-    if block is None:
-        return None
-    if (block.uses is None) == (block.from_ is None):
-        hint = "give a model plugin or the path of a checkpoint"
-        return scope.problem("model must have either 'uses' or 'from'", node.mark, hint)
-    key = "weights" if block.from_ is None else "from"
-    written, path = node.at(key), f"model.{key}"
-    file = _tensors(written, path, scope) if written.value is not None else None
-    checkpoint, weights = (None, file) if block.from_ is None else (file, None)
-    if scope.offer is not None:
-        scope.tried(path, written.mark, start_of, checkpoint, weights, scope.offer, scope.host)
-    if block.from_ is None:
-        use = read_use(node, "model", ("model",), scope, [])
-        return ModelSpec(use, weights=weights) if use else None
-    for key in ("with", "weights"):
-        if key in node.mapping:
-            scope.problem(f"model.{key} works only with 'uses', not with 'from'", node.keys[key])
-    return ModelSpec(None, checkpoint) if checkpoint else None
-
-
 def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[tuple[Use, str, Mark]]:
     """The valid plugins of a list, each once, with path and place."""
     seen: set[str] = set()
@@ -221,7 +198,7 @@ def _read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
     return use
 
 
-def _tensors(node: Node, path: str, scope: Scope) -> Path | None:
+def tensors_file(node: Node, path: str, scope: Scope) -> Path | None:
     """The path of an existing .safetensors file. Otherwise notes the mistake and returns None."""
     name = str(node.value)
     if not name.endswith(".safetensors"):
@@ -234,7 +211,7 @@ def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
     if ref in (INIT, PREVIOUS) or ref in scope.stages:
         return Reference(ref, mark)
     if ref.endswith(".safetensors"):
-        found = _tensors(Node(ref, mark), path, scope)
+        found = tensors_file(Node(ref, mark), path, scope)
         if found is not None and scope.offer is not None:
             scope.tried(path, mark, check_fits, found, scope.offer, scope.host)
         return Reference(str(found), mark) if found else None

@@ -9,11 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import float32, nn
 
 from compressit.checkpoint import model as checkpoint
+from compressit.checkpoint import weights
 from compressit.checkpoint.probe import probe_input
 from compressit.contract.compute import Compute
 from compressit.contract.context import DataContext, Judged
@@ -92,7 +91,7 @@ class JobRunner:
             with lending(job.uses), rng.building(job.seed):
                 model = checkpoint.build(architecture, self._host)
         if "weights" in job.files:
-            _load_weights(model, Path(job.files["weights"]))
+            weights.load_into(model, Path(job.files["weights"]), job.fresh, job.uses)
         known = architecture.input_shape if architecture else contract.shape if contract else None
         x = None if known is None else probe_input(known, float32)
         with lending(job.uses):
@@ -226,10 +225,3 @@ def _streams(job: Job) -> Streams:
 
 def _announcer(job: Job, emit: Emit) -> Callable[[str], None]:
     return lambda text: emit({"announce": f"{job.label}: {text}"})
-
-
-def _load_weights(model: nn.Module, path: Path) -> None:
-    try:
-        model.load_state_dict(load_file(path), strict=True)
-    except (SafetensorError, RuntimeError, OSError, ValueError) as error:
-        raise CompressitError(f"{path}: these weights do not fit the model: {error}") from error

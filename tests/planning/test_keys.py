@@ -408,9 +408,16 @@ def test_files_count_by_content(tmp_path: Path) -> None:
     for value in (0.0, 1.0, 0.0):
         import numpy as np
 
-        save_file({"x": np.full(3, value)}, tmp_path / "w.safetensors")
+        shapes = {"1.weight": (12, 6), "1.bias": (12,), "4.weight": (3, 12), "4.bias": (3,)}
+        save_file({name: np.full(shape, value) for name, shape in shapes.items()}, tmp_path / "w.safetensors")
         keys_seen.append(point(plan_of(text, folder=tmp_path), "base/seed0/train").model)
     assert keys_seen[0] == keys_seen[2] != keys_seen[1]
+    for fresh in ('["1.*", "4.*"]', '["4.*", "1.*"]', '["4.*"]'):
+        changed = text.replace("w.safetensors", f"{{file: w.safetensors, fresh: {fresh}}}")
+        changed = changed.replace('"1.*"', '"1.bias"')
+        keys_seen.append(point(plan_of(changed, folder=tmp_path), "base/seed0/train").model)
+    assert keys_seen[3] == keys_seen[4]
+    assert len({keys_seen[2], keys_seen[4], keys_seen[5]}) == 3
 
 
 def _checkpoint(path: Path, seed: int = 0) -> None:
@@ -428,7 +435,7 @@ def _checkpoint(path: Path, seed: int = 0) -> None:
     "text",
     [
         BASE.replace("{uses: tiny.mlp}", "{from: net.safetensors}"),
-        BASE.replace("{uses: tiny.mlp}", "{uses: tiny.mlp, weights: net.safetensors}"),
+        BASE.replace("{uses: tiny.mlp}", "{uses: tiny.mlp, with: {hidden: [4]}, weights: net.safetensors}"),
         BASE + "  shrink: {uses: tiny.shrink, with: {teacher: net.safetensors}}\n",
     ],
     ids=["from", "weights", "reference"],

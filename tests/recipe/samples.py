@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
 from compressit.checkpoint.header import KEY, tensors_digest
 from compressit.checkpoint.manifest import Manifest, encode
 from compressit.errors import Problem
@@ -48,3 +51,13 @@ def write_checkpoint(path: Path, **fields: Any) -> None:
     )
     table = json.dumps({"__metadata__": {KEY: encode(manifest)}}).encode()
     path.write_bytes(struct.pack("<Q", len(table)) + table)
+
+
+MLP = {"1.weight": (12, 6), "1.bias": (12,), "4.weight": (3, 12), "4.bias": (3,)}
+"""The tensors of `tiny.mlp` for `tiny.data`."""
+
+
+def write_weights(path: Path, **changes: tuple[int, ...] | None) -> None:
+    """A plain safetensors file with zeros for `tiny.mlp`, some of other shapes or, with None, left out."""
+    shapes = {name: shape for name, shape in {**MLP, **changes}.items() if shape is not None}
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, path)

@@ -13,9 +13,9 @@ from compressit.contract.fit_options import OptimizerConfig
 from compressit.errors import RecipeError
 from compressit.host.plugins import Host
 from compressit.recipe.load import load_recipe
-from compressit.recipe.model import LocalPlugin, Recipe, Stage
+from compressit.recipe.model import LocalPlugin, Recipe, Stage, Weights
 
-from .samples import BASE, Parse, Problems, told, write_checkpoint
+from .samples import BASE, Parse, Problems, told, write_checkpoint, write_weights
 
 
 def stages(recipe: Recipe, variant: int = 0) -> dict[str, Stage]:
@@ -135,8 +135,9 @@ def test_a_model_from_a_checkpoint_or_with_weights(parse: Parse, tmp_path: Path)
     write_checkpoint(tmp_path / "w.safetensors")
     (variant,) = parse(BASE.replace("{uses: tiny.mlp}", "{from: w.safetensors}")).variants
     assert (variant.model.use, variant.model.checkpoint) == (None, tmp_path / "w.safetensors")
+    write_weights(tmp_path / "w.safetensors")
     (variant,) = parse(BASE.replace("tiny.mlp}", "tiny.mlp, weights: w.safetensors}")).variants
-    assert (variant.model.checkpoint, variant.model.weights) == (None, tmp_path / "w.safetensors")
+    assert (variant.model.checkpoint, variant.model.weights) == (None, Weights(tmp_path / "w.safetensors"))
 
 
 def test_anchors_serve_several_stages_and_an_empty_with_is_none(parse: Parse):

@@ -12,6 +12,8 @@ from compressit import Config, Model, hookimpl
 if TYPE_CHECKING:
     from torch import nn
 
+    from compressit import Pretrained
+
 
 class TimmConfig(Config):
     """Options of timm's architectures."""
@@ -23,7 +25,7 @@ class TimmConfig(Config):
 
 
 class Timm(Model[TimmConfig]):
-    """An architecture of timm (PyTorch Image Models) with fresh weights; never downloads anything."""
+    """An architecture of timm (PyTorch Image Models) with fresh weights; building never downloads anything."""
 
     name = "model.timm"
     example: ClassVar[Mapping[str, Any]] = {"name": "test_resnet"}
@@ -33,6 +35,12 @@ class Timm(Model[TimmConfig]):
         from compressit_plugins.models.zoo import timm_net
 
         return timm_net(self.config.name, input_shape, classes)
+
+    def pretrained(self) -> Pretrained:
+        """timm's weights of that name: downloaded if its cache has none."""
+        from compressit_plugins.models.pretrained import timm_pretrained
+
+        return timm_pretrained(self.config.name)
 
 
 @hookimpl

@@ -16,6 +16,8 @@ from compressit import Config, Model, did_you_mean, hookimpl
 if TYPE_CHECKING:
     from torch import nn
 
+    from compressit import Pretrained
+
 
 class TorchvisionConfig(Config):
     """Options of torchvision's architectures."""
@@ -39,7 +41,7 @@ class TorchvisionConfig(Config):
 
 
 class Torchvision(Model[TorchvisionConfig]):
-    """A classification architecture of torchvision with fresh weights; never downloads anything."""
+    """A classification architecture of torchvision with fresh weights; building never downloads anything."""
 
     name = "model.torchvision"
     example: ClassVar[Mapping[str, Any]] = {"name": "mnasnet0_5"}
@@ -49,6 +51,12 @@ class Torchvision(Model[TorchvisionConfig]):
         from compressit_plugins.models.zoo import torchvision_net
 
         return torchvision_net(self.config.name, input_shape, classes, self.config.dropout)
+
+    def pretrained(self) -> Pretrained:
+        """The weights that torchvision calls the default: downloaded if its cache has none."""
+        from compressit_plugins.models.pretrained import torchvision_pretrained
+
+        return torchvision_pretrained(self.config.name)
 
 
 @cache

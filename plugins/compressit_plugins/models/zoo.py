@@ -48,13 +48,7 @@ def timm_net(name: str, input_shape: Sequence[int], classes: int) -> nn.Module:
 
     Raises CompressitError if timm is not installed, for an unknown name, and for unsupported images.
     """
-    try:
-        import timm
-    except ImportError as error:
-        hint = "install compressit[timm]: `pip install 'compressit[timm]'`"
-        raise CompressitError("model.timm needs timm, which is not installed", hint) from error
-    if not timm.is_model(name):
-        raise CompressitError(f"timm has no architecture '{name}'", did_you_mean(name, timm.list_models()))
+    timm = timm_with(name)
     channels, height, width = image_shape(name, input_shape)
     known = timm.get_pretrained_cfg(name)
     options: dict[str, Any] = {"img_size": (height, width)} if known and known.fixed_input_size else {}
@@ -65,6 +59,18 @@ def timm_net(name: str, input_shape: Sequence[int], classes: int) -> nn.Module:
         raise CompressitError(f"timm cannot build {name} for inputs of {shape}: {reason}") from error
     _check_runs(net, name, input_shape, None)
     return net
+
+
+def timm_with(name: str) -> Any:
+    """The package timm. Raises CompressitError if it is not installed, or has no architecture of this name."""
+    try:
+        import timm
+    except ImportError as error:
+        hint = "install compressit[timm]: `pip install 'compressit[timm]'`"
+        raise CompressitError("model.timm needs timm, which is not installed", hint) from error
+    if not timm.is_model(name):
+        raise CompressitError(f"timm has no architecture '{name}'", did_you_mean(name, timm.list_models()))
+    return timm
 
 
 def _options(name: str, height: int, width: int) -> dict[str, Any]:
