@@ -18,7 +18,7 @@ from compressit.checkpoint.header import read_header
 from compressit.contract.context import Judged
 from compressit.datasets.pixels import ALIGNMENT
 from compressit.errors import CompressitError
-from compressit.running.publish import CURVE_POINTS, thinned
+from compressit.running.publish import thinned
 from compressit.store.objects import Artifact
 from compressit.store.progress import StoredProgress
 
@@ -329,8 +329,11 @@ def test_progress_is_read_into_memory_of_torchs_own(lab: Lab) -> None:
 
 def test_a_curve_is_thinned_to_means_of_its_bins() -> None:
     points = thinned(np.arange(1000.0))
-    assert len(points) == CURVE_POINTS
-    assert points[0] == (5.0, 2.0)  # steps 1 to 5, values 0 to 4
-    assert points[-1] == (1000.0, 997.0)
+    assert points[:10] == [(i + 1, i) for i in range(10)], "the start step by step"
+    assert [step for step, _ in points[9:]] == list(range(10, 1001, 10))
+    assert points[10] == (20, 14.5)  # steps 11 to 20, values 10 to 19
+    assert points[-1] == (1000, 994.5)
+    assert len(thinned(np.zeros(200))) == 200
+    assert len(thinned(np.zeros(200_000))) <= 200
     assert thinned(np.array([3.0, 1.0])) == [(1.0, 3.0), (2.0, 1.0)]
     assert thinned(np.zeros(0)) == []
