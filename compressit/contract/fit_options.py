@@ -56,8 +56,7 @@ class OptimizerConfig(Config):
 
 
 class ScheduleConfig(Config):
-    """A factor for the optimizer's learning rate that depends only on training progress. It counts in epochs, and in
-    steps where `steps` gives the length of the training."""
+    """A factor for the learning rate that depends only on progress, in epochs, or in steps if these are given."""
 
     name: Literal["constant", "cosine", "linear", "step"] = Field(
         default="constant",
@@ -116,7 +115,7 @@ class FitConfig(Config):
     def _instead_of_epochs(cls, steps: int | None, info: ValidationInfo) -> int | None:
         default = cls.model_fields["epochs"].default  # resolved options include it
         if steps is not None and info.data.get("epochs", default) != default:
-            raise ValueError("a training has `epochs` or `steps`, not both: leave one out")
+            raise ValueError("stands beside `epochs`, and a training has one of them: leave the other out")
         return steps
 
     @field_validator("schedule")

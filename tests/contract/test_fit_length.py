@@ -82,10 +82,11 @@ def test_a_splits_full_batch_gathers_nothing_and_is_augmented(raw: Sources) -> N
     assert inputs is X
     assert labels is Y
     assert not more
-    augmented = prepare(raw, DataConfig(), 4, tuple("abcd")).train
+    augmented = prepare(raw, DataConfig(augment=("flip",)), 4, tuple("abcd")).train
     ((inputs, labels),) = augmented.batches("all", 1)
     ((wanted, theirs),) = augmented.visit([torch.arange(len(augmented))], 1)
     assert torch.equal(inputs, wanted)
+    assert not torch.equal(inputs, augmented.x)
     assert torch.equal(labels, theirs)
 
 

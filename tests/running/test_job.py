@@ -311,6 +311,29 @@ def test_the_time_of_all_sessions_counts_once(lab: Lab, monkeypatch: pytest.Monk
     assert second.seconds() == 13
 
 
+def test_saves_take_at_most_a_twentieth_of_the_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, cost = [100.0], [0.1]
+    monkeypatch.setattr("compressit.store.progress.time.perf_counter", lambda: now[0])
+
+    def slow(path: Path) -> None:
+        now[0] += cost[0]
+
+    progress = StoredProgress(lab.store, "ab" * 32, every=5, warn=print)
+    monkeypatch.setattr(
+        "compressit.store.progress.save_file", lambda tensors, path: (path.touch(), slow(path))
+    )
+    for seconds, wait in ((0.1, 5.0), (2.0, 38.0), (0.5, 9.5), (0.1, 5.0)):
+        cost[0] = seconds
+        progress.save({"x": torch.ones(2)}, {})
+        now[0] += wait - 0.01
+        assert not progress.due()
+        now[0] += 0.02
+        assert progress.due()
+    always = StoredProgress(lab.store, "cd" * 32, every=0, warn=print)
+    always.save({"x": torch.ones(2)}, {})
+    assert always.due(), "0: at every opportunity"
+
+
 def test_progress_is_read_into_memory_of_torchs_own(lab: Lab) -> None:
     """A map's alignment would change outputs' last bits, and what happens to its file the tensors."""
     progress = StoredProgress(lab.store, "ab" * 32, every=0, warn=print)
