@@ -159,6 +159,22 @@ def test_on_step_hears_of_every_step_and_may_stop_at_once(make_context: Make) ->
     assert not model.training
 
 
+def test_an_epoch_of_many_steps_keeps_every_loss(make_context: Make) -> None:
+    ctx, heard = make_context(), list[float]()
+    fit(
+        nn.Linear(5, 3),
+        ctx,
+        FitConfig(epochs=2, batch_size=1),
+        lambda epoch: (X.repeat(60, 1), Y.repeat(60)),
+        _loss,
+        on_step=lambda steps, loss: heard.append(loss.item()),
+    )
+    assert len(heard) == 2 * 60 * 37
+    np.testing.assert_array_equal(ctx.arrays["loss"], heard)
+    means = np.array(heard, np.float32).reshape(2, -1).mean(1)
+    assert [value for _, value in ctx.curves["loss"]] == pytest.approx(list(means))
+
+
 def test_a_long_training_is_cheap_to_tell_and_to_save(
     make_context: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
