@@ -74,8 +74,8 @@ def fit(
     for epoch in count(first):
         draw_from(ctx.streams.number("layers", epoch))  # dropout etc.: a resumed run draws the same numbers
         examples = _Tensors(data(epoch), ctx.streams) if callable(data) else data
-        begun = state.steps
-        stopped, images, agreement = steps.epoch(examples, epoch, told.wants(epoch, len(examples)))
+        begun, size = state.losses.count, len(examples)
+        stopped, images, agreement = steps.epoch(examples, size, epoch, told.wants(epoch, size))
         state.images_seen += images
         mean = state.losses.mean(begun)
         diverged = not math.isfinite(mean)
@@ -117,7 +117,7 @@ class _Tensors:
     streams: Streams
 
     def __len__(self) -> int:
-        return len(self.tensors[0])
+        return self.tensors[0].shape[0]
 
     def batches(self, size: BatchSize, epoch: int) -> Iterator[Tensors]:
         if size == "all":

@@ -68,11 +68,13 @@ class Steps:
     on_step: OnStep | None
     losses: Losses  # of all steps so far
 
-    def epoch(self, examples: Batched, epoch: int, scored: bool) -> tuple[bool, int, float | None]:
-        """One pass, ended by `steps`. Returns whether `on_step` stopped it, the number of images, and, if `scored`, the
-        agreement of its last minibatches with their targets."""
+    def epoch(
+        self, examples: Batched, images: int, epoch: int, scored: bool
+    ) -> tuple[bool, int, float | None]:
+        """One pass over so many images, ended by `steps`. Returns whether `on_step` stopped it, the number of images
+        seen, and, if `scored`, the agreement of its last minibatches with their targets."""
         size, schedule = self.options.batch_size, self.options.schedule
-        count, images, stopped = batch_count(len(examples), size), 0, False
+        count, seen, stopped = batch_count(images, size), 0, False
         last = count if self.options.steps is None else min(count, self.options.steps - self.losses.count)
         scheduled = schedule.name != "constant" or schedule.warmup > 0
         hits: list[Tensor] = []
@@ -80,7 +82,7 @@ class Steps:
             if scheduled:
                 self._set_rate(epoch, number, count)
             outputs, value = self._step(inputs, targets)
-            images += len(inputs)
+            seen += inputs.shape[0]
             if scored and number >= last - _SCORED and (hit := _hits(outputs, targets)) is not None:
                 hits.append(hit)
             try:
@@ -89,7 +91,7 @@ class Steps:
             except StopTraining:
                 stopped = True
                 break
-        return stopped, images, float(torch.cat(hits).float().mean()) if hits else None
+        return stopped, seen, float(torch.cat(hits).float().mean()) if hits else None
 
     def _set_rate(self, epoch: int, number: int, count: int) -> None:
         """The learning rate of the epoch's step `number` of `count`."""
