@@ -13,6 +13,7 @@ import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ class Streams:
 
     def number(self, purpose: str, epoch: int | None = None) -> int:
         """A 63-bit seed for this purpose (and epoch)."""
-        # JSON quotes strings, so different values never give the same text.
-        text = json.dumps([self.seed, purpose, self.stage, self.round, epoch])
+        last = "null" if epoch is None else epoch
+        text = f"{_opening(self.seed, purpose, self.stage, self.round)}, {last}]"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def generator(self, purpose: str, epoch: int | None = None, device: str = "cpu") -> torch.Generator:
@@ -38,6 +39,12 @@ class Streams:
         import torch
 
         return torch.Generator(device=device).manual_seed(self.number(purpose, epoch))
+
+
+@lru_cache(typed=True)
+def _opening(*values: int | str | None) -> str:
+    """A JSON list without its end. JSON quotes strings, so different values never give the same text."""
+    return json.dumps(values)[:-1]
 
 
 @contextmanager

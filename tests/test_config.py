@@ -141,5 +141,5 @@ def test_resolved_options_of_an_optimizer_parse_back(values: dict[str, Any]) -> 
 
 
 def test_steps_count_the_shorter_last_batch() -> None:
-    assert FitConfig(epochs=3, batch_size=128).steps(60_000) == 3 * 469
-    assert FitConfig(epochs=3, batch_size=10).steps(30) == 9
+    assert FitConfig(epochs=3, batch_size=128).total_steps(60_000) == 3 * 469
+    assert FitConfig(epochs=3, batch_size=10).total_steps(30) == 9

@@ -25,6 +25,11 @@ class OptimizerConfig(Config):
     weight_decay: float = Field(
         default=0.0, ge=0, description="L2 penalty (sgd, adam) or decoupled decay (adamw)"
     )
+    decay_all: bool = Field(
+        default=False,
+        description="decay biases and the parameters of norms too: by default `weight_decay` leaves out parameters "
+        "of fewer than two dimensions",
+    )
 
     @field_validator("momentum", "nesterov", "betas")
     @classmethod
@@ -35,6 +40,13 @@ class OptimizerConfig(Config):
             raise ValueError(f"has no effect with {name}: it is an option of {' and '.join(theirs)}")
         return value
 
+    @field_validator("decay_all")
+    @classmethod
+    def _decays(cls, decay_all: bool, info: ValidationInfo) -> bool:
+        if decay_all and info.data.get("weight_decay") == 0:
+            raise ValueError("needs a `weight_decay` above 0")
+        return decay_all
+
     @field_validator("nesterov")
     @classmethod
     def _has_momentum(cls, nesterov: bool, info: ValidationInfo) -> bool:
@@ -44,17 +56,20 @@ class OptimizerConfig(Config):
 
 
 class ScheduleConfig(Config):
-    """A factor for the optimizer's learning rate that depends only on training progress."""
+    """A factor for the learning rate that depends only on progress, in epochs, or in steps if these are given."""
 
     name: Literal["constant", "cosine", "linear", "step"] = Field(
         default="constant",
-        description="constant; cosine or linear: to zero over all epochs; step: times `gamma` at `milestones`",
+        description="constant; cosine or linear: to zero at the end of the training; step: times `gamma` at "
+        "`milestones`",
     )
     warmup: float = Field(
-        default=0.0, ge=0, description="epochs of linear warm-up; the first step has a rate above 0"
+        default=0.0,
+        ge=0,
+        description="epochs (or steps) of linear warm-up; the first step has a rate above 0",
     )
     milestones: tuple[PositiveInt, ...] = Field(
-        default=(), description="epochs after which `step` multiplies the rate by gamma"
+        default=(), description="epochs (or steps) after which `step` multiplies the rate by gamma"
     )
     gamma: float = Field(default=0.1, gt=0, description="factor of `step`")
 
@@ -77,10 +92,15 @@ class FitConfig(Config):
     """Options of a training run."""
 
     epochs: int = Field(default=10, ge=1, description="passes over the training set")
-    batch_size: int = Field(
-        default=128,
+    steps: int | None = Field(
+        default=None,
         ge=1,
-        description="examples per optimizer step; a single last example joins the previous step",
+        description="optimizer steps, instead of `epochs`; the training may end in mid-epoch",
+    )
+    batch_size: PositiveInt | Literal["all"] = Field(
+        default=128,
+        description="examples per optimizer step; a single last example joins the previous step. `all`: the whole "
+        "training set in each step, in its stored order",
     )
     optimizer: OptimizerConfig = Field(
         default_factory=OptimizerConfig, description="optimizer and its options"
@@ -90,20 +110,40 @@ class FitConfig(Config):
         default=None, gt=0, description="clip the gradient norm to this; default: no clipping"
     )
 
+    @field_validator("steps")
+    @classmethod
+    def _instead_of_epochs(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        default = cls.model_fields["epochs"].default  # resolved options include it
+        if steps is not None and info.data.get("epochs", default) != default:
+            raise ValueError("stands beside `epochs`, and a training has one of them: leave the other out")
+        return steps
+
     @field_validator("schedule")
     @classmethod
     def _warms_up_in_time(cls, schedule: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
-        epochs = info.data.get("epochs")
-        if epochs is None:  # invalid itself
+        if not {"epochs", "steps"} <= info.data.keys():  # invalid themselves
             return schedule
-        length = f"the training, which has {epochs} epoch{'s' if epochs > 1 else ''}"
-        if schedule.warmup >= epochs:
+        count, unit = (steps, "step") if (steps := info.data["steps"]) else (info.data["epochs"], "epoch")
+        length = f"the training, which has {count} {unit}{'s' if count > 1 else ''}"
+        if schedule.warmup >= count:
             raise misplaced("warmup", f"must be shorter than {length}", schedule.warmup)
-        late = [milestone for milestone in schedule.milestones if milestone >= epochs]
+        late = [milestone for milestone in schedule.milestones if milestone >= count]
         if late:
             raise misplaced("milestones", f"must be before the end of {length}", late[0])
         return schedule
 
-    def steps(self, images: int) -> int:
+    def ended(self, epochs: int, steps: int) -> bool:
+        """Whether a training is over after so many epochs, or parts of one, with so many steps."""
+        return epochs >= self.epochs if self.steps is None else steps >= self.steps
+
+    def total_steps(self, images: int) -> int:
         """Optimizer steps for a training set of this many images."""
-        return self.epochs * batch_count(images, self.batch_size)
+        return self.steps or self.epochs * batch_count(images, self.batch_size)
+
+    def total_epochs(self, images: int) -> int:
+        """Passes over a training set of this many images; where `steps` ends in mid-epoch, with the one begun."""
+        return -(-self.steps // max(batch_count(images, self.batch_size), 1)) if self.steps else self.epochs
+
+    def images_per_step(self, images: int) -> int:
+        """The batch size for a training set of this many images."""
+        return images if self.batch_size == "all" else self.batch_size

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compressit.datasets.augmentation import example_seeds
-from compressit.datasets.batching import batch_sizes
+from compressit.datasets.batching import BatchSize, batch_sizes
 from compressit.datasets.pixels import Pixels
 from compressit.datasets.sources import Source
 from compressit.datasets.statistics import Covariance, Moments, covariance, moments
@@ -51,11 +51,13 @@ class Split(ABC):
     def repeats(self) -> bool:
         """Whether the inputs are in memory and the same in every epoch: then what is made of them serves again."""
 
-    def batches(self, size: int, epoch: int) -> Iterator[Batch]:
-        """The epoch's batches of a training, in its own order, by `in_batches`.
+    def batches(self, size: BatchSize, epoch: int) -> Iterator[Batch]:
+        """The epoch's batches of a training, in its own order, by `in_batches`; `all`: one, in the stored order.
 
         Inputs (B, *shape) are float32, augmented where the data say so; labels (B,) are int64.
         """
+        if size == "all":
+            return self.visit([torch.arange(len(self), device=self.y.device)], epoch)
         return self.visit(in_batches(order(len(self), self.streams, epoch, self.y.device), size), epoch)
 
     def ordered(self, size: int) -> Iterator[Batch]:
@@ -114,6 +116,11 @@ class InMemory(Split):
     @property
     def repeats(self) -> bool:
         return self.pixels is None
+
+    def batches(self, size: BatchSize, epoch: int) -> Iterator[Batch]:
+        if size == "all" and self.pixels is None:
+            return iter([(self.inputs, self.y)])  # themselves: nothing is gathered
+        return super().batches(size, epoch)
 
     def ordered(self, size: int) -> Iterator[Batch]:
         for inputs, y in zip(in_batches(self.inputs, size), in_batches(self.y, size), strict=True):
@@ -205,7 +212,8 @@ def order(count: int, streams: Streams, epoch: int, device: torch.device | str =
     return torch.randperm(count, generator=streams.generator("order", epoch)).to(device)
 
 
-def in_batches(values: Tensor, size: int) -> tuple[Tensor, ...]:
+def in_batches(values: Tensor, size: BatchSize) -> tuple[Tensor, ...]:
     """`values` (N, ...) in parts of `size` along the first dimension, the last one shorter; a last one of one joins
     the part before it (`batching`). Every loop over batches goes through here."""
-    return values.split(batch_sizes(len(values), size))
+    sizes = batch_sizes(len(values), size)
+    return values.split(sizes) if len(sizes) != 1 else (values,)

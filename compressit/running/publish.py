@@ -16,6 +16,7 @@ from torch import nn
 from compressit.checkpoint import model as checkpoint
 from compressit.contract.compute import host_facts
 from compressit.contract.context import StageContext
+from compressit.contract.fit_told import POINTS, chosen
 from compressit.contract.job import Job
 from compressit.contract.measure import hidden_width
 from compressit.datasets.splits import InputSpec
@@ -24,8 +25,6 @@ from compressit.host.plugins import Host
 from compressit.planning.keys import code_now
 from compressit.running.shapes import emptied
 from compressit.store.objects import Artifact, Store
-
-CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -91,15 +90,15 @@ def _write_model(model: nn.Module, file: Path, job: Job, made: Made, host: Host)
 
 
 def thinned(values: np.ndarray) -> list[tuple[float, float]]:
-    """At most CURVE_POINTS points (step, mean of its bin) of a value per step."""
-    bins = np.array_split(values.astype(np.float64), min(CURVE_POINTS, len(values))) if len(values) else []
-    ends = np.cumsum([len(part) for part in bins])
+    """Points (step, mean since the point before) of a value per step, at the steps `chosen` for curves."""
+    ends = chosen(len(values))
+    bins = np.split(values.astype(np.float64), ends[:-1]) if ends else []
     return [(float(end), float(part.mean())) for end, part in zip(ends, bins, strict=True)]
 
 
 def _thinned_points(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     points = [(step, value) for step, value in points if math.isfinite(value)]
-    if len(points) <= CURVE_POINTS:
+    if len(points) <= POINTS:
         return points
-    chosen = np.linspace(0, len(points) - 1, CURVE_POINTS).round().astype(int)
+    chosen = np.linspace(0, len(points) - 1, POINTS).round().astype(int)
     return [points[i] for i in chosen]

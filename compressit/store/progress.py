@@ -16,11 +16,14 @@ from compressit.contract.context import Progress
 from compressit.errors import told
 from compressit.store.objects import Store
 
+_SHARE = 0.05  # of a stage's time that saving may take
 _SECONDS = TypeAdapter[float](NonNegativeFloat)
 
 
 class StoredProgress(Progress):
-    """Saves at most every `every` seconds; `spent` is the time of earlier, killed sessions.
+    """Saves at most every `every` seconds, and less often where that would take more than a twentieth of the time:
+    the next save waits for 19 times what the last one took. With 0, every opportunity is used. `spent` is the time of
+    earlier, killed sessions.
 
     If saving fails, the stage continues but cannot be resumed; `warn` is called once.
     """
@@ -30,6 +33,7 @@ class StoredProgress(Progress):
         self._key = key
         self._every = every
         self._started = self._last = time.perf_counter()
+        self._wait = every
         self._warn = warn
         self._warned = False
         self._loaded = False
@@ -55,10 +59,10 @@ class StoredProgress(Progress):
         self._warn(f"its saved progress is damaged and will not be used: {why}")
 
     def due(self) -> bool:
-        return time.perf_counter() - self._last >= self._every
+        return time.perf_counter() - self._last >= self._wait
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        self._loaded = True
+        self._loaded, started = True, time.perf_counter()
         try:
             self._save(tensors, facts)
         except Exception as error:  # noqa: BLE001 - a full disk, or a note that is not JSON, which is reported later
@@ -68,6 +72,8 @@ class StoredProgress(Progress):
                     f"its progress cannot be saved; it continues, but cannot be resumed: {told(error)}"
                 )
         self._last = time.perf_counter()
+        if self._every:
+            self._wait = max(self._every, (1 / _SHARE - 1) * (self._last - started))
 
     def _save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         # clones: momentum buffers and parameters must not share storage in a safetensors file

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compressit.contract.fit import learning_rate_factor
 from compressit.contract.fit_options import ScheduleConfig
+from compressit.contract.fit_steps import learning_rate_factor
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_every_module_an_import_of_compressit_leads_to_counts(package: Package, 
     """A fix in the training loop moves the key of whatever trains, and of nothing else."""
     trains, counts = "from compressit.contract.fit import fit\n", "from compressit.contract import measure\n"
     before = [_digest(package, plugin=text) for text in (trains, counts)]
-    edit("compressit.contract.fit", "losses[number] = value.detach()", "losses[number] = value.detach() * 2")
+    edit("compressit.contract.fit_steps", "value = value.detach()", "value = value.detach() * 2")
     assert _digest(package, plugin=trains) != before[0]
     assert _digest(package, plugin=counts) == before[1]
     edit("compressit.contract.measure", "// 2", "// 3")
@@ -227,7 +227,7 @@ def test_a_change_of_the_training_loop_moves_training_keys_and_one_of_the_report
     edit("compressit.contract.results", "SCHEMA = 1", "SCHEMA = 2")
     edit("compressit.errors", "cutoff=0.5", "cutoff=0.6")
     assert stages() == before
-    edit("compressit.contract.fit", "losses[number] = value.detach()", "losses[number] = value.detach() * 2")
+    edit("compressit.contract.fit_steps", "value = value.detach()", "value = value.detach() * 2")
     after = stages()
     assert not set(after.values()) & set(before.values())  # these plugins share one file
     edit("compressit.datasets.splits", "randperm(count", "randperm(1 * count")

@@ -19,7 +19,7 @@ from compressit.contract.context import Judged
 from compressit.datasets.pixels import ALIGNMENT
 from compressit.errors import CompressitError
 from compressit.running.apply import apply_plugin
-from compressit.running.publish import CURVE_POINTS, thinned
+from compressit.running.publish import thinned
 from compressit.store.objects import Artifact
 from compressit.store.progress import StoredProgress
 
@@ -324,6 +324,29 @@ def test_the_time_of_all_sessions_counts_once(lab: Lab, monkeypatch: pytest.Monk
     assert second.seconds() == 13
 
 
+def test_saves_take_at_most_a_twentieth_of_the_time(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, cost = [100.0], [0.1]
+    monkeypatch.setattr("compressit.store.progress.time.perf_counter", lambda: now[0])
+
+    def slow(path: Path) -> None:
+        now[0] += cost[0]
+
+    progress = StoredProgress(lab.store, "ab" * 32, every=5, warn=print)
+    monkeypatch.setattr(
+        "compressit.store.progress.save_file", lambda tensors, path: (path.touch(), slow(path))
+    )
+    for seconds, wait in ((0.1, 5.0), (2.0, 38.0), (0.5, 9.5), (0.1, 5.0)):
+        cost[0] = seconds
+        progress.save({"x": torch.ones(2)}, {})
+        now[0] += wait - 0.01
+        assert not progress.due()
+        now[0] += 0.02
+        assert progress.due()
+    always = StoredProgress(lab.store, "cd" * 32, every=0, warn=print)
+    always.save({"x": torch.ones(2)}, {})
+    assert always.due(), "0: at every opportunity"
+
+
 def test_progress_is_read_into_memory_of_torchs_own(lab: Lab) -> None:
     """A map's alignment would change outputs' last bits, and what happens to its file the tensors."""
     progress = StoredProgress(lab.store, "ab" * 32, every=0, warn=print)
@@ -342,8 +365,11 @@ def test_progress_is_read_into_memory_of_torchs_own(lab: Lab) -> None:
 
 def test_a_curve_is_thinned_to_means_of_its_bins() -> None:
     points = thinned(np.arange(1000.0))
-    assert len(points) == CURVE_POINTS
-    assert points[0] == (5.0, 2.0)  # steps 1 to 5, values 0 to 4
-    assert points[-1] == (1000.0, 997.0)
+    assert points[:10] == [(i + 1, i) for i in range(10)], "the start step by step"
+    assert [step for step, _ in points[9:]] == list(range(10, 1001, 10))
+    assert points[10] == (20, 14.5)  # steps 11 to 20, values 10 to 19
+    assert points[-1] == (1000, 994.5)
+    assert len(thinned(np.zeros(200))) == 200
+    assert len(thinned(np.zeros(200_000))) <= 200
     assert thinned(np.array([3.0, 1.0])) == [(1.0, 3.0), (2.0, 1.0)]
     assert thinned(np.zeros(0)) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ class Taught:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def batches(self, size: int, epoch: int) -> Iterator[Triple]:
+    def batches(self, size: int | Literal["all"], epoch: int) -> Iterator[Triple]:
         """As the split's."""
         for x, y in self.examples.batches(size, epoch):
             yield x, y, self.compute.forward(self.teacher, x)

@@ -99,7 +99,9 @@ class Magnitude(Compressor[MagnitudeConfig]):
     def work(self, images: int, times: int) -> Work:
         """Only the training of `finetune`, if set."""
         options = self.config.finetune
-        return Work(options.steps(images), options.batch_size) if options else Work(0, 1)
+        if options is None:
+            return Work(0, 1)
+        return Work(options.total_steps(images), options.images_per_step(images))
 
 
 @hookimpl

@@ -35,9 +35,10 @@ class NoiseShrinking(Student[NoiseConfig]):
 
     def work(self, images: int, times: int) -> Work:
         """Training on noise images, each of which is drawn and labelled by the teacher."""
-        c = self.config
-        drawn = c.images * (c.epochs if c.redraw == "epoch" else 1)
-        return Work(c.steps(c.images), c.batch_size, c.width**times, round(drawn * (1 + _DRAWING[c.noise])))
+        c, drawn = self.config, self.config.images
+        steps, batch = c.total_steps(drawn), c.images_per_step(drawn)
+        drawn *= c.total_epochs(drawn) if c.redraw == "epoch" else 1
+        return Work(steps, batch, c.width**times, round(drawn * (1 + _DRAWING[c.noise])))
 
 
 @hookimpl

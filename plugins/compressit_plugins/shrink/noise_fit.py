@@ -38,9 +38,11 @@ def fit_to_noise(
     statistics = "none" if options.noise == "uniform" else "of the training inputs"
     ctx.note(noise={"kind": options.noise, **told, "statistics": statistics})
 
+    last = options.total_epochs(options.images)
+
     def track(end: EpochEnd, kept: dict[str, Tensor]) -> None:
         number = end.epoch + 1
-        if number & (number - 1) and number != options.epochs:  # powers of two, and the last
+        if number & (number - 1) and number != last:  # powers of two, and the last
             return
         for name in ("train", "test"):
             split = ctx.data.split(name)

@@ -55,4 +55,5 @@ class Student(Compressor[S]):
 
     def work(self, images: int, times: int) -> Work:
         """Every round takes the same number of steps, on a narrower net each time."""
-        return Work(self.config.steps(images), self.config.batch_size, self.config.width**times)
+        c = self.config
+        return Work(c.total_steps(images), c.images_per_step(images), c.width**times)

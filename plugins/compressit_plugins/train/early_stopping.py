@@ -55,8 +55,7 @@ def supervise(
             return
         logits, y = ctx.compute.forward(model, data.validation), data.validation.y
         lost, right = float(F.cross_entropy(logits, y)), float((answers(logits) == y).double().mean())
-        steps = options.steps(len(data.train)) // options.epochs * (end.epoch + 1)
-        ctx.log(steps, validation_loss=lost, validation_accuracy=right)
+        ctx.log(end.steps, validation_loss=lost, validation_accuracy=right)
         if selects:
             score = right if options.monitor == "accuracy" else -lost
             _remember(kept, score, end.epoch, model if options.restore_best else None)

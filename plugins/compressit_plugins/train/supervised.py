@@ -33,7 +33,7 @@ class Supervised(Trainer[SupervisedConfig]):
 
     def work(self, images: int) -> Work:
         """The configured steps; fewer if it stops early."""
-        return Work(self.config.steps(images), self.config.batch_size)
+        return Work(self.config.total_steps(images), self.config.images_per_step(images))
 
 
 @hookimpl
