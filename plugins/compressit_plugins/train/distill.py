@@ -52,7 +52,7 @@ class Distill(Trainer[DistillConfig]):
     def work(self, images: int) -> Work:
         """The configured steps, fewer if it stops early; the teacher sees every image once."""
         config = self.config
-        return Work(config.steps(images), config.batch_size, forwards=images)
+        return Work(config.total_steps(images), config.images_per_step(images), forwards=images)
 
 
 @hookimpl
