@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from compressit.api import save as save
     from compressit.api import stage as stage
     from compressit.config import Config as Config
+    from compressit.config import InputPath as InputPath
     from compressit.config import ModelRef as ModelRef
     from compressit.config import NoOptions as NoOptions
     from compressit.config import changed as changed

@@ -14,6 +14,7 @@ EXPORTS = {
     "EpochEnd": "compressit.contract.fit",
     "Evaluator": "compressit.contract.kinds",
     "FitConfig": "compressit.contract.fit_options",
+    "InputPath": "compressit.config",
     "Judged": "compressit.contract.context",
     "Metric": "compressit.contract.kinds",
     "Model": "compressit.contract.kinds",

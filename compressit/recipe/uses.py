@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from compressit.checkpoint.starting import Offer, check_fits, start_of
-from compressit.config import dump, model_refs, parse
+from compressit.config import absolute, dump, model_refs, parse, put_at
 from compressit.contract.kinds import Dataset, Evaluator
 from compressit.datasets.options import input_fault, validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
@@ -154,9 +154,9 @@ def read_use(
     if files:
         values = dump(config)
         for field_path, file in files.items():
-            _put(values, field_path, file)
+            put_at(values, field_path, file)
         config = parse(plugin.Config, values)
-    return Use(plugin(config), tuple(models))
+    return Use(plugin(absolute(config, scope.folder)), tuple(models))
 
 
 def with_options(node: Node) -> Node:
@@ -240,11 +240,3 @@ def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
         return Reference(str(found), mark) if found else None
     known = [*scope.stages, INIT, PREVIOUS, "FILE.safetensors"]
     return scope.problem(f"{path} names no stage: '{ref}'", mark, did_you_mean(ref, known))
-
-
-def _put(values: Any, path: tuple[str, ...], value: str) -> None:
-    """Sets a value in nested dicts and lists."""
-    *way, last = path
-    for part in way:
-        values = values[int(part) if isinstance(values, list) else part]
-    values[int(last) if isinstance(values, list) else last] = value
