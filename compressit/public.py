@@ -27,6 +27,7 @@ EXPORTS = {
     "Results": "compressit.contract.results",
     "Row": "compressit.contract.results",
     "Run": "compressit.api",
+    "SkipExample": "compressit.datasets.sources",
     "Sources": "compressit.datasets.sources",
     "Split": "compressit.datasets.splits",
     "StageContext": "compressit.contract.context",

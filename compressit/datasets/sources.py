@@ -9,17 +9,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from compressit.errors import CompressitError
 
-_CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
+CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
+
+
+_TENSORS = (
+    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
+    "`scale: standard` standardises them"
+)
+
+
+class SkipExample(Exception):  # noqa: N818 - not an error: the others are used
+    """Raised by an item of a dataset's torch Dataset to leave this example out; the text says which it is, and why.
+
+    The host counts and names them. Examples with random transforms (`train_plain`) cannot be left out.
+    """
 
 
 class Source(ABC):
     """Examples that are read batch by batch. `targets` (N,) int64 are known beforehand, on the CPU."""
 
     targets: Tensor
+    left_out: tuple[str, ...] = ()  # why, for each example that was left out
 
     @property
     @abstractmethod
@@ -55,12 +69,12 @@ class Sources:
 
     def __post_init__(self) -> None:
         for name, examples in self.given().items():
-            fault = _fault(examples)
+            fault = _dataset_fault(examples) if isinstance(examples, Dataset) else _fault(examples)
             if fault:
+                hint = "give a torch Dataset with `__len__` and `__getitem__`, of one example or more"
                 raise CompressitError(
-                    f"the dataset's {_CALLED[name]} {fault}",
-                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels int64 (N,); the option "
-                    "`scale: standard` standardises them",
+                    f"the dataset's {CALLED[name]} {fault}",
+                    hint if isinstance(examples, Dataset) else _TENSORS,
                 )
 
     def given(self) -> dict[str, Examples]:
@@ -93,9 +107,21 @@ def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[Te
     return examples.read(at.split(size))
 
 
+def _dataset_fault(examples: Dataset[Any]) -> str | None:
+    """What is wrong with a torch Dataset, if anything, as far as its length tells."""
+    kind = type(examples).__name__
+    if isinstance(examples, IterableDataset):
+        return f"examples are a {kind}, an IterableDataset: it has no number of examples, and no order to draw from"
+    try:
+        count = len(examples)  # type: ignore[arg-type]
+    except TypeError:
+        return f"examples are a {kind}, a torch Dataset without `__len__`"
+    return None if count else f"examples are a {kind} of no examples"
+
+
 def _fault(examples: object) -> str | None:
     """What is wrong with the examples of a split as they were loaded, if anything."""
-    if isinstance(examples, Source | Dataset):
+    if isinstance(examples, Source):
         return None
     if not (isinstance(examples, tuple) and len(examples) == 2):
         return f"examples are a {type(examples).__name__}, not a pair of tensors or a torch Dataset"

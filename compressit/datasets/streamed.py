@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from compressit.datasets.sources import Source
+from compressit.datasets.sources import SkipExample, Source
 from compressit.errors import CompressitError, told
 from compressit.seeds import seeded
 
-Item = tuple[Tensor, int] | str  # or what went wrong
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with an example."""
+
+    text: str
+    hint: str | None = None
+    skipped: bool = False  # its dataset wants it left out
+
+
+Item = tuple[Tensor, int] | Fault
 Place = tuple[int, int | None]  # the index of an example, and the seed that its transforms draw from
 
 
@@ -73,8 +83,12 @@ def sound(
     """The examples of a batch. Raises CompressitError for one that is none, or of another shape than `shape`."""
     found: list[tuple[Tensor, int]] = []
     for index, item in batch:
-        if isinstance(item, str):
-            raise CompressitError(f"{name}: example {index} cannot be read: {item}")
+        if isinstance(item, Fault):
+            hint = (
+                "read all examples, or transform them without random numbers" if item.skipped else item.hint
+            )
+            told = "cannot be left out" if item.skipped else "cannot be read"
+            raise CompressitError(f"{name}: example {index} {told}: {item.text}", hint)
         shape = shape or tuple(item[0].shape)
         if tuple(item[0].shape) != shape:
             raise CompressitError(
@@ -83,6 +97,11 @@ def sound(
             )
         found.append(item)
     return found
+
+
+def skipped(item: Item) -> TypeGuard[Fault]:
+    """Whether its dataset wants this example left out."""
+    return isinstance(item, Fault) and item.skipped
 
 
 class _Seeded(Dataset[tuple[int, Item]]):
@@ -95,12 +114,18 @@ class _Seeded(Dataset[tuple[int, Item]]):
         index, seed = place
         try:
             with seeded(abs(seed or 0) >> 1):
-                return index, _item(self._dataset[index])
+                item = _item(self._dataset[index])
+                return index, Fault(item) if isinstance(item, str) else item
+        except SkipExample as reason:
+            return index, Fault(str(reason), skipped=True)
+        except CompressitError as error:
+            return index, Fault(error.message, error.hint)
         except Exception as error:  # noqa: BLE001 - somebody's code, and a file that may be anything
-            return index, told(error)
+            return index, Fault(told(error))
 
 
-def _item(item: object) -> Item:
+def _item(item: object) -> tuple[Tensor, int] | str:
+    """An example, or what is wrong with it."""
     if not (isinstance(item, tuple | list) and len(item) == 2):
         return f"it is a {type(item).__name__}, not a pair of an input and its label"
     x, y = item

@@ -92,6 +92,7 @@ class _Graph:
         data = {**variant.data.to_json(), **like}
         content = {"code": code_digest(*self.data_modules), "content": asked(dataset, "fingerprint")}
         self.data = {**data, "id": key_of({"data": canonical({**data, **content})})}
+        self.data["content"] = content["content"]  # for a worker, which may find other files
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
         self.fresh = ""  # key of init if its weights are fresh; such a model is never a teacher

@@ -71,10 +71,16 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
         return None, None
     dataset = cast("Dataset[Any]", use.plugin)
     where = node.at("uses").mark
+    asked = "train_size"
     try:
         images = dataset.train_size
+        asked = "doubts"
+        dataset.doubts()
+    except CompressitError as error:  # no such folder, or not what it should be
+        scope.problem(f"data.uses: {error.message}", where, error.hint)
+        return None, None
     except FOREIGN as error:  # third-party code
-        message = f"data.uses: `train_size` of {use.uses} fails: {told(error)}"
+        message = f"data.uses: `{asked}` of {use.uses} fails: {told(error)}"
         scope.problem(message, where, "this is a bug in the plugin, not in the recipe")
         return None, None
     fault = validation_fault(dataset.config, images) if images else None

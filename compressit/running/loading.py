@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,14 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
     """The dataset's examples, as its own options say: the host's (limit, labels, seed …) are carried out afterwards.
 
     What it draws from global random numbers is the same whoever asks first, and whatever was drawn before. Raises
-    CompressitError where the examples are not what the dataset declares.
+    CompressitError where the examples are not what the dataset declares, and where its files change meanwhile.
     """
+    before = content(dataset)
+
+    def unchanged() -> None:
+        if content(type(dataset)(dataset.config)) != before:  # a new one: an instance may remember
+            raise CompressitError(f"the files of {dataset.name} changed while they were read", "start again")
+
     with lending(dataset.name):
         given = _loader(dataset).load(ctx)
     if not isinstance(given, Sources):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -53,7 +60,10 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
             f"{dataset.name} loaded {type(given).__name__}, not Sources",
             "return compressit.Sources(train=(inputs, labels), test=(inputs, labels))",
         )
-    return _as_declared(dataset, _readable(dataset, given, ctx))
+    found = _as_declared(dataset, _readable(dataset, given, ctx, before, unchanged))
+    if any(isinstance(examples, tuple) for examples in found.given().values()):
+        unchanged()  # a file of the cache was checked when it was written
+    return found
 
 
 def prepared(
@@ -65,6 +75,7 @@ def prepared(
 ) -> Data:
     """Calls `splits.prepare` with the dataset's options, and announces its warnings about the data."""
     data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
+    data = replace(data, doubts=(*data.doubts, *dataset.doubts()))
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
     return data
@@ -80,20 +91,31 @@ def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
         return dataset
 
 
-def _readable(dataset: Dataset[Any], given: Sources, ctx: DataContext) -> Sources:
+def _readable(
+    dataset: Dataset[Any],
+    given: Sources,
+    ctx: DataContext,
+    facts: tuple[str, str, str],
+    unchanged: Callable[[], None],
+) -> Sources:
     """With sources in place of torch Datasets: in a file of the cache, or, where `train` draws, read each time."""
     workers = dataset.config.workers
 
     def kept(name: str, examples: Examples | None) -> Examples | None:
         if examples is None or isinstance(examples, tuple | Source):
             return examples
-        facts = canonical([*content(dataset), code_digest(type(dataset).__module__), name])
-        folder = ctx.cache / "examples" / hashlib.sha256(facts.encode()).hexdigest()
-        return stored(examples, folder, f"{dataset.name} ({name})", workers, ctx.announce)
+        about = canonical([*facts, code_digest(type(dataset).__module__), name])
+        folder = ctx.cache / "examples" / hashlib.sha256(about.encode()).hexdigest()
+        return stored(examples, folder, f"{dataset.name} ({name})", workers, ctx.announce, unchanged)
 
     test, validation, plain = (kept(n, getattr(given, n)) for n in ("test", "validation", "train_plain"))
     train = given.train
     if isinstance(plain, Source) and not isinstance(train, tuple | Source):
+        if plain.left_out:
+            raise CompressitError(
+                f"{dataset.name} (train_plain): an example cannot be left out: {plain.left_out[0]}",
+                "examples with random transforms are told by their numbers: read all of them",
+            )
         return Sources(Streamed(dataset.name, train, plain, workers), test, validation)
     return Sources(kept("train", train) or train, test, validation)
 

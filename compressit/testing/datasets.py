@@ -11,7 +11,7 @@ from torch import Tensor
 from compressit.config import parse
 from compressit.contract.context import DataContext
 from compressit.datasets.sources import Sources
-from compressit.datasets.streamed import Place, items, sound
+from compressit.datasets.streamed import Place, items, skipped, sound
 from compressit.paths import default_cache
 from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.subject import Subject
@@ -91,7 +91,8 @@ def _examples(loaded: Sources) -> dict[str, tuple[Tensor, Tensor]]:
         if isinstance(examples, tuple):
             return examples
         places: list[list[Place]] = [[(index, 0) for index in range(min(SOME, len(examples)))]]
-        read = [item for batch in items(examples, places, 0) for item in sound(batch, "it")]
+        found = [pair for batch in items(examples, places, 0) for pair in batch if not skipped(pair[1])]
+        read = sound(found, "it")
         return torch.stack([x for x, _ in read]), torch.tensor([label for _, label in read])
 
     return {name: of(examples) for name, examples in loaded.given().items()}
