@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from compressit.api import save as save
     from compressit.api import stage as stage
     from compressit.config import Config as Config
+    from compressit.config import InputPath as InputPath
     from compressit.config import ModelRef as ModelRef
     from compressit.config import NoOptions as NoOptions
     from compressit.config import changed as changed
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from compressit.contract.results import Results as Results
     from compressit.contract.results import Row as Row
     from compressit.datasets.options import DataConfig as DataConfig
+    from compressit.datasets.sources import SkipExample as SkipExample
     from compressit.datasets.sources import Sources as Sources
     from compressit.datasets.splits import Data as Data
     from compressit.datasets.splits import Split as Split

@@ -1,10 +1,12 @@
-"""The base class of plugin options, and the field type for references to models."""
+"""The base class of plugin options, and the field types for references to models and for paths."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
@@ -36,6 +38,16 @@ ModelRef = Annotated[str, ModelRefMarker()]
 """A model: a stage's name (for a repeated stage, its last round), `init`, `previous` (the model that the stage gets)
 or the path of a checkpoint, ending in `.safetensors`."""
 
+
+@dataclass(frozen=True)
+class InputPathMarker:
+    """Marks a string field as the path of a file or folder that a plugin reads."""
+
+
+InputPath = Annotated[str, InputPathMarker()]
+"""A file or folder that a plugin reads: in a recipe relative to the recipe's folder, from Python to the current one.
+The plugin gets it absolute; `~` is the user's own folder. Whether it exists is for the plugin to say."""
+
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -66,33 +78,58 @@ def misplaced(key: str, message: str, value: object) -> ValidationError:
     return ValidationError.from_exception_data(key, [InitErrorDetails(type=kind, loc=(key,), input=value)])
 
 
-def model_refs(config: Any, marked: bool = False) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every `ModelRef` with the path of its field, including nested configs and lists.
+def model_refs(config: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every `ModelRef` with the path of its field, including nested configs and lists."""
+    return _texts(config, ModelRefMarker)
 
-    `marked`: `config` is the value of a `ModelRef` field, not a config.
-    """
+
+def absolute(config: C, folder: Path) -> C:
+    """The options with every `InputPath` made absolute: relative ones start from `folder`."""
+    found = list(_texts(config, InputPathMarker))
+    if not found:
+        return config
+    values = dump(config)
+    for path, text in found:
+        put_at(values, path, str(folder / os.path.expanduser(text)))
+    return parse(type(config), values)
+
+
+def put_at(values: Any, path: tuple[str, ...], value: str) -> None:
+    """Sets a value in nested dicts and lists."""
+    *way, last = path
+    for part in way:
+        values = values[int(part) if isinstance(values, list) else part]
+    values[int(last) if isinstance(values, list) else last] = value
+
+
+def names_models(field: FieldInfo) -> bool:
+    """Whether a field is a `ModelRef` or contains one."""
+    return _bears(field, ModelRefMarker)
+
+
+def _texts(config: Any, marker: type, marked: bool = False) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The texts of fields with this marker. `marked`: `config` is the value of such a field, not a config."""
     items: Iterable[tuple[Any, Any, bool]] = ()
     if isinstance(config, BaseModel):
         fields = type(config).model_fields.items()
-        items = ((name, getattr(config, name), names_models(field)) for name, field in fields)
+        items = ((name, getattr(config, name), _bears(field, marker)) for name, field in fields)
     elif isinstance(config, dict):
         items = ((key, item, marked) for key, item in cast("dict[Any, Any]", config).items())
     elif isinstance(config, list | tuple):
         items = ((key, item, marked) for key, item in enumerate(cast("list[Any]", config)))
     elif isinstance(config, str) and marked:
         yield (), config
-    for key, item, names_some in items:
-        for path, ref in model_refs(item, names_some):
-            yield (str(key), *path), ref
+    for key, item, has_some in items:
+        for path, text in _texts(item, marker, has_some):
+            yield (str(key), *path), text
 
 
-def names_models(field: FieldInfo) -> bool:
-    """Whether a field is a `ModelRef` or contains one."""
-    return any(isinstance(m, ModelRefMarker) for m in field.metadata) or _is_ref(field.annotation)
+def _bears(field: FieldInfo, marker: type) -> bool:
+    return any(isinstance(m, marker) for m in field.metadata) or _is_marked(field.annotation, marker)
 
 
-def _is_ref(annotation: Any) -> bool:
+def _is_marked(annotation: Any, marker: type) -> bool:
     # For `ModelRef` the marker is on the field itself; for `ModelRef | None` and tuples it is inside the annotation.
-    if any(isinstance(m, ModelRefMarker) for m in getattr(annotation, "__metadata__", ())):
+    if any(isinstance(m, marker) for m in getattr(annotation, "__metadata__", ())):
         return True
-    return any(_is_ref(member) for member in get_args(annotation))
+    return any(_is_marked(member, marker) for member in get_args(annotation))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from compressit.config import Config, ModelRef, NoOptions, dump, model_refs, parse
+from compressit.config import Config, InputPath, ModelRef, NoOptions, absolute, dump, model_refs, parse
 from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 
 
@@ -143,3 +144,22 @@ def test_resolved_options_of_an_optimizer_parse_back(values: dict[str, Any]) -> 
 def test_steps_count_the_shorter_last_batch() -> None:
     assert FitConfig(epochs=3, batch_size=128).total_steps(60_000) == 3 * 469
     assert FitConfig(epochs=3, batch_size=10).total_steps(30) == 9
+
+
+class Files(Config):
+    root: InputPath = Field(description="a folder")
+    others: tuple[InputPath, ...] = Field((), description="files")
+    label: str = Field("x", description="no path")
+
+
+def test_paths_start_from_the_given_folder_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    given = parse(Files, {"root": "images", "others": ["../a.npz", "/b.npz", "~/c.npz"], "label": "y"})
+    found = absolute(given, Path("/recipes"))
+    assert dump(found) == {
+        "root": "/recipes/images",
+        "others": ["/recipes/../a.npz", "/b.npz", "/home/me/c.npz"],
+        "label": "y",
+    }
+    assert absolute(found, Path("/elsewhere")) == found
+    assert list(model_refs(found)) == []

@@ -51,6 +51,8 @@ class Offer:
             raise CompressitError(
                 f"{dataset.name} does not declare {error}", "every dataset has `input_shape` and `classes`"
             ) from error
+        except CompressitError:
+            raise
         except Exception as error:
             raise CompressitError(
                 f"{dataset.name}: reading what it declares failed: {type(error).__name__}: {error}",

@@ -195,6 +195,10 @@ class Dataset(Plugin[D]):
         """Anything else that the content depends on, besides name, config and code: a digest of files, a version."""
         return ""
 
+    def doubts(self) -> Sequence[str]:
+        """What results on these data should be read with, as far as it is known without loading."""
+        return ()
+
     def load(self, ctx: DataContext) -> Sources:
         """The examples of every split: tensors in memory, or torch Datasets (`compressit.Sources`).
 

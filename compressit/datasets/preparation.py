@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from compressit.datasets.augmentation import Step
 from compressit.datasets.options import DataConfig, known_doubts
 from compressit.datasets.pixels import Pixels, row
-from compressit.datasets.sources import Examples, Source, Sources, raw_batches, shape_of, targets_of
+from compressit.datasets.sources import CALLED, Examples, Source, Sources, raw_batches, shape_of, targets_of
 from compressit.datasets.splits import Data, InMemory, InputSpec, Sourced, Split
 from compressit.datasets.statistics import channel_scaling
 from compressit.datasets.subsets import lacking, limited, validation_cut
@@ -21,6 +21,8 @@ from compressit.seeds import Streams
 
 MOST_FLOATS = 2**30
 """Bytes of a split's inputs as float32. A larger one stays uint8 on the device and becomes float batch by batch."""
+
+MOST_NAMED = 3  # examples left out that a doubt names
 
 
 def prepare(
@@ -71,8 +73,20 @@ def prepare(
         doubts=(
             *known_doubts(options, len(given.unique()), len(given)),
             *lacking(counted, classes, class_names),
+            *_left_out(sources),
         ),
     )
+
+
+def _left_out(sources: Sources) -> Iterator[str]:
+    """A line for each split that lacks examples, because they could not be read."""
+    for name, examples in sources.given().items():
+        if isinstance(examples, Source) and examples.left_out:
+            first = "; ".join(examples.left_out[:MOST_NAMED]) + (
+                "; …" if len(examples.left_out) > MOST_NAMED else ""
+            )
+            count = len(examples.left_out)
+            yield f"{count:,} of {count + len(examples.targets):,} {CALLED[name]} examples are left out: {first}"
 
 
 @dataclass(frozen=True)

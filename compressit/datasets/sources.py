@@ -16,10 +16,24 @@ from compressit.errors import CompressitError
 CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
 
 
+_TENSORS = (
+    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels whole numbers (N,); the "
+    "option `scale: standard` standardises them"
+)
+
+
+class SkipExample(Exception):  # noqa: N818 - not an error: the others are used
+    """Raised by an item of a dataset's torch Dataset to leave this example out; the text says which it is, and why.
+
+    The host counts and names them. Examples with random transforms (`train_plain`) cannot be left out.
+    """
+
+
 class Source(ABC):
     """Examples that are read batch by batch. `targets` (N,) int64 are known beforehand, on the CPU."""
 
     targets: Tensor
+    left_out: tuple[str, ...] = ()  # why, for each example that was left out
 
     @property
     @abstractmethod
@@ -58,12 +72,12 @@ class Sources:
             if isinstance(examples, tuple) and len(examples) == 2 and _counts(examples[1]):  # pyright: ignore[reportUnnecessaryComparison]
                 object.__setattr__(self, name, (examples[0], examples[1].long()))
                 examples = getattr(self, name)
-            fault = _fault(examples)
+            fault = _dataset_fault(examples) if isinstance(examples, Dataset) else _fault(examples)
             if fault:
+                hint = "give a torch Dataset with `__len__` and `__getitem__`, of one example or more"
                 raise CompressitError(
                     f"the dataset's {CALLED[name]} {fault}",
-                    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels whole numbers (N,); the "
-                    "option `scale: standard` standardises them",
+                    hint if isinstance(examples, Dataset) else _TENSORS,
                 )
 
     def given(self) -> dict[str, Examples]:
@@ -103,12 +117,22 @@ def _counts(labels: object) -> bool:
     )
 
 
+def _dataset_fault(examples: Dataset[Any]) -> str | None:
+    """What is wrong with a torch Dataset, if anything, as far as its length tells."""
+    kind = type(examples).__name__
+    if isinstance(examples, IterableDataset):
+        return f"examples are a {kind}, an IterableDataset: it has no number of examples, and no order to draw from"
+    try:
+        count = len(examples)  # type: ignore[arg-type]
+    except TypeError:
+        return f"examples are a {kind}, a torch Dataset without `__len__`"
+    return None if count else f"examples are a {kind} of no examples"
+
+
 def _fault(examples: object) -> str | None:
     """What is wrong with the examples of a split as they were loaded, if anything."""
-    if isinstance(examples, IterableDataset):
-        return "examples are an IterableDataset, whose examples have no number: give a map-style Dataset"
-    if isinstance(examples, Source | Dataset):
-        return None if not hasattr(examples, "__len__") or len(examples) else "split has no example"  # type: ignore[arg-type]
+    if isinstance(examples, Source):
+        return None
     if not (isinstance(examples, tuple) and len(examples) == 2):
         return f"examples are a {type(examples).__name__}, not a pair of tensors or a torch Dataset"
     x, y = examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +41,9 @@ class Split(ABC):
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} examples of shape {self.shape} for {self.y.device})"
 
     @property
     @abstractmethod
@@ -100,7 +104,7 @@ class Split(ABC):
         return self.moments().mean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InMemory(Split):
     """Inputs (N, *shape) on the device. Without `pixels` they are what a model takes."""
 
@@ -141,7 +145,7 @@ class InMemory(Split):
         return self.x.flatten(1).mean(0, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sourced(Split):
     """Inputs that a source reads batch by batch: from a file, or from somebody's torch Dataset."""
 
@@ -176,7 +180,7 @@ class Sourced(Split):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Data:
     """The splits of one variant. `validation` and `test` are None where the data have none."""
 
@@ -197,14 +201,17 @@ class Data:
             )  # fmt: skip
         return found
 
+    def __repr__(self) -> str:
+        sizes = [f"{name}={split!r}" for name, split in self._splits().items()]
+        return f"Data({', '.join(sizes)}, classes={self.classes}, scale={self.contract.scale!r})"
+
+    def _splits(self) -> dict[str, Any]:
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}
+
     def with_streams(self, streams: Streams) -> Data:
         """The same tensors, shuffled by another stage's streams."""
-        parts = {
-            name: replace(split, streams=streams)
-            for name in ("train", "validation", "test")
-            if (split := getattr(self, name)) is not None
-        }
-        return replace(self, **parts)
+        return replace(self, **{n: replace(split, streams=streams) for n, split in self._splits().items()})
 
 
 def order(count: int, streams: Streams, epoch: int, device: torch.device | str = "cpu") -> Tensor:

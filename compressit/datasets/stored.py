@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +20,7 @@ from compressit.datasets.sources import Source
 from compressit.datasets.streamed import RESIZE, items, several_shapes
 from compressit.errors import CompressitError
 from compressit.files.lock import held
+from compressit.files.sealed import canonical
 from compressit.files.writing import replacing
 
 AT_ONCE = 64  # examples that are read and written together
@@ -30,6 +33,7 @@ class Stored(Source):
     file: Path
     targets: Tensor
     like: Tensor  # (0, *shape), of the inputs' type
+    left_out: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,13 +62,18 @@ class Stored(Source):
 
 
 def stored(
-    dataset: Dataset[Any], folder: Path, name: str, workers: int, announce: Callable[[str], None]
+    dataset: Dataset[Any],
+    folder: Path,
+    name: str,
+    workers: int,
+    announce: Callable[[str], None],
+    unchanged: Callable[[], None] = lambda: None,
 ) -> Stored:
     """The examples of a torch Dataset in `folder`, which is named after their content: read once, by `workers`
-    processes.
+    processes. Then `unchanged` is called, which raises where the content is no longer what the folder is named after.
 
-    Raises CompressitError for an example that cannot be read, for inputs of several shapes, and for inputs that are
-    not uint8.
+    Raises CompressitError for an example that cannot be read, for inputs of several shapes or types, and where every
+    example asks to be left out (SkipExample).
     """
     inputs, labels = folder / "inputs", folder / "labels.safetensors"
     with held(folder / ".lock", announce):
@@ -72,21 +81,31 @@ def stored(
             count = len(dataset)  # type: ignore[arg-type]
             announce(f"{name}: reading {count:,} examples, once")
             with replacing(inputs) as unfinished:
-                targets, like = _write(dataset, count, unfinished, name, workers)
+                targets, like, left_out = _write(dataset, count, unfinished, name, workers)
+                unchanged()
             with replacing(labels) as unfinished:
-                save_file({"targets": targets, "like": like}, unfinished)
-    known = load_file(labels)
-    return Stored(inputs, known["targets"], known["like"])
+                facts = {"left_out": canonical(left_out)}
+                save_file({"targets": targets, "like": like}, unfinished, facts)
+    with safe_open(labels, "pt") as known:
+        left_out = tuple(json.loads(known.metadata()["left_out"]))
+        return Stored(inputs, known.get_tensor("targets"), known.get_tensor("like"), left_out)
 
 
-def _write(dataset: Dataset[Any], count: int, target: Path, name: str, workers: int) -> tuple[Tensor, Tensor]:
-    """Writes the inputs; returns the labels (N,) int64 and inputs (0, *shape) of the same type."""
+def _write(
+    dataset: Dataset[Any], count: int, target: Path, name: str, workers: int
+) -> tuple[Tensor, Tensor, list[str]]:
+    """Writes the inputs; returns the labels (N,) int64, inputs (0, *shape) of the same type, and why each example that
+    was left out was."""
     starts = range(0, count, AT_ONCE)
     places = [[(index, 0) for index in range(at, min(at + AT_ONCE, count))] for at in starts]
     labels: list[int] = []
+    left_out: list[str] = []
     like: Tensor | None = None
     with target.open("wb") as file:
-        for inputs, more in items(dataset, places, workers, name):
+        for batch in items(dataset, places, workers, name):
+            left_out += batch.left_out
+            if (inputs := batch.inputs) is None:
+                continue
             like = inputs[:0].clone() if like is None else like
             if inputs.shape[1:] != like.shape[1:]:
                 raise CompressitError(several_shapes(name, inputs, tuple(like.shape[1:])), RESIZE)
@@ -95,6 +114,7 @@ def _write(dataset: Dataset[Any], count: int, target: Path, name: str, workers: 
                     f"{name} has {like.dtype} and {inputs.dtype} inputs", "let all be of one type"
                 )
             file.write(inputs.numpy().tobytes())
-            labels += more
-    assert like is not None, "a Dataset of no examples was refused"
-    return torch.tensor(labels), like
+            labels += batch.labels
+    if like is None:
+        raise CompressitError(f"{name}: none of the {count:,} examples can be read: {left_out[0]}, …")
+    return torch.tensor(labels), like, left_out

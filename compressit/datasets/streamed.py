@@ -10,14 +10,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from compressit.datasets.sources import Source
+from compressit.datasets.sources import SkipExample, Source
 from compressit.errors import CompressitError, told
 from compressit.seeds import draw_from, seeded
 
-Item = tuple[Tensor, int] | str  # or what went wrong
-Read = tuple[Tensor, list[int]] | str
 Place = tuple[int, int]  # the index of an example, and the seed that its transforms draw from
+NO_SKIP = "examples with random transforms are told by their numbers: read all of them"
 RESIZE = "all inputs must have one shape: let the dataset resize them"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with an example."""
+
+    text: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """A batch: inputs (B, *shape), None where every example was left out, and labels."""
+
+    inputs: Tensor | None
+    labels: list[int]
+    left_out: list[str]  # why each example that is missing is (SkipExample)
 
 
 @dataclass(frozen=True)
@@ -46,16 +62,18 @@ class Streamed(Source):
             list(zip(batch.tolist(), drawn.tolist(), strict=True))
             for batch, drawn in zip(batches, seeds, strict=True)
         ]
-        for inputs, _ in items(self.train, places, self.workers, self.name):
-            if tuple(inputs.shape[1:]) != self.shape:
-                raise CompressitError(several_shapes(self.name, inputs, self.shape), RESIZE)
-            yield inputs
+        for batch in items(self.train, places, self.workers, self.name):
+            if batch.left_out or batch.inputs is None:
+                raise CompressitError(
+                    f"{self.name}: an example cannot be left out: {batch.left_out[0]}", NO_SKIP
+                )
+            if tuple(batch.inputs.shape[1:]) != self.shape:
+                raise CompressitError(several_shapes(self.name, batch.inputs, self.shape), RESIZE)
+            yield batch.inputs
 
 
-def items(
-    dataset: Dataset[Any], places: Sequence[list[Place]], workers: int, name: str
-) -> Iterator[tuple[Tensor, list[int]]]:
-    """The inputs (B, *shape) and labels at each of `places`, in this order.
+def items(dataset: Dataset[Any], places: Sequence[list[Place]], workers: int, name: str) -> Iterator[Read]:
+    """The examples at each of `places`, in this order.
 
     Global random numbers go on afterwards as if nothing had been drawn. Raises CompressitError for an example that
     cannot be read or is none, and for a process that died.
@@ -65,8 +83,8 @@ def items(
     else:
         read = _here(_Batches(dataset), places)
     for batch in read:
-        if isinstance(batch, str):
-            raise CompressitError(f"{name}: {batch}")
+        if isinstance(batch, Fault):
+            raise CompressitError(f"{name}: {batch.text}", batch.hint)
         yield batch
 
 
@@ -75,14 +93,14 @@ def several_shapes(name: str, inputs: Tensor, shape: tuple[int, ...]) -> str:
     return f"{name} has inputs of the shapes {shape} and {tuple(inputs.shape[1:])}"
 
 
-def _here(dataset: _Batches, places: Sequence[list[Place]]) -> Iterator[Read]:
+def _here(dataset: _Batches, places: Sequence[list[Place]]) -> Iterator[Read | Fault]:
     for place in places:
         with seeded(0):
             batch = dataset.__getitems__(place)
         yield batch
 
 
-def _by_processes(dataset: _Batches, places: Sequence[list[Place]], workers: int) -> Iterator[Read]:
+def _by_processes(dataset: _Batches, places: Sequence[list[Place]], workers: int) -> Iterator[Read | Fault]:
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=places,
@@ -99,7 +117,7 @@ def _by_processes(dataset: _Batches, places: Sequence[list[Place]], workers: int
         ) from error
 
 
-def _as_it_is(batch: Read) -> Read:
+def _as_it_is(batch: Read | Fault) -> Read | Fault:
     return batch
 
 
@@ -109,32 +127,39 @@ class _Batches(Dataset[Any]):
     def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset
 
-    def __getitems__(self, places: Sequence[Place]) -> Read:
+    def __getitems__(self, places: Sequence[Place]) -> Read | Fault:
         inputs: list[Tensor] = []
         labels: list[int] = []
+        left_out: list[str] = []
         for index, seed in places:
             draw_from(abs(seed) >> 1)
             try:
                 item = _item(self._dataset[index])
+            except SkipExample as reason:
+                left_out.append(str(reason))
+                continue
+            except CompressitError as error:
+                return Fault(f"example {index} cannot be read: {error.message}", error.hint)
             except Exception as error:  # noqa: BLE001 - somebody's code, and a file that may be anything
-                item = f"it cannot be read: {told(error)}"
+                return Fault(f"example {index} cannot be read: {told(error)}")
             if not isinstance(item, str) and inputs:
                 item = _like(inputs[0], item)
             if isinstance(item, str):
-                return f"example {index}: {item}"
+                return Fault(f"example {index}: {item}")
             inputs.append(item[0])
             labels.append(item[1])
-        return torch.stack(inputs), labels
+        return Read(torch.stack(inputs) if inputs else None, labels, left_out)
 
 
-def _like(first: Tensor, item: tuple[Tensor, int]) -> Item:
+def _like(first: Tensor, item: tuple[Tensor, int]) -> tuple[Tensor, int] | str:
     x = item[0]
     if x.shape != first.shape:
         return f"it has the shape {tuple(x.shape)}, not {tuple(first.shape)}: {RESIZE}"
     return item if x.dtype == first.dtype else f"it is {x.dtype}, those before it {first.dtype}"
 
 
-def _item(item: object) -> Item:
+def _item(item: object) -> tuple[Tensor, int] | str:
+    """An example, or what is wrong with it."""
     if not (isinstance(item, tuple | list) and len(item) == 2):
         return f"it is a {type(item).__name__}, not a pair of an input and its label"
     x, y = item

@@ -96,6 +96,7 @@ class _Graph:
         content = {"code": code_digest(*self.data_modules), "content": asked(dataset, "fingerprint")}
         config = {name: value for name, value in data["config"].items() if name not in UNMEASURED}
         self.data = {**data, "id": key_of({"data": canonical({**data, "config": config, **content})})}
+        self.data["content"] = content["content"]  # for a worker, which may find other files
         # trainings see the augmented examples, measurements never do
         augment = data["config"]["augment"]
         self.augment = {"augment": augment} if augment else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressit.checkpoint.starting import Offer, check_fits
+from compressit.config import absolute
 from compressit.contract.kinds import Plugin
 from compressit.errors import CompressitError
 from compressit.host.plugins import KINDS, Host, installed
@@ -38,7 +39,8 @@ def create(kind: type[P], name: str, options: Mapping[str, Any], host: Host | No
     """The plugin with these options. Raises CompressitError for invalid options."""
     label = next(label for label, base in KINDS.items() if base is kind)
     plugin = (host or installed()).find(name, label).plugin
-    return plugin(checked(plugin.Config, options, name))  # type: ignore[return-value]
+    config = absolute(checked(plugin.Config, options, name), Path.cwd())
+    return plugin(config)  # type: ignore[return-value]
 
 
 def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

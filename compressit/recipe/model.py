@@ -123,7 +123,8 @@ class Variant:
 
     def doubts(self) -> list[str]:
         """Reasons to doubt its results, as far as known before the data are loaded."""
-        found = known_doubts(self.dataset.config, self.offer.classes, self.dataset.train_size)
+        known = known_doubts(self.dataset.config, self.offer.classes, self.dataset.train_size)
+        found = [*known, *self.dataset.doubts()]
         return [f"{self.name}: {doubt}" for doubt in found]
 
 

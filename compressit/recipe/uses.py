@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from compressit.checkpoint.starting import Offer, check_fits
-from compressit.config import dump, model_refs, parse
+from compressit.config import absolute, dump, model_refs, parse, put_at
 from compressit.contract.kinds import Dataset, Evaluator
 from compressit.datasets.options import input_fault, validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
@@ -71,10 +71,16 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
         return None, None
     dataset = cast("Dataset[Any]", use.plugin)
     where = node.at("uses").mark
+    asked = "train_size"
     try:
         images = dataset.train_size
+        asked = "doubts"
+        dataset.doubts()
+    except CompressitError as error:  # no such folder, or not what it should be
+        scope.problem(f"data.uses: {error.message}", where, error.hint)
+        return None, None
     except FOREIGN as error:  # third-party code
-        message = f"data.uses: `train_size` of {use.uses} fails: {told(error)}"
+        message = f"data.uses: `{asked}` of {use.uses} fails: {told(error)}"
         scope.problem(message, where, "this is a bug in the plugin, not in the recipe")
         return None, None
     fault = validation_fault(dataset.config, images) if images else None
@@ -154,9 +160,9 @@ def read_use(
     if files:
         values = dump(config)
         for field_path, file in files.items():
-            _put(values, field_path, file)
+            put_at(values, field_path, file)
         config = parse(plugin.Config, values)
-    return Use(plugin(config), tuple(models))
+    return Use(plugin(absolute(config, scope.folder)), tuple(models))
 
 
 def with_options(node: Node) -> Node:
@@ -217,11 +223,3 @@ def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
         return Reference(str(found), mark) if found else None
     known = [*scope.stages, INIT, PREVIOUS, "FILE.safetensors"]
     return scope.problem(f"{path} names no stage: '{ref}'", mark, did_you_mean(ref, known))
-
-
-def _put(values: Any, path: tuple[str, ...], value: str) -> None:
-    """Sets a value in nested dicts and lists."""
-    *way, last = path
-    for part in way:
-        values = values[int(part) if isinstance(values, list) else part]
-    values[int(last) if isinstance(values, list) else last] = value

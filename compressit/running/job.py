@@ -193,7 +193,11 @@ class JobRunner:
         if key not in self._memo:
             announce = lambda text: emit({"announce": text})  # noqa: E731
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
-            raw = ("raw", *loading.content(dataset))
+            raw = ("raw", *(found := loading.content(dataset)))
+            if job.data["content"] != found[1]:
+                raise CompressitError(
+                    f"the files of {dataset.name} changed since this run was planned", "start the run again"
+                )
             if raw not in self._memo:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 self._memo[raw] = loading.loaded(dataset, DataContext(self._cache, announce))

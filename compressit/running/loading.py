@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from compressit.datasets.preparation import prepare
 from compressit.datasets.sources import Examples, Source, Sources, shape_of, targets_of
 from compressit.datasets.splits import Data, InputSpec
 from compressit.datasets.stored import stored
-from compressit.datasets.streamed import Streamed
+from compressit.datasets.streamed import NO_SKIP, Streamed
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.planning.keys import code_digest
@@ -44,8 +45,14 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
     """The dataset's examples, as its own options say: the host's (limit, labels, seed …) are carried out afterwards.
 
     What it draws from global random numbers is the same whoever asks first, and whatever was drawn before. Raises
-    CompressitError where the examples are not what the dataset declares.
+    CompressitError where the examples are not what the dataset declares, and where its files change meanwhile.
     """
+    before = content(dataset)
+
+    def unchanged() -> None:
+        if content(type(dataset)(dataset.config)) != before:  # a new one: an instance may remember
+            raise CompressitError(f"the files of {dataset.name} changed while they were read", "start again")
+
     with lending(dataset.name):
         given = _loader(dataset).load(ctx)
     if not isinstance(given, Sources):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -55,10 +62,14 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
         )
 
     def folder(split: str) -> Path:
-        facts = canonical([*content(dataset), code_digest(type(dataset).__module__), split])
+        facts = canonical([*before, code_digest(type(dataset).__module__), split])
         return ctx.cache / "examples" / hashlib.sha256(facts.encode()).hexdigest()
 
-    return _as_declared(dataset, readable(dataset.name, given, folder, dataset.config.workers, ctx.announce))
+    workers = dataset.config.workers
+    found = _as_declared(dataset, readable(dataset.name, given, folder, workers, ctx.announce, unchanged))
+    if any(isinstance(examples, tuple) for examples in found.given().values()):
+        unchanged()  # a file of the cache was checked when it was written
+    return found
 
 
 def prepared(
@@ -70,6 +81,7 @@ def prepared(
 ) -> Data:
     """Calls `splits.prepare` with the dataset's options, and announces its warnings about the data."""
     data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
+    data = replace(data, doubts=(*data.doubts, *dataset.doubts()))
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
     return data
@@ -86,18 +98,29 @@ def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
 
 
 def readable(
-    name: str, given: Sources, folder: Callable[[str], Path], workers: int, announce: Callable[[str], None]
+    name: str,
+    given: Sources,
+    folder: Callable[[str], Path],
+    workers: int,
+    announce: Callable[[str], None],
+    unchanged: Callable[[], None] = lambda: None,
 ) -> Sources:
-    """With sources in place of torch Datasets: a file in `folder(split)`, or, where `train` draws, read each time."""
+    """With sources in place of torch Datasets: a file in `folder(split)`, or, where `train` draws, read each time.
+
+    `unchanged` raises where what was read changed meanwhile.
+    """
 
     def kept(split: str, examples: Examples | None) -> Examples | None:
         if examples is None or isinstance(examples, tuple | Source):
             return examples
-        return stored(examples, folder(split), f"{name} ({split})", workers, announce)
+        return stored(examples, folder(split), f"{name} ({split})", workers, announce, unchanged)
 
     test, validation, plain = (kept(n, getattr(given, n)) for n in ("test", "validation", "train_plain"))
     train = given.train
     if isinstance(plain, Source) and not isinstance(train, tuple | Source):
+        if plain.left_out:
+            told = f"{name} (train_plain): an example cannot be left out: {plain.left_out[0]}"
+            raise CompressitError(told, NO_SKIP)
         return Sources(Streamed(name, train, plain, workers), test, validation)
     return Sources(kept("train", train) or train, test, validation)
 

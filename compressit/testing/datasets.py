@@ -92,8 +92,9 @@ def _examples(loaded: Sources) -> dict[str, tuple[Tensor, Tensor]]:
         if isinstance(examples, tuple):
             return examples
         places = [[(index, 0) for index in range(min(SOME, len(examples)))]]
-        inputs, labels = next(items(examples, places, 0, "it"))
-        return inputs, torch.tensor(labels)
+        read = next(items(examples, places, 0, "it"))
+        assert read.inputs is not None, "all of them were left out"
+        return read.inputs, torch.tensor(read.labels)
 
     return {name: of(examples) for name, examples in loaded.given().items()}
 

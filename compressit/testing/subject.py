@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from compressit.config import Config, dump, parse
+from compressit.config import Config, absolute, dump, parse
 from compressit.contract.kinds import Plugin
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host, installed
@@ -105,4 +105,4 @@ def _config(plugin: type[Plugin[Any]], values: Mapping[str, Any]) -> Config:
             f"{plugin.name} cannot be checked without {', '.join(missing)}",
             'set `example = {"option": value}` on the class, or pass --set option=value',
         )
-    return checked(plugin.Config, plain(plugin.name, values), plugin.name)
+    return absolute(checked(plugin.Config, plain(plugin.name, values), plugin.name), Path.cwd())

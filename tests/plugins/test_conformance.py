@@ -10,7 +10,8 @@ from compressit.host.plugins import installed
 from compressit.testing import parametrize
 
 BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]
-PLAIN = [name for name in BUILT_IN if name != "model.timm"]  # that one needs an extra: below
+FILES = ("data.folder", "data.tensors")  # those need files: their own tests
+PLAIN = [name for name in BUILT_IN if name not in ("model.timm", *FILES)]  # that one needs an extra: below
 
 
 IN_WORKERS = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compressit import DataConfig, Dataset, hookimpl
+from compressit import DataConfig, Dataset, InputPath, hookimpl
 
 if TYPE_CHECKING:
     from compressit import DataContext, Sources
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class MnistConfig(DataConfig):
     """Options of MNIST."""
 
-    root: str | None = Field(
+    root: InputPath | None = Field(
         default=None,
         description="folder with the four IDX files (plain or .gz); default: download them",
     )
@@ -53,7 +53,7 @@ class Mnist(Dataset[MnistConfig]):
         from compressit import Sources
         from compressit_plugins.data.mnist_files import mnist_contents
 
-        root = Path(self.config.root).expanduser() if self.config.root is not None else None
+        root = Path(self.config.root) if self.config.root is not None else None
         files = mnist_contents(ctx.cache / "mnist", root, ctx.announce)
 
         def numbers(

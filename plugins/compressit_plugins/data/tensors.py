@@ -1,0 +1,141 @@
+"""`data.tensors`: arrays in a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from compressit import CompressitError, DataConfig, Dataset, InputPath, hookimpl, opened
+from compressit_plugins.data.array_files import Header, headers, whole_numbers
+
+if TYPE_CHECKING:
+    from compressit import DataContext, Sources
+
+MOST_CLASSES = 1_000_000  # where `classes` does not say how many
+SPLITS = ("train", "test", "validation")
+
+
+class TensorsConfig(DataConfig):
+    """Options of arrays in a file."""
+
+    file: InputPath = Field(
+        description="an .npz or .safetensors file with `train_x`, `train_y` and perhaps `test_x`, `test_y`, "
+        "`validation_x`, `validation_y`; relative to the recipe"
+    )
+    classes: int | None = Field(
+        default=None, ge=2, description="number of classes; null: the highest label and one more"
+    )
+
+
+class Tensors(Dataset[TensorsConfig]):
+    """Arrays of inputs and labels in one .npz or .safetensors file: bytes, or floats from 0 to 1."""
+
+    name = "data.tensors"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self._arrays["train_x"].shape[1:]
+
+    @property
+    def classes(self) -> int:
+        """Raises CompressitError for labels that do not count from 0."""
+        highest = max(high for _, high in self._ranges.values())
+        most = MOST_CLASSES if self.config.classes is None else self.config.classes
+        for split, (low, high) in self._ranges.items():
+            if low < 0 or high >= most:
+                raise CompressitError(
+                    f"{self._path}: the labels {split}_y go from {low} to {high}",
+                    f"labels count from 0, and `classes` is {self.config.classes}",
+                )
+        return self.config.classes if self.config.classes is not None else max(highest + 1, 2)
+
+    @property
+    def train_size(self) -> int:
+        return self._arrays["train_y"].shape[0]
+
+    def fingerprint(self) -> str:
+        """The sha256 of the file."""
+        try:
+            with opened(self._path) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CompressitError(f"{self._path} cannot be read: {error.strerror}") from error
+
+    def doubts(self) -> Sequence[str]:
+        """No test arrays, arrays of other names, images that seem to have their channels last."""
+        told: list[str] = []
+        if "test_x" not in self._arrays:
+            told.append("there are no test arrays: `test_x` and `test_y`")
+        known = {f"{split}_{part}" for split in SPLITS for part in "xy"}
+        if others := sorted(set(self._arrays) - known):
+            told.append(
+                f"arrays that nothing reads: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}"
+            )
+        shape = self.input_shape
+        if len(shape) == 3 and shape[0] > 4 >= shape[2]:
+            told.append(f"inputs are {shape}: channels come first, as (channels, height, width)")
+        return told
+
+    def load(self, ctx: DataContext) -> Sources:
+        """Inputs as they are, floats as float32; labels int64. Raises CompressitError for a damaged file."""
+        from compressit import Sources
+        from compressit_plugins.data.tensor_files import read
+
+        found = {s: read(self._path, s, self._arrays) for s in SPLITS if f"{s}_x" in self._arrays}
+        return Sources(found["train"], found.get("test"), found.get("validation"))
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.config.file)
+
+    @cached_property
+    def _arrays(self) -> Mapping[str, Header]:
+        """Raises CompressitError for arrays that are no inputs and labels."""
+        found = headers(self._path)
+        for split in SPLITS:
+            if split == "train" or f"{split}_x" in found or f"{split}_y" in found:
+                _check(self._path, split, found)
+        return found
+
+    @cached_property
+    def _ranges(self) -> Mapping[str, tuple[int, int]]:
+        """The lowest and the highest label of each split."""
+        found: dict[str, tuple[int, int]] = {}
+        for split in SPLITS:
+            if (name := f"{split}_y") in self._arrays:
+                labels = whole_numbers(self._path, name, self._arrays[name])
+                found[split] = min(labels), max(labels)
+        return found
+
+
+def _check(path: Path, split: str, found: Mapping[str, Header]) -> None:
+    names = f"{split}_x", f"{split}_y"
+    if missing := [name for name in names if name not in found]:
+        there = ", ".join(sorted(found)[:10]) or "nothing"
+        raise CompressitError(
+            f"{path} has no {' and no '.join(missing)}", f"it has {there}: rename the arrays"
+        )
+    inputs, labels = (found[name] for name in names)
+    fault = None
+    if len(labels.shape) != 1 or not labels.is_whole:
+        fault = f"{names[1]} is {labels.kind} of shape {labels.shape}: labels are whole numbers, (examples,)"
+    elif inputs.shape[:1] != labels.shape or not labels.shape[0]:
+        fault = f"{names[0]} has the shape {inputs.shape}, and {names[1]} {labels.shape}"
+    elif len(inputs.shape) < 2:
+        fault = f"{names[0]} has the shape {inputs.shape}: inputs are (examples, …), as (N, channels, height, width)"
+    elif inputs.is_whole and inputs.kind != "U8":
+        fault = f"{names[0]} is {inputs.kind}: inputs are bytes (uint8), or floats from 0 to 1"
+    elif inputs.shape[1:] != found["train_x"].shape[1:]:
+        fault = f"{names[0]} has the shape {inputs.shape}, and train_x {found['train_x'].shape}"
+    if fault:
+        raise CompressitError(f"{path}: {fault}", "save the arrays in this form")
+
+
+@hookimpl
+def compressit_datasets() -> list[type[Dataset]]:
+    return [Tensors]

@@ -1,0 +1,159 @@
+"""A dataset whose files change, that has doubts, or that leaves examples out where it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import Lab
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from compressit.contract.context import DataContext
+from compressit.contract.kinds import Dataset
+from compressit.datasets.options import DataConfig
+from compressit.datasets.sources import SkipExample, Sources
+from compressit.errors import CompressitError
+from compressit.host.plugins import Host
+from compressit.recipe.load import parse_recipe
+from compressit.running.loading import load_data
+
+X, Y = torch.rand(12, 1, 2, 3), torch.arange(12) % 3
+PLUGIN = '''
+from pathlib import Path
+import torch
+from compressit import Config, CompressitError, DataConfig, Dataset, InputPath, Sources, hookimpl
+from pydantic import Field
+
+
+class Filed(DataConfig):
+    file: InputPath = Field(description="a file")
+
+
+class FromFile(Dataset[Filed]):
+    """As many images as its file says."""
+
+    name = "lab.filed"
+    input_shape = (1, 2, 3)
+    classes = 3
+
+    @property
+    def train_size(self):
+        return len(self.fingerprint())
+
+    def fingerprint(self):
+        try:
+            return Path(self.config.file).read_text()
+        except OSError as error:
+            raise CompressitError(f"no such file: {self.config.file}", "write one") from error
+
+    def doubts(self):
+        return ["its file is short"] if self.train_size < 9 else []
+
+    def load(self, ctx):
+        x = torch.rand(self.train_size, 1, 2, 3, generator=torch.Generator().manual_seed(0))
+        return Sources((x, torch.arange(len(x)) % 3), (x, torch.arange(len(x)) % 3))
+
+
+@hookimpl
+def compressit_datasets():
+    return [FromFile]
+'''
+RECIPE = """
+version: 1
+name: filed
+data: {uses: lab.filed, with: {file: given.txt}}
+model: {uses: tiny.mlp}
+stages: {train: {uses: tiny.train}}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    (tmp_path / "filed.py").write_text(PLUGIN)
+    (tmp_path / "given.txt").write_text("a" * 12)
+    lab = Lab(tmp_path)
+    lab.host.load_file(tmp_path / "filed.py")
+    return lab
+
+
+def _problem(text: str, host: Host, folder: Path) -> str:
+    with pytest.raises(CompressitError) as caught:
+        parse_recipe(text, "recipe.yaml", host, None, (), lambda plugin: True, folder / "recipe.yaml")
+    return str(caught.value)
+
+
+def test_a_path_is_relative_to_the_recipe_and_its_mistake_is_the_users(lab: Lab, tmp_path: Path) -> None:
+    plan = lab.plan(RECIPE)
+    assert plan.recipe.variants[0].dataset.config.file == str(tmp_path / "given.txt")
+    assert plan.recipe.doubts() == []
+    told = _problem(RECIPE.replace("given", "taken"), lab.host, tmp_path)
+    assert f"no such file: {tmp_path / 'taken.txt'}" in told
+    assert "help: write one" in told
+    assert "bug" not in told
+
+
+def test_files_that_changed_since_planning_are_refused_and_planned_anew(lab: Lab, tmp_path: Path) -> None:
+    plan = lab.plan(RECIPE)
+    (tmp_path / "given.txt").write_text("b" * 12)
+    with pytest.raises(CompressitError, match="changed since this run was planned"):
+        lab.run(plan)
+    assert lab.run(lab.plan(RECIPE))
+
+
+def test_a_datasets_doubts_are_those_of_the_recipe_and_of_the_results(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "given.txt").write_text("a" * 6)
+    plan = lab.plan(RECIPE)
+    assert any("its file is short" in doubt for doubt in plan.recipe.doubts())
+    stages = [made for label, made in lab.run(plan).items() if label.endswith("/train")]
+    assert "its file is short" in stages[0].manifest["notes"]["data_doubts"]
+
+
+class Changing(Dataset[DataConfig]):
+    """Its files change while they are read."""
+
+    name = "lab.changing"
+    input_shape = (1, 2, 3)
+    classes = 3
+    content = "before"
+
+    def fingerprint(self) -> str:
+        return self.content
+
+    def load(self, ctx: DataContext) -> Sources:
+        type(self).content = "after"
+        return Sources((X, Y), (X, Y))
+
+
+def test_files_that_change_while_they_are_read_are_told(tmp_path: Path) -> None:
+    with pytest.raises(CompressitError, match=r"files of lab\.changing changed while they were read"):
+        load_data(Changing(DataConfig()), tmp_path, lambda text: None)
+
+
+class Items(TorchDataset[tuple[Tensor, int]]):
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index == 5:
+            raise SkipExample("number 5")
+        return X[index], int(Y[index])
+
+
+class Drawing(Dataset[DataConfig]):
+    """Random transforms of examples of which one cannot be read."""
+
+    name = "lab.drawing"
+    input_shape = (1, 2, 3)
+    classes = 3
+
+    def load(self, ctx: DataContext) -> Sources:
+        return Sources(train=Items(), train_plain=Items(), test=(X, Y))
+
+
+def test_an_example_with_random_transforms_cannot_be_left_out(tmp_path: Path) -> None:
+    dataset: Any = Drawing(DataConfig())
+    with pytest.raises(CompressitError, match=r"cannot be left out: number 5"):
+        load_data(dataset, tmp_path, lambda text: None)
