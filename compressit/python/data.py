@@ -45,14 +45,14 @@ def data(
     from compressit.contract.kinds import Dataset
     from compressit.running.loading import load_data
 
-    counted = validation is None or isinstance(validation, int | float)
-    if counted and validation is not None:
-        options, validation = {**options, "validation": validation}, None
-    if name is not None and train is None:
-        return load_data(create(Dataset, name, plain(name, options)), default_cache(), announce, device)
-    if name is not None or train is None:
-        raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
     given = {"train": train, "test": test, "validation": validation, "train_plain": train_plain}
+    if name is not None:  # a dataset's options may have these names too
+        options |= {key: value for key, value in given.items() if value is not None}
+        return load_data(create(Dataset, name, plain(name, options)), default_cache(), announce, device)
+    if train is None:
+        raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
+    if isinstance(validation, int | float):
+        options["validation"], given["validation"] = validation, None
     return _own(given, class_names, device, announce, options)
 
 

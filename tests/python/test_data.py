@@ -93,7 +93,7 @@ def test_what_was_kept_goes_with_the_last_split(give: Give, tmp_path: Path) -> N
         ({"train": (X, Y), "scale": "unity"}, "scale must be"),
         ({"train": (X, Y), "validation": (X, Y), "limit": 0}, "limit must be at least 1"),
         ({}, "a dataset's name, or train="),
-        ({"name": "data.synthetic", "train": (X, Y)}, "a dataset's name, or train="),
+        ({"name": "data.synthetic", "train": (X, Y)}, "is no plain value|is not a plain value|no dataset"),
     ],
 )
 def test_what_is_no_data_is_told(give: Give, given: dict[str, Any], told: str) -> None:
