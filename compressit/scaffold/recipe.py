@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from compressit.config import Config, model_refs
+from compressit.config import Config, model_refs, names_models
 from compressit.contract.fit_options import FitConfig
 from compressit.contract.kinds import Dataset, Evaluator, Model, Plugin
 from compressit.errors import CompressitError
@@ -124,7 +124,8 @@ def usual(host: Host, kind: str) -> str:
         if issubclass(plugin, Dataset):
             return _size(plugin)[1], plugin.name
         rigid = issubclass(plugin, Model) and plugin.with_width is Model.with_width
-        return rigid, plugin.name
+        teachers = any(map(names_models, plugin.Config.model_fields.values()))  # a first stage has none
+        return rigid + teachers, plugin.name
 
     plugins = [registered.plugin for registered in host.registered(kind)]
     if not plugins:

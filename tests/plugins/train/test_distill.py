@@ -32,7 +32,9 @@ def test_it_takes_the_steps_of_a_hand_written_loop(lab: Lab, device: str) -> Non
     trained = Distill(config).train(lab.mlp(), ctx)
 
     model = lab.mlp().to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
+    biases = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
+    groups = [{"params": [p for p in model.parameters() if p.ndim > 1]}, biases]
+    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, weight_decay=0.01)
     x, y = ctx.data.train.tensors()
     for epoch in range(2):
         for index in order(150, ctx.streams, epoch).split(64):
