@@ -1,0 +1,64 @@
+"""docs/halve.md: own images and own weights become a pruned, recovered and exported net, by its blocks alone."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from blocks import Block, blocks, run_line, shows
+
+import compressit
+
+PAGE = "halve.md"
+MADE = Path("runs", "halve", "checkpoints", "base", "seed0")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every block of the page has run, in its order."""
+    folder = tmp_path_factory.mktemp("halve")
+    environment = {
+        "COMPRESSIT_STORE": str(folder / "store"),
+        "COMPRESSIT_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
+    printed = ""
+    for block in blocks(PAGE):
+        if block.title:
+            block.write(folder)
+        elif block.language == "sh":
+            printed = "".join(run_line(line, folder, environment) for line in block.text.splitlines())
+        else:
+            for line in block.text.splitlines():
+                assert shows(printed, line), f"not printed: {line}\n{printed}"
+    return folder
+
+
+def test_the_net_has_half_the_macs_and_reloads(folder: Path) -> None:
+    with (folder / "runs" / "halve" / "results.csv").open() as file:
+        rows = {row["stage"]: row for row in csv.DictReader(file)}
+    assert float(rows["recover"]["macs"]) / float(rows["train"]["macs"]) == pytest.approx(0.5, abs=0.02)
+    net = compressit.load(folder / MADE / "recover.safetensors")
+    assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 3)
+
+
+def test_times_are_measured_where_the_recipe_asks(folder: Path) -> None:
+    with (folder / "runs" / "halve" / "results.csv").open() as file:
+        timed = {row["stage"] for row in csv.DictReader(file) if row["latency_1_median_seconds"]}
+    assert timed == {"train", "recover"}
+
+
+def test_the_export_answers_as_the_net(folder: Path) -> None:
+    x = torch.rand(3, 3, 64, 64)
+    exported = torch.export.load(folder / MADE / "recover.pt2").module()
+    net = compressit.load(folder / MADE / "recover.safetensors")
+    assert torch.allclose(exported(x), net(x), atol=1e-4)
+
+
+def test_the_readme_shows_the_same_recipe() -> None:
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+    (recipe,) = (block for block in blocks(PAGE) if block.title == "halve.yaml")
+    assert isinstance(recipe, Block)
+    assert recipe.text in readme
