@@ -105,19 +105,32 @@ def _by_processes(dataset: _Batches, places: Sequence[list[Place]], workers: int
         dataset,
         batch_sampler=places,
         num_workers=workers,
-        collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType] - `__getitems__` gives no list
+        collate_fn=_shared,  # pyright: ignore[reportArgumentType] - `__getitems__` gives no list
         generator=torch.Generator(),  # else it takes a number of the global one
     )
     try:
         yield from loader
-    except RuntimeError as error:  # a worker was killed, or shared memory is full
+    except RuntimeError as error:  # a worker was killed
         raise CompressitError(
             f"a process that reads the data ended: {error}",
-            "often there is too little memory, or /dev/shm is small: set `workers: 0` for the data",
+            "often there is too little memory: set `workers: 0` for the data",
         ) from error
 
 
-def _as_it_is(batch: Read | Fault) -> Read | Fault:
+def _shared(batch: Read | Fault) -> Read | Fault:
+    """The batch in the memory that processes share.
+
+    torch would put it there later, in a thread whose errors nobody hears: where that memory is full, the run would wait
+    for a batch that never comes.
+    """
+    if isinstance(batch, Read) and batch.inputs is not None:
+        try:
+            batch.inputs.share_memory_()
+        except RuntimeError as error:
+            return Fault(
+                f"a batch does not fit into the memory that processes share (/dev/shm): {error}",
+                "make it larger (`docker run --shm-size=1g`), or set `workers: 0` for the data",
+            )
     return batch
 
 

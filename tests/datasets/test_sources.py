@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
@@ -150,6 +151,21 @@ def test_an_example_that_cannot_be_read_is_named_and_nothing_is_kept(tmp_path: P
 def test_a_process_that_dies_is_told(tmp_path: Path) -> None:
     with pytest.raises(CompressitError, match="a process that reads the data ended") as caught:
         _kept(tmp_path, Pictures(dies_at=17), 1)
+    assert "workers" in str(caught.value.hint)
+
+
+class Full(Pictures):
+    """Its process may not enlarge the shared memory, as where /dev/shm is full."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if get_worker_info() is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        return super().__getitem__(index)
+
+
+def test_shared_memory_that_is_full_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CompressitError, match="/dev/shm") as caught:
+        _kept(tmp_path, Full(), 1)
     assert "workers" in str(caught.value.hint)
 
 
