@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from blocks import DOCS, blocks
+from blocks import DOCS, blocks, run_line
 from PIL import Image
 
 import compressit
@@ -28,14 +30,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.new("RGB", (70, 80)).save(tmp_path / "images" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
-    (saves,) = [block.text for block in blocks("own-data.md") if block.language == "python"]
+    (saves,) = [block.text for block in blocks("own-data.md") if block.language == "python" and not block.title]
     names = {"images": images, "labels": labels, "others": images, "their_labels": labels}
     exec(saves, names)
     return tmp_path
 
 
 def test_its_recipes_are_valid_and_their_data_load(folder: Path) -> None:
-    found = [block.text for block in blocks("own-data.md") if block.language == "yaml"]
+    found = [block.text for block in blocks("own-data.md") if block.language == "yaml" and not block.title]
     assert len(found) == 2
     for text, classes, shape in zip(found, (2, 10), ((3, 64, 64), (1, 4, 4)), strict=True):
         (folder / "own.yaml").write_text(REST + text)
@@ -48,3 +50,21 @@ def test_its_recipes_are_valid_and_their_data_load(folder: Path) -> None:
 def test_its_line_for_python_works(folder: Path) -> None:
     (line,) = re.findall(r"`(compressit\.data\(.*?\))`", TEXT)
     assert eval(line, {"compressit": compressit}).contract.class_names == ("cat", "dog")
+
+
+def test_its_plugin_with_augmentation_is_short_and_trains_alike_with_any_number_of_workers(folder: Path) -> None:
+    for block in blocks("own-data.md"):
+        if block.title:
+            block.write(folder)
+    assert sum(bool(line.strip()) for line in (folder / "photos.py").read_text().splitlines()) <= 25
+    for split in ("train", "test"):
+        (folder / "photos").mkdir(exist_ok=True)
+        shutil.copytree(folder / "images", folder / "photos" / split)
+    losses: list[str] = []
+    for workers in (2, 0):
+        environment = {"COMPRESSIT_STORE": str(folder / f"store{workers}"), "OMP_NUM_THREADS": "1"}
+        line = f"compressit run photos.yaml --trust --out run{workers} --set data.with.workers={workers}"
+        assert "report.html" in run_line(line, folder, environment)
+        (row,) = json.loads((folder / f"run{workers}" / "results.json").read_text())["rows"]
+        losses.append(row["curves"]["loss"])
+    assert losses[0] == losses[1]
