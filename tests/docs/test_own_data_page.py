@@ -30,7 +30,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.new("RGB", (70, 80)).save(tmp_path / "images" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
-    (saves,) = [block.text for block in blocks("own-data.md") if block.language == "python" and not block.title]
+    (saves,) = [
+        block.text for block in blocks("own-data.md") if block.language == "python" and not block.title
+    ]
     names = {"images": images, "labels": labels, "others": images, "their_labels": labels}
     exec(saves, names)
     return tmp_path
@@ -52,7 +54,9 @@ def test_its_line_for_python_works(folder: Path) -> None:
     assert eval(line, {"compressit": compressit}).contract.class_names == ("cat", "dog")
 
 
-def test_its_plugin_with_augmentation_is_short_and_trains_alike_with_any_number_of_workers(folder: Path) -> None:
+def test_its_plugin_with_augmentation_is_short_and_trains_alike_with_any_number_of_workers(
+    folder: Path,
+) -> None:
     for block in blocks("own-data.md"):
         if block.title:
             block.write(folder)
