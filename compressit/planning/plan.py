@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +23,11 @@ from compressit.host.plugins import Host, Source
 from compressit.planning.asked import asked
 from compressit.planning.dry_run import dry_runs
 from compressit.planning.keys import code_digest, key_of, torch_version
-from compressit.planning.points import Plan, Point, point_name
-from compressit.recipe.model import Recipe, Stage, Use, Variant, join_labels, member_of
+from compressit.planning.points import Plan, Point
+from compressit.recipe.envelope import INIT, PREVIOUS
+from compressit.recipe.model import Measure, Recipe, Stage, Use, Variant, join_labels
+from compressit.recipe.names import Series, called, meaning, point_name, series_of
+from compressit.recipe.references import in_order
 
 # Modules whose code affects results: of a first model, of a stage or evaluation, of data.
 _INIT_CORE = ("compressit.seeds", "compressit.running.rng")
@@ -38,12 +41,19 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
     Raises CompressitError if something has become invalid since the recipe was read (a checkpoint no longer fits the
     data), for a plugin file that is not valid Python, and for a plugin that exists only in this process.
     """
-    graphs = [_Graph(recipe, host, variant, seed) for variant in recipe.variants for seed in recipe.seeds]
+    models = {variant.name: series_of(variant.stages, (INIT,)) for variant in recipe.variants}
+    whole = _Whole(recipe, host, models)
+    for variant in recipe.variants:
+        for seed in recipe.seeds:
+            whole.graphs[variant.name, seed] = _Graph(whole, variant, seed)
+    for variant, stage in in_order(recipe.variants, models):
+        for seed in recipe.seeds:
+            whole.graphs[variant.name, seed].add(stage)
     made: dict[str, Job] = {}
-    for graph in graphs:
-        made |= {key: job for key, job in graph.jobs.items() if key not in made}
+    for graph in whole.graphs.values():
+        made |= {key: job for key, job in graph.measured().items() if key not in made}
     jobs = _abreast(made)
-    points = [point for graph in graphs for point in graph.points]
+    points = [point for graph in whole.graphs.values() for point in graph.points]
     stages = [jobs[point.model] for point in points if point.seed == recipe.seeds[0]]
     tried = dry_runs(stages, host, partial(_machine, recipe))
     first = {key: job for key, job in jobs.items() if job.kind == "init"}
@@ -53,15 +63,22 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
 
 def _abreast(jobs: Mapping[str, Job]) -> dict[str, Job]:
     """Sorts jobs level by level across variants, so that an interrupted run can already compare them."""
-    place: dict[str, int] = {}
+    place: dict[str, tuple[int, int]] = {}
     counts: dict[str, int] = {}
-    for key, job in jobs.items():  # inputs come first
-        inputs = [place[k] for k in job.inputs.values()]
-        if job.kind == "stage":
-            lane = "/".join(job.label.split("/")[:2])
-            counts[lane] = counts.get(lane, 0) + 1
-            inputs.append(counts[lane])
-        place[key] = max(inputs, default=0)
+    waiting, turn = dict(jobs), 0
+    while waiting:  # twice only where a job needs a model of a later variant or seed
+        later: dict[str, Job] = {}
+        for key, job in waiting.items():
+            if not all(needed in place for needed in job.inputs.values()):
+                later[key] = job
+                continue
+            inputs = [place[needed][0] for needed in job.inputs.values()]
+            if job.kind == "stage":
+                lane = "/".join(job.label.split("/")[:2])
+                counts[lane] = counts.get(lane, 0) + 1
+                inputs.append(counts[lane])
+            place[key] = max(inputs, default=0), turn
+        waiting, turn = later, turn + 1
     return dict(sorted(jobs.items(), key=lambda item: place[item[0]]))  # stable: inputs still come first
 
 
@@ -73,23 +90,37 @@ def _machine(recipe: Recipe, per_host: bool) -> dict[str, Any]:
     return {"host": host, "device": recipe.compute.device, "threads": recipe.compute.threads}
 
 
-class _Graph:
-    """The jobs of one variant and seed, inputs first, and the models they make."""
+@dataclass(frozen=True)
+class _Whole:
+    """What the graphs of all variants and seeds share."""
 
-    def __init__(self, recipe: Recipe, host: Host, variant: Variant, seed: int) -> None:
-        self.recipe = recipe
-        self.host = host
+    recipe: Recipe
+    host: Host
+    models: Mapping[str, Mapping[str, Series]]  # of every variant, by stage
+    graphs: dict[tuple[str, int], _Graph] = field(default_factory=dict[tuple[str, int], "_Graph"])
+    # keys of first models with fresh weights, which are never teachers
+    fresh: set[str] = field(default_factory=set[str])
+
+
+class _Graph:
+    """The jobs of one variant and seed, and the models they make. First `add` makes all models of all graphs, since
+    one may need another's; then `measured` adds the evaluations."""
+
+    def __init__(self, whole: _Whole, variant: Variant, seed: int) -> None:
+        self.whole = whole
+        self.recipe = whole.recipe
+        self.host = whole.host
         self.variant = variant
         self.seed = seed
         self.offer = variant.offer
-        self.jobs: dict[str, Job] = {}
+        self.rows: list[tuple[Job, str | None]] = []  # the models that may be measured, and their references
         self.points: list[Point] = []
-        dataset, spec, compute = variant.dataset, variant.model, recipe.compute
+        dataset, spec, compute = variant.dataset, variant.model, self.recipe.compute
         self.images = images_after(dataset.config, dataset.train_size)
         self.data_modules = (self._module(dataset.name), *_DATA_CORE)
         weights = spec.weights
         file, kept = (weights.file, weights.fresh) if weights else (None, ())
-        statistics = statistics_of(start_of(spec.checkpoint, file, self.offer, host, kept))
+        statistics = statistics_of(start_of(spec.checkpoint, file, self.offer, self.host, kept))
         # inputs are scaled with the mean and deviation of this checkpoint
         like = {"like": statistics} if statistics is not None else {}
         data = {**variant.data.to_json(), **like}
@@ -102,16 +133,17 @@ class _Graph:
         self.augment = {"augment": augment} if augment else {}
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
-        self.fresh = ""  # key of init if its weights are fresh; such a model is never a teacher
         self.lineage: dict[str, Sequence[Mapping[str, Any]]] = {}
-        # stage name -> {label of member: key}; for a repeated stage, the key of the last round
-        self.made: dict[str, dict[str, str]] = {"init": {"": self._init()}}
-        for stage in variant.stages:
-            self.made[stage.name] = {
-                join_labels(above, label): self._member(stage, use, join_labels(above, label), parent)
-                for above, parent in self.made[stage.needs].items()
-                for label, use in stage.members
-            }
+        # stage name -> {label of member: keys of its rounds}
+        self.made: dict[str, dict[str, Sequence[str]]] = {INIT: {"": [self._init()]}}
+
+    def add(self, stage: Stage) -> None:
+        """Adds the models of a stage. Those that it needs must be there."""
+        self.made[stage.name] = {
+            join_labels(above, label): self._member(stage, use, join_labels(above, label), parents[-1])
+            for above, parents in self.made[stage.needs].items()
+            for label, use in stage.members
+        }
 
     def _init(self) -> str:
         """The first model. If it was trained elsewhere, it is a row of the results: the dense parent."""
@@ -137,35 +169,32 @@ class _Graph:
             key=key, kind="init", **made, inputs={}, files={name: str(path) for name, path in files.items()},
             lineage=lineage, fresh=kept, **self._common("init", *_INIT_CORE),
         )  # fmt: skip
-        self._put(job)
-        if files:
-            self._measure(job, None)
-        else:
-            self.fresh = key
+        self._row(job, None)
+        if not self.variant.model.given:
+            self.whole.fresh.add(key)
         return key
 
-    def _member(self, stage: Stage, use: Use, member: str, parent: str) -> str:
-        """Adds all rounds of a member (without `repeat`, one unnumbered). Returns the key of the last."""
-        key = parent
+    def _member(self, stage: Stage, use: Use, member: str, parent: str) -> list[str]:
+        """Adds all rounds of a member (without `repeat`, one unnumbered). Returns their keys."""
+        keys: list[str] = []
         for number in range(1, stage.repeat + 1) if stage.repeat else (None,):
-            key = self._round(stage, use, member, number, parent if stage.feed == "original" else key)
-        return key
+            given = keys[-1] if keys and stage.feed == "previous" else parent
+            keys.append(self._round(stage, use, member, number, given))
+        return keys
 
     def _round(self, stage: Stage, use: Use, member: str, number: int | None, given: str) -> str:
         made = use.to_json()
-        files = {ref: ref for ref in use.models if ref.endswith(".safetensors")}
-        others = [ref for ref in use.models if ref not in files and ref != "previous"]
-        inputs = {"previous": given, **{ref: self._member_of(ref, stage, member) for ref in others}}
-        builds = [module for path in files for module in self._builders(Path(path))]
-        builders = {"builders": code_digest(*sorted({*builds}))} if builds else {}
+        files, builds = self._files(use)
+        others = [ref for ref in use.models if ref not in files and ref != PREVIOUS]
+        inputs = {PREVIOUS: given, **{ref: self._named(ref, member) for ref in others}}
         per_host = isinstance(use.plugin, Compressor) and bool(asked(use.plugin, "per_host"))
         module = self._module(use.uses)
         key = key_of({
             "kind": "stage", **made, "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
-            "files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders,
-            "seed": self.seed, "stage": stage.name, "round": number, "feed": stage.feed if number else None,
-            "data": self.data["id"], **self.augment, "precision": self.compute["precision"],
-            "compile": self.compute["compile"], "torch": torch_version(), **_machine(self.recipe, per_host),
+            **self._file_facts(files, builds), "seed": self.seed, "stage": stage.name, "round": number,
+            "feed": stage.feed if number else None, "data": self.data["id"], **self.augment,
+            "precision": self.compute["precision"], "compile": self.compute["compile"], "torch": torch_version(),
+            **_machine(self.recipe, per_host),
         })  # fmt: skip
         name = point_name(stage.name, member, number)
         data = {"uses": self.data["uses"], "config": self.data["config"]}
@@ -183,56 +212,94 @@ class _Graph:
             lineage=(*self.lineage[given], step),
             **self._common(name, module, *builds, *_STAGE_CORE, *self.data_modules),
         )  # fmt: skip
-        self._put(job)
-        default = None if given == self.fresh else "previous"
-        named = (ref for ref in use.models if inputs.get(ref) != self.fresh)
-        self._measure(job, next(named, default))
+        default = None if given in self.whole.fresh else PREVIOUS
+        named = (ref for ref in use.models if inputs.get(ref) not in self.whole.fresh)
+        self._row(job, next(named, default))
         return key
 
-    def _member_of(self, ref: str, stage: Stage, member: str) -> str:
-        """The key of the member of stage `ref` that this member belongs to. Reading the recipe checked that."""
-        found = member_of(member, self.made[ref])
-        assert found is not None, f"'{stage.name}' names one member of '{ref}'"
-        return self.made[ref][found]
+    def _named(self, ref: str, member: str) -> str:
+        """The key of the model that an option of this member names. Reading the recipe checked that it is one."""
+        meant = meaning(ref, self.variant.name, self.whole.models)
+        there = self.whole.graphs[
+            meant.variant or self.variant.name, self.seed if meant.seed is None else meant.seed
+        ]
+        rounds = there.made[meant.stage]
+        found = meant.member_for(member, rounds)
+        assert found is not None, f"'{ref}' is one model"
+        return rounds[found][meant.round - 1 if meant.round else -1]
 
-    def _measure(self, made: Job, reference: str | None) -> None:
-        """Adds the evaluations of a model, and its point."""
-        metrics: dict[str, str] = {}
-        about: dict[str, Any] = {"stage": made.stage, "round": made.round}
-        for use in self.variant.evaluate:
-            plugin = cast("Evaluator[Any]", use.plugin)
-            module = self._module(use.uses)
-            judges = plugin.uses_stage
-            inputs = {**(made.inputs if judges else {}), "model": made.key}
-            key = key_of({
-                "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
-                "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
-                "data": self.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
-                **_machine(self.recipe, plugin.per_host),
-            })  # fmt: skip
-            judged = {
-                **about,
-                "uses": made.uses,
-                "config": made.config,
-                "reference": reference,
-                "seed": self.seed,
-            }
-            data = self.data_modules if plugin.uses_data else ()
-            name = f"{point_name(made.stage, made.member, made.round)} {use.uses}"
-            self._put(Job(
-                key=key, kind="evaluate", **use.to_json(), inputs=inputs, files=made.files if judges else {},
-                **about, member=made.member, judged=judged if judges else None, exclusive=plugin.exclusive,
-                **self._common(name, module, *_STAGE_CORE, *data),
-            ))  # fmt: skip
-            metrics[use.uses] = key
-        self.points.append(Point(
-            variant=self.variant.name, seed=self.seed, **about, member=made.member, uses=made.uses,
-            reference=reference, model=made.key, metrics=metrics,
-        ))  # fmt: skip
+    def _files(self, use: Use) -> tuple[dict[str, str], list[str]]:
+        """The checkpoints that a plugin's options name, and the modules that build their networks."""
+        files = {ref: ref for ref in use.models if ref.endswith(".safetensors")}
+        return files, [module for path in files for module in self._builders(Path(path))]
 
-    def _put(self, job: Job) -> None:
-        self.jobs.setdefault(job.key, job)
+    def _file_facts(self, files: Mapping[str, str], builds: Sequence[str]) -> dict[str, Any]:
+        """What of these files a result depends on."""
+        builders = {"builders": code_digest(*sorted({*builds}))} if builds else {}
+        return {"files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders}
+
+    def _row(self, job: Job, reference: str | None) -> None:
+        self.rows.append((job, reference))
         self.lineage[job.key] = job.lineage
+
+    def measured(self) -> dict[str, Job]:
+        """All jobs, each model with its evaluations after it. Makes `points`."""
+        jobs: dict[str, Job] = {}
+        for made, reference in self.rows:
+            jobs.setdefault(made.key, made)
+            names = called(made.stage, made.member, made.round)
+            measures = [m for m in self.variant.evaluate if self._covers(m, made, names)]
+            if made.key in self.whole.fresh and not measures:
+                continue
+            evaluations = [(measure, self._evaluation(measure, made, reference)) for measure in measures]
+            for _, job in evaluations:
+                jobs.setdefault(job.key, job)
+            self.points.append(Point(
+                variant=self.variant.name, seed=self.seed, stage=made.stage, round=made.round, member=made.member,
+                uses=made.uses, reference=reference, model=made.key,
+                metrics={job.key: measure.name for measure, job in evaluations},
+            ))  # fmt: skip
+        return jobs
+
+    def _covers(self, measure: Measure, made: Job, names: Sequence[str]) -> bool:
+        return made.key not in self.whole.fresh if measure.stages is None else measure.covers(*names)
+
+    def _evaluation(self, measure: Measure, made: Job, reference: str | None) -> Job:
+        """The job that measures a model."""
+        use = measure.use
+        plugin = cast("Evaluator[Any]", use.plugin)
+        module = self._module(use.uses)
+        judges = plugin.uses_stage
+        files, builds = self._files(use)
+        others = [ref for ref in use.models if ref not in files]
+        compared = {
+            ref: made.inputs[PREVIOUS] if ref == PREVIOUS else self._named(ref, made.member) for ref in others
+        }
+        inputs = {**(made.inputs if judges else {}), **compared, "model": made.key}
+        key = key_of({
+            "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
+            **(self._file_facts(files, builds) if files else {}),
+            "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
+            "data": self.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
+            **_machine(self.recipe, plugin.per_host),
+        })  # fmt: skip
+        about: dict[str, Any] = {"stage": made.stage, "round": made.round}
+        judged = {
+            **about,
+            "uses": made.uses,
+            "config": made.config,
+            "reference": reference,
+            "seed": self.seed,
+        }
+        data = self.data_modules if plugin.uses_data else ()
+        own = f"{use.uses} as {measure.name}" if measure.name else use.uses
+        return Job(
+            key=key, kind="evaluate", **use.to_json(), inputs=inputs,
+            files={**(made.files if judges else {}), **files}, **about, member=made.member,
+            judged=judged if judges else None, exclusive=plugin.exclusive,
+            **self._common(f"{point_name(made.stage, made.member, made.round)} {own}", module, *builds, *_STAGE_CORE,
+                           *data),
+        )  # fmt: skip
 
     def _common(self, name: str, *modules: str) -> dict[str, Any]:
         """The fields that every job has, with the digest of the code that it and its model run."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from compressit.contract.job import Job
 from compressit.recipe.model import Recipe
+from compressit.recipe.names import point_name
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Point:
     uses: str
     reference: str | None  # the model to compare with: its teacher, else "previous"; None after fresh weights
     model: str  # key of the job that makes the model
-    metrics: Mapping[str, str]  # evaluator -> key of its job
+    metrics: Mapping[str, str]  # key of an evaluation -> its name (`as`) in the recipe, "" without one
 
     @property
     def name(self) -> str:
@@ -46,7 +47,7 @@ class Plan:
     def pending(self, present: Mapping[str, bool]) -> list[Job]:
         """The jobs that must run, given which keys the store has: missing models and metrics, and the missing inputs
         of those. A model that is present needs neither its inputs nor its dry run."""
-        wanted = {key for point in self.points for key in (point.model, *point.metrics.values())}
+        wanted = {key for point in self.points for key in (point.model, *point.metrics)}
         needed: set[str] = set()
         waiting = [key for key in wanted if not present.get(key)]
         while waiting:
@@ -56,8 +57,3 @@ class Plan:
                 inputs = [*self.jobs[key].inputs.values(), self.dry_runs.get(key)]
                 waiting += [k for k in inputs if k is not None and not present.get(k)]
         return [job for key, job in self.jobs.items() if key in needed]
-
-
-def point_name(stage: str, member: str, number: int | None) -> str:
-    """A model's name within its variant and seed."""
-    return stage + (f"@{member}" if member else "") + (f"-{number:02d}" if number is not None else "")

@@ -33,8 +33,15 @@ def _free(name: str) -> str:
     return name
 
 
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]{1,50}", name):
+        raise ValueError("must be at most 50 letters, digits and '_'")
+    return name
+
+
 Name = Annotated[str, AfterValidator(_safe)]
 StageName = Annotated[Name, AfterValidator(_free)]
+ColumnName = Annotated[str, AfterValidator(_plain)]
 
 
 class UseBlock(Config):
@@ -42,6 +49,22 @@ class UseBlock(Config):
 
     uses: str = Field(description="name of a plugin, like kind.method")
     with_: dict[str, Any] = Field({}, alias="with", description="the plugin's options")
+
+
+class EvaluateBlock(UseBlock):
+    """What to measure, and of which models."""
+
+    stages: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None,
+        min_length=1,
+        description="which models: names of stages or models, like `blog-04`, or patterns with `*`, `?` and `[…]`; "
+        "default: every model but fresh weights",
+    )
+    as_: ColumnName | None = Field(
+        None,
+        alias="as",
+        description="a name that its columns begin with: `pgd25` gives `pgd25_accuracy`",
+    )
 
 
 class WeightsBlock(Config):
@@ -101,7 +124,9 @@ class Body(Config):
         description="the first model: {uses: …, with: {…}} or {from: file.safetensors}"
     )
     stages: dict[StageName, Any] = Field(min_length=1, description="the stages by name")
-    evaluate: list[Any] = Field([], description="evaluators: names, or {uses: …, with: {…}}")
+    evaluate: list[Any] = Field(
+        [], description="evaluators: names, or {uses: …, with: {…}, stages: […], as: …}"
+    )
 
 
 class Head(Config):

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
 from compressit.host.plugins import Host, installed
-from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
+from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.first_model import read_model
+from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
+from compressit.recipe.references import Read, check_references
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
-from compressit.recipe.uses import Scope, read_data, read_evaluators, read_uses
+from compressit.recipe.uses import Scope, read_data, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
@@ -72,7 +74,7 @@ def parse_recipe(
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
     report = read_uses(root.at("report"), "report", "report", scope)
-    variants = _variants(_bodies(root, parsed, problems), scope)
+    variants = _variants(_bodies(root, parsed, problems), scope, head.seeds if head else None)
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -176,39 +178,43 @@ def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) ->
     return dict(zip(overrides, bodies, strict=True))
 
 
-def _variants(bodies: Mapping[str, Node], scope: Scope) -> tuple[Variant, ...]:
+def _variants(bodies: Mapping[str, Node], scope: Scope, seeds: Collection[int] | None) -> tuple[Variant, ...]:
     """The valid variants. Problems are noted once; a problem of only some variants names them."""
+    made = [_variant(name, body, replace(scope, problems=[])) for name, body in bodies.items()]
+    check_references([read for read, _ in made], seeds)
     owners: dict[Problem, list[str]] = {}
-    found: list[Variant] = []
-    for name, body in bodies.items():
-        noted: list[Problem] = []
-        variant = _variant(name, body, replace(scope, problems=noted))
-        found += [variant] if variant is not None else []
-        for problem in dict.fromkeys(noted):
-            owners.setdefault(problem, []).append(name)
+    for read, _ in made:
+        for problem in dict.fromkeys(read.problems):
+            owners.setdefault(problem, []).append(read.variant)
     for problem, names in owners.items():
         only_in = f" (variant {', '.join(names)})" if len(names) < len(bodies) else ""
         scope.problems.append(replace(problem, message=problem.message + only_in))
-    return tuple(found)
+    return tuple(variant for _, variant in made if variant is not None)
 
 
-def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
+def _variant(name: str, body: Node, scope: Scope) -> tuple[Read, Variant | None]:
+    """What could be read of a variant, and the variant; None if it has mistakes."""
     validate(Body, body, "", scope.problems)
     # `Body` has reported what is missing or not a mapping.
     given = body.at("data")
     data, offer = read_data(given, scope) if isinstance(given.value, Mapping) else (None, None)
+    written = body.at("stages").mapping
     scope = replace(
         scope,
         offer=offer,
-        stages=frozenset(body.at("stages").mapping),
+        stages=frozenset(written),
         validation=offer is None or offer.validation,  # unknown where the data has a mistake
     )
     model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
-    stages = read_stages(body.at("stages"), scope)
-    evaluate = read_evaluators(body.at("evaluate"), scope)
+    stages, named = read_stages(body.at("stages"), scope)
+    items = read_evaluators(body.at("evaluate"), scope)
+    read = Read(
+        name, offer, (INIT,), model is not None and model.given, stages, named, items, len(stages) == len(written),
+        scope.problems,
+    )  # fmt: skip
     if scope.problems or data is None or model is None:
-        return None
-    return Variant(name, data, model, stages, evaluate)
+        return read, None
+    return read, Variant(name, data, model, stages, tuple(item.measure for item in items))
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -38,7 +39,9 @@ class Use:
     """A plugin with its validated options: all defaults filled in, all file paths absolute."""
 
     plugin: Plugin[Any]
-    models: tuple[str, ...] = ()  # the models that its options name (ModelRef values), in order
+    models: tuple[
+        str, ...
+    ] = ()  # the models that its options name (ModelRef values), in order; files by path
 
     @property
     def uses(self) -> str:
@@ -72,6 +75,11 @@ class ModelSpec:
     checkpoint: Path | None = None
     weights: Weights | None = None
 
+    @property
+    def given(self) -> bool:
+        """Whether it was trained elsewhere: then it is a row of the results."""
+        return self.checkpoint is not None or self.weights is not None
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -86,6 +94,34 @@ class Stage:
     # (label, use) for each combination of `sweep`, the last key fastest; without a sweep (("", use),)
     members: tuple[tuple[str, Use], ...] = ()
     refs: tuple[str, ...] = ()  # the models that its members name, each once, without `previous`
+
+
+def column(name: str, metric: str) -> str:
+    """The column of an evaluator's metric. `name`: what the recipe calls that evaluator by `as`, "" without it."""
+    return f"{name}_{metric}" if name else metric
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An item of `evaluate`: an evaluator, and which models it measures."""
+
+    use: Use
+    name: str = ""  # `as`
+    stages: tuple[str, ...] | None = None  # patterns of names; None: every model but fresh weights
+
+    @property
+    def uses(self) -> str:
+        """The evaluator's name."""
+        return self.use.uses
+
+    def covers(self, *names: str) -> bool:
+        """Whether one of the patterns matches one of a model's names."""
+        return any(fnmatchcase(name, pattern) for pattern in self.stages or () for name in names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Evaluator and options; `as` and `stages` if they were given."""
+        given = {"as": self.name or None, "stages": self.stages}
+        return {**self.use.to_json(), **{key: value for key, value in given.items() if value is not None}}
 
 
 def join_labels(*labels: str) -> str:
@@ -109,7 +145,7 @@ class Variant:
     data: Use
     model: ModelSpec
     stages: tuple[Stage, ...]  # in topological order
-    evaluate: tuple[Use, ...]
+    evaluate: tuple[Measure, ...]
 
     @cached_property
     def dataset(self) -> Dataset[Any]:

@@ -16,6 +16,7 @@ from compressit.recipe.envelope import (
     OVERRIDABLE,
     VARIANT_KEYS,
     Body,
+    EvaluateBlock,
     Head,
     ModelBlock,
     StageBlock,
@@ -34,13 +35,15 @@ def json_schema(host: Host) -> Schema:
     properties: Schema = head["properties"] | body["properties"]
     weights: Schema = {"weights": _weights(definitions)}
     stage: Schema = dict(_of(StageBlock, "recipe", definitions)["properties"])
-    del stage["uses"], stage["with"]
+    measure: Schema = dict(_of(EvaluateBlock, "recipe", definitions)["properties"])
+    for own in ("uses", "with"):
+        del stage[own], measure[own]
 
     definitions["data"] = _one_of(host, ("dataset",), {}, definitions)
     definitions["model"] = _one_of(host, ("model",), weights, definitions)
     definitions["model"]["oneOf"].append(_checkpoint())
     definitions["stage"] = _one_of(host, ("trainer", "compressor"), stage, definitions)
-    definitions["evaluator"] = _one_of(host, ("evaluator",), {}, definitions, by_name=True)
+    definitions["evaluator"] = _one_of(host, ("evaluator",), measure, definitions, by_name=True)
     definitions["report"] = _one_of(host, ("report",), {}, definitions, by_name=True)
 
     properties["data"] |= {"$ref": "#/$defs/data"}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from compressit.errors import Mark, did_you_mean
 from compressit.recipe import sweep
 from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
-from compressit.recipe.model import Stage, join_labels, member_of
+from compressit.recipe.model import Stage
+from compressit.recipe.names import elsewhere, stage_of
+from compressit.recipe.order import circle_in, sorted_by_need
 from compressit.recipe.uses import Reference, Scope, with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
@@ -17,15 +19,16 @@ from compressit.recipe.yamlfile import Node
 
 @dataclass(frozen=True)
 class _Draft:
-    """A stage with the stages it needs (`edges`) and those that its options name (`named`), with their places."""
+    """A stage with the stages of its variant that it needs, and the models that its options name, with their places."""
 
     stage: Stage
     edges: Mapping[str, Mark]
     named: tuple[Reference, ...]
 
 
-def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
-    """All stages in the order of the file, except that each comes after the stages it needs."""
+def read_stages(node: Node, scope: Scope) -> tuple[tuple[Stage, ...], list[tuple[str, Reference]]]:
+    """All stages in the order of the file, except that each comes after the stages it needs; and the models that the
+    options of each stage name."""
     drafts: dict[str, _Draft] = {}
     default = INIT
     for name, block in node.mapping.items():
@@ -38,9 +41,12 @@ def read_stages(node: Node, scope: Scope) -> tuple[Stage, ...]:
         if repeated is not None and repeated.stage.repeat and repeated.stage.name != name:
             message = f"'{name}' is already the name of a round of '{repeated.stage.name}'"
             scope.problem(message, mark, "choose another name")
-    ordered = _ordered(drafts, scope)
-    _check_members(ordered, drafts, scope)
-    return tuple(ordered)
+    ordered = sorted_by_need({name: draft.edges for name, draft in drafts.items()})
+    if len(ordered) < len(drafts):
+        _tell_circle({name: draft for name, draft in drafts.items() if name not in ordered}, scope)
+        return (), []
+    named = [(name, reference) for name in ordered for reference in drafts[name].named]
+    return tuple(drafts[name].stage for name in ordered), named
 
 
 def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
@@ -51,6 +57,7 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
     members = tuple(sweep.members(node, path, scope, references))
     if block is None or needs is None or not members:
         return None
+    named = tuple(dict.fromkeys(ref for ref in references if not ref.name.endswith(".safetensors")))
     stage = Stage(
         name=name,
         use=members[0][1],
@@ -61,8 +68,11 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
         members=members,
         refs=tuple(dict.fromkeys(ref.name for ref in references if ref.name != PREVIOUS)),
     )
-    named = tuple(dict.fromkeys(ref for ref in references if ref.name in scope.stages))
-    edges = {ref.name: ref.mark for ref in reversed([needs, *named]) if ref.name in scope.stages}
+    edges = {needs.name: needs.mark} if needs.name in scope.stages else {}
+    for reference in named:
+        wanted = stage_of(reference.name, scope.stages)
+        if wanted is not None and elsewhere(reference.name)[2] is None:  # other variants: `references`
+            edges.setdefault(wanted, reference.mark)
     return _Draft(stage, edges, named)
 
 
@@ -77,54 +87,10 @@ def _needs(name: str, node: Node, default: str, scope: Scope) -> Reference | Non
     return Reference(written.value, written.mark)
 
 
-def _ordered(drafts: Mapping[str, _Draft], scope: Scope) -> list[Stage]:
-    """Sorts the stages so that each comes after those it needs. A circle is a problem, at one of its edges."""
-    waiting = dict(drafts)
-    ordered: list[Stage] = []
-    while waiting:
-        ready = next((n for n, d in waiting.items() if not any(e in waiting for e in d.edges)), None)
-        if ready is None:
-            circle = _circle(waiting)
-            arrows = " -> ".join([*circle, circle[0]])
-            mark = waiting[circle[0]].edges[circle[1 % len(circle)]]
-            hint = "the previous round is called `previous`" if len(circle) == 1 else None
-            scope.problem(f"stages need each other in a circle: {arrows}", mark, hint)
-            return []
-        ordered.append(waiting.pop(ready).stage)
-    return ordered
-
-
-def _circle(waiting: Mapping[str, _Draft]) -> Sequence[str]:
-    """One circle among stages that all wait for another. It starts at its first stage in the file."""
-    walked = [next(iter(waiting))]
-    while True:
-        following = next(name for name in waiting[walked[-1]].edges if name in waiting)
-        if following in walked:
-            circle = walked[walked.index(following) :]
-            start = circle.index(min(circle, key=list(waiting).index))
-            return [*circle[start:], *circle[:start]]
-        walked.append(following)
-
-
-def _check_members(ordered: Sequence[Stage], drafts: Mapping[str, _Draft], scope: Scope) -> None:
-    """Checks that each model that a stage names is one model for each member. `ordered` is sorted by need."""
-    labels: dict[str, dict[str, None]] = {INIT: {"": None}}
-    for stage in ordered:
-        if stage.needs not in labels:
-            continue  # the stage it needs has a mistake, already reported
-        own = [label for label, _ in stage.members]
-        labels[stage.name] = dict.fromkeys(
-            join_labels(above, each) for above in labels[stage.needs] for each in own
-        )
-        for ref in drafts[stage.name].named:
-            others = labels.get(ref.name)
-            if others is None or all(member_of(label, others) is not None for label in labels[stage.name]):
-                continue
-            shown = ", ".join([*others][:10]) + (", …" if len(others) > 10 else "")
-            message = (
-                f"stages.{stage.name} names the model '{ref.name}', which has {len(others)} members: {shown}"
-            )
-            hint = (
-                f"let '{stage.name}' need '{ref.name}' or a stage made from it: then each member has its own"
-            )
-            scope.problem(message, ref.mark, hint)
+def _tell_circle(drafts: Mapping[str, _Draft], scope: Scope) -> None:
+    """Notes the mistake of stages that need each other, at one of their edges."""
+    circle = circle_in({name: draft.edges for name, draft in drafts.items()})
+    arrows = " -> ".join([*circle, circle[0]])
+    mark = drafts[circle[0]].edges[circle[1 % len(circle)]]
+    hint = "the previous round is called `previous`" if len(circle) == 1 else None
+    scope.problem(f"stages need each other in a circle: {arrows}", mark, hint)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.config import absolute, dump, model_refs, parse, put_at
-from compressit.contract.kinds import Dataset, Evaluator
+from compressit.contract.kinds import Dataset
 from compressit.datasets.options import input_fault, validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
 from compressit.host.plugins import Host
 from compressit.recipe.envelope import INIT, PREVIOUS, UseBlock
 from compressit.recipe.model import Use
+from compressit.recipe.names import elsewhere, stage_of
 from compressit.recipe.validation import dotted, place_of, shown, validate
 from compressit.recipe.yamlfile import Node
 
@@ -58,10 +58,11 @@ class Scope:
 
 @dataclass(frozen=True)
 class Reference:
-    """A model that a block's options name, and the place of that name."""
+    """A model that a block's options name, with the option's path and the place of that name."""
 
     name: str
     mark: Mark
+    path: str = ""
 
 
 def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
@@ -99,23 +100,26 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
 
 def read_uses(items: Node, path: str, kind: str, scope: Scope) -> tuple[Use, ...]:
     """A list of plugins, each a name or a block. A plugin listed twice with the same options is a mistake."""
-    return tuple(use for use, _, _ in _items(items, path, kind, scope))
-
-
-def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
-    """As `read_uses`. Two evaluators of one metric are a mistake too: a metric is one column of the results."""
     uses: list[Use] = []
-    owners: dict[str, str] = {}
-    for use, path, mark in _items(items, "evaluate", "evaluator", scope):
-        metrics = cast("Evaluator[Any]", use.plugin).metrics
-        again = {name: owners[name] for name in metrics if name in owners}
-        if again:
-            others = " and ".join(dict.fromkeys(again.values()))
-            message = f"{path}: {use.uses} measures {', '.join(again)}, which {others} already measures"
-            scope.problem(message, mark, "remove one of them: each metric is one column of the results")
-        owners = {**dict.fromkeys(metrics, use.uses), **owners}
-        uses.append(use)
+    for index, item in enumerate(items.items):
+        own, node = f"{path}.{index}", as_block(item)
+        use = _read_block(node, own, kind, scope)
+        if use is not None and not listed_twice(use, uses, own, node.mark, scope):
+            uses.append(use)
     return tuple(uses)
+
+
+def as_block(item: Node) -> Node:
+    """An item of a list of plugins, its name alone turned into a block."""
+    return Node({"uses": item}, item.mark, {"uses": item.mark}) if isinstance(item.value, str) else item
+
+
+def listed_twice(use: Use, others: Sequence[Use], path: str, mark: Mark, scope: Scope) -> bool:
+    """Whether the same plugin with the same options is among `others`; then the mistake is noted."""
+    again = any(use.to_json() == other.to_json() for other in others)
+    if again:
+        scope.problem(f"{path}: {use.uses} is listed twice with the same options", mark)
+    return again
 
 
 def read_use(
@@ -174,33 +178,14 @@ def with_options(node: Node) -> Node:
     return Node({**node.value, "with": Node({}, options.mark)}, node.mark, keys)
 
 
-def _items(items: Node, path: str, kind: str, scope: Scope) -> Iterator[tuple[Use, str, Mark]]:
-    """The valid plugins of a list, each once, with path and place."""
-    seen: set[str] = set()
-    for index, node in enumerate(items.items):
-        if isinstance(node.value, str):
-            node = Node({"uses": node}, node.mark, {"uses": node.mark})
-        own = f"{path}.{index}"
-        use = _read_block(node, own, kind, scope)
-        if use is None:
-            continue
-        identity = json.dumps(use.to_json(), sort_keys=True)
-        if identity in seen:
-            scope.problem(f"{own}: {use.uses} is listed twice with the same options", node.mark)
-        else:
-            yield use, own, node.mark
-        seen.add(identity)
-
-
 def _read_block(node: Node, path: str, kind: str, scope: Scope) -> Use | None:
     """As `read_use`, for a block that is not a stage: checks its envelope too, and it must not name models."""
     validate(UseBlock, with_options(node), path, scope.problems)
     named: list[Reference] = []
     use = read_use(node, path, (kind,), scope, named)
     for reference in named:
-        message = f"{path} names the model '{reference.name}': only stages can name models"
-        hint = "an evaluator can use the judged stage's own teacher: ctx.judged.reference"
-        scope.problem(message, reference.mark, hint)
+        message = f"{path} names the model '{reference.name}': only stages and evaluators can name models"
+        scope.problem(message, reference.mark)
     return use
 
 
@@ -213,13 +198,18 @@ def tensors_file(node: Node, path: str, scope: Scope) -> Path | None:
 
 
 def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
-    """The model that a ModelRef names, a file's path made absolute. Otherwise notes the mistake, returns None."""
-    if ref in (INIT, PREVIOUS) or ref in scope.stages:
-        return Reference(ref, mark)
+    """What a ModelRef says, a file's path made absolute. Otherwise notes the mistake, returns None.
+
+    Whether the stage has that round or member, and what other seeds and variants have, is checked when all variants
+    are read (`references`).
+    """
     if ref.endswith(".safetensors"):
         found = tensors_file(Node(ref, mark), path, scope)
         if found is not None and scope.offer is not None:
             scope.tried(path, mark, check_fits, found, scope.offer, scope.host)
-        return Reference(str(found), mark) if found else None
+        return Reference(str(found), mark, path) if found else None
+    of_variant = elsewhere(ref)[2] is not None
+    if ref == PREVIOUS or of_variant or stage_of(ref, (*scope.stages, INIT)) is not None:
+        return Reference(ref, mark, path)
     known = [*scope.stages, INIT, PREVIOUS, "FILE.safetensors"]
     return scope.problem(f"{path} names no stage: '{ref}'", mark, did_you_mean(ref, known))

@@ -12,7 +12,7 @@ from typing import Any
 from compressit.contract.results import Results, Row
 from compressit.host.plugins import Host
 from compressit.planning.points import Plan, Point
-from compressit.recipe.model import ModelSpec, Recipe, Stage, Use, Variant
+from compressit.recipe.model import Measure, ModelSpec, Recipe, Stage, Use, Variant, column
 from compressit.store.objects import Artifact
 
 LONGEST_NAME = 120  # bytes in a file name without its suffix; file systems allow 255 in total
@@ -23,11 +23,11 @@ def collect(
 ) -> Results:
     """The results that the store has for a plan: one row for each model made so far."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
-    used = dict.fromkeys(use.uses for variant in plan.recipe.variants for use in variant.evaluate)
+    used = dict.fromkeys((m.name, m.uses) for variant in plan.recipe.variants for m in variant.evaluate)
     metrics = {
-        name: asdict(metric)
-        for uses in used
-        for name, metric in getattr(host.find(uses, "evaluator").plugin, "metrics", {}).items()
+        column(name, metric): asdict(about)
+        for name, uses in used
+        for metric, about in getattr(host.find(uses, "evaluator").plugin, "metrics", {}).items()
     }
     dense = _dense_parents(plan, host)
     rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]
@@ -60,14 +60,18 @@ def checkpoint_name(point: Point) -> str:
 
 
 def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
-    """For each point, by path, the name of its dense ancestor: the first model of its lineage. Points compressed from
-    fresh weights have none, since those have no row."""
-    own = {(point.variant, point.seed, point.model): point for point in plan.points}
+    """For each point, by path, the name of its dense ancestor: the first trained or given model of its lineage. Points
+    compressed from fresh weights have none."""
+    models = {point.model: plan.jobs[point.model] for point in plan.points}
+    fresh = {key for key, job in models.items() if job.kind == "init" and not job.files}
+    own = {
+        (point.variant, point.seed, point.model): point for point in plan.points if point.model not in fresh
+    }
     found: dict[str, str] = {}
     for point in plan.points:
-        way = [own.get((point.variant, point.seed, step["key"])) for step in plan.jobs[point.model].lineage]
-        first = next(parent for parent in way if parent is not None)
-        if first.stage == "init" or host.find(first.uses).kind == "trainer":
+        way = [own.get((point.variant, point.seed, step["key"])) for step in models[point.model].lineage]
+        first = next((parent for parent in way if parent is not None), None)
+        if first is not None and (first.stage == "init" or host.find(first.uses).kind == "trainer"):
             found[point.path] = first.name
     return found
 
@@ -81,11 +85,12 @@ def _row(
     artifact = artifacts[point.model]
     metrics: dict[str, float] = {}
     notes = artifact.notes
-    for key in point.metrics.values():
+    for key, name in point.metrics.items():
         if key in artifacts:
-            metrics |= artifacts[key].metrics
+            metrics |= {column(name, metric): value for metric, value in artifacts[key].metrics.items()}
             if wrong := artifacts[key].notes.get("not_finite"):
-                notes["not_finite"] = sorted({*notes.get("not_finite", ()), *wrong})
+                columns = (column(name, metric) for metric in wrong)
+                notes["not_finite"] = sorted({*notes.get("not_finite", ()), *columns})
     for name, value in metrics.items():
         if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
             metrics[name] = int(value)
@@ -131,7 +136,7 @@ def _config(plan: Plan) -> dict[str, Any]:
 
 def _told(value: Any) -> Any:
     """Converts a part of a recipe for JSON: fields, plugins with their options, paths as strings."""
-    if isinstance(value, Use):
+    if isinstance(value, Use | Measure):
         return value.to_json()
     if isinstance(value, Variant | ModelSpec | Stage):
         return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -150,23 +150,26 @@ class JobRunner:
 
         def model(ref: str) -> nn.Module:
             file, given = self._model_file(job, ref), ref in job.files
-            contract = checkpoint.contract_of(file) if given else None
+            contract = checkpoint.contract_of(file) if given or self._of_other_data(job, ref) else None
             net = self._load(file, given)
-            # models made in this run, or for unscaled pixels, get the job's own data
+            # models made of the job's own data, or for unscaled pixels, get them as they are
             return net if contract is None or contract.mean is None else fed(net, contract, data().contract)
 
         def identity(ref: str) -> str:
             if not ref:
                 return job.data["id"] + compute.device
-            self._model_file(job, ref)  # raises if it is not declared
-            return job.inputs.get(ref) or f"{job.files[ref]} {job.data['id']}"  # inputs depend on the data
+            if ref in job.files or self._of_other_data(job, ref):
+                return f"{job.files.get(ref) or job.inputs[ref]} {job.data['id']}"  # its inputs depend on the data
+            return job.inputs[ref]
 
         architecture = checkpoint.architecture_of(source) if source is not None else None
         return Inputs(self._host, compute, data, model, architecture, emit, self._memo, identity)
 
     def _model_file(self, job: Job, ref: str) -> Path:
-        if ref in job.files:
-            return Path(job.files[ref])
+        return Path(job.files[ref]) if ref in job.files else self._artifact(job, ref).model_file
+
+    def _artifact(self, job: Job, ref: str) -> Artifact:
+        """The result that has the model of this reference."""
         if ref not in job.inputs:
             raise CompressitError(
                 f"{job.uses} asked for the model '{ref}', which its options do not name",
@@ -177,7 +180,12 @@ class JobRunner:
             raise CompressitError(
                 f"the model '{ref}' of {job.label} is no longer in the store", "start the run again"
             )
-        return artifact.model_file
+        return artifact
+
+    def _of_other_data(self, job: Job, ref: str) -> bool:
+        """Whether the model was made of other data than the job's, as that of another variant may be."""
+        made_of = self._artifact(job, ref).manifest["job"]["data"]["id"]
+        return ref not in ("model", "previous") and made_of != job.data["id"]
 
     def _load(self, path: Path, given: bool = False) -> nn.Module:
         """The model of a checkpoint; raises CompressitError if building it changes process settings.

@@ -106,7 +106,7 @@ def test_a_reference_that_could_mean_several_members_is_refused() -> None:
     text = FANNED.replace("needs: tune", "needs: train")
     with pytest.raises(
         CompressitError,
-        match=r"recipe\.yaml:\d+:\d+: stages\.again names the model 'prune', which has 2 members",
+        match=r"recipe\.yaml:\d+:\d+: stages\.again\.with\.rewind names the model 'prune', which has 2 members",
     ):
         plan_of(text)
 
@@ -160,7 +160,7 @@ def test_pending_is_what_is_wanted_and_missing_with_all_it_needs_and_no_more(dat
     present = {key: data.draw(st.booleans()) for key in plan.jobs}
     pending = plan.pending(present)
     keys = [job.key for job in pending]
-    wanted = {key for p in plan.points for key in (p.model, *p.metrics.values())}
+    wanted = {key for p in plan.points for key in (p.model, *p.metrics)}
     needed_by_others = {k for job in pending for k in job.inputs.values()}
     assert {key for key in wanted if not present[key]} <= set(keys)
     assert all(present[k] or k in keys for k in needed_by_others), "what runs finds its inputs"
@@ -220,7 +220,13 @@ def _host() -> Host:
 
 def _metrics(evaluators: str, variant: str = "real", name: str = "train", *settings: str) -> dict[str, str]:
     text = TWINS.replace("[tiny.accuracy, tiny.size, tiny.fidelity]", evaluators)
-    return dict(point(plan_of(text, *settings), f"{variant}/seed0/{name}").metrics)
+    return _evaluations(plan_of(text, *settings), f"{variant}/seed0/{name}")
+
+
+def _evaluations(plan: Plan, path: str) -> dict[str, str]:
+    """The keys of what measures the model at this path, by evaluator and name."""
+    keys = point(plan, path).metrics
+    return {f"{plan.jobs[key].uses} {name}".strip(): key for key, name in keys.items()}
 
 
 def test_a_new_evaluator_leaves_everything_else_where_it_was() -> None:
@@ -237,10 +243,11 @@ def test_an_evaluator_without_data_is_shared_where_one_model_meets_two_data_sets
         + "variants: {a: {}, b: {data: {with: {tone: 0.1}}}}\nevaluate: [tiny.size, tiny.accuracy]\n"
     )
     plan = plan_of(text, folder=tmp_path)
-    a, b = (point(plan, f"{variant}/seed0/init") for variant in "ab")
-    assert a.model == b.model
-    assert a.metrics["tiny.size"] == b.metrics["tiny.size"]
-    assert a.metrics["tiny.accuracy"] != b.metrics["tiny.accuracy"]
+    paths = [f"{variant}/seed0/init" for variant in "ab"]
+    assert len({point(plan, path).model for path in paths}) == 1
+    a, b = (_evaluations(plan, path) for path in paths)
+    assert a["tiny.size"] == b["tiny.size"]
+    assert a["tiny.accuracy"] != b["tiny.accuracy"]
 
 
 def test_an_exclusive_evaluator_makes_exclusive_jobs_keyed_by_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,13 +289,13 @@ def test_a_compressor_that_measures_times_is_alone_and_keyed_by_host_where_its_o
 def test_an_evaluator_that_judges_the_stage_gets_its_models() -> None:
     plan = plan_of(TWINS)
     shrink = job_of(plan, "real/seed0/shrink-02")
-    fidelity = plan.jobs[point(plan, "real/seed0/shrink-02").metrics["tiny.fidelity"]]
+    fidelity = plan.jobs[_evaluations(plan, "real/seed0/shrink-02")["tiny.fidelity"]]
     assert fidelity.inputs == {**shrink.inputs, "model": shrink.key}
     assert fidelity.judged == {
         "stage": "shrink", "round": 2, "uses": "tiny.shrink", "config": shrink.config, "reference": "train",
         "seed": 0,
     }  # fmt: skip
-    accuracy = plan.jobs[point(plan, "real/seed0/shrink-02").metrics["tiny.accuracy"]]
+    accuracy = plan.jobs[_evaluations(plan, "real/seed0/shrink-02")["tiny.accuracy"]]
     assert (accuracy.inputs, accuracy.judged) == ({"model": shrink.key}, None)
 
 

@@ -127,7 +127,10 @@ def test_evaluators_and_reports_are_names_or_blocks(
     monkeypatch.setattr(host.find("tiny.odd").plugin, "metrics", {})  # else each may stand there once
     text = "evaluate: [tiny.odd, {uses: tiny.odd, with: {fault: log}}]\nreport: [tiny.report]\n"
     recipe = parse(BASE + text)
-    assert [use.config for use in recipe.variants[0].evaluate] == [{"fault": "nan"}, {"fault": "log"}]
+    assert [measure.use.config for measure in recipe.variants[0].evaluate] == [
+        {"fault": "nan"},
+        {"fault": "log"},
+    ]
     assert [use.uses for use in recipe.report] == ["tiny.report"]
 
 
