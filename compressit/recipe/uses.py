@@ -11,8 +11,10 @@ from typing import Any, TypeVar, cast
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.config import absolute, dump, model_refs, parse, put_at
 from compressit.contract.kinds import Dataset, Evaluator
+from compressit.contract.records import column
 from compressit.datasets.options import input_fault, validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
+from compressit.host.declared import declared
 from compressit.host.plugins import Host
 from compressit.recipe.envelope import INIT, PREVIOUS, UseBlock
 from compressit.recipe.model import Use
@@ -107,7 +109,8 @@ def read_evaluators(items: Node, scope: Scope) -> tuple[Use, ...]:
     uses: list[Use] = []
     owners: dict[str, str] = {}
     for use, path, mark in _items(items, "evaluate", "evaluator", scope):
-        metrics = cast("Evaluator[Any]", use.plugin).metrics
+        declares = scope.tried(path, mark, declared, cast("Evaluator[Any]", use.plugin)) or {}
+        metrics = [column(use.uses, name) for name in declares]
         again = {name: owners[name] for name in metrics if name in owners}
         if again:
             others = " and ".join(dict.fromkeys(again.values()))

@@ -6,31 +6,39 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, cast
 
-from compressit.contract.results import Results, Row
+from compressit.contract.kinds import Evaluator
+from compressit.contract.records import Metric, column
+from compressit.contract.results import Kept, Results, Row
+from compressit.host.declared import declared
 from compressit.host.plugins import Host
 from compressit.planning.points import Plan, Point
 from compressit.recipe.model import ModelSpec, Recipe, Stage, Use, Variant
-from compressit.store.objects import Artifact
+from compressit.store.objects import ARRAYS, Artifact
 
 LONGEST_NAME = 120  # bytes in a file name without its suffix; file systems allow 255 in total
 
 
 def collect(
-    plan: Plan, artifacts: Mapping[str, Artifact], failures: Sequence[str], host: Host, command: str
+    plan: Plan,
+    artifacts: Mapping[str, Artifact],
+    failures: Sequence[str],
+    host: Host,
+    command: str,
+    folder: Path | None = None,
 ) -> Results:
-    """The results that the store has for a plan: one row for each model made so far."""
+    """The results that the store has for a plan: one row for each model made so far. `folder`: the run's."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
-    used = dict.fromkeys(use.uses for variant in plan.recipe.variants for use in variant.evaluate)
-    metrics = {
-        name: asdict(metric)
-        for uses in used
-        for name, metric in getattr(host.find(uses, "evaluator").plugin, "metrics", {}).items()
-    }
-    dense = _dense_parents(plan, host)
-    rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]
+    metrics, records = _declared(plan.recipe)
+    ways = _lineages(plan)
+    rows = [
+        _row(p, artifacts, metrics, ways[p.path], _dense(ways[p.path], host), plan.jobs[p.model].config)
+        for p in plan.points
+        if p.model in artifacts
+    ]
     return Results(
         recipe=plan.recipe.name,
         profile=plan.recipe.profile,
@@ -41,6 +49,8 @@ def collect(
         failures=list(failures),
         description=plan.recipe.description,
         config=_config(plan),
+        records=records,
+        folder=folder,
     )
 
 
@@ -55,45 +65,117 @@ def short_name(name: str) -> str:
 
 def checkpoint_name(point: Point) -> str:
     """The path of a model's checkpoint within the run folder."""
-    path = "/".join(short_name(part) for part in point.path.split("/"))
-    return f"checkpoints/{path}.safetensors"
+    return f"checkpoints/{_path(point)}.safetensors"
 
 
-def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
-    """For each point, by path, the name of its dense ancestor: the first model of its lineage. Points compressed from
-    fresh weights have none, since those have no row."""
+@dataclass(frozen=True)
+class Copy:
+    """A file of the store that the run folder has too."""
+
+    source: Path
+    kept: Kept
+
+
+def arrays_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Copy]:
+    """The model's arrays, those of its stage and of its evaluators, by name in the results."""
+    return {
+        name: Copy(
+            made.folder / ARRAYS, Kept(f"arrays/{_path(point)}/{short_name(by)}.safetensors", digest, own)
+        )
+        for by, made in _makers(point, artifacts)
+        for own in made.arrays
+        for name, digest in [(_named(point, by, own), made.manifest["files"][ARRAYS])]
+    }
+
+
+def pictures_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Copy]:
+    """As `arrays_of`, for pictures."""
+    return {
+        name: Copy(
+            made.folder / file, Kept(f"pictures/{_path(point)}/{name}.png", made.manifest["files"][file], own)
+        )
+        for by, made in _makers(point, artifacts)
+        for own in made.pictures
+        for name, file in [(_named(point, by, own), f"{own}.png")]
+    }
+
+
+def _makers(point: Point, artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifact]]:
+    """What the store has of a model: its stage, by the plugin's name, and its evaluations."""
+    keys = {point.uses: point.model, **point.metrics}
+    return [(by, artifacts[key]) for by, key in keys.items() if key in artifacts]
+
+
+def _named(point: Point, by: str, name: str) -> str:
+    return name if by == point.uses else column(by, name)
+
+
+def _path(point: Point) -> str:
+    return "/".join(short_name(part) for part in point.path.split("/"))
+
+
+def _declared(recipe: Recipe) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
+    """What the recipe's evaluators declare: metrics, and everything else."""
+    metrics: dict[str, dict[str, str]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    for use in dict.fromkeys(use for variant in recipe.variants for use in variant.evaluate):
+        for name, what in declared(cast("Evaluator[Any]", use.plugin)).items():
+            named = column(use.uses, name)
+            if isinstance(what, Metric):
+                metrics[named] = asdict(what)
+            else:
+                facts = json.loads(json.dumps(asdict(what)))  # as they will be read
+                records[named] = {"kind": type(what).__name__.lower(), **facts}
+    return metrics, records
+
+
+def _lineages(plan: Plan) -> dict[str, list[Point]]:
+    """For each point, by path, the points of its lineage, from the first to itself. Fresh weights have none."""
     own = {(point.variant, point.seed, point.model): point for point in plan.points}
-    found: dict[str, str] = {}
-    for point in plan.points:
-        way = [own.get((point.variant, point.seed, step["key"])) for step in plan.jobs[point.model].lineage]
-        first = next(parent for parent in way if parent is not None)
-        if first.stage == "init" or host.find(first.uses).kind == "trainer":
-            found[point.path] = first.name
-    return found
+    steps = {
+        point.path: [
+            own.get((point.variant, point.seed, step["key"])) for step in plan.jobs[point.model].lineage
+        ]
+        for point in plan.points
+    }
+    return {path: [point for point in way if point is not None] for path, way in steps.items()}
+
+
+def _dense(way: Sequence[Point], host: Host) -> str | None:
+    """The name of the dense ancestor: the first model, unless it was compressed from fresh weights."""
+    first = way[0]
+    return first.name if first.stage == "init" or host.find(first.uses).kind == "trainer" else None
 
 
 def _row(
     point: Point,
     artifacts: Mapping[str, Artifact],
     declared: Mapping[str, Mapping[str, str]],
+    way: Sequence[Point],
     dense: str | None,
+    options: Mapping[str, Any],
 ) -> Row:
     artifact = artifacts[point.model]
     metrics: dict[str, float] = {}
     notes = artifact.notes
-    for key in point.metrics.values():
-        if key in artifacts:
-            metrics |= artifacts[key].metrics
-            if wrong := artifacts[key].notes.get("not_finite"):
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for by, made in _makers(point, artifacts):
+        curves |= {_named(point, by, name): points for name, points in made.curves.items()}
+        if made is not artifact:
+            metrics |= {_named(point, by, name): value for name, value in made.metrics.items()}
+            wrong = [_named(point, by, name) for name in made.notes.get("not_finite", ())]
+            if wrong:
                 notes["not_finite"] = sorted({*notes.get("not_finite", ()), *wrong})
     for name, value in metrics.items():
         if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
             metrics[name] = int(value)
     return Row(
         variant=point.variant, stage=point.stage, round=point.round, member=point.member, seed=point.seed,
-        uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
-        seconds=artifact.seconds, checkpoint=checkpoint_name(point),
-        dense=dense,
+        uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=curves,
+        seconds=artifact.seconds, checkpoint=checkpoint_name(point), dense=dense,
+        parent=way[-2].name if len(way) > 1 else None, options=options,
+        arrays={name: copy.kept for name, copy in arrays_of(point, artifacts).items()},
+        pictures={name: copy.kept for name, copy in pictures_of(point, artifacts).items()},
     )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ def done(lab: Lab, tmp_path: Path, bench: Bench) -> Done:
 
 def test_every_model_is_exported_with_its_lineage_and_metrics(done: Done) -> None:
     done.finish()
-    files = sorted(path.relative_to(done.path) for path in done.path.rglob("*.safetensors"))
+    files = sorted(path.relative_to(done.path) for path in (done.path / "checkpoints").rglob("*.safetensors"))
     names = ["prune", "shrink-01", "shrink-02", "train"]
     assert [str(f) for f in files] == [
         f"checkpoints/{v}/seed0/{n}.safetensors" for v in ("fake", "real") for n in names
