@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -78,26 +78,40 @@ class Copy:
 
 def arrays_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Copy]:
     """The model's arrays, those of its stage and of its evaluators, by name in the results."""
-    return {
-        name: Copy(
-            made.folder / ARRAYS, Kept(f"arrays/{_path(point)}/{short_name(by)}.safetensors", digest, own)
-        )
-        for by, made in _makers(point, artifacts)
-        for own in made.arrays
-        for name, digest in [(_named(point, by, own), made.manifest["files"][ARRAYS])]
-    }
+    found: dict[str, Copy] = {}
+    for by, made in _makers(point, artifacts):
+        for name in made.arrays:
+            kept = Kept(_arrays_file(point, by), made.manifest["files"][ARRAYS], name)
+            found[_named(point, by, name)] = Copy(made.folder / ARRAYS, kept)
+    return found
 
 
 def pictures_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Copy]:
     """As `arrays_of`, for pictures."""
-    return {
-        name: Copy(
-            made.folder / file, Kept(f"pictures/{_path(point)}/{name}.png", made.manifest["files"][file], own)
-        )
-        for by, made in _makers(point, artifacts)
-        for own in made.pictures
-        for name, file in [(_named(point, by, own), f"{own}.png")]
-    }
+    found: dict[str, Copy] = {}
+    for by, made in _makers(point, artifacts):
+        for name in made.pictures:
+            named, file = _named(point, by, name), f"{name}.png"
+            kept = Kept(_picture_file(point, named), made.manifest["files"][file], name)
+            found[named] = Copy(made.folder / file, kept)
+    return found
+
+
+def places(plan: Plan) -> Iterator[str]:
+    """The files that a run of this plan may write for its models, by relative name."""
+    pictures = [name for name, facts in _declared(plan.recipe)[1].items() if facts["kind"] == "picture"]
+    for point in plan.points:
+        yield checkpoint_name(point)
+        yield from (_arrays_file(point, by) for by in (point.uses, *point.metrics))
+        yield from (_picture_file(point, name) for name in pictures)
+
+
+def _arrays_file(point: Point, by: str) -> str:
+    return f"arrays/{_path(point)}/{short_name(by)}.safetensors"
+
+
+def _picture_file(point: Point, name: str) -> str:
+    return f"pictures/{_path(point)}/{name}.png"
 
 
 def _makers(point: Point, artifacts: Mapping[str, Artifact]) -> list[tuple[str, Artifact]]:

@@ -25,7 +25,7 @@ from compressit.host.plugins import Host
 from compressit.planning.keys import code_digest, key_of
 from compressit.planning.points import Plan, Point
 from compressit.processes.python import INCOMPLETE, environment, python
-from compressit.results.collect import Copy, arrays_of, checkpoint_name, collect, pictures_of, written
+from compressit.results.collect import Copy, arrays_of, checkpoint_name, collect, pictures_of, places, written
 from compressit.store.objects import Artifact
 
 REFRESH_EVERY = 30.0  # minimum seconds between two reports of a running run
@@ -159,8 +159,8 @@ class RunFolder:
         self._require_own()  # again: another run may have written while this one waited for the lock
         for name in (*RESULTS, "report.html", "logs/a.txt", *(f"{folder}/a" for folder in MADE)):
             self._own.place(name, make=False)
-        for point in self._plan.points:
-            self._own.place(checkpoint_name(point), make=False)
+        for name in places(self._plan):
+            self._own.place(name, make=False)
         self._own.sweep()
         facts = self._own.facts() or {}
         if facts.get("content") not in (None, self._content()):

@@ -81,7 +81,7 @@ def test_rows_have_the_curves_of_their_stage_and_of_evaluators(run: RunFolder, h
     row = _row(results, "prune@sparsity=0.5")
     split = load_data(host.create(Dataset, "tiny.data", {}), run.folder, print).split("test")
     ends = [checkpoint.load(run.folder / str(r.checkpoint), host=host) for r in (row, _row(results, "train"))]
-    losses = [float(F.cross_entropy(net(split.x), split.y)) for net in ends]
+    losses = [float(F.cross_entropy(net(split.x), split.y).detach()) for net in ends]
     assert [x for x, _ in row.curves["line"]] == [0.0, 0.5, 1.0]
     assert [row.curves["line"][0][1], row.curves["line"][2][1]] == pytest.approx(losses, rel=1e-5)
     assert "loss" in _row(results, "train").curves
@@ -214,7 +214,7 @@ def test_two_evaluators_cannot_give_one_name(host: Host) -> None:
 
 
 def test_an_evaluator_may_not_take_the_name_of_a_stages_curve(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train: Any = host.find("tiny.train").plugin
     own = train.train
