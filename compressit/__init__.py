@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from compressit.contract.kinds import Compressor as Compressor
     from compressit.contract.kinds import Dataset as Dataset
     from compressit.contract.kinds import Evaluator as Evaluator
-    from compressit.contract.kinds import Metric as Metric
     from compressit.contract.kinds import Model as Model
     from compressit.contract.kinds import Report as Report
     from compressit.contract.kinds import Trainer as Trainer
@@ -66,6 +65,10 @@ if TYPE_CHECKING:
     from compressit.contract.module_types import ModuleType as ModuleType
     from compressit.contract.nets import check_logits as check_logits
     from compressit.contract.nets import copied as copied
+    from compressit.contract.records import Array as Array
+    from compressit.contract.records import Curve as Curve
+    from compressit.contract.records import Metric as Metric
+    from compressit.contract.records import Picture as Picture
     from compressit.contract.results import Results as Results
     from compressit.contract.results import Row as Row
     from compressit.datasets.options import DataConfig as DataConfig

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 EXPORTS = {
+    "Array": "compressit.contract.records",
     "Batched": "compressit.contract.fit",
     "CompressitError": "compressit.errors",
     "Compressor": "compressit.contract.kinds",
     "Compute": "compressit.contract.compute",
     "Config": "compressit.config",
+    "Curve": "compressit.contract.records",
     "Data": "compressit.datasets.splits",
     "DataConfig": "compressit.datasets.options",
     "DataContext": "compressit.contract.context",
@@ -17,12 +19,13 @@ EXPORTS = {
     "FitConfig": "compressit.contract.fit_options",
     "InputPath": "compressit.config",
     "Judged": "compressit.contract.context",
-    "Metric": "compressit.contract.kinds",
+    "Metric": "compressit.contract.records",
     "Model": "compressit.contract.kinds",
     "ModelRef": "compressit.config",
     "ModuleType": "compressit.contract.module_types",
     "NoEffectError": "compressit.errors",
     "NoOptions": "compressit.config",
+    "Picture": "compressit.contract.records",
     "Pretrained": "compressit.contract.kinds",
     "Recipe": "compressit.recipe.model",
     "Report": "compressit.contract.kinds",

@@ -42,6 +42,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--evaluator", help="Evaluators; default: eval.accuracy and eval.size."),
     ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="The seed of the run whose numbers to get, for evaluators that draw.")
+    ] = 0,
     unlimited: Unlimited = False,
     plugins: LocalFiles = None,
     trust: Trust = False,
@@ -51,9 +54,12 @@ def evaluate(
 
     host = open_host_with(plugins, trust)
     names = evaluators or USUAL
-    found = evaluate_file(file, data, settings or (), names, host, tell, not unlimited)
+    found = evaluate_file(file, data, settings or (), names, host, tell, not unlimited, seed)
     for name, value in found.items():
         say(f"{name:24} {value:.6g}")
+    for kind, names in (("curve", found.curves), ("array", found.arrays), ("picture", found.pictures)):
+        for name in names:
+            say(f"{name:24} ({kind}: get it with compressit.evaluate in Python)")
 
 
 def export(

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from compressit.contract.compute import Compute
 from compressit.contract.nets import check_logits
+from compressit.contract.pictures import png_of
 from compressit.datasets.splits import Data
+from compressit.errors import CompressitError
 from compressit.seeds import Streams, seeded
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Judged:
 
 
 class Progress:
-    """Saved state of a long stage, so that a killed stage can resume. This base class saves nothing."""
+    """Saved state of a long stage or evaluation, so that a killed one can resume. This base class saves nothing."""
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The last saved tensors and facts of this job, or None."""
@@ -48,7 +54,7 @@ class Progress:
 
 @dataclass
 class StageContext:
-    """Everything that a stage may use. It must not read anything else, since keys are made from this."""
+    """Everything that a stage or evaluator may use. It must not read anything else, since keys are made from this."""
 
     compute: Compute
     streams: Streams
@@ -66,10 +72,13 @@ class StageContext:
     # Shared by jobs on the same model and data. `identity` maps a reference to the model's key ("" is the data).
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict[Hashable, Any])
     identity: Callable[[str], str] = lambda ref: ref
-    fits: int = 0  # training runs so far; a saved state belongs to one of them
+    fits: list[Any] = field(
+        default_factory=list[Any]
+    )  # trainings so far; a saved state belongs to one of them
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict[str, list[tuple[float, float]]])
     arrays: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    pictures: dict[str, bytes] = field(default_factory=dict[str, bytes])  # PNG files
 
     @property
     def data(self) -> Data:
@@ -119,8 +128,30 @@ class StageContext:
         self.notes.update(facts)
 
     def save(self, name: str, array: Tensor | np.ndarray) -> None:
-        """Stores an array with the stage's result."""
-        self.arrays[name] = array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
+        """Keeps a copy of an array with the result. Raises CompressitError unless it has booleans, integers or
+        floats."""
+        if isinstance(array, Tensor):
+            array = array.detach().cpu()
+            array = (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+        found = np.array(array)
+        if found.dtype.kind not in "biuf" or found.dtype.itemsize > 8:
+            raise CompressitError(
+                f"ctx.save('{name}') got values of type {found.dtype}", "save booleans, integers or floats"
+            )
+        self.arrays[name] = found
+
+    def picture(self, name: str, image: np.ndarray | Tensor | Figure) -> None:
+        """Keeps a picture with the result, as PNG.
+
+        `image`: uint8 values (H, W) of gray or (H, W, 3) of red, green and blue, or a matplotlib Figure. Raises
+        CompressitError for anything else and for too large a picture (`contract.pictures`).
+        """
+        self.pictures[name] = png_of(name, image)
+
+    def apart(self) -> StageContext:
+        """This context with curves, notes, arrays and pictures of its own, which are kept nowhere: to `fit` what is not
+        the result, such as a probe."""
+        return replace(self, notes={}, curves={}, arrays={}, pictures={})
 
 
 @dataclass(frozen=True)

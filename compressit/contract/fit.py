@@ -63,7 +63,7 @@ def fit(
     on from it with the very numbers of a run never stopped. That dict is `kept` when given: filled by `fit` when it
     goes on, so that the caller has it afterwards.
     """
-    ctx.fits += 1
+    ctx.fits.append(options)
     model.to(ctx.compute.device).train()
     optimizer = build_optimizer(model, options.optimizer, ctx.compute.device)
     state = State(model, optimizer, {} if kept is None else kept)

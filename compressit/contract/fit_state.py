@@ -115,7 +115,7 @@ class State:
         tensors["losses"] = self.losses.all()
         tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
         facts = {
-            "fit": ctx.fits,
+            "fit": len(ctx.fits),
             "epoch": epoch,
             "steps": self.steps,
             "images_seen": self.images_seen,
@@ -131,7 +131,7 @@ class State:
         only the run that was killed has a saved state.
         """
         saved = ctx.progress.load()
-        if saved is None or saved[1]["fit"] != ctx.fits:
+        if saved is None or saved[1]["fit"] != len(ctx.fits):
             return 0
         tensors, facts = saved
         values, epoch = _under(tensors, "model/"), facts["epoch"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
 
 from compressit.config import Config, NoOptions
+from compressit.contract.records import Declared, Metric
 from compressit.datasets.options import DataConfig
 
 if TYPE_CHECKING:
@@ -23,15 +24,6 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Config)
 D = TypeVar("D", bound=DataConfig)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How to read one number of an evaluator."""
-
-    better: Literal["higher", "lower", "neither"]
-    unit: str  # "fraction", "bits", "bytes", "seconds", "count"
-    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +101,10 @@ class Compressor(Plugin[C]):
 
 class Evaluator(Plugin[C]):
     """Measures a model. `metrics` declares every number that it may return, by its column in results.csv (preferably
-    letters, digits and '_'). A number that it does not return is an empty cell."""
+    letters, digits and '_'). A number that it does not return is an empty cell. One that also gives curves, pictures
+    or arrays, or whose numbers depend on its options, overrides `declares`.
+
+    Its random streams are those of the seed and its name: the same for all models, and in `compressit evaluate`."""
 
     metrics: ClassVar[Mapping[str, Metric]] = {}
     exclusive: ClassVar[bool] = False  # True: runs alone (for timings)
@@ -117,9 +112,22 @@ class Evaluator(Plugin[C]):
     uses_data: ClassVar[bool] = True  # False: the numbers depend on the model only
     uses_stage: ClassVar[bool] = False  # True: reads the judged stage (its notes, teacher, random streams)
 
+    def declares(self) -> Mapping[str, Declared]:
+        """All that it may give with its options, by name: `Metric`, `Curve`, `Picture` and `Array`. Must not import
+        torch."""
+        return self.metrics
+
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """Gets the model in eval mode and must not change it. Returns the metrics by name."""
+        """Gets the model in eval mode and must not change it. Returns the metrics by name.
+
+        What it declares besides goes to `ctx.log`, `ctx.picture` and `ctx.save`. A long one can save its state with
+        `ctx.progress`, as `fit` does.
+        """
         raise NotImplementedError(f"{type(self).__name__}.evaluate")
+
+    def work(self, images: int) -> Work | None:
+        """The work for a training set of this many images; None (the default) if it takes a moment or is unknown."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
+from compressit.errors import CompressitError
+from compressit.files.ownfolder import OwnFolder
+from compressit.files.reading import content
 from compressit.files.sealed import read_sealed, sealed
 from compressit.files.writing import replace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SCHEMA = 1
 PLACE = ("variant", "stage", "round", "member", "seed")
@@ -35,6 +43,15 @@ Number = Annotated[int | float, BeforeValidator(lambda value: math.nan if value 
 
 
 @dataclass(frozen=True)
+class Kept:
+    """An array or a picture in the run folder."""
+
+    file: str  # path relative to the run folder
+    sha256: str  # of the file
+    name: str  # what the plugin called it; an array's name in the file
+
+
+@dataclass(frozen=True)
 class Row:
     """One model of the run: variant x seed x stage x round. Fractions, not percent."""
 
@@ -47,13 +64,19 @@ class Row:
     teacher: str | None  # the row name of the model it is compared with, if any
     metrics: Mapping[str, Number]  # of all evaluators, by name; missing: not measured or not defined here
     notes: Mapping[str, Any]  # facts that the stage noted: images_seen, achieved ratios
-    curves: Mapping[
-        str, Sequence[tuple[Number, Number]]
-    ]  # "loss" -> [(step, value), ...], at most 200 points
+    # of the stage and of all evaluators: "loss" -> [(step, value), ...], at most 200 points
+    curves: Mapping[str, Sequence[tuple[Number, Number]]]
     seconds: float | None = None
     checkpoint: str | None = None  # path relative to the run folder
     # the row name of the dense parent: the first trained (or given) model that it was made from
     dense: str | None = None
+    parent: str | None = None  # the row name of the model that it was made from, if that has a row
+    options: Mapping[str, Any] = field(
+        default_factory=dict[str, Any]
+    )  # of its stage's plugin, with all defaults
+    # of the stage and of all evaluators, for `Results.array` and `Results.picture`
+    arrays: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
+    pictures: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -78,6 +101,11 @@ class Results:
     description: str = ""
     # The recipe as written (`recipe`) and as resolved for each variant (`variants`).
     config: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    # What evaluators declare besides metrics: name -> {"kind": "curve", "x", "y", "about"}, and so for "picture" and
+    # "array".
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    # of the run, where arrays and pictures are read; never in the file
+    folder: Path | None = field(default=None, compare=False)
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -98,6 +126,47 @@ class Results:
     @property
     def _written(self) -> Mapping[str, Any]:
         return self.config.get("recipe") or {}
+
+    def lineage(self, row: Row) -> list[Row]:
+        """The row, the one of the model that it was made from, and so on to the first: nearest first."""
+        named = {(other.variant, other.seed, other.name): other for other in self.rows}
+        found = {row.name: row}
+        while (parent := named.get((row.variant, row.seed, row.parent or ""))) and parent.name not in found:
+            row = found[parent.name] = parent
+        return list(found.values())
+
+    def array(self, row: Row, name: str) -> np.ndarray:
+        """An array that the row's stage or an evaluator saved (`row.arrays` has the names).
+
+        Raises CompressitError if there is none, or its file is missing from the run folder or was changed.
+        """
+        from safetensors.numpy import load
+
+        kept = row.arrays.get(name)
+        arrays = load(self._content(row, "array", name, kept))
+        return arrays[kept.name if kept else name]
+
+    def picture(self, row: Row, name: str) -> bytes:
+        """A picture of the row as a PNG file (`row.pictures` has the names). Raises as `array` does."""
+        return self._content(row, "picture", name, row.pictures.get(name))
+
+    def _content(self, row: Row, kind: str, name: str, kept: Kept | None) -> bytes:
+        if kept is None:
+            known = ", ".join(row.arrays if kind == "array" else row.pictures)
+            hint = f"it has {known}" if known else f"it has no {kind}s"
+            raise CompressitError(f"{row.variant}/seed{row.seed}/{row.name} has no {kind} '{name}'", hint)
+        if self.folder is None:
+            raise CompressitError(
+                f"the {kind} '{name}' is in a run folder, but these results are not read from one",
+                "read them with Results.read_json(folder / 'results.json')",
+            )
+        file = OwnFolder(self.folder).find(kept.file)
+        if file is None:
+            raise CompressitError(f"{self.folder / kept.file} is missing", "run the recipe again")
+        found = content(file)
+        if hashlib.sha256(found).hexdigest() != kept.sha256:
+            raise CompressitError(f"{self.folder / kept.file} was changed", "run the recipe again")
+        return found
 
     def columns(self) -> list[str]:
         """The model's place; the metrics, in the order of the recipe's evaluators; compression ratios; the numbers
@@ -134,18 +203,21 @@ class Results:
 
     def write_json(self, path: Path) -> None:
         """Writes the results atomically with a digest. Numbers that are not finite become null."""
-        content = sealed({"schema": SCHEMA, **asdict(self)})
-        replace(path, (json.dumps(content, indent=1) + "\n").encode())
+        facts = {name: value for name, value in asdict(self).items() if name != "folder"}
+        replace(path, (json.dumps(sealed({"schema": SCHEMA, **facts}), indent=1) + "\n").encode())
 
     @staticmethod
     def read_json(path: Path) -> Results:
         """Reads a file from `write_json`, null as NaN. Raises OSError, and ValueError for any other file or one that
-        was changed."""
-        content = read_sealed(path)
-        if content.pop("schema", None) != SCHEMA:
+        was changed. Arrays and pictures are read from the file's folder."""
+        facts = read_sealed(path)
+        if facts.pop("schema", None) != SCHEMA:
             raise ValueError(f"not results of schema {SCHEMA}")
+        if "folder" in facts:
+            raise ValueError("not the results of a run: folder: it may not be in the file")
         try:
-            return TypeAdapter(Results).validate_json(json.dumps(content), strict=True)
+            found = TypeAdapter(Results).validate_json(json.dumps(facts), strict=True)
+            return dataclasses.replace(found, folder=path.parent)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))

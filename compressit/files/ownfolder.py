@@ -20,7 +20,8 @@ from compressit.files.writing import TEMPORARY, clear, replace
 
 FORMAT = 2
 RUN, LOCK = "run.json", ".lock"
-TOP = frozenset({RUN, LOCK, "results.json", "results.csv", "report.html", "checkpoints", "figures", "logs"})
+MADE = ("checkpoints", "arrays", "pictures", "figures")
+TOP = frozenset({RUN, LOCK, "results.json", "results.csv", "report.html", "logs", *MADE})
 ANOTHER = "choose another folder with --out"
 LOCK_PATIENCE = 10.0  # seconds a second writer waits for the first
 
@@ -135,7 +136,7 @@ class OwnFolder:
         """Removes temporary files of killed writers. Call it only while holding the lock."""
         for folder, folders, files in os.walk(self.root):  # does not follow links
             if folder == str(self.root):
-                folders[:] = [f for f in folders if f in ("checkpoints", "figures") or TEMPORARY.fullmatch(f)]
+                folders[:] = [f for f in folders if f in MADE or TEMPORARY.fullmatch(f)]
             for name in filter(TEMPORARY.fullmatch, [*folders, *files]):
                 clear(Path(folder, name))
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from compressit.config import Config
 from compressit.contract import hookspecs
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Metric, Model, Plugin, Report, Trainer
-from compressit.contract.results import RESERVED
 from compressit.datasets.options import DataConfig
 from compressit.errors import CompressitError, did_you_mean, told
+from compressit.host.declared import declaration_fault
 
 LOCAL = "compressit_local_"
 """Prefix of the module names of local files; the file's stem and digest follow."""
@@ -81,8 +81,10 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
     options = [plugin.Config, *(a for b in getattr(plugin, "__orig_bases__", ()) for a in get_args(b))]
     if not all(issubclass(option, config) for option in options if isinstance(option, type)):
         raise fault(f"{shown(plugin)}.Config must derive from {config.__module__}.{config.__qualname__}")
-    if base is Evaluator:
-        _check_metrics(plugin, fault)
+    if issubclass(plugin, Evaluator):
+        wrong = declaration_fault(f"{shown(plugin)}.metrics", plugin.metrics, Metric)
+        if wrong is not None:
+            raise fault(*wrong)
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
         is_function = inspect.isfunction(theirs)
@@ -102,24 +104,6 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             except TypeError as error:
                 message = f"{shown(plugin)}.{method} has the wrong parameters: {error}"
                 raise fault(message, write) from error
-
-
-def _check_metrics(plugin: type[Any], fault: Callable[..., PluginFault]) -> None:
-    """Raises PluginFault for a metric that cannot be a column of the results or has no description."""
-    metrics: Any = plugin.metrics
-    where = f"{shown(plugin)}.metrics"
-    hint = 'metrics = {"mine": Metric("higher", "fraction", "what it means")}'
-    if not isinstance(metrics, Mapping):
-        raise fault(f"{where} is a {type(metrics).__name__}, not a mapping", hint)
-    for name, metric in cast("Mapping[Any, Any]", metrics).items():
-        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.@%/+-]{0,99}", name):
-            message = f"{where} has {name!r:.120}, which cannot be a column name"
-            raise fault(message, "use letters, digits and '_', 100 at most")
-        if name in RESERVED:
-            raise fault(f"{where} has '{name}', a column that every run has", "choose another name")
-        texts = [getattr(metric, part, None) for part in ("better", "unit", "about")]
-        if not isinstance(metric, Metric) or not all(isinstance(text, str) for text in texts):
-            raise fault(f"{where}['{name}'] is {metric!r:.120}", hint)
 
 
 def shown(plugin: type) -> str:

@@ -296,7 +296,7 @@ class _Graph:
         return Job(
             key=key, kind="evaluate", **use.to_json(), inputs=inputs,
             files={**(made.files if judges else {}), **files}, **about, member=made.member,
-            judged=judged if judges else None, exclusive=plugin.exclusive,
+            judged=judged if judges else None, exclusive=plugin.exclusive, work=_work(plugin, self.images, None),
             **self._common(f"{point_name(made.stage, made.member, made.round)} {own}", module, *builds, *_STAGE_CORE,
                            *data),
         )  # fmt: skip
@@ -338,11 +338,11 @@ def _only_here(what: str, source: Source) -> CompressitError:
 
 
 def _work(plugin: Plugin[Any], images: int | None, number: int | None) -> dict[str, float] | None:
-    """The estimated work of a stage; None if unknown. A failing estimate does not stop the run."""
+    """The estimated work of a stage or evaluation; None if unknown. A failing estimate does not stop the run."""
     if images is None:
         return None
     try:
-        if isinstance(plugin, Trainer):
+        if isinstance(plugin, Trainer | Evaluator):
             work = plugin.work(images)
         else:  # the round is the number of shrinking steps from the recipe's model, whatever `feed` is
             work = cast("Compressor[Any]", plugin).work(images, number or 1)

@@ -18,6 +18,7 @@ from compressit.python.data import data as data_of
 from compressit.recipe.settings import options_of
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
 
     from compressit.datasets.splits import Data
@@ -26,16 +27,29 @@ USUAL = ("eval.accuracy", "eval.size")
 """The default evaluators."""
 
 
+class Measured(dict[str, float]):
+    """The metrics by name, as a dict; and what the evaluators gave besides, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.curves: dict[str, list[tuple[float, float]]] = {}  # (x, y), all points
+        self.arrays: dict[str, np.ndarray] = {}
+        self.pictures: dict[str, bytes] = {}  # PNG files
+
+
 def evaluate(
-    model: nn.Module | Path | str, data: Data | str, *evaluators: str, limited: bool = True
-) -> dict[str, float]:
-    """Metrics by name: `compressit.evaluate(net, compressit.data("data.mnist"), "eval.accuracy")`.
+    model: nn.Module | Path | str, data: Data | str, *evaluators: str, limited: bool = True, seed: int = 0
+) -> Measured:
+    """Metrics by name, with curves, arrays and pictures beside them.
+
+    `compressit.evaluate(net, compressit.data("data.mnist"), "eval.accuracy")["test_accuracy"]`.
 
     `model`: a net, which is not changed, or a checkpoint's path. `data`: the result of `compressit.data`, used as it
     is, or a dataset's name; then a checkpoint's inputs are scaled as in its training. `evaluators`: by default
     eval.accuracy and eval.size. `limited`: building a checkpoint's model and running it on two inputs is limited in
-    memory and time, by the file's size. Runs on the device of the data. Raises CompressitError for data that
-    do not fit and for an evaluator that judges a recipe's stage.
+    memory and time, by the file's size. `seed`: an evaluator that draws gives the number that it gives in a run of
+    that seed. Runs on the device of the data. Raises CompressitError for data that do not fit and for an evaluator
+    that judges a recipe's stage.
     """
     from compressit.contract.nets import copied, unwrapped
 
@@ -44,13 +58,13 @@ def evaluate(
     if isinstance(model, str | Path):
         path = checkpoint_file(model)
         if isinstance(data, str):
-            return evaluate_file(path, data, (), names, installed(), print, limited)
+            return evaluate_file(path, data, (), names, installed(), print, limited, seed)
         model = model_for(path, data, installed(), limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
     fed = data_of(data) if isinstance(data, str) else data
     with blaming(model, fed):
-        return _measured(copied(model), fed, plugins)
+        return _measured(copied(model), fed, plugins, seed)
 
 
 def evaluate_file(
@@ -61,7 +75,8 @@ def evaluate_file(
     host: Host,
     announce: Callable[[str], None] = lambda text: None,
     limited: bool = True,
-) -> dict[str, float]:
+    seed: int = 0,
+) -> Measured:
     """Metrics of all evaluators by name.
 
     `settings`: options of the dataset as `name=value`. Unless they set `scale`, inputs are scaled as the
@@ -88,7 +103,7 @@ def evaluate_file(
         )
     like = contract if "scale" not in options else None
     given = load_data(dataset, default_cache(), announce, Compute.select("auto").device, like)
-    return _measured(model, given, plugins)
+    return _measured(model, given, plugins, seed)
 
 
 def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
@@ -101,17 +116,22 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
     return plugins
 
 
-def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -> dict[str, float]:
+def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]], seed: int) -> Measured:
     from compressit.contract.compute import Compute
+    from compressit.running import rng
     from compressit.running.apply import measure_with
     from compressit.running.inputs import Inputs
-    from compressit.seeds import Streams
 
     inputs = Inputs(installed(), Compute.select(data.train.y.device.type), lambda: data, lambda ref: model)
-    found: dict[str, float] = {}
+    found = Measured()
     for plugin in plugins:
-        ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(Streams(0))
-        found |= measure_with(plugin, ctx.model("model"), ctx)
+        ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(
+            rng.judging(seed, plugin.name)
+        )
+        found.update(measure_with(plugin, ctx.model("model"), ctx))
+        found.curves |= ctx.curves
+        found.arrays |= ctx.arrays
+        found.pictures |= ctx.pictures
     return found
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from compressit.contract.kinds import Evaluator
+from compressit.contract.records import column
 from compressit.contract.results import RESERVED
+from compressit.host.declared import declared
 from compressit.recipe.envelope import EvaluateBlock
-from compressit.recipe.model import Measure, column
+from compressit.recipe.model import Measure
 from compressit.recipe.uses import Reference, Scope, as_block, listed_twice, read_use, with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
@@ -48,8 +49,8 @@ def read_evaluators(items: Node, scope: Scope) -> list[Item]:
 
 def _check_columns(measure: Measure, owners: dict[str, str], path: str, node: Node, scope: Scope) -> None:
     """Notes columns that other evaluators have, or the host; adds the others to `owners`."""
-    metrics: Mapping[str, Any] = cast("Evaluator[Any]", measure.use.plugin).metrics
-    columns = {column(measure.name, metric): metric for metric in metrics}
+    found = scope.tried(path, node.mark, declared, cast("Evaluator[Any]", measure.use.plugin)) or {}
+    columns = [column(measure.name, name) for name in found]
     if measure.name:
         taken = [name for name in columns if name in RESERVED]
         for name in taken:

@@ -96,11 +96,6 @@ class Stage:
     refs: tuple[str, ...] = ()  # the models that its members name, each once, without `previous`
 
 
-def column(name: str, metric: str) -> str:
-    """The column of an evaluator's metric. `name`: what the recipe calls that evaluator by `as`, "" without it."""
-    return f"{name}_{metric}" if name else metric
-
-
 @dataclass(frozen=True)
 class Measure:
     """An item of `evaluate`: an evaluator, and which models it measures."""

@@ -5,32 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, cast
 
-from compressit.contract.results import Results, Row
+from compressit.contract.kinds import Evaluator
+from compressit.contract.records import Metric, column
+from compressit.contract.results import Kept, Results, Row
+from compressit.host.declared import declared
 from compressit.host.plugins import Host
 from compressit.planning.points import Plan, Point
-from compressit.recipe.model import Measure, ModelSpec, Recipe, Stage, Use, Variant, column
-from compressit.store.objects import Artifact
+from compressit.recipe.model import Measure, ModelSpec, Recipe, Stage, Use, Variant
+from compressit.store.objects import ARRAYS, Artifact
 
 LONGEST_NAME = 120  # bytes in a file name without its suffix; file systems allow 255 in total
 
 
 def collect(
-    plan: Plan, artifacts: Mapping[str, Artifact], failures: Sequence[str], host: Host, command: str
+    plan: Plan,
+    artifacts: Mapping[str, Artifact],
+    failures: Sequence[str],
+    host: Host,
+    command: str,
+    folder: Path | None = None,
 ) -> Results:
-    """The results that the store has for a plan: one row for each model made so far."""
+    """The results that the store has for a plan: one row for each model made so far. `folder`: the run's."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
-    used = dict.fromkeys((m.name, m.uses) for variant in plan.recipe.variants for m in variant.evaluate)
-    metrics = {
-        column(name, metric): asdict(about)
-        for name, uses in used
-        for metric, about in getattr(host.find(uses, "evaluator").plugin, "metrics", {}).items()
-    }
-    dense = _dense_parents(plan, host)
-    rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]
+    metrics, records = _declared(plan.recipe)
+    ways = _lineages(plan)
+    rows = [
+        _row(p, artifacts, metrics, ways[p.path], _dense(plan, ways[p.path], host), plan.jobs[p.model].config)
+        for p in plan.points
+        if p.model in artifacts
+    ]
     return Results(
         recipe=plan.recipe.name,
         profile=plan.recipe.profile,
@@ -41,6 +49,8 @@ def collect(
         failures=list(failures),
         description=plan.recipe.description,
         config=_config(plan),
+        records=records,
+        folder=folder,
     )
 
 
@@ -55,50 +65,135 @@ def short_name(name: str) -> str:
 
 def checkpoint_name(point: Point) -> str:
     """The path of a model's checkpoint within the run folder."""
-    path = "/".join(short_name(part) for part in point.path.split("/"))
-    return f"checkpoints/{path}.safetensors"
+    return f"checkpoints/{_path(point)}.safetensors"
 
 
-def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
-    """For each point, by path, the name of its dense ancestor: the first trained or given model of its lineage. Points
-    compressed from fresh weights have none."""
-    models = {point.model: plan.jobs[point.model] for point in plan.points}
-    fresh = {key for key, job in models.items() if job.kind == "init" and not job.files}
-    own = {
-        (point.variant, point.seed, point.model): point for point in plan.points if point.model not in fresh
-    }
-    found: dict[str, str] = {}
-    for point in plan.points:
-        way = [own.get((point.variant, point.seed, step["key"])) for step in models[point.model].lineage]
-        first = next((parent for parent in way if parent is not None), None)
-        if first is not None and (first.stage == "init" or host.find(first.uses).kind == "trainer"):
-            found[point.path] = first.name
+@dataclass(frozen=True)
+class Copy:
+    """A file of the store that the run folder has too."""
+
+    source: Path
+    kept: Kept
+
+
+def arrays_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Copy]:
+    """The model's arrays, those of its stage and of its evaluators, by name in the results."""
+    found: dict[str, Copy] = {}
+    for called, by, made in _makers(point, artifacts):
+        for name in made.arrays:
+            kept = Kept(_arrays_file(point, by), made.manifest["files"][ARRAYS], name)
+            found[column(called, name)] = Copy(made.folder / ARRAYS, kept)
     return found
+
+
+def pictures_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Copy]:
+    """As `arrays_of`, for pictures."""
+    found: dict[str, Copy] = {}
+    for called, _, made in _makers(point, artifacts):
+        for name in made.pictures:
+            named, file = column(called, name), f"{name}.png"
+            kept = Kept(_picture_file(point, named), made.manifest["files"][file], name)
+            found[named] = Copy(made.folder / file, kept)
+    return found
+
+
+def places(plan: Plan) -> Iterator[str]:
+    """The files that a run of this plan may write for its models, by relative name."""
+    pictures = [name for name, facts in _declared(plan.recipe)[1].items() if facts["kind"] == "picture"]
+    for point in plan.points:
+        yield checkpoint_name(point)
+        yield _arrays_file(point, point.uses)
+        yield from (_arrays_file(point, name or plan.jobs[key].uses) for key, name in point.metrics.items())
+        yield from (_picture_file(point, name) for name in pictures)
+
+
+def _arrays_file(point: Point, by: str) -> str:
+    return f"arrays/{_path(point)}/{short_name(by)}.safetensors"
+
+
+def _picture_file(point: Point, name: str) -> str:
+    return f"pictures/{_path(point)}/{name}.png"
+
+
+def _makers(point: Point, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
+    """What the store has of a model, its stage first, then its evaluations: the name that the recipe gives it by `as`,
+    that name or the plugin's, and the result."""
+    for key, called in {point.model: "", **point.metrics}.items():
+        if key in artifacts:
+            made = artifacts[key]
+            yield called, called or made.manifest["job"]["uses"], made
+
+
+def _path(point: Point) -> str:
+    return "/".join(short_name(part) for part in point.path.split("/"))
+
+
+def _declared(recipe: Recipe) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, Any]]]:
+    """What the recipe's evaluators declare: metrics, and everything else."""
+    metrics: dict[str, dict[str, str]] = {}
+    records: dict[str, dict[str, Any]] = {}
+    for measure in dict.fromkeys(measure for variant in recipe.variants for measure in variant.evaluate):
+        for name, what in declared(cast("Evaluator[Any]", measure.use.plugin)).items():
+            named = column(measure.name, name)
+            if isinstance(what, Metric):
+                metrics[named] = asdict(what)
+            else:
+                facts = json.loads(json.dumps(asdict(what)))  # as they will be read
+                records[named] = {"kind": type(what).__name__.lower(), **facts}
+    return metrics, records
+
+
+def _lineages(plan: Plan) -> dict[str, list[Point]]:
+    """For each point, by path, the points of its lineage, from the first to itself. Fresh weights have none."""
+    own = {(point.variant, point.seed, point.model): point for point in plan.points}
+    steps = {
+        point.path: [
+            own.get((point.variant, point.seed, step["key"])) for step in plan.jobs[point.model].lineage
+        ]
+        for point in plan.points
+    }
+    return {path: [point for point in way if point is not None] for path, way in steps.items()}
+
+
+def _dense(plan: Plan, way: Sequence[Point], host: Host) -> str | None:
+    """The name of the dense ancestor: the first trained or given model. What was compressed from fresh weights has
+    none."""
+    jobs = ((point, plan.jobs[point.model]) for point in way)
+    first = next((point for point, job in jobs if job.kind != "init" or job.files), None)
+    if first is None:
+        return None
+    return first.name if first.stage == "init" or host.find(first.uses).kind == "trainer" else None
 
 
 def _row(
     point: Point,
     artifacts: Mapping[str, Artifact],
     declared: Mapping[str, Mapping[str, str]],
+    way: Sequence[Point],
     dense: str | None,
+    options: Mapping[str, Any],
 ) -> Row:
     artifact = artifacts[point.model]
     metrics: dict[str, float] = {}
     notes = artifact.notes
-    for key, name in point.metrics.items():
-        if key in artifacts:
-            metrics |= {column(name, metric): value for metric, value in artifacts[key].metrics.items()}
-            if wrong := artifacts[key].notes.get("not_finite"):
-                columns = (column(name, metric) for metric in wrong)
-                notes["not_finite"] = sorted({*notes.get("not_finite", ()), *columns})
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for called, _, made in _makers(point, artifacts):
+        curves |= {column(called, name): points for name, points in made.curves.items()}
+        if made is not artifact:
+            metrics |= {column(called, name): value for name, value in made.metrics.items()}
+            wrong = [column(called, name) for name in made.notes.get("not_finite", ())]
+            if wrong:
+                notes["not_finite"] = sorted({*notes.get("not_finite", ()), *wrong})
     for name, value in metrics.items():
         if declared.get(name, {}).get("unit") in ("count", "bytes") and value == int(value):
             metrics[name] = int(value)
     return Row(
         variant=point.variant, stage=point.stage, round=point.round, member=point.member, seed=point.seed,
-        uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
-        seconds=artifact.seconds, checkpoint=checkpoint_name(point),
-        dense=dense,
+        uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=curves,
+        seconds=artifact.seconds, checkpoint=checkpoint_name(point), dense=dense,
+        parent=way[-2].name if len(way) > 1 else None, options=options,
+        arrays={name: copy.kept for name, copy in arrays_of(point, artifacts).items()},
+        pictures={name: copy.kept for name, copy in pictures_of(point, artifacts).items()},
     )  # fmt: skip
 
 

@@ -19,13 +19,13 @@ from typing import IO, Any
 from compressit.checkpoint.header import copy_with, read_header, verify
 from compressit.contract.results import Results, Row
 from compressit.errors import CompressitError
-from compressit.files.ownfolder import ANOTHER, OwnFolder
-from compressit.files.reading import digest
+from compressit.files.ownfolder import ANOTHER, MADE, OwnFolder
+from compressit.files.reading import content, digest
 from compressit.host.plugins import Host
 from compressit.planning.keys import code_digest, key_of
 from compressit.planning.points import Plan, Point
 from compressit.processes.python import INCOMPLETE, environment, python
-from compressit.results.collect import checkpoint_name, collect, written
+from compressit.results.collect import Copy, arrays_of, checkpoint_name, collect, pictures_of, places, written
 from compressit.store.objects import Artifact
 
 REFRESH_EVERY = 30.0  # minimum seconds between two reports of a running run
@@ -37,7 +37,7 @@ RESULTS = ("results.json", "results.csv")
 
 
 class RunFolder:
-    """Collects a plan's results: checkpoints, results.json, results.csv, figures, report.html.
+    """Collects a plan's results: checkpoints, arrays, pictures, results.json, results.csv, figures, report.html.
 
     run.json describes the folder: `content`, a key of everything that determines the results, and the digest of every
     file. Its state is "written" while a run is writing, then "finished", so that leftovers of a killed run are never
@@ -157,10 +157,10 @@ class RunFolder:
 
     def _begin(self) -> None:
         self._require_own()  # again: another run may have written while this one waited for the lock
-        for name in (*RESULTS, "report.html", "figures/a.png", "logs/a.txt"):
+        for name in (*RESULTS, "report.html", "logs/a.txt", *(f"{folder}/a" for folder in MADE)):
             self._own.place(name, make=False)
-        for point in self._plan.points:
-            self._own.place(checkpoint_name(point), make=False)
+        for name in places(self._plan):
+            self._own.place(name, make=False)
         self._own.sweep()
         facts = self._own.facts() or {}
         if facts.get("content") not in (None, self._content()):
@@ -170,15 +170,19 @@ class RunFolder:
         self._note("written", set())
 
     def _write(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> set[str]:
-        """Writes the checkpoints, results.json and results.csv; returns the names of all these files."""
+        """Writes checkpoints, arrays, pictures, results.json and results.csv; returns the names of all these files."""
         results = collect(self._plan, artifacts, failures, self._host, self._command)
+        kept: set[str] = set()
         by_path = {point.path: point for point in self._plan.points}
         for row in results.rows:
             point = by_path[f"{row.variant}/seed{row.seed}/{row.name}"]
             self._export(point, artifacts[point.model], row)
+            for copy in (*arrays_of(point, artifacts).values(), *pictures_of(point, artifacts).values()):
+                kept.add(copy.kept.file)
+                self._copy(copy)
         results.write_json(self._own.place("results.json"))
         results.write_csv(self._own.place("results.csv"))
-        return {str(row.checkpoint) for row in results.rows} | {*RESULTS}
+        return {str(row.checkpoint) for row in results.rows} | {*RESULTS} | kept
 
     def _drawn(self) -> bool:
         """Draws the page, reports what is incomplete, and returns whether all of it is complete."""
@@ -214,6 +218,14 @@ class RunFolder:
         copy_with(artifact.model_file, target, lineage=lineage, metrics=metrics)
         self._exported[name] = digest(target)
 
+    def _copy(self, copy: Copy) -> None:
+        """The array or picture, unless it is there already."""
+        name, digest = copy.kept.file, copy.kept.sha256
+        if self._exported.get(name) != digest:
+            if self._own.digests({name}) != {name: digest}:
+                self._own.write(name, content(copy.source))
+            self._exported[name] = digest
+
     def _draw(self, stdout: IO[bytes] | int, stderr: IO[bytes] | int) -> subprocess.Popen[bytes]:
         # the run's plugin files are trusted, in the version that the run read
         trusted = [f"--trusted={plugin.digest}" for plugin in self._plan.recipe.plugins]
@@ -233,9 +245,13 @@ class RunFolder:
         return {(name, (fact.st_ino, fact.st_mtime_ns)) for name, fact in facts.items()}
 
     def _listed(self) -> dict[str, str]:
-        """The checkpoints and figures that run.json lists, with their digests."""
+        """The checkpoints, arrays, pictures and figures that run.json lists, with their digests."""
         files = (self._own.facts() or {}).get("files", {})
-        return {name: known for name, known in files.items() if name.startswith(("checkpoints/", "figures/"))}
+        return {
+            name: known
+            for name, known in files.items()
+            if name.startswith(tuple(f"{folder}/" for folder in MADE))
+        }
 
     def _note(self, state: str, made: set[str]) -> None:
         """Writes run.json, listing these files of this run and the existing ones listed by earlier runs."""

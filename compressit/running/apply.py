@@ -17,6 +17,7 @@ from compressit.contract.nets import let_go, unwrapped
 from compressit.contract.zeros import from_pruning
 from compressit.errors import CompressitError, NoEffectError
 from compressit.running.isolation import lending
+from compressit.running.recorded import check_recorded
 from compressit.running.rng import acting, measuring
 
 
@@ -57,8 +58,8 @@ def dry_run_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext)
 def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) -> dict[str, float]:
     """The evaluator's metrics of `model` by name, including those that are not finite.
 
-    Raises CompressitError for a result that is not a mapping of numbers, an undeclared metric, whatever `lending`
-    finds, and for curves, arrays or notes, which would be lost.
+    Its curves, arrays and pictures are then in `ctx`. Raises CompressitError for a result that is not a mapping of
+    numbers, for what it did not declare, and whatever `lending` finds.
     """
     with lending(plugin.name, ctx.memo), measuring(ctx.streams):
         measured = plugin.evaluate(model, ctx)
@@ -76,27 +77,8 @@ def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) ->
                 f"{plugin.name} returned {_kind(value)} as '{name}', not a number",
                 "return one number per metric",
             ) from error
-    unknown = sorted(set(metrics) - set(plugin.metrics))
-    if unknown:
-        raise CompressitError(
-            f"{plugin.name} returned undeclared metrics: {', '.join(unknown)}",
-            "declare them in its `metrics`",
-        )
-    check_only_metrics(plugin.name, ctx)
+    check_recorded(plugin, metrics, ctx)
     return metrics
-
-
-def check_only_metrics(name: str, ctx: StageContext) -> None:
-    """Raises CompressitError if an evaluator logged, saved or noted anything: only its metrics are kept."""
-    given = {"ctx.log": ctx.curves, "ctx.save": ctx.arrays, "ctx.note": ctx.notes}
-    told = [f"{call} '{what}'" for call, values in given.items() for what in values]
-    if told:
-        raise CompressitError(
-            f"{name} called {', '.join(told[:3])}{' …' if len(told) > 3 else ''}, which would be lost: an evaluator "
-            "only returns metrics",
-            "return it as a metric. To train a probe with `fit`, give it a separate context: "
-            "dataclasses.replace(ctx, curves={}, notes={}, arrays={})",
-        )
 
 
 @dataclass(frozen=True)

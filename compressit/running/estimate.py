@@ -61,10 +61,8 @@ class Estimate:
         known = self._history.seconds(job)
         if known is not None:
             return known
-        if job.kind == "evaluate":
-            return _EVALUATION
         if job.work is None or self._calibration is None:
-            return _OTHER
+            return _EVALUATION if job.kind == "evaluate" else _OTHER
         work = job.work
         step = interpolated(self._calibration["steps"], work["batch_size"], work["width"])
         return work["steps"] * step + work["forwards"] * self._calibration["forward"]
@@ -75,7 +73,7 @@ class Estimate:
 
 
 def unknown(jobs: Sequence[Job], history: History) -> list[Job]:
-    """The jobs that train and have no history: they need a calibration."""
+    """The jobs that say how much work they are and have no history: they need a calibration."""
     return [t for t in jobs if t.work is not None and history.seconds(t) is None]
 
 

@@ -29,6 +29,7 @@ from compressit.running.apply import apply_plugin, dry_run_plugin, measure_with
 from compressit.running.inputs import Inputs
 from compressit.running.isolation import Recent, lending
 from compressit.running.publish import Made, publish
+from compressit.running.recorded import check_names_free
 from compressit.running.shapes import refill
 from compressit.seeds import Streams
 from compressit.store.objects import Artifact, Store
@@ -136,8 +137,13 @@ class JobRunner:
 
     def _evaluate(self, job: Job, emit: Emit) -> Made:
         evaluator = self._host.create(Evaluator, job.uses, job.config)
-        ctx = self._inputs(job, emit).context(_streams(job), job.feed, self._judged(job))
-        return Made(metrics=measure_with(evaluator, ctx.model("model"), ctx))
+        measured = self._store.find(job.inputs["model"])
+        check_names_free(evaluator, measured.recorded if measured else ())
+        progress = StoredProgress(self._store, job.key, self._save_every, _announcer(job, emit))
+        streams = rng.judging(job.seed, job.uses)
+        ctx = self._inputs(job, emit).context(streams, judged=self._judged(job), progress=progress)
+        metrics = measure_with(evaluator, ctx.model("model"), ctx)
+        return Made(metrics=metrics, ctx=ctx, earlier=progress.spent)
 
     # What each job receives
 

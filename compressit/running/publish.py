@@ -24,7 +24,7 @@ from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.planning.keys import code_now
 from compressit.running.shapes import emptied
-from compressit.store.objects import Artifact, Store
+from compressit.store.objects import ARRAYS, Artifact, Store
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Made:
     model: nn.Module | None = None
     architecture: checkpoint.Architecture | None = None
     contract: InputSpec | None = None
-    ctx: StageContext | None = None  # with a stage's notes, curves and arrays
+    ctx: StageContext | None = None  # with what was recorded: notes, curves, arrays, pictures
     metrics: Mapping[str, float] | None = None  # including those that are not finite
     earlier: float = 0.0  # seconds spent in earlier sessions that were killed
 
@@ -52,17 +52,33 @@ def publish(store: Store, host: Host, job: Job, made: Made, seconds: float) -> A
             _write_model(made.model, folder / "model.safetensors", job, made, host)
         if made.ctx is not None and made.ctx.arrays:
             arrays = {name: np.ascontiguousarray(array) for name, array in made.ctx.arrays.items()}
-            save_arrays(arrays, folder / "arrays.safetensors")
+            save_arrays(arrays, folder / ARRAYS)
+        for name, png in (made.ctx.pictures if made.ctx is not None else {}).items():
+            (folder / f"{name}.png").write_bytes(png)
 
     told = {"job": job.to_json(), "seconds": seconds, "host": host_facts()}
     return store.publish(job.key, {**told, **_facts(made)}, write)
 
 
 def _facts(made: Made) -> dict[str, Any]:
-    """The manifest's facts. Metrics that are not finite are omitted, and listed in a note."""
-    if made.metrics is not None:
-        finite = {name: value for name, value in made.metrics.items() if math.isfinite(value)}
-        return {"metrics": finite, "notes": {"not_finite": sorted(made.metrics.keys() - finite.keys())}}
+    """The manifest's facts."""
+    facts = _measured(made.metrics, made.ctx) if made.metrics is not None else _made(made)
+    if made.ctx is not None:
+        arrays = {name: [array.dtype.name, *array.shape] for name, array in made.ctx.arrays.items()}
+        facts |= {"arrays": arrays, "pictures": sorted(made.ctx.pictures)}
+    return facts
+
+
+def _measured(metrics: Mapping[str, float], ctx: StageContext | None) -> dict[str, Any]:
+    """Metrics that are not finite are omitted, and listed in a note, as are curves with gaps."""
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+    curves = {name: evenly(points) for name, points in ctx.curves.items()} if ctx is not None else {}
+    gaps = [name for name, points in curves.items() if not all(math.isfinite(value) for _, value in points)]
+    wrong = sorted({*(metrics.keys() - finite.keys()), *gaps})
+    return {"metrics": finite, "notes": {"not_finite": wrong}, "curves": curves}
+
+
+def _made(made: Made) -> dict[str, Any]:
     if made.model is None:
         return {"notes": {}}
     notes: dict[str, Any] = {"width": hidden_width(made.model)}
@@ -97,8 +113,11 @@ def thinned(values: np.ndarray) -> list[tuple[float, float]]:
 
 
 def _thinned_points(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    points = [(step, value) for step, value in points if math.isfinite(value)]
+    return evenly([(step, value) for step, value in points if math.isfinite(value)])
+
+
+def evenly(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most 200 of these points, evenly chosen, with the first and the last."""
     if len(points) <= POINTS:
-        return points
-    chosen = np.linspace(0, len(points) - 1, POINTS).round().astype(int)
-    return [points[i] for i in chosen]
+        return list(points)
+    return [points[i] for i in np.linspace(0, len(points) - 1, POINTS).round().astype(int)]

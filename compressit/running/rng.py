@@ -30,6 +30,11 @@ def acting(streams: Streams) -> AbstractContextManager[None]:
     return seeded(streams.number("plugin"))
 
 
+def judging(seed: int, name: str) -> Streams:
+    """The streams of the evaluator `name`: those of no stage or round, so that its numbers of all models compare."""
+    return Streams(seed, name)
+
+
 def measuring(streams: Streams) -> AbstractContextManager[None]:
     """The stream of an evaluator."""
     return seeded(streams.number("evaluate"))

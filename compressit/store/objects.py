@@ -22,6 +22,7 @@ from compressit.files.sealed import read_sealed, write_sealed
 from compressit.files.writing import clear, sync
 
 FORMAT = 1
+ARRAYS = "arrays.safetensors"
 _WRONG = (OSError, ValueError, LookupError, TypeError, AttributeError)  # raised when reading damaged files
 
 
@@ -30,7 +31,7 @@ class Artifact:
     """A published result: an immutable folder and its manifest."""
 
     folder: Path
-    manifest: Mapping[str, Any]  # job, notes, metrics, seconds, host, created
+    manifest: Mapping[str, Any]  # job, notes, metrics, curves, arrays, pictures, seconds, host, created
 
     @property
     def model_file(self) -> Path:
@@ -54,6 +55,22 @@ class Artifact:
             name: [(step, math.nan if value is None else value) for step, value in points]
             for name, points in self.manifest.get("curves", {}).items()
         }
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the arrays in the file `ARRAYS`."""
+        return list(self.manifest.get("arrays", {}))
+
+    @property
+    def pictures(self) -> list[str]:
+        """The names of the pictures, each in a file `NAME.png`."""
+        return list(self.manifest.get("pictures", ()))
+
+    @property
+    def recorded(self) -> set[tuple[str, str]]:
+        """What was recorded besides numbers: ("curve", its name), and so for "array" and "picture"."""
+        given = {"curve": self.curves, "array": self.arrays, "picture": self.pictures}
+        return {(kind, name) for kind, names in given.items() for name in names}
 
     @property
     def seconds(self) -> float:
@@ -295,5 +312,10 @@ def _check_manifest(manifest: Mapping[str, Any], key: str) -> None:
     numbers = [*metrics.values(), manifest["seconds"]]
     numbers += [step for points in curves.values() for step, _ in points]
     values = [value for points in curves.values() for _, value in points if value is not None]
+    files = {f"{name}.png" for name in manifest.get("pictures", ())} | (
+        {ARRAYS} if manifest.get("arrays") else set()
+    )
+    if not files <= manifest["files"].keys():
+        raise ValueError("its manifest lists a file that it does not have")
     if not isinstance(notes, dict) or not all(type(number) in (int, float) for number in [*numbers, *values]):
         raise ValueError("its manifest has a value that is not a number")

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,8 @@ def test_json_comes_back_as_it_was(
     again = Results.read_json(path)
     assert again == results
     assert again.table() == results.table()
-    assert json.dumps(asdict(again)) == json.dumps(asdict(results)), "counts stay whole, and all in its order"
+    told = [json.dumps(asdict(r), default=str) for r in (replace(again, folder=None), results)]
+    assert told[0] == told[1], "counts stay whole, and all in its order"
 
 
 def test_numbers_that_are_none_are_valid_json_and_empty_cells(tmp_path: Path) -> None:

@@ -172,16 +172,19 @@ def test_a_stage_may_only_ask_for_what_it_declares(lab: Lab, fault: str, words: 
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("log", r"called ctx\.log 'seen', which would be lost"),
-        ("save", r"called ctx\.save 'seen', which would be lost"),
-        ("note", r"called ctx\.note 'seen', which would be lost"),
-        ("directly", r"called ctx\.(log|save|note) 'seen', which would be lost"),
+        ("log", "logged the curve 'seen', which it does not declare"),
+        ("save", "saved the array 'seen', which it does not declare"),
+        ("draw", "gave the picture 'seen', which it does not declare"),
+        ("note", "noted 'seen', which would be lost"),
+        ("other", "saved the array 'line', which it declares as Curve"),
+        ("axes", r"saved 'grid' with shape \(3,\), but declares the axes row, column"),
+        ("place", "logged 'line' at nan"),
         ("text", "returned a str as 'fine', not a number"),
         ("list", "returned a list as 'fine', not a number"),
-        ("undeclared", "returned undeclared metrics: surprise"),
+        ("undeclared", "returned the number 'surprise', which it does not declare"),
     ],
 )
-def test_an_evaluator_gives_declared_numbers_and_nothing_else(lab: Lab, fault: str, words: str) -> None:
+def test_an_evaluator_gives_what_it_declares_and_nothing_else(lab: Lab, fault: str, words: str) -> None:
     """Nobody would ever see it."""
     with pytest.raises(CompressitError, match=rf"tiny\.odd {words}"):
         lab.run(lab.plan(BASE + f"evaluate: [{{uses: tiny.odd, with: {{fault: {fault}}}}}]\n"))

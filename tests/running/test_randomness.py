@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import PLUGINS, Lab, same, tensors
+from tiny import BASE, PLUGINS, Lab, same, tensors, tiny_host
 
 import compressit
 from compressit.checkpoint import model as checkpoint
 from compressit.contract.results import Results
 from compressit.host.plugins import Host
 from compressit.processes.python import environment
+from compressit.python.evaluation import evaluate_file
 from compressit.results.page import render
 from compressit.seeds import seeded
 
 DRAWING = PLUGINS.parent / "drawing_plugins.py"
+RECORDING = PLUGINS.parent / "recording_plugins.py"
 RECIPE = """\
 version: 1
 name: drawn
@@ -64,6 +66,31 @@ def test_results_depend_on_no_job_that_ran_before(tmp_path: Path, host: Host) ->
         assert other.metrics == artifact.metrics, label
     for path in ("base/seed0/train", "base/seed0/again"):
         assert same(tensors(together.store, plan, path), tensors(apart.store, plan, path)), path
+
+
+def test_an_evaluator_draws_the_same_for_every_model_and_without_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise numbers of a ladder's rounds differ by what was drawn, not by the models."""
+    host = tiny_host()
+    host.load_file(RECORDING)
+    lab = Lab(tmp_path, host)
+    stages = "  shrink: {uses: tiny.shrink, repeat: 2, with: {teacher: train}}\n  again: {uses: tiny.train}\n"
+    plan = lab.plan(BASE + stages + "seeds: [0, 3]\nevaluate: [rec.dice]\n")
+    found = lab.run(plan)
+    numbers = {
+        seed: [
+            a.metrics for label, a in found.items() if label.endswith("rec.dice") and f"seed{seed}" in label
+        ]
+        for seed in (0, 3)
+    }
+    assert len(numbers[0]) == 4
+    assert all(len({tuple(m.values()) for m in metrics}) == 1 for metrics in numbers.values())
+    assert numbers[0][0] != numbers[3][0]
+    monkeypatch.setattr("compressit.python.evaluation.installed", lambda: host)
+    file = found["base/seed0/shrink-02"].model_file
+    for seed in (0, 3):
+        assert evaluate_file(file, "tiny.data", (), ["rec.dice"], host, seed=seed) == numbers[seed][0]
 
 
 def _with_inputs(runner: Any, plan: Any, job: Any) -> None:
