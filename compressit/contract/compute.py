@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from compressit.contract.layout import laid_out, runs_channels_last
 from compressit.contract.nets import changes_inputs, check_tensor, fault_of, in_eval_mode
 from compressit.datasets.batching import batch_sizes
 from compressit.datasets.splits import Split
@@ -68,7 +69,7 @@ class Compute:
         """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored.
 
         `x`: inputs (N, *shape), or a split's, in their stored order. `batch_size`: by default as many as take
-        INPUT_BYTES, but no more than MOST_AT_ONCE.
+        INPUT_BYTES, but no more than MOST_AT_ONCE. Images go channels last where the net runs so (`layout`).
         Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
         model that changes its inputs.
         """
@@ -76,11 +77,15 @@ class Compute:
             # not inference_mode: its outputs cannot be used as targets of a loss
             with in_eval_mode(model), torch.no_grad(), self.autocast():
                 parts = _parts(x, batch_size)
-                first = next(parts).clone()  # what works in place shows itself on it
+                first = next(parts)
+                last = runs_channels_last(model, first)
+                first = laid_out(first.clone(), last)  # what works in place shows itself on it
+                before = first._version
                 outputs = [check_tensor(model(first)).float()]
-                if first._version:
+                if first._version != before:
                     raise changes_inputs()
-                return torch.cat([*outputs, *(check_tensor(model(part)).float() for part in parts)])
+                outputs += [check_tensor(model(laid_out(part, last))).float() for part in parts]
+                return torch.cat(outputs).contiguous()
         except Exception as error:
             some = x[:1] if isinstance(x, Tensor) else x.some(1)
             if not isinstance(error, CompressitError) and (fault := fault_of(model, some)) is not None:
