@@ -83,7 +83,7 @@ class StageContext:
         """
         key = ("model", self.identity(ref))
         if key not in self.memo:
-            self.memo[key] = self.load_model(ref).to(self.compute.device).eval().requires_grad_(False)
+            self.memo[key] = self.compute.placed(self.load_model(ref)).eval().requires_grad_(False)
         return self.memo[key]
 
     def times(self) -> int:

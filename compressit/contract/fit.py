@@ -65,7 +65,7 @@ def fit(
     goes on, so that the caller has it afterwards.
     """
     ctx.fits += 1
-    model.to(ctx.compute.device).train()
+    ctx.compute.placed(model).train()
     optimizer = build_optimizer(model, options.optimizer, ctx.compute.device)
     state = State(model, optimizer, {} if kept is None else kept)
     first = state.restore(ctx, options)

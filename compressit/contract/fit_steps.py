@@ -107,13 +107,14 @@ class Steps:
 
     def _step(self, inputs: Tensor, targets: Sequence[Tensor]) -> tuple[Any, Tensor]:
         """Takes a step and keeps its loss. Returns the outputs, and the loss without gradients."""
-        outputs: Any = None
+        outputs, compute = None, self.ctx.compute
         self.optimizer.zero_grad(
             set_to_none=True
         )  # first: activations take the gradients' place in the caches
         try:
-            inputs = self.layout.inputs(inputs)
-            with self.ctx.compute.autocast():
+            inputs = self.layout.inputs(compute.typed(inputs))
+            targets = [compute.typed(target) for target in targets]
+            with compute.autocast():
                 outputs = self.layout.outputs(self.model(inputs))
                 value = self.loss(outputs, *targets)
         except Exception as error:

@@ -46,7 +46,9 @@ def runs_channels_last(model: nn.Module, x: Tensor) -> bool:
 
 
 def _tried(model: nn.Module, x: Tensor) -> bool:
-    generator = torch.Generator().manual_seed(0)  # not `x` itself, so that the answer is the same for all data
+    generator = torch.Generator().manual_seed(
+        0
+    )  # not `x` itself, so that the answer is the same for all data
     drawn = torch.rand(2, *x.shape[1:], generator=generator).to(x.device, x.dtype)
     try:
         net = copied(model)

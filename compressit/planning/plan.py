@@ -121,7 +121,8 @@ class _Graph:
         files = {name: path for name, path in given.items() if path is not None}
         digests = {name: weights_digest(path) for name, path in files.items()}
         partly: dict[str, Any] = {"fresh": list(kept)} if kept else {}
-        facts: dict[str, Any] = {"kind": "init", **digests, **partly}
+        precise = {"precision": "fp64"} if self.compute["precision"] == "fp64" else {}  # others build float32
+        facts: dict[str, Any] = {"kind": "init", **digests, **partly, **precise}
         if spec.use is None:
             self.model = self._builders(files["checkpoint"])
             made: dict[str, Any] = {"uses": "init", "config": {}}

@@ -23,8 +23,9 @@ class ComputeConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: CUDA if torch finds a GPU"
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="bf16: autocast in every forward pass"
+    precision: Literal["fp32", "bf16", "fp64"] = Field(
+        default="fp32",
+        description="bf16: autocast in every forward pass; fp64: weights, inputs and losses in float64",
     )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto",

@@ -78,6 +78,6 @@ class Inputs:
             return None
         narrower = checkpoint.Architecture(given.name, config, given.input_shape, given.classes)
         with rng.narrowing(streams):
-            model = checkpoint.build(narrower, self.host).to(self.compute.device).train()
+            model = self.compute.placed(checkpoint.build(narrower, self.host)).train()
         self._built.append((model, narrower))
         return model

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from torch import float32, nn
+from torch import nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint import weights
@@ -92,8 +92,10 @@ class JobRunner:
                 model = checkpoint.build(architecture, self._host)
         if "weights" in job.files:
             weights.load_into(model, Path(job.files["weights"]), job.fresh, job.uses)
+        compute = Compute.select(**{**job.compute, "device": "cpu"})
+        model = compute.placed(model)
         known = architecture.input_shape if architecture else contract.shape if contract else None
-        x = None if known is None else probe_input(known, float32)
+        x = None if known is None else probe_input(known, compute.dtype)
         with lending(job.uses):
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
                 raise fault

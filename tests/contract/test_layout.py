@@ -160,10 +160,12 @@ def test_outputs_are_laid_out_as_usual_and_the_net_is_left_alone(device: str) ->
         wanted = net.eval()(x)
     seen.clear()
     got = Compute(device).forward(net, x, 7)
-    assert all(seen[-3:]) and got.is_contiguous()
+    assert all(seen[-3:])
+    assert got.is_contiguous()
     torch.testing.assert_close(got, wanted)
     for name, value in net.state_dict().items():
-        assert torch.equal(value, before[name][0]) and value.stride() == before[name][1]
+        assert torch.equal(value, before[name][0])
+        assert value.stride() == before[name][1]
 
 
 def test_hooks_see_only_the_batches_they_were_set_for() -> None:

@@ -132,6 +132,21 @@ def test_variants_load_the_same_data_once(lab: Lab) -> None:
     assert lab.events.count({"announce": "loading dots"}) == 2, "its own options are other data"
 
 
+def test_in_fp64_every_model_is_float64_from_the_start_to_the_file(lab: Lab) -> None:
+    text = TWINS.replace("name: tiny\n", "name: tiny\ncompute: {precision: fp64}\n")
+    plan, plain = lab.plan(text), lab.plan(TWINS)
+    assert not plan.jobs.keys() & plain.jobs.keys()
+    found, single = lab.run(plan), lab.run(plain)
+    for label in ("real/seed0/init", "real/seed0/train", "real/seed0/prune", "fake/seed0/shrink-02"):
+        path = found[label].model_file
+        assert {value.dtype for value in load_file(path).values()} == {torch.float64}
+        assert next(checkpoint.load(path, host=lab.host).parameters()).dtype == torch.float64
+    start = load_file(found["real/seed0/init"].model_file)
+    for name, value in load_file(single["real/seed0/init"].model_file).items():
+        assert torch.equal(start[name], value.double()), "both precisions start from the same numbers"
+    assert found["real/seed0/train tiny.accuracy"].metrics
+
+
 # Where it starts
 
 

@@ -24,9 +24,9 @@ def skeleton(
     Finds layers that must shrink together with DepGraph (Fang et al., "DepGraph: Towards any structural pruning",
     2023). Raises CompressitError if Torch-Pruning cannot trace the model or nothing can be removed.
     """
-    device = next((p.device for p in model.parameters()), "cpu")
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     refuse_unprunable(model)
-    net = _learning(copied(model).cpu().eval())
+    net = _learning(copied(model).cpu().float().eval())
     inputs = torch.zeros(1, *input_shape)
     before = sum(p.numel() for p in net.parameters())
     classifier = _classifier(net, inputs)
@@ -44,7 +44,7 @@ def skeleton(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _reset_parameters(net)
-    return _learning(net.to(device).train())
+    return _learning(net.to(first.device, first.dtype).train())
 
 
 def _learning(net: nn.Module) -> nn.Module:
