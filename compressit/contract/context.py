@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from compressit.contract.compute import Compute
+from compressit.contract.init_options import InitConfig
 from compressit.contract.nets import check_logits
 from compressit.datasets.splits import Data
 from compressit.seeds import Streams, seeded
@@ -61,6 +62,9 @@ class StageContext:
     )
     judged: Judged | None = None  # for evaluators that declare `uses_stage`
     progress: Progress = field(default_factory=Progress)
+    init: InitConfig = field(
+        default_factory=InitConfig
+    )  # of fresh weights: `initial.initialise` carries them out
     narrow: Callable[[float, int], nn.Module | None] = lambda multiplier, times: None
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result
     # Shared by jobs on the same model and data. `identity` maps a reference to the model's key ("" is the data).

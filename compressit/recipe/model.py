@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from compressit.checkpoint.starting import Offer
 from compressit.config import Config, dump
+from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Dataset, Plugin
 from compressit.datasets.options import known_doubts
 from compressit.host import localcode
@@ -72,6 +73,7 @@ class ModelSpec:
     use: Use | None
     checkpoint: Path | None = None
     weights: Weights | None = None
+    init: InitConfig = field(default_factory=InitConfig)  # of fresh weights
 
 
 @dataclass(frozen=True)
