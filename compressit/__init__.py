@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from compressit.contract.fit import fit as fit
     from compressit.contract.fit_options import FitConfig as FitConfig
     from compressit.contract.hookspecs import hookimpl as hookimpl
+    from compressit.contract.init_options import InitConfig as InitConfig
+    from compressit.contract.initial import initialise as initialise
     from compressit.contract.kinds import Compressor as Compressor
     from compressit.contract.kinds import Dataset as Dataset
     from compressit.contract.kinds import Evaluator as Evaluator

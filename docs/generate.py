@@ -13,6 +13,7 @@ from typing import Any
 
 from compressit.config import Config
 from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
+from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Evaluator, Metric, Plugin
 from compressit.datasets.options import DataConfig
 from compressit.host.describe import Style
@@ -48,6 +49,7 @@ def render(page: str) -> str:
     sections: Mapping[str, Callable[[], str]] = {
         "top": lambda: options(Head) + "".join(_rows(Body)),
         "model": lambda: options(ModelBlock),
+        "init": lambda: options(InitConfig),
         "weights": lambda: options(WeightsBlock),
         "stage": lambda: options(StageBlock),
         "compute": lambda: options(ComputeConfig),

@@ -8,15 +8,19 @@ import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
+from compressit.contract.layout import laid_out, runs_channels_last
 from compressit.contract.nets import changes_inputs, check_tensor, fault_of, in_eval_mode
 from compressit.datasets.batching import batch_sizes
 from compressit.datasets.splits import Split
 from compressit.errors import CompressitError, did_you_mean
+
+Precision = Literal["fp32", "bf16", "fp64"]
+_PRECISIONS = get_args(Precision)
 
 INPUT_BYTES = 2**26
 MOST_AT_ONCE = 2048
@@ -28,7 +32,7 @@ class Compute:
     """Where and how tensors are computed. Precision and `compile` are part of a result's key, the device is not."""
 
     device: str = "cpu"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     compile: bool = False
 
     @staticmethod
@@ -39,7 +43,7 @@ class Compute:
         """
         for option, value, known in (
             ("device", device, ("auto", "cpu", "cuda")),
-            ("precision", precision, ("fp32", "bf16")),
+            ("precision", precision, _PRECISIONS),
         ):
             if value not in known:
                 raise CompressitError(f"compute.{option} is '{value}'", did_you_mean(value, known))
@@ -56,7 +60,20 @@ class Compute:
             torch.backends.cudnn.benchmark = False
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.cuda.init()  # from now on `seeds.seeded` covers CUDA's random numbers too
-        return Compute(chosen, "bf16" if precision == "bf16" else "fp32", compile)
+        return Compute(chosen, cast("Precision", precision), compile)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of weights, inputs and losses: float64 for fp64, else float32 (bf16 is autocast)."""
+        return torch.float64 if self.precision == "fp64" else torch.float32
+
+    def placed(self, model: nn.Module) -> nn.Module:
+        """The model itself, on the device; for fp64 with float64 weights."""
+        return model.to(self.device, torch.float64) if self.precision == "fp64" else model.to(self.device)
+
+    def typed(self, x: Tensor) -> Tensor:
+        """Inputs or targets; for fp64, floats as float64."""
+        return x.double() if self.precision == "fp64" and x.is_floating_point() else x
 
     def autocast(self) -> AbstractContextManager[object]:
         """bf16 autocast if the recipe asks for it, else a context that does nothing."""
@@ -65,10 +82,10 @@ class Compute:
         return nullcontext()
 
     def forward(self, model: nn.Module, x: Tensor | Split, batch_size: int | None = None) -> Tensor:
-        """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored.
+        """The model's outputs (N, ...) in eval mode, in `dtype`, without gradients; its mode is restored.
 
         `x`: inputs (N, *shape), or a split's, in their stored order. `batch_size`: by default as many as take
-        INPUT_BYTES, but no more than MOST_AT_ONCE.
+        INPUT_BYTES, but no more than MOST_AT_ONCE. Images go channels last where the net runs so (`layout`).
         Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
         model that changes its inputs.
         """
@@ -76,14 +93,22 @@ class Compute:
             # not inference_mode: its outputs cannot be used as targets of a loss
             with in_eval_mode(model), torch.no_grad(), self.autocast():
                 parts = _parts(x, batch_size)
-                first = next(parts).clone()  # what works in place shows itself on it
-                outputs = [check_tensor(model(first)).float()]
-                if first._version:
+                first = self.typed(next(parts))
+                last = runs_channels_last(model, first)
+                first = laid_out(first.clone(), last)  # what works in place shows itself on it
+                before = first._version
+                outputs = [check_tensor(model(first)).to(self.dtype)]
+                if first._version != before:
                     raise changes_inputs()
-                return torch.cat([*outputs, *(check_tensor(model(part)).float() for part in parts)])
+                laid = (laid_out(self.typed(part), last) for part in parts)
+                outputs += [check_tensor(model(part)).to(self.dtype) for part in laid]
+                return torch.cat(outputs).contiguous()
         except Exception as error:
             some = x[:1] if isinstance(x, Tensor) else x.some(1)
-            if not isinstance(error, CompressitError) and (fault := fault_of(model, some)) is not None:
+            if (
+                not isinstance(error, CompressitError)
+                and (fault := fault_of(model, self.typed(some))) is not None
+            ):
                 raise fault from error
             raise
 
@@ -96,6 +121,12 @@ def _parts(x: Tensor | Split, batch_size: int | None) -> Iterator[Tensor]:
     else:
         size = batch_size or fitting(4 * math.prod(x.shape))
         yield from (inputs for inputs, _ in x.ordered(size))
+
+
+def precision_of(model: nn.Module) -> Precision:
+    """The precision that runs a net as it is: fp64 where all its weights are float64, else fp32."""
+    types = {value.dtype for value in model.parameters() if value.is_floating_point()}
+    return "fp64" if types == {torch.float64} else "fp32"
 
 
 def fitting(size: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.contract.compute import Compute
+from compressit.contract.init_options import InitConfig
 from compressit.contract.nets import check_logits
 from compressit.contract.pictures import png_of
 from compressit.datasets.splits import Data
@@ -67,6 +68,9 @@ class StageContext:
     )
     judged: Judged | None = None  # for evaluators that declare `uses_stage`
     progress: Progress = field(default_factory=Progress)
+    init: InitConfig = field(
+        default_factory=InitConfig
+    )  # of fresh weights: `initial.initialise` carries them out
     narrow: Callable[[float, int], nn.Module | None] = lambda multiplier, times: None
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result
     # Shared by jobs on the same model and data. `identity` maps a reference to the model's key ("" is the data).
@@ -92,7 +96,7 @@ class StageContext:
         """
         key = ("model", self.identity(ref))
         if key not in self.memo:
-            self.memo[key] = self.load_model(ref).to(self.compute.device).eval().requires_grad_(False)
+            self.memo[key] = self.compute.placed(self.load_model(ref)).eval().requires_grad_(False)
         return self.memo[key]
 
     def times(self) -> int:

@@ -16,6 +16,7 @@ from compressit.contract.fit_options import FitConfig
 from compressit.contract.fit_state import State, build_optimizer
 from compressit.contract.fit_steps import Batched, OnStep, Steps, StopTraining, Tensors
 from compressit.contract.fit_told import Told
+from compressit.contract.layout import Layout
 from compressit.datasets.batching import BatchSize
 from compressit.datasets.splits import in_batches, order
 from compressit.seeds import Streams, draw_from
@@ -64,12 +65,13 @@ def fit(
     goes on, so that the caller has it afterwards.
     """
     ctx.fits.append(options)
-    model.to(ctx.compute.device).train()
+    ctx.compute.placed(model).train()
     optimizer = build_optimizer(model, options.optimizer, ctx.compute.device)
     state = State(model, optimizer, {} if kept is None else kept)
     first = state.restore(ctx, options)
     compiled: Any = torch.compile(model) if ctx.compute.compile else model
-    steps = Steps(compiled, optimizer, ctx, options, loss, on_step, state.losses)
+    layout = Layout(model, optimizer)
+    steps = Steps(compiled, optimizer, ctx, options, loss, on_step, state.losses, layout)
     told, epoch = Told(ctx, options, first), first
     for epoch in count(first):
         draw_from(ctx.streams.number("layers", epoch))  # dropout etc.: a resumed run draws the same numbers
@@ -89,6 +91,7 @@ def fit(
         if ctx.progress.due():
             state.save(ctx, epoch + 1)
     told.end()
+    layout.end()
     optimizer.zero_grad(set_to_none=True)
     ctx.save("loss", state.losses.all())
     ctx.note(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from compressit.contract.context import StageContext
 from compressit.contract.fit_options import FitConfig, ScheduleConfig
 from compressit.contract.fit_state import Losses
+from compressit.contract.layout import Layout
 from compressit.contract.measure import answers
 from compressit.contract.nets import check_logits, check_tensor, fault_of, layer_of, place_of
 from compressit.datasets.batching import BatchSize, batch_count
@@ -67,6 +68,7 @@ class Steps:
     loss: Callable[..., Tensor]
     on_step: OnStep | None
     losses: Losses  # of all steps so far
+    layout: Layout
 
     def epoch(
         self, examples: Batched, images: int, epoch: int, scored: bool
@@ -105,13 +107,15 @@ class Steps:
 
     def _step(self, inputs: Tensor, targets: Sequence[Tensor]) -> tuple[Any, Tensor]:
         """Takes a step and keeps its loss. Returns the outputs, and the loss without gradients."""
-        outputs: Any = None
+        outputs, compute = None, self.ctx.compute
         self.optimizer.zero_grad(
             set_to_none=True
         )  # first: activations take the gradients' place in the caches
         try:
-            with self.ctx.compute.autocast():
-                outputs = self.model(inputs)
+            inputs = self.layout.inputs(compute.typed(inputs))
+            targets = [compute.typed(target) for target in targets]
+            with compute.autocast():
+                outputs = self.layout.outputs(self.model(inputs))
                 value = self.loss(outputs, *targets)
         except Exception as error:
             if (fault := _fault(error, self.model, inputs, outputs, targets)) is not None:

@@ -24,6 +24,9 @@ class Job:
     compute: Mapping[str, Any]  # {"device", "precision", "compile"}
     files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
     fresh: Sequence[str] = ()  # patterns of the tensors that files["weights"] does not fill
+    init: Mapping[str, Any] = field(
+        default_factory=dict[str, Any]
+    )  # options of fresh weights, if any are set
     stage: str = "init"
     round: int | None = None
     feed: Literal["previous", "original"] = "previous"

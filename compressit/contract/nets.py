@@ -201,7 +201,8 @@ def fault_of(model: nn.Module, x: Tensor) -> CompressitError | None:
         if weight.is_floating_point() and x.is_floating_point() and weight.dtype != x.dtype:
             return CompressitError(
                 f"the net's weights are {weight.dtype} ('{name}'), but its inputs are {x.dtype}",
-                "pass it as float32: net.float(). For bfloat16 use `compute: {precision: bf16}` in a recipe",
+                "pass it as float32: net.float(). For bfloat16 use `compute: {precision: bf16}` in a recipe, for "
+                "float64 `precision: fp64`",
             )
     return None
 

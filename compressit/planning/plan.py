@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from compressit.checkpoint.starting import check_fits, code_of, start_of, statistics_of, weights_digest
+from compressit.config import dump
+from compressit.contract.init_options import InitConfig
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Evaluator, Plugin, Trainer, images_after
 from compressit.contract.module_types import by_name
@@ -30,7 +32,7 @@ from compressit.recipe.names import Series, called, meaning, point_name, series_
 from compressit.recipe.references import in_order
 
 # Modules whose code affects results: of a first model, of a stage or evaluation, of data.
-_INIT_CORE = ("compressit.seeds", "compressit.running.rng")
+_INIT_CORE = ("compressit.seeds", "compressit.running.rng", "compressit.contract.initial")
 _STAGE_CORE = ("compressit.contract.context", *_INIT_CORE)
 _DATA_CORE = ("compressit.datasets.preparation", "compressit.datasets.stored")
 
@@ -132,6 +134,8 @@ class _Graph:
         augment = data["config"]["augment"]
         self.augment = {"augment": augment} if augment else {}
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
+        changed = spec.init != InitConfig()
+        self.init: dict[str, Any] = {"init": dump(spec.init)} if changed else {}
         self.model: tuple[str, ...] = ()  # the modules that build the network
         self.lineage: dict[str, Sequence[Mapping[str, Any]]] = {}
         # stage name -> {label of member: keys of its rounds}
@@ -153,7 +157,8 @@ class _Graph:
         files = {name: path for name, path in given.items() if path is not None}
         digests = {name: weights_digest(path) for name, path in files.items()}
         partly: dict[str, Any] = {"fresh": list(kept)} if kept else {}
-        facts: dict[str, Any] = {"kind": "init", **digests, **partly}
+        precise = {"precision": "fp64"} if self.compute["precision"] == "fp64" else {}  # others build float32
+        facts: dict[str, Any] = {"kind": "init", **digests, **partly, **precise, **self.init}
         if spec.use is None:
             self.model = self._builders(files["checkpoint"])
             made: dict[str, Any] = {"uses": "init", "config": {}}
@@ -164,7 +169,9 @@ class _Graph:
             facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "input_shape": self.offer.shape,
                       "classes": self.offer.classes, "seed": self.seed, "torch": torch_version()}  # fmt: skip
         key = key_of(facts)
-        lineage = ({"stage": "init", **made, "seed": self.seed, "key": key, **digests, **partly},)
+        lineage = (
+            {"stage": "init", **made, "seed": self.seed, "key": key, **digests, **partly, **self.init},
+        )
         job = Job(
             key=key, kind="init", **made, inputs={}, files={name: str(path) for name, path in files.items()},
             lineage=lineage, fresh=kept, **self._common("init", *_INIT_CORE),
@@ -305,7 +312,7 @@ class _Graph:
         """The fields that every job has, with the digest of the code that it and its model run."""
         roots = tuple(dict.fromkeys((*self.model, *modules)))
         label = f"{self.variant.name}/seed{self.seed}/{name}"
-        return {"label": label, "seed": self.seed, "data": self.data, "compute": self.compute,
+        return {"label": label, "seed": self.seed, "data": self.data, "compute": self.compute, **self.init,
                 "code": code_digest(*roots), "roots": roots}  # fmt: skip
 
     def _builders(self, checkpoint: Path) -> tuple[str, ...]:

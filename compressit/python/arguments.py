@@ -83,14 +83,14 @@ def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
 
 
 def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
-    from compressit.contract.compute import Compute
+    from compressit.contract.compute import Compute, precision_of
     from compressit.contract.nets import check_logits, copied, fault_of, place_of
 
     x, net = data.train.some(2), copied(model)
     shape = tuple(x.shape[1:])
     hint = f"the data have inputs of shape {shape} and {data.classes} classes: build a net for them"
     try:
-        outputs = Compute(x.device.type).forward(net.to(x.device), x)
+        outputs = Compute(x.device.type, precision_of(net)).forward(net.to(x.device), x)
     except Exception as error:
         if (fault := fault_of(net, x)) is not None:
             raise fault from cause

@@ -117,12 +117,13 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
 
 
 def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]], seed: int) -> Measured:
-    from compressit.contract.compute import Compute
+    from compressit.contract.compute import Compute, precision_of
     from compressit.running import rng
     from compressit.running.apply import measure_with
     from compressit.running.inputs import Inputs
 
-    inputs = Inputs(installed(), Compute.select(data.train.y.device.type), lambda: data, lambda ref: model)
+    compute = Compute.select(data.train.y.device.type, precision_of(model))
+    inputs = Inputs(installed(), compute, lambda: data, lambda ref: model)
     found = Measured()
     for plugin in plugins:
         ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(

@@ -43,7 +43,7 @@ class InProcess:
         self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
 
     def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
-        from compressit.contract.compute import Compute
+        from compressit.contract.compute import Compute, precision_of
         from compressit.contract.nets import copied, try_out, unwrapped
         from compressit.running.apply import apply_plugin
         from compressit.running.inputs import Inputs
@@ -62,7 +62,8 @@ class InProcess:
                 )
             return data
 
-        compute = Compute.select(data.train.y.device.type if data is not None else _device(model).type)
+        device = data.train.y.device.type if data is not None else _device(model).type
+        compute = Compute.select(device, precision_of(model))
         inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)))
         ctx = inputs.context(Streams(self._seed, self.name))
         with blaming(model, data):

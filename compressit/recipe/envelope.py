@@ -88,6 +88,9 @@ class ModelBlock(Config):
         description="a .safetensors file with weights to load into the model, or {file: …, fresh: […]} to leave a "
         "part of it fresh",
     )
+    init: dict[str, Any] | None = Field(
+        None, description="how fresh weights are drawn, like {scheme: kaiming, scale: 0.5}"
+    )
     from_: str | None = Field(None, alias="from", description="a checkpoint (.safetensors) to start from")
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from compressit.checkpoint import blank, fitting
 from compressit.checkpoint.starting import start_of
+from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Model
 from compressit.errors import did_you_mean
 from compressit.recipe.envelope import ModelBlock, WeightsBlock
@@ -32,7 +33,7 @@ def _saved(node: Node, scope: Scope) -> ModelSpec | None:
     checkpoint = tensors_file(written, "model.from", scope)
     if scope.offer is not None:
         scope.tried("model.from", written.mark, start_of, checkpoint, None, scope.offer, scope.host)
-    for key in ("with", "weights"):
+    for key in ("with", "weights", "init"):
         if key in node.mapping:
             scope.problem(f"model.{key} works only with 'uses', not with 'from'", node.keys[key])
     return ModelSpec(None, checkpoint) if checkpoint else None
@@ -42,9 +43,23 @@ def _built(node: Node, scope: Scope) -> ModelSpec | None:
     written, before = node.at("weights"), len(scope.problems)
     weights = _weights(written, scope) if written.value is not None else None
     use = read_use(node, "model", ("model",), scope, [])
+    init = _init(node, scope)
     if use is not None and weights is not None and len(scope.problems) == before:
         _check_fits(use, weights, written, scope)
-    return ModelSpec(use, weights=weights) if use else None
+    return ModelSpec(use, weights=weights, init=init) if use and init else None
+
+
+def _init(node: Node, scope: Scope) -> InitConfig | None:
+    written = node.at("init")
+    if written.value is None:
+        return InitConfig()
+    init = validate(InitConfig, written, "model.init", scope.problems)
+    weights = node.at("weights")
+    if init not in (None, InitConfig()) and weights.value is not None and not weights.at("fresh").items:
+        hint = "remove one of the two, or leave a part of the model fresh: `weights: {file: …, fresh: […]}`"
+        message = "model.init has no effect: `weights` fills the whole model"
+        return scope.problem(message, node.keys["init"], hint)
+    return init
 
 
 def _weights(node: Node, scope: Scope) -> Weights | None:

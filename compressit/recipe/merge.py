@@ -52,5 +52,5 @@ def _dropped(base: Node, over: Node) -> frozenset[str]:
     if new is not None and "from" in base.mapping:
         return frozenset({"from"})
     if old is not None and over.at("from").value is not None:
-        return frozenset({"uses", "with", "weights"})
+        return frozenset({"uses", "with", "weights", "init"})
     return frozenset()

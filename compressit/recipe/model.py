@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from pydantic import Field
 
 from compressit.checkpoint.starting import Offer
 from compressit.config import Config, dump
+from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Dataset, Plugin
 from compressit.datasets.options import known_doubts
 from compressit.host import localcode
@@ -24,8 +25,9 @@ class ComputeConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: CUDA if torch finds a GPU"
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="bf16: autocast in every forward pass"
+    precision: Literal["fp32", "bf16", "fp64"] = Field(
+        default="fp32",
+        description="bf16: autocast in every forward pass; fp64: weights, inputs and losses in float64",
     )
     threads: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto",
@@ -74,6 +76,7 @@ class ModelSpec:
     use: Use | None
     checkpoint: Path | None = None
     weights: Weights | None = None
+    init: InitConfig = field(default_factory=InitConfig)  # of fresh weights
 
     @property
     def given(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic.errors import PydanticUserError
 
 from compressit.config import Config
+from compressit.contract.init_options import InitConfig
 from compressit.host.plugins import Host, Registered
 from compressit.recipe.envelope import (
     OVERRIDABLE,
@@ -33,7 +34,7 @@ def json_schema(host: Host) -> Schema:
     head = _of(Head, "recipe", definitions)
     body = _of(Body, "recipe", definitions)
     properties: Schema = head["properties"] | body["properties"]
-    weights: Schema = {"weights": _weights(definitions)}
+    weights: Schema = {"weights": _weights(definitions), "init": _of(InitConfig, "recipe", definitions)}
     stage: Schema = dict(_of(StageBlock, "recipe", definitions)["properties"])
     measure: Schema = dict(_of(EvaluateBlock, "recipe", definitions)["properties"])
     for own in ("uses", "with"):

@@ -29,7 +29,7 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
     Raises CompressitError for a result that is not a module or has new hooks, a trainer that changed a shape, notes
     that are not JSON, and whatever `lending` finds; NoEffectError for a compressor that changed nothing.
     """
-    model.to(ctx.compute.device).train()
+    ctx.compute.placed(model).train()
     trains = isinstance(plugin, Trainer)
     before = Before.of(model, digest=not trains)  # only compressors must change something
     with lending(plugin.name, ctx.memo), acting(ctx.streams):
@@ -48,7 +48,7 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
 
 def dry_run_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
     """The model of the compressor's dry run, without training; None if it has no dry run."""
-    model.to(ctx.compute.device).train()
+    ctx.compute.placed(model).train()
     with lending(plugin.name, ctx.memo), acting(ctx.streams):
         result = plugin.dry_run(model, ctx)
     check_notes(plugin.name, ctx.notes)

@@ -11,6 +11,8 @@ from torch import nn
 from compressit.checkpoint import model as checkpoint
 from compressit.contract.compute import Compute
 from compressit.contract.context import Judged, Progress, StageContext
+from compressit.contract.init_options import InitConfig
+from compressit.contract.initial import initialise
 from compressit.contract.kinds import Model
 from compressit.datasets.splits import Data
 from compressit.host.plugins import Host
@@ -27,6 +29,7 @@ class Inputs:
     data: Callable[[], Data]
     model: Callable[[str], nn.Module]  # by reference; raises CompressitError if it is not declared
     architecture: checkpoint.Architecture | None = None  # of the model that a stage receives
+    init: InitConfig = field(default_factory=InitConfig)  # of students
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None
     memo: MutableMapping[Hashable, Any] = field(
         default_factory=dict[Hashable, Any]
@@ -55,6 +58,7 @@ class Inputs:
             fresh=fresh,
             judged=judged,
             progress=progress or Progress(),
+            init=self.init,
             narrow=lambda multiplier, times: self._narrower(streams, multiplier, times),
             emit=self.emit,
             memo=self.memo,
@@ -77,7 +81,9 @@ class Inputs:
         if config is None:
             return None
         narrower = checkpoint.Architecture(given.name, config, given.input_shape, given.classes)
-        with rng.narrowing(streams):
-            model = checkpoint.build(narrower, self.host).to(self.compute.device).train()
+        with rng.narrowing(streams, self.init.draw):
+            model = checkpoint.build(narrower, self.host)
+            initialise(model, self.init)
+        model = self.compute.placed(model).train()
         self._built.append((model, narrower))
         return model

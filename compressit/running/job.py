@@ -9,13 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from torch import float32, nn
+from torch import nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint import weights
 from compressit.checkpoint.probe import probe_input
+from compressit.config import parse
 from compressit.contract.compute import Compute
 from compressit.contract.context import DataContext, Judged
+from compressit.contract.init_options import InitConfig
+from compressit.contract.initial import initialise
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Trainer
 from compressit.contract.nets import check_answers, copied, fault_of, try_out
@@ -89,12 +92,16 @@ class JobRunner:
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
             shape, classes = tuple(dataset.input_shape), dataset.classes
             architecture = checkpoint.Architecture(job.uses, dict(job.config), shape, classes)
-            with lending(job.uses), rng.building(job.seed):
+            init = _init_options(job)
+            with lending(job.uses), rng.building(job.seed, init.draw):
                 model = checkpoint.build(architecture, self._host)
+                initialise(model, init)
         if "weights" in job.files:
             weights.load_into(model, Path(job.files["weights"]), job.fresh, job.uses)
+        compute = Compute.select(**{**job.compute, "device": "cpu"})
+        model = compute.placed(model)
         known = architecture.input_shape if architecture else contract.shape if contract else None
-        x = None if known is None else probe_input(known, float32)
+        x = None if known is None else probe_input(known, compute.dtype)
         with lending(job.uses):
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
                 raise fault
@@ -169,7 +176,8 @@ class JobRunner:
             return job.inputs[ref]
 
         architecture = checkpoint.architecture_of(source) if source is not None else None
-        return Inputs(self._host, compute, data, model, architecture, emit, self._memo, identity)
+        init = _init_options(job)
+        return Inputs(self._host, compute, data, model, architecture, init, emit, self._memo, identity)
 
     def _model_file(self, job: Job, ref: str) -> Path:
         return Path(job.files[ref]) if ref in job.files else self._artifact(job, ref).model_file
@@ -235,6 +243,10 @@ class JobRunner:
             streams=Streams(job.judged["seed"], job.judged["stage"], job.judged["round"]),
             reference=job.judged["reference"],
         )
+
+
+def _init_options(job: Job) -> InitConfig:
+    return parse(InitConfig, job.init)
 
 
 def _streams(job: Job) -> Streams:

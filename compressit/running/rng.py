@@ -20,9 +20,9 @@ def lent(name: str) -> AbstractContextManager[None]:
     return seeded(Streams(0, name).number("lent"))
 
 
-def building(seed: int) -> AbstractContextManager[None]:
-    """The stream of a run's initial weights, which variants share."""
-    return seeded(Streams(seed).number("init"))
+def building(seed: int, draw: int = 0) -> AbstractContextManager[None]:
+    """The stream of a run's initial weights, which variants share, and its other draws."""
+    return seeded(Streams(seed).number("init", draw or None))
 
 
 def acting(streams: Streams) -> AbstractContextManager[None]:
@@ -40,9 +40,9 @@ def measuring(streams: Streams) -> AbstractContextManager[None]:
     return seeded(streams.number("evaluate"))
 
 
-def narrowing(streams: Streams) -> AbstractContextManager[None]:
-    """The stream of a student's fresh weights."""
-    return seeded(streams.number("student"))
+def narrowing(streams: Streams, draw: int = 0) -> AbstractContextManager[None]:
+    """The stream of a student's fresh weights, and its other draws."""
+    return seeded(streams.number("student", draw or None))
 
 
 def narrowed(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from compressit.contract.compute import INPUT_BYTES, Compute, host_facts, set_threads
+from compressit.contract.compute import INPUT_BYTES, Compute, host_facts, precision_of, set_threads
 from compressit.datasets.pixels import Pixels
 from compressit.datasets.splits import InMemory
 from compressit.errors import CompressitError
@@ -125,3 +125,22 @@ def test_selecting_cuda_asks_torch_for_repeatable_kernels() -> None:
     assert torch.are_deterministic_algorithms_enabled()
     x = torch.randn(64, 6, device="cuda")
     assert torch.equal(compute.forward(_net("cuda"), x), compute.forward(_net("cuda"), x))
+
+
+def test_in_fp64_a_net_and_its_inputs_are_float64_and_so_are_its_outputs() -> None:
+    compute, x = Compute(precision="fp64"), torch.randn(11, 6)
+    net = compute.placed(_net())
+    wanted = _net().double().eval()(x.double()).detach()
+    assert torch.equal(compute.forward(net, x, 11), wanted)
+    assert torch.equal(
+        compute.forward(net, InMemory(x, torch.zeros(11, dtype=torch.int64), Streams(0)), 11), wanted
+    )
+    assert torch.equal(compute.typed(torch.arange(3)), torch.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("net", "precision"),
+    [(_net(), "fp32"), (_net().double(), "fp64"), (_net().bfloat16(), "fp32"), (nn.Flatten(), "fp32")],
+)
+def test_only_a_net_of_float64_runs_in_fp64_by_itself(net: nn.Module, precision: str) -> None:
+    assert precision_of(net) == precision

@@ -408,6 +408,24 @@ def test_bf16_trains_float32_weights(make_context: Make) -> None:
     assert ctx.curves["loss"][-1][1] < ctx.curves["loss"][0][1]
 
 
+@pytest.mark.parametrize("targets", ["labels", "probabilities"])
+def test_fp64_is_a_plain_loop_in_float64_bit_for_bit(make_context: Make, targets: str) -> None:
+    y = Y if targets == "labels" else torch.rand(37, 3, generator=torch.Generator().manual_seed(2)).softmax(1)
+    ctx = make_context(compute=Compute(precision="fp64"), streams=Streams(7, "train"))
+    options = FitConfig(epochs=3, batch_size=8, optimizer=ADAM)
+    ours = fit(_net(dropout=0), ctx, options, lambda epoch: (X, y), _loss)
+    theirs = _net(dropout=0).double()
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=0.01, fused=True)
+    for epoch in range(3):
+        for index in order(37, Streams(7, "train"), epoch).split(8):
+            optimizer.zero_grad()
+            target = y[index] if targets == "labels" else y[index].double()
+            F.cross_entropy(theirs(X[index].double()), target).backward()
+            optimizer.step()
+    assert {p.dtype for p in ours.parameters()} == {torch.float64}
+    _assert_same(ours.state_dict(), theirs.state_dict())
+
+
 def _net(dropout: float = 0.3) -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(1)

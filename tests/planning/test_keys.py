@@ -247,7 +247,7 @@ def test_the_streams_that_the_host_draws_from_count_for_first_models_and_stages(
     edit("compressit.seeds", "[:8]", "[8:16]")
     after = made()
     assert not after & before
-    edit("compressit.running.rng", 'number("student")', 'number("pupil")')
+    edit("compressit.running.rng", 'number("student"', 'number("pupil"')
     again = made()
     assert not again & after
     edit("compressit.seeds", "random.seed(number)", "random.seed(number + 1)")

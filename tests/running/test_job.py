@@ -12,14 +12,17 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
 from tiny import BASE, PLUGINS, TWINS, Lab, job_of, same, tensors, tiny_host
+from torch import Tensor, nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.contract.context import Judged
+from compressit.datasets import splits
 from compressit.datasets.pixels import ALIGNMENT
 from compressit.errors import CompressitError
 from compressit.running.apply import apply_plugin
 from compressit.running.publish import thinned
+from compressit.seeds import Streams
 from compressit.store.objects import Artifact
 from compressit.store.progress import StoredProgress
 
@@ -130,6 +133,63 @@ def test_variants_load_the_same_data_once(lab: Lab) -> None:
     assert lab.events.count({"announce": "loading dots"}) == 1
     lab.run(lab.plan(TWINS, "data.with.tone=0.1"))
     assert lab.events.count({"announce": "loading dots"}) == 2, "its own options are other data"
+
+
+def test_in_fp64_every_model_is_float64_from_the_start_to_the_file(lab: Lab) -> None:
+    text = TWINS.replace("name: tiny\n", "name: tiny\ncompute: {precision: fp64}\n")
+    plan, plain = lab.plan(text), lab.plan(TWINS)
+    assert not plan.jobs.keys() & plain.jobs.keys()
+    found, single = lab.run(plan), lab.run(plain)
+    for label in ("real/seed0/init", "real/seed0/train", "real/seed0/prune", "fake/seed0/shrink-02"):
+        path = found[label].model_file
+        assert {value.dtype for value in load_file(path).values()} == {torch.float64}
+        assert next(checkpoint.load(path, host=lab.host).parameters()).dtype == torch.float64
+    start = load_file(found["real/seed0/init"].model_file)
+    for name, value in load_file(single["real/seed0/init"].model_file).items():
+        assert torch.equal(start[name], value.double()), "both precisions start from the same numbers"
+    assert found["real/seed0/train tiny.accuracy"].metrics
+
+
+INIT = "{uses: tiny.mlp, init: {scheme: lecun, scale: 0.5, draw: DRAW}}"
+
+
+def test_init_options_reach_the_first_model_and_its_students_and_nothing_else(lab: Lab) -> None:
+    plain = lab.plan(SHRINK)
+    drawn = {n: lab.plan(SHRINK.replace("{uses: tiny.mlp}", INIT.replace("DRAW", n))) for n in ("0", "1")}
+    lab.run(plain)
+    found: dict[str, dict[str, Artifact]] = {}
+    for number, plan in drawn.items():
+        assert not plan.jobs.keys() & plain.jobs.keys()
+        found[number] = lab.run(plan)
+    start = load_file(found["0"]["base/seed0/init"].model_file)
+    torch.manual_seed(Streams(0).number("init"))
+    net = [nn.Linear(6, 12), nn.Linear(12, 3)]  # as the plugin draws them first
+    for layer, name in zip(net, ("1", "4"), strict=True):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+        assert torch.equal(start[f"{name}.weight"], layer.weight * 0.5)
+        assert not start[f"{name}.bias"].any()
+    for path in ("base/seed0/init", "base/seed0/shrink-01"):
+        assert not same(*(load_file(found[number][path].model_file) for number in ("0", "1")))
+    first = next(job for job in drawn["1"].jobs.values() if job.kind == "init")
+    assert first.lineage[0]["init"] == {"scheme": "lecun", "scale": 0.5, "draw": 1}
+
+
+def test_another_draw_changes_the_weights_but_not_the_data_they_see(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Tensor]] = {}
+
+    def spied(count: int, streams: Streams, epoch: int, device: Any = "cpu") -> Tensor:
+        found = splits.order(count, streams, epoch, device)
+        seen[now].append(found)
+        return found
+
+    monkeypatch.setattr("compressit.contract.fit.order", spied)
+    for now in ("0", "1"):
+        seen[now] = []
+        lab.run(lab.plan(BASE.replace("{uses: tiny.mlp}", f"{{uses: tiny.mlp, init: {{draw: {now}}}}}")))
+    assert len(seen["0"]) == len(seen["1"]) == 4
+    assert all(torch.equal(one, other) for one, other in zip(seen["0"], seen["1"], strict=True))
 
 
 # Where it starts

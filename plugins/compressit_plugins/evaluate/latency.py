@@ -49,7 +49,9 @@ class Latency(Evaluator[LatencyConfig]):
         values: dict[str, float] = {"latency_repetitions": self.config.repetitions}
         for size in self.config.batch_sizes:
             generator = ctx.streams.generator("latency")
-            x = torch.rand(size, *ctx.data.contract.shape, generator=generator).to(ctx.compute.device)
+            x = torch.rand(size, *ctx.data.contract.shape, generator=generator).to(
+                ctx.compute.device, ctx.compute.dtype
+            )
             seconds = forward_seconds(model, x, ctx.compute, self.config.warmup, self.config.repetitions)
             lower, median, upper = quantiles(seconds, n=4, method="inclusive")
             values[f"latency_{size}_median_seconds"] = median

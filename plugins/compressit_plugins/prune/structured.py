@@ -160,7 +160,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
 
 
 def _batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-    return list(islice(ctx.data.train.batches(size, epoch), count))
+    return [(ctx.compute.typed(x), y) for x, y in islice(ctx.data.train.batches(size, epoch), count)]
 
 
 @hookimpl

@@ -9,24 +9,29 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressit import CompressitError, copied
+from compressit import CompressitError, InitConfig, copied, initialise
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.prune.tracing import refuse_unprunable
 
 
 def skeleton(
-    model: nn.Module, width: float, input_shape: Sequence[int], seed: int, times: int = 1
+    model: nn.Module,
+    width: float,
+    input_shape: Sequence[int],
+    seed: int,
+    times: int = 1,
+    init: InitConfig | None = None,
 ) -> nn.Module:
     """A copy of `model` with every hidden layer's channels times `width`, rounded up, `times` times in a row. It is on
-    the model's device, in train mode, with fresh weights drawn from `seed`. The classifier keeps its outputs, grouped
-    layers keep their groups. Does not change `model` or torch's random state.
+    the model's device, in train mode, with fresh weights drawn from `seed` as `init` says. The classifier keeps its
+    outputs, grouped layers keep their groups. Does not change `model` or torch's random state.
 
     Finds layers that must shrink together with DepGraph (Fang et al., "DepGraph: Towards any structural pruning",
     2023). Raises CompressitError if Torch-Pruning cannot trace the model or nothing can be removed.
     """
-    device = next((p.device for p in model.parameters()), "cpu")
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     refuse_unprunable(model)
-    net = _learning(copied(model).cpu().eval())
+    net = _learning(copied(model).cpu().float().eval())
     inputs = torch.zeros(1, *input_shape)
     before = sum(p.numel() for p in net.parameters())
     classifier = _classifier(net, inputs)
@@ -44,7 +49,9 @@ def skeleton(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _reset_parameters(net)
-    return _learning(net.to(device).train())
+        if init is not None:
+            initialise(net, init)
+    return _learning(net.to(first.device, first.dtype).train())
 
 
 def _learning(net: nn.Module) -> nn.Module:
