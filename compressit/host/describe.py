@@ -76,12 +76,11 @@ def _declared(plugin: type[Evaluator[Any]]) -> dict[str, Any]:
     found: Mapping[str, Declared] = plugin.metrics
     with suppress(ValidationError, CompressitError):
         found = declared(plugin(parse(plugin.Config, plugin.example)))
+    facts = {name: json.loads(json.dumps(vars(what))) for name, what in found.items()}
     kinds = {name: type(what).__name__.lower() for name, what in found.items()}
     return {
-        "metrics": [{"name": n, **vars(what)} for n, what in found.items() if kinds[n] == "metric"],
-        "records": [
-            {"name": n, "kind": kinds[n], **vars(what)} for n, what in found.items() if kinds[n] != "metric"
-        ],
+        "metrics": [{"name": name, **facts[name]} for name in found if kinds[name] == "metric"],
+        "records": [{"name": n, "kind": kinds[n], **facts[n]} for n in found if kinds[n] != "metric"],
     }
 
 
