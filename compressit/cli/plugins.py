@@ -52,7 +52,7 @@ def show(
     trust: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one plugin: its source, options and metrics."""
+    """Show one plugin: its source, options and results."""
     from compressit.host.describe import facts
 
     found = facts(open_host_with(plugins, trust).find(name))
@@ -93,6 +93,9 @@ def _shown(found: Mapping[str, Any]) -> Iterator[str]:
     if found.get("metrics"):
         rows = [[m["name"], m["unit"], m["better"], m["about"]] for m in found["metrics"]]
         yield table(("metric", "unit", "better", "meaning"), rows) + "\n"
+    if found.get("records"):
+        rows = [[r["name"], r["kind"], r["about"]] for r in found["records"]]
+        yield table(("record", "kind", "meaning"), rows) + "\n"
     if found["options"]:
         rows = [[o["name"], o["type"], o["default"], o["about"]] for o in found["options"]]
         yield table(("option", "type", "default", "description"), rows)

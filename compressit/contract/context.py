@@ -145,7 +145,7 @@ class StageContext:
         self.arrays[name] = found
 
     def picture(self, name: str, image: np.ndarray | Tensor | Figure) -> None:
-        """Keeps a picture with the result, as PNG.
+        """Keeps a picture with the result, as PNG. After a kill, only what is drawn from then on is kept.
 
         `image`: uint8 values (H, W) of gray or (H, W, 3) of red, green and blue, or a matplotlib Figure. Raises
         CompressitError for anything else and for too large a picture (`contract.pictures`).

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
@@ -15,6 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from compressit.config import Config, ModelRefMarker, dump, parse
 from compressit.contract.kinds import Dataset, Evaluator, Plugin
+from compressit.contract.records import Declared
+from compressit.errors import CompressitError
+from compressit.host.declared import declared
 from compressit.host.plugins import Registered
 
 P = TypeVar("P", bound=Plugin[Any])
@@ -45,8 +49,9 @@ def facts(registered: Registered) -> dict[str, Any]:
     """A plugin's facts as JSON values.
 
     Keys: name, kind, from, version (null for a local file), about (the docstring), example, options (name,
-    type, default and about of each, in words), schema (the options' JSON Schema). Evaluators also have metrics;
-    datasets have shape and classes with default options (null if unknown).
+    type, default and about of each, in words), schema (the options' JSON Schema). Evaluators also have metrics and
+    records (curves, pictures and arrays) with example options; datasets shape and classes with default options (null if
+    unknown).
     """
     plugin = registered.plugin
     found: dict[str, Any] = {
@@ -60,10 +65,23 @@ def facts(registered: Registered) -> dict[str, Any]:
         "schema": plugin.Config.model_json_schema(by_alias=True),
     }
     if issubclass(plugin, Evaluator):
-        found["metrics"] = [{"name": name, **vars(metric)} for name, metric in plugin.metrics.items()]
+        found |= _declared(plugin)
     if issubclass(plugin, Dataset):
         found |= _contents(plugin)
     return found
+
+
+def _declared(plugin: type[Evaluator[Any]]) -> dict[str, Any]:
+    """What the evaluator may give with its example's options; its `metrics` if it cannot be made from these."""
+    found: Mapping[str, Declared] = plugin.metrics
+    with suppress(ValidationError, CompressitError):
+        found = declared(plugin(parse(plugin.Config, plugin.example)))
+    facts = {name: json.loads(json.dumps(vars(what))) for name, what in found.items()}
+    kinds = {name: type(what).__name__.lower() for name, what in found.items()}
+    return {
+        "metrics": [{"name": name, **facts[name]} for name in found if kinds[name] == "metric"],
+        "records": [{"name": n, "kind": kinds[n], **facts[n]} for n in found if kinds[n] != "metric"],
+    }
 
 
 def options(config: type[Config], base: type[Config] | None = None, style: Style = PLAIN) -> Iterator[Option]:

@@ -1,7 +1,7 @@
 """Writes a run's results: results.json, results.csv, figures and one self-contained page.
 
 Figures and paragraphs come from report plugins, each in its own process (`forked`). If one fails in any way, the page
-names it, and the rest is complete.
+names it, and the rest is complete. Curves and pictures of evaluators need no report plugin.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import re
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
+from compressit.config import NoOptions
 from compressit.contract.kinds import Report
 from compressit.contract.results import Results
 from compressit.errors import sound, told
@@ -25,6 +26,8 @@ from compressit.files.ownfolder import OwnFolder
 from compressit.printable import block
 from compressit.processes.forked import Ended, asked
 from compressit.results import tables
+from compressit.results.curves import Curves, drawn
+from compressit.results.gallery import Gallery, galleries_of
 from compressit.seeds import Streams, seeded
 
 DPI = 120
@@ -50,17 +53,19 @@ def render(results: Results, reports: Sequence[Asked], folder: Path, limit: floa
 
     Each file is replaced atomically; the same results give the same bytes. Returns one line per incomplete report,
     which the page also lists: a report that raises, exits or hangs (more than `limit` seconds), or has a figure that
-    cannot be drawn. Raises OSError if the folder is not writable, CompressitError if a link or the like is in a file's
-    place.
+    cannot be drawn; a picture of the results that is missing from `folder`. Raises OSError if the folder is not
+    writable, CompressitError if a link or the like is in a file's place.
     """
     own = OwnFolder(folder)
     results.write_json(own.place("results.json"))
     results.write_csv(own.place("results.csv"))
+    results = replace(results, folder=folder)
+    own_figures: list[Asked] = [(Curves.name, lambda: Curves(NoOptions()))] if drawn(results) else []
     paragraphs: list[str] = []
     pictures: list[_Picture] = []
     problems: list[str] = []
     failed: list[str] = []
-    for name, make in reports:
+    for name, make in (*reports, *own_figures):
         try:
             given: dict[str, Any] = asked(partial(_collect, name, make, results), limit)
         except Ended as error:
@@ -72,7 +77,11 @@ def render(results: Results, reports: Sequence[Asked], folder: Path, limit: floa
             problems += found
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             failed.append(f"{' '.join(found[0].split())}{more}; see {folder / 'report.html'}")
-    own.write("report.html", _page(results, paragraphs, pictures, problems).encode())
+    room = PICTURE_BYTES * 4 // 3 - sum(len(picture.source) for picture in pictures if picture.source)
+    galleries, missing = galleries_of(results, room)
+    failed += missing
+    problems += missing
+    own.write("report.html", _page(results, paragraphs, pictures, galleries, problems).encode())
     return failed
 
 
@@ -144,7 +153,11 @@ def _keep(picture: Mapping[str, str], own: OwnFolder, before: Sequence[_Picture]
 
 
 def _page(
-    results: Results, paragraphs: Sequence[str], pictures: Sequence[_Picture], problems: Sequence[str]
+    results: Results,
+    paragraphs: Sequence[str],
+    pictures: Sequence[_Picture],
+    galleries: Sequence[Gallery],
+    problems: Sequence[str],
 ) -> str:
     import jinja2
     from markupsafe import Markup
@@ -165,6 +178,7 @@ def _page(
         results=results,
         paragraphs=paragraphs,
         pictures=pictures,
+        galleries=galleries,
         problems=problems,
         warnings=results.warnings(),
         finished=not results.missing and not results.failures,

@@ -15,6 +15,7 @@ from compressit.config import Config, model_refs, names_models
 from compressit.contract.fit_options import FitConfig
 from compressit.contract.kinds import Dataset, Evaluator, Model, Plugin
 from compressit.errors import CompressitError
+from compressit.host.declared import declared
 from compressit.host.describe import made
 from compressit.host.plugins import Host
 from compressit.recipe.envelope import INIT, MODEL, PREVIOUS
@@ -103,13 +104,12 @@ def usual_evaluators(host: Host) -> list[str]:
         if not issubclass(plugin, Evaluator) or plugin.exclusive or plugin.uses_stage:
             continue
         made_one = made(plugin, {})
-        if (
-            made_one is not None
-            and not any(model_refs(made_one.config))
-            and not measured & plugin.metrics.keys()
-        ):
+        if not isinstance(made_one, Evaluator) or any(model_refs(made_one.config)):
+            continue
+        gives = declared(made_one).keys()
+        if not measured & gives:
             found.append(plugin.name)
-            measured |= plugin.metrics.keys()
+            measured |= gives
     return found
 
 

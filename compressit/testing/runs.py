@@ -122,7 +122,7 @@ def _there(subject: Subject, plan: Plan, here: Store) -> Store:
 
 
 def _check_same(label: str, one: Artifact, other: Artifact, per_host: bool) -> None:
-    mine, theirs = ({**found.metrics} for found in (one, other))
+    mine, theirs = ({**found.metrics, **_recorded(found)} for found in (one, other))
     if per_host:  # only the names must match
         mine, theirs = dict.fromkeys(mine), dict.fromkeys(theirs)
     elif one.model_file.exists():
@@ -137,3 +137,11 @@ def _check_same(label: str, one: Artifact, other: Artifact, per_host: bool) -> N
         f"{label}: a worker process measures",
         "set `per_host = True` for times and the like",
     )
+
+
+def _recorded(found: Artifact) -> dict[str, str]:
+    """The curves, and the digests of arrays and pictures."""
+    files = {
+        name: digest for name, digest in found.manifest["files"].items() if name != found.model_file.name
+    }
+    return files | {f"the curve {name}": str(points) for name, points in found.curves.items()}

@@ -79,4 +79,11 @@ def _row(
         metrics["agreement"] = accuracy
     curves = {"loss": [(100.0 * step, 2.3 / step) for step in range(1, 21)]}
     row = Row(variant, stage, number, member, seed, uses, teacher, metrics, notes, curves, 2.5)
-    return replace(row, checkpoint=f"checkpoints/{variant}/seed{seed}/{row.name}.safetensors")
+    parent = None if stage == "train" else f"narrow-{number - 1:02d}" if number and number > 1 else "train"
+    options = {"train": {"epochs": 20}, "narrow": {"width": 0.8, "teacher": "train"}}.get(stage)
+    return replace(
+        row,
+        checkpoint=f"checkpoints/{variant}/seed{seed}/{row.name}.safetensors",
+        parent=parent,
+        options=options or {"sparsity": float(member.partition("=")[2])},
+    )

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from compressit.checkpoint.tensors import same_bits
 from compressit.contract import measure
 from compressit.contract.context import StageContext
+from compressit.contract.records import Curve, Metric
 from compressit.errors import CompressitError
+from compressit.host.declared import declared
 from compressit.running.apply import dry_run_plugin
 from compressit.store.objects import Store
 from compressit.store.progress import StoredProgress
@@ -36,21 +38,23 @@ SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
 
 
 @check("evaluator")
-def metrics_described(subject: Subject) -> None:
-    """Every metric has a unit, a direction and a description."""
-    metrics = subject.plugin.metrics  # type: ignore[attr-defined]
-    if not metrics:
+def results_described(subject: Subject) -> None:
+    """All that it declares has a description; numbers have a unit and a direction, curves labels of both axes."""
+    found = declared(subject.create())
+    if not found:
         raise ConformanceError(
-            "it declares no metrics", 'set metrics = {"mine": Metric("higher", "fraction", "…")}'
+            "it declares nothing", 'set metrics = {"mine": Metric("higher", "fraction", "…")}'
         )
-    for name, metric in metrics.items():
+    for name, what in found.items():
         if not re.fullmatch(r"\w+", name):
-            raise ConformanceError(f"'{name}' is not a valid metric name", "use letters, digits and '_'")
-        if metric.better not in ("higher", "lower", "neither"):
-            raise ConformanceError(f"{name}: better is '{metric.better}'", "use higher, lower or neither")
-        if not metric.unit.strip():
+            raise ConformanceError(f"'{name}' is not a valid name", "use letters, digits and '_'")
+        if isinstance(what, Metric) and what.better not in ("higher", "lower", "neither"):
+            raise ConformanceError(f"{name}: better is '{what.better}'", "use higher, lower or neither")
+        if isinstance(what, Metric) and not what.unit.strip():
             raise ConformanceError(f"{name} has no unit", "use fraction, bits, nats, bytes, seconds, count …")
-        if not metric.about.strip():
+        if isinstance(what, Curve) and not (what.x.strip() and what.y.strip()):
+            raise ConformanceError(f"{name} has no labels", 'Curve("epoch", "cross-entropy (nats)", "…")')
+        if not what.about.strip():
             raise ConformanceError(f"{name} has no description", "set `about` to what it means")
 
 
@@ -69,18 +73,20 @@ def runs(subject: Subject) -> None:
 
 @check("evaluator", needs=[runs])
 def finite(subject: Subject) -> None:
-    """All returned metrics are finite."""
-    values = _called(subject).result
-    wrong = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    none_found(wrong, "not finite", "omit a metric that is not defined: its cell stays empty")
+    """All returned metrics and logged points are finite."""
+    called = _called(subject)
+    points = [(name, value) for name, curve in called.ctx.curves.items() for _, value in curve]
+    values = [*called.result.items(), *points]
+    wrong = [f"{name} is {value}" for name, value in values if not math.isfinite(value)]
+    none_found(wrong, "not finite", "omit what is not defined: a cell stays empty, a line has a gap")
 
 
 @check("evaluator", needs=[finite])
 def same_seed_same_numbers(subject: Subject) -> None:
-    """Calling it twice gives the same numbers, unless it declares `per_host`."""
+    """Calling it twice gives the same numbers, curves, arrays and pictures, unless it declares `per_host`."""
     _check_repeatable(subject)
     none_found(
-        changed(_called(subject).result, _again(subject).result),
+        changed(_given(_called(subject)), _given(_again(subject))),
         "calling it twice gives different values of",
         "draw from ctx.streams.generator(purpose); set `per_host = True` for times and the like",
     )
@@ -193,7 +199,7 @@ def honest_sizes(subject: Subject) -> None:
     )
 
 
-@check(*STAGES, needs=[same_seed_same_result])
+@check(*STAGES, "evaluator", needs=[same_seed_same_result, same_seed_same_numbers])
 def resumes(subject: Subject) -> None:
     """If killed after each save of its progress and resumed, it gives exactly the same result."""
     _check_repeatable(subject)
@@ -206,8 +212,11 @@ def resumes(subject: Subject) -> None:
         except _Killed:
             continue
     assert again is not None
+    measures = subject.kind == "evaluator"
     none_found(
-        [
+        changed(_given(whole), _given(again))
+        if measures
+        else [
             *differing(tensors(whole.result), tensors(again.result)),
             *changed(_noted(whole.ctx), _noted(again.ctx)),
         ],
@@ -296,6 +305,15 @@ def _called(subject: Subject) -> Called:
 
 def _again(subject: Subject) -> Called:
     return subject.keep("called again", lambda: call(subject))
+
+
+def _given(called: Called) -> dict[str, Hashable]:
+    """All that an evaluator gave: numbers, curves, arrays and pictures."""
+    found: dict[str, Hashable] = dict(called.result)
+    found |= {f"the curve {name}": str(points) for name, points in called.ctx.curves.items()}
+    found |= {f"the picture {name}": png for name, png in called.ctx.pictures.items()}
+    arrays = called.ctx.arrays.items()
+    return found | {f"the array {name}": (a.dtype.name, a.shape, a.tobytes()) for name, a in arrays}
 
 
 def _noted(ctx: StageContext) -> Mapping[str, Hashable]:

@@ -137,10 +137,10 @@ def call(
     """
     place, plugin = stand(subject), subject.create()
     measures = subject.kind == "evaluator"
-    streams = Streams(0, "shrink") if measures else Streams(0, "tested", number)
+    streams = rng.judging(0, subject.name) if measures else Streams(0, "tested", number)
     if measures and plugin.uses_stage:
         config = {**TRAINING, "teacher": "train"}
-        fields["judged"] = Judged("shrink", "testing.shrink", config, {}, streams, "train")
+        fields["judged"] = Judged("shrink", "testing.shrink", config, {}, Streams(0, "shrink"), "train")
     act = partial(apply or (measure_with if measures else apply_plugin), plugin)
     with quiet_place(subject):
         return place.call(act, "shrink" if measures else ref, streams, measures, **fields)

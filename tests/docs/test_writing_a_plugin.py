@@ -29,7 +29,7 @@ PAGE = "writing-a-plugin.md"
 TEXT = (DOCS / PAGE).read_text(encoding="utf-8")
 CONDITIONS = {"requires_grad", "per_host"}  # no checks
 HOST_INTERNALS = {
-    "load_data", "load_model", "narrow", "emit", "memo", "identity", "fits", "notes", "curves", "arrays",
+    "load_data", "load_model", "narrow", "emit", "memo", "identity", "fits", "notes", "curves", "arrays", "pictures",
 }  # fmt: skip
 
 
@@ -141,6 +141,22 @@ def test_the_plugins_of_every_kind_do_what_they_are_for(walked: Path) -> None:
     assert "The most accurate model is" in page
     assert "fewer parameters to the left" in page
     assert (walked / "runs/lab/figures/tradeoff.svg").exists()
+
+
+def test_what_the_path_evaluator_gives_is_drawn_and_read(walked: Path) -> None:
+    results = Results.read_json(walked / "runs/path/results.json")
+    page = (walked / "runs/path/report.html").read_text(encoding="utf-8")
+    recovered = [row for row in results.rows if row.stage == "recover"]
+    assert len(recovered) == 2
+    for row in recovered:
+        assert [x for x, _ in row.curves["path"]] == [0, 0.25, 0.5, 0.75, 1]
+        assert results.array(row, "path_answers").shape[0] == 5
+        assert f"{row.name}: " in page
+    assert page.count("data:image/png;base64,") == 1 + len(results.rows), (
+        "a figure of the curve, and all pictures"
+    )
+    told = TEXT.split("### An evaluator that draws a curve")[1].split("def evaluate")[1].split("@hookimpl")[0]
+    assert sum(bool(line.strip()) for line in told.splitlines()) < 25
 
 
 def test_the_observer_saw_every_job_of_the_lab(walked: Path) -> None:
