@@ -42,16 +42,22 @@ def evaluate(
         list[str] | None,
         typer.Option("--evaluator", help="Evaluators; default: eval.accuracy and eval.size."),
     ] = None,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="An option of an evaluator: --with eval.latency.warmup=3 (repeatable)."),
+    ] = None,
     unlimited: Unlimited = False,
     plugins: LocalFiles = None,
     trust: Trust = False,
 ) -> None:
     """Measure a checkpoint on a dataset."""
     from compressit.python.evaluation import USUAL, evaluate_file
+    from compressit.recipe.settings import options_by_plugin
 
     host = open_host_with(plugins, trust)
     names = evaluators or USUAL
-    found = evaluate_file(file, data, settings or (), names, host, tell, not unlimited)
+    chosen = options_by_plugin(options or (), names)
+    found = evaluate_file(file, data, settings or (), names, host, tell, not unlimited, options=chosen)
     for name, value in found.items():
         say(f"{name:24} {value:.6g}")
 
