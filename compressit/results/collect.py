@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from compressit.contract.job import Job
 from compressit.contract.results import Results, Row
 from compressit.host.plugins import Host
 from compressit.planning.points import Plan, Point
@@ -61,19 +62,38 @@ def checkpoint_name(point: Point) -> str:
 
 def _dense_parents(plan: Plan, host: Host) -> dict[str, str]:
     """For each point, by path, the name of its dense ancestor: the first trained or given model of its lineage. Points
-    compressed from fresh weights have none."""
-    models = {point.model: plan.jobs[point.model] for point in plan.points}
-    fresh = {key for key, job in models.items() if job.kind == "init" and not job.files}
-    own = {
-        (point.variant, point.seed, point.model): point for point in plan.points if point.model not in fresh
-    }
+    compressed from fresh weights have none, and files whose lineage names no other row."""
+    own: dict[tuple[str, int, str], Point] = {}
+    for point in plan.points:
+        key = _lasting_key(plan.jobs[point.model])
+        if key is not None:
+            own.setdefault((point.variant, point.seed, key), point)
+    trainers = {found.plugin.name for found in host.registered("trainer")}
     found: dict[str, str] = {}
     for point in plan.points:
-        way = [own.get((point.variant, point.seed, step["key"])) for step in models[point.model].lineage]
-        first = next((parent for parent in way if parent is not None), None)
-        if first is not None and (first.stage == "init" or host.find(first.uses).kind == "trainer"):
+        way = (str(step.get("key")) for step in plan.jobs[point.model].lineage)
+        parents = (own.get((point.variant, point.seed, key)) for key in way)
+        first = next((parent for parent in parents if parent is not None), None)
+        if first is not None and _only_trained(plan.jobs[first.model], trainers):
             found[point.path] = first.name
     return found
+
+
+def _lasting_key(job: Job) -> str | None:
+    """The key by which lineages name this model; None for fresh weights, and for a file without a lineage."""
+    if job.kind != "init":
+        return job.key
+    if job.stage == "init":
+        return job.key if job.files else None
+    return (
+        str(job.lineage[-2].get("key")) if len(job.lineage) > 1 else None
+    )  # as the run that made it called it
+
+
+def _only_trained(job: Job, trainers: Collection[str]) -> bool:
+    """Whether nothing but trainings followed the first step of a model's lineage."""
+    steps = job.lineage[1:-1] if job.kind == "init" else job.lineage[1:]
+    return all(str(step.get("uses")) in trainers for step in steps)
 
 
 def _row(
