@@ -77,8 +77,7 @@ class Stand:
         net = self.nets.get({"model": "shrink"}.get(ref, ref))
         if net is None:
             raise CompressitError(
-                f"it asked for the unknown model '{ref}'",
-                "checks provide init, train, previous and, for an evaluator, model",
+                f"it asked for the unknown model '{ref}'", "checks provide init, train and previous"
             )
         return copy.deepcopy(net.module).to(self.compute.device)
 
