@@ -19,7 +19,7 @@ from compressit.datasets.options import DataConfig
 from compressit.host.describe import Style
 from compressit.host.describe import options as described
 from compressit.host.plugins import Host, Registered
-from compressit.recipe.envelope import Body, Head, ModelBlock, StageBlock, WeightsBlock
+from compressit.recipe.envelope import Body, EvaluateBlock, Head, ModelBlock, StageBlock, WeightsBlock
 from compressit.recipe.model import ComputeConfig
 
 PAGE = Path(__file__).parent / "recipe.md"
@@ -52,6 +52,7 @@ def render(page: str) -> str:
         "init": lambda: options(InitConfig),
         "weights": lambda: options(WeightsBlock),
         "stage": lambda: options(StageBlock),
+        "evaluate": lambda: options(EvaluateBlock),
         "compute": lambda: options(ComputeConfig),
         "data": lambda: options(DataConfig),
         "training": _training,

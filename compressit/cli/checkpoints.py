@@ -45,16 +45,24 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, help="The seed of the run whose numbers to get, for evaluators that draw.")
     ] = 0,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="An option of an evaluator: --with eval.latency.warmup=3 (repeatable)."),
+    ] = None,
     unlimited: Unlimited = False,
     plugins: LocalFiles = None,
     trust: Trust = False,
 ) -> None:
     """Measure a checkpoint on a dataset."""
     from compressit.python.evaluation import USUAL, evaluate_file
+    from compressit.recipe.settings import options_by_plugin
 
     host = open_host_with(plugins, trust)
     names = evaluators or USUAL
-    found = evaluate_file(file, data, settings or (), names, host, tell, not unlimited, seed)
+    chosen = options_by_plugin(options or (), names)
+    found = evaluate_file(
+        file, data, settings or (), names, host, tell, not unlimited, options=chosen, seed=seed
+    )
     for name, value in found.items():
         say(f"{name:24} {value:.6g}")
     for kind, names in (("curve", found.curves), ("array", found.arrays), ("picture", found.pictures)):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from compressit.checkpoint.starting import check_fits, code_of, start_of, statistics_of, weights_digest
 from compressit.config import dump
@@ -31,6 +31,9 @@ from compressit.recipe.model import Measure, Recipe, Stage, Use, Variant, join_l
 from compressit.recipe.names import Series, called, meaning, point_name, series_of
 from compressit.recipe.references import in_order
 
+if TYPE_CHECKING:
+    from compressit.checkpoint.manifest import Inputs
+
 # Modules whose code affects results: of a first model, of a stage or evaluation, of data.
 _INIT_CORE = ("compressit.seeds", "compressit.running.rng", "compressit.contract.initial")
 _STAGE_CORE = ("compressit.contract.context", *_INIT_CORE)
@@ -43,7 +46,7 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
     Raises CompressitError if something has become invalid since the recipe was read (a checkpoint no longer fits the
     data), for a plugin file that is not valid Python, and for a plugin that exists only in this process.
     """
-    models = {variant.name: series_of(variant.stages, (INIT,)) for variant in recipe.variants}
+    models = {variant.name: series_of(variant.stages, variant.model.names) for variant in recipe.variants}
     whole = _Whole(recipe, host, models)
     for variant in recipe.variants:
         for seed in recipe.seeds:
@@ -122,16 +125,9 @@ class _Graph:
         self.data_modules = (self._module(dataset.name), *_DATA_CORE)
         weights = spec.weights
         file, kept = (weights.file, weights.fresh) if weights else (None, ())
-        statistics = statistics_of(start_of(spec.checkpoint, file, self.offer, self.host, kept))
-        # inputs are scaled with the mean and deviation of this checkpoint
-        like = {"like": statistics} if statistics is not None else {}
-        data = {**variant.data.to_json(), **like}
-        content = {"code": code_digest(*self.data_modules), "content": asked(dataset, "fingerprint")}
-        config = {name: value for name, value in data["config"].items() if name not in UNMEASURED}
-        self.data = {**data, "id": key_of({"data": canonical({**data, "config": config, **content})})}
-        self.data["content"] = content["content"]  # for a worker, which may find other files
+        self.data = self._data(start_of(spec.checkpoint, file, self.offer, self.host, kept))
         # trainings see the augmented examples, measurements never do
-        augment = data["config"]["augment"]
+        augment = self.data["config"]["augment"]
         self.augment = {"augment": augment} if augment else {}
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         changed = spec.init != InitConfig()
@@ -139,7 +135,11 @@ class _Graph:
         self.model: tuple[str, ...] = ()  # the modules that build the network
         self.lineage: dict[str, Sequence[Mapping[str, Any]]] = {}
         # stage name -> {label of member: keys of its rounds}
-        self.made: dict[str, dict[str, Sequence[str]]] = {INIT: {"": [self._init()]}}
+        self.made: dict[str, dict[str, Sequence[str]]] = {}
+        for name, path in spec.files:
+            self.made[name] = {"": [self._given(name, path)]}
+        if not spec.files:
+            self.made[INIT] = {"": [self._init()]}
 
     def add(self, stage: Stage) -> None:
         """Adds the models of a stage. Those that it needs must be there."""
@@ -148,6 +148,40 @@ class _Graph:
             for above, parents in self.made[stage.needs].items()
             for label, use in stage.members
         }
+
+    def _data(self, inputs: Inputs | None) -> dict[str, Any]:
+        """The data as jobs have them. `inputs`: how those of a model from a file were prepared."""
+        statistics = statistics_of(inputs)
+        # inputs are scaled with the mean and deviation of this checkpoint
+        like = {"like": statistics} if statistics is not None else {}
+        data = {**self.variant.data.to_json(), **like}
+        fingerprint = asked(self.variant.dataset, "fingerprint")
+        content = {"code": code_digest(*self.data_modules), "content": fingerprint}
+        config = {name: value for name, value in data["config"].items() if name not in UNMEASURED}
+        identity = key_of({"data": canonical({**data, "config": config, **content})})
+        return {**data, "id": identity, "content": fingerprint}  # for a worker, which may find other files
+
+    def _given(self, name: str, path: Path) -> str:
+        """A checkpoint that is only measured. It keeps the lineage that its file records."""
+        manifest = check_fits(path, self.offer, self.host)
+        builders, digest = self._builders(path), weights_digest(path)
+        self.model = tuple(dict.fromkeys((*self.model, *builders)))
+        key = key_of({"kind": "init", "checkpoint": digest, "code": code_digest(*builders)})
+        step = {
+            "stage": name,
+            "uses": "init",
+            "config": {},
+            "seed": self.seed,
+            "key": key,
+            "checkpoint": digest,
+        }
+        job = Job(
+            key=key, kind="init", uses="init", config={}, inputs={}, files={"checkpoint": str(path)}, stage=name,
+            lineage=(*manifest.lineage, step),
+            **self._common(name, *_INIT_CORE, data=self._data(manifest.input)),
+        )  # fmt: skip
+        self._row(job, None)
+        return key
 
     def _init(self) -> str:
         """The first model. If it was trained elsewhere, it is a row of the results: the dense parent."""
@@ -287,7 +321,7 @@ class _Graph:
             "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
             **(self._file_facts(files, builds) if files else {}),
             "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
-            "data": self.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
+            "data": made.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
             **_machine(self.recipe, plugin.per_host),
         })  # fmt: skip
         about: dict[str, Any] = {"stage": made.stage, "round": made.round}
@@ -305,14 +339,15 @@ class _Graph:
             files={**(made.files if judges else {}), **files}, **about, member=made.member,
             judged=judged if judges else None, exclusive=plugin.exclusive, work=_work(plugin, self.images, None),
             **self._common(f"{point_name(made.stage, made.member, made.round)} {own}", module, *builds, *_STAGE_CORE,
-                           *data),
+                           *data, data=made.data),
         )  # fmt: skip
 
-    def _common(self, name: str, *modules: str) -> dict[str, Any]:
+    def _common(self, name: str, *modules: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The fields that every job has, with the digest of the code that it and its model run."""
         roots = tuple(dict.fromkeys((*self.model, *modules)))
         label = f"{self.variant.name}/seed{self.seed}/{name}"
-        return {"label": label, "seed": self.seed, "data": self.data, "compute": self.compute, **self.init,
+        return {"label": label, "seed": self.seed, "data": data or self.data, "compute": self.compute,
+                **self.init,
                 "code": code_digest(*roots), "roots": roots}  # fmt: skip
 
     def _builders(self, checkpoint: Path) -> tuple[str, ...]:

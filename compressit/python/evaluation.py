@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.contract.kinds import Dataset, Evaluator
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, did_you_mean
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.arguments import blaming, check_net, create, model_for
+from compressit.python.arguments import blaming, check_net, create, model_for, plain
 from compressit.python.data import data as data_of
 from compressit.recipe.settings import options_of
 
@@ -38,7 +38,12 @@ class Measured(dict[str, float]):
 
 
 def evaluate(
-    model: nn.Module | Path | str, data: Data | str, *evaluators: str, limited: bool = True, seed: int = 0
+    model: nn.Module | Path | str,
+    data: Data | str,
+    *evaluators: str,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    limited: bool = True,
+    seed: int = 0,
 ) -> Measured:
     """Metrics by name, with curves, arrays and pictures beside them.
 
@@ -46,25 +51,33 @@ def evaluate(
 
     `model`: a net, which is not changed, or a checkpoint's path. `data`: the result of `compressit.data`, used as it
     is, or a dataset's name; then a checkpoint's inputs are scaled as in its training. `evaluators`: by default
-    eval.accuracy and eval.size. `limited`: building a checkpoint's model and running it on two inputs is limited in
-    memory and time, by the file's size. `seed`: an evaluator that draws gives the number that it gives in a run of
-    that seed. Runs on the device of the data. Raises CompressitError for data that do not fit and for an evaluator
-    that judges a recipe's stage.
+    eval.accuracy and eval.size. `options`: those of evaluators, by their names: `{"eval.latency": {"warmup": 3}}`. One
+    that names a model (`ModelRef`) takes a net or the path of a checkpoint. `limited`: building a checkpoint's
+    model and running it on two inputs is limited in memory and time, by the file's size. `seed`: an evaluator that
+    draws gives the number that it gives in a run of that seed. Runs on the device of the data. Raises CompressitError
+    for data that do not fit, wrong options, and an evaluator that judges a recipe's stage.
     """
     from compressit.contract.nets import copied, unwrapped
 
+    given = options or {}
     names = evaluators or USUAL
-    plugins = _evaluators(names, installed())
+    for unused in given.keys() - {*names}:
+        raise CompressitError(f"options= has '{unused}', which is not measured", did_you_mean(unused, names))
+    written, nets = _without_nets(given)
+    host = installed()
+    plugins = _evaluators(names, written, host)
     if isinstance(model, str | Path):
         path = checkpoint_file(model)
         if isinstance(data, str):
-            return evaluate_file(path, data, (), names, installed(), print, limited, seed)
-        model = model_for(path, data, installed(), limited)
+            return evaluate_file(
+                path, data, (), names, host, print, limited, options=written, nets=nets, seed=seed
+            )
+        model = model_for(path, data, host, limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
     fed = data_of(data) if isinstance(data, str) else data
     with blaming(model, fed):
-        return _measured(copied(model), fed, plugins, seed)
+        return _measured(_Models(copied(model), nets, fed, host, limited), plugins, seed)
 
 
 def evaluate_file(
@@ -75,11 +88,15 @@ def evaluate_file(
     host: Host,
     announce: Callable[[str], None] = lambda text: None,
     limited: bool = True,
+    *,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    nets: Mapping[str, nn.Module] | None = None,
     seed: int = 0,
 ) -> Measured:
     """Metrics of all evaluators by name.
 
-    `settings`: options of the dataset as `name=value`. Unless they set `scale`, inputs are scaled as the
+    `settings`: options of the dataset as `name=value`. `options`: those of evaluators, by their names. `nets`: models
+    that these name, besides files. Unless they set `scale`, inputs are scaled as the
     checkpoint's input contract says, with the mean and deviation of its training. `announce` is called for
     downloads, and for a scale that differs from the training's. `limited`: as for `evaluate`.
     Raises CompressitError if the data do not fit the model, for an option the dataset does not have, and for an
@@ -90,24 +107,26 @@ def evaluate_file(
     from compressit.paths import default_cache
     from compressit.running.loading import load_data
 
-    plugins = _evaluators(evaluators, host)
-    options = options_of(settings)
-    dataset = create(Dataset, data, options, host)
+    plugins = _evaluators(evaluators, options or {}, host)
+    asked = options_of(settings)
+    dataset = create(Dataset, data, asked, host)
     contract = checkpoint.contract_of(path)
     offer = Offer.of(dataset)  # scaled as the file says, or as asked for (announced below)
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
     model = checkpoint.load_to_run(path, host, limited)
-    if contract is not None and options.get("scale", contract.scale) != contract.scale:
+    if contract is not None and asked.get("scale", contract.scale) != contract.scale:
         announce(
-            f"{path} was trained on inputs of scale {contract.scale}, but is measured on {options['scale']}"
+            f"{path} was trained on inputs of scale {contract.scale}, but is measured on {asked['scale']}"
         )
-    like = contract if "scale" not in options else None
+    like = contract if "scale" not in asked else None
     given = load_data(dataset, default_cache(), announce, Compute.select("auto").device, like)
-    return _measured(model, given, plugins, seed)
+    return _measured(_Models(model, nets or {}, given, host, limited), plugins, seed)
 
 
-def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
-    plugins = [host.create(Evaluator, name, {}) for name in names]
+def _evaluators(
+    names: Sequence[str], options: Mapping[str, Mapping[str, Any]], host: Host
+) -> list[Evaluator[Any]]:
+    plugins = [create(Evaluator, name, options.get(name, {}), host) for name in names]
     for plugin in plugins:
         if plugin.uses_stage:
             raise CompressitError(
@@ -116,31 +135,68 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
     return plugins
 
 
-def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]], seed: int) -> Measured:
+def _without_nets(
+    options: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, nn.Module]]:
+    """The options as plain values, a name in the place of each net; and the nets by these names."""
+    from torch import nn
+
+    nets = {
+        f"{name}.{option}": value
+        for name, given in options.items()
+        for option, value in given.items()
+        if isinstance(value, nn.Module)
+    }
+    named = {
+        name: {
+            option: f"{name}.{option}" if isinstance(value, nn.Module) else value
+            for option, value in given.items()
+        }
+        for name, given in options.items()
+    }
+    return {name: plain(name, given) for name, given in named.items()}, nets
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The measured model, and those that it may be compared with."""
+
+    model: nn.Module
+    nets: Mapping[str, nn.Module]  # by the name that an option has for it
+    data: Data
+    host: Host
+    limited: bool
+
+    def of(self, name: str, ref: str) -> nn.Module:
+        """The model that the evaluator `name` asks for."""
+        from compressit.contract.nets import copied, unwrapped
+
+        if ref == "model":
+            return self.model
+        if ref in self.nets:
+            return copied(unwrapped(self.nets[ref]))
+        if ref.endswith(".safetensors"):
+            return model_for(checkpoint_file(ref), self.data, self.host, self.limited)
+        raise CompressitError(
+            f"{name} compares the model with another model, '{ref}', which only a recipe has",
+            "give the option a checkpoint's path, in Python also a net, or use it in a recipe, where models have names",
+        )
+
+
+def _measured(models: _Models, plugins: Sequence[Evaluator[Any]], seed: int) -> Measured:
     from compressit.contract.compute import Compute, precision_of
     from compressit.running import rng
     from compressit.running.apply import measure_with
     from compressit.running.inputs import Inputs
 
+    data, model = models.data, models.model
     compute = Compute.select(data.train.y.device.type, precision_of(model))
-    inputs = Inputs(installed(), compute, lambda: data, lambda ref: model)
+    inputs = Inputs(models.host, compute, lambda: data, lambda ref: model)
     found = Measured()
     for plugin in plugins:
-        ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(
-            rng.judging(seed, plugin.name)
-        )
+        ctx = replace(inputs, model=partial(models.of, plugin.name)).context(rng.judging(seed, plugin.name))
         found.update(measure_with(plugin, ctx.model("model"), ctx))
         found.curves |= ctx.curves
         found.arrays |= ctx.arrays
         found.pictures |= ctx.pictures
     return found
-
-
-def _only(model: nn.Module, name: str, ref: str) -> nn.Module:
-    """The model, if `ref` is the evaluators' name for it."""
-    if ref == "model":
-        return model
-    raise CompressitError(
-        f"{name} compares the model with another model, '{ref}', which only a recipe has",
-        "use it in a recipe, where models have names",
-    )

@@ -33,6 +33,15 @@ def _free(name: str) -> str:
     return name
 
 
+def name_fault(name: str) -> str | None:
+    """Why no model can have this name; None if it can."""
+    try:
+        _free(_safe(name))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _plain(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_]{1,50}", name):
         raise ValueError("must be at most 50 letters, digits and '_'")
@@ -79,7 +88,7 @@ class WeightsBlock(Config):
 
 
 class ModelBlock(Config):
-    """The first model: a builder, or a checkpoint."""
+    """The first model: a builder, or a checkpoint. Or several checkpoints, to be measured."""
 
     uses: str | None = Field(None, description="name of a model plugin")
     with_: dict[str, Any] = Field({}, alias="with", description="the model's options")
@@ -91,7 +100,12 @@ class ModelBlock(Config):
     init: dict[str, Any] | None = Field(
         None, description="how fresh weights are drawn, like {scheme: kaiming, scale: 0.5}"
     )
-    from_: str | None = Field(None, alias="from", description="a checkpoint (.safetensors) to start from")
+    from_: str | list[str] | dict[str, str] | None = Field(
+        None,
+        alias="from",
+        description="a checkpoint (.safetensors) to start from; or several that are only measured, as a list or as "
+        "{name: file}",
+    )
 
 
 class StageBlock(UseBlock):
@@ -126,7 +140,9 @@ class Body(Config):
     model: dict[str, Any] = Field(
         description="the first model: {uses: …, with: {…}} or {from: file.safetensors}"
     )
-    stages: dict[StageName, Any] = Field(min_length=1, description="the stages by name")
+    stages: dict[StageName, Any] = Field(
+        {}, description="the stages by name; a recipe that only measures has none"
+    )
     evaluate: list[Any] = Field(
         [], description="evaluators: names, or {uses: …, with: {…}, stages: […], as: …}"
     )

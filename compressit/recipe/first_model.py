@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any, cast
 
 from compressit.checkpoint import blank, fitting
@@ -10,7 +11,7 @@ from compressit.checkpoint.starting import start_of
 from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Model
 from compressit.errors import did_you_mean
-from compressit.recipe.envelope import ModelBlock, WeightsBlock
+from compressit.recipe.envelope import ModelBlock, WeightsBlock, name_fault
 from compressit.recipe.model import ModelSpec, Use, Weights
 from compressit.recipe.uses import Scope, read_use, tensors_file, with_options
 from compressit.recipe.validation import validate
@@ -29,14 +30,42 @@ def read_model(node: Node, scope: Scope) -> ModelSpec | None:
 
 
 def _saved(node: Node, scope: Scope) -> ModelSpec | None:
-    written = node.at("from")
-    checkpoint = tensors_file(written, "model.from", scope)
-    if scope.offer is not None:
-        scope.tried("model.from", written.mark, start_of, checkpoint, None, scope.offer, scope.host)
     for key in ("with", "weights", "init"):
         if key in node.mapping:
             scope.problem(f"model.{key} works only with 'uses', not with 'from'", node.keys[key])
-    return ModelSpec(None, checkpoint) if checkpoint else None
+    written = node.at("from")
+    if isinstance(written.value, str):
+        checkpoint = _checkpoint(written, "model.from", scope)
+        return ModelSpec(None, checkpoint) if checkpoint else None
+    return _several(written, scope)
+
+
+def _checkpoint(node: Node, path: str, scope: Scope) -> Path | None:
+    """An existing checkpoint; notes what does not fit the data."""
+    found = tensors_file(node, path, scope)
+    if found is not None and scope.offer is not None:
+        scope.tried(path, node.mark, start_of, found, None, scope.offer, scope.host)
+    return found
+
+
+def _several(written: Node, scope: Scope) -> ModelSpec | None:
+    """Checkpoints that are measured, `[FILE, …]` or `{NAME: FILE, …}`. In a list, files are called by their stems."""
+    named = [(name, node, f"model.from.{name}") for name, node in written.mapping.items()]
+    stems = [PurePath(str(node.value)).stem for node in written.items]
+    named += [(stem, written.items[at], f"model.from.{at}") for at, stem in enumerate(stems)]
+    if not named:
+        return scope.problem("model.from names no file", written.mark)
+    found: dict[str, Path] = {}
+    for name, node, path in named:
+        file = _checkpoint(node, path, scope)
+        fault = "is the name of another file too" if name in found else name_fault(name)
+        if fault is not None:
+            hint = None if name in written.mapping else "give the files names: `from: {NAME: FILE, …}`"
+            message = f"{path}: its row would be called '{name}', which {fault}"
+            scope.problem(message, written.keys.get(name, node.mark), hint)
+        elif file is not None:
+            found[name] = file
+    return ModelSpec(None, files=tuple(found.items())) if len(found) == len(named) else None
 
 
 def _built(node: Node, scope: Scope) -> ModelSpec | None:

@@ -196,25 +196,38 @@ def _variant(name: str, body: Node, scope: Scope) -> tuple[Read, Variant | None]
     """What could be read of a variant, and the variant; None if it has mistakes."""
     validate(Body, body, "", scope.problems)
     # `Body` has reported what is missing or not a mapping.
-    given = body.at("data")
-    data, offer = read_data(given, scope) if isinstance(given.value, Mapping) else (None, None)
-    written = body.at("stages").mapping
+    written = body.at("data")
+    data, offer = read_data(written, scope) if isinstance(written.value, Mapping) else (None, None)
+    names = body.at("stages").mapping
     scope = replace(
         scope,
         offer=offer,
-        stages=frozenset(written),
+        stages=frozenset(names),
         validation=offer is None or offer.validation,  # unknown where the data has a mistake
     )
     model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
     stages, named = read_stages(body.at("stages"), scope)
-    items = read_evaluators(body.at("evaluate"), scope)
-    read = Read(
-        name, offer, (INIT,), model is not None and model.given, stages, named, items, len(stages) == len(written),
-        scope.problems,
-    )  # fmt: skip
+    first, given = (model.names, model.given) if model is not None else ((INIT,), False)
+    items = read_evaluators(body.at("evaluate"), replace(scope, stages=frozenset({*names, *first})))
+    whole = model is not None and len(stages) == len(names)
+    read = Read(name, offer, first, given, stages, named, items, whole, scope.problems)
     if scope.problems or data is None or model is None:
         return read, None
-    return read, Variant(name, data, model, stages, tuple(item.measure for item in items))
+    variant = Variant(name, data, model, stages, tuple(item.measure for item in items))
+    _check_work(variant, body, scope)
+    return read, variant
+
+
+def _check_work(variant: Variant, body: Node, scope: Scope) -> None:
+    """Notes a variant without anything to do, and files of which it is unclear what is to be done."""
+    model, stages = variant.model, variant.stages
+    if model.files and stages:
+        message = "model.from names several files, which a recipe without stages measures"
+        hint = "leave out `stages`, or name one file to start from"
+        scope.problem(message, body.at("model").at("from").mark, hint)
+    if not stages and not any(measure.stages or model.given for measure in variant.evaluate):
+        hint = "give it `stages`, or checkpoints (`model: {from: […]}`) and what to `evaluate` of them"
+        scope.problem("the recipe does nothing: it has no stages, and no model to measure", body.mark, hint)
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

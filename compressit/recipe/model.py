@@ -71,17 +71,23 @@ class Weights:
 @dataclass(frozen=True)
 class ModelSpec:
     """Where the first model comes from: either a model plugin (`use`), with or without `weights` from a file, or a
-    checkpoint (`checkpoint`)."""
+    checkpoint (`checkpoint`). A recipe that only measures may have several checkpoints instead (`files`)."""
 
     use: Use | None
     checkpoint: Path | None = None
     weights: Weights | None = None
     init: InitConfig = field(default_factory=InitConfig)  # of fresh weights
+    files: tuple[tuple[str, Path], ...] = ()  # by the names of their rows
 
     @property
     def given(self) -> bool:
         """Whether it was trained elsewhere: then it is a row of the results."""
-        return self.checkpoint is not None or self.weights is not None
+        return self.use is None or self.weights is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the models that no stage makes."""
+        return tuple(name for name, _ in self.files) or ("init",)
 
 
 @dataclass(frozen=True)

@@ -118,10 +118,12 @@ def _weights(definitions: Schema) -> Schema:
 
 def _checkpoint() -> Schema:
     about = ModelBlock.model_fields["from_"].description
+    file: Schema = {"type": "string", "pattern": _TENSORS}
+    several = [{"type": "array", "items": file}, {"type": "object", "additionalProperties": file}]
     return {
         "title": "a checkpoint",
         "type": "object",
-        "properties": {"from": {"type": "string", "pattern": _TENSORS, "description": about}},
+        "properties": {"from": {"anyOf": [file, *several], "description": about}},
         "required": ["from"],
         "additionalProperties": False,
     }

@@ -25,9 +25,9 @@ class Setting:
         return self.value.mark
 
 
-def parse_setting(text: str, problems: list[Problem]) -> Setting | None:
-    """`stages.train.with.epochs=5` as a Setting. Mistakes are added to `problems`."""
-    mark = Mark(f"--set {text}")
+def parse_setting(text: str, problems: list[Problem], flag: str = "--set") -> Setting | None:
+    """`stages.train.with.epochs=5` as a Setting. Mistakes are added to `problems`. `flag`: what stood before it."""
+    mark = Mark(f"{flag} {text}")
     name, equals, value = text.partition("=")
     path = tuple(part.strip() for part in name.split("."))
     if not equals or not all(path):
@@ -55,6 +55,27 @@ def options_of(settings: Iterable[str]) -> dict[str, Any]:
     if problems:
         raise RecipeError(problems)
     return options.plain()
+
+
+def options_by_plugin(settings: Iterable[str], plugins: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The options of each of these plugins, from `["eval.latency.batch_sizes=[1]"]`.
+
+    Raises RecipeError with every mistake, such as the name of no plugin among them.
+    """
+    problems: list[Problem] = []
+    options = dict.fromkeys(plugins, Node({}, Mark("--with")))
+    for setting in filter(None, [parse_setting(text, problems, "--with") for text in settings]):
+        written = ".".join(setting.path)
+        name = next((plugin for plugin in plugins if written.startswith(f"{plugin}.")), None)
+        if name is None:
+            hint = f"write PLUGIN.OPTION=VALUE, with a plugin among {', '.join(plugins)}"
+            problems.append(Problem(f"'{written}' is no option of what is used here", setting.mark, hint))
+        else:
+            path = setting.path[name.count(".") + 1 :]
+            options[name] = put(options[name], path, setting.value)
+    if problems:
+        raise RecipeError(problems)
+    return {name: node.plain() for name, node in options.items()}
 
 
 def apply_setting(

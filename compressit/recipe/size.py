@@ -22,15 +22,19 @@ def size_problem(variants: Sequence[Node], seeds: Node) -> Problem | None:
     total, largest, blamed = 0, 0, None
     for body in variants:
         evaluated = per_model * (1 + len(body.at("evaluate").items))
-        total += evaluated
+        files = body.at("model").at("from")
+        total += evaluated * max(1, len(files.items), len(files.mapping))
         for stage, (members, rounds) in _models(body.at("stages")).items():
             jobs = min(members * rounds * evaluated, _ENOUGH)
             total += jobs
             if jobs > largest:
                 mark = body.at("stages").keys[stage]
                 largest, blamed = jobs, (stage, members, rounds, evaluated, mark)
-    if total <= MOST_JOBS or blamed is None:
+    if total <= MOST_JOBS:
         return None
+    if blamed is None:
+        message = f"the recipe makes {_told(total)} jobs, at most {MOST_JOBS:,} are allowed"
+        return Problem(message, seeds.mark, "use fewer seeds, files, variants or evaluators")
     stage, members, rounds, evaluated, mark = blamed
     return Problem(
         f"the recipe makes {_told(total)} jobs, at most {MOST_JOBS:,} are allowed. stages.{stage} alone makes "

@@ -211,5 +211,5 @@ def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
     of_variant = elsewhere(ref)[2] is not None
     if ref == PREVIOUS or of_variant or stage_of(ref, (*scope.stages, INIT)) is not None:
         return Reference(ref, mark, path)
-    known = [*scope.stages, INIT, PREVIOUS, "FILE.safetensors"]
+    known = {*scope.stages, INIT, PREVIOUS, "FILE.safetensors"}
     return scope.problem(f"{path} names no stage: '{ref}'", mark, did_you_mean(ref, known))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
+from compressit.contract.job import Job
 from compressit.contract.kinds import Evaluator
 from compressit.contract.records import Metric, column
 from compressit.contract.results import Kept, Results, Row
@@ -33,11 +34,13 @@ def collect(
     """The results that the store has for a plan: one row for each model made so far. `folder`: the run's."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
     metrics, records = _declared(plan.recipe)
-    ways = _lineages(plan)
+    parents = _parents(plan)
+    trainers = {found.plugin.name for found in host.registered("trainer")}
     rows = [
-        _row(p, artifacts, metrics, ways[p.path], _dense(plan, ways[p.path], host), plan.jobs[p.model].config)
+        _row(p, artifacts, metrics, way, _dense(plan, way, trainers), plan.jobs[p.model].config)
         for p in plan.points
         if p.model in artifacts
+        for way in [parents[p.path]]
     ]
     return Results(
         recipe=plan.recipe.name,
@@ -143,26 +146,42 @@ def _declared(recipe: Recipe) -> tuple[dict[str, dict[str, str]], dict[str, dict
     return metrics, records
 
 
-def _lineages(plan: Plan) -> dict[str, list[Point]]:
-    """For each point, by path, the points of its lineage, from the first to itself. Fresh weights have none."""
-    own = {(point.variant, point.seed, point.model): point for point in plan.points}
-    steps = {
-        point.path: [
-            own.get((point.variant, point.seed, step["key"])) for step in plan.jobs[point.model].lineage
-        ]
-        for point in plan.points
-    }
-    return {path: [point for point in way if point is not None] for path, way in steps.items()}
+def _parents(plan: Plan) -> dict[str, list[Point]]:
+    """For each point, by path, the points of its lineage, from the first to itself."""
+    own: dict[tuple[str, int, str], Point] = {}
+    for point in plan.points:
+        own.setdefault((point.variant, point.seed, _lasting_key(plan.jobs[point.model])), point)
+    found: dict[str, list[Point]] = {}
+    for point in plan.points:
+        steps = [str(step.get("key")) for step in plan.jobs[point.model].lineage]
+        way = [own.get((point.variant, point.seed, key)) for key in steps]
+        found[point.path] = [other for other in way if other is not None and other is not point] + [point]
+    return found
 
 
-def _dense(plan: Plan, way: Sequence[Point], host: Host) -> str | None:
-    """The name of the dense ancestor: the first trained or given model. What was compressed from fresh weights has
-    none."""
+def _lasting_key(job: Job) -> str:
+    """The key by which lineages name this model: of a file, as the run that made it called it."""
+    measured = job.kind == "init" and job.stage != "init" and len(job.lineage) > 1
+    return str(job.lineage[-2].get("key")) if measured else job.key
+
+
+def _dense(plan: Plan, way: Sequence[Point], trainers: Collection[str]) -> str | None:
+    """The name of the dense ancestor: the first trained or given model of a lineage. What was compressed from fresh
+    weights has none, and files whose lineage names no other row."""
     jobs = ((point, plan.jobs[point.model]) for point in way)
-    first = next((point for point, job in jobs if job.kind != "init" or job.files), None)
-    if first is None:
-        return None
-    return first.name if first.stage == "init" or host.find(first.uses).kind == "trainer" else None
+    first = next(((point, job) for point, job in jobs if _has_history(job)), None)
+    return first[0].name if first is not None and _only_trained(first[1], trainers) else None
+
+
+def _has_history(job: Job) -> bool:
+    """Whether it is known how the model was made, and it is not fresh."""
+    return job.kind != "init" or bool(job.files) and (job.stage == "init" or len(job.lineage) > 1)
+
+
+def _only_trained(job: Job, trainers: Collection[str]) -> bool:
+    """Whether nothing but trainings followed the first step of a model's lineage."""
+    steps = job.lineage[1:-1] if job.kind == "init" else job.lineage[1:]
+    return all(str(step.get("uses")) in trainers for step in steps)
 
 
 def _row(

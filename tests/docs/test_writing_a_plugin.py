@@ -159,6 +159,31 @@ def test_what_the_path_evaluator_gives_is_drawn_and_read(walked: Path) -> None:
     assert sum(bool(line.strip()) for line in told.splitlines()) < 25
 
 
+def test_the_barrier_stands_between_two_models(walked: Path) -> None:
+    rows = {
+        (row.seed, row.name): row.metrics
+        for row in Results.read_json(walked / "runs/barrier/results.json").rows
+    }
+    assert rows[0, "train"]["seeds_barrier"] == pytest.approx(0, abs=1e-5), "a net and itself"
+    assert rows[1, "train"]["seeds_barrier"] > 0
+    assert {"seeds_barrier", "tuned_barrier"} & rows[1, "tune"].keys() == {"tuned_barrier"}
+    models = [walked / f"runs/barrier/checkpoints/base/seed{seed}/train.safetensors" for seed in (0, 1)]
+    words = (
+        "compressit evaluate {} --data data.synthetic --plugin barrier.py --trust --evaluator eval.barrier"
+    )
+    told = run_line(
+        f"{words.format(models[1])} --with eval.barrier.other={models[0]}",
+        walked,
+        {"PYTHONPATH": str(walked / "site-packages"), "COMPRESSIT_CACHE": str(walked / "cache")},
+    )
+    assert float(told.split()[-1]) == pytest.approx(rows[1, "train"]["seeds_barrier"], rel=1e-5)
+    run_line(
+        "compressit plugins check eval.barrier --plugin barrier.py --trust",
+        walked,
+        {"PYTHONPATH": str(walked / "site-packages"), "COMPRESSIT_CACHE": str(walked / "cache")},
+    )
+
+
 def test_the_observer_saw_every_job_of_the_lab(walked: Path) -> None:
     lines = (walked / "diary.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 18

@@ -11,10 +11,13 @@ from tiny import BASE, Lab, tiny_host
 
 from compressit.checkpoint import model as checkpoint
 from compressit.config import Config, ModelRef
+from compressit.contract.kinds import Dataset
 from compressit.datasets.splits import InputSpec
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, RecipeError
 from compressit.host.plugins import Host
-from compressit.python.evaluation import evaluate_file
+from compressit.python.evaluation import evaluate, evaluate_file
+from compressit.recipe.settings import options_by_plugin
+from compressit.running.loading import load_data
 
 EVALUATORS = ("tiny.accuracy", "tiny.size")
 
@@ -175,3 +178,74 @@ def test_a_contract_without_a_builder_is_not_enough(tmp_path: Path, host: Host) 
     checkpoint.save(net, tmp_path / "live.safetensors", None, contract, host=host)
     with pytest.raises(CompressitError, match="without a registered builder"):
         evaluate_file(tmp_path / "live.safetensors", "tiny.data", (), EVALUATORS, host)
+
+
+GAPS = (
+    BASE + "seeds: [0, 1]\n"
+    "evaluate: [tiny.accuracy, {uses: tiny.gap, with: {other: train@seed=1, scale: 3.0}}]\n"
+)
+
+
+def _two_seeds(root: Path, host: Host) -> tuple[Path, Path, dict[str, float]]:
+    """The models of two seeds, and the distance between them as their run measured it."""
+    lab = Lab(root, host)
+    plan = lab.plan(GAPS)
+    found = lab.run(plan)
+    files = [found[f"base/seed{seed}/train"].model_file for seed in (0, 1)]
+    named = [root / f"{name}.safetensors" for name in "ab"]
+    for file, name in zip(files, named, strict=True):
+        name.write_bytes(file.read_bytes())
+    return named[0], named[1], dict(found["base/seed0/train tiny.gap"].metrics)
+
+
+def test_options_of_an_evaluator_and_a_model_to_compare_with_give_the_runs_numbers(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, measured = _two_seeds(tmp_path, host)
+    options = {"tiny.gap": {"other": str(other), "scale": 3.0}}
+    found = evaluate_file(one, "tiny.data", (), ["tiny.gap"], host, options=options)
+    assert found == measured
+    assert measured["weights"] > 0
+    monkeypatch.setattr("compressit.python.evaluation.installed", lambda: host)
+    net, than = (checkpoint.load(file, host=host) for file in (one, other))
+    data = load_data(host.create(Dataset, "tiny.data", {}), tmp_path, lambda text: None)
+    before = than.state_dict()["1.weight"].clone()
+    given = {"tiny.gap": {"other": than, "scale": 3.0}}
+    assert evaluate(net, data, "tiny.gap", options=given) == measured
+    assert (
+        evaluate(one, data, "tiny.gap", options={"tiny.gap": {**given["tiny.gap"], "other": other}})
+        == measured
+    )
+    assert torch.equal(than.state_dict()["1.weight"], before)
+    assert all(value.requires_grad for value in than.parameters()), "the net that was given stays as it was"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tiny.gap": {"scale": "much"}}, r"tiny\.gap\.scale must be a number"),
+        ({"tiny.gap": {"skale": 1.0}}, r"unknown key 'skale' in tiny\.gap\n +help: did you mean 'scale'"),
+        ({"tiny.gap": {"other": "no.safetensors"}}, r"no\.safetensors"),
+        ({"tiny.gap": {}}, r"'previous', which only a recipe has\n +help: give the option a checkpoint"),
+        ({"tiny.gab": {}}, r"'tiny\.gab', which is not measured\n +help: did you mean 'tiny\.gap'"),
+    ],
+)
+def test_mistakes_in_an_evaluators_options_are_told(
+    tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("compressit.python.evaluation.installed", lambda: host)
+    with pytest.raises(CompressitError, match=message):
+        evaluate(_file(tmp_path, host), "tiny.data", "tiny.gap", options=options)
+
+
+def test_with_gives_options_by_plugin() -> None:
+    texts = ["eval.latency.batch_sizes=[1, 8]", "a.b.deep.er=x", "eval.latency.warmup=3"]
+    assert options_by_plugin(texts, ["eval.latency", "a.b"]) == {
+        "eval.latency": {"batch_sizes": [1, 8], "warmup": 3},
+        "a.b": {"deep": {"er": "x"}},
+    }
+    with pytest.raises(RecipeError) as caught:
+        options_by_plugin(["eval.size.x=1", "eval.latency"], ["eval.latency"])
+    assert [str(problem).split(": ")[0] for problem in caught.value.problems] == [
+        "--with eval.latency", "--with eval.size.x=1",
+    ]  # fmt: skip

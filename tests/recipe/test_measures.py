@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from compressit.contract.kinds import Metric
 from compressit.host.plugins import Host
-from tests.recipe.samples import BASE, Parse, Problems, told
+from tests.recipe.samples import BASE, Parse, Problems, told, write_checkpoint
 
 LADDER = (
     BASE + "  blog: {uses: tiny.shrink, repeat: 3}\n"
@@ -124,3 +126,48 @@ def test_variants_and_settings_replace_the_whole_list(parse: Parse):
     text = LADDER + "evaluate: [tiny.gap]\n"
     recipe = parse(text, settings=["evaluate=[{uses: tiny.gap, as: x, stages: [fit]}]"])
     assert {measure.name for variant in recipe.variants for measure in variant.evaluate} == {"x"}
+
+
+# Recipes that only measure
+
+ONLY = "version: 1\nname: demo\ndata: {uses: tiny.data}\n"
+
+
+def test_a_recipe_may_only_measure_files(parse: Parse, tmp_path: Path):
+    for name in ("a", "b"):
+        write_checkpoint(tmp_path / f"{name}.safetensors")
+    listed = parse(ONLY + "model: {from: [a.safetensors, b.safetensors]}\nevaluate: [tiny.size]\n")
+    named = parse(ONLY + "model: {from: {x: b.safetensors}}\nstages: {}\nevaluate: [tiny.size]\n")
+    a, b = (tmp_path / f"{name}.safetensors" for name in "ab")
+    assert listed.variants[0].model.files == (("a", a), ("b", b))
+    assert named.variants[0].model.files == (("x", b),)
+    assert parse(ONLY + "model: {from: a.safetensors}\nevaluate: [tiny.size]\n").variants[0].stages == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("model: {from: [a.safetensors, no.safetensors]}", "4:31: model.from.1: there is no file no.safetensors"),
+        ("model: {from: {x: a.pth}}", "4:19: model.from.x must be a .safetensors file"),
+        ("model: {from: {x y: a.safetensors}}", "4:16: model.from.x y: its row would be called 'x y', which cannot"),
+        ("model: {from: {init: a.safetensors}}", "4:16: model.from.init: its row would be called 'init', which is"),
+        ("model: {from: [a.safetensors, ./a.safetensors]}", "4:31: model.from.1: its row would be called 'a'"),
+        ("model: {from: []}", "4:15: model.from names no file"),
+        ("model: {from: [a.safetensors]}\nstages: {fit: {uses: tiny.train}}", "4:15: model.from names several files"),
+        ("model: {from: [a.safetensors]}\nevaluate: [{uses: tiny.gap, with: {other: b}}]", "5:43: evaluate.0.with"),
+        ("model: {from: [a.safetensors]}\nevaluate: [{uses: tiny.gap, stages: [init]}]", "5:38: evaluate.0.stages"),
+        ("model: {uses: tiny.mlp}", "1:1: the recipe does nothing"),
+        ("model: {uses: tiny.mlp}\nevaluate: [tiny.size]", "1:1: the recipe does nothing"),
+        ("model: {from: [a.safetensors]}\nevaluate: []", "1:1: the recipe does nothing"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_such_a_recipe_is_told(problems: Problems, tmp_path: Path, more: str, expected: str):
+    write_checkpoint(tmp_path / "a.safetensors")
+    evaluate = "" if "evaluate" in more or "nothing" in expected else "\nevaluate: [tiny.size]"
+    lines = told(problems(f"{ONLY}{more}{evaluate}\n"))
+    assert lines[0].startswith(f"r.yaml:{expected}"), lines
+    assert len(lines) == 1, lines
+
+
+def test_fresh_weights_can_be_all_that_is_measured(parse: Parse):
+    parse(ONLY + "model: {uses: tiny.mlp}\nevaluate: [{uses: tiny.size, stages: [init]}]\n")

@@ -25,7 +25,7 @@ from .samples import BASE, UNTIL_STAGES, Parse, Problems, told
         ("{uses: tiny.data}", "", "3:1: data must be a mapping (got null)"),
         ("{uses: tiny.data}", "{uses: 3}", "3:14: data.uses must be text (got 3)"),
         ("  fit: {uses: tiny.train}\n", "", "5:1: stages must be a mapping (got null)"),
-        ("\n  fit: {uses: tiny.train}\n", " {}\n", "5:9: stages must have at least 1 item (got an empty mapping)"),
+        ("\n  fit: {uses: tiny.train}\n", " {}\n", "1:1: the recipe does nothing: it has no stages"),
         ("  fit: {uses: tiny.train}\n", "  - fit\n", "6:3: stages must be a mapping (got a list)"),
         ("{uses: tiny.train}", "tiny.train", "6:8: stages.fit must be a mapping (got 'tiny.train')"),
         ("{uses: tiny.train}", "{uses: tiny.train, with: 3}", "6:33: stages.fit.with must be a mapping (got 3)"),

@@ -71,7 +71,7 @@ def test_a_model_of_other_data_gets_its_inputs_as_it_learned_them(tmp_path: Path
         file = lab.store.find(point(plan, f"{variant}/seed0/train").model).model_file
         scaling = checkpoint.contract_of(file)
         net = checkpoint.load(file, host=lab.host).eval()
-        logits[variant] = net((x - scaling.mean[0]) / scaling.std[0])
+        logits[variant] = net((x - scaling.mean[0]) / scaling.std[0]).detach()
     measured = {
         name: lab.store.find(key).metrics
         for key in point(plan, "b/seed0/train").metrics
@@ -122,3 +122,57 @@ def test_a_stage_learns_from_another_seed_and_another_variant(tmp_path: Path) ->
     assert _apart(lab, plan, "a/seed0/back", "b/seed1/train") == 0
     assert _apart(lab, plan, "a/seed0/train", "b/seed1/train") > 0
     assert torch.equal(*(tensors(lab.store, plan, f"a/seed{seed}/back")["1.weight"] for seed in (0, 1)))
+
+
+def test_a_recipe_measures_files_each_with_the_inputs_it_knows(tmp_path: Path) -> None:
+    """Three files of two runs on differently scaled data: what each measures is what its own run measured."""
+    lab = Lab(tmp_path)
+    scaled = BASE.replace("{uses: tiny.data}", "{uses: tiny.data, with: {scale: standard, limit: 7}}")
+    first = scaled + "  cut: {uses: tiny.cut, with: {units: 4}}\nevaluate: [tiny.accuracy, tiny.size]\n"
+    runs = [_results(lab, first), _results(lab, first.replace("limit: 7", "limit: 40"))]
+    for name, (plan, _), path in (
+        ("dense", runs[0], "train"), ("cut", runs[0], "cut"), ("other", runs[1], "train"),
+    ):  # fmt: skip
+        model = lab.store.find(point(plan, f"base/seed0/{path}").model).model_file
+        (tmp_path / f"{name}.safetensors").write_bytes(model.read_bytes())
+    text = scaled.split("model:")[0] + (
+        "model: {from: {alone: cut.safetensors, dense: dense.safetensors, other: other.safetensors}}\n"
+        "evaluate:\n"
+        "  - tiny.accuracy\n"
+        "  - tiny.size\n"
+        "  - {uses: tiny.gap, with: {other: other}, stages: [dense, other]}\n"
+    )
+    plan, results = _results(lab, text.replace(", limit: 7", ""))
+    alone, dense, other = results.table()
+    (train, cut), (again, _) = (found.table() for _, found in runs)
+    for measured, known in ((alone, cut), (dense, train), (other, again)):
+        assert measured["test_accuracy"] == known["test_accuracy"]
+        assert measured["parameters"] == known["parameters"]
+    assert [row["stage"] for row in (alone, dense, other)] == ["alone", "dense", "other"]
+    assert alone["compression_ratio"] == cut["compression_ratio"] > 1, "its file's lineage names `dense`"
+    assert dense["compression_ratio"] == 1
+    assert dense["weights"] == pytest.approx(
+        _apart(lab, plan, "base/seed0/dense", "base/seed0/other"), rel=1e-6
+    )
+    assert (other["weights"], other["logits"], alone["logits"]) == (0, 0, None)
+
+    dataset = lab.host.find("tiny.data").plugin
+    x, _ = dataset(dataset.Config()).load(DataContext(tmp_path, lambda text: None)).test
+    logits = []
+    for name in ("dense", "other"):
+        scaling = checkpoint.contract_of(tmp_path / f"{name}.safetensors")
+        net = checkpoint.load(tmp_path / f"{name}.safetensors", host=lab.host)
+        logits.append(net((x - scaling.mean[0]) / scaling.std[0]).detach())
+    assert dense["logits"] == pytest.approx(float((logits[0] - logits[1]).abs().sum()), rel=1e-4)
+
+
+def test_a_file_without_a_lineage_has_no_compression_ratio(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    architecture = checkpoint.Architecture("tiny.mlp", {}, (1, 2, 3), 3)
+    for name in ("a", "b"):
+        net = checkpoint.build(architecture, lab.host)
+        checkpoint.save(net, tmp_path / f"{name}.safetensors", architecture, host=lab.host)
+    text = BASE.split("model:")[0] + "model: {from: [a.safetensors, b.safetensors]}\nevaluate: [tiny.size]\n"
+    _, results = _results(lab, text)
+    assert [row["compression_ratio"] for row in results.table()] == [None, None]
+    assert [row["parameters"] for row in results.table()] == [123, 123]
