@@ -234,7 +234,7 @@ class _Graph:
             metrics[use.uses] = key
         self.points.append(Point(
             variant=self.variant.name, seed=self.seed, **about, member=made.member, uses=made.uses,
-            reference=reference, model=made.key, metrics=metrics,
+            reference=reference, model=made.key, metrics=metrics, swept=dict(self.variant.swept),
         ))  # fmt: skip
 
     def _put(self, job: Job) -> None:

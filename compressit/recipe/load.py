@@ -18,6 +18,7 @@ from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
+from compressit.recipe.sweep import Swept, variants
 from compressit.recipe.uses import Scope, read_data, read_evaluators, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
@@ -72,7 +73,7 @@ def parse_recipe(
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
     report = read_uses(root.at("report"), "report", "report", scope)
-    variants = _variants(_bodies(root, parsed, problems), scope)
+    found = _variants(_bodies(root, parsed, problems), scope)
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -81,7 +82,7 @@ def parse_recipe(
         profile=profile,
         seeds=head.seeds,
         compute=head.compute,
-        variants=variants,
+        variants=found,
         report=report,
         plugins=plugins,
         description=head.description,
@@ -161,31 +162,32 @@ def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPl
     return tuple(loaded), len(loaded) == len(items)
 
 
-def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) -> dict[str, Node]:
-    """The body of each variant after merging. Raises RecipeError for a recipe with too many jobs."""
+def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) -> list[Swept]:
+    """The body of each variant after merging and the sweep. Raises RecipeError for a recipe with too many jobs."""
     base = only(root, VARIANT_KEYS)
-    overrides = root.at("variants").mapping or {"base": Node({}, root.mark)}
+    overrides = root.at("variants").mapping or {"": Node({}, root.mark)}
     bodies = [merge(base, only(over, VARIANT_KEYS)) for over in overrides.values()]
     names = {"stages": {name for body in bodies for name in body.at("stages").mapping}}
     for setting in settings:
         if setting.path[0] in VARIANT_KEYS:
             bodies = apply_setting(bodies, setting, names, problems)
-    too_large = size_problem(bodies, root.at("seeds"))
+    swept = variants(dict(zip(overrides, bodies, strict=True)), root.at("sweep"), problems)
+    too_large = size_problem([variant.body for variant in swept], root.at("seeds"))
     if too_large is not None:
         raise RecipeError(_in_order([*problems, too_large]))
-    return dict(zip(overrides, bodies, strict=True))
+    return swept
 
 
-def _variants(bodies: Mapping[str, Node], scope: Scope) -> tuple[Variant, ...]:
+def _variants(bodies: Sequence[Swept], scope: Scope) -> tuple[Variant, ...]:
     """The valid variants. Problems are noted once; a problem of only some variants names them."""
     owners: dict[Problem, list[str]] = {}
     found: list[Variant] = []
-    for name, body in bodies.items():
+    for swept in bodies:
         noted: list[Problem] = []
-        variant = _variant(name, body, replace(scope, problems=noted))
-        found += [variant] if variant is not None else []
+        variant = _variant(swept.name, swept.body, replace(scope, problems=noted))
+        found += [replace(variant, swept=swept.values)] if variant is not None else []
         for problem in dict.fromkeys(noted):
-            owners.setdefault(problem, []).append(name)
+            owners.setdefault(problem, []).append(swept.name)
     for problem, names in owners.items():
         only_in = f" (variant {', '.join(names)})" if len(names) < len(bodies) else ""
         scope.problems.append(replace(problem, message=problem.message + only_in))

@@ -93,7 +93,7 @@ def _row(
         variant=point.variant, stage=point.stage, round=point.round, member=point.member, seed=point.seed,
         uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=artifact.curves,
         seconds=artifact.seconds, checkpoint=checkpoint_name(point),
-        dense=dense,
+        dense=dense, swept=point.swept,
     )  # fmt: skip
 
 
