@@ -97,7 +97,7 @@ class JobRunner:
                 initialise(model, init)
         if "weights" in job.files:
             weights.load_into(model, Path(job.files["weights"]), job.fresh, job.uses)
-        compute = Compute.select(**{**job.compute, "device": "cpu"})
+        compute = Compute.select("cpu", job.compute["precision"])
         model = compute.placed(model)
         known = architecture.input_shape if architecture else contract.shape if contract else None
         x = None if known is None else probe_input(known, compute.dtype)
