@@ -1,10 +1,11 @@
 """What the three ways to keep examples cost beside each other: an epoch's batches, and memory.
 
-    python benchmarks/data.py [--images 20000] [--side 96] [--rounds 5]
+    python benchmarks/data.py [--images 20000] [--side 96] [--rounds 5] [--only memory]
 
 Times one pass over an epoch's batches of random images, without a net, in turn: floats in memory, bytes in memory,
-bytes with augmentation, a file of the cache; a torch DataLoader by hand and `streamed`. Prints medians and ratios
-round by round. Memory: peak of a process beyond what importing torch takes, for one epoch from the file.
+bytes with augmentation, a file of the cache; a torch DataLoader by hand and `streamed`. Then an epoch of training a
+small convolutional net (`model.convnet`) in memory, from the file, and from it with flip and crop. Prints medians and
+ratios round by round. Memory: peak of a process beyond what importing torch takes, for one epoch from the file.
 """
 
 from __future__ import annotations
@@ -17,19 +18,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from compressit.contract.compute import Compute
+from compressit.contract.context import StageContext
+from compressit.contract.fit import fit
+from compressit.contract.fit_options import FitConfig
 from compressit.datasets.options import IMAGENET, DataConfig
 from compressit.datasets.preparation import prepare
 from compressit.datasets.sources import Examples, Sources
 from compressit.datasets.splits import Split
 from compressit.datasets.stored import stored
 from compressit.datasets.streamed import Streamed
+from compressit.seeds import Streams
+from compressit_plugins.models.nets import convnet
 
 BATCH = 128
 
@@ -55,6 +64,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("batches", "training", "memory"))
     parser.add_argument("--epoch-of", help=argparse.SUPPRESS)
     given = parser.parse_args()
     images = Images(given.images, given.side)
@@ -64,7 +74,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = stored(images, Path(folder), "images", 2, print)
         x = torch.stack([images[index][0] for index in range(min(2000, given.images))])
-        _times(_ways(images, file, x), given.rounds)
+        if given.only in (None, "batches"):
+            _times(_ways(images, file, x), given.rounds)
+        if given.only in (None, "training"):
+            _times(_trainings(file, x), given.rounds)
+        if given.only not in (None, "memory"):
+            return
         command = [sys.executable, __file__, "--images", str(given.images), "--side", str(given.side)]
         done = subprocess.run([*command, "--epoch-of", folder], check=True, capture_output=True, text=True)
         print(done.stdout, end="")
@@ -96,6 +111,26 @@ def _ways(images: Images, file: Any, x: Tensor) -> dict[str, Callable[[], None]]
         "DataLoader by hand": lambda: [_scaled(x) for x, _ in loader] and None,
         "streamed": epoch(_split(Streamed("images", some, file), limit=len(x))),
     }
+
+
+def _trainings(file: Any, x: Tensor) -> dict[str, Callable[[], None]]:
+    """Each trains the same net for one epoch of the same examples, as `fit` does."""
+    split = partial(_split, limit=len(x))
+    splits = {
+        "floats in memory": split((x, torch.arange(len(x)) % 10)),
+        "training from a file": split(file),
+        "training from a file, flip and crop": split(file, augment=["flip", {"crop": 4}]),
+    }
+
+    def epoch(examples: Split) -> Callable[[], None]:
+        torch.manual_seed(0)
+        net = convnet((3, x.shape[-1], x.shape[-1]), 10, (16, 32, 64))
+        nothing: Any = None
+        ctx = StageContext(Compute(), Streams(0, "train"), nothing, nothing)
+        options = FitConfig(epochs=1, batch_size=BATCH)
+        return lambda: fit(net, ctx, options, examples, F.cross_entropy) and None
+
+    return {name: epoch(examples) for name, examples in splits.items()}
 
 
 def _scaled(x: Tensor) -> Tensor:

@@ -77,6 +77,8 @@ class Row:
     # of the stage and of all evaluators, for `Results.array` and `Results.picture`
     arrays: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
     pictures: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
+    # the options of the variant that the recipe's `sweep` varies: "model.with.hidden" -> [64]
+    swept: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -169,13 +171,17 @@ class Results:
         return found
 
     def columns(self) -> list[str]:
-        """The model's place; the metrics, in the order of the recipe's evaluators; compression ratios; the numbers
-        that stages noted."""
+        """The model's place; what a `sweep` over variants varies; the metrics, in the order of the recipe's evaluators;
+        compression ratios; the numbers that stages noted."""
         measured = sorted({name for row in self.rows for name in row.metrics} - self.metrics.keys())
         metrics = [*self.metrics, *measured]
         ratios = [ratio for ratio, size in RATIOS.items() if size in metrics]
         noted = sorted({name for row in self.rows for name in _numbers(row.notes)})
-        return list(dict.fromkeys([*PLACE, *metrics, *ratios, *noted]))
+        return list(dict.fromkeys([*PLACE, *self.swept(), *metrics, *ratios, *noted]))
+
+    def swept(self) -> list[str]:
+        """The options that a `sweep` over variants varies."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.swept))
 
     def table(self) -> list[dict[str, Any]]:
         """One flat dict per row with every column; None for an empty cell."""
@@ -186,7 +192,8 @@ class Results:
             dense = named.get((row.variant, row.seed, row.dense or ""))
             ratios = {ratio: _ratio(dense, row, size) for ratio, size in RATIOS.items()}
             place = {name: getattr(row, name) for name in PLACE}
-            values = {**_numbers(row.notes), **row.metrics, **ratios, **place}
+            swept = {name: _cell(value) for name, value in row.swept.items()}
+            values = {**_numbers(row.notes), **row.metrics, **ratios, **swept, **place}
             found.append({name: _finite(values.get(name)) for name in columns})
         return found
 
@@ -252,6 +259,12 @@ def _doubts(row: Row) -> list[str]:
 def _numbers(notes: Mapping[str, Any]) -> dict[str, int | float]:
     """The notes that are numbers, and so can be columns."""
     return {name: value for name, value in notes.items() if type(value) in (int, float)}
+
+
+def _cell(value: Any) -> Any:
+    """An option's value in a table: a number or text as it is, anything else as JSON."""
+    plain = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return value if plain else json.dumps(value)
 
 
 def _inert(cell: Any) -> Any:

@@ -16,6 +16,7 @@ from compressit.seeds import draw_from, seeded
 
 Place = tuple[int, int]  # the index of an example, and the seed that its transforms draw from
 NO_SKIP = "examples with random transforms are told by their numbers: read all of them"
+_AGAIN = "make it readable and start again: a training goes on from its last save"
 RESIZE = "all inputs must have one shape: let the dataset resize them"
 
 
@@ -153,6 +154,8 @@ class _Batches(Dataset[Any]):
                 continue
             except CompressitError as error:
                 return Fault(f"example {index} cannot be read: {error.message}", error.hint)
+            except OSError as error:  # it vanished, say
+                return Fault(f"example {index} cannot be read: {told(error)}", _AGAIN)
             except Exception as error:  # noqa: BLE001 - somebody's code, and a file that may be anything
                 return Fault(f"example {index} cannot be read: {told(error)}")
             if not isinstance(item, str) and inputs:

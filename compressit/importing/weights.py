@@ -19,6 +19,7 @@ from compressit.errors import CompressitError
 from compressit.files.writing import replacing
 from compressit.formatting import counted
 from compressit.importing import statedict, torchfile
+from compressit.importing.described import Described
 
 _SHOWN = 5  # names of tensors
 _LISTED = 10  # things left out
@@ -38,6 +39,7 @@ class Imported:
     without: Sequence[str]  # prefixes
     left_out: Sequence[str]
     copied: Sequence[str]  # tensors that shared their memory with another
+    use: str  # how a recipe starts from the file
 
     def lines(self) -> Iterator[str]:
         """The same in words."""
@@ -57,11 +59,18 @@ class Imported:
         if len(self.shapes) > _SHOWN:
             yield f"  … and {len(self.shapes) - _SHOWN:,} more"
         yield f"wrote {self.target}"
-        yield f"next, in a recipe: model: {{uses: …, weights: {self.target.name}}}"
+        yield f"next, in a recipe: model: {self.use}"
 
 
-def import_weights(source: Path, target: Path, take: str | None = None, keep_names: bool = False) -> Imported:
-    """Writes the weights of a .pth, .pt, .bin, .ckpt or .safetensors file to the safetensors file `target`.
+def import_weights(
+    source: Path,
+    target: Path,
+    take: str | None = None,
+    keep_names: bool = False,
+    described: Described | None = None,
+) -> Imported:
+    """Writes the weights of a .pth, .pt, .bin, .ckpt or .safetensors file to the safetensors file `target`: a plain
+    one, or, where their network is `described`, a checkpoint.
 
     `take`: the path of the state dict in the file, if it holds several. `keep_names`: wrappers' prefixes stay.
     Raises CompressitError, and then writes nothing.
@@ -74,7 +83,10 @@ def import_weights(source: Path, target: Path, take: str | None = None, keep_nam
         new = plain if keep_names else statedict.tidied(names)
         wanted = {name: chosen.tensors[old] for old, name in new.names.items()}
         stored, copied = storable(wanted)
-    _write(stored, target)
+        if described is not None:
+            described.write(stored, target)
+    if described is None:
+        _write(stored, target)
     numbers = {other.path: len(other.tensors) for other in others}
     dropped = [_told(path, kind, numbers.get(path)) for path, kind in statedict.left_out(content, chosen)]
     types = Counter(str(value.dtype).removeprefix("torch.") for value in stored.values())
@@ -89,6 +101,7 @@ def import_weights(source: Path, target: Path, take: str | None = None, keep_nam
         without=new.without,
         left_out=[*dropped, *(f"{old} (Tensor)" for old in names if old not in new.names)],
         copied=copied,
+        use=f"{{from: {target.name}}}" if described else f"{{uses: …, weights: {target.name}}}",
     )
 
 

@@ -298,7 +298,7 @@ class _Graph:
             self.points.append(Point(
                 variant=self.variant.name, seed=self.seed, stage=made.stage, round=made.round, member=made.member,
                 uses=made.uses, reference=reference, model=made.key,
-                metrics={job.key: measure.name for measure, job in evaluations},
+                metrics={job.key: measure.name for measure, job in evaluations}, swept=dict(self.variant.swept),
             ))  # fmt: skip
         return jobs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from compressit.contract.job import Job
 from compressit.recipe.model import Recipe
@@ -23,6 +24,7 @@ class Point:
     reference: str | None  # the model to compare with: its teacher, else "previous"; None after fresh weights
     model: str  # key of the job that makes the model
     metrics: Mapping[str, str]  # key of an evaluation -> its name (`as`) in the recipe, "" without one
+    swept: Mapping[str, Any] = field(default_factory=dict[str, Any])  # what a `sweep` over variants varies
 
     @property
     def name(self) -> str:

@@ -165,6 +165,11 @@ class Head(Config):
     variants: dict[Name, dict[str, Any] | None] | None = Field(
         None, description=f"versions of the recipe to compare; each may change {', '.join(VARIANT_KEYS)}"
     )
+    sweep: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {},
+        description="options of data and model to vary, like {model.with.hidden: [[64], [128]]}: one variant per "
+        "combination",
+    )
     profiles: dict[Name, dict[str, Any] | None] | None = Field(
         None, description="named changes to the recipe, chosen with --profile"
     )

@@ -20,6 +20,7 @@ from compressit.recipe.references import Read, check_references
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
+from compressit.recipe.sweep import Swept, variants
 from compressit.recipe.uses import Scope, read_data, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
@@ -74,7 +75,7 @@ def parse_recipe(
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
     report = read_uses(root.at("report"), "report", "report", scope)
-    variants = _variants(_bodies(root, parsed, problems), scope, head.seeds if head else None)
+    found = _variants(_bodies(root, parsed, problems), scope, head.seeds if head else None)
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -83,7 +84,7 @@ def parse_recipe(
         profile=profile,
         seeds=head.seeds,
         compute=head.compute,
-        variants=variants,
+        variants=found,
         report=report,
         plugins=plugins,
         description=head.description,
@@ -163,24 +164,25 @@ def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPl
     return tuple(loaded), len(loaded) == len(items)
 
 
-def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) -> dict[str, Node]:
-    """The body of each variant after merging. Raises RecipeError for a recipe with too many jobs."""
+def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) -> list[Swept]:
+    """The body of each variant after merging and the sweep. Raises RecipeError for a recipe with too many jobs."""
     base = only(root, VARIANT_KEYS)
-    overrides = root.at("variants").mapping or {"base": Node({}, root.mark)}
+    overrides = root.at("variants").mapping or {"": Node({}, root.mark)}
     bodies = [merge(base, only(over, VARIANT_KEYS)) for over in overrides.values()]
     names = {"stages": {name for body in bodies for name in body.at("stages").mapping}}
     for setting in settings:
         if setting.path[0] in VARIANT_KEYS:
             bodies = apply_setting(bodies, setting, names, problems)
-    too_large = size_problem(bodies, root.at("seeds"))
+    swept = variants(dict(zip(overrides, bodies, strict=True)), root.at("sweep"), problems)
+    too_large = size_problem([variant.body for variant in swept], root.at("seeds"))
     if too_large is not None:
         raise RecipeError(_in_order([*problems, too_large]))
-    return dict(zip(overrides, bodies, strict=True))
+    return swept
 
 
-def _variants(bodies: Mapping[str, Node], scope: Scope, seeds: Collection[int] | None) -> tuple[Variant, ...]:
+def _variants(bodies: Sequence[Swept], scope: Scope, seeds: Collection[int] | None) -> tuple[Variant, ...]:
     """The valid variants. Problems are noted once; a problem of only some variants names them."""
-    made = [_variant(name, body, replace(scope, problems=[])) for name, body in bodies.items()]
+    made = [_variant(swept, replace(scope, problems=[])) for swept in bodies]
     check_references([read for read, _ in made], seeds)
     owners: dict[Problem, list[str]] = {}
     for read, _ in made:
@@ -192,8 +194,9 @@ def _variants(bodies: Mapping[str, Node], scope: Scope, seeds: Collection[int] |
     return tuple(variant for _, variant in made if variant is not None)
 
 
-def _variant(name: str, body: Node, scope: Scope) -> tuple[Read, Variant | None]:
+def _variant(swept: Swept, scope: Scope) -> tuple[Read, Variant | None]:
     """What could be read of a variant, and the variant; None if it has mistakes."""
+    name, body = swept.name, swept.body
     validate(Body, body, "", scope.problems)
     # `Body` has reported what is missing or not a mapping.
     written = body.at("data")
@@ -213,7 +216,7 @@ def _variant(name: str, body: Node, scope: Scope) -> tuple[Read, Variant | None]
     read = Read(name, offer, first, given, stages, named, items, whole, scope.problems)
     if scope.problems or data is None or model is None:
         return read, None
-    variant = Variant(name, data, model, stages, tuple(item.measure for item in items))
+    variant = Variant(name, data, model, stages, tuple(item.measure for item in items), swept.values)
     _check_work(variant, body, scope)
     return read, variant
 

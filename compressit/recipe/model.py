@@ -150,6 +150,9 @@ class Variant:
     model: ModelSpec
     stages: tuple[Stage, ...]  # in topological order
     evaluate: tuple[Measure, ...]
+    swept: tuple[
+        tuple[str, Any], ...
+    ] = ()  # the values of the recipe's `sweep`: (("model.with.hidden", [64]), ...)
 
     @cached_property
     def dataset(self) -> Dataset[Any]:

@@ -120,7 +120,9 @@ def _holds(node: Node, path: Sequence[str]) -> bool:
 
 
 def _after_each(path: tuple[str, ...]) -> int | None:
-    """The index where KEY begins in stages.NAME.sweep.KEY, also under variants.NAME."""
+    """The index where KEY begins in sweep.KEY and stages.NAME.sweep.KEY, also under variants.NAME."""
+    if path[0] == "sweep":
+        return 1 if len(path) > 1 else None
     for stages in (0, 2):
         if path[stages : stages + 1] == ("stages",) and path[stages + 2 : stages + 3] == ("sweep",):
             return stages + 3 if len(path) > stages + 3 else None

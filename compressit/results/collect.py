@@ -175,7 +175,7 @@ def _dense(plan: Plan, way: Sequence[Point], trainers: Collection[str]) -> str |
 
 def _has_history(job: Job) -> bool:
     """Whether it is known how the model was made, and it is not fresh."""
-    return job.kind != "init" or bool(job.files) and (job.stage == "init" or len(job.lineage) > 1)
+    return job.kind != "init" or (bool(job.files) and (job.stage == "init" or len(job.lineage) > 1))
 
 
 def _only_trained(job: Job, trainers: Collection[str]) -> bool:
@@ -210,7 +210,7 @@ def _row(
         variant=point.variant, stage=point.stage, round=point.round, member=point.member, seed=point.seed,
         uses=point.uses, teacher=point.reference, metrics=metrics, notes=notes, curves=curves,
         seconds=artifact.seconds, checkpoint=checkpoint_name(point), dense=dense,
-        parent=way[-2].name if len(way) > 1 else None, options=options,
+        parent=way[-2].name if len(way) > 1 else None, options=options, swept=point.swept,
         arrays={name: copy.kept for name, copy in arrays_of(point, artifacts).items()},
         pictures={name: copy.kept for name, copy in pictures_of(point, artifacts).items()},
     )  # fmt: skip

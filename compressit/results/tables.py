@@ -41,7 +41,7 @@ def all_models(results: Results) -> Table:
     """Every row of results.csv, with a link to the checkpoint. Omits empty columns, and the last rows if the table is
     too long for a page."""
     flat = results.table()
-    columns, left_out = _measured(flat)
+    columns, left_out = _measured(results, flat)
     rows = [
         [
             name,
@@ -62,7 +62,7 @@ def over_seeds(results: Results) -> Table | None:
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, values in zip(_names(results, seeds=False), flat, strict=True):
         groups.setdefault(name, []).append(values)
-    columns, left_out = _measured(flat)
+    columns, left_out = _measured(results, flat)
     rows = [
         [name, *(_over_seeds(results, column, members) for column in columns)]
         for name, members in groups.items()
@@ -98,7 +98,7 @@ def noted(results: Results) -> list[tuple[str, Table]]:
 
 def legend(results: Results) -> list[tuple[str, str]]:
     """The meaning of each displayed column, by name."""
-    columns, _ = _measured(results.table())
+    columns, _ = _measured(results, results.table())
     texts = {name: _about(results, name) for name in columns}
     return [(name, sound(text, ABOUT_CHARACTERS)) for name, text in texts.items() if text]
 
@@ -133,9 +133,10 @@ def _names(results: Results, seeds: bool = True) -> list[str]:
     ]
 
 
-def _measured(flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
+def _measured(results: Results, flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
     """The non-empty columns, except those in the model's name, and how many are omitted as too many."""
-    columns = [name for name in (flat[0] if flat else ()) if name not in PLACE]
+    named = {*PLACE, *results.swept()}
+    columns = [name for name in (flat[0] if flat else ()) if name not in named]
     filled = [name for name in columns if any(values[name] is not None for values in flat)]
     return filled[:MOST_COLUMNS], max(0, len(filled) - MOST_COLUMNS)
 

@@ -98,7 +98,7 @@ class JobRunner:
                 initialise(model, init)
         if "weights" in job.files:
             weights.load_into(model, Path(job.files["weights"]), job.fresh, job.uses)
-        compute = Compute(precision=job.compute["precision"])
+        compute = Compute.select("cpu", job.compute["precision"])
         model = compute.placed(model)
         known = architecture.input_shape if architecture else contract.shape if contract else None
         x = None if known is None else probe_input(known, compute.dtype)
@@ -132,6 +132,11 @@ class JobRunner:
         trains = self._host.find(job.uses, "trainer", "compressor").kind == "trainer"
         plugin = self._host.create(Trainer if trains else Compressor, job.uses, job.config)
         result = apply_plugin(plugin, model, ctx)
+        if ctx.fits and loading.is_read_anew(ctx.data.train):
+            dataset = self._host.create(
+                Dataset, job.data["uses"], job.data["config"]
+            )  # a new one: it may remember
+            _unchanged(job, dataset, "while it was trained on them")
         return Made(result, inputs.architecture_of(result), ctx.data.contract, ctx, earlier=progress.spent)
 
     def _fresh(self, job: Job) -> bool:
@@ -215,11 +220,7 @@ class JobRunner:
         if key not in self._memo:
             announce = lambda text: emit({"announce": text})  # noqa: E731
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
-            raw = ("raw", *(found := loading.content(dataset)))
-            if job.data["content"] != found[1]:
-                raise CompressitError(
-                    f"the files of {dataset.name} changed since this run was planned", "start the run again"
-                )
+            raw = ("raw", *_unchanged(job, dataset, "since this run was planned"))
             if raw not in self._memo:
                 self._cache.mkdir(parents=True, exist_ok=True)
                 self._memo[raw] = loading.loaded(dataset, DataContext(self._cache, announce))
@@ -243,6 +244,14 @@ class JobRunner:
             streams=Streams(job.judged["seed"], job.judged["stage"], job.judged["round"]),
             reference=job.judged["reference"],
         )
+
+
+def _unchanged(job: Job, dataset: Dataset[Any], when: str) -> tuple[str, str, str]:
+    """What identifies its content. Raises CompressitError if that is not what was planned with."""
+    content = loading.content(dataset)
+    if job.data["content"] != content[1]:
+        raise CompressitError(f"the files of {dataset.name} changed {when}", "start the run again")
+    return content
 
 
 def _init_options(job: Job) -> InitConfig:

@@ -16,7 +16,7 @@ from compressit.contract.kinds import Dataset
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
 from compressit.datasets.sources import Examples, Source, Sources, shape_of, targets_of
-from compressit.datasets.splits import Data, InputSpec
+from compressit.datasets.splits import Data, InputSpec, Sourced, Split
 from compressit.datasets.stored import stored
 from compressit.datasets.streamed import NO_SKIP, Streamed
 from compressit.errors import CompressitError
@@ -70,6 +70,11 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
     if any(isinstance(examples, tuple) for examples in found.given().values()):
         unchanged()  # a file of the cache was checked when it was written
     return found
+
+
+def is_read_anew(split: Split) -> bool:
+    """Whether its examples are read from somebody's torch Dataset in every epoch."""
+    return isinstance(split, Sourced) and isinstance(split.source, Streamed)
 
 
 def prepared(

@@ -101,3 +101,27 @@ def test_a_mistake(arguments: list[str], words: str, sandbox: Sandbox, mine: Pat
 
 def test_help_needs_no_torch(sandbox: Sandbox) -> None:
     assert "LIBRARY:NAME" in sandbox.light("import", "--help").out
+
+
+def test_with_a_model_the_file_describes_itself(sandbox: Sandbox, mine: Path) -> None:
+    done = sandbox.run(
+        "import", "mine.pth", "--model", "model.mlp", "--set", "hidden=[512, 512]", "--input", "1x8x8"
+    )
+    assert done.out.endswith("next, in a recipe: model: {from: mine.safetensors}\n")
+    assert "1 x 8 x 8, 7 classes" in sandbox.run("inspect", "mine.safetensors").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "hidden=[4]"], "--set goes with --model"),
+        (["--model", "model.mlp"], "--model needs --input"),
+        (["--model", "model.mlp", "--input", "1x8xq"], "import.input.2 must be a whole number"),
+        (["--model", "model.mlp", "--input", "64", "--set", "hiden=[4]"], "unknown key 'hiden'"),
+        (["--model", "model.nlp", "--input", "64"], "no model is called 'model.nlp'"),
+    ],
+)
+def test_what_is_told_with_a_model_is_checked(
+    sandbox: Sandbox, mine: Path, arguments: list[str], words: str
+) -> None:
+    assert words in sandbox.run("import", "mine.pth", *arguments, code=2).err

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tiny import Lab
+from tiny import BASE, Lab, same
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
@@ -19,6 +20,7 @@ from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.recipe.load import parse_recipe
 from compressit.running.loading import load_data
+from compressit.store.progress import StoredProgress
 
 X, Y = torch.rand(12, 1, 2, 3), torch.arange(12) % 3
 PLUGIN = '''
@@ -157,3 +159,120 @@ def test_an_example_with_random_transforms_cannot_be_left_out(tmp_path: Path) ->
     dataset: Any = Drawing(DataConfig())
     with pytest.raises(CompressitError, match=r"cannot be left out: number 5"):
         load_data(dataset, tmp_path, lambda text: None)
+
+
+STREAMING = '''
+import os
+from pathlib import Path
+import torch
+from compressit import DataConfig, Dataset, FitConfig, Sources, Trainer, fit, hookimpl
+from torch.nn.functional import cross_entropy
+from torch.utils.data import Dataset as TorchDataset
+
+ROOT = Path(ROOT_PATH)
+
+
+class Files(TorchDataset):
+    """An image of a file; in training with random brightness."""
+
+    def __init__(self, draws):
+        self.draws = draws
+        self.files = sorted(ROOT.glob("*.img"))
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        pixels = torch.tensor(list(self.files[index].read_bytes())).view(1, 2, 3) / 255
+        return pixels * torch.rand(1) if self.draws else pixels, index % 3
+
+
+class Streams(Dataset[DataConfig]):
+    """Reads its files anew in every epoch."""
+
+    name = "lab.files"
+    input_shape = (1, 2, 3)
+    classes = 3
+
+    def fingerprint(self):
+        return str([(file.name, file.read_bytes()) for file in sorted(ROOT.glob("*.img"))])
+
+    def load(self, ctx):
+        return Sources(Files(True), train_plain=Files(False))
+
+
+class Train(Trainer[FitConfig]):
+    """Trains."""
+
+    name = "lab.train"
+
+    def train(self, model, ctx):
+        return fit(model, ctx, self.config, ctx.data.train, cross_entropy)
+
+
+@hookimpl
+def compressit_datasets():
+    return [Streams]
+
+
+@hookimpl
+def compressit_trainers():
+    return [Train]
+'''
+
+
+def _streaming(root: Path) -> Lab:
+    (root / "images").mkdir(parents=True)
+    for number in range(12):
+        (root / f"images/{number:02d}.img").write_bytes(bytes(range(20 * number, 20 * number + 6)))
+    (root / "streams.py").write_text(STREAMING.replace("ROOT_PATH", repr(str(root / "images"))))
+    lab = Lab(root, save_every=0)
+    lab.host.load_file(root / "streams.py")
+    return lab
+
+
+STREAMED = BASE.replace("tiny.data", "lab.files").replace("tiny.train", "lab.train, with: {epochs: 4}")
+
+
+def _after(epochs: int, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does something after so many epochs of the training, when they are saved."""
+    save, saves = StoredProgress.save, []
+
+    def spied(progress: StoredProgress, tensors: Any, facts: Any) -> None:
+        save(progress, tensors, facts)
+        saves.append(1)
+        if len(saves) == epochs:
+            act()
+
+    monkeypatch.setattr(StoredProgress, "save", spied)
+
+
+def test_a_file_that_vanishes_is_named_and_the_training_goes_on_once_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _streaming(tmp_path / "whole")
+    plan = whole.plan(STREAMED)
+    whole.run(plan)
+    wanted = whole.model(plan, "base/seed0/train")
+    lab = _streaming(tmp_path / "broken")
+    gone = tmp_path / "broken/images/07.img"
+    content = gone.read_bytes()
+    _after(2, gone.unlink, monkeypatch)
+    plan = lab.plan(STREAMED)
+    with pytest.raises(CompressitError, match=r"example 7 cannot be read.*07\.img") as caught:
+        lab.run(plan)
+    assert "start again" in str(caught.value.hint)
+    gone.write_bytes(content)
+    lab.run(plan)
+    assert {"resumed": 2} in lab.events
+    assert same(lab.model(plan, "base/seed0/train"), wanted)
+
+
+def test_files_that_change_while_they_are_trained_on_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = _streaming(tmp_path / "lab")
+    _after(2, lambda: (tmp_path / "lab/images/07.img").write_bytes(b"123456"), monkeypatch)
+    with pytest.raises(CompressitError, match=r"lab\.files changed while it was trained on them"):
+        lab.run(lab.plan(STREAMED))
+    assert lab.run(lab.plan(STREAMED))["base/seed0/train"].notes["epochs"] == 4, "planned anew"
