@@ -11,8 +11,10 @@ from typing import Any, cast, get_args
 
 from compressit.config import Config
 from compressit.contract import hookspecs
-from compressit.contract.kinds import Compressor, Dataset, Evaluator, Metric, Model, Plugin, Report, Trainer
+from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
+from compressit.contract.plugin import Metric, Plugin
 from compressit.contract.results import RESERVED
+from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
 from compressit.errors import CompressitError, did_you_mean, told
 
@@ -25,6 +27,7 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Evaluator: ("evaluate",),
     Model: ("build",),
     Dataset: ("input_shape", "classes", "load"),
+    Task: ("watch", "measures", "loss", "scores"),
     Report: (),
 }
 
@@ -83,6 +86,8 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
         raise fault(f"{shown(plugin)}.Config must derive from {config.__module__}.{config.__qualname__}")
     if base is Evaluator:
         _check_metrics(plugin, fault)
+    if not isinstance(getattr(plugin, "tasks", None), frozenset | set | None):
+        raise fault(f"{shown(plugin)}.tasks is {getattr(plugin, 'tasks', None)!r:.120}", 'a set of names: {"task.regression"}')
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
         is_function = inspect.isfunction(theirs)
@@ -91,7 +96,7 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             if is_function
             else None
         )
-        if ours is theirs and method in _REQUIRED[base]:
+        if ours is theirs and method in _REQUIRED[base] and not _unneeded(plugin, method):
             own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
             near = [f"rename '{n}' to '{method}'" for n in get_close_matches(method, own, 1, 0.5)]
             hint = near[0] if near else write or f"write `{method} = …` or a property"
@@ -104,22 +109,38 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
                 raise fault(message, write) from error
 
 
+def _unneeded(plugin: type[Plugin[Any]], method: str) -> bool:
+    """`classes` of a dataset that says itself what it poses."""
+    return method == "classes" and inspect.getattr_static(plugin, "task") is not vars(Dataset)["task"]
+
+
 def _check_metrics(plugin: type[Any], fault: Callable[..., PluginFault]) -> None:
     """Raises PluginFault for a metric that cannot be a column of the results or has no description."""
-    metrics: Any = plugin.metrics
-    where = f"{shown(plugin)}.metrics"
+    found = metrics_fault(plugin.metrics, f"{shown(plugin)}.metrics")
+    if found is not None:
+        raise fault(*found)
+
+
+def metrics_fault(metrics: Any, where: str) -> tuple[str, str] | None:
+    """What is wrong with declared metrics, and what to do: one that cannot be a column, or has no description.
+
+    `where` they stand begins the text.
+    """
     hint = 'metrics = {"mine": Metric("higher", "fraction", "what it means")}'
     if not isinstance(metrics, Mapping):
-        raise fault(f"{where} is a {type(metrics).__name__}, not a mapping", hint)
+        return f"{where} is a {type(metrics).__name__}, not a mapping", hint
     for name, metric in cast("Mapping[Any, Any]", metrics).items():
         if not isinstance(name, str) or not re.fullmatch(r"\w[\w.@%/+-]{0,99}", name):
-            message = f"{where} has {name!r:.120}, which cannot be a column name"
-            raise fault(message, "use letters, digits and '_', 100 at most")
+            return (
+                f"{where} has {name!r:.120}, which cannot be a column name",
+                "use letters, digits and '_', 100 at most",
+            )
         if name in RESERVED:
-            raise fault(f"{where} has '{name}', a column that every run has", "choose another name")
+            return f"{where} has '{name}', a column that every run has", "choose another name"
         texts = [getattr(metric, part, None) for part in ("better", "unit", "about")]
         if not isinstance(metric, Metric) or not all(isinstance(text, str) for text in texts):
-            raise fault(f"{where}['{name}'] is {metric!r:.120}", hint)
+            return f"{where}['{name}'] is {metric!r:.120}", hint
+    return None
 
 
 def shown(plugin: type) -> str:

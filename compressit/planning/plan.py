@@ -100,6 +100,9 @@ class _Graph:
         # trainings see the augmented examples, measurements never do
         augment = data["config"]["augment"]
         self.augment = {"augment": augment} if augment else {}
+        # what is measured does not depend on the options that only trainings use
+        self.task, self.measured = (task.posed.to_json() for task in (variant.posed, variant.posed.measuring()))
+        self.task_module = self._module(variant.task.uses)
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
         self.fresh = ""  # key of init if its weights are fresh; such a model is never a teacher
@@ -125,17 +128,17 @@ class _Graph:
         if spec.use is None:
             self.model = self._builders(files["checkpoint"])
             made: dict[str, Any] = {"uses": "init", "config": {}}
-            facts |= {"code": code_digest(*self.model)}
+            facts |= {"code": code_digest(*self.model), "task": self.measured}
         else:
             self.model = (self._module(spec.use.uses),)
             made = spec.use.to_json()
             facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "input_shape": self.offer.shape,
-                      "classes": self.offer.classes, "seed": self.seed, "torch": torch_version()}  # fmt: skip
+                      "classes": self.offer.classes, "task": self.measured, "seed": self.seed, "torch": torch_version()}  # fmt: skip
         key = key_of(facts)
         lineage = ({"stage": "init", **made, "seed": self.seed, "key": key, **digests, **partly},)
         job = Job(
             key=key, kind="init", **made, inputs={}, files={name: str(path) for name, path in files.items()},
-            lineage=lineage, fresh=kept, **self._common("init", *_INIT_CORE),
+            lineage=lineage, fresh=kept, **self._common("init", *_INIT_CORE, self.task_module, task=self.measured),
         )  # fmt: skip
         self._put(job)
         if files:
@@ -162,6 +165,7 @@ class _Graph:
         module = self._module(use.uses)
         key = key_of({
             "kind": "stage", **made, "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
+            "task": {**self.task, "code": code_digest(self.task_module)},
             "files": {ref: weights_digest(Path(path)) for ref, path in files.items()}, **builders,
             "seed": self.seed, "stage": stage.name, "round": number, "feed": stage.feed if number else None,
             "data": self.data["id"], **self.augment, "precision": self.compute["precision"],
@@ -181,7 +185,7 @@ class _Graph:
             key=key, kind="stage", **made, inputs=inputs, files=files, stage=stage.name, round=number,
             feed=stage.feed, member=member, work=_work(use.plugin, self.images, number), exclusive=per_host,
             lineage=(*self.lineage[given], step),
-            **self._common(name, module, *builds, *_STAGE_CORE, *self.data_modules),
+            **self._common(name, module, *builds, *_STAGE_CORE, self.task_module, *self.data_modules),
         )  # fmt: skip
         self._put(job)
         default = None if given == self.fresh else "previous"
@@ -208,6 +212,7 @@ class _Graph:
                 "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
                 "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
                 "data": self.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
+                **({"task": {**self.measured, "code": code_digest(self.task_module)}} if plugin.uses_data else {}),
                 **_machine(self.recipe, plugin.per_host),
             })  # fmt: skip
             judged = {
@@ -217,12 +222,12 @@ class _Graph:
                 "reference": reference,
                 "seed": self.seed,
             }
-            data = self.data_modules if plugin.uses_data else ()
+            data = (self.task_module, *self.data_modules) if plugin.uses_data else ()
             name = f"{point_name(made.stage, made.member, made.round)} {use.uses}"
             self._put(Job(
                 key=key, kind="evaluate", **use.to_json(), inputs=inputs, files=made.files if judges else {},
                 **about, member=made.member, judged=judged if judges else None, exclusive=plugin.exclusive,
-                **self._common(name, module, *_STAGE_CORE, *data),
+                **self._common(name, module, *_STAGE_CORE, *data, task=self.measured),
             ))  # fmt: skip
             metrics[use.uses] = key
         self.points.append(Point(
@@ -234,11 +239,14 @@ class _Graph:
         self.jobs.setdefault(job.key, job)
         self.lineage[job.key] = job.lineage
 
-    def _common(self, name: str, *modules: str) -> dict[str, Any]:
+    def _common(
+        self, name: str, *modules: str, task: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The fields that every job has, with the digest of the code that it and its model run."""
         roots = tuple(dict.fromkeys((*self.model, *modules)))
         label = f"{self.variant.name}/seed{self.seed}/{name}"
-        return {"label": label, "seed": self.seed, "data": self.data, "compute": self.compute,
+        return {"label": label, "seed": self.seed, "data": self.data, "task": task or self.task,
+                "compute": self.compute,
                 "code": code_digest(*roots), "roots": roots}  # fmt: skip
 
     def _builders(self, checkpoint: Path) -> tuple[str, ...]:

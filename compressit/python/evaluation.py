@@ -13,7 +13,7 @@ from compressit.contract.kinds import Dataset, Evaluator
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.arguments import blaming, check_net, create, model_for
+from compressit.python.arguments import blaming, check_does, check_net, create, model_for
 from compressit.python.data import data as data_of
 from compressit.recipe.settings import options_of
 
@@ -87,7 +87,8 @@ def evaluate_file(
             f"{path} was trained on inputs of scale {contract.scale}, but is measured on {options['scale']}"
         )
     like = contract if "scale" not in options else None
-    given = load_data(dataset, default_cache(), announce, Compute.select("auto").device, like)
+    task = host.task(dataset.task)
+    given = load_data(dataset, task, default_cache(), announce, Compute.select("auto").device, like)
     return _measured(model, given, plugins)
 
 
@@ -107,7 +108,11 @@ def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -
     from compressit.running.inputs import Inputs
     from compressit.seeds import Streams
 
-    inputs = Inputs(installed(), Compute.select(data.train.y.device.type), lambda: data, lambda ref: model)
+    task = installed().task(data.task).measuring()
+    for plugin in plugins:
+        check_does(plugin, task)
+    compute = Compute.select(data.train.y.device.type)
+    inputs = Inputs(installed(), compute, lambda: data, lambda ref: model, task)
     found: dict[str, float] = {}
     for plugin in plugins:
         ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(Streams(0))

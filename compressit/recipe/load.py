@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
 from compressit.host.plugins import Host, installed
 from compressit.recipe.envelope import KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
@@ -18,6 +20,7 @@ from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
+from compressit.recipe.task import read_task
 from compressit.recipe.uses import Scope, read_data, read_evaluators, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
@@ -71,8 +74,9 @@ def parse_recipe(
     scope = Scope(host, path.resolve().parent if path else Path.cwd(), problems)
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
-    report = read_uses(root.at("report"), "report", "report", scope)
     variants = _variants(_bodies(root, parsed, problems), scope)
+    tasks = tuple(variant.posed for variant in variants)
+    report = read_uses(root.at("report"), "report", "report", replace(scope, tasks=tasks))
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -197,18 +201,24 @@ def _variant(name: str, body: Node, scope: Scope) -> Variant | None:
     # `Body` has reported what is missing or not a mapping.
     given = body.at("data")
     data, offer = read_data(given, scope) if isinstance(given.value, Mapping) else (None, None)
+    written = body.at("task")
+    task = None
+    if data is not None and offer is not None and isinstance(written.value, Mapping | None):
+        task = read_task(written, data, given, scope)
+        offer = replace(offer, task=task.uses) if task is not None else offer
     scope = replace(
         scope,
         offer=offer,
+        tasks=(cast("Task[Any]", task.plugin),) if task is not None else (),
         stages=frozenset(body.at("stages").mapping),
         validation=offer is None or offer.validation,  # unknown where the data has a mistake
     )
     model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
     stages = read_stages(body.at("stages"), scope)
     evaluate = read_evaluators(body.at("evaluate"), scope)
-    if scope.problems or data is None or model is None:
+    if scope.problems or data is None or task is None or model is None:
         return None
-    return Variant(name, data, model, stages, evaluate)
+    return Variant(name, data, task, model, stages, evaluate)
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

@@ -7,8 +7,9 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, cast
 
+from compressit.contract.kinds import Evaluator
 from compressit.contract.results import Results, Row
 from compressit.host.plugins import Host
 from compressit.planning.points import Plan, Point
@@ -23,11 +24,9 @@ def collect(
 ) -> Results:
     """The results that the store has for a plan: one row for each model made so far."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
-    used = dict.fromkeys(use.uses for variant in plan.recipe.variants for use in variant.evaluate)
+    used = [(cast("Evaluator[Any]", use.plugin), v.posed) for v in plan.recipe.variants for use in v.evaluate]
     metrics = {
-        name: asdict(metric)
-        for uses in used
-        for name, metric in getattr(host.find(uses, "evaluator").plugin, "metrics", {}).items()
+        name: asdict(metric) for plugin, task in used for name, metric in plugin.measures(task).items()
     }
     dense = _dense_parents(plan, host)
     rows = [_row(p, artifacts, metrics, dense.get(p.path)) for p in plan.points if p.model in artifacts]

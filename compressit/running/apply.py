@@ -76,11 +76,11 @@ def measure_with(plugin: Evaluator[Any], model: nn.Module, ctx: StageContext) ->
                 f"{plugin.name} returned {_kind(value)} as '{name}', not a number",
                 "return one number per metric",
             ) from error
-    unknown = sorted(set(metrics) - set(plugin.metrics))
+    unknown = sorted(set(metrics) - set(plugin.measures(ctx.task)))
     if unknown:
         raise CompressitError(
             f"{plugin.name} returned undeclared metrics: {', '.join(unknown)}",
-            "declare them in its `metrics`",
+            "declare them in its `metrics`, or `measures`",
         )
     check_only_metrics(plugin.name, ctx)
     return metrics

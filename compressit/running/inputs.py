@@ -9,9 +9,11 @@ from typing import Any, Literal
 from torch import nn
 
 from compressit.checkpoint import model as checkpoint
+from compressit.contract.classification import usual
 from compressit.contract.compute import Compute
 from compressit.contract.context import Judged, Progress, StageContext
 from compressit.contract.kinds import Model
+from compressit.contract.tasks import Task
 from compressit.datasets.splits import Data
 from compressit.host.plugins import Host
 from compressit.running import rng
@@ -26,6 +28,7 @@ class Inputs:
     compute: Compute
     data: Callable[[], Data]
     model: Callable[[str], nn.Module]  # by reference; raises CompressitError if it is not declared
+    task: Task[Any] = field(default_factory=usual)
     architecture: checkpoint.Architecture | None = None  # of the model that a stage receives
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None
     memo: MutableMapping[Hashable, Any] = field(
@@ -50,6 +53,7 @@ class Inputs:
             streams=streams,
             load_data=self.data,
             load_model=self.model,
+            task=self.task,
             round=streams.round,
             feed=feed,
             fresh=fresh,

@@ -19,8 +19,10 @@ from compressit.contract.context import DataContext, Judged
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Trainer
 from compressit.contract.nets import check_answers, copied, fault_of, try_out
+from compressit.contract.tasks import Task
 from compressit.datasets.rescaling import fed
 from compressit.datasets.splits import Data, InputSpec
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host
@@ -86,8 +88,8 @@ class JobRunner:
             architecture, contract = checkpoint.architecture_of(path), checkpoint.contract_of(path)
         else:
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
-            shape, classes = tuple(dataset.input_shape), dataset.classes
-            architecture = checkpoint.Architecture(job.uses, dict(job.config), shape, classes)
+            shape, outputs = tuple(dataset.input_shape), self._task(job).outputs
+            architecture = checkpoint.Architecture(job.uses, dict(job.config), shape, outputs)
             with lending(job.uses), rng.building(job.seed):
                 model = checkpoint.build(architecture, self._host)
         if "weights" in job.files:
@@ -98,7 +100,7 @@ class JobRunner:
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
                 raise fault
             if x is not None and architecture is not None:
-                check_answers(copied(model, same_parameters=True), x, architecture.classes)
+                check_answers(copied(model, same_parameters=True), x, self._task(job).check)
         return Made(model, architecture, contract)
 
     def _dry_run(self, job: Job, emit: Emit) -> Made:
@@ -162,7 +164,11 @@ class JobRunner:
             return job.inputs.get(ref) or f"{job.files[ref]} {job.data['id']}"  # inputs depend on the data
 
         architecture = checkpoint.architecture_of(source) if source is not None else None
-        return Inputs(self._host, compute, data, model, architecture, emit, self._memo, identity)
+        task = self._task(job)
+        return Inputs(self._host, compute, data, model, task, architecture, emit, self._memo, identity)
+
+    def _task(self, job: Job) -> Task[Any]:
+        return self._host.task(TaskSpec.from_json(job.task))
 
     def _model_file(self, job: Job, ref: str) -> Path:
         if ref in job.files:
@@ -189,7 +195,8 @@ class JobRunner:
             return checkpoint.load(path, host=self._host, limited=given)
 
     def _data(self, job: Job, device: str, emit: Emit) -> Data:
-        key = ("data", job.data["id"], canonical(job.data["config"]["augment"]), device)
+        task = self._task(job).measuring()  # targets do not depend on how models are trained
+        key = ("data", job.data["id"], canonical(task.posed.to_json()), canonical(job.data["config"]["augment"]), device)
         if key not in self._memo:
             announce = lambda text: emit({"announce": text})  # noqa: E731
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
@@ -204,9 +211,11 @@ class JobRunner:
             like = job.data.get("like")
             contract = InputSpec(
                 tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]),
-                dataset.class_names,
+                task.posed.names,
             ) if like else None  # fmt: skip
-            self._memo[key] = loading.prepared(dataset, self._memo[raw], announce, device, contract)
+            self._memo[key] = loading.prepared(
+                dataset, task, self._memo[raw], announce, device, contract
+            )
         return self._memo[key]
 
     def _judged(self, job: Job) -> Judged | None:

@@ -38,7 +38,7 @@ SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
 @check("evaluator")
 def metrics_described(subject: Subject) -> None:
     """Every metric has a unit, a direction and a description."""
-    metrics = subject.plugin.metrics  # type: ignore[attr-defined]
+    metrics = subject.create().measures(stand(subject).task)
     if not metrics:
         raise ConformanceError(
             "it declares no metrics", 'set metrics = {"mine": Metric("higher", "fraction", "…")}'
