@@ -54,7 +54,8 @@ class Offer:
             validation = bool(options.validation or dataset.has_validation)
         except NotImplementedError as error:
             raise CompressitError(
-                f"{dataset.name} does not declare {error}", "every dataset has `input_shape`, and `classes` or `task`"
+                f"{dataset.name} does not declare {error}",
+                "every dataset has `input_shape`, and `classes` or `task`",
             ) from error
         except CompressitError:
             raise

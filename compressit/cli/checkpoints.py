@@ -40,17 +40,20 @@ def evaluate(
     ] = None,
     evaluators: Annotated[
         list[str] | None,
-        typer.Option("--evaluator", help="Evaluators; default: eval.accuracy and eval.size."),
+        typer.Option(
+            "--evaluator",
+            help="Evaluators; default: eval.accuracy (for a task of no classes eval.scores) and eval.size.",
+        ),
     ] = None,
     unlimited: Unlimited = False,
     plugins: LocalFiles = None,
     trust: Trust = False,
 ) -> None:
     """Measure a checkpoint on a dataset."""
-    from compressit.python.evaluation import USUAL, evaluate_file
+    from compressit.python.evaluation import evaluate_file
 
     host = open_host_with(plugins, trust)
-    names = evaluators or USUAL
+    names = evaluators or ()
     found = evaluate_file(file, data, settings or (), names, host, tell, not unlimited)
     for name, value in found.items():
         say(f"{name:24} {value:.6g}")

@@ -25,7 +25,10 @@ class ClassesConfig(Config):
     """Options of every task whose targets are classes."""
 
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="fraction of the target spread evenly over all classes, in training"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the target spread evenly over all classes, in training",
     )
     class_weights: Literal["balanced"] | tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         default=None,
@@ -84,9 +87,12 @@ class ClassTask(Task[O]):
         return weights * (counts > 0)
 
     def distance(self, outputs: Tensor, taught: Tensor, match: Match, temperature: float) -> Tensor:
-        """T² * KL(softmax(taught / T) || softmax(outputs / T)), the mean over the examples or pixels; the factor T² keeps
-        its gradients about the same size when T changes (Hinton, Vinyals & Dean 2015, section 2). Of logits, their mean
-        squared error (Ba & Caruana 2014), twice the limit of the other one for a high T and centred logits."""
+        """T² * KL(softmax(taught / T) || softmax(outputs / T)), the mean over the examples or pixels.
+
+        The factor T² keeps its gradients about the same size when T changes (Hinton, Vinyals & Dean 2015, section 2).
+        Of logits, their mean squared error (Ba & Caruana 2014), twice the limit of the other one for a high T and
+        centred logits.
+        """
         from torch.nn import functional as F
 
         if match == "logits":
@@ -123,7 +129,8 @@ class ClassificationConfig(ClassesConfig):
     """Options of classification."""
 
     top_k: tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        default=(), description="also measure how often the right class is among the k largest logits, for each k"
+        default=(),
+        description="also measure how often the right class is among the k largest logits, for each k",
     )
 
 
@@ -143,7 +150,10 @@ class Classification(ClassTask[ClassificationConfig]):
 
     def measures(self) -> Mapping[str, Metric]:
         """Accuracy, macro F1, and top-k accuracies if asked for."""
-        top = {f"top{k}_accuracy": Metric("higher", "fraction", f"right class among {k}") for k in self.config.top_k}
+        top = {
+            f"top{k}_accuracy": Metric("higher", "fraction", f"right class among {k}")
+            for k in self.config.top_k
+        }
         f1 = Metric("higher", "fraction", "F1 of a class, averaged over the classes")
         return {"accuracy": Metric("higher", "fraction", "right answers"), "macro_f1": f1, **top}
 

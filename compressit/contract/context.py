@@ -55,7 +55,9 @@ class StageContext:
     streams: Streams
     load_data: Callable[[], Data]
     load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError for others
-    task: Task[Any] = field(default_factory=usual)  # what the data pose; for evaluators without its training options
+    task: Task[Any] = field(
+        default_factory=usual
+    )  # what the data pose; for evaluators without its training options
     round: int | None = None  # from 1 in a repeated stage
     feed: Literal["previous", "original"] = "previous"  # what each round starts from
     fresh: bool = (
@@ -100,8 +102,8 @@ class StageContext:
         return self.narrow(multiplier, times)
 
     def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:
-        """The outputs, float32, on a split ("train", "validation", "test"): logits (N, classes), or what the task wants.
-        `ref` says which model it is: the judged model by default. Computed once for all evaluators of a model.
+        """The outputs, float32, on a split ("train", "validation", "test"): logits (N, classes), or what the task
+        wants. `ref` says which model it is: the judged model by default. Computed once for all evaluators of a model.
 
         Raises CompressitError for outputs that are not what the task needs."""
         key = ("logits", self.identity(ref), self.identity(""), split)

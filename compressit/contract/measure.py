@@ -94,7 +94,7 @@ def _counted_as_written(model: nn.Module) -> Generator[None]:
 
 
 def r2(outputs: Tensor, wanted: Tensor) -> float:
-    """R², the share of the variance of `wanted` (N, ...) that `outputs` explain, averaged over the values of an example.
+    """R²: the share of the variance of `wanted` (N, ...) that `outputs` explain, the mean over an example's values.
 
     A value that is the same in all examples counts 1 where the outputs are the very same, else 0, as in scikit-learn.
     """

@@ -253,7 +253,7 @@ def check_values(outputs: object, count: int, examples: int | None = None) -> No
 
 
 def check_maps(outputs: object, classes: int, examples: int | None = None) -> None:
-    """Raises CompressitError unless the outputs are logits of pixels (N, K, H, W) with N = `examples`, K >= `classes`."""
+    """Raises CompressitError unless the outputs are logits of pixels (N, K, H, W), N = `examples`, K >= `classes`."""
     shape = _check_floats(outputs, 4, examples, f"logits of every pixel (N, {classes}, height, width)")
     if shape[1] < classes:
         raise CompressitError(

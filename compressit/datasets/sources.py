@@ -54,8 +54,8 @@ class Source(ABC):
 
 
 Examples = tuple[Tensor, Tensor] | Source | Dataset[Any]
-"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and targets (N, ...): labels (N,), or what the task
-takes; or a map-style torch Dataset whose items are such an input and its target. A Source is the host's own."""
+"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and targets (N, ...): labels (N,), or what the
+task takes; or a map-style torch Dataset whose items are such an input and its target. A Source is the host's own."""
 
 
 @dataclass(frozen=True)

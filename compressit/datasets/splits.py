@@ -20,6 +20,7 @@ from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
 Batch = tuple[Tensor, Tensor]
+_UNSAID = TaskSpec("", 1)
 _AT_ONCE = 8192  # examples of which a part of the statistics is made
 
 
@@ -197,7 +198,7 @@ class Data:
     classes: int
     contract: InputSpec
     doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
-    task: TaskSpec = TaskSpec("", 1)  # what they pose; by default a classification
+    task: TaskSpec = _UNSAID  # what they pose; by default a classification
 
     def __post_init__(self) -> None:
         if not self.task.uses:

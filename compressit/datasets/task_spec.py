@@ -30,7 +30,7 @@ class TaskSpec:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> TaskSpec:
         """The inverse of `to_json`."""
-        return TaskSpec(**{**values, "names": tuple(values["names"])})
+        return TaskSpec(values["uses"], values["outputs"], tuple(values["names"]), values["options"])
 
 
 def usual_task(whole: bool, shape: Sequence[int]) -> str:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from compressit.config import Config, ModelRefMarker, dump, parse
-from compressit.contract.kinds import Dataset, Evaluator, Plugin
+from compressit.contract.kinds import Dataset, Evaluator
+from compressit.contract.plugin import Metric, Plugin
+from compressit.contract.tasks import Task
 from compressit.host.plugins import Registered
 
 P = TypeVar("P", bound=Plugin[Any])
@@ -45,8 +47,8 @@ def facts(registered: Registered) -> dict[str, Any]:
     """A plugin's facts as JSON values.
 
     Keys: name, kind, from, version (null for a local file), about (the docstring), example, options (name,
-    type, default and about of each, in words), schema (the options' JSON Schema). Evaluators also have metrics;
-    datasets have shape and classes with default options (null if unknown).
+    type, default and about of each, in words), schema (the options' JSON Schema). Evaluators and tasks also have
+    metrics; datasets have shape and classes with default options (null if unknown).
     """
     plugin = registered.plugin
     found: dict[str, Any] = {
@@ -61,6 +63,8 @@ def facts(registered: Registered) -> dict[str, Any]:
     }
     if issubclass(plugin, Evaluator):
         found["metrics"] = [{"name": name, **vars(metric)} for name, metric in plugin.metrics.items()]
+    if issubclass(plugin, Task):
+        found["metrics"] = [{"name": name, **vars(metric)} for name, metric in _measures(plugin).items()]
     if issubclass(plugin, Dataset):
         found |= _contents(plugin)
     return found
@@ -105,11 +109,19 @@ def made(plugin: type[P], values: Mapping[str, Any]) -> P | None:
         return None
 
 
+def _measures(plugin: type[Task[Any]]) -> Mapping[str, Metric]:
+    task = made(plugin, {}) or made(plugin, plugin.example)
+    try:
+        return task.measures() if task is not None else {}
+    except Exception:  # noqa: BLE001 - third-party code, and only a listing
+        return {}
+
+
 def _contents(plugin: type[Dataset[Any]]) -> dict[str, Any]:
     dataset = made(plugin, {}) or made(plugin, plugin.example)
     try:
         assert dataset is not None
-        return {"shape": list(dataset.input_shape), "classes": dataset.classes}
+        return {"shape": list(dataset.input_shape), "classes": dataset.task.outputs}
     except Exception:  # noqa: BLE001 - third-party code, and only a listing
         return {"shape": None, "classes": None}
 

@@ -87,7 +87,10 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
     if base is Evaluator:
         _check_metrics(plugin, fault)
     if not isinstance(getattr(plugin, "tasks", None), frozenset | set | None):
-        raise fault(f"{shown(plugin)}.tasks is {getattr(plugin, 'tasks', None)!r:.120}", 'a set of names: {"task.regression"}')
+        raise fault(
+            f"{shown(plugin)}.tasks is {getattr(plugin, 'tasks', None)!r:.120}",
+            'a set of names: {"task.regression"}',
+        )
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
         is_function = inspect.isfunction(theirs)

@@ -101,7 +101,9 @@ class _Graph:
         augment = data["config"]["augment"]
         self.augment = {"augment": augment} if augment else {}
         # what is measured does not depend on the options that only trainings use
-        self.task, self.measured = (task.posed.to_json() for task in (variant.posed, variant.posed.measuring()))
+        self.task, self.measured = (
+            task.posed.to_json() for task in (variant.posed, variant.posed.measuring())
+        )
         self.task_module = self._module(variant.task.uses)
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         self.model: tuple[str, ...] = ()  # the modules that build the network
@@ -133,7 +135,8 @@ class _Graph:
             self.model = (self._module(spec.use.uses),)
             made = spec.use.to_json()
             facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "input_shape": self.offer.shape,
-                      "classes": self.offer.classes, "task": self.measured, "seed": self.seed, "torch": torch_version()}  # fmt: skip
+                      "classes": self.offer.classes, "task": self.measured, "seed": self.seed,
+                      "torch": torch_version()}  # fmt: skip
         key = key_of(facts)
         lineage = ({"stage": "init", **made, "seed": self.seed, "key": key, **digests, **partly},)
         job = Job(
@@ -239,9 +242,7 @@ class _Graph:
         self.jobs.setdefault(job.key, job)
         self.lineage[job.key] = job.lineage
 
-    def _common(
-        self, name: str, *modules: str, task: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _common(self, name: str, *modules: str, task: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The fields that every job has, with the digest of the code that it and its model run."""
         roots = tuple(dict.fromkeys((*self.model, *modules)))
         label = f"{self.variant.name}/seed{self.seed}/{name}"

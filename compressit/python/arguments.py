@@ -35,7 +35,12 @@ def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Mo
 
     given = data.contract
     offer = Offer(
-        "the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale, task=data.task.uses
+        "the data",
+        tuple(given.shape),
+        data.classes,
+        tuple(given.class_names),
+        given.scale,
+        task=data.task.uses,
     )
     check_fits(path, offer, host)
     return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
@@ -50,25 +55,31 @@ def create(kind: type[P], name: str, options: Mapping[str, Any], host: Host | No
 
 
 def posed_as(
-    given: TaskSpec | Mapping[str, Any] | str | None, posed: TaskSpec, data: str, own: bool = False
+    given: TaskSpec | Mapping[str, Any] | str | None,
+    posed: TaskSpec,
+    data: str,
+    own: bool = False,
+    host: Host | None = None,
 ) -> TaskSpec:
     """What data that pose `posed` pose with the task `given` from Python: a name, `uses` and `with`, or all of it.
 
-    `own`: `posed` is only what the user's targets look like, and how many outputs there are is not known yet. Raises CompressitError for an unknown task, one that does not fit the data, and invalid options.
+    `own`: `posed` is only what the user's targets look like, and how many outputs there are is not known yet.
+    Raises CompressitError for an unknown task, one that does not fit the data, and invalid options.
     """
+    host = host or installed()
     if isinstance(given, str | Mapping) or given is None:
         block: Mapping[str, Any] = {"uses": given} if isinstance(given, str) else given or {}
         if others := sorted(set(block) - {"uses", "with"}):
             raise CompressitError(f"{data}: task has '{others[0]}'", "give `uses`, and options under `with`")
         uses, options = block.get("uses") or posed.uses, block.get("with") or {}
-        own = posed.options if uses == posed.uses else {}
-        given = replace(posed, uses=uses, options={**own, **plain(uses, options)})
-        kind: Any = installed().find(uses, "task").plugin
+        theirs = posed.options if uses == posed.uses else {}
+        given = replace(posed, uses=uses, options={**theirs, **plain(uses, options)})
+        kind: Any = host.find(uses, "task").plugin
         if not own:
             answering(kind, posed, data)
-    kind = installed().find(given.uses, "task").plugin
+    kind = host.find(given.uses, "task").plugin
     made = kind(checked(kind.Config, plain(given.uses, given.options), given.uses), given)
-    for option, why in {} if own else made.misfits().items():
+    for option, why in made.misfits().items() if not own else ():
         raise CompressitError(f"{data}: {option} of {given.uses} {why}", "change the option")
     return replace(given, options=dump(made.config))
 

@@ -42,12 +42,13 @@ def data(
     what you have: (inputs, labels) tensors, a map-style torch Dataset of such pairs, or a DataLoader, of which its
     dataset and number of workers count. Inputs are uint8 in 0..255 or float in 0..1.
 
-    `task`: a task plugin's name, a mapping of `uses` and `with` as in a recipe, or a TaskSpec; by default what the dataset
-    poses. Of your own data that is what their targets look like: whole numbers (N,) from 0 are classes, (N, labels) of 0
-    and 1 several labels, (N, H, W) the classes of pixels, floats (N,) or (N, outputs) a regression's.
+    `task`: a task plugin's name, a mapping of `uses` and `with` as in a recipe, or a TaskSpec; by default what the
+    dataset poses. Of your own data that is what their targets look like: whole numbers (N,) from 0 are classes,
+    (N, labels) of 0 and 1 several labels, (N, H, W) the classes of pixels, floats (N,) or (N, outputs) a regression's.
     `train_plain`: the examples of `train` without its random transforms; then `train` is read anew each epoch.
-    `class_names`: of classes, labels or outputs, in order; by default "0", "1" …, as many as there are. `options`: those of every dataset
-    (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the size of one to cut.
+    `class_names`: of classes, labels or outputs, in order; by default "0", "1" …, as many as there are. `options`:
+    those of every dataset (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the
+    size of one to cut.
 
     Raises CompressitError for examples that are none, and for options that do not fit them.
     """
@@ -76,7 +77,7 @@ def _own(
     announce: Callable[[str], None],
     options: dict[str, Any],
 ) -> Data:
-    from compressit.datasets.sources import Sources, shape_of, targets_of
+    from compressit.datasets.sources import Sources, retargeted, shape_of, targets_of
     from compressit.datasets.stored import Stored
     from compressit.host.plugins import installed
     from compressit.running.loading import posing, readable
@@ -91,16 +92,17 @@ def _own(
         return Path(tempfile.mkdtemp(prefix="python-", dir=files))
 
     sources = readable("data", sources, folder, config.workers, announce)
-    for examples in sources.given().values():
-        file = getattr(examples, "plain", examples)  # goes with the last split that reads it
-        if isinstance(file, Stored):
-            weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
     targets = [targets_of(examples) for examples in sources.given().values()]
     posing_as = installed().task(_posed(targets, class_names, task))
     fault = input_fault(config, shape_of(sources.train), posing_as.target)
     if fault is not None:
         raise CompressitError(f"data: {fault[0]} {fault[1]}")
-    found = posing(posing_as, sources, config, "data", device)
+    sources = retargeted(sources, "data", posing_as.targets)
+    for examples in sources.given().values():
+        file = getattr(examples, "plain", examples)  # goes with the last split that reads it
+        if isinstance(file, Stored):
+            weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
+    found = posing(posing_as, sources, config, device)
     for doubt in found.doubts:
         announce(f"warning: {doubt}")
     return found

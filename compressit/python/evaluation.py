@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.contract.kinds import Dataset, Evaluator
+from compressit.contract.tasks import Task
+from compressit.datasets.task_spec import CLASSIFICATION
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.arguments import blaming, check_does, check_net, create, model_for
+from compressit.python.arguments import blaming, check_does, check_net, create, model_for, posed_as
 from compressit.python.data import data as data_of
 from compressit.recipe.settings import options_of
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from compressit.datasets.splits import Data
 
 USUAL = ("eval.accuracy", "eval.size")
-"""The default evaluators."""
+"""The default evaluators; of another task than classification eval.scores instead of the first."""
 
 
 def evaluate(
@@ -33,24 +35,25 @@ def evaluate(
 
     `model`: a net, which is not changed, or a checkpoint's path. `data`: the result of `compressit.data`, used as it
     is, or a dataset's name; then a checkpoint's inputs are scaled as in its training. `evaluators`: by default
-    eval.accuracy and eval.size. `limited`: building a checkpoint's model and running it on two inputs is limited in
-    memory and time, by the file's size. Runs on the device of the data. Raises CompressitError for data that
-    do not fit and for an evaluator that judges a recipe's stage.
+    eval.accuracy, or for another task than classification eval.scores, and eval.size. `limited`: building a
+    checkpoint's model and running it on two inputs is limited in memory and time, by the file's size. Runs on the
+    device of the data. Raises CompressitError for data that do not fit and for an evaluator that judges a recipe's
+    stage.
     """
     from compressit.contract.nets import copied, unwrapped
 
-    names = evaluators or USUAL
-    plugins = _evaluators(names, installed())
     if isinstance(model, str | Path):
         path = checkpoint_file(model)
         if isinstance(data, str):
-            return evaluate_file(path, data, (), names, installed(), print, limited)
+            return evaluate_file(path, data, (), evaluators, installed(), print, limited)
         model = model_for(path, data, installed(), limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
     fed = data_of(data) if isinstance(data, str) else data
+    task = installed().task(fed.task)
+    plugins = _evaluators(evaluators, task, installed())
     with blaming(model, fed):
-        return _measured(copied(model), fed, plugins)
+        return _measured(copied(model), fed, task, plugins)
 
 
 def evaluate_file(
@@ -62,7 +65,7 @@ def evaluate_file(
     announce: Callable[[str], None] = lambda text: None,
     limited: bool = True,
 ) -> dict[str, float]:
-    """Metrics of all evaluators by name.
+    """Metrics of all evaluators by name; of the usual ones if none is named.
 
     `settings`: options of the dataset as `name=value`. Unless they set `scale`, inputs are scaled as the
     checkpoint's input contract says, with the mean and deviation of its training. `announce` is called for
@@ -75,9 +78,10 @@ def evaluate_file(
     from compressit.paths import default_cache
     from compressit.running.loading import load_data
 
-    plugins = _evaluators(evaluators, host)
     options = options_of(settings)
     dataset = create(Dataset, data, options, host)
+    task = host.task(posed_as(None, dataset.task, data, host=host))
+    plugins = _evaluators(evaluators, task, host)
     contract = checkpoint.contract_of(path)
     offer = Offer.of(dataset)  # scaled as the file says, or as asked for (announced below)
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
@@ -87,14 +91,16 @@ def evaluate_file(
             f"{path} was trained on inputs of scale {contract.scale}, but is measured on {options['scale']}"
         )
     like = contract if "scale" not in options else None
-    task = host.task(dataset.task)
     given = load_data(dataset, task, default_cache(), announce, Compute.select("auto").device, like)
-    return _measured(model, given, plugins)
+    return _measured(model, given, task, plugins)
 
 
-def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
-    plugins = [host.create(Evaluator, name, {}) for name in names]
+def _evaluators(names: Sequence[str], task: Task[Any], host: Host) -> list[Evaluator[Any]]:
+    """By their names, or the usual ones. Raises CompressitError for one that is not for this task."""
+    usual = USUAL if CLASSIFICATION in task.does() else ("eval.scores", *USUAL[1:])
+    plugins = [host.create(Evaluator, name, {}) for name in names or usual]
     for plugin in plugins:
+        check_does(plugin, task)
         if plugin.uses_stage:
             raise CompressitError(
                 f"{plugin.name} judges a stage of a recipe, not a single model", "use it in a recipe"
@@ -102,17 +108,16 @@ def _evaluators(names: Sequence[str], host: Host) -> list[Evaluator[Any]]:
     return plugins
 
 
-def _measured(model: nn.Module, data: Data, plugins: Sequence[Evaluator[Any]]) -> dict[str, float]:
+def _measured(
+    model: nn.Module, data: Data, task: Task[Any], plugins: Sequence[Evaluator[Any]]
+) -> dict[str, float]:
     from compressit.contract.compute import Compute
     from compressit.running.apply import measure_with
     from compressit.running.inputs import Inputs
     from compressit.seeds import Streams
 
-    task = installed().task(data.task).measuring()
-    for plugin in plugins:
-        check_does(plugin, task)
     compute = Compute.select(data.train.y.device.type)
-    inputs = Inputs(installed(), compute, lambda: data, lambda ref: model, task)
+    inputs = Inputs(installed(), compute, lambda: data, lambda ref: model, task.measuring())
     found: dict[str, float] = {}
     for plugin in plugins:
         ctx = replace(inputs, model=partial(_only, model, plugin.name)).context(Streams(0))

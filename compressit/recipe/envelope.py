@@ -47,7 +47,9 @@ class UseBlock(Config):
 class TaskBlock(Config):
     """What the data pose, or what is made of it."""
 
-    uses: str | None = Field(None, description="name of a task plugin; default: the task that the dataset poses")
+    uses: str | None = Field(
+        None, description="name of a task plugin; default: the task that the dataset poses"
+    )
     with_: dict[str, Any] = Field({}, alias="with", description="the task's options")
 
 

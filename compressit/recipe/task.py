@@ -61,7 +61,10 @@ def _fits(task: Task[Any], data: Use, options: Node, given: Node, mark: Mark, sc
         misfits = task.misfits()
         fault = metrics_fault(measures := task.measures(), f"the measures of {task.name}")
         if fault is None and task.watch not in measures:
-            fault = f"`watch` of {task.name} is '{task.watch}', which is none of its measures", "name one of them"
+            fault = (
+                f"`watch` of {task.name} is '{task.watch}', which is none of its measures",
+                "name one of them",
+            )
         if fault is not None:
             scope.problem(f"task: {fault[0]}", mark, fault[1])
     except FOREIGN as error:  # third-party code
@@ -84,7 +87,9 @@ def check_does(plugin: Plugin[Any], path: str, options: Node, mark: Mark, scope:
     doing = [task for task in scope.tasks if plugin.tasks is None or task.does() & plugin.tasks]
     if not doing:
         names = " and ".join(dict.fromkeys(task.name for task in scope.tasks))
-        message = f"{path}.uses: {plugin.name} is for {' and '.join(sorted(plugin.tasks or ()))}, not for {names}"
+        message = (
+            f"{path}.uses: {plugin.name} is for {' and '.join(sorted(plugin.tasks or ()))}, not for {names}"
+        )
         scope.problem(message, mark, "use one for this task, or set the recipe's `task`")
         return
     try:

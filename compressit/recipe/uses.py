@@ -20,6 +20,7 @@ from compressit.recipe.task import check_does, measures_of
 from compressit.recipe.validation import dotted, place_of, shown, validate
 from compressit.recipe.yamlfile import Node
 
+
 def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
     """The dataset, and what it offers a model. None for either if it has a mistake, which is noted."""
     use = _read_block(node, "data", "dataset", scope)

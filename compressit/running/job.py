@@ -196,7 +196,13 @@ class JobRunner:
 
     def _data(self, job: Job, device: str, emit: Emit) -> Data:
         task = self._task(job).measuring()  # targets do not depend on how models are trained
-        key = ("data", job.data["id"], canonical(task.posed.to_json()), canonical(job.data["config"]["augment"]), device)
+        key = (
+            "data",
+            job.data["id"],
+            canonical(task.posed.to_json()),
+            canonical(job.data["config"]["augment"]),
+            device,
+        )
         if key not in self._memo:
             announce = lambda text: emit({"announce": text})  # noqa: E731
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
@@ -213,9 +219,7 @@ class JobRunner:
                 tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]),
                 task.posed.names,
             ) if like else None  # fmt: skip
-            self._memo[key] = loading.prepared(
-                dataset, task, self._memo[raw], announce, device, contract
-            )
+            self._memo[key] = loading.prepared(dataset, task, self._memo[raw], announce, device, contract)
         return self._memo[key]
 
     def _judged(self, job: Job) -> Judged | None:

@@ -86,7 +86,8 @@ def prepared(
 
     Raises CompressitError for targets that are not what the task takes.
     """
-    data = posing(task, raw, dataset.config, dataset.name, device, like)
+    sources = retargeted(raw, dataset.name, task.targets)
+    data = posing(task, sources, dataset.config, device, like)
     data = replace(data, doubts=(*data.doubts, *dataset.doubts()))
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
@@ -95,15 +96,13 @@ def prepared(
 
 def posing(
     task: Task[Any],
-    raw: Sources,
+    sources: Sources,
     options: DataConfig,
-    name: str,
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """The splits of `raw`, with targets as the task takes them. `name`: what the data are called in messages."""
+    """The splits of sources whose targets are as the task takes them."""
     posed, labelled = task.posed, task.target == "class"
-    sources = retargeted(raw, name, task.targets)
     data = prepare(sources, options, posed.outputs, posed.names, device, like, labelled)
     return replace(data, task=posed)
 

@@ -79,15 +79,16 @@ def _facts(made: Made) -> dict[str, Any]:
 
 
 def _write_model(model: nn.Module, file: Path, job: Job, made: Made, host: Host) -> None:
+    task = TaskSpec.from_json(job.task)
     try:
-        checkpoint.save(model, file, made.architecture, made.contract, host, job.lineage, task=TaskSpec.from_json(job.task))
+        checkpoint.save(model, file, made.architecture, made.contract, host, job.lineage, task=task)
     except CompressitError as error:  # remove the name of the temporary file
         raise CompressitError(error.message.removeprefix(f"{file}: "), error.hint) from error
     if job.kind == "dry_run":
         with suppress(CompressitError):  # the model cannot be saved without its weights: keep the full one
             checkpoint.save(
                 emptied(model), file, made.architecture, made.contract, host, job.lineage, compact=True,
-                task=TaskSpec.from_json(job.task),
+                task=task,
             )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from compressit.config import parse
 from compressit.contract.context import DataContext
 from compressit.datasets.sources import CALLED, Sources
 from compressit.datasets.streamed import items
+from compressit.errors import CompressitError
 from compressit.paths import default_cache
 from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.subject import Subject

@@ -20,8 +20,8 @@ class SyntheticConfig(DataConfig):
     )
     poses: Literal["classification", "multilabel", "regression", "segmentation"] = Field(
         default="classification",
-        description="the task: one class for each input; any of the labels; `classes` numbers; or, of images, the class "
-        "of each pixel",
+        description="the task: one class for each input; any of the labels; `classes` numbers; or, of images, the "
+        "class of each pixel",
     )
     shape: tuple[PositiveInt, ...] = Field(
         default=(1, 8, 8), min_length=1, description="shape of one input: channels, height, width"

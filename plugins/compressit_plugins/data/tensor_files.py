@@ -16,8 +16,10 @@ from compressit_plugins.data.array_files import MALFORMED, Header
 
 
 def read(path: Path, split: str, arrays: Mapping[str, Header]) -> tuple[Tensor, Tensor]:
-    """Inputs (N, *shape), uint8 or float32, and targets (N, ...), floats as float32. Raises CompressitError for a damaged
-    file."""
+    """Inputs (N, *shape), uint8 or float32, and targets (N, ...), int64 or float32.
+
+    Raises CompressitError for a damaged file.
+    """
     try:
         x, y = _of_npz(path, split) if path.suffix == ".npz" else _of_safetensors(path, split)
     except (*MALFORMED, SafetensorError) as error:

@@ -77,7 +77,7 @@ class Tensors(Dataset[TensorsConfig]):
         dims, whole, form = _FORMS[uses]
         if len(targets.shape) not in dims or (whole and not targets.is_whole):
             raise CompressitError(
-                f"{self._path}: train_y is {targets.kind} of shape {targets.shape}, and the targets of {uses} are {form}",
+                f"{self._path}: train_y is {targets.kind} of shape {targets.shape}, and targets of {uses} are {form}",
                 "save them in this form, or set `poses`",
             )
         if uses == CLASSIFICATION:

@@ -25,7 +25,7 @@ class TeacherConfig(Config):
     match: Match = Field(
         default="probabilities",
         description="what to match of the teacher's output: probabilities (Kullback-Leibler divergence at "
-        "`temperature`), or logits (mean squared error); outputs that are no logits are matched by what their task says",
+        "`temperature`), or logits (mean squared error); for outputs that are no logits, what their task says",
     )
     temperature: float = Field(
         default=4.0, gt=0, description="divides the logits of both models (probabilities only)"

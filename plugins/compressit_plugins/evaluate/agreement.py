@@ -21,9 +21,11 @@ def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str
 
 
 def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: int) -> dict[str, float]:
-    """Agreement on the noise of the stage's last epoch and on `draws` unseen images of the same kind of noise; where the
-    teacher answers with classes, their entropy (bits) and majority share on the unseen images, unless its logits are all
-    NaN."""
+    """Agreement on the noise of the stage's last epoch and on `draws` unseen images of the same kind of noise.
+
+    Where the teacher answers with classes, also their entropy (bits) and majority share on the unseen images, unless
+    its logits are all NaN.
+    """
     noise = judged.notes["noise"]
     device = ctx.compute.device
     source = shared_noise_source(noise["kind"], ctx)
@@ -33,7 +35,9 @@ def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: i
     unseen = source.draw(draws, judged.streams.generator("unseen noise", device=device))
     told = ctx.compute.forward(teacher, unseen)
     found = {
-        "fit_agreement": ctx.task.agreement(ctx.compute.forward(model, seen), ctx.compute.forward(teacher, seen)),
+        "fit_agreement": ctx.task.agreement(
+            ctx.compute.forward(model, seen), ctx.compute.forward(teacher, seen)
+        ),
         "noise_agreement": ctx.task.agreement(ctx.compute.forward(model, unseen), told),
     }
     if ctx.task.target == "vector":

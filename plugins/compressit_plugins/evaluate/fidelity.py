@@ -30,7 +30,11 @@ class Fidelity(Evaluator[FidelityConfig]):
     example: ClassVar[Mapping[str, Any]] = {"draws": 64}
     uses_stage = True
     metrics = {  # noqa: RUF012
-        "agreement": Metric("higher", "fraction", "test inputs with the same class as the teacher; of numbers, R² to the teacher's"),
+        "agreement": Metric(
+            "higher",
+            "fraction",
+            "test inputs answered as the teacher does; of numbers, R² to its",
+        ),
         "train_agreement": Metric("higher", "fraction", "as `agreement`, on training inputs"),
         "fit_agreement": Metric("higher", "fraction", "as `agreement`, on training noise"),
         "noise_agreement": Metric("higher", "fraction", "as `agreement`, on unseen noise"),

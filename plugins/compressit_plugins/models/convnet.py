@@ -24,8 +24,8 @@ class ConvnetConfig(Config):
     )
     per_pixel: bool = Field(
         default=False,
-        description="answer for every pixel, as a segmentation wants: no block halves anything, and a 1 x 1 convolution "
-        "takes the linear layer's place",
+        description="answer for every pixel, as a segmentation wants: no block halves anything, and a 1 x 1 "
+        "convolution takes the linear layer's place",
     )
 
 

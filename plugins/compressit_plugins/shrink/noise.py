@@ -38,7 +38,9 @@ class NoiseShrinking(Student[NoiseConfig]):
         labels = self.config.labels
         if labels == "logits" or task.target != "vector":
             return {}
-        return {"labels": f"is '{labels}', and the answers of {task.name} are no classes: use `labels: logits`"}
+        return {
+            "labels": f"is '{labels}', and the answers of {task.name} are no classes: use `labels: logits`"
+        }
 
     def work(self, images: int, times: int) -> Work:
         """Training on noise images, each of which is drawn and labelled by the teacher."""

@@ -48,7 +48,8 @@ class Multilabel(Task[MultilabelConfig]):
         if not bool(((values == 0) | (values == 1)).all()):
             low, high = (float(end) for end in values.aminmax())
             raise CompressitError(
-                f"targets go from {low:g} to {high:g}, not 0 and 1", "give each example a 0 or 1 for each label"
+                f"targets go from {low:g} to {high:g}, not 0 and 1",
+                "give each example a 0 or 1 for each label",
             )
         return values
 
@@ -69,8 +70,8 @@ class Multilabel(Task[MultilabelConfig]):
         return lambda outputs, wanted: self._cross_entropy(outputs, wanted, weight).mean()
 
     def distance(self, outputs: Tensor, taught: Tensor, match: Match, temperature: float) -> Tensor:
-        """T² times the Kullback-Leibler divergence of each label's two probabilities, softened by T, the mean over labels
-        and examples. Of logits, their mean squared error."""
+        """T² times the Kullback-Leibler divergence of each label's two probabilities, softened by T, the mean over
+        labels and examples. Of logits, their mean squared error."""
         from torch.nn import functional as F
 
         if match == "logits":
@@ -90,7 +91,7 @@ class Multilabel(Task[MultilabelConfig]):
         }
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """F1 is 0 for a label that is never set and never answered, as in scikit-learn. A NaN is no answer, and wrong."""
+        """F1 is 0 for a label that is never set and never answered, as in scikit-learn. A NaN is wrong."""
         wanted, given = targets > 0.5, outputs > 0
         right = (wanted == given) & ~outputs.isnan()
         f1 = 2 * (wanted & given).sum(0) / (wanted.sum(0) + given.sum(0)).clamp_min(1).double()

@@ -44,7 +44,9 @@ class Regression(Task[RegressionConfig]):
         return {
             "rmse": Metric("lower", "of the targets", "root of the mean squared error"),
             "mae": Metric("lower", "of the targets", "mean size of the error"),
-            "r2": Metric("higher", "fraction", "R²: explained share of the targets' variance, averaged over outputs"),
+            "r2": Metric(
+                "higher", "fraction", "R²: explained share of the targets' variance, averaged over outputs"
+            ),
         }
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:

@@ -36,11 +36,16 @@ class Segmentation(ClassTask[SegmentationConfig]):
     def misfits(self) -> Mapping[str, str]:
         """Also a label that is a class."""
         ignored = self.config.ignore_index
-        told = f"is {ignored}, which is a class" if ignored is not None and 0 <= ignored < self.outputs else ""
+        told = (
+            f"is {ignored}, which is a class" if ignored is not None and 0 <= ignored < self.outputs else ""
+        )
         return {**super().misfits(), **({"ignore_index": told} if told else {})}
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy in nats, the mean over an example's pixels that count. Raises CompressitError for other sizes."""
+        """Cross-entropy in nats, the mean over an example's pixels that count.
+
+        Raises CompressitError for maps of other sizes.
+        """
         self._check_sizes(outputs, targets)
         return super().loss(outputs, targets)
 
@@ -57,7 +62,9 @@ class Segmentation(ClassTask[SegmentationConfig]):
     def measures(self) -> Mapping[str, Metric]:
         """Over all pixels that count, of all images together."""
         return {
-            "miou": Metric("higher", "fraction", "intersection over union of a class, averaged over the classes"),
+            "miou": Metric(
+                "higher", "fraction", "intersection over union of a class, averaged over the classes"
+            ),
             "pixel_accuracy": Metric("higher", "fraction", "pixels with the right class"),
         }
 
@@ -75,7 +82,7 @@ class Segmentation(ClassTask[SegmentationConfig]):
         self.check(outputs, len(targets))
         if outputs.shape[2:] != targets.shape[1:]:
             raise CompressitError(
-                f"the net answers with maps of {tuple(outputs.shape[2:])}, and the targets are {tuple(targets.shape[1:])}",
+                f"the net answers with maps of {tuple(outputs.shape[2:])}, and targets are {tuple(targets.shape[1:])}",
                 "let the net end with an interpolation to the size of its inputs",
             )
 

@@ -58,7 +58,9 @@ def supervise(
         outputs, y = ctx.compute.forward(model, data.validation), data.validation.y
         lost, scores = float(task.objective(y)(outputs, y)), task.scores(outputs, y)
         told = {name: value for name, value in scores.items() if name in shown}
-        ctx.log(end.steps, validation_loss=lost, **{f"validation_{name}": value for name, value in told.items()})
+        ctx.log(
+            end.steps, validation_loss=lost, **{f"validation_{name}": value for name, value in told.items()}
+        )
         if selects:
             lower = monitor == "loss" or task.measures()[monitor].better == "lower"
             value = lost if monitor == "loss" else scores.get(monitor, math.nan)
