@@ -69,9 +69,11 @@ def learns_from_a_teacher(subject: Subject) -> None:
     taught, outputs = _outputs(task), _outputs(task, seed=1).requires_grad_()
     for match in ("probabilities", "logits") if task.logits else ("probabilities",):
         distance = task.distance(outputs, taught, match, 2.0)
+        if distance.ndim:
+            raise ConformanceError(f"`distance` gives {tuple(distance.shape)}, no scalar", "take the mean")
         (gradient,) = torch.autograd.grad(distance, outputs)
-        if distance.ndim or not bool(gradient.isfinite().all()):
-            raise ConformanceError("`distance` is no scalar, or its gradient is not finite")
+        if not bool(gradient.isfinite().all()):
+            raise ConformanceError("the gradient of `distance` is not finite")
         if not float(task.distance(taught, taught, match, 2.0)) < float(distance):
             raise ConformanceError("the teacher's own outputs are not closer to it than others")
 

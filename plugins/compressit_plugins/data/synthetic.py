@@ -18,13 +18,13 @@ class SyntheticConfig(DataConfig):
     classes: int = Field(
         default=10, ge=2, description="number of classes; of labels or of numbers, where `poses` says so"
     )
+    shape: tuple[PositiveInt, ...] = Field(
+        default=(1, 8, 8), min_length=1, description="shape of one input: channels, height, width"
+    )
     poses: Literal["classification", "multilabel", "regression", "segmentation"] = Field(
         default="classification",
         description="the task: one class for each input; any of the labels; `classes` numbers; or, of images, the "
         "class of each pixel",
-    )
-    shape: tuple[PositiveInt, ...] = Field(
-        default=(1, 8, 8), min_length=1, description="shape of one input: channels, height, width"
     )
     train: int = Field(default=512, ge=1, description="training inputs")
     test: int = Field(default=256, ge=1, description="test inputs")
