@@ -178,8 +178,8 @@ def save(
 
     `uses` names the registered model that it was built from, before any compression, and `config` the options of
     that; the default is the name that `@compressit.model` gave its class. A registered model needs `input_shape`
-    (without the batch) or `contract` (`data.contract`); `classes` defaults to the number of outputs. `task`: what it was
-    made for (`data.task`).
+    (without the batch) or `contract` (`data.contract`); `classes` defaults to the number of outputs. `task`: what it
+    was made for (`data.task`).
     Without a registered model, the file loads only with `load(path, into=net)`. `compact` stores sparse
     tensors without their zeros. Raises CompressitError for a model that would not reload the same.
     """

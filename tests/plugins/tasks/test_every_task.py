@@ -37,7 +37,7 @@ RECIPE: dict[str, Any] = {
         "prune": {
             "uses": "prune.structured",
             "needs": "train",
-            "with": {"importance": "taylor", "keep": 0.2, "batch_size": 16},
+            "with": {"importance": "taylor", "target": "channels", "keep": 0.25, "batch_size": 16},
         },
         "recover": {
             "uses": "train.distill",
