@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from compressit.datasets.splits import Data as Data
     from compressit.datasets.splits import Split as Split
     from compressit.datasets.task_spec import TaskSpec as TaskSpec
+    from compressit.datasets.task_spec import usual_task as usual_task
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
     from compressit.errors import did_you_mean as did_you_mean

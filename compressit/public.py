@@ -70,5 +70,6 @@ EXPORTS = {
     "save": "compressit.api",
     "stage": "compressit.api",
     "tensor_bytes": "compressit.contract.measure",
+    "usual_task": "compressit.datasets.task_spec",
 }
 """Public names, and the modules that define them."""

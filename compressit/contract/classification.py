@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import Field
 
 from compressit.config import Config
-from compressit.contract.hookspecs import hookimpl
 from compressit.contract.plugin import Metric
 from compressit.contract.tasks import Match, Task
 from compressit.datasets.task_spec import CLASSIFICATION
@@ -184,9 +183,3 @@ class Classification(ClassTask[ClassificationConfig]):
 def usual() -> Classification:
     """A classification with default options, of whatever data: what a context without a task has."""
     return Classification(ClassificationConfig())
-
-
-@hookimpl
-def compressit_tasks() -> list[type[Task[Any]]]:
-    """Registers `task.classification`."""
-    return [Classification]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from compressit import CompressitError, DataConfig, Dataset, InputPath, TaskSpec, hookimpl, opened
-from compressit.datasets.task_spec import CLASSIFICATION, usual_task
+from compressit import CompressitError, DataConfig, Dataset, InputPath, TaskSpec, hookimpl, opened, usual_task
 from compressit_plugins.data.array_files import Header, headers, whole_numbers
 
 if TYPE_CHECKING:
     from compressit import DataContext, Sources
 
 MOST_CLASSES = 1_000_000  # where `classes` does not say how many
+CLASSIFICATION = "task.classification"
 SPLITS = ("train", "test", "validation")
 # of each task's targets: numbers of dimensions, whether whole, in words
 _FORMS: dict[str, tuple[tuple[int, ...], bool, str]] = {
