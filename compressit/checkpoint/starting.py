@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from compressit.contract.kinds import Dataset
+from compressit.contract.tasks import Task
 from compressit.datasets.options import MOST_INPUTS
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
@@ -118,11 +119,12 @@ def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
 
 def _check_task(path: Path, manifest: Manifest, offer: Offer, host: Host) -> None:
     """Raises CompressitError if the model was made for another task than the data's, and neither derives from the
-    other. Unknown where the file names none, or one that is not installed."""
+    other, or takes it. Unknown where the file names none, or one that is not installed."""
     if manifest.task is None or manifest.task.uses not in host.names("task"):
         return
-    theirs, ours = (host.find(name, "task").plugin for name in (manifest.task.uses, offer.task))
-    if not issubclass(theirs, ours) and not issubclass(ours, theirs):
+    names = manifest.task.uses, offer.task
+    theirs, ours = (cast("type[Task[Any]]", host.find(name, "task").plugin) for name in names)
+    if not (theirs.does() | theirs.takes) & ours.does() and not ours.takes & theirs.does():
         raise CompressitError(
             f"{path} was made for {manifest.task.uses}, but the task of {offer.data} is {offer.task}",
             "use the data it was trained on, or another checkpoint",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.contract.kinds import Dataset, Evaluator
 from compressit.contract.tasks import Task
-from compressit.datasets.task_spec import CLASSIFICATION
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
@@ -80,10 +80,11 @@ def evaluate_file(
 
     options = options_of(settings)
     dataset = create(Dataset, data, options, host)
-    task = host.task(posed_as(None, dataset.task, data, host=host))
+    offer = Offer.of(dataset)  # scaled as the file says, or as asked for (announced below)
+    made = checkpoint.task_of(path)
+    task = host.task(posed_as(_as_made(made, dataset.task, host), dataset.task, data, host=host))
     plugins = _evaluators(evaluators, task, host)
     contract = checkpoint.contract_of(path)
-    offer = Offer.of(dataset)  # scaled as the file says, or as asked for (announced below)
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
     model = checkpoint.load_to_run(path, host, limited)
     if contract is not None and options.get("scale", contract.scale) != contract.scale:
@@ -93,6 +94,15 @@ def evaluate_file(
     like = contract if "scale" not in options else None
     given = load_data(dataset, task, default_cache(), announce, Compute.select("auto").device, like)
     return _measured(model, given, task, plugins)
+
+
+def _as_made(made: TaskSpec | None, posed: TaskSpec, host: Host) -> TaskSpec | None:
+    """The task that a checkpoint was made for, if it is one for what the data pose: it is measured with its options."""
+    if made is None or made.uses not in host.names("task"):
+        return None
+    kind: Any = host.find(made.uses, "task").plugin
+    fits = posed.uses in kind.does() | kind.takes and made.outputs == posed.outputs
+    return replace(posed, uses=made.uses, options=made.options) if fits else None
 
 
 def _evaluators(names: Sequence[str], task: Task[Any], host: Host) -> list[Evaluator[Any]]:

@@ -14,6 +14,8 @@ from tiny import Bench
 import compressit
 from compressit.checkpoint.model import task_of
 from compressit.errors import CompressitError
+from compressit.host.plugins import installed
+from compressit.python.evaluation import evaluate_file
 
 RECIPE: dict[str, Any] = {
     "version": 1,
@@ -121,6 +123,29 @@ def test_arrays_of_floats_are_a_regression_from_file_to_checkpoint(bench: Bench,
     assert row.metrics["test_rmse"] == pytest.approx(errors.mean() ** 0.5, rel=1e-5)
     assert row.metrics["test_r2"] == pytest.approx((1 - errors.sum(0) / spread.sum(0)).mean(), rel=1e-4)
     assert row.metrics["test_r2"] > 0.5
+
+
+def test_a_file_is_measured_as_it_was_made_without_the_pixels_that_do_not_count(
+    bench: Bench, tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(0)
+    y = draws.integers(3, size=(40, 4, 4))
+    x = ((y + 0.5) / 3)[:, None].astype("float32")
+    y[draws.random(y.shape) < 0.3] = 255
+    np.savez(tmp_path / "maps.npz", train_x=x[:30], train_y=y[:30], test_x=x[30:], test_y=y[30:])
+    (tmp_path / "r.yaml").write_text(
+        "version: 1\nname: maps\ndata: {uses: data.tensors, with: {file: maps.npz, classes: 3}}\n"
+        "task: {with: {ignore_index: 255, class_weights: balanced}}\n"
+        "model: {uses: model.convnet, with: {channels: [8], per_pixel: true}}\nstages:\n"
+        "  train: {uses: train.supervised, with: {epochs: 20, batch_size: 10, optimizer: {name: adam, lr: 0.05}}}\n"
+        "evaluate: [eval.scores]\n"
+    )
+    run = compressit.run(tmp_path / "r.yaml", out=tmp_path / "run", store=tmp_path / "store")
+    (row,) = run.results.rows
+    assert row.metrics["test_miou"] > 0.8
+    settings = [f"file={tmp_path / 'maps.npz'}", "classes=3"]
+    again = evaluate_file(run.folder / str(row.checkpoint), "data.tensors", settings, (), installed())
+    assert {name: again[name] for name in row.metrics} == row.metrics
 
 
 @pytest.mark.parametrize(

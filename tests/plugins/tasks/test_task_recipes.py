@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tiny import tiny_host
 
+from compressit.checkpoint import model as checkpoint
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import RecipeError
 from compressit.host.plugins import Host, installed
 from compressit.planning.plan import make_plan
@@ -109,6 +111,9 @@ class Apart(Task):
     def loss(self, outputs, targets): ...
     def measures(self): return MEASURES
     def scores(self, outputs, targets): ...
+class Stranger(Apart):
+    '''Is no classification, and takes none.'''
+    name, takes, does = "own.stranger", frozenset(), classmethod(lambda cls: frozenset({"own.stranger"}))
 class OnlyApart(Trainer):
     name, tasks = "own.trainer", {"own.apart"}
     def train(self, model, ctx): return model
@@ -119,7 +124,7 @@ class Usual(Evaluator):
 class Words(Report):
     name, tasks = "own.words", {"own.apart"}
 @hookimpl
-def compressit_tasks(): return [Derived, Apart]
+def compressit_tasks(): return [Derived, Apart, Stranger]
 @hookimpl
 def compressit_trainers(): return [OnlyApart]
 @hookimpl
@@ -153,6 +158,22 @@ def test_what_derives_from_a_task_does_it_too(tmp_path: Path) -> None:
     assert any("report.0.uses: own.words is for own.apart" in line for line in found)
 
 
+def test_a_net_made_for_a_task_starts_another_that_takes_it_and_no_stranger(tmp_path: Path) -> None:
+    host = own(tiny_host(), tmp_path)
+    file = tmp_path / "net.safetensors"
+    architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, (1, 2, 3), 3)
+
+    def start(task: str) -> str:
+        made = checkpoint.build(architecture, host)
+        checkpoint.save(made, file, architecture, host=host, task=TaskSpec(task, 3))
+        return TINY.replace("{uses: tiny.mlp}", f"{{from: {file}}}")
+
+    for task in ("own.derived", "own.apart", "task.classification", "task.unknown"):
+        read(start(task), host)
+    (line,) = told(start("own.stranger"), host)
+    assert "was made for own.stranger, but the task of tiny.data is task.classification" in line
+
+
 @pytest.mark.parametrize(
     ("measures", "words"),
     [
@@ -182,8 +203,6 @@ def test_a_smoother_training_is_another_key_and_the_first_model_is_shared(kind: 
 
 def test_what_is_measured_of_a_given_model_does_not_depend_on_how_others_are_trained(tmp_path: Path) -> None:
     """The evaluation of a first model from a file, which no option of trainings can change."""
-    from compressit.checkpoint import model as checkpoint
-
     architecture = checkpoint.Architecture("model.mlp", {"hidden": [4]}, (1, 8, 8), 3)
     file = tmp_path / "net.safetensors"
     checkpoint.save(checkpoint.build(architecture, installed()), file, architecture)
