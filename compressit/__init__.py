@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from compressit.config import NoOptions as NoOptions
     from compressit.config import changed as changed
     from compressit.config import parse as parse
+    from compressit.contract.classification import ClassesConfig as ClassesConfig
+    from compressit.contract.classification import ClassTask as ClassTask
     from compressit.contract.compute import Compute as Compute
     from compressit.contract.context import DataContext as DataContext
     from compressit.contract.context import Judged as Judged
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
     from compressit.contract.measure import macs as macs
     from compressit.contract.measure import nonzero as nonzero
     from compressit.contract.measure import parameters as parameters
+    from compressit.contract.measure import r2 as r2
     from compressit.contract.measure import tensor_bytes as tensor_bytes
     from compressit.contract.module_types import ModuleType as ModuleType
     from compressit.contract.nets import check_logits as check_logits
@@ -73,11 +76,14 @@ if TYPE_CHECKING:
     from compressit.contract.records import Picture as Picture
     from compressit.contract.results import Results as Results
     from compressit.contract.results import Row as Row
+    from compressit.contract.tasks import Task as Task
     from compressit.datasets.options import DataConfig as DataConfig
     from compressit.datasets.sources import SkipExample as SkipExample
     from compressit.datasets.sources import Sources as Sources
     from compressit.datasets.splits import Data as Data
     from compressit.datasets.splits import Split as Split
+    from compressit.datasets.task_spec import TaskSpec as TaskSpec
+    from compressit.datasets.task_spec import usual_task as usual_task
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
     from compressit.errors import did_you_mean as did_you_mean

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from compressit.datasets.splits import InputSpec
+    from compressit.datasets.task_spec import TaskSpec
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def save(
     input_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     contract: InputSpec | None = None,
+    task: TaskSpec | None = None,
     compact: bool = False,
     **config: Any,
 ) -> None:
@@ -176,7 +178,8 @@ def save(
 
     `uses` names the registered model that it was built from, before any compression, and `config` the options of
     that; the default is the name that `@compressit.model` gave its class. A registered model needs `input_shape`
-    (without the batch) or `contract` (`data.contract`); `classes` defaults to the number of outputs.
+    (without the batch) or `contract` (`data.contract`); `classes` defaults to the number of outputs. `task`: what it
+    was made for (`data.task`).
     Without a registered model, the file loads only with `load(path, into=net)`. `compact` stores sparse
     tensors without their zeros. Raises CompressitError for a model that would not reload the same.
     """
@@ -206,7 +209,7 @@ def save(
             f"{first}= is for registered models, and {type(model).__name__} is not registered",
             "name it with uses=, or register the class with @compressit.model",
         )
-    checkpoint.save(model, Path(path), architecture, contract, host=installed(), compact=compact)
+    checkpoint.save(model, Path(path), architecture, contract, host=installed(), compact=compact, task=task)
 
 
 def fresh(path: Path | str, seed: int = 0) -> nn.Module:

@@ -5,6 +5,8 @@ from __future__ import annotations
 EXPORTS = {
     "Array": "compressit.contract.records",
     "Batched": "compressit.contract.fit",
+    "ClassTask": "compressit.contract.classification",
+    "ClassesConfig": "compressit.contract.classification",
     "CompressitError": "compressit.errors",
     "Compressor": "compressit.contract.kinds",
     "Compute": "compressit.contract.compute",
@@ -39,6 +41,8 @@ EXPORTS = {
     "StageContext": "compressit.contract.context",
     "StopTraining": "compressit.contract.fit",
     "Streams": "compressit.seeds",
+    "Task": "compressit.contract.tasks",
+    "TaskSpec": "compressit.datasets.task_spec",
     "Trainer": "compressit.contract.kinds",
     "Work": "compressit.contract.kinds",
     "answers": "compressit.contract.measure",
@@ -66,9 +70,11 @@ EXPORTS = {
     "parameters": "compressit.contract.measure",
     "parse": "compressit.config",
     "percent": "compressit.formatting",
+    "r2": "compressit.contract.measure",
     "run": "compressit.api",
     "save": "compressit.api",
     "stage": "compressit.api",
     "tensor_bytes": "compressit.contract.measure",
+    "usual_task": "compressit.datasets.task_spec",
 }
 """Public names, and the modules that define them."""

@@ -14,16 +14,27 @@ from typing import Any
 from compressit.config import Config
 from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.contract.init_options import InitConfig
-from compressit.contract.kinds import Evaluator, Metric, Plugin
+from compressit.contract.kinds import Evaluator
+from compressit.contract.plugin import Plugin
+from compressit.contract.records import Metric
+from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
 from compressit.host.describe import Style
 from compressit.host.describe import options as described
 from compressit.host.plugins import Host, Registered
-from compressit.recipe.envelope import Body, EvaluateBlock, Head, ModelBlock, StageBlock, WeightsBlock
+from compressit.recipe.envelope import (
+    Body,
+    EvaluateBlock,
+    Head,
+    ModelBlock,
+    StageBlock,
+    TaskBlock,
+    WeightsBlock,
+)  # fmt: skip
 from compressit.recipe.model import ComputeConfig
 
 PAGE = Path(__file__).parent / "recipe.md"
-KINDS = ("dataset", "model", "trainer", "compressor", "evaluator", "report")
+KINDS = ("dataset", "task", "model", "trainer", "compressor", "evaluator", "report")
 SHARED: Mapping[type[Config], str] = {
     DataConfig: "[options of every dataset](#options-of-every-dataset)",
     FitConfig: "[options of every training](#options-of-every-training)",
@@ -48,6 +59,7 @@ def render(page: str) -> str:
     """The page with fresh tables. Raises KeyError for a section of an unknown name."""
     sections: Mapping[str, Callable[[], str]] = {
         "top": lambda: options(Head) + "".join(_rows(Body)),
+        "task": lambda: options(TaskBlock),
         "model": lambda: options(ModelBlock),
         "init": lambda: options(InitConfig),
         "weights": lambda: options(WeightsBlock),
@@ -99,8 +111,10 @@ def _plugin(registered: Registered) -> Iterator[str]:
         yield "No options.\n"
     if table:
         yield table
-    if issubclass(plugin, Evaluator):
+    if issubclass(plugin, Evaluator) and plugin.metrics:
         yield _metrics(plugin.metrics)
+    if issubclass(plugin, Task):
+        yield _metrics(plugin(plugin.Config()).measures())
 
 
 def _metrics(metrics: Mapping[str, Metric]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from compressit.checkpoint.header import BYTES, verify
 from compressit.printable import line
 
-_FIELDS = ("model", "edits", "reshaped", "compact", "input", "tied", "lineage", "metrics", "versions")
+_FIELDS = ("model", "edits", "reshaped", "compact", "input", "task", "tied", "lineage", "metrics", "versions")
 _MOST_TENSORS = 60  # lines of the listing
 
 
@@ -20,7 +20,7 @@ def facts(path: Path) -> dict[str, Any]:
 
     Keys: path, format, file_bytes, tensor_bytes (of the tensors as loaded), stored_bytes (of those in the
     file), parameters (values in all parameters), model, edits, reshaped, compact (shapes of the tensors
-    stored compactly), input, tied, lineage, metrics, versions, sha256, tensors (name, dtype and shape of
+    stored compactly), input, task, tied, lineage, metrics, versions, sha256, tensors (name, dtype and shape of
     each, as loaded). Raises CompressitError.
     """
     header = verify(Path(path))
@@ -58,6 +58,8 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"  sha256       {facts['sha256']}"
     versions = ", ".join(f"{name} {version}" for name, version in sorted(facts["versions"].items()))
     yield f"  written by   {versions}"
+    if (task := facts["task"]) is not None:
+        yield f"  task         {task['uses']}, {task['outputs']} outputs {_compact(task['options'])}"
     yield from _input(facts["input"])
     if facts["lineage"]:
         yield ""

@@ -78,6 +78,15 @@ class Inputs(_Entry):
     class_names: Row[str]
 
 
+class Posed(_Entry):
+    """What the model was made for (`compressit.datasets.task_spec.TaskSpec`)."""
+
+    uses: str
+    outputs: int = Field(ge=1)
+    names: Row[str]
+    options: dict[str, JsonValue]
+
+
 class SetEdit(_Entry):
     """Numbers of the submodule `at` that differ from the builder's. Tuples are stored as lists."""
 
@@ -111,6 +120,7 @@ class Manifest(_Entry):
     format: Literal[1] = FORMAT
     model: Builder | None  # None: saved without a registered builder; can only be loaded into a given module
     input: Inputs | None
+    task: Posed | None = None  # None in older files, and where nobody said
     edits: Row[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")]] = ()
     layer_owners: dict[str, str] = {}  # of the types in `edits`, like Builder's `owner`
     reshaped: bool = False  # some tensor's shape differs from the builder's

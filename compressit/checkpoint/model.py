@@ -27,6 +27,7 @@ from compressit.checkpoint.manifest import Architecture, Manifest, ReplaceEdit
 from compressit.config import dump
 from compressit.contract.nets import copied, unwrapped
 from compressit.datasets.splits import InputSpec
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
 from compressit.files.reading import opened
 from compressit.files.writing import replacing
@@ -60,6 +61,7 @@ def save(
     lineage: Sequence[Mapping[str, Any]] = (),
     metrics: Mapping[str, float] | None = None,
     compact: bool = False,
+    task: TaskSpec | None = None,
 ) -> None:
     """Writes a self-describing checkpoint; before it appears at `path`, reloads it and compares every bit.
 
@@ -95,6 +97,7 @@ def save(
             format=1,
             model=_builder(architecture, host) if architecture else None,
             input={**asdict(contract), "dtype": probe.dtype if probe else "float32"} if contract else None,
+            task=asdict(task) if task else None,
             edits=[edit.model_dump(mode="json") for edit in edits],
             layer_owners=layer_owners({edit.type for edit in edits if isinstance(edit, ReplaceEdit)}, host),
             reshaped=reshaped,
@@ -203,6 +206,12 @@ def contract_of(path: Path) -> InputSpec | None:
     if inputs is None:
         return None
     return InputSpec(inputs.shape, inputs.scale, inputs.mean, inputs.std, inputs.class_names)
+
+
+def task_of(path: Path) -> TaskSpec | None:
+    """What the checkpoint's model was made for, if recorded."""
+    posed = read_header(Path(path)).manifest.task
+    return posed and TaskSpec(posed.uses, posed.outputs, posed.names, posed.options)
 
 
 def _reference(model: nn.Module) -> nn.Module:

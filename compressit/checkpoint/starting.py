@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from compressit.contract.kinds import Dataset
+from compressit.contract.tasks import Task
 from compressit.datasets.options import MOST_INPUTS
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.files.reading import file_digest
 from compressit.files.sealed import digest_of
@@ -39,17 +41,22 @@ class Offer:
     scale: str
     shuffled: bool = False  # pixels are permuted after scaling
     validation: bool = False  # there is a validation split
+    task: str = CLASSIFICATION  # the task plugin's name
 
     @staticmethod
-    def of(dataset: Dataset[Any]) -> Offer:
-        """What a dataset declares. Raises CompressitError if a declaration is missing or wrong."""
+    def of(dataset: Dataset[Any], task: str | None = None) -> Offer:
+        """What a dataset declares, for this task, by default the one that it poses.
+
+        Raises CompressitError if a declaration is missing or wrong.
+        """
         try:
             options = dataset.config
-            shape, classes, names = tuple(dataset.input_shape), dataset.classes, tuple(dataset.class_names)
+            shape, posed = tuple(dataset.input_shape), dataset.task
             validation = bool(options.validation or dataset.has_validation)
         except NotImplementedError as error:
             raise CompressitError(
-                f"{dataset.name} does not declare {error}", "every dataset has `input_shape` and `classes`"
+                f"{dataset.name} does not declare {error}",
+                "every dataset has `input_shape`, and `classes` or `task`",
             ) from error
         except CompressitError:
             raise
@@ -58,9 +65,14 @@ class Offer:
                 f"{dataset.name}: reading what it declares failed: {type(error).__name__}: {error}",
                 "this is a bug in the plugin, not in the recipe",
             ) from error
-        if len(names) != classes:
+        if not isinstance(posed, TaskSpec):
             raise CompressitError(
-                f"{dataset.name} has {classes} classes but {len(names)} class names",
+                f"`task` of {dataset.name} is {posed!r:.60}, not a TaskSpec",
+                'return compressit.TaskSpec("task.regression", outputs=1), or leave it out and declare `classes`',
+            )
+        if len(posed.names) != posed.outputs:
+            raise CompressitError(
+                f"{dataset.name} has {posed.outputs} classes but {len(posed.names)} class names",
                 "`class_names` needs one name per class, in label order",
             )
         if (values := math.prod(shape)) > MOST_INPUTS:
@@ -70,8 +82,9 @@ class Offer:
                 "make the inputs smaller, or no result can be saved",
             )
         return Offer(
-            dataset.name, shape, classes, names, options.scaling, options.pixels == "shuffled", validation
-        )
+            dataset.name, shape, posed.outputs, posed.names, options.scaling, options.pixels == "shuffled",
+            validation, task or posed.uses,
+        )  # fmt: skip
 
 
 def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
@@ -95,12 +108,27 @@ def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
         builder_of(model.name, model.config, host)
     if (tuple(model.input_shape), model.classes) != (offer.shape, offer.classes):
         raise CompressitError(
-            f"{path} takes inputs of shape {tuple(model.input_shape)} and has {model.classes} classes, "
-            f"but {offer.data} has shape {offer.shape} and {offer.classes} classes",
+            f"{path} takes inputs of shape {tuple(model.input_shape)} and has {model.classes} outputs, "
+            f"but {offer.data} has shape {offer.shape} and {offer.classes} outputs",
             "use the data it was trained on, or another checkpoint",
         )
+    _check_task(path, manifest, offer, host)
     check_contract(path, manifest.input, offer)
     return manifest
+
+
+def _check_task(path: Path, manifest: Manifest, offer: Offer, host: Host) -> None:
+    """Raises CompressitError if the model was made for another task than the data's, and neither derives from the
+    other, or takes it. Unknown where the file names none, or one that is not installed."""
+    if manifest.task is None or manifest.task.uses not in host.names("task"):
+        return
+    names = manifest.task.uses, offer.task
+    theirs, ours = (cast("type[Task[Any]]", host.find(name, "task").plugin) for name in names)
+    if not (theirs.does() | theirs.takes) & ours.does() and not ours.takes & theirs.does():
+        raise CompressitError(
+            f"{path} was made for {manifest.task.uses}, but the task of {offer.data} is {offer.task}",
+            "use the data it was trained on, or another checkpoint",
+        )
 
 
 def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:

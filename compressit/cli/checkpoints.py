@@ -40,7 +40,10 @@ def evaluate(
     ] = None,
     evaluators: Annotated[
         list[str] | None,
-        typer.Option("--evaluator", help="Evaluators; default: eval.accuracy and eval.size."),
+        typer.Option(
+            "--evaluator",
+            help="Evaluators; default: eval.accuracy (for a task of no classes eval.scores) and eval.size.",
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="The seed of the run whose numbers to get, for evaluators that draw.")
@@ -54,11 +57,11 @@ def evaluate(
     trust: Trust = False,
 ) -> None:
     """Measure a checkpoint on a dataset."""
-    from compressit.python.evaluation import USUAL, evaluate_file
+    from compressit.python.evaluation import evaluate_file
     from compressit.recipe.settings import options_by_plugin
 
     host = open_host_with(plugins, trust)
-    names = evaluators or USUAL
+    names = evaluators or ()
     chosen = options_by_plugin(options or (), names)
     found = evaluate_file(
         file, data, settings or (), names, host, tell, not unlimited, options=chosen, seed=seed

@@ -25,8 +25,8 @@ def plugin(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="compressor, trainer, evaluator, model, dataset or report; default: taken from the name (eval.mine is "
-            "an evaluator), else compressor."
+            help="compressor, trainer, evaluator, model, dataset, task or report; default: taken from the name "
+            "(eval.mine is an evaluator), else compressor."
         ),
     ] = None,
     folder: Folder = Path(),
@@ -101,7 +101,7 @@ def recipe(
         choices = {option: host.names(*kinds) for option, given, kinds in asked if not given}
         listed = [f"{option}: {', '.join(names) or 'none is installed'}" for option, names in choices.items()]
         raise CompressitError(f"choose with {', '.join(choices)}", "; ".join(listed))
-    parts = Parts(data, model, stages, evaluate or usual_evaluators(host))
+    parts = Parts(data, model, stages, evaluate or usual_evaluators(host, data))
     file = folder / f"{name}.yaml"
     local = [_beside(path, folder) for path in plugins or ()]
     write_new({file: recipe_text(name, parts, host, local)})

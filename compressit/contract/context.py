@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressit.contract.classification import usual
 from compressit.contract.compute import Compute
 from compressit.contract.init_options import InitConfig
-from compressit.contract.nets import check_logits
 from compressit.contract.pictures import png_of
+from compressit.contract.tasks import Task
 from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
 from compressit.seeds import Streams, seeded
@@ -61,6 +62,9 @@ class StageContext:
     streams: Streams
     load_data: Callable[[], Data]
     load_model: Callable[[str], nn.Module]  # by declared reference; raises CompressitError for others
+    task: Task[Any] = field(
+        default_factory=usual
+    )  # what the data pose; for evaluators without its training options
     round: int | None = None  # from 1 in a repeated stage
     feed: Literal["previous", "original"] = "previous"  # what each round starts from
     fresh: bool = (
@@ -111,14 +115,16 @@ class StageContext:
         return self.narrow(multiplier, times)
 
     def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:
-        """Logits (N, classes) float32 on a split ("train", "validation", "test"). `ref` says which model it is: the
-        judged model by default. Computed once for all evaluators of a model."""
+        """The outputs, float32, on a split ("train", "validation", "test"): logits (N, classes), or what the task
+        wants. `ref` says which model it is: the judged model by default. Computed once for all evaluators of a model.
+
+        Raises CompressitError for outputs that are not what the task needs."""
         key = ("logits", self.identity(ref), self.identity(""), split)
         if key not in self.memo:
             # some nets draw random numbers in eval mode: they must not depend on which evaluator asks first
             with seeded(Streams(0, "logits").number(split)):
                 outputs = self.compute.forward(model, self.data.split(split))
-            check_logits(outputs)
+            self.task.check(outputs)
             self.memo[key] = outputs
         return self.memo[key]
 

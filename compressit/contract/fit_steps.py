@@ -15,7 +15,6 @@ from compressit.contract.context import StageContext
 from compressit.contract.fit_options import FitConfig, ScheduleConfig
 from compressit.contract.fit_state import Losses
 from compressit.contract.layout import Layout
-from compressit.contract.measure import answers
 from compressit.contract.nets import check_logits, check_tensor, fault_of, layer_of, place_of
 from compressit.datasets.batching import BatchSize, batch_count
 from compressit.errors import CompressitError
@@ -85,7 +84,7 @@ class Steps:
                 self._set_rate(epoch, number, count)
             outputs, value = self._step(inputs, targets)
             seen += inputs.shape[0]
-            if scored and number >= last - _SCORED and (hit := _hits(outputs, targets)) is not None:
+            if scored and number >= last - _SCORED and (hit := self._hits(outputs, targets)) is not None:
                 hits.append(hit)
             try:
                 if self.on_step is not None:
@@ -94,6 +93,12 @@ class Steps:
                 stopped = True
                 break
         return stopped, seen, float(torch.cat(hits).float().mean()) if hits else None
+
+    def _hits(self, outputs: Any, targets: Sequence[Tensor]) -> Tensor | None:
+        """Which examples are answered right, (B,), as the task says; None if that has no meaning."""
+        if not targets or not isinstance(outputs, Tensor):
+            return None
+        return self.ctx.task.hits(outputs.detach(), targets[0])
 
     def _set_rate(self, epoch: int, number: int, count: int) -> None:
         """The learning rate of the epoch's step `number` of `count`."""
@@ -133,14 +138,6 @@ class Steps:
         value = value.detach()
         self.losses.add(value)
         return outputs, value
-
-
-def _hits(outputs: Any, targets: Sequence[Tensor]) -> Tensor | None:
-    """Where the outputs (B, K) agree with the targets, (B,) bool; None if that has no meaning."""
-    if not targets or not isinstance(outputs, Tensor) or outputs.ndim != 2:
-        return None
-    wanted = targets[0] if targets[0].ndim == 1 else targets[0].argmax(1)  # labels, or a teacher's outputs
-    return answers(outputs.detach()) == wanted
 
 
 def _fault(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from compressit.contract.job import Job
     from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
     from compressit.contract.module_types import ModuleType
+    from compressit.contract.tasks import Task
 
 hookspec = pluggy.HookspecMarker("compressit")
 hookimpl = pluggy.HookimplMarker("compressit")
@@ -43,6 +44,12 @@ def compressit_models() -> Iterable[type[Model]]:
 @hookspec
 def compressit_datasets() -> Iterable[type[Dataset]]:
     """Returns your datasets. Called once when plugins are loaded."""
+    return ()
+
+
+@hookspec
+def compressit_tasks() -> Iterable[type[Task]]:
+    """Returns your tasks. Called once when plugins are loaded."""
     return ()
 
 

@@ -22,6 +22,8 @@ class Job:
     # {"uses", "config", "id"}; also "like": {"scale", "mean", "std"} if a model file says how to scale inputs
     data: Mapping[str, Any]
     compute: Mapping[str, Any]  # {"device", "precision", "compile"}
+    # {"uses", "outputs", "names", "options"} of the TaskSpec; evaluations get it without training options
+    task: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Mapping[str, str] = field(default_factory=dict[str, str])  # reference -> checkpoint file
     fresh: Sequence[str] = ()  # patterns of the tensors that files["weights"] does not fill
     init: Mapping[str, Any] = field(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from compressit.config import Config, NoOptions
+from compressit.config import Config
+from compressit.contract.plugin import Plugin as Plugin
 from compressit.contract.records import Declared, Metric
+from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,31 +39,17 @@ class Work:
     forwards: int = 0  # images in forward passes only (of a teacher), or equivalent work
 
 
-class Plugin(Generic[C]):
-    """Base class of all kinds. `config` is the validated config; its class comes from the generic argument."""
+class ForTasks(Plugin[C]):
+    """A plugin that may do some tasks only. A recipe of another task is a mistake, found before anything runs."""
 
-    name: ClassVar[str]
-    Config: ClassVar[type[Config]] = NoOptions
-    # Options that work with a tiny model and dataset, for conformance checks and generated recipes.
-    example: ClassVar[Mapping[str, Any]] = {}
+    tasks: ClassVar[frozenset[str] | None] = None  # by name, with what derives from them; None: any
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        for base in cls.__dict__.get("__orig_bases__", ()):  # of this class, not of its parents
-            for argument in get_args(base):
-                if isinstance(argument, type) and issubclass(argument, Config):
-                    cls.Config = argument
-
-    def __init__(self, config: C) -> None:
-        self.config = config
-
-    @classmethod
-    def summary(cls) -> str:
-        """The first line of the docstring, for listings."""
-        return (cls.__doc__ or "").strip().split("\n")[0]
+    def misfits(self, task: Task[Any]) -> Mapping[str, str]:
+        """The options that do not go with the recipe's task, each with the reason: `{"labels": "hard needs …"}`."""
+        return {}
 
 
-class Trainer(Plugin[C]):
+class Trainer(ForTasks[C]):
     """Changes weights but no shapes."""
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
@@ -72,7 +61,7 @@ class Trainer(Plugin[C]):
         return None
 
 
-class Compressor(Plugin[C]):
+class Compressor(ForTasks[C]):
     """Makes a model smaller or sparser. Raises NoEffectError if it changes nothing."""
 
     @property
@@ -99,7 +88,7 @@ class Compressor(Plugin[C]):
         return None
 
 
-class Evaluator(Plugin[C]):
+class Evaluator(ForTasks[C]):
     """Measures a model. `metrics` declares every number that it may return, by its column in results.csv (preferably
     letters, digits and '_'). A number that it does not return is an empty cell. One that also gives curves, pictures
     or arrays, or whose numbers depend on its options, overrides `declares`.
@@ -112,9 +101,9 @@ class Evaluator(Plugin[C]):
     uses_data: ClassVar[bool] = True  # False: the numbers depend on the model only
     uses_stage: ClassVar[bool] = False  # True: reads the judged stage (its notes, teacher, random streams)
 
-    def declares(self) -> Mapping[str, Declared]:
-        """All that it may give with its options, by name: `Metric`, `Curve`, `Picture` and `Array`. Must not import
-        torch."""
+    def declares(self, task: Task[Any]) -> Mapping[str, Declared]:
+        """All that it may give with its options for models of this task, by name: `Metric`, `Curve`, `Picture` and
+        `Array`. Must not import torch."""
         return self.metrics
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
@@ -172,7 +161,6 @@ class Dataset(Plugin[D]):
     """
 
     Config: ClassVar[type[Config]] = DataConfig
-    task: ClassVar[str] = "classification"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -181,13 +169,18 @@ class Dataset(Plugin[D]):
 
     @property
     def classes(self) -> int:
-        """The number of classes."""
+        """The number of classes, of a dataset that poses a classification."""
         raise NotImplementedError(f"{type(self).__name__}.classes")
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in label order."""
         return tuple(str(i) for i in range(self.classes))
+
+    @property
+    def task(self) -> TaskSpec:
+        """What it poses. By default a classification of `classes`; a dataset that overrides it needs no `classes`."""
+        return TaskSpec(CLASSIFICATION, self.classes, tuple(self.class_names))
 
     @property
     def train_size(self) -> int | None:
@@ -216,7 +209,7 @@ class Dataset(Plugin[D]):
         raise NotImplementedError(f"{type(self).__name__}.load")
 
 
-class Report(Plugin[C]):
+class Report(ForTasks[C]):
     """Figures and text about a finished or interrupted run, made from its results only."""
 
     def figures(self, results: Results) -> Mapping[str, Figure]:

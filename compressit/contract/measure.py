@@ -91,3 +91,15 @@ def _counted_as_written(model: nn.Module) -> Generator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+def r2(outputs: Tensor, wanted: Tensor) -> float:
+    """R²: the share of the variance of `wanted` (N, ...) that `outputs` explain, the mean over an example's values.
+
+    A value that is the same in all examples counts 1 where the outputs are the very same, else 0, as in scikit-learn.
+    """
+    outputs, wanted = outputs.double().flatten(1), wanted.double().flatten(1)
+    left = (outputs - wanted).square().sum(0)
+    whole = (wanted - wanted.mean(0)).square().sum(0)
+    shares = torch.where(whole > 0, 1 - left / whole, (left == 0).double())
+    return float(shares.mean())

@@ -6,7 +6,7 @@ Also removes known wrappers, and detaches results that a forward pass left on a 
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -160,10 +160,10 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
 
 
 @torch.no_grad()
-def check_answers(model: nn.Module, x: Tensor, classes: int) -> None:
-    """Raises CompressitError unless the net gives valid logits in eval mode, for `x` (N, ...), N > 1, and for `x[:1]`.
+def check_answers(model: nn.Module, x: Tensor, check: Callable[[object, int], None]) -> None:
+    """Raises CompressitError unless the net gives valid outputs in eval mode, for `x` (N, ...), N > 1, and for `x[:1]`.
 
-    Valid logits are (N, K) with K >= `classes` and a softmax without NaN. Leaves the net in eval mode.
+    Valid outputs pass `check(outputs, N)` and have a softmax without NaN. Leaves the net in eval mode.
     """
     model.eval()
     for inputs in (x, x[:1]):
@@ -175,7 +175,7 @@ def check_answers(model: nn.Module, x: Tensor, classes: int) -> None:
                 f"the net does not run in eval mode on {what}: {place_of(error, model)}{type(error).__name__}: {error}",
                 "it must accept batches of any size, including one" if len(inputs) == 1 else None,
             ) from error
-        check_logits(outputs, classes, len(inputs))
+        check(outputs, len(inputs))
         outputs = outputs.float()
         if outputs.log_softmax(1).isnan().any():
             raise CompressitError(
@@ -229,31 +229,57 @@ def check_tensor(outputs: object) -> Tensor:
         return outputs
     raise CompressitError(
         f"the net's output is not one tensor: {_described(outputs)}",
-        "wrap it in a module whose forward returns only the logits (N, classes)",
+        "wrap it in a module whose forward returns only one tensor, like logits (N, classes)",
     )
 
 
 def check_logits(outputs: object, classes: int | None = None, examples: int | None = None) -> None:
     """Raises CompressitError unless the outputs are one tensor of logits (N, K) with N = `examples`, K >= `classes`."""
-    tensor = check_tensor(outputs)
-    shape = tuple(tensor.shape)
-    if len(shape) != 2 or examples not in (None, shape[0]):
-        of = f" for {counted(examples, 'input')}" if examples is not None else ""
-        dropped = ", for one input too: squeeze() removes that dimension, flatten(1) does not"
-        raise CompressitError(
-            f"the net returns outputs of shape {shape}{of}",
-            "it must return logits (N, classes)" + (dropped if examples == 1 else ""),
-        )
-    if not tensor.is_floating_point() or tensor.layout is not torch.strided:
-        kind = f"{tensor.dtype}, {tensor.layout}".removesuffix(", torch.strided")
-        raise CompressitError(
-            f"the net returns outputs of type {kind}", "it must return logits: plain floats"
-        )
+    shape = _check_floats(outputs, 2, examples, "logits (N, classes)")
     if classes is not None and shape[1] < classes:
         raise CompressitError(
             f"the net returns outputs of shape {shape}, but labels go up to {classes - 1}",
             f"it must return logits of shape (N, {classes})",
         )
+
+
+def check_values(outputs: object, count: int, examples: int | None = None) -> None:
+    """Raises CompressitError unless the outputs are one tensor of floats (N, count) with N = `examples`."""
+    shape = _check_floats(outputs, 2, examples, f"numbers (N, {count})")
+    if shape[1] != count:
+        raise CompressitError(
+            f"the net returns outputs of shape {shape}, but targets have {counted(count, 'number')}",
+            f"it must return numbers of shape (N, {count})",
+        )
+
+
+def check_maps(outputs: object, classes: int, examples: int | None = None) -> None:
+    """Raises CompressitError unless the outputs are logits of pixels (N, K, H, W), N = `examples`, K >= `classes`."""
+    shape = _check_floats(outputs, 4, examples, f"logits of every pixel (N, {classes}, height, width)")
+    if shape[1] < classes:
+        raise CompressitError(
+            f"the net returns outputs of shape {shape}, but pixels have {classes} classes",
+            f"it must return logits of shape (N, {classes}, height, width)",
+        )
+
+
+def _check_floats(outputs: object, dims: int, examples: int | None, wanted: str) -> tuple[int, ...]:
+    """The shape of the outputs, if they are one tensor of floats with so many dimensions."""
+    tensor = check_tensor(outputs)
+    shape = tuple(tensor.shape)
+    if len(shape) != dims or examples not in (None, shape[0]):
+        of = f" for {counted(examples, 'input')}" if examples is not None else ""
+        dropped = ", for one input too: squeeze() removes that dimension, flatten(1) does not"
+        raise CompressitError(
+            f"the net returns outputs of shape {shape}{of}",
+            f"it must return {wanted}" + (dropped if examples == 1 else ""),
+        )
+    if not tensor.is_floating_point() or tensor.layout is not torch.strided:
+        kind = f"{tensor.dtype}, {tensor.layout}".removesuffix(", torch.strided")
+        raise CompressitError(
+            f"the net returns outputs of type {kind}", f"it must return {wanted.split()[0]}: plain floats"
+        )
+    return shape
 
 
 def _runs(model: nn.Module, x: Tensor) -> bool:

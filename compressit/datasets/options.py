@@ -166,8 +166,17 @@ class DataConfig(Config):
         return round(self.validation * images) if self.validation < 1 else int(self.validation)
 
 
-def input_fault(options: DataConfig, shape: Sequence[int]) -> tuple[str, str] | None:
-    """The option that inputs of this shape (without the batch) cannot have, with the reason, if any."""
+def input_fault(
+    options: DataConfig, shape: Sequence[int], target: Literal["class", "vector", "map"] = "class"
+) -> tuple[str, str] | None:
+    """The option that inputs of this shape (without the batch) cannot have, with the reason, if any. `target`: what the
+    targets are, as a task says."""
+    if options.labels == "random" and target != "class":
+        return "labels", "draws classes, and these targets are none: use `labels: shuffled`"
+    if target == "map" and options.augment:
+        return "augment", "changes images, and their maps of classes would no longer fit them"
+    if target == "map" and options.pixels == "shuffled":
+        return "pixels", "shuffles the pixels of images, and their maps of classes would no longer fit them"
     given, channels = options.given_scale, shape[0]
     if given is not None and len(given.mean) not in (1, channels):
         return "scale", f"has {len(given.mean)} channels, and the inputs {tuple(shape)} have {channels}"

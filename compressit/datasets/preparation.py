@@ -22,6 +22,11 @@ from compressit.seeds import Streams
 MOST_FLOATS = 2**30
 """Bytes of a split's inputs as float32. A larger one stays uint8 on the device and becomes float batch by batch."""
 
+NO_CLASSES = (
+    "`labels: random` draws classes, and the targets of these data are none",
+    "use `labels: shuffled`",
+)
+
 MOST_NAMED = 3  # examples left out that a doubt names
 
 
@@ -32,8 +37,12 @@ def prepare(
     class_names: tuple[str, ...],
     device: str = "cpu",
     like: InputSpec | None = None,
+    labelled: bool = True,
 ) -> Data:
     """The splits of a dataset as its options want them.
+
+    `labelled`: whether targets are labels, one of `classes` per example, so that a part of the examples can be one of
+    every class. Other targets are numbers or images, and parts are plain ones; then `classes` counts their outputs.
 
     Statistics are those of the training examples left when the validation split is cut. `like`: a model's
     contract, by whose statistics inputs are scaled instead of the data's own. Raises CompressitError when the
@@ -43,9 +52,10 @@ def prepare(
     streams = Streams(options.seed)
     train, test, validation = sources.train, sources.test, sources.validation
     given = targets_of(train)
-    chosen = limited(given, options.limit)
-    labels = _labels(given[chosen], options, classes, streams)
-    kept, held = validation_cut(given[chosen], options, streams)
+    strata = given if labelled else torch.zeros(len(given), dtype=torch.int64)  # all alike
+    chosen = limited(strata, options.limit)
+    labels = _labels(given[chosen], options, classes if labelled else None, streams)
+    kept, held = validation_cut(strata[chosen], options, streams)
     if held is not None and validation is not None:
         raise CompressitError(
             f"the data have a validation split of their own, and `validation: {options.validation:g}` cuts another",
@@ -71,8 +81,8 @@ def prepare(
         classes=classes,
         contract=contract,
         doubts=(
-            *known_doubts(options, len(given.unique()), len(given)),
-            *lacking(counted, classes, class_names),
+            *known_doubts(options, len(given.unique()) if labelled else 1, len(given)),
+            *(lacking(counted, classes, class_names) if labelled else ()),
             *_left_out(sources),
         ),
     )
@@ -99,7 +109,7 @@ class _Places:
     streams: Streams
 
     def split(self, examples: Examples, at: Tensor, y: Tensor, trains: bool = False) -> Split:
-        """Those at `at` (n,) int64, sorted, with labels y (n,); `trains`: augmented in training."""
+        """Those at `at` (n,) int64, sorted, with targets y (n, ...); `trains`: augmented in training."""
         pixels = self._pixels(self.options.augment if trains else ())
         y = y.to(self.device)
         if isinstance(examples, Source):
@@ -164,14 +174,17 @@ def _gaussian(
     return {name: InMemory(inputs[name].to(device), split.y, streams) for name, split in splits.items()}
 
 
-def _labels(y: Tensor, options: DataConfig, classes: int, streams: Streams) -> Tensor:
+def _labels(y: Tensor, options: DataConfig, classes: int | None, streams: Streams) -> Tensor:
+    """`classes`: None where targets are no labels."""
     if options.labels == "given":
         return y
     generator = streams.generator("labels")
     chosen = torch.randperm(len(y), generator=generator)[: round(options.label_fraction * len(y))]
     y = y.clone()
-    if options.labels == "random":
+    if options.labels == "shuffled":
+        y[chosen] = y[chosen[torch.randperm(len(chosen), generator=generator)]]
+    elif classes is not None:
         y[chosen] = torch.randint(classes, (len(chosen),), generator=generator)
     else:
-        y[chosen] = y[chosen[torch.randperm(len(chosen), generator=generator)]]
+        raise CompressitError(*NO_CLASSES)
     return y

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,8 +17,8 @@ CALLED = {"train": "training", "train_plain": "plain training", "test": "test", 
 
 
 _TENSORS = (
-    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels whole numbers (N,); the "
-    "option `scale: standard` standardises them"
+    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), targets numbers (N, ...), as labels; the "
+    "option `scale: standard` standardises inputs"
 )
 
 
@@ -30,7 +30,7 @@ class SkipExample(Exception):  # noqa: N818 - not an error: the others are used
 
 
 class Source(ABC):
-    """Examples that are read batch by batch. `targets` (N,) int64 are known beforehand, on the CPU."""
+    """Examples that are read batch by batch. `targets` (N, ...) are known beforehand, on the CPU."""
 
     targets: Tensor
     left_out: tuple[str, ...] = ()  # why, for each example that was left out
@@ -39,6 +39,10 @@ class Source(ABC):
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Of one input."""
+
+    @abstractmethod
+    def with_targets(self, targets: Tensor) -> Source:
+        """The same inputs with these targets."""
 
     @abstractmethod
     def read(self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
@@ -50,8 +54,8 @@ class Source(ABC):
 
 
 Examples = tuple[Tensor, Tensor] | Source | Dataset[Any]
-"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and labels (N,), whole numbers; or a map-style
-torch Dataset whose items are such an input and its label. A Source is the host's own."""
+"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and targets (N, ...): labels (N,), or what the
+task takes; or a map-style torch Dataset whose items are such an input and its target. A Source is the host's own."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,6 @@ class Sources:
 
     def __post_init__(self) -> None:
         for name, examples in self.given().items():
-            if isinstance(examples, tuple) and len(examples) == 2 and _counts(examples[1]):  # pyright: ignore[reportUnnecessaryComparison]
-                object.__setattr__(self, name, (examples[0], examples[1].long()))
-                examples = getattr(self, name)
             fault = _dataset_fault(examples) if isinstance(examples, Dataset) else _fault(examples)
             if fault:
                 hint = "give a torch Dataset with `__len__` and `__getitem__`, of one example or more"
@@ -86,8 +87,21 @@ class Sources:
         return {name: examples for name, examples in found.items() if examples is not None}
 
 
+def retargeted(sources: Sources, name: str, cast: Callable[[Tensor], Tensor]) -> Sources:
+    """With `cast` applied to the targets of every split. What it refuses is said of the data called `name`."""
+    made: dict[str, Examples] = {}
+    for split, examples in sources.given().items():
+        try:
+            targets = cast(targets_of(examples))
+        except CompressitError as error:
+            raise CompressitError(f"{name}: {CALLED[split]} {error.message}", error.hint) from error
+        source = examples.with_targets(targets) if isinstance(examples, Source) else None
+        made[split] = source or (examples[0], targets)  # type: ignore[index]
+    return Sources(**made)
+
+
 def targets_of(examples: Examples) -> Tensor:
-    """The labels (N,) int64, on the CPU."""
+    """The targets (N, ...), on the CPU."""
     if isinstance(examples, tuple):
         return examples[1]
     assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
@@ -110,13 +124,6 @@ def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[Te
     return examples.read(at.split(size))
 
 
-def _counts(labels: object) -> bool:
-    """Whether labels are whole numbers of another type than int64."""
-    return isinstance(labels, Tensor) and not (
-        labels.is_floating_point() or labels.is_complex() or labels.dtype in (torch.int64, torch.bool)
-    )
-
-
 def _dataset_fault(examples: Dataset[Any]) -> str | None:
     """What is wrong with a torch Dataset, if anything, as far as its length tells."""
     kind = type(examples).__name__
@@ -136,16 +143,16 @@ def _fault(examples: object) -> str | None:
     if not (isinstance(examples, tuple) and len(examples) == 2):
         return f"examples are a {type(examples).__name__}, not a pair of tensors or a torch Dataset"
     x, y = examples
-    for name, value in (("inputs", x), ("labels", y)):
+    for name, value in (("inputs", x), ("targets", y)):
         if not isinstance(value, Tensor):
             return f"{name} are a {type(value).__name__}, not a tensor"
         if value.is_meta or value.is_nested or value.layout is not torch.strided:
             kind = "on the device meta" if value.is_meta else "nested" if value.is_nested else value.layout
             return f"{name} are {kind}, without values to read"
-    if y.dtype != torch.int64 or y.ndim != 1:
-        return f"labels are {y.dtype} of shape {tuple(y.shape)}"
+    if y.is_complex() or y.ndim < 1:
+        return f"targets are {y.dtype} of shape {tuple(y.shape)}"
     if len(x) != len(y) or len(x) == 0:
-        return f"split has {len(x)} inputs and {len(y)} labels"
+        return f"split has {len(x)} inputs and {len(y)} targets"
     if x.ndim < 2 or x.numel() == 0:
         return f"inputs have shape {tuple(x.shape)}"
     if x.dtype == torch.uint8:

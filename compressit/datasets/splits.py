@@ -15,10 +15,12 @@ from compressit.datasets.batching import BatchSize, batch_sizes
 from compressit.datasets.pixels import Pixels
 from compressit.datasets.sources import Source
 from compressit.datasets.statistics import Covariance, Moments, covariance, moments
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
 Batch = tuple[Tensor, Tensor]
+_UNSAID = TaskSpec("", 1)
 _AT_ONCE = 8192  # examples of which a part of the statistics is made
 
 
@@ -34,7 +36,10 @@ class InputSpec:
 
 
 class Split(ABC):
-    """The examples of one split: labels `y` (N,) int64 on the device, and inputs that come in batches."""
+    """The examples of one split: targets `y` (N, ...) on the device, and inputs that come in batches.
+
+    Targets are what the task takes: labels (N,) int64, numbers (N, outputs) float32, labels of pixels (N, H, W) int64.
+    """
 
     y: Tensor
     streams: Streams
@@ -58,7 +63,7 @@ class Split(ABC):
     def batches(self, size: BatchSize, epoch: int) -> Iterator[Batch]:
         """The epoch's batches of a training, in its own order, by `in_batches`; `all`: one, in the stored order.
 
-        Inputs (B, *shape) are float32, augmented where the data say so; labels (B,) are int64.
+        Inputs (B, *shape) are float32, augmented where the data say so; targets are those of `y`.
         """
         if size == "all":
             return self.visit([torch.arange(len(self), device=self.y.device)], epoch)
@@ -70,7 +75,7 @@ class Split(ABC):
 
     @abstractmethod
     def visit(self, batches: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
-        """The inputs and labels at each of `batches`: positions (B,) int64 in this split.
+        """The inputs and targets at each of `batches`: positions (B,) int64 in this split.
 
         `epoch`: of the training that sees them; None where they are measured.
         """
@@ -182,7 +187,10 @@ class Sourced(Split):
 
 @dataclass(frozen=True, repr=False)
 class Data:
-    """The splits of one variant. `validation` and `test` are None where the data have none."""
+    """The splits of one variant. `validation` and `test` are None where the data have none.
+
+    `classes`: how many outputs the task needs, of classes, labels or values.
+    """
 
     train: Split
     validation: Split | None
@@ -190,6 +198,12 @@ class Data:
     classes: int
     contract: InputSpec
     doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
+    task: TaskSpec = _UNSAID  # what they pose; by default a classification
+
+    def __post_init__(self) -> None:
+        if not self.task.uses:
+            posed = TaskSpec(CLASSIFICATION, self.classes, self.contract.class_names)
+            object.__setattr__(self, "task", posed)
 
     def split(self, name: str) -> Split:
         """ "train", "validation" or "test". Raises CompressitError for one that the data do not have."""

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,9 @@ class Stored(Source):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.like.shape[1:])
+
+    def with_targets(self, targets: Tensor) -> Stored:
+        return replace(self, targets=targets)
 
     def read(self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
         """Raises CompressitError for a file that somebody shortened or removed. Nothing is drawn: `seeds` are idle.
@@ -94,11 +97,11 @@ def stored(
 def _write(
     dataset: Dataset[Any], count: int, target: Path, name: str, workers: int
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Writes the inputs; returns the labels (N,) int64, inputs (0, *shape) of the same type, and why each example that
+    """Writes the inputs; returns the targets (N, ...), inputs (0, *shape) of the same type, and why each example that
     was left out was."""
     starts = range(0, count, AT_ONCE)
     places = [[(index, 0) for index in range(at, min(at + AT_ONCE, count))] for at in starts]
-    labels: list[int] = []
+    targets: list[Tensor] = []
     left_out: list[str] = []
     like: Tensor | None = None
     with target.open("wb") as file:
@@ -114,7 +117,7 @@ def _write(
                     f"{name} has {like.dtype} and {inputs.dtype} inputs", "let all be of one type"
                 )
             file.write(inputs.numpy().tobytes())
-            labels += batch.labels
+            targets.append(batch.targets)
     if like is None:
         raise CompressitError(f"{name}: none of the {count:,} examples can be read: {left_out[0]}, …")
-    return torch.tensor(labels), like, left_out
+    return torch.cat(targets), like, left_out

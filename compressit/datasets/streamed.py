@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from compressit.datasets.sources import SkipExample, Source
 from compressit.errors import CompressitError, told
 from compressit.seeds import draw_from, seeded
 
+Example = tuple[Tensor, Tensor]
 Place = tuple[int, int]  # the index of an example, and the seed that its transforms draw from
 NO_SKIP = "examples with random transforms are told by their numbers: read all of them"
 _AGAIN = "make it readable and start again: a training goes on from its last save"
@@ -30,10 +31,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Read:
-    """A batch: inputs (B, *shape), None where every example was left out, and labels."""
+    """A batch: inputs (B, *shape), None where every example was left out, and targets (B, ...)."""
 
     inputs: Tensor | None
-    labels: list[int]
+    targets: Tensor
     left_out: list[str]  # why each example that is missing is (SkipExample)
 
 
@@ -53,6 +54,9 @@ class Streamed(Source):
     @property
     def shape(self) -> tuple[int, ...]:
         return self.plain.shape
+
+    def with_targets(self, targets: Tensor) -> Streamed:
+        return replace(self, plain=self.plain.with_targets(targets))
 
     def read(self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
         """Raises CompressitError for an example that cannot be read, by its number, and for a process that died."""
@@ -143,7 +147,7 @@ class _Batches(Dataset[Any]):
 
     def __getitems__(self, places: Sequence[Place]) -> Read | Fault:
         inputs: list[Tensor] = []
-        labels: list[int] = []
+        targets: list[Tensor] = []
         left_out: list[str] = []
         for index, seed in places:
             draw_from(abs(seed) >> 1)
@@ -159,25 +163,30 @@ class _Batches(Dataset[Any]):
             except Exception as error:  # noqa: BLE001 - somebody's code, and a file that may be anything
                 return Fault(f"example {index} cannot be read: {told(error)}")
             if not isinstance(item, str) and inputs:
-                item = _like(inputs[0], item)
+                item = _like((inputs[0], targets[0]), item)
             if isinstance(item, str):
                 return Fault(f"example {index}: {item}")
             inputs.append(item[0])
-            labels.append(item[1])
-        return Read(torch.stack(inputs) if inputs else None, labels, left_out)
+            targets.append(item[1])
+        if not inputs:
+            return Read(None, torch.empty(0), left_out)
+        return Read(torch.stack(inputs), torch.stack(targets), left_out)
 
 
-def _like(first: Tensor, item: tuple[Tensor, int]) -> tuple[Tensor, int] | str:
-    x = item[0]
-    if x.shape != first.shape:
-        return f"it has the shape {tuple(x.shape)}, not {tuple(first.shape)}: {RESIZE}"
-    return item if x.dtype == first.dtype else f"it is {x.dtype}, those before it {first.dtype}"
+def _like(first: Example, item: Example) -> Example | str:
+    x, y = item
+    if x.shape != first[0].shape:
+        return f"it has the shape {tuple(x.shape)}, not {tuple(first[0].shape)}: {RESIZE}"
+    if (y.shape, y.dtype) != (first[1].shape, first[1].dtype):
+        theirs = f"{first[1].dtype} of shape {tuple(first[1].shape)}"
+        return f"its target is {y.dtype} of shape {tuple(y.shape)}, that of those before it {theirs}"
+    return item if x.dtype == first[0].dtype else f"it is {x.dtype}, those before it {first[0].dtype}"
 
 
-def _item(item: object) -> tuple[Tensor, int] | str:
+def _item(item: object) -> Example | str:
     """An example, or what is wrong with it."""
     if not (isinstance(item, tuple | list) and len(item) == 2):
-        return f"it is a {type(item).__name__}, not a pair of an input and its label"
+        return f"it is a {type(item).__name__}, not a pair of an input and its target"
     x, y = item
     if not isinstance(x, Tensor) or not (x.dtype == torch.uint8 or x.is_floating_point()):
         kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
@@ -188,6 +197,7 @@ def _item(item: object) -> tuple[Tensor, int] | str:
             f"its input goes from {low:g} to {high:g}, not from 0 to 1: leave scaling to the option `scale`"
         )
     try:
-        return (x if x.dtype == torch.uint8 else x.detach().float()), int(y)
+        target = torch.as_tensor(y).detach()
     except (TypeError, ValueError, RuntimeError):
-        return f"its label is {y!r}, not a whole number"
+        return f"its target is {y!r}, not a number or an array of numbers"
+    return (x if x.dtype == torch.uint8 else x.detach().float()), target

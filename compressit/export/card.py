@@ -117,6 +117,7 @@ def _front(facts: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]
         "architecture": facts["architecture"]["name"],
         "input_shape": facts["input_shape"],
         "classes": facts["classes"],
+        **({"task": facts["task"]["uses"]} if facts["task"] else {}),
         "sizes": sizes,
         "metrics": {key: value for key, value in facts["metrics"].items() if value is not None},
     }

@@ -54,7 +54,7 @@ def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
     manifest = read_header(weights).manifest.model_dump(mode="json")
     builder: dict[str, Any] = manifest["model"]
     counted = macs(subject.model, builder["input_shape"]) if subject.x.is_floating_point() else None
-    same = ("edits", "reshaped", "input", "metrics", "lineage", "tensors_sha256")
+    same = ("edits", "reshaped", "input", "task", "metrics", "lineage", "tensors_sha256")
     return {
         **{name: manifest[name] for name in same},
         **{name: builder[name] for name in ("input_shape", "classes")},

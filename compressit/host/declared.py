@@ -12,6 +12,7 @@ from compressit.contract.kinds import Evaluator
 from compressit.contract.pictures import is_file_name
 from compressit.contract.records import Array, Curve, Declared, Metric, Picture
 from compressit.contract.results import RESERVED
+from compressit.contract.tasks import Task
 from compressit.errors import FOREIGN, CompressitError, place_in, told
 
 OF_TRAININGS = frozenset({"loss", "accuracy"})
@@ -25,12 +26,14 @@ _TEXTS: Mapping[type[Any], tuple[str, ...]] = {
 _HINT = 'for example {"mine": Metric("higher", "fraction", "what it means")}'
 
 
-def declared(plugin: Evaluator[Any]) -> dict[str, Declared]:
-    """What this evaluator may give with its options, by name. Raises CompressitError if that is not a valid
-    declaration."""
+def declared(plugin: Evaluator[Any], task: Task[Any]) -> dict[str, Declared]:
+    """What this evaluator may give with its options for models of a task, by name.
+
+    Raises CompressitError if that is not a valid declaration.
+    """
     where = f"`declares` of {plugin.name}"
     try:
-        found: Any = plugin.declares()
+        found: Any = plugin.declares(task)
     except FOREIGN as error:
         place = place_in(error, [Path(inspect.getfile(type(plugin)))])
         raise CompressitError(

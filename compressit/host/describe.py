@@ -15,8 +15,11 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from compressit.config import Config, ModelRefMarker, dump, parse
-from compressit.contract.kinds import Dataset, Evaluator, Plugin
-from compressit.contract.records import Declared
+from compressit.contract.classification import usual
+from compressit.contract.kinds import Dataset, Evaluator
+from compressit.contract.plugin import Plugin
+from compressit.contract.records import Declared, Metric
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 from compressit.host.plugins import Registered
@@ -50,8 +53,8 @@ def facts(registered: Registered) -> dict[str, Any]:
 
     Keys: name, kind, from, version (null for a local file), about (the docstring), example, options (name,
     type, default and about of each, in words), schema (the options' JSON Schema). Evaluators also have metrics and
-    records (curves, pictures and arrays) with example options; datasets shape and classes with default options (null if
-    unknown).
+    records (curves, pictures and arrays) with example options, for a classification; tasks metrics; datasets shape and
+    classes with default options (null if unknown).
     """
     plugin = registered.plugin
     found: dict[str, Any] = {
@@ -66,6 +69,8 @@ def facts(registered: Registered) -> dict[str, Any]:
     }
     if issubclass(plugin, Evaluator):
         found |= _declared(plugin)
+    if issubclass(plugin, Task):
+        found["metrics"] = [{"name": name, **vars(metric)} for name, metric in _measures(plugin).items()]
     if issubclass(plugin, Dataset):
         found |= _contents(plugin)
     return found
@@ -75,7 +80,7 @@ def _declared(plugin: type[Evaluator[Any]]) -> dict[str, Any]:
     """What the evaluator may give with its example's options; its `metrics` if it cannot be made from these."""
     found: Mapping[str, Declared] = plugin.metrics
     with suppress(ValidationError, CompressitError):
-        found = declared(plugin(parse(plugin.Config, plugin.example)))
+        found = declared(plugin(parse(plugin.Config, plugin.example)), usual())
     facts = {name: json.loads(json.dumps(vars(what))) for name, what in found.items()}
     kinds = {name: type(what).__name__.lower() for name, what in found.items()}
     return {
@@ -123,11 +128,19 @@ def made(plugin: type[P], values: Mapping[str, Any]) -> P | None:
         return None
 
 
+def _measures(plugin: type[Task[Any]]) -> Mapping[str, Metric]:
+    task = made(plugin, {}) or made(plugin, plugin.example)
+    try:
+        return task.measures() if task is not None else {}
+    except Exception:  # noqa: BLE001 - third-party code, and only a listing
+        return {}
+
+
 def _contents(plugin: type[Dataset[Any]]) -> dict[str, Any]:
     dataset = made(plugin, {}) or made(plugin, plugin.example)
     try:
         assert dataset is not None
-        return {"shape": list(dataset.input_shape), "classes": dataset.classes}
+        return {"shape": list(dataset.input_shape), "classes": dataset.task.outputs}
     except Exception:  # noqa: BLE001 - third-party code, and only a listing
         return {"shape": None, "classes": None}
 

@@ -12,15 +12,18 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pluggy
 
 from compressit.config import parse
 from compressit.contract import hookspecs
-from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Plugin, Report, Trainer
+from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
+from compressit.contract.plugin import Plugin
+from compressit.contract.tasks import Task
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import FOREIGN, CompressitError, did_you_mean, told
-from compressit.host import localcode, localimport
+from compressit.host import localcode, localimport, own_task
 from compressit.host.localcode import LocalCode
 from compressit.host.registration import LOCAL, PluginFault, check_class, check_hooks, classes_of, shown
 
@@ -30,6 +33,7 @@ KINDS: Mapping[str, type[Plugin[Any]]] = {
     "evaluator": Evaluator,
     "model": Model,
     "dataset": Dataset,
+    "task": Task,
     "report": Report,
 }
 P = TypeVar("P", bound=Plugin[Any])
@@ -94,6 +98,7 @@ class Host:
         # plugins that could not be loaded: listed, and named when a recipe asks for one
         self.broken: list[Broken] = []
         self.disabled = frozenset(disabled)  # entry points that COMPRESSIT_DISABLE_PLUGINS disables
+        self._register(own_task, "compressit", Source("compressit", _own_version()))
         for source, entry in _entry_points() if entry_points else ():
             if entry.name not in self.disabled:
                 self._load_entry(entry, source)
@@ -126,7 +131,7 @@ class Host:
             hints.append(f"these plugins could not be loaded: {broken}")
         if self.disabled:
             hints.append(f"COMPRESSIT_DISABLE_PLUGINS disables: {', '.join(sorted(self.disabled))}")
-        if not (self._found or self.broken or self.disabled):
+        if not (self._found.keys() - {CLASSIFICATION} or self.broken or self.disabled):
             hints.append("no plugins are installed; from a checkout run `pip install -e .`")
         return hints
 
@@ -135,6 +140,11 @@ class Host:
         label = next(label for label, base in KINDS.items() if base is kind)
         found = self.find(name, label).plugin
         return found(parse(found.Config, config))  # type: ignore[return-value]
+
+    def task(self, posed: TaskSpec) -> Task[Any]:
+        """The task that `posed` names, with its options. Raises CompressitError if there is none of that name."""
+        found = cast("type[Task[Any]]", self.find(posed.uses, "task").plugin)
+        return found(parse(found.Config, posed.options), posed)
 
     def load_file(self, path: Path, expected_digest: str | None = None) -> None:
         """Imports a local plugin file and registers its hooks. This runs its code: ask for trust first.
@@ -288,6 +298,13 @@ def installed() -> Host:
 def importing() -> Host:
     """The host that is importing a plugin's module now; otherwise the installed host."""
     return _IMPORTING.get() or installed()
+
+
+def _own_version() -> str | None:
+    try:
+        return importlib.metadata.version("compressit")
+    except importlib.metadata.PackageNotFoundError:  # a bare checkout
+        return None
 
 
 def _entry_points() -> list[tuple[Source, importlib.metadata.EntryPoint]]:

@@ -11,7 +11,10 @@ from typing import Any, get_args
 
 from compressit.config import Config
 from compressit.contract import hookspecs
-from compressit.contract.kinds import Compressor, Dataset, Evaluator, Metric, Model, Plugin, Report, Trainer
+from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
+from compressit.contract.plugin import Plugin
+from compressit.contract.records import Metric
+from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
 from compressit.errors import CompressitError, did_you_mean, told
 from compressit.host.declared import declaration_fault
@@ -25,6 +28,7 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Evaluator: ("evaluate",),
     Model: ("build",),
     Dataset: ("input_shape", "classes", "load"),
+    Task: ("watch", "measures", "loss", "scores"),
     Report: (),
 }
 
@@ -85,6 +89,11 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
         wrong = declaration_fault(f"{shown(plugin)}.metrics", plugin.metrics, Metric)
         if wrong is not None:
             raise fault(*wrong)
+    if not isinstance(getattr(plugin, "tasks", None), frozenset | set | None):
+        raise fault(
+            f"{shown(plugin)}.tasks is {getattr(plugin, 'tasks', None)!r:.120}",
+            'a set of names: {"task.regression"}',
+        )
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
         is_function = inspect.isfunction(theirs)
@@ -93,7 +102,7 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             if is_function
             else None
         )
-        if ours is theirs and method in _REQUIRED[base]:
+        if ours is theirs and method in _REQUIRED[base] and not _unneeded(plugin, method):
             own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
             near = [f"rename '{n}' to '{method}'" for n in get_close_matches(method, own, 1, 0.5)]
             hint = near[0] if near else write or f"write `{method} = …` or a property"
@@ -104,6 +113,11 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             except TypeError as error:
                 message = f"{shown(plugin)}.{method} has the wrong parameters: {error}"
                 raise fault(message, write) from error
+
+
+def _unneeded(plugin: type[Plugin[Any]], method: str) -> bool:
+    """`classes` of a dataset that says itself what it poses."""
+    return method == "classes" and inspect.getattr_static(plugin, "task") is not vars(Dataset)["task"]
 
 
 def shown(plugin: type) -> str:

@@ -12,6 +12,7 @@ from compressit.checkpoint.builders import builder_of
 from compressit.config import dump
 from compressit.contract.kinds import Model, Pretrained
 from compressit.datasets.splits import InputSpec
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import FOREIGN, CompressitError, told
 from compressit.formatting import counted
 from compressit.host.plugins import Host
@@ -36,7 +37,8 @@ def import_pretrained(library: str, name: str, target: Path, host: Host) -> list
     weights.put(net, found.tensors, (), plugin)
     names = found.class_names or tuple(map(str, range(found.classes)))
     contract = InputSpec(found.input_shape, "standard", found.mean, found.std, names)
-    checkpoint.save(net, target, architecture, contract, host)
+    task = TaskSpec(CLASSIFICATION, found.classes, names)
+    checkpoint.save(net, target, architecture, contract, host, task=task)
     return _lines(library, name, target, found)
 
 

@@ -37,7 +37,7 @@ def dry_runs(
             key = key_of({
                 "kind": "dry_run", "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
                 "seed": stage.seed, "stage": stage.stage, "round": stage.round, "feed": stage.feed,
-                "data": stage.data["id"], "torch": torch_version(),
+                "data": stage.data["id"], "task": stage.task, "torch": torch_version(),
                 **machine(stage.exclusive),  # a compressor runs alone because it measures times
             })  # fmt: skip
             label = f"{stage.label} dry run"

@@ -129,6 +129,11 @@ class _Graph:
         # trainings see the augmented examples, measurements never do
         augment = self.data["config"]["augment"]
         self.augment = {"augment": augment} if augment else {}
+        # what is measured does not depend on the options that only trainings use
+        self.task, self.measured_as = (
+            task.posed.to_json() for task in (variant.posed, variant.posed.measuring())
+        )
+        self.task_module = self._module(variant.task.uses)
         self.compute = {"device": compute.device, "precision": compute.precision, "compile": compute.compile}
         changed = spec.init != InitConfig()
         self.init: dict[str, Any] = {"init": dump(spec.init)} if changed else {}
@@ -178,7 +183,9 @@ class _Graph:
         job = Job(
             key=key, kind="init", uses="init", config={}, inputs={}, files={"checkpoint": str(path)}, stage=name,
             lineage=(*manifest.lineage, step),
-            **self._common(name, *_INIT_CORE, data=self._data(manifest.input)),
+            **self._common(
+                name, *_INIT_CORE, self.task_module, data=self._data(manifest.input), task=self.measured_as
+            ),
         )  # fmt: skip
         self._row(job, None)
         return key
@@ -196,19 +203,20 @@ class _Graph:
         if spec.use is None:
             self.model = self._builders(files["checkpoint"])
             made: dict[str, Any] = {"uses": "init", "config": {}}
-            facts |= {"code": code_digest(*self.model)}
+            facts |= {"code": code_digest(*self.model), "task": self.measured}
         else:
             self.model = (self._module(spec.use.uses),)
             made = spec.use.to_json()
             facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "input_shape": self.offer.shape,
-                      "classes": self.offer.classes, "seed": self.seed, "torch": torch_version()}  # fmt: skip
+                      "classes": self.offer.classes, "task": self.measured_as, "seed": self.seed,
+                      "torch": torch_version()}  # fmt: skip
         key = key_of(facts)
         lineage = (
             {"stage": "init", **made, "seed": self.seed, "key": key, **digests, **partly, **self.init},
         )
         job = Job(
             key=key, kind="init", **made, inputs={}, files={name: str(path) for name, path in files.items()},
-            lineage=lineage, fresh=kept, **self._common("init", *_INIT_CORE),
+            lineage=lineage, fresh=kept, **self._common("init", *_INIT_CORE, self.task_module, task=self.measured_as),
         )  # fmt: skip
         self._row(job, None)
         if not self.variant.model.given:
@@ -232,6 +240,7 @@ class _Graph:
         module = self._module(use.uses)
         key = key_of({
             "kind": "stage", **made, "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
+            "task": {**self.task, "code": code_digest(self.task_module)},
             **self._file_facts(files, builds), "seed": self.seed, "stage": stage.name, "round": number,
             "feed": stage.feed if number else None, "data": self.data["id"], **self.augment,
             "precision": self.compute["precision"], "compile": self.compute["compile"], "torch": torch_version(),
@@ -251,7 +260,7 @@ class _Graph:
             key=key, kind="stage", **made, inputs=inputs, files=files, stage=stage.name, round=number,
             feed=stage.feed, member=member, work=_work(use.plugin, self.images, number), exclusive=per_host,
             lineage=(*self.lineage[given], step),
-            **self._common(name, module, *builds, *_STAGE_CORE, *self.data_modules),
+            **self._common(name, module, *builds, *_STAGE_CORE, self.task_module, *self.data_modules),
         )  # fmt: skip
         default = None if given in self.whole.fresh else PREVIOUS
         named = (ref for ref in use.models if inputs.get(ref) not in self.whole.fresh)
@@ -322,6 +331,7 @@ class _Graph:
             **(self._file_facts(files, builds) if files else {}),
             "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
             "data": made.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
+            **({"task": {**self.measured_as, "code": code_digest(self.task_module)}} if plugin.uses_data else {}),
             **_machine(self.recipe, plugin.per_host),
         })  # fmt: skip
         about: dict[str, Any] = {"stage": made.stage, "round": made.round}
@@ -332,22 +342,28 @@ class _Graph:
             "reference": reference,
             "seed": self.seed,
         }
-        data = self.data_modules if plugin.uses_data else ()
+        data = (self.task_module, *self.data_modules) if plugin.uses_data else ()
         own = f"{use.uses} as {measure.name}" if measure.name else use.uses
         return Job(
             key=key, kind="evaluate", **use.to_json(), inputs=inputs,
             files={**(made.files if judges else {}), **files}, **about, member=made.member,
             judged=judged if judges else None, exclusive=plugin.exclusive, work=_work(plugin, self.images, None),
             **self._common(f"{point_name(made.stage, made.member, made.round)} {own}", module, *builds, *_STAGE_CORE,
-                           *data, data=made.data),
+                           *data, data=made.data, task=self.measured_as),
         )  # fmt: skip
 
-    def _common(self, name: str, *modules: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _common(
+        self,
+        name: str,
+        *modules: str,
+        data: Mapping[str, Any] | None = None,
+        task: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """The fields that every job has, with the digest of the code that it and its model run."""
         roots = tuple(dict.fromkeys((*self.model, *modules)))
         label = f"{self.variant.name}/seed{self.seed}/{name}"
-        return {"label": label, "seed": self.seed, "data": data or self.data, "compute": self.compute,
-                **self.init,
+        return {"label": label, "seed": self.seed, "data": data or self.data, "task": task or self.task,
+                "compute": self.compute, **self.init,
                 "code": code_digest(*roots), "roots": roots}  # fmt: skip
 
     def _builders(self, checkpoint: Path) -> tuple[str, ...]:

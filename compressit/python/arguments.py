@@ -6,12 +6,16 @@ import json
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from compressit.checkpoint.starting import Offer, check_fits
-from compressit.config import absolute
-from compressit.contract.kinds import Plugin
+from compressit.config import absolute, dump
+from compressit.contract.kinds import ForTasks
+from compressit.contract.plugin import Plugin
+from compressit.contract.tasks import Task, answering
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import KINDS, Host, installed
 from compressit.recipe.validation import checked
@@ -30,7 +34,14 @@ def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Mo
     from compressit.datasets.rescaling import fed
 
     given = data.contract
-    offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)
+    offer = Offer(
+        "the data",
+        tuple(given.shape),
+        data.classes,
+        tuple(given.class_names),
+        given.scale,
+        task=data.task.uses,
+    )
     check_fits(path, offer, host)
     return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
 
@@ -41,6 +52,45 @@ def create(kind: type[P], name: str, options: Mapping[str, Any], host: Host | No
     plugin = (host or installed()).find(name, label).plugin
     config = absolute(checked(plugin.Config, options, name), Path.cwd())
     return plugin(config)  # type: ignore[return-value]
+
+
+def posed_as(
+    given: TaskSpec | Mapping[str, Any] | str | None,
+    posed: TaskSpec,
+    data: str,
+    own: bool = False,
+    host: Host | None = None,
+) -> TaskSpec:
+    """What data that pose `posed` pose with the task `given` from Python: a name, `uses` and `with`, or all of it.
+
+    `own`: `posed` is only what the user's targets look like, and how many outputs there are is not known yet.
+    Raises CompressitError for an unknown task, one that does not fit the data, and invalid options.
+    """
+    host = host or installed()
+    if isinstance(given, str | Mapping) or given is None:
+        block: Mapping[str, Any] = {"uses": given} if isinstance(given, str) else given or {}
+        if others := sorted(set(block) - {"uses", "with"}):
+            raise CompressitError(f"{data}: task has '{others[0]}'", "give `uses`, and options under `with`")
+        uses, options = block.get("uses") or posed.uses, block.get("with") or {}
+        theirs = posed.options if uses == posed.uses else {}
+        given = replace(posed, uses=uses, options={**theirs, **plain(uses, options)})
+        kind: Any = host.find(uses, "task").plugin
+        if not own:
+            answering(kind, posed, data)
+    kind = host.find(given.uses, "task").plugin
+    made = kind(checked(kind.Config, plain(given.uses, given.options), given.uses), given)
+    for option, why in made.misfits().items() if not own else ():
+        raise CompressitError(f"{data}: {option} of {given.uses} {why}", "change the option")
+    return replace(given, options=dump(made.config))
+
+
+def check_does(plugin: ForTasks[Any], task: Task[Any]) -> None:
+    """Raises CompressitError if the plugin is not for this task."""
+    if plugin.tasks is not None and not task.does() & plugin.tasks:
+        raise CompressitError(
+            f"{plugin.name} is for {' and '.join(sorted(plugin.tasks))}, not for {task.name}, which the data pose",
+            "use one for this task",
+        )
 
 
 def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,11 +134,12 @@ def blaming(model: nn.Module, data: Data | None) -> Generator[None]:
 
 def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
     from compressit.contract.compute import Compute, precision_of
-    from compressit.contract.nets import check_logits, copied, fault_of, place_of
+    from compressit.contract.nets import copied, fault_of, place_of
 
     x, net = data.train.some(2), copied(model)
     shape = tuple(x.shape[1:])
-    hint = f"the data have inputs of shape {shape} and {data.classes} classes: build a net for them"
+    noun = "classes" if data.task.uses == CLASSIFICATION else "outputs"
+    hint = f"the data have inputs of shape {shape} and {data.classes} {noun}: build a net for them"
     try:
         outputs = Compute(x.device.type, precision_of(net)).forward(net.to(x.device), x)
     except Exception as error:
@@ -102,6 +153,6 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
         raise CompressitError(told, hint) from cause
     if not isinstance(cause, CompressitError):
         try:
-            check_logits(outputs, data.classes)
+            installed().task(data.task).check(outputs)
         except CompressitError as fault:
             raise CompressitError(fault.message, f"{fault.hint}; {hint}") from cause

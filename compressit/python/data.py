@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit.datasets.options import DataConfig, input_fault
+from compressit.datasets.task_spec import TaskSpec, usual_task
 from compressit.errors import CompressitError
 from compressit.paths import default_cache
-from compressit.python.arguments import create, plain
+from compressit.python.arguments import create, plain, posed_as
 from compressit.recipe.validation import checked
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from compressit.datasets.splits import Data
 
 
@@ -27,6 +31,7 @@ def data(
     validation: Any = None,
     train_plain: Any = None,
     class_names: Sequence[str] | None = None,
+    task: TaskSpec | Mapping[str, Any] | str | None = None,
     device: str = "cpu",
     announce: Callable[[str], None] = print,
     **options: Any,
@@ -35,38 +40,47 @@ def data(
 
     `compressit.data("data.mnist", limit=10000)` gives an installed dataset. `compressit.data(train=…, test=…)` takes
     what you have: (inputs, labels) tensors, a map-style torch Dataset of such pairs, or a DataLoader, of which its
-    dataset and number of workers count. Inputs are uint8 in 0..255 or float in 0..1, labels whole numbers from 0.
+    dataset and number of workers count. Inputs are uint8 in 0..255 or float in 0..1.
+
+    `task`: a task plugin's name, a mapping of `uses` and `with` as in a recipe, or a TaskSpec; by default what the
+    dataset poses. Of your own data that is what their targets look like: whole numbers (N,) from 0 are classes,
+    (N, labels) of 0 and 1 several labels, (N, H, W) the classes of pixels, floats (N,) or (N, outputs) a regression's.
     `train_plain`: the examples of `train` without its random transforms; then `train` is read anew each epoch.
-    `class_names`: in label order; by default "0", "1" …, as many as there are labels. `options`: those of every dataset
-    (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the size of one to cut.
+    `class_names`: of classes, labels or outputs, in order; by default "0", "1" …, as many as there are. `options`:
+    those of every dataset (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the
+    size of one to cut.
 
     Raises CompressitError for examples that are none, and for options that do not fit them.
     """
     from compressit.contract.kinds import Dataset
+    from compressit.host.plugins import installed
     from compressit.running.loading import load_data
 
     given = {"train": train, "test": test, "validation": validation, "train_plain": train_plain}
     if name is not None:  # a dataset's options may have these names too
         options |= {key: value for key, value in given.items() if value is not None}
-        return load_data(create(Dataset, name, plain(name, options)), default_cache(), announce, device)
+        dataset = create(Dataset, name, plain(name, options))
+        posed = posed_as(task, dataset.task, name)
+        return load_data(dataset, installed().task(posed), default_cache(), announce, device)
     if train is None:
         raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
     if isinstance(validation, int | float):
         options["validation"], given["validation"] = validation, None
-    return _own(given, class_names, device, announce, options)
+    return _own(given, class_names, task, device, announce, options)
 
 
 def _own(
     given: dict[str, Any],
     class_names: Sequence[str] | None,
+    task: TaskSpec | Mapping[str, Any] | str | None,
     device: str,
     announce: Callable[[str], None],
     options: dict[str, Any],
 ) -> Data:
-    from compressit.datasets.preparation import prepare
-    from compressit.datasets.sources import Sources, shape_of, targets_of
+    from compressit.datasets.sources import Sources, retargeted, shape_of, targets_of
     from compressit.datasets.stored import Stored
-    from compressit.running.loading import readable
+    from compressit.host.plugins import installed
+    from compressit.running.loading import posing, readable
 
     workers = max(_workers(examples) for examples in given.values())
     config = checked(DataConfig, {"workers": workers, **plain("data", options)}, "data")
@@ -78,21 +92,40 @@ def _own(
         return Path(tempfile.mkdtemp(prefix="python-", dir=files))
 
     sources = readable("data", sources, folder, config.workers, announce)
+    targets = [targets_of(examples) for examples in sources.given().values()]
+    posing_as = installed().task(_posed(targets, class_names, task))
+    fault = input_fault(config, shape_of(sources.train), posing_as.target)
+    if fault is not None:
+        raise CompressitError(f"data: {fault[0]} {fault[1]}")
+    sources = retargeted(sources, "data", posing_as.targets)
     for examples in sources.given().values():
         file = getattr(examples, "plain", examples)  # goes with the last split that reads it
         if isinstance(file, Stored):
             weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
-    if (fault := input_fault(config, shape_of(sources.train))) is not None:
-        raise CompressitError(f"data: {fault[0]} {fault[1]}")
-    labels = [targets_of(examples) for examples in sources.given().values()]
-    low, high = min(int(y.min()) for y in labels), max(int(y.max()) for y in labels)
-    names = tuple(class_names or map(str, range(high + 1)))
-    if low < 0 or high >= len(names):
-        raise CompressitError(f"data: labels go from {low} to {high}, and there are {len(names)} class names")
-    found = prepare(sources, config, len(names), names, device)
+    found = posing(posing_as, sources, config, device)
     for doubt in found.doubts:
         announce(f"warning: {doubt}")
     return found
+
+
+def _posed(
+    targets: Sequence[Tensor], names: Sequence[str] | None, task: TaskSpec | Mapping[str, Any] | str | None
+) -> TaskSpec:
+    """What these targets (N, ...), of each split, pose: as `task` says, else what they look like."""
+    from compressit.host.plugins import installed
+
+    first = targets[0]
+    usual = usual_task(not (first.is_floating_point() or first.is_complex()), first.shape)
+    posed = posed_as(task, TaskSpec(usual, 1), "data", own=True)
+    if isinstance(task, TaskSpec):
+        return posed
+    asked = installed().task(posed)
+    if asked.target == "vector":
+        outputs = first.shape[1] if first.ndim > 1 else 1
+    else:
+        labels = [y if asked.ignored is None else y[y != asked.ignored] for y in targets]
+        outputs = len(names or ()) or 1 + max(max(int(y.max()), 0) for y in labels if y.numel())
+    return posed_as(replace(posed, outputs=outputs, names=tuple(names or ())), posed, "data")
 
 
 def _examples(given: Any) -> Any:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.contract.kinds import Dataset, Evaluator
+from compressit.contract.tasks import Task
+from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError, did_you_mean
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.arguments import blaming, check_net, create, model_for, plain
+from compressit.python.arguments import blaming, check_does, check_net, create, model_for, plain, posed_as
 from compressit.python.data import data as data_of
 from compressit.recipe.settings import options_of
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from compressit.datasets.splits import Data
 
 USUAL = ("eval.accuracy", "eval.size")
-"""The default evaluators."""
+SCORES = "eval.scores"
+"""The default evaluators; of another task than classification SCORES instead of the first."""
 
 
 class Measured(dict[str, float]):
@@ -51,33 +54,33 @@ def evaluate(
 
     `model`: a net, which is not changed, or a checkpoint's path. `data`: the result of `compressit.data`, used as it
     is, or a dataset's name; then a checkpoint's inputs are scaled as in its training. `evaluators`: by default
-    eval.accuracy and eval.size. `options`: those of evaluators, by their names: `{"eval.latency": {"warmup": 3}}`. One
-    that names a model (`ModelRef`) takes a net or the path of a checkpoint. `limited`: building a checkpoint's
-    model and running it on two inputs is limited in memory and time, by the file's size. `seed`: an evaluator that
-    draws gives the number that it gives in a run of that seed. Runs on the device of the data. Raises CompressitError
-    for data that do not fit, wrong options, and an evaluator that judges a recipe's stage.
+    eval.accuracy, or for another task than classification eval.scores, and eval.size. `options`: those of evaluators,
+    by their names: `{"eval.latency": {"warmup": 3}}`. One that names a model (`ModelRef`) takes a net or the path of a
+    checkpoint. `limited`: building a checkpoint's model and running it on two inputs is limited in memory and time, by
+    the file's size. `seed`: an evaluator that draws gives the number that it gives in a run of that seed. Runs on the
+    device of the data. Raises CompressitError for data that do not fit, wrong options, and an evaluator that judges a
+    recipe's stage.
     """
     from compressit.contract.nets import copied, unwrapped
 
-    given = options or {}
-    names = evaluators or USUAL
+    given, names, host = options or {}, evaluators or (*USUAL, SCORES), installed()
     for unused in given.keys() - {*names}:
         raise CompressitError(f"options= has '{unused}', which is not measured", did_you_mean(unused, names))
     written, nets = _without_nets(given)
-    host = installed()
-    plugins = _evaluators(names, written, host)
     if isinstance(model, str | Path):
         path = checkpoint_file(model)
         if isinstance(data, str):
             return evaluate_file(
-                path, data, (), names, host, print, limited, options=written, nets=nets, seed=seed
+                path, data, (), evaluators, host, print, limited, options=written, nets=nets, seed=seed
             )
         model = model_for(path, data, host, limited)
     check_net(model, "evaluate")
     model = unwrapped(model)
     fed = data_of(data) if isinstance(data, str) else data
+    task = host.task(fed.task)
+    plugins = _evaluators(evaluators, written, task, host)
     with blaming(model, fed):
-        return _measured(_Models(copied(model), nets, fed, host, limited), plugins, seed)
+        return _measured(_Models(copied(model), nets, fed, host, limited), task, plugins, seed)
 
 
 def evaluate_file(
@@ -93,12 +96,12 @@ def evaluate_file(
     nets: Mapping[str, nn.Module] | None = None,
     seed: int = 0,
 ) -> Measured:
-    """Metrics of all evaluators by name.
+    """Metrics of all evaluators by name; of the usual ones if none is named.
 
-    `settings`: options of the dataset as `name=value`. `options`: those of evaluators, by their names. `nets`: models
-    that these name, besides files. Unless they set `scale`, inputs are scaled as the
-    checkpoint's input contract says, with the mean and deviation of its training. `announce` is called for
-    downloads, and for a scale that differs from the training's. `limited`: as for `evaluate`.
+    `settings`: options of the dataset as `name=value`. Unless they set `scale`, inputs are scaled as the checkpoint's
+    input contract says, with the mean and deviation of its training. `options`: those of evaluators, by their names.
+    `nets`: models that these name, besides files. `announce` is called for downloads, and for a scale that differs from
+    the training's. `limited`, `seed`: as for `evaluate`.
     Raises CompressitError if the data do not fit the model, for an option the dataset does not have, and for an
     evaluator that judges a recipe's stage.
     """
@@ -107,11 +110,13 @@ def evaluate_file(
     from compressit.paths import default_cache
     from compressit.running.loading import load_data
 
-    plugins = _evaluators(evaluators, options or {}, host)
     asked = options_of(settings)
     dataset = create(Dataset, data, asked, host)
-    contract = checkpoint.contract_of(path)
     offer = Offer.of(dataset)  # scaled as the file says, or as asked for (announced below)
+    made = checkpoint.task_of(path)
+    task = host.task(posed_as(_as_made(made, dataset.task, host), dataset.task, data, host=host))
+    plugins = _evaluators(evaluators, options or {}, task, host)
+    contract = checkpoint.contract_of(path)
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
     model = checkpoint.load_to_run(path, host, limited)
     if contract is not None and asked.get("scale", contract.scale) != contract.scale:
@@ -119,15 +124,27 @@ def evaluate_file(
             f"{path} was trained on inputs of scale {contract.scale}, but is measured on {asked['scale']}"
         )
     like = contract if "scale" not in asked else None
-    given = load_data(dataset, default_cache(), announce, Compute.select("auto").device, like)
-    return _measured(_Models(model, nets or {}, given, host, limited), plugins, seed)
+    given = load_data(dataset, task, default_cache(), announce, Compute.select("auto").device, like)
+    return _measured(_Models(model, nets or {}, given, host, limited), task, plugins, seed)
+
+
+def _as_made(made: TaskSpec | None, posed: TaskSpec, host: Host) -> TaskSpec | None:
+    """The task that a checkpoint was made for, if it is one for what the data pose: it is measured with its options."""
+    if made is None or made.uses not in host.names("task"):
+        return None
+    kind: Any = host.find(made.uses, "task").plugin
+    fits = posed.uses in kind.does() | kind.takes and made.outputs == posed.outputs
+    return replace(posed, uses=made.uses, options=made.options) if fits else None
 
 
 def _evaluators(
-    names: Sequence[str], options: Mapping[str, Mapping[str, Any]], host: Host
+    names: Sequence[str], options: Mapping[str, Mapping[str, Any]], task: Task[Any], host: Host
 ) -> list[Evaluator[Any]]:
-    plugins = [create(Evaluator, name, options.get(name, {}), host) for name in names]
+    """By their names, or the usual ones. Raises CompressitError for one that is not for this task."""
+    usual = USUAL if CLASSIFICATION in task.does() else (SCORES, *USUAL[1:])
+    plugins = [create(Evaluator, name, options.get(name, {}), host) for name in names or usual]
     for plugin in plugins:
+        check_does(plugin, task)
         if plugin.uses_stage:
             raise CompressitError(
                 f"{plugin.name} judges a stage of a recipe, not a single model", "use it in a recipe"
@@ -183,7 +200,7 @@ class _Models:
         )
 
 
-def _measured(models: _Models, plugins: Sequence[Evaluator[Any]], seed: int) -> Measured:
+def _measured(models: _Models, task: Task[Any], plugins: Sequence[Evaluator[Any]], seed: int) -> Measured:
     from compressit.contract.compute import Compute, precision_of
     from compressit.running import rng
     from compressit.running.apply import measure_with
@@ -191,7 +208,7 @@ def _measured(models: _Models, plugins: Sequence[Evaluator[Any]], seed: int) -> 
 
     data, model = models.data, models.model
     compute = Compute.select(data.train.y.device.type, precision_of(model))
-    inputs = Inputs(models.host, compute, lambda: data, lambda ref: model)
+    inputs = Inputs(models.host, compute, lambda: data, lambda ref: model, task.measuring())
     found = Measured()
     for plugin in plugins:
         ctx = replace(inputs, model=partial(models.of, plugin.name)).context(rng.judging(seed, plugin.name))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from compressit.config import model_refs, names_models
 from compressit.contract.kinds import Compressor, Trainer
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import installed
-from compressit.python.arguments import blaming, check_net, create, model_for, plain
+from compressit.python.arguments import blaming, check_does, check_net, create, model_for, plain
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,7 @@ class InProcess:
         self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
 
     def __call__(self, model: nn.Module, data: Data | None = None) -> nn.Module:
+        from compressit.contract.classification import usual
         from compressit.contract.compute import Compute, precision_of
         from compressit.contract.nets import copied, try_out, unwrapped
         from compressit.running.apply import apply_plugin
@@ -64,7 +66,9 @@ class InProcess:
 
         device = data.train.y.device.type if data is not None else _device(model).type
         compute = Compute.select(device, precision_of(model))
-        inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)))
+        task = installed().task(data.task) if data is not None else usual()
+        self._check_does(task)
+        inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)), task)
         ctx = inputs.context(Streams(self._seed, self.name))
         with blaming(model, data):
             result = apply_plugin(self._plugin, copied(model), ctx)
@@ -90,6 +94,12 @@ class InProcess:
             f"{self.name} names the model '{ref}', but only recipes have named models",
             "pass the net: teacher=net",
         )
+
+    def _check_does(self, task: Task[Any]) -> None:
+        """Raises CompressitError if the plugin, or one of its options, is not for this task."""
+        check_does(self._plugin, task)
+        for option, why in self._plugin.misfits(task).items():
+            raise CompressitError(f"{self.name}: {option} {why}", "change the option, or the data's task")
 
     def _check_arguments(self, model: object, data: object) -> None:
         from compressit.datasets.splits import Data

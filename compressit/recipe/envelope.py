@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from compressit.config import Config
 from compressit.recipe.model import ComputeConfig
 
-VARIANT_KEYS = ("data", "model", "stages", "evaluate")
+VARIANT_KEYS = ("data", "task", "model", "stages", "evaluate")
 """What a variant may override."""
 
 INIT, PREVIOUS, MODEL = "init", "previous", "model"
@@ -76,6 +76,15 @@ class EvaluateBlock(UseBlock):
     )
 
 
+class TaskBlock(Config):
+    """What the data pose, or what is made of it."""
+
+    uses: str | None = Field(
+        None, description="name of a task plugin; default: the task that the dataset poses"
+    )
+    with_: dict[str, Any] = Field({}, alias="with", description="the task's options")
+
+
 class WeightsBlock(Config):
     """Weights that leave a part of the model fresh."""
 
@@ -137,6 +146,9 @@ class Body(Config):
     """What a variant may override. Blocks are checked one by one, so that one mistake does not hide another."""
 
     data: dict[str, Any] = Field(description="the dataset: {uses: …, with: {…}}")
+    task: dict[str, Any] = Field(
+        {}, description="what the models learn: {uses: …, with: {…}}; default: what the dataset poses"
+    )
     model: dict[str, Any] = Field(
         description="the first model: {uses: …, with: {…}} or {from: file.safetensors}"
     )

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
 from compressit.host.plugins import Host, installed
 from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
@@ -21,6 +23,7 @@ from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
 from compressit.recipe.sweep import Swept, variants
+from compressit.recipe.task import read_task
 from compressit.recipe.uses import Scope, read_data, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
@@ -74,8 +77,9 @@ def parse_recipe(
     scope = Scope(host, path.resolve().parent if path else Path.cwd(), problems)
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
-    report = read_uses(root.at("report"), "report", "report", scope)
     found = _variants(_bodies(root, parsed, problems), scope, head.seeds if head else None)
+    tasks = tuple(variant.posed for variant in found)
+    report = read_uses(root.at("report"), "report", "report", replace(scope, tasks=tasks))
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -199,24 +203,30 @@ def _variant(swept: Swept, scope: Scope) -> tuple[Read, Variant | None]:
     name, body = swept.name, swept.body
     validate(Body, body, "", scope.problems)
     # `Body` has reported what is missing or not a mapping.
-    written = body.at("data")
-    data, offer = read_data(written, scope) if isinstance(written.value, Mapping) else (None, None)
+    given = body.at("data")
+    data, offer = read_data(given, scope) if isinstance(given.value, Mapping) else (None, None)
+    written = body.at("task")
+    task = None
+    if data is not None and offer is not None and isinstance(written.value, Mapping | None):
+        task = read_task(written, data, given, scope)
+        offer = replace(offer, task=task.uses) if task is not None else offer
     names = body.at("stages").mapping
     scope = replace(
         scope,
         offer=offer,
+        tasks=(cast("Task[Any]", task.plugin),) if task is not None else (),
         stages=frozenset(names),
         validation=offer is None or offer.validation,  # unknown where the data has a mistake
     )
     model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
     stages, named = read_stages(body.at("stages"), scope)
-    first, given = (model.names, model.given) if model is not None else ((INIT,), False)
+    first, trained = (model.names, model.given) if model is not None else ((INIT,), False)
     items = read_evaluators(body.at("evaluate"), replace(scope, stages=frozenset({*names, *first})))
     whole = model is not None and len(stages) == len(names)
-    read = Read(name, offer, first, given, stages, named, items, whole, scope.problems)
-    if scope.problems or data is None or model is None:
+    read = Read(name, offer, first, trained, stages, named, items, whole, scope.problems)
+    if scope.problems or data is None or task is None or model is None:
         return read, None
-    variant = Variant(name, data, model, stages, tuple(item.measure for item in items), swept.values)
+    variant = Variant(name, data, task, model, stages, tuple(item.measure for item in items), swept.values)
     _check_work(variant, body, scope)
     return read, variant
 

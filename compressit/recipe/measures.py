@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
+from compressit.contract.classification import usual
 from compressit.contract.kinds import Evaluator
 from compressit.contract.records import column
 from compressit.contract.results import RESERVED
@@ -49,7 +50,8 @@ def read_evaluators(items: Node, scope: Scope) -> list[Item]:
 
 def _check_columns(measure: Measure, owners: dict[str, str], path: str, node: Node, scope: Scope) -> None:
     """Notes columns that other evaluators have, or the host; adds the others to `owners`."""
-    found = scope.tried(path, node.mark, declared, cast("Evaluator[Any]", measure.use.plugin)) or {}
+    plugin, task = cast("Evaluator[Any]", measure.use.plugin), scope.tasks[0] if scope.tasks else usual()
+    found = scope.tried(path, node.mark, declared, plugin, task) or {}
     columns = [column(measure.name, name) for name in found]
     if measure.name:
         taken = [name for name in columns if name in RESERVED]

@@ -14,7 +14,9 @@ from pydantic import Field
 from compressit.checkpoint.starting import Offer
 from compressit.config import Config, dump
 from compressit.contract.init_options import InitConfig
-from compressit.contract.kinds import Dataset, Plugin
+from compressit.contract.kinds import Dataset
+from compressit.contract.plugin import Plugin
+from compressit.contract.tasks import Task
 from compressit.datasets.options import known_doubts
 from compressit.host import localcode
 
@@ -147,6 +149,7 @@ class Variant:
 
     name: str
     data: Use
+    task: Use
     model: ModelSpec
     stages: tuple[Stage, ...]  # in topological order
     evaluate: tuple[Measure, ...]
@@ -162,11 +165,17 @@ class Variant:
     @cached_property
     def offer(self) -> Offer:
         """What the data offer a model: input shape, classes and so on."""
-        return Offer.of(self.dataset)
+        return Offer.of(self.dataset, self.posed.name)
+
+    @property
+    def posed(self) -> Task[Any]:
+        """The plugin of `task`."""
+        return cast("Task[Any]", self.task.plugin)
 
     def doubts(self) -> list[str]:
         """Reasons to doubt its results, as far as known before the data are loaded."""
-        known = known_doubts(self.dataset.config, self.offer.classes, self.dataset.train_size)
+        classes = self.offer.classes if self.posed.target == "class" else 1
+        known = known_doubts(self.dataset.config, classes, self.dataset.train_size)
         found = [*known, *self.dataset.doubts()]
         return [f"{self.name}: {doubt}" for doubt in found]
 

@@ -41,6 +41,8 @@ def json_schema(host: Host) -> Schema:
         del stage[own], measure[own]
 
     definitions["data"] = _one_of(host, ("dataset",), {}, definitions)
+    definitions["task"] = _one_of(host, ("task",), {}, definitions)
+    definitions["task"]["oneOf"].append(_options_only())
     definitions["model"] = _one_of(host, ("model",), weights, definitions)
     definitions["model"]["oneOf"].append(_checkpoint())
     definitions["stage"] = _one_of(host, ("trainer", "compressor"), stage, definitions)
@@ -48,6 +50,7 @@ def json_schema(host: Host) -> Schema:
     definitions["report"] = _one_of(host, ("report",), {}, definitions, by_name=True)
 
     properties["data"] |= {"$ref": "#/$defs/data"}
+    properties["task"] |= {"$ref": "#/$defs/task"}
     properties["model"] |= {"$ref": "#/$defs/model"}
     properties["stages"] |= {"additionalProperties": {"$ref": "#/$defs/stage"}}
     properties["evaluate"] |= {"items": {"$ref": "#/$defs/evaluator"}}
@@ -114,6 +117,16 @@ def _weights(definitions: Schema) -> Schema:
     block["properties"]["file"] |= file
     block.pop("required")  # a variant or a profile may give it
     return {**field, "anyOf": [file, block, {"type": "null"}]}
+
+
+def _options_only() -> Schema:
+    """Options of the task that the dataset poses."""
+    return {
+        "title": "the dataset's task",
+        "type": "object",
+        "properties": {"with": {"type": ["object", "null"]}},
+        "additionalProperties": False,
+    }
 
 
 def _checkpoint() -> Schema:

@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.config import absolute, dump, model_refs, parse, put_at
 from compressit.contract.kinds import Dataset
-from compressit.datasets.options import input_fault, validation_fault
-from compressit.errors import FOREIGN, CompressitError, Mark, Problem, did_you_mean, told
-from compressit.host.plugins import Host
+from compressit.datasets.options import validation_fault
+from compressit.errors import FOREIGN, CompressitError, Mark, did_you_mean, told
 from compressit.recipe.envelope import INIT, PREVIOUS, UseBlock
 from compressit.recipe.model import Use
 from compressit.recipe.names import elsewhere, stage_of
+from compressit.recipe.scope import Reference as Reference
+from compressit.recipe.scope import Scope as Scope
+from compressit.recipe.task import check_does
 from compressit.recipe.validation import dotted, place_of, shown, validate
 from compressit.recipe.yamlfile import Node
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a block is checked against, and the list of problems found."""
-
-    host: Host
-    folder: Path  # paths in the recipe are relative to it
-    problems: list[Problem]
-    stages: frozenset[str] = frozenset()  # stage names that a ModelRef may use
-    complete: bool = True  # False: a plugin file was not loaded; it may define an unknown name
-    validation: bool = True  # False: the data has no validation split, so no option may need one
-    offer: Offer | None = None  # what the data offer a model; None: unknown, `data` has a mistake
-
-    def problem(self, message: str, where: Mark, hint: str | None = None) -> None:
-        """Notes a mistake."""
-        self.problems.append(Problem(message, where, hint))
-
-    def tried(self, path: str, where: Mark, call: Callable[..., T], *given: Any) -> T | None:
-        """What the call returns. If it raises CompressitError, notes the mistake and returns None."""
-        try:
-            return call(*given)
-        except CompressitError as error:
-            return self.problem(f"{path}: {error.message}", where, error.hint)
-
-    def file(self, name: str) -> Path:
-        """The absolute path of a file that the recipe names. Raises CompressitError if it does not exist."""
-        try:
-            path = (self.folder / name).resolve()
-            if path.is_file():
-                return path
-        except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a NUL
-            pass
-        raise CompressitError(f"there is no file {name}", f"looked in {self.folder}")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A model that a block's options name, with the option's path and the place of that name."""
-
-    name: str
-    mark: Mark
-    path: str = ""
 
 
 def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
@@ -90,11 +46,6 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
         scope.problem(f"data.with.validation {fault} (got {shown(written)})", written.mark)
         return None, None
     offer = scope.tried("data.uses", where, Offer.of, dataset)
-    fault = input_fault(dataset.config, offer.shape) if offer is not None else None
-    if fault is not None:
-        option, why = fault
-        scope.problem(f"data.with.{option} {why}", node.at("with").at(option).mark)
-        return None, None
     return use, offer
 
 
@@ -166,7 +117,9 @@ def read_use(
         for field_path, file in files.items():
             put_at(values, field_path, file)
         config = parse(plugin.Config, values)
-    return Use(plugin(absolute(config, scope.folder)), tuple(models))
+    made = plugin(absolute(config, scope.folder))
+    check_does(made, path, options, uses.mark, scope)
+    return Use(made, tuple(models))
 
 
 def with_options(node: Node) -> Node:

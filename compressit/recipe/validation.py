@@ -38,7 +38,7 @@ def checked(config_type: type[C], values: Mapping[str, Any], plugin: str) -> C:
     Raises CompressitError with every mistake, worded as for a recipe.
     """
     problems: list[Problem] = []
-    config = validate(config_type, _node(values, Mark(plugin)), plugin, problems)
+    config = validate(config_type, tree(values, Mark(plugin)), plugin, problems)
     if config is None:
         if len(problems) == 1:
             raise CompressitError(problems[0].message, problems[0].hint)
@@ -73,12 +73,12 @@ def dotted(*parts: str | int) -> str:
     return ".".join(str(part) for part in parts if part != "")
 
 
-def _node(value: Any, mark: Mark) -> Node:
+def tree(value: Any, mark: Mark) -> Node:
     """Plain values as a tree whose nodes all have the place `mark`."""
     if isinstance(value, Mapping):
-        return Node({k: _node(v, mark) for k, v in value.items()}, mark, dict.fromkeys(value, mark))
+        return Node({k: tree(v, mark) for k, v in value.items()}, mark, dict.fromkeys(value, mark))
     if isinstance(value, list | tuple):
-        return Node(tuple(_node(item, mark) for item in value), mark)
+        return Node(tuple(tree(item, mark) for item in value), mark)
     return Node(value, mark)
 
 

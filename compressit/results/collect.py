@@ -135,8 +135,9 @@ def _declared(recipe: Recipe) -> tuple[dict[str, dict[str, str]], dict[str, dict
     """What the recipe's evaluators declare: metrics, and everything else."""
     metrics: dict[str, dict[str, str]] = {}
     records: dict[str, dict[str, Any]] = {}
-    for measure in dict.fromkeys(measure for variant in recipe.variants for measure in variant.evaluate):
-        for name, what in declared(cast("Evaluator[Any]", measure.use.plugin)).items():
+    used = [(measure, variant.posed) for variant in recipe.variants for measure in variant.evaluate]
+    for measure, task in used:
+        for name, what in declared(cast("Evaluator[Any]", measure.use.plugin), task).items():
             named = column(measure.name, name)
             if isinstance(what, Metric):
                 metrics[named] = asdict(what)

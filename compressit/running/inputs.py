@@ -9,11 +9,13 @@ from typing import Any, Literal
 from torch import nn
 
 from compressit.checkpoint import model as checkpoint
+from compressit.contract.classification import usual
 from compressit.contract.compute import Compute
 from compressit.contract.context import Judged, Progress, StageContext
 from compressit.contract.init_options import InitConfig
 from compressit.contract.initial import initialise
 from compressit.contract.kinds import Model
+from compressit.contract.tasks import Task
 from compressit.datasets.splits import Data
 from compressit.host.plugins import Host
 from compressit.running import rng
@@ -28,6 +30,7 @@ class Inputs:
     compute: Compute
     data: Callable[[], Data]
     model: Callable[[str], nn.Module]  # by reference; raises CompressitError if it is not declared
+    task: Task[Any] = field(default_factory=usual)
     architecture: checkpoint.Architecture | None = None  # of the model that a stage receives
     init: InitConfig = field(default_factory=InitConfig)  # of students
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None
@@ -53,6 +56,7 @@ class Inputs:
             streams=streams,
             load_data=self.data,
             load_model=self.model,
+            task=self.task,
             round=streams.round,
             feed=feed,
             fresh=fresh,

@@ -22,8 +22,10 @@ from compressit.contract.initial import initialise
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Trainer
 from compressit.contract.nets import check_answers, copied, fault_of, try_out
+from compressit.contract.tasks import Task
 from compressit.datasets.rescaling import fed
 from compressit.datasets.splits import Data, InputSpec
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host
@@ -90,8 +92,8 @@ class JobRunner:
             architecture, contract = checkpoint.architecture_of(path), checkpoint.contract_of(path)
         else:
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
-            shape, classes = tuple(dataset.input_shape), dataset.classes
-            architecture = checkpoint.Architecture(job.uses, dict(job.config), shape, classes)
+            shape, outputs = tuple(dataset.input_shape), self._task(job).outputs
+            architecture = checkpoint.Architecture(job.uses, dict(job.config), shape, outputs)
             init = _init_options(job)
             with lending(job.uses), rng.building(job.seed, init.draw):
                 model = checkpoint.build(architecture, self._host)
@@ -106,7 +108,7 @@ class JobRunner:
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
                 raise fault
             if x is not None and architecture is not None:
-                check_answers(copied(model, same_parameters=True), x, architecture.classes)
+                check_answers(copied(model, same_parameters=True), x, self._task(job).check)
         return Made(model, architecture, contract)
 
     def _dry_run(self, job: Job, emit: Emit) -> Made:
@@ -150,7 +152,7 @@ class JobRunner:
     def _evaluate(self, job: Job, emit: Emit) -> Made:
         evaluator = self._host.create(Evaluator, job.uses, job.config)
         measured = self._store.find(job.inputs["model"])
-        check_names_free(evaluator, measured.recorded if measured else ())
+        check_names_free(evaluator, self._task(job), measured.recorded if measured else ())
         progress = StoredProgress(self._store, job.key, self._save_every, _announcer(job, emit))
         streams = rng.judging(job.seed, job.uses)
         ctx = self._inputs(job, emit).context(streams, judged=self._judged(job), progress=progress)
@@ -181,8 +183,11 @@ class JobRunner:
             return job.inputs[ref]
 
         architecture = checkpoint.architecture_of(source) if source is not None else None
-        init = _init_options(job)
-        return Inputs(self._host, compute, data, model, architecture, init, emit, self._memo, identity)
+        task, init = self._task(job), _init_options(job)
+        return Inputs(self._host, compute, data, model, task, architecture, init, emit, self._memo, identity)
+
+    def _task(self, job: Job) -> Task[Any]:
+        return self._host.task(TaskSpec.from_json(job.task))
 
     def _model_file(self, job: Job, ref: str) -> Path:
         return Path(job.files[ref]) if ref in job.files else self._artifact(job, ref).model_file
@@ -216,7 +221,14 @@ class JobRunner:
             return checkpoint.load(path, host=self._host, limited=given)
 
     def _data(self, job: Job, device: str, emit: Emit) -> Data:
-        key = ("data", job.data["id"], canonical(job.data["config"]["augment"]), device)
+        task = self._task(job).measuring()  # targets do not depend on how models are trained
+        key = (
+            "data",
+            job.data["id"],
+            canonical(task.posed.to_json()),
+            canonical(job.data["config"]["augment"]),
+            device,
+        )
         if key not in self._memo:
             announce = lambda text: emit({"announce": text})  # noqa: E731
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
@@ -227,9 +239,9 @@ class JobRunner:
             like = job.data.get("like")
             contract = InputSpec(
                 tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]),
-                dataset.class_names,
+                task.posed.names,
             ) if like else None  # fmt: skip
-            self._memo[key] = loading.prepared(dataset, self._memo[raw], announce, device, contract)
+            self._memo[key] = loading.prepared(dataset, task, self._memo[raw], announce, device, contract)
         return self._memo[key]
 
     def _judged(self, job: Job) -> Judged | None:

@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from compressit.config import dump, parse
 from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
+from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
-from compressit.datasets.sources import Examples, Source, Sources, shape_of, targets_of
+from compressit.datasets.sources import Examples, Source, Sources, retargeted, shape_of
 from compressit.datasets.splits import Data, InputSpec, Sourced, Split
 from compressit.datasets.stored import stored
 from compressit.datasets.streamed import NO_SKIP, Streamed
@@ -27,13 +28,14 @@ from compressit.running.isolation import lending
 
 def load_data(
     dataset: Dataset[Any],
+    task: Task[Any],
     cache: Path,
     announce: Callable[[str], None],
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """A dataset's splits, not cached."""
-    return prepared(dataset, loaded(dataset, DataContext(cache, announce)), announce, device, like)
+    """A dataset's splits, with targets as the task takes them; not cached."""
+    return prepared(dataset, task, loaded(dataset, DataContext(cache, announce)), announce, device, like)
 
 
 def content(dataset: Dataset[Any]) -> tuple[str, str, str]:
@@ -79,17 +81,35 @@ def is_read_anew(split: Split) -> bool:
 
 def prepared(
     dataset: Dataset[Any],
+    task: Task[Any],
     raw: Sources,
     announce: Callable[[str], None],
     device: str = "cpu",
     like: InputSpec | None = None,
 ) -> Data:
-    """Calls `splits.prepare` with the dataset's options, and announces its warnings about the data."""
-    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
+    """Calls `prepare` with the dataset's options, and announces its warnings about the data.
+
+    Raises CompressitError for targets that are not what the task takes.
+    """
+    sources = retargeted(raw, dataset.name, task.targets)
+    data = posing(task, sources, dataset.config, device, like)
     data = replace(data, doubts=(*data.doubts, *dataset.doubts()))
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
     return data
+
+
+def posing(
+    task: Task[Any],
+    sources: Sources,
+    options: DataConfig,
+    device: str = "cpu",
+    like: InputSpec | None = None,
+) -> Data:
+    """The splits of sources whose targets are as the task takes them."""
+    posed, labelled = task.posed, task.target == "class"
+    data = prepare(sources, options, posed.outputs, posed.names, device, like, labelled)
+    return replace(data, task=posed)
 
 
 def _loader(dataset: Dataset[Any]) -> Dataset[Any]:
@@ -131,15 +151,9 @@ def readable(
 
 
 def _as_declared(dataset: Dataset[Any], sources: Sources) -> Sources:
-    """What a dataset loaded, if it is what the dataset says of itself."""
-    declared, classes = tuple(dataset.input_shape), dataset.classes
+    """What a dataset loaded, if it is what the dataset says of itself. Targets are checked by the task."""
+    declared = tuple(dataset.input_shape)
     for name, examples in sources.given().items():
-        shape, labels = shape_of(examples), targets_of(examples)
-        if shape != declared:
+        if (shape := shape_of(examples)) != declared:
             raise CompressitError(f"{dataset.name} loaded {name} inputs {shape}, but declares {declared}")
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= classes:
-            raise CompressitError(
-                f"{dataset.name} loaded {name} labels from {low} to {high}, but declares {classes} classes"
-            )
     return sources

@@ -20,6 +20,7 @@ from compressit.contract.fit_told import POINTS, chosen
 from compressit.contract.job import Job
 from compressit.contract.measure import hidden_width
 from compressit.datasets.splits import InputSpec
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.planning.keys import code_now
@@ -94,15 +95,17 @@ def _made(made: Made) -> dict[str, Any]:
 
 
 def _write_model(model: nn.Module, file: Path, job: Job, made: Made, host: Host) -> None:
+    task = TaskSpec.from_json(job.task)
     try:
-        checkpoint.save(model, file, made.architecture, made.contract, host, job.lineage)
+        checkpoint.save(model, file, made.architecture, made.contract, host, job.lineage, task=task)
     except CompressitError as error:  # remove the name of the temporary file
         raise CompressitError(error.message.removeprefix(f"{file}: "), error.hint) from error
     if job.kind == "dry_run":
         with suppress(CompressitError):  # the model cannot be saved without its weights: keep the full one
             checkpoint.save(
-                emptied(model), file, made.architecture, made.contract, host, job.lineage, compact=True
-            )
+                emptied(model), file, made.architecture, made.contract, host, job.lineage, compact=True,
+                task=task,
+            )  # fmt: skip
 
 
 def thinned(values: np.ndarray) -> list[tuple[float, float]]:

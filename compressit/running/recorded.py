@@ -9,6 +9,7 @@ from typing import Any
 from compressit.contract.context import StageContext
 from compressit.contract.kinds import Evaluator
 from compressit.contract.records import Array, Curve, Declared, Metric, Picture
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 
@@ -26,7 +27,7 @@ def check_recorded(plugin: Evaluator[Any], metrics: Mapping[str, float], ctx: St
             f"{plugin.name} noted '{next(iter(ctx.notes))}', which would be lost: only stages have notes",
             "return a metric, or save an array. To `fit` a probe, give it a context of its own: ctx.apart()",
         )
-    kinds = declared(plugin)
+    kinds = declared(plugin, ctx.task)
     given: Mapping[type[Any], Mapping[str, Any]] = {
         Metric: metrics, Curve: ctx.curves, Array: ctx.arrays, Picture: ctx.pictures,
     }  # fmt: skip
@@ -48,10 +49,10 @@ def check_recorded(plugin: Evaluator[Any], metrics: Mapping[str, float], ctx: St
         raise CompressitError(f"{plugin.name} {fault}", "give what it declares, or change `declares`")
 
 
-def check_names_free(plugin: Evaluator[Any], taken: Collection[tuple[str, str]]) -> None:
+def check_names_free(plugin: Evaluator[Any], task: Task[Any], taken: Collection[tuple[str, str]]) -> None:
     """Raises CompressitError if the judged stage recorded something by a name that the evaluator declares for the same
     kind of thing. `taken`: `Artifact.recorded` of the stage."""
-    for name, what in declared(plugin).items():
+    for name, what in declared(plugin, task).items():
         kind = type(what).__name__.lower()
         if (kind, name) in taken:
             raise CompressitError(

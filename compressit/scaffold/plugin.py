@@ -14,7 +14,8 @@ from compressit.errors import CompressitError
 from compressit.public import EXPORTS
 from compressit.scaffold.files import rendered
 
-_KINDS = {"train": "trainer", "eval": "evaluator", "model": "model", "data": "dataset", "report": "report"}
+_KINDS = {"train": "trainer", "eval": "evaluator", "model": "model", "data": "dataset", "task": "task",
+          "report": "report"}  # fmt: skip
 _TAKEN = sys.stdlib_module_names | {"compressit", "numpy", "torch", "pydantic", "matplotlib"}
 
 

@@ -12,8 +12,11 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from compressit.config import Config, model_refs, names_models
+from compressit.contract.classification import usual as usual_task
 from compressit.contract.fit_options import FitConfig
-from compressit.contract.kinds import Dataset, Evaluator, Model, Plugin
+from compressit.contract.kinds import Dataset, Evaluator, Model
+from compressit.contract.plugin import Plugin
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 from compressit.host.describe import made
@@ -35,6 +38,7 @@ class Parts:
     stages: Sequence[str]
     evaluate: Sequence[str]
     report: Sequence[str] = ()
+    task: str | None = None  # default: what the dataset poses
 
 
 def parts_around(name: str, kind: str, host: Host) -> Parts:
@@ -45,7 +49,8 @@ def parts_around(name: str, kind: str, host: Host) -> Parts:
 
     stages = [one("trainer"), *([name] if kind == "compressor" else [])]
     report = [name] if kind == "report" else []
-    return Parts(one("dataset"), one("model"), stages, usual_evaluators(host), report)
+    dataset, task = one("dataset"), name if kind == "task" else None
+    return Parts(dataset, one("model"), stages, usual_evaluators(host, dataset, task), report, task)
 
 
 def checked_name(name: str) -> str:
@@ -78,6 +83,7 @@ def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) 
         trust=" --trust" if files else "",
         files=json.dumps(list(files)),
         data=use(parts.data, "dataset"),
+        task=use(parts.task, "task") if parts.task else None,
         model=use(parts.model, "model"),
         stages=[(stage, use(uses, "trainer", "compressor")) for stage, uses in stages],
         evaluate=[use(uses, "evaluator") for uses in parts.evaluate],
@@ -87,16 +93,24 @@ def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) 
 
 def missing_options(parts: Parts, host: Host) -> list[str]:
     """Options that the user must fill in, as `plugin: option`: they have no default and no example sets them."""
-    names = (parts.data, parts.model, *parts.stages, *parts.evaluate, *parts.report)
+    names = (
+        parts.data,
+        *([parts.task] if parts.task else []),
+        parts.model,
+        *parts.stages,
+        *parts.evaluate,
+        *parts.report,
+    )
     plugins = [host.find(name).plugin for name in dict.fromkeys(names)]
     return [
         f"{p.name}: {option}" for p in plugins for option in _required(p.Config) if option not in p.example
     ]
 
 
-def usual_evaluators(host: Host) -> list[str]:
-    """Evaluators that can measure any model quickly: they take no timings, need no stage and no other model, and
-    measure nothing that an earlier one measures."""
+def usual_evaluators(host: Host, data: str | None = None, task: str | None = None) -> list[str]:
+    """Evaluators that can measure any model of these data, or of this task, quickly: they take no timings, need no
+    stage and no other model, and measure nothing that an earlier one measures. By default of a classification."""
+    posed = _posed(host, data, task)
     found: list[str] = []
     measured: set[str] = set()
     for registered in host.registered("evaluator"):
@@ -106,11 +120,26 @@ def usual_evaluators(host: Host) -> list[str]:
         made_one = made(plugin, {})
         if not isinstance(made_one, Evaluator) or any(model_refs(made_one.config)):
             continue
-        gives = declared(made_one).keys()
+        if made_one.tasks is not None and not posed.does() & made_one.tasks:
+            continue
+        gives = declared(made_one, posed).keys()
         if not measured & gives:
             found.append(plugin.name)
             measured |= gives
     return found
+
+
+def _posed(host: Host, data: str | None, task: str | None) -> Task[Any]:
+    """The task of that name, else what the dataset of that name poses, as far as that is known without options."""
+    if task is not None and task in host.names("task"):
+        kind = host.find(task, "task").plugin
+        return made(kind, {}) or made(kind, kind.example) or usual_task()  # type: ignore[return-value]
+    kind = host.find(data, "dataset").plugin if data is not None and data in host.names("dataset") else None
+    try:
+        dataset: Any = kind and (made(kind, {}) or made(kind, kind.example))
+        return host.task(dataset.task) if dataset else usual_task()
+    except Exception:  # noqa: BLE001 - third-party code, and only a preference
+        return usual_task()
 
 
 def usual(host: Host, kind: str) -> str:

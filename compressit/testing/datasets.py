@@ -12,6 +12,7 @@ from compressit.config import parse
 from compressit.contract.context import DataContext
 from compressit.datasets.sources import CALLED, Sources
 from compressit.datasets.streamed import items
+from compressit.errors import CompressitError
 from compressit.paths import default_cache
 from compressit.testing.check import ConformanceError, check, none_found
 from compressit.testing.subject import Subject
@@ -37,22 +38,22 @@ def loads(subject: Subject) -> None:
 
 @check("dataset", needs=[loads])
 def as_declared(subject: Subject) -> None:
-    """Input shape, classes, class names and training size match what it declares."""
+    """Input shape, targets, names of classes or outputs, and training size match what it declares."""
     dataset, loaded = subject.create(), _loaded(subject)
-    shape, classes = tuple(dataset.input_shape), dataset.classes
+    shape, posed = tuple(dataset.input_shape), dataset.task
+    task = subject.host.task(posed)
     for name, (x, y) in _examples(loaded).items():
         split = CALLED[name]
         if tuple(x.shape[1:]) != shape:
             raise ConformanceError(
                 f"its {split} inputs have shape {tuple(x.shape[1:])}, but it declares {shape}"
             )
-        least, most = int(y.min()), int(y.max())
-        if least < 0 or most >= classes:
-            raise ConformanceError(
-                f"its {split} labels range from {least} to {most}, but it declares {classes} classes"
-            )
-    if len(dataset.class_names) != classes:
-        raise ConformanceError(f"it has {len(dataset.class_names)} class names for {classes} classes")
+        try:
+            task.targets(y)
+        except CompressitError as error:
+            raise ConformanceError(f"its {split} {error.message}", error.hint) from error
+    if len(posed.names) != posed.outputs:
+        raise ConformanceError(f"it has {len(posed.names)} names for {posed.outputs} classes or outputs")
     count = len(loaded.train[0] if isinstance(loaded.train, tuple) else loaded.train)
     if dataset.train_size not in (None, count):
         raise ConformanceError(
@@ -86,7 +87,7 @@ def leaves_host_options(subject: Subject) -> None:
 
 
 def _examples(loaded: Sources) -> dict[str, tuple[Tensor, Tensor]]:
-    """Inputs and labels of each split; of a torch Dataset those of its first SOME items."""
+    """Inputs and targets of each split; of a torch Dataset those of its first SOME items."""
 
     def of(examples: Any) -> tuple[Tensor, Tensor]:
         if isinstance(examples, tuple):
@@ -94,7 +95,7 @@ def _examples(loaded: Sources) -> dict[str, tuple[Tensor, Tensor]]:
         places = [[(index, 0) for index in range(min(SOME, len(examples)))]]
         read = next(items(examples, places, 0, "it"))
         assert read.inputs is not None, "all of them were left out"
-        return read.inputs, torch.tensor(read.labels)
+        return read.inputs, read.targets
 
     return {name: of(examples) for name, examples in loaded.given().items()}
 
@@ -104,7 +105,7 @@ def _tensors(loaded: Sources) -> dict[str, Tensor]:
     return {
         f"{name} {what}": part
         for name, pair in pairs
-        for what, part in zip(("inputs", "labels"), pair, strict=True)
+        for what, part in zip(("inputs", "targets"), pair, strict=True)
     }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from safetensors.torch import load_file
 
 from compressit.api import run
+from compressit.contract.tasks import Task
+from compressit.datasets.task_spec import CLASSIFICATION
 from compressit.errors import StageFailed
 from compressit.paths import default_cache
 from compressit.planning.plan import make_plan
@@ -18,8 +20,8 @@ from compressit.recipe.load import load_recipe
 from compressit.running.estimate import History
 from compressit.running.job import JobRunner
 from compressit.store.objects import Artifact, Store
-from compressit.testing import datasets, models, reports, stages
-from compressit.testing.check import ConformanceError, check, none_found
+from compressit.testing import datasets, models, reports, stages, tasks
+from compressit.testing.check import ConformanceError, NotApplicable, check, none_found
 from compressit.testing.fingerprint import changed
 from compressit.testing.pickles import pickles
 from compressit.testing.stand import DATA, TRAINING
@@ -44,7 +46,7 @@ SHRINK = {"uses": "testing.shrink", "needs": "train", "with": {**TRAINING, "teac
 @check(
     needs=[
         stages.runs, stages.same_seed_same_result, stages.saves_and_reloads, models.saves_and_reloads,
-        models.gradients_flow, datasets.as_declared, datasets.same_twice, reports.draws,
+        models.gradients_flow, datasets.as_declared, datasets.same_twice, tasks.scores_declared, reports.draws,
     ]
 )  # fmt: skip
 def runs_under_jobs(subject: Subject) -> None:
@@ -79,8 +81,18 @@ def _plan(subject: Subject) -> Plan:
             changes = {"model": tested, "data": {**DATA, "with": shape}}
         case "dataset":
             changes = {"data": {**tested, "with": {**subject.options, "limit": 96}}}
+            target = subject.host.task(subject.create().task).target
+            if target == "map":
+                raise NotApplicable("the kit has no net that answers for pixels")
+            if target == "vector":  # no random classes
+                changes["variants"] = {"real": {}, "fake": {"data": {"with": {"labels": "shuffled"}}}}
         case "report":
             changes = {"report": [tested]}
+        case "task":
+            task = cast("type[Task[Any]]", subject.plugin)
+            if CLASSIFICATION not in task.does() | task.takes:
+                raise NotApplicable("the kit's data pose a classification")
+            changes = {"task": tested, "evaluate": ["testing.measure"]}
         case _:
             changes = {"stages": {**RECIPE["stages"], "tested": {**tested, "needs": "train"}}}
     place = {

@@ -40,7 +40,7 @@ SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
 @check("evaluator")
 def results_described(subject: Subject) -> None:
     """All that it declares has a description; numbers have a unit and a direction, curves labels of both axes."""
-    found = declared(subject.create())
+    found = declared(subject.create(), stand(subject).task)
     if not found:
         raise ConformanceError(
             "it declares nothing", 'set metrics = {"mine": Metric("higher", "fraction", "…")}'

@@ -16,6 +16,7 @@ from compressit.checkpoint.manifest import Architecture
 from compressit.contract.compute import Compute
 from compressit.contract.context import Judged, StageContext
 from compressit.contract.kinds import Compressor, Dataset, Trainer
+from compressit.contract.tasks import Task
 from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
@@ -72,6 +73,11 @@ class Stand:
     compute: Compute
     nets: dict[str, Net]
 
+    @property
+    def task(self) -> Task[Any]:
+        """What the bench's data pose."""
+        return self.host.task(self.data.task)
+
     def copied(self, ref: str) -> nn.Module:
         """A copy of a net. Raises CompressitError for an unknown name."""
         net = self.nets.get({"model": "shrink"}.get(ref, ref))
@@ -107,7 +113,7 @@ class Stand:
             models.append(Lent.of("a model it asked for", lent))
             return lent
 
-        inputs = Inputs(self.host, self.compute, lambda: self.data, load_model, given)
+        inputs = Inputs(self.host, self.compute, lambda: self.data, load_model, self.task, given)
         ctx = inputs.context(streams, **fields)
         if measures:
             ctx.memo["model", "model"] = model.requires_grad_(False)
@@ -149,7 +155,7 @@ def call(
 def _stand(subject: Subject) -> Stand:
     host, compute = subject.host, Compute.select(subject.device)
     dataset = host.create(Dataset, DATA["uses"], DATA["with"])
-    data = load_data(dataset, subject.folder, lambda text: None, compute.device)
+    data = load_data(dataset, host.task(dataset.task), subject.folder, lambda text: None, compute.device)
     architecture = Architecture("testing.net", {"width": 8}, data.contract.shape, data.classes)
     with rng.building(0):
         init = Net(checkpoint.build(architecture, host), architecture)

@@ -126,7 +126,7 @@ evaluate: [eval.size]
     assert [step["stage"] for step in facts["lineage"]] == ["init", "tune"]
     text = (sandbox.folder / "recipe.yaml").read_text(encoding="utf-8")
     sandbox.write("recipe.yaml", text.replace("data.synthetic}", "data.synthetic, with: {classes: 3}}"))
-    assert "has 10 classes" in sandbox.run("run", "recipe.yaml", code=2).err
+    assert "has 10 outputs" in sandbox.run("run", "recipe.yaml", code=2).err
 
 
 def test_report_draws_again(tiny: Ran, sandbox: Sandbox) -> None:

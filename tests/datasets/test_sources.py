@@ -202,7 +202,7 @@ class Odd(Dataset[Any]):
         ((X[0] / 51.0, 1), r"from 0 to 5, not from 0 to 1|goes from"),
         ((X[0] / 255.0, 1), "float32, those before it"),
         ((X[0][:, :4], 1), r"shape \(3, 4, 6\), not \(3, 6, 6\)"),
-        ((X[0], "cat"), "label is 'cat'"),
+        ((X[0], "cat"), "target is 'cat'"),
         (X[0], "a Tensor, not a pair"),
     ],
 )

@@ -303,9 +303,9 @@ def test_images_held_out_for_validation_take_no_part_in_the_scale(raw: Sources) 
     ("change", "fault"),
     [
         ({"train_x": np.zeros((5, 1))}, "the dataset's training inputs are a ndarray, not a tensor"),
-        ({"test_y": torch.arange(5.0)}, "the dataset's test labels are torch.float32"),
-        ({"train_y": torch.zeros(5, 3).long()}, r"training labels are torch.int64 of shape \(5, 3\)"),
-        ({"train_y": torch.arange(4)}, "the dataset's training split has 5 inputs and 4 labels"),
+        ({"test_y": torch.zeros(5, dtype=torch.complex64)}, "the dataset's test targets are torch.complex64"),
+        ({"train_y": torch.tensor(3)}, r"training targets are torch.int64 of shape \(\)"),
+        ({"train_y": torch.arange(4)}, "the dataset's training split has 5 inputs and 4 targets"),
         ({"test_x": torch.zeros(5, 1).long()}, "the dataset's test inputs are torch.int64"),
         ({"train_x": torch.full((5, 1), 255.0)}, "the dataset's training inputs go from 255 to 255"),
         ({"train_x": torch.tensor([[0.5]] * 4 + [[float("nan")]])}, "training inputs go from nan to nan"),

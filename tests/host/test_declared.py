@@ -9,8 +9,10 @@ import pytest
 from pydantic import Field
 
 from compressit.config import Config
+from compressit.contract.classification import usual
 from compressit.contract.kinds import Evaluator
 from compressit.contract.records import Array, Curve, Metric, Picture
+from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 
@@ -31,7 +33,7 @@ class Many(Evaluator[Options]):
 
     name = "eval.many"
 
-    def declares(self) -> Mapping[str, Any]:
+    def declares(self, task: Task[Any]) -> Mapping[str, Any]:
         return {f"loss_{number}": Metric("lower", "nats") for number in range(self.config.count)}
 
 
@@ -41,18 +43,18 @@ class Given(Evaluator[Options]):
     name = "eval.given"
     given: Any = None
 
-    def declares(self) -> Any:
+    def declares(self, task: Task[Any]) -> Any:
         return self.given() if callable(self.given) else self.given
 
 
 def _declared(given: Any) -> Any:
     plugin = Given(Options())
     plugin.given = given
-    return declared(plugin)
+    return declared(plugin, usual())
 
 
 def test_a_declaration_may_depend_on_the_options() -> None:
-    assert list(declared(Many(Options(count=3)))) == ["loss_0", "loss_1", "loss_2"]
+    assert list(declared(Many(Options(count=3)), usual())) == ["loss_0", "loss_1", "loss_2"]
 
 
 def test_every_kind_can_be_declared() -> None:
@@ -64,7 +66,7 @@ def test_numbers_only_need_no_method() -> None:
         name = "eval.short"
         metrics = {"number": GOOD["number"]}  # type: ignore[dict-item] # noqa: RUF012
 
-    assert declared(Short(Options())) == {"number": GOOD["number"]}
+    assert declared(Short(Options()), usual()) == {"number": GOOD["number"]}
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ class Desk:
     def run(self, plugin: str, **replaced: str) -> Run:
         """Runs the recipe with some of its values replaced, and the plugin file with one hook."""
         (self.folder / "hooked.py").write_text(
-            "from compressit import Compressor, Dataset, Evaluator, Metric, Model, Sources, Report, Trainer, hookimpl\n"
-            + plugin
+            "from compressit import Compressor, Dataset, Evaluator, Metric, Model, Sources, Report\n"
+            "from compressit import Task, Trainer, hookimpl\n" + plugin
         )
         text = RECIPE
         for key, value in replaced.items():
@@ -118,6 +118,28 @@ def test_hook_datasets(desk: Desk) -> None:
     """
     run = desk.run(_plugin("Dataset", body), data="{uses: hooked.dataset}")
     assert run.model("train")(torch.zeros(1, 5)).shape == (1, 4)
+
+
+def test_hook_tasks(desk: Desk) -> None:
+    body = """
+    target, watch, takes = "class", "wrong", frozenset({"task.classification"})
+    def measures(self):
+        return {"wrong": Metric("lower", "count", "wrong answers")}
+    def loss(self, outputs, targets):
+        return -outputs.log_softmax(1).gather(1, targets[:, None])[:, 0]
+    def scores(self, outputs, targets):
+        return {"wrong": float((outputs.argmax(1) != targets).sum())}
+    """
+    evaluator = """
+    def measures(self, task):
+        return task.measures()
+    def evaluate(self, model, ctx):
+        return ctx.task.scores(ctx.logits(model, "test"), ctx.data.test.y)
+    """
+    source = _plugin("Task", body) + _plugin("Evaluator", evaluator).replace("Hooked", "Judge")
+    run = desk.run(source, evaluate="[hooked.evaluator]\ntask: {uses: hooked.task}")
+    assert 0 <= run.metrics[0]["wrong"] <= 20
+    assert run.results.metrics["wrong"]["better"] == "lower"
 
 
 def test_hook_reports(desk: Desk) -> None:

@@ -239,14 +239,14 @@ def test_a_local_file_of_registered_models_is_a_plugin(tmp_path: Path) -> None:
     file.write_text(FILE)
     host = Host(entry_points=False)
     host.load_file(file)
-    assert [r.plugin.name for r in host.registered()] == ["file.net"]
+    assert host.names("model") == ["file.net"]
     assert host.find("file.net").source == Source(str(file))
     assert "file.net" not in installed().names(), "it belongs to the host that was told to load it"
     file.write_text(FILE.replace("3, width", "2, width") + "raise RuntimeError('half way')")
     other = Host(entry_points=False)
     with pytest.raises(CompressitError, match="half way"):
         other.load_file(file)
-    assert other.names() == []
+    assert other.names("model") == []
     file.write_text("")
     with pytest.raises(CompressitError, match="it has no hook"):
         other.load_file(file)

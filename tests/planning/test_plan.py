@@ -345,9 +345,9 @@ STANDARD = InputSpec((1, 2, 3), "standard", (0.5,), (0.2,), ("0", "1", "2"))
     [
         (
             {"input_shape": (1, 3, 2)},
-            r"takes inputs of shape \(1, 3, 2\) and has 3 classes, but tiny\.data has",
+            r"takes inputs of shape \(1, 3, 2\) and has 3 outputs, but tiny\.data has",
         ),
-        ({"classes": 4}, r"takes inputs .* and has 4 classes, but tiny\.data has"),
+        ({"classes": 4}, r"takes inputs .* and has 4 outputs, but tiny\.data has"),
         (
             {"contract": STANDARD},
             r"inputs of scale 'standard', but tiny\.data gives 'unit'\n.*scale: standard",

@@ -85,10 +85,10 @@ def test_what_was_kept_goes_with_the_last_split(give: Give, tmp_path: Path) -> N
     [
         ({"train": Endless()}, "IterableDataset"),
         ({"train": Nothing()}, "no example"),
-        ({"train": (X, Y.double())}, "labels are torch.float64"),
+        ({"train": (X, Y.double()), "task": "task.classification"}, "targets are torch.float64"),
         ({"train": np.zeros(3)}, "examples are a ndarray"),
-        ({"train": (X, Y), "class_names": ("a", "b")}, "labels go from 0 to 2, and there are 2 class names"),
-        ({"train": (X, Y - 1)}, "labels go from -1"),
+        ({"train": (X, Y), "class_names": ("a", "b")}, "labels from 0 to 2, and there are 2 classes"),
+        ({"train": (X, Y - 1)}, "labels from -1"),
         ({"train": (X, Y), "augment": [{"crop": 9}]}, "out of sight"),
         ({"train": (X, Y), "scale": "unity"}, "scale must be"),
         ({"train": (X, Y), "validation": (X, Y), "limit": 0}, "limit must be at least 1"),

@@ -114,7 +114,7 @@ def test_data_that_do_not_fit_are_refused(tmp_path: Path, host: Host) -> None:
         CompressitError, match=r"takes inputs of shape \(1, 3, 2\) .* tiny\.data has shape \(1, 2, 3\)"
     ):
         evaluate_file(_file(tmp_path, host, (1, 3, 2)), "tiny.data", (), EVALUATORS, host)
-    with pytest.raises(CompressitError, match=r"has 4 classes, but tiny\.data has .* and 3"):
+    with pytest.raises(CompressitError, match=r"has 4 outputs, but tiny\.data has .* and 3"):
         evaluate_file(_file(tmp_path, host, classes=4), "tiny.data", (), EVALUATORS, host)
 
 

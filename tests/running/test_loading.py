@@ -12,6 +12,7 @@ from tiny import BASE, Lab, same
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
+from compressit.contract.classification import usual
 from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import DataConfig
@@ -131,7 +132,7 @@ class Changing(Dataset[DataConfig]):
 
 def test_files_that_change_while_they_are_read_are_told(tmp_path: Path) -> None:
     with pytest.raises(CompressitError, match=r"files of lab\.changing changed while they were read"):
-        load_data(Changing(DataConfig()), tmp_path, lambda text: None)
+        load_data(Changing(DataConfig()), usual(), tmp_path, lambda text: None)
 
 
 class Items(TorchDataset[tuple[Tensor, int]]):
@@ -158,7 +159,7 @@ class Drawing(Dataset[DataConfig]):
 def test_an_example_with_random_transforms_cannot_be_left_out(tmp_path: Path) -> None:
     dataset: Any = Drawing(DataConfig())
     with pytest.raises(CompressitError, match=r"cannot be left out: number 5"):
-        load_data(dataset, tmp_path, lambda text: None)
+        load_data(dataset, usual(), tmp_path, lambda text: None)
 
 
 STREAMING = '''

@@ -153,11 +153,13 @@ def test_every_option_of_every_installed_plugin_is_shown() -> None:
     host = Host()
     host.load_file(PLUGINS)
     for registered in host.registered():
-        kind = {"dataset": "data", "model": "model", "evaluator": "evaluate", "report": "report"}.get(
-            registered.kind, "stages"
+        kinds = {
+            "dataset": "data", "model": "model", "task": "task", "evaluator": "evaluate", "report": "report",
+        }  # fmt: skip
+        kind, name = kinds.get(registered.kind, "stages"), registered.plugin.name
+        text = recipe_text(
+            "lab", parts(**{kind: name if kind in ("data", "model", "task") else [name]}), host
         )
-        name = registered.plugin.name
-        text = recipe_text("lab", parts(**{kind: name if kind in ("data", "model") else [name]}), host)
         block = text[text.index(f"uses: {name} ") :]
         for option, field in registered.plugin.Config.model_fields.items():
             assert re.search(rf"^ +(# )?{field.alias or option}: ", block, re.M), (name, option)

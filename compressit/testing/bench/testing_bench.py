@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pydantic import Field, PositiveInt
@@ -30,6 +31,7 @@ from compressit import (
     Sources,
     StageContext,
     Streams,
+    Task,
     Trainer,
     fit,
     hookimpl,
@@ -118,13 +120,14 @@ class Samples(Dataset[SamplesConfig]):
 
 
 class Train(Trainer[FitConfig]):
-    """Training with cross-entropy."""
+    """Training with the task's loss."""
 
     name = "testing.train"
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """In eval mode afterwards."""
-        return fit(model, ctx, self.config, ctx.data.train, F.cross_entropy)
+        train = ctx.data.train
+        return fit(model, ctx, self.config, train, ctx.task.objective(train.y))
 
 
 class ShrinkConfig(FitConfig):
@@ -149,15 +152,18 @@ class Shrink(Compressor[ShrinkConfig]):
 
 
 class Measure(Evaluator[NoOptions]):
-    """Accuracy on the test inputs."""
+    """What the task watches, on the test inputs."""
 
     name = "testing.measure"
-    metrics = {"test_accuracy": Metric("higher", "fraction", "on the test inputs")}  # noqa: RUF012
+
+    def measures(self, task: Task[Any]) -> Mapping[str, Metric]:
+        """For a classification `test_accuracy`."""
+        return {f"test_{task.watch}": task.measures()[task.watch]}
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """The share of right answers."""
-        right = ctx.logits(model, "test").argmax(1) == ctx.data.split("test").y
-        return {"test_accuracy": float(right.double().mean())}
+        """As the task scores it."""
+        scores = ctx.task.scores(ctx.logits(model, "test"), ctx.data.split("test").y)
+        return {f"test_{ctx.task.watch}": scores[ctx.task.watch]}
 
 
 @hookimpl

@@ -16,7 +16,10 @@ from compressit_plugins.data.array_files import MALFORMED, Header
 
 
 def read(path: Path, split: str, arrays: Mapping[str, Header]) -> tuple[Tensor, Tensor]:
-    """Inputs (N, *shape), uint8 or float32, and labels (N,) int64. Raises CompressitError for a damaged file."""
+    """Inputs (N, *shape), uint8 or float32, and targets (N, ...), int64 or float32.
+
+    Raises CompressitError for a damaged file.
+    """
     try:
         x, y = _of_npz(path, split) if path.suffix == ".npz" else _of_safetensors(path, split)
     except (*MALFORMED, SafetensorError) as error:
@@ -24,7 +27,7 @@ def read(path: Path, split: str, arrays: Mapping[str, Header]) -> tuple[Tensor, 
     for name, tensor in ((f"{split}_x", x), (f"{split}_y", y)):
         if tuple(tensor.shape) != arrays[name].shape:
             raise CompressitError(f"{path} has changed since its header was read", "start again")
-    return x if x.dtype == torch.uint8 else x.float(), y.long()
+    return x if x.dtype == torch.uint8 else x.float(), y.float() if y.is_floating_point() else y.long()
 
 
 def _of_npz(path: Path, split: str) -> tuple[Tensor, Tensor]:

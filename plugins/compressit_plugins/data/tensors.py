@@ -6,18 +6,26 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from compressit import CompressitError, DataConfig, Dataset, InputPath, hookimpl, opened
+from compressit import CompressitError, DataConfig, Dataset, InputPath, TaskSpec, hookimpl, opened, usual_task
 from compressit_plugins.data.array_files import Header, headers, whole_numbers
 
 if TYPE_CHECKING:
     from compressit import DataContext, Sources
 
 MOST_CLASSES = 1_000_000  # where `classes` does not say how many
+CLASSIFICATION = "task.classification"
 SPLITS = ("train", "test", "validation")
+# of each task's targets: numbers of dimensions, whether whole, in words
+_FORMS: dict[str, tuple[tuple[int, ...], bool, str]] = {
+    CLASSIFICATION: ((1,), True, "whole numbers (examples,)"),
+    "task.multilabel": ((2,), False, "0 or 1, (examples, labels)"),
+    "task.regression": ((1, 2), False, "numbers (examples,) or (examples, outputs)"),
+    "task.segmentation": ((3,), True, "whole numbers (examples, height, width)"),
+}
 
 
 class TensorsConfig(DataConfig):
@@ -28,12 +36,19 @@ class TensorsConfig(DataConfig):
         "`validation_x`, `validation_y`; relative to the recipe"
     )
     classes: int | None = Field(
-        default=None, ge=2, description="number of classes; null: the highest label and one more"
+        default=None,
+        ge=2,
+        description="number of classes; null: the highest label and one more. A segmentation needs it",
+    )
+    poses: Literal["classification", "multilabel", "regression", "segmentation"] | None = Field(
+        default=None,
+        description="the task; null: what `train_y` looks like: floats are a regression's, whole numbers (N,) classes, "
+        "(N, labels) those of several labels, 0 or 1, (N, height, width) classes of pixels",
     )
 
 
 class Tensors(Dataset[TensorsConfig]):
-    """Arrays of inputs and labels in one .npz or .safetensors file: bytes, or floats from 0 to 1."""
+    """Arrays of inputs and targets in one .npz or .safetensors file: inputs are bytes, or floats from 0 to 1."""
 
     name = "data.tensors"
 
@@ -53,6 +68,27 @@ class Tensors(Dataset[TensorsConfig]):
                     f"labels count from 0, and `classes` is {self.config.classes}",
                 )
         return self.config.classes if self.config.classes is not None else max(highest + 1, 2)
+
+    @property
+    def task(self) -> TaskSpec:
+        """Raises CompressitError for targets that this task cannot have, as far as their header tells."""
+        targets, poses, classes = self._arrays["train_y"], self.config.poses, self.config.classes
+        uses = f"task.{poses}" if poses else usual_task(targets.is_whole, targets.shape)
+        dims, whole, form = _FORMS[uses]
+        if len(targets.shape) not in dims or (whole and not targets.is_whole):
+            raise CompressitError(
+                f"{self._path}: train_y is {targets.kind} of shape {targets.shape}, and targets of {uses} are {form}",
+                "save them in this form, or set `poses`",
+            )
+        if uses == CLASSIFICATION:
+            return TaskSpec(uses, self.classes)
+        if uses != "task.segmentation":
+            return TaskSpec(uses, (*targets.shape, 1)[1])
+        if classes is None:
+            raise CompressitError(
+                f"{self._path}: the pixels' labels are not counted", "set `classes`: how many there are"
+            )
+        return TaskSpec(uses, classes)
 
     @property
     def train_size(self) -> int:
@@ -82,7 +118,7 @@ class Tensors(Dataset[TensorsConfig]):
         return told
 
     def load(self, ctx: DataContext) -> Sources:
-        """Inputs as they are, floats as float32; labels int64. Raises CompressitError for a damaged file."""
+        """Inputs as they are, floats as float32; targets too. Raises CompressitError for a damaged file."""
         from compressit import Sources
         from compressit_plugins.data.tensor_files import read
 
@@ -122,9 +158,9 @@ def _check(path: Path, split: str, found: Mapping[str, Header]) -> None:
         )
     inputs, labels = (found[name] for name in names)
     fault = None
-    if len(labels.shape) != 1 or not labels.is_whole:
-        fault = f"{names[1]} is {labels.kind} of shape {labels.shape}: labels are whole numbers, (examples,)"
-    elif inputs.shape[:1] != labels.shape or not labels.shape[0]:
+    if labels.shape[1:] != found["train_y"].shape[1:]:
+        fault = f"{names[1]} has the shape {labels.shape}, and train_y {found['train_y'].shape}"
+    elif inputs.shape[:1] != labels.shape[:1] or not labels.shape or not labels.shape[0]:
         fault = f"{names[0]} has the shape {inputs.shape}, and {names[1]} {labels.shape}"
     elif len(inputs.shape) < 2:
         fault = f"{names[0]} has the shape {inputs.shape}: inputs are (examples, …), as (N, channels, height, width)"

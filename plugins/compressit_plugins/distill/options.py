@@ -1,12 +1,13 @@
-"""Options of everything that learns from a teacher and from labels."""
+"""Options of everything that learns from a teacher and from targets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressit import Config, ModelRef, changed
+from compressit import Config, ModelRef, Task, changed
 
 Match = Literal["probabilities", "logits"]
 
@@ -19,16 +20,25 @@ class TeacherConfig(Config):
         default=0.1,
         ge=0,
         le=1,
-        description="weight of the true labels (cross-entropy); the teacher has weight 1 - hard",
+        description="weight of the true targets (the task's loss); the teacher has weight 1 - hard",
     )
     match: Match = Field(
         default="probabilities",
         description="what to match of the teacher's output: probabilities (Kullback-Leibler divergence at "
-        "`temperature`), or logits (mean squared error)",
+        "`temperature`), or logits (mean squared error); for outputs that are no logits, what their task says",
     )
     temperature: float = Field(
         default=4.0, gt=0, description="divides the logits of both models (probabilities only)"
     )
+
+    def unlike(self, task: Task[Any]) -> Mapping[str, str]:
+        """`match` and `temperature`, with the reason, if they are set and the task's outputs are no logits."""
+        if task.logits:
+            return {}
+        why = f"has no effect with {task.name}, whose outputs are no logits of probabilities"
+        fields = type(self).model_fields
+        chosen = (name for name in ("match", "temperature") if getattr(self, name) != fields[name].default)
+        return dict.fromkeys(chosen, why)
 
     @field_validator("match", "temperature")
     @classmethod

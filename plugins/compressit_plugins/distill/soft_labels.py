@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from compressit import Compressor, ModelRef, Work, hookimpl
+from compressit import Compressor, ModelRef, Task, Work, hookimpl
 from compressit_plugins.distill.options import TeacherConfig
 from compressit_plugins.shrink.student import Student, StudentConfig
 
@@ -26,18 +27,23 @@ class SoftLabelsConfig(TeacherConfig, StudentConfig):
 
 
 class SoftLabels(Student[SoftLabelsConfig]):
-    """Knowledge distillation: a narrower student learns from the teacher's softened outputs and the labels."""
+    """Knowledge distillation: a narrower student learns from the teacher's softened outputs and the targets."""
 
     name = "distill.soft_labels"
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The student sees the variant's own training inputs and labels, and the teacher's logits for them."""
+        """The student sees the variant's own training inputs and targets, and the teacher's outputs for them."""
         from compressit import fit
         from compressit_plugins.distill.loss import loss_of
         from compressit_plugins.distill.taught import taught
 
-        student, teacher = self.student(model, ctx), ctx.model(self.config.teacher)
-        return fit(student, ctx, self.config, taught(ctx.data.train, teacher, ctx), loss_of(self.config))
+        student, teacher, train = self.student(model, ctx), ctx.model(self.config.teacher), ctx.data.train
+        loss = loss_of(self.config, ctx.task, train.y)
+        return fit(student, ctx, self.config, taught(train, teacher, ctx), loss)
+
+    def misfits(self, task: Task[Any]) -> Mapping[str, str]:
+        """What needs probabilities where there are none."""
+        return self.config.unlike(task)
 
     def work(self, images: int, times: int) -> Work:
         """The teacher sees every image once, the student once per epoch."""

@@ -17,6 +17,7 @@ class Accuracy(Evaluator[NoOptions]):
     """Accuracy and cross-entropy on every split; on training images with the labels that were trained on."""
 
     name = "eval.accuracy"
+    tasks = frozenset({"task.classification"})
     metrics = {  # noqa: RUF012 - declared as a ClassVar by Evaluator
         "train_accuracy": Metric("higher", "fraction", "on the training images, with the variant's labels"),
         "validation_accuracy": Metric("higher", "fraction", "on the validation split"),

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from compressit import Judged, StageContext, answers
 from compressit_plugins.shrink.noise_fit import entropy_bits
 from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
-
-
-def agreement(a: Tensor, b: Tensor) -> float:
-    """The fraction of inputs on which two models' logits (N, K) have the same largest class.
-
-    A row with a NaN agrees with nothing, not even another NaN.
-    """
-    return same_answers(answers(a), answers(b))
-
-
-def same_answers(a: Tensor, b: Tensor) -> float:
-    """The fraction of equal classes in two results (N,) of `compressit.answers`. -1 equals nothing, not even -1."""
-    return float(((a == b) & (a >= 0)).double().mean())
 
 
 def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str, float]:
@@ -28,14 +15,17 @@ def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str
     reference = ctx.model(teacher)
 
     def on(split: str) -> float:
-        return agreement(ctx.logits(model, split), ctx.logits(reference, split, teacher))
+        return ctx.task.agreement(ctx.logits(model, split), ctx.logits(reference, split, teacher))
 
     return {"agreement": on("test"), "train_agreement": on("train")}
 
 
 def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: int) -> dict[str, float]:
-    """Agreement on the noise of the stage's last epoch and on `draws` unseen images of the same kind of noise; entropy
-    (bits) and majority share of the teacher's classes on the unseen images, unless its logits are all NaN."""
+    """Agreement on the noise of the stage's last epoch and on `draws` unseen images of the same kind of noise.
+
+    Where the teacher answers with classes, also their entropy (bits) and majority share on the unseen images, unless
+    its logits are all NaN.
+    """
     noise = judged.notes["noise"]
     device = ctx.compute.device
     source = shared_noise_source(noise["kind"], ctx)
@@ -43,12 +33,16 @@ def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: i
     last = max(int(judged.notes["epochs"]) - 1, 0)
     seen = source.draw(noise["images"], noise_generator(judged.streams, noise["redraw"], last, device))
     unseen = source.draw(draws, judged.streams.generator("unseen noise", device=device))
-    fitted = agreement(ctx.compute.forward(model, seen), ctx.compute.forward(teacher, seen))
-    labels = answers(ctx.compute.forward(teacher, unseen))
+    told = ctx.compute.forward(teacher, unseen)
     found = {
-        "fit_agreement": fitted,
-        "noise_agreement": same_answers(labels, answers(ctx.compute.forward(model, unseen))),
+        "fit_agreement": ctx.task.agreement(
+            ctx.compute.forward(model, seen), ctx.compute.forward(teacher, seen)
+        ),
+        "noise_agreement": ctx.task.agreement(ctx.compute.forward(model, unseen), told),
     }
+    if ctx.task.target == "vector":
+        return found
+    labels = answers(told)
     known = labels[labels >= 0]
     if len(known):
         found["noise_entropy_bits"] = entropy_bits(known, ctx.data.classes)

@@ -30,10 +30,14 @@ class Fidelity(Evaluator[FidelityConfig]):
     example: ClassVar[Mapping[str, Any]] = {"draws": 64}
     uses_stage = True
     metrics = {  # noqa: RUF012
-        "agreement": Metric("higher", "fraction", "test inputs with the same class as the teacher"),
-        "train_agreement": Metric("higher", "fraction", "training inputs with the same class as the teacher"),
-        "fit_agreement": Metric("higher", "fraction", "training noise with the same class as the teacher"),
-        "noise_agreement": Metric("higher", "fraction", "unseen noise with the same class as the teacher"),
+        "agreement": Metric(
+            "higher",
+            "fraction",
+            "test inputs answered as the teacher does; of numbers, R² to its",
+        ),
+        "train_agreement": Metric("higher", "fraction", "as `agreement`, on training inputs"),
+        "fit_agreement": Metric("higher", "fraction", "as `agreement`, on training noise"),
+        "noise_agreement": Metric("higher", "fraction", "as `agreement`, on unseen noise"),
         "noise_entropy_bits": Metric("neither", "bits", "entropy of the teacher's classes on unseen noise"),
         "noise_majority": Metric(
             "neither", "fraction", "share of the teacher's most frequent class on unseen noise"

@@ -22,6 +22,11 @@ class ConvnetConfig(Config):
         min_length=1,
         description="channels of each block; every block halves height and width",
     )
+    per_pixel: bool = Field(
+        default=False,
+        description="answer for every pixel, as a segmentation wants: no block halves anything, and a 1 x 1 "
+        "convolution takes the linear layer's place",
+    )
 
 
 class Convnet(Model[ConvnetConfig]):
@@ -32,9 +37,9 @@ class Convnet(Model[ConvnetConfig]):
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
         """An nn.Sequential with named layers. Raises CompressitError if the inputs are not images."""
-        from compressit_plugins.models.nets import convnet
+        from compressit_plugins.models.nets import convnet, pixelwise
 
-        return convnet(input_shape, classes, self.config.channels)
+        return (pixelwise if self.config.per_pixel else convnet)(input_shape, classes, self.config.channels)
 
     def with_width(self, multiplier: float) -> ConvnetConfig:
         """The config with every block's channels times `multiplier`, rounded up."""

@@ -60,3 +60,20 @@ def convnet(input_shape: Sequence[int], classes: int, channels: Sequence[int]) -
     layers["flatten"] = nn.Flatten()
     layers["output"] = nn.Linear(inputs, classes)
     return nn.Sequential(layers)
+
+
+def pixelwise(input_shape: Sequence[int], classes: int, channels: Sequence[int]) -> nn.Sequential:
+    """Maps images (N, C, H, W) to logits of every pixel (N, classes, H, W).
+
+    One block per entry of `channels`: 3 x 3 convolution, batch norm, ReLU; then a 1 x 1 convolution.
+    Raises CompressitError if the inputs are not images.
+    """
+    inputs, _, _ = image_shape("model.convnet", input_shape)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, width in enumerate(channels, start=1):
+        layers[f"conv{number}"] = nn.Conv2d(inputs, width, kernel_size=3, padding=1, bias=False)
+        layers[f"norm{number}"] = nn.BatchNorm2d(width)
+        layers[f"relu{number}"] = nn.ReLU()
+        inputs = width
+    layers["output"] = nn.Conv2d(inputs, classes, kernel_size=1)
+    return nn.Sequential(layers)

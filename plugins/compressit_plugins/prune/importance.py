@@ -11,30 +11,27 @@ from typing import Any, TypeAlias
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from compressit import CompressitError
+from compressit import CompressitError, Task
 from compressit_plugins.prune.coupling import Scorer
 
 Importance: TypeAlias = Callable[[nn.Module], Scorer]
 Loss: TypeAlias = Callable[[Any, Tensor], Tensor]  # of a model's outputs and the targets
 
 
-def classification(classes: int) -> Loss:
-    """The loss of the data's task: cross-entropy of logits (N, classes) and labels (N,) int64.
+def checked_loss(task: Task[Any], targets: Tensor) -> Loss:
+    """What trainings of this task minimise on examples with these targets; raises CompressitError for other outputs."""
+    objective = task.objective(targets)
 
-    Raises CompressitError for other outputs, which need another loss.
-    """
-
-    def loss(outputs: Any, labels: Tensor) -> Tensor:
-        if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (len(labels), classes):
-            shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    def loss(outputs: Any, wanted: Tensor) -> Tensor:
+        try:
+            task.check(outputs, len(wanted))
+        except CompressitError as error:
             raise CompressitError(
-                f"importance 'taylor' needs gradients of the cross-entropy of ({len(labels)}, {classes}) logits, but "
-                f"the model returns {shape}",
+                f"importance 'taylor' needs gradients of the loss of {task.name}, but {error.message}",
                 "use `importance: magnitude`, which needs no loss",
-            )
-        return F.cross_entropy(outputs, labels)
+            ) from error
+        return objective(outputs, wanted)
 
     return loss
 

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from compressit import FitConfig, NoEffectError, StageContext, fit, keeping_zeros
 from compressit_plugins.prune.weights import select_weights
@@ -100,7 +99,8 @@ def _bin(values: Iterable[Tensor], count: int) -> tuple[int, int]:
 def finetune(
     model: nn.Module, ctx: StageContext, options: FitConfig, masks: Mapping[str, Tensor]
 ) -> nn.Module:
-    """Trains `model` in place with cross-entropy on `ctx.data.train`. Masked weights must be zero and stay zero, and so
-    do those that were pruned before."""
+    """Trains `model` in place with the task's loss on `ctx.data.train`. Masked weights must be zero and stay zero, and
+    so do those that were pruned before."""
+    train = ctx.data.train
     with keeping_zeros(model, ctx, masks):
-        return fit(model, ctx, options, ctx.data.train, F.cross_entropy)
+        return fit(model, ctx, options, train, ctx.task.objective(train.y))

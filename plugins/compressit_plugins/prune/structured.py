@@ -153,7 +153,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
 
         if self.config.importance == "taylor":
             batches = _batches(ctx, self.config.batches, self.config.batch_size, epoch=0)
-            return score.taylor(batches, score.classification(ctx.data.classes))
+            return score.taylor(batches, score.checked_loss(ctx.task, ctx.data.train.y))
         if self.config.importance == "random":
             return score.random(ctx.streams.generator("importance"))
         return getattr(score, self.config.importance)

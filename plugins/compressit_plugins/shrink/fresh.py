@@ -14,18 +14,16 @@ if TYPE_CHECKING:
 
 
 class Fresh(Student[StudentConfig]):
-    """A narrower net trained from fresh weights on the training labels: the control for shrinking."""
+    """A narrower net trained from fresh weights on the training targets: the control for shrinking."""
 
     name = "shrink.fresh"
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Uses only the architecture of the given model: there is no teacher."""
-        from torch.nn import functional as F
-
         from compressit import fit
 
-        student = self.student(model, ctx)
-        return fit(student, ctx, self.config, ctx.data.train, F.cross_entropy)
+        student, train = self.student(model, ctx), ctx.data.train
+        return fit(student, ctx, self.config, train, ctx.task.objective(train.y))
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressit import Compressor, Work, hookimpl
+from compressit import Compressor, Task, Work, hookimpl
 from compressit_plugins.shrink.noise_options import NoiseConfig
 from compressit_plugins.shrink.student import Student
 
@@ -32,6 +32,15 @@ class NoiseShrinking(Student[NoiseConfig]):
 
         student = self.student(model, ctx)
         return fit_to_noise(student, ctx.model(self.config.teacher), ctx, self.config)
+
+    def misfits(self, task: Task[Any]) -> Mapping[str, str]:
+        """A teacher without classes gives outputs only."""
+        labels = self.config.labels
+        if labels == "logits" or task.target != "vector":
+            return {}
+        return {
+            "labels": f"is '{labels}', and the answers of {task.name} are no classes: use `labels: logits`"
+        }
 
     def work(self, images: int, times: int) -> Work:
         """Training on noise images, each of which is drawn and labelled by the teacher."""

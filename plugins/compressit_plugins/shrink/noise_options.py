@@ -25,7 +25,7 @@ class NoiseConfig(StudentConfig):
     labels: Literal["hard", "soft", "logits"] = Field(
         "logits",
         description="what to match of the teacher's output: class (cross-entropy), probabilities "
-        "(cross-entropy at `temperature`), or logits (mean squared error)",
+        "(cross-entropy at `temperature`), or logits, or other outputs (mean squared error)",
     )
     temperature: float = Field(1.0, gt=0, description="softmax temperature of soft labels")
     teacher: ModelRef = Field(
@@ -33,7 +33,8 @@ class NoiseConfig(StudentConfig):
     )
     track: bool = Field(
         True,
-        description="log accuracy on the original data after 1, 2, 4, 8 ... epochs (does not affect training)",
+        description="log accuracy on the original data, or what else the task watches, after 1, 2, 4, 8 ... epochs "
+        "(does not affect training)",
     )
 
     @field_validator("temperature")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import ValidationInfo, field_validator
-
-from compressit import Trainer, Work, changed, hookimpl
+from compressit import Task, Trainer, Work, hookimpl
 from compressit_plugins.distill.options import TeacherConfig
 from compressit_plugins.train.options import SupervisedConfig
 
@@ -17,20 +15,12 @@ if TYPE_CHECKING:
     from compressit import StageContext
 
 
-# The teacher's options come first, so that the check of `label_smoothing` knows `hard`.
 class DistillConfig(SupervisedConfig, TeacherConfig):
     """Options of training with a teacher."""
 
-    @field_validator("label_smoothing")
-    @classmethod
-    def _smooths(cls, value: float, info: ValidationInfo) -> float:
-        if info.data.get("hard") == 0 and changed(cls, info, value):
-            raise ValueError("has no effect with `hard: 0`: nothing is learned from the labels")
-        return value
-
 
 class Distill(Trainer[DistillConfig]):
-    """Training with a teacher: the given model, usually a pruned one, learns the teacher's outputs and the labels."""
+    """Training with a teacher: the given model, usually a pruned one, learns the teacher's outputs and the targets."""
 
     name = "train.distill"
     example: ClassVar[Mapping[str, Any]] = {"teacher": "train", "epochs": 3, "batch_size": 32}
@@ -46,8 +36,13 @@ class Distill(Trainer[DistillConfig]):
         from compressit_plugins.train.early_stopping import supervise
 
         config = self.config
-        examples = taught(ctx.data.train, ctx.model(config.teacher), ctx)
-        return supervise(model, ctx, config, examples, loss_of(config, config.label_smoothing))
+        train = ctx.data.train
+        examples = taught(train, ctx.model(config.teacher), ctx)
+        return supervise(model, ctx, config, examples, loss_of(config, ctx.task, train.y))
+
+    def misfits(self, task: Task[Any]) -> Mapping[str, str]:
+        """A `monitor` that the task does not measure; what needs probabilities where there are none."""
+        return {**self.config.unmeasured(task), **self.config.unlike(task)}
 
     def work(self, images: int) -> Work:
         """The configured steps, fewer if it stops early; the teacher sees every image once."""

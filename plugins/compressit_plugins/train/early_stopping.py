@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from compressit import (
     Batched,
@@ -16,7 +15,6 @@ from compressit import (
     EpochEnd,
     StageContext,
     StopTraining,
-    answers,
     fit,
     keeping_zeros,
 )
@@ -35,7 +33,8 @@ def supervise(
     """Trains `model` in place and returns it.
 
     `examples`: `ctx.data.train`, or what is made of it; as `fit` takes them, with `loss`.
-    With a validation split, logs the curves validation_loss (cross-entropy) and validation_accuracy after every epoch.
+    With a validation split, logs the curves validation_loss and validation_accuracy, or what the task watches instead,
+    after every epoch; they do not depend on options that only trainings use, as label smoothing.
     If the options ask for it, stops early or restores the weights of the best epoch, and notes `best_epoch` and
     `stopped_early` (1-based epochs). Notes `zeros_kept`: the number of pruned weights that stayed zero.
     Raises CompressitError if the options need a validation split and there is none.
@@ -49,16 +48,23 @@ def supervise(
         )
     # State of early stopping, as tensors, because `fit` saves it with its own state.
     kept: dict[str, Tensor] = {}
+    task = ctx.task.measuring()
+    monitor = options.monitor or task.watch
+    shown = {task.watch, monitor} - {"loss"}
 
     def on_epoch(end: EpochEnd, _: dict[str, Tensor]) -> None:
         if data.validation is None:
             return
-        logits, y = ctx.compute.forward(model, data.validation), data.validation.y
-        lost, right = float(F.cross_entropy(logits, y)), float((answers(logits) == y).double().mean())
-        ctx.log(end.steps, validation_loss=lost, validation_accuracy=right)
+        outputs, y = ctx.compute.forward(model, data.validation), data.validation.y
+        lost, scores = float(task.objective(y)(outputs, y)), task.scores(outputs, y)
+        told = {name: value for name, value in scores.items() if name in shown}
+        ctx.log(
+            end.steps, validation_loss=lost, **{f"validation_{name}": value for name, value in told.items()}
+        )
         if selects:
-            score = right if options.monitor == "accuracy" else -lost
-            _remember(kept, score, end.epoch, model if options.restore_best else None)
+            lower = monitor == "loss" or task.measures()[monitor].better == "lower"
+            value = lost if monitor == "loss" else scores.get(monitor, math.nan)
+            _remember(kept, -value if lower else value, end.epoch, model if options.restore_best else None)
             if options.patience is not None and end.epoch - int(kept["best_epoch"]) >= options.patience:
                 ctx.note(stopped_early=end.epoch + 1)
                 raise StopTraining

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressit import FitConfig, changed
+from compressit import FitConfig, Task, changed
 
 
 class SupervisedConfig(FitConfig):
     """Options of supervised training; `patience` and `restore_best` need a validation split."""
 
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="fraction of the target spread evenly over all classes"
-    )
     patience: int | None = Field(
         default=None,
         ge=1,
@@ -24,10 +22,11 @@ class SupervisedConfig(FitConfig):
         default=False,
         description="after training, restore the weights of the epoch with the best validation score",
     )
-    monitor: Literal["accuracy", "loss"] = Field(
-        default="accuracy", description="validation score for `patience` and `restore_best`"
+    monitor: str | None = Field(
+        default=None,
+        description="validation score for `patience` and `restore_best`: `loss`, or one of the task's measures, as "
+        "`accuracy`; default: the one that the task watches",
     )
-
     keep_zeros: bool = Field(
         default=True,
         description="keep pruned weights at zero: the zeros of weight matrices that have other values too, unless "
@@ -38,9 +37,16 @@ class SupervisedConfig(FitConfig):
         """`patience` and `restore_best`, if set."""
         return tuple(name for name in ("patience", "restore_best") if getattr(self, name))
 
+    def unmeasured(self, task: Task[Any]) -> Mapping[str, str]:
+        """`monitor`, with the reason, if it is none of the task's measures."""
+        known = ("loss", *task.measures())
+        if self.monitor in (None, *known):
+            return {}
+        return {"monitor": f"is '{self.monitor}', and {task.name} measures {', '.join(known)}"}
+
     @field_validator("monitor")
     @classmethod
-    def _selects(cls, value: str, info: ValidationInfo) -> str:
+    def _selects(cls, value: str | None, info: ValidationInfo) -> str | None:
         idle = info.data.get("patience", 1) is None and info.data.get("restore_best") is False
         if idle and changed(cls, info, value):
             raise ValueError("has no effect without `patience` or `restore_best`")

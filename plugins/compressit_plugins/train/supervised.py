@@ -1,11 +1,11 @@
-"""`train.supervised`: ordinary training with cross-entropy."""
+"""`train.supervised`: ordinary training with the task's loss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressit import Trainer, Work, hookimpl
+from compressit import Task, Trainer, Work, hookimpl
 from compressit_plugins.train.options import SupervisedConfig
 
 if TYPE_CHECKING:
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Supervised(Trainer[SupervisedConfig]):
-    """Training with cross-entropy on the training labels."""
+    """Training with the task's loss on the training targets: for classes cross-entropy."""
 
     name = "train.supervised"
     example: ClassVar[Mapping[str, Any]] = {"epochs": 3, "batch_size": 32}
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Never uses the test split. Raises CompressitError if an option needs a validation split and there is none."""
-        from functools import partial
-
-        from torch.nn.functional import cross_entropy
-
         from compressit_plugins.train.early_stopping import supervise
 
-        loss = partial(cross_entropy, label_smoothing=self.config.label_smoothing)
-        return supervise(model, ctx, self.config, ctx.data.train, loss)
+        train = ctx.data.train
+        return supervise(model, ctx, self.config, train, ctx.task.objective(train.y))
+
+    def misfits(self, task: Task[Any]) -> Mapping[str, str]:
+        """A `monitor` that the task does not measure."""
+        return self.config.unmeasured(task)
 
     def work(self, images: int) -> Work:
         """The configured steps; fewer if it stops early."""

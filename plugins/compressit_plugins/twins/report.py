@@ -28,6 +28,7 @@ class TwinsReport(Report[TwinsConfig]):
     """Real against random labels: training losses, accuracy against width, strategies against size."""
 
     name = "report.twins"
+    tasks = frozenset({"task.classification"})
     example: ClassVar[Mapping[str, Any]] = {"real": "one", "fake": "other"}
 
     def figures(self, results: Results) -> Mapping[str, Figure]:

@@ -10,9 +10,10 @@ from plugin_lab import Lab
 from scipy import stats
 from torch import Tensor, nn
 
+from compressit.contract.classification import usual
 from compressit.contract.context import Judged
 from compressit.seeds import Streams
-from compressit_plugins.evaluate.agreement import agreement, noise_fidelity
+from compressit_plugins.evaluate.agreement import noise_fidelity
 from compressit_plugins.evaluate.fidelity import Fidelity, FidelityConfig
 from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking
 from compressit_plugins.shrink.noise_inputs import noise_generator, noise_source
@@ -60,6 +61,7 @@ def _noted(kind: str = "uniform", redraw: str = "epoch", images: int = 50, epoch
 
 
 def test_agreement_counts_equal_classes() -> None:
+    agreement = usual().agreement
     a = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0], [5.0, 4.0]])
     b = torch.tensor([[0.0, 9.0], [1.0, 2.0], [2.0, 7.0], [5.0, 4.0]])
     assert agreement(a, b) == 0.75

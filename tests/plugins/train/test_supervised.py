@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compressit.config import dump, parse
+from compressit.contract.classification import Classification, ClassificationConfig
 from compressit.datasets.splits import order
 from compressit.errors import CompressitError
 from compressit_plugins.prune.masks import prune_smallest
@@ -22,8 +23,9 @@ def options(**values: Any) -> SupervisedConfig:
 
 
 def test_it_takes_the_steps_of_a_hand_written_loop(lab: Lab, device: str) -> None:
-    ctx = lab.context(data=lab.data(device, train=150), device=device)
-    config = options(epochs=2, label_smoothing=0.1, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})
+    task = Classification(ClassificationConfig(label_smoothing=0.1))
+    ctx = lab.context(data=lab.data(device, train=150), device=device, task=task)
+    config = options(epochs=2, optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9})
     trained = Supervised(config).train(lab.mlp(), ctx)
 
     model = lab.mlp().to(device)
