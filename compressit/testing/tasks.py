@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressit.contract.records import Metric
 from compressit.contract.tasks import Task
 from compressit.datasets.task_spec import TaskSpec
 from compressit.host.declared import declaration_fault
