@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
+from compressit.contract.pictures import MOST_BYTES
 from compressit.errors import CompressitError
 from compressit.files.ownfolder import OwnFolder
-from compressit.files.reading import content
+from compressit.files.reading import opened
 from compressit.files.sealed import read_sealed, sealed
 from compressit.files.writing import replace
 
@@ -142,17 +143,23 @@ class Results:
 
         Raises CompressitError if there is none, or its file is missing from the run folder or was changed.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load
 
         kept = row.arrays.get(name)
-        arrays = load(self._content(row, "array", name, kept))
-        return arrays[kept.name if kept else name]
+        found = self._content(row, "array", name, kept)
+        try:
+            return load(found)[kept.name if kept else name]
+        except (SafetensorError, KeyError) as error:
+            raise CompressitError(
+                f"{kept and kept.file} does not hold the array '{name}': {error}"
+            ) from error
 
     def picture(self, row: Row, name: str) -> bytes:
         """A picture of the row as a PNG file (`row.pictures` has the names). Raises as `array` does."""
-        return self._content(row, "picture", name, row.pictures.get(name))
+        return self._content(row, "picture", name, row.pictures.get(name), MOST_BYTES)
 
-    def _content(self, row: Row, kind: str, name: str, kept: Kept | None) -> bytes:
+    def _content(self, row: Row, kind: str, name: str, kept: Kept | None, most: int | None = None) -> bytes:
         if kept is None:
             known = ", ".join(row.arrays if kind == "array" else row.pictures)
             hint = f"it has {known}" if known else f"it has no {kind}s"
@@ -165,8 +172,9 @@ class Results:
         file = OwnFolder(self.folder).find(kept.file)
         if file is None:
             raise CompressitError(f"{self.folder / kept.file} is missing", "run the recipe again")
-        found = content(file)
-        if hashlib.sha256(found).hexdigest() != kept.sha256:
+        with opened(file) as source:
+            found = source.read() if most is None else source.read(most + 1)
+        if hashlib.sha256(found).hexdigest() != kept.sha256:  # also of a picture that is too large
             raise CompressitError(f"{self.folder / kept.file} was changed", "run the recipe again")
         return found
 

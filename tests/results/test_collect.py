@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,17 @@ def test_only_the_runs_own_unchanged_files_are_read(run: RunFolder, tmp_path: Pa
             )
     with pytest.raises(CompressitError, match="was changed" if fault == "changed" else "is missing"):
         results.picture(row, "weights")
+
+
+def test_a_file_that_holds_no_such_array_is_named(run: RunFolder) -> None:
+    results = _read(run.folder)
+    row = _row(results, "train")
+    row.arrays["other"] = replace(row.arrays["loss"], name="other")
+    picture = row.pictures["weights"]
+    row.arrays["picture"] = picture
+    for name in ("other", "picture"):
+        with pytest.raises(CompressitError, match=f"does not hold the array '{name}'"):
+            results.array(row, name)
 
 
 def test_a_folder_in_the_file_is_refused(run: RunFolder) -> None:
