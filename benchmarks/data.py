@@ -5,13 +5,14 @@
 Times one pass over an epoch's batches of random images, without a net, in turn: floats in memory, bytes in memory,
 bytes with augmentation, a file of the cache; a torch DataLoader by hand and `streamed`. Then an epoch of training a
 small convolutional net (`model.convnet`) in memory, from the file, and from it with flip and crop. Prints medians and
-ratios round by round. Memory: peak of a process beyond what importing torch takes, for one epoch from the file.
+ratios round by round. Memory: peak of a process beyond what it takes once torch is imported, for one epoch from the
+file.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -153,15 +154,22 @@ def _times(ways: dict[str, Callable[[], None]], rounds: int) -> None:
 
 
 def _once(images: Images, folder: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _kilobytes("VmRSS")
     split = _split(stored(images, folder, "images", 0, print), augment=["flip", {"crop": 4}])
     for _ in split.batches(BATCH, 0):
         pass
-    more = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    more = (_kilobytes("VmHWM") - before) / 1024
     whole = images.count * 3 * images.side**2 / 2**20
     print(
         f"an epoch of {images.count:,} images ({whole:,.0f} MiB of bytes) takes {more:,.0f} MiB beyond torch"
     )
+
+
+def _kilobytes(name: str) -> int:
+    """Of this process. Not `ru_maxrss`, which begins with the memory of the process that started this one."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from compressit.contract.context import Progress, StageContext
 from compressit.contract.fit import fit
 from compressit.contract.fit_options import FitConfig, OptimizerConfig
 from compressit.contract.layout import runs_channels_last
+from compressit.contract.zeros import keeping_zeros
 from compressit.datasets.splits import order
 from compressit.seeds import Streams
 
@@ -149,6 +150,20 @@ def test_a_resumed_training_ends_with_the_bits_of_one_never_stopped(
     progress.due = lambda: False  # type: ignore[method-assign]
     resumed = _fit(make_context(compute=compute, progress=progress), _net(), optimizer)
     assert all(torch.equal(value, whole[name]) for name, value in resumed.state_dict().items())
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_pruned_weights_stay_zero(make_context: Make, optimizer: str, device: str) -> None:
+    ctx, net = make_context(compute=Compute(device)), _net()
+    with torch.no_grad():
+        net[0].weight[:, 1] = 0
+        net[3].weight[::2, :, 1:] = 0
+    before = {name: value.detach() == 0 for name, value in net.named_parameters() if value.ndim == 4}
+    with keeping_zeros(net, ctx) as zeros:
+        _fit(ctx, net, optimizer)
+    assert zeros == sum(int(mask.sum()) for mask in before.values()) > 0
+    for name, mask in before.items():
+        assert torch.equal(dict(net.named_parameters())[name].detach().cpu() == 0, mask)
 
 
 def test_outputs_are_laid_out_as_usual_and_the_net_is_left_alone(device: str) -> None:
