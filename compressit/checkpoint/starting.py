@@ -8,7 +8,6 @@ Reads files only, without torch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import MOST_INPUTS
+from compressit.datasets.specs import Inputs, TensorSpec, as_inputs, told, values_of, within
 from compressit.errors import CompressitError
 from compressit.files.reading import file_digest
 from compressit.files.sealed import digest_of
 from compressit.host.plugins import Host
 
 if TYPE_CHECKING:
-    from compressit.checkpoint.manifest import Inputs, Manifest
+    from compressit.checkpoint.manifest import Manifest, Prepared
 
 # Code that reads headers is imported where it is used, so that `check` starts fast.
 
@@ -33,7 +33,7 @@ class Offer:
     """What a dataset gives a model, as far as it is known without loading it."""
 
     data: str  # the dataset's name
-    shape: tuple[int, ...]  # without the batch dimension
+    inputs: Inputs
     classes: int
     class_names: tuple[str, ...]
     scale: str
@@ -45,11 +45,11 @@ class Offer:
         """What a dataset declares. Raises CompressitError if a declaration is missing or wrong."""
         try:
             options = dataset.config
-            shape, classes, names = tuple(dataset.input_shape), dataset.classes, tuple(dataset.class_names)
+            inputs, classes, names = as_inputs(dataset.inputs), dataset.classes, tuple(dataset.class_names)
             validation = bool(options.validation or dataset.has_validation)
         except NotImplementedError as error:
             raise CompressitError(
-                f"{dataset.name} does not declare {error}", "every dataset has `input_shape` and `classes`"
+                f"{dataset.name} does not declare {error}", "every dataset has `inputs` and `classes`"
             ) from error
         except CompressitError:
             raise
@@ -63,14 +63,14 @@ class Offer:
                 f"{dataset.name} has {classes} classes but {len(names)} class names",
                 "`class_names` needs one name per class, in label order",
             )
-        if (values := math.prod(shape)) > MOST_INPUTS:
+        if (values := values_of(inputs)) > MOST_INPUTS:
             raise CompressitError(
-                f"{dataset.name} has inputs of shape {shape}: {values} values, but a checkpoint allows at most "
+                f"{dataset.name} has inputs {told(inputs)}: {values} values, but a checkpoint allows at most "
                 f"{MOST_INPUTS}",
                 "make the inputs smaller, or no result can be saved",
             )
         return Offer(
-            dataset.name, shape, classes, names, options.scaling, options.pixels == "shuffled", validation
+            dataset.name, inputs, classes, names, options.scaling, options.pixels == "shuffled", validation
         )
 
 
@@ -93,17 +93,19 @@ def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
     with naming(path):
         check_installed(manifest, host, built=True)
         builder_of(model.name, model.config, host)
-    if (tuple(model.input_shape), model.classes) != (offer.shape, offer.classes):
+    taken = manifest.inputs
+    assert taken is not None
+    if not within(offer.inputs, taken) or model.outputs != offer.classes:
         raise CompressitError(
-            f"{path} takes inputs of shape {tuple(model.input_shape)} and has {model.classes} classes, "
-            f"but {offer.data} has shape {offer.shape} and {offer.classes} classes",
+            f"{path} takes inputs {told(taken)} and has {model.outputs} outputs, "
+            f"but {offer.data} has inputs {told(offer.inputs)} and {offer.classes} classes",
             "use the data it was trained on, or another checkpoint",
         )
     check_contract(path, manifest.input, offer)
     return manifest
 
 
-def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
+def check_contract(path: Path, inputs: Prepared | None, offer: Offer) -> None:
     """Raises CompressitError unless the data have the model's input scale and class names."""
     if inputs is None:
         return
@@ -119,9 +121,10 @@ def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
             f"{path} calls class {index} '{theirs[index]}', but {offer.data} calls it '{ours[index]}'",
             "use the data it was trained on, or another checkpoint",
         )
-    if inputs.mean is not None and len(inputs.mean) not in (1, offer.shape[0]):
+    channels = offer.inputs.shape[0] if isinstance(offer.inputs, TensorSpec) else None
+    if inputs.mean is not None and len(inputs.mean) not in (1, channels):
         raise CompressitError(
-            f"{path} takes inputs of {len(inputs.mean)} channels, but {offer.data} has {offer.shape[0]}",
+            f"{path} takes inputs of {len(inputs.mean)} channels, but {offer.data} has inputs {told(offer.inputs)}",
             "use data like those it was trained on, or other weights",
         )
     if offer.shuffled and inputs.mean is not None and len(inputs.mean) > 1:
@@ -133,7 +136,7 @@ def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
 
 def start_of(
     checkpoint: Path | None, weights: Path | None, offer: Offer, host: Host, fresh: Sequence[str] = ()
-) -> Inputs | None:
+) -> Prepared | None:
     """How the inputs of a recipe's first model were prepared, if it comes from a file that records it.
 
     Raises CompressitError for a `checkpoint` as `check_fits` does, and for `weights` (any safetensors file) that
@@ -150,7 +153,7 @@ def start_of(
     return inputs
 
 
-def statistics_of(inputs: Inputs | None) -> dict[str, Any] | None:
+def statistics_of(inputs: Prepared | None) -> dict[str, Any] | None:
     """Scale, mean and standard deviation of the inputs, as JSON values; None if inputs are pixels in 0..1."""
     if inputs is None or inputs.mean is None:
         return None

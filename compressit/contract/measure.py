@@ -12,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from compressit.contract.nets import in_eval_mode
+from compressit.datasets.batched import call, zero_inputs
+from compressit.datasets.specs import Inputs, as_inputs
 
 
 def parameters(model: nn.Module) -> int:
@@ -62,16 +64,16 @@ def answers(logits: Tensor) -> Tensor:
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
 
 
-def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """MACs for one input of `input_shape` (without the batch): half of FlopCounterMode's count.
+def macs(model: nn.Module, inputs: Inputs | Sequence[int]) -> int:
+    """MACs for one input (`data.contract.inputs`, or a shape without the batch): half of FlopCounterMode's count.
 
     Counts matrix products, convolutions and attention, including zero weights; not biases, norms and activations.
     Does not change the model.
     """
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    x = torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype)
+    x = zero_inputs(as_inputs(inputs), 1, first.dtype, first.device)
     with _counted_as_written(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(x)
+        call(model, x)
     return counter.get_total_flops() // 2
 
 

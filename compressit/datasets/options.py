@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from compressit.config import Config, changed
+from compressit.datasets.specs import Inputs, TensorSpec, told
 
 MOST_INPUTS = 2**24
 """The most values that one input may have (2364 x 2364 pixels in colour), so that probing a forged checkpoint cannot
@@ -166,13 +167,27 @@ class DataConfig(Config):
         return round(self.validation * images) if self.validation < 1 else int(self.validation)
 
 
-def input_fault(options: DataConfig, shape: Sequence[int]) -> tuple[str, str] | None:
-    """The option that inputs of this shape (without the batch) cannot have, with the reason, if any."""
-    given, channels = options.given_scale, shape[0]
-    if given is not None and len(given.mean) not in (1, channels):
-        return "scale", f"has {len(given.mean)} channels, and the inputs {tuple(shape)} have {channels}"
+def input_fault(options: DataConfig, inputs: Inputs) -> tuple[str, str] | None:
+    """The option that such inputs cannot have, with the reason, if any."""
+    if not isinstance(inputs, TensorSpec) or inputs.dtype != "float32":
+        idle = {
+            "scale": options.scale == "unit",
+            "augment": not options.augment,
+            "pixels": options.pixels == "given",
+        }
+        wrong = next((name for name, unused in idle.items() if not unused), None)
+        return wrong and (wrong, f"changes a tensor of floats, and the inputs are {told(inputs)}")
+    given, shape = options.given_scale, inputs.shape
+    if given is not None and len(given.mean) not in (1, shape[0]):
+        return "scale", f"has {len(given.mean)} channels, and the inputs {shape} have {shape[0]}"
+    if options.scale == "imagenet" and (inputs.low, inputs.high) != (0, 1):
+        return "scale", f"imagenet is for pixels in 0..1, and the inputs are {told(inputs)}"
+    return _augment_fault(options, shape)
+
+
+def _augment_fault(options: DataConfig, shape: tuple[int, ...]) -> tuple[str, str] | None:
     if options.augment and len(shape) != 3:
-        return "augment", f"takes images (channels, height, width), and the inputs are {tuple(shape)}"
+        return "augment", f"takes images (channels, height, width), and the inputs are {shape}"
     if options.augment and options.pixels == "gaussian":
         return "augment", "changes images, and `pixels: gaussian` puts noise in their place"
     if options.augment and options.pixels == "shuffled":

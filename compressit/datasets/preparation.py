@@ -113,7 +113,7 @@ class _Places:
 
     def _pixels(self, augment: tuple[Step, ...], device: str | None = None) -> Pixels:
         device = device or self.device
-        shape, mean, std = self.contract.shape, self.contract.mean, self.contract.std
+        shape, mean, std = self.contract.inputs.shape, self.contract.mean, self.contract.std
         scaling = {} if mean is None or std is None else {
             "mean": row(mean, len(shape) + 1, device), "std": row(std, len(shape) + 1, device)
         }  # fmt: skip

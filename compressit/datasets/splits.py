@@ -14,6 +14,7 @@ from compressit.datasets.augmentation import example_seeds
 from compressit.datasets.batching import BatchSize, batch_sizes
 from compressit.datasets.pixels import Pixels
 from compressit.datasets.sources import Source
+from compressit.datasets.specs import Inputs, as_inputs
 from compressit.datasets.statistics import Covariance, Moments, covariance, moments
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
@@ -24,13 +25,17 @@ _AT_ONCE = 8192  # examples of which a part of the statistics is made
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a model's inputs were made: saved in its checkpoint so that it can be fed again."""
+    """How a model's inputs were made: saved in its checkpoint so that it can be fed again. A shape given as `inputs`
+    stands for a TensorSpec of pixels."""
 
-    shape: tuple[int, ...]  # without the batch dimension
+    inputs: Inputs
     scale: str  # "unit" or "standard"
     mean: tuple[float, ...] | None  # per channel, of pixels in 0..1; None for "unit"
     std: tuple[float, ...] | None
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", as_inputs(self.inputs))
 
 
 class Split(ABC):

@@ -13,6 +13,7 @@ from compressit.checkpoint.header import Header, read_header
 from compressit.checkpoint.manifest import Builder, Probe
 from compressit.checkpoint.model import load_to_run
 from compressit.checkpoint.probe import measure, outputs
+from compressit.datasets.batched import InputTensors
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
@@ -28,7 +29,7 @@ class Subject:
     builder: Builder
     model: nn.Module
     probe: Probe
-    x: Tensor  # the probe's input, (2, *input_shape)
+    x: InputTensors  # the probe's input, a batch of two
 
     def check(self, exported: Callable[[Tensor], Sequence[Tensor]], what: str) -> None:
         """Raises CompressitError unless `exported` gives all outputs of the model, for several batch sizes."""
@@ -58,12 +59,12 @@ def opened(path: Path, host: Host | None = None, limited: bool = True) -> Subjec
     Raises CompressitError like `load_to_run`, and for a file without a registered builder.
     """
     header = read_header(path)
-    builder = header.manifest.model
-    if builder is None:
+    builder, inputs = header.manifest.model, header.manifest.inputs
+    if builder is None or inputs is None:
         raise CompressitError(
             f"{path} was saved without a registered model, so compressit cannot build its network",
             "save it again with uses=, or register its class with @compressit.model",
         )
     model = load_to_run(path, host, limited)
-    probe, x, _ = measure(model, builder.input_shape)
+    probe, x, _ = measure(model, inputs)
     return Subject(path, header, builder, model, probe, x)

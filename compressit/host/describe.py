@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from compressit.config import Config, ModelRefMarker, dump, parse
 from compressit.contract.kinds import Dataset, Evaluator, Plugin
+from compressit.datasets.specs import as_inputs, to_json
 from compressit.host.plugins import Registered
 
 P = TypeVar("P", bound=Plugin[Any])
@@ -109,9 +110,9 @@ def _contents(plugin: type[Dataset[Any]]) -> dict[str, Any]:
     dataset = made(plugin, {}) or made(plugin, plugin.example)
     try:
         assert dataset is not None
-        return {"shape": list(dataset.input_shape), "classes": dataset.classes}
+        return {"inputs": to_json(as_inputs(dataset.inputs)), "classes": dataset.classes}
     except Exception:  # noqa: BLE001 - third-party code, and only a listing
-        return {"shape": None, "classes": None}
+        return {"inputs": None, "classes": None}
 
 
 def _blocks(annotation: Any, many: bool = False) -> Iterator[tuple[type[Config], bool]]:

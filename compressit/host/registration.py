@@ -24,7 +24,7 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Compressor: ("compress",),
     Evaluator: ("evaluate",),
     Model: ("build",),
-    Dataset: ("input_shape", "classes", "load"),
+    Dataset: ("inputs", "classes", "load"),
     Report: (),
 }
 

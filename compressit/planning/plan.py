@@ -17,6 +17,7 @@ from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Evaluator, Plugin, Trainer, images_after
 from compressit.contract.module_types import by_name
 from compressit.datasets.options import UNMEASURED
+from compressit.datasets.specs import to_json
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host, Source
@@ -129,8 +130,8 @@ class _Graph:
         else:
             self.model = (self._module(spec.use.uses),)
             made = spec.use.to_json()
-            facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "input_shape": self.offer.shape,
-                      "classes": self.offer.classes, "seed": self.seed, "torch": torch_version()}  # fmt: skip
+            facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "inputs": to_json(self.offer.inputs),
+                      "outputs": self.offer.classes, "seed": self.seed, "torch": torch_version()}  # fmt: skip
         key = key_of(facts)
         lineage = ({"stage": "init", **made, "seed": self.seed, "key": key, **digests, **partly},)
         job = Job(
@@ -207,7 +208,7 @@ class _Graph:
             key = key_of({
                 "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
                 "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
-                "data": self.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
+                "data": self.data["id"] if plugin.uses_data else [to_json(self.offer.inputs), self.offer.classes],
                 **_machine(self.recipe, plugin.per_host),
             })  # fmt: skip
             judged = {

@@ -30,7 +30,7 @@ def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Mo
     from compressit.datasets.rescaling import fed
 
     given = data.contract
-    offer = Offer("the data", tuple(given.shape), data.classes, tuple(given.class_names), given.scale)
+    offer = Offer("the data", given.inputs, data.classes, tuple(given.class_names), given.scale)
     check_fits(path, offer, host)
     return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
 

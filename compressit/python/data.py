@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit.datasets.options import DataConfig, input_fault
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit.paths import default_cache
 from compressit.python.arguments import create, plain
@@ -82,7 +83,7 @@ def _own(
         file = getattr(examples, "plain", examples)  # goes with the last split that reads it
         if isinstance(file, Stored):
             weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
-    if (fault := input_fault(config, shape_of(sources.train))) is not None:
+    if (fault := input_fault(config, TensorSpec(shape_of(sources.train)))) is not None:
         raise CompressitError(f"data: {fault[0]} {fault[1]}")
     labels = [targets_of(examples) for examples in sources.given().values()]
     low, high = min(int(y.min()) for y in labels), max(int(y.max()) for y in labels)

@@ -89,7 +89,7 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
         scope.problem(f"data.with.validation {fault} (got {shown(written)})", written.mark)
         return None, None
     offer = scope.tried("data.uses", where, Offer.of, dataset)
-    fault = input_fault(dataset.config, offer.shape) if offer is not None else None
+    fault = input_fault(dataset.config, offer.inputs) if offer is not None else None
     if fault is not None:
         option, why = fault
         scope.problem(f"data.with.{option} {why}", node.at("with").at(option).mark)

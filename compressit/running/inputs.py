@@ -76,7 +76,7 @@ class Inputs:
         )
         if config is None:
             return None
-        narrower = checkpoint.Architecture(given.name, config, given.input_shape, given.classes)
+        narrower = checkpoint.Architecture(given.name, config, given.inputs, given.outputs)
         with rng.narrowing(streams):
             model = checkpoint.build(narrower, self.host).to(self.compute.device).train()
         self._built.append((model, narrower))

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from torch import float32, nn
+from torch import nn
 
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint import weights
@@ -86,19 +86,20 @@ class JobRunner:
             architecture, contract = checkpoint.architecture_of(path), checkpoint.contract_of(path)
         else:
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
-            shape, classes = tuple(dataset.input_shape), dataset.classes
-            architecture = checkpoint.Architecture(job.uses, dict(job.config), shape, classes)
+            architecture = checkpoint.Architecture(
+                job.uses, dict(job.config), dataset.inputs, dataset.classes
+            )
             with lending(job.uses), rng.building(job.seed):
                 model = checkpoint.build(architecture, self._host)
         if "weights" in job.files:
             weights.load_into(model, Path(job.files["weights"]), job.fresh, job.uses)
-        known = architecture.input_shape if architecture else contract.shape if contract else None
-        x = None if known is None else probe_input(known, float32)
+        known = architecture.inputs if architecture else contract.inputs if contract else None
+        x = None if known is None else probe_input(known)
         with lending(job.uses):
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
                 raise fault
             if x is not None and architecture is not None:
-                check_answers(copied(model, same_parameters=True), x, architecture.classes)
+                check_answers(copied(model, same_parameters=True), x, architecture.outputs)
         return Made(model, architecture, contract)
 
     def _dry_run(self, job: Job, emit: Emit) -> Made:
@@ -203,7 +204,7 @@ class JobRunner:
                 self._memo[raw] = loading.loaded(dataset, DataContext(self._cache, announce))
             like = job.data.get("like")
             contract = InputSpec(
-                tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]),
+                dataset.inputs, like["scale"], tuple(like["mean"]), tuple(like["std"]),
                 dataset.class_names,
             ) if like else None  # fmt: skip
             self._memo[key] = loading.prepared(dataset, self._memo[raw], announce, device, contract)

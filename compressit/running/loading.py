@@ -127,7 +127,7 @@ def readable(
 
 def _as_declared(dataset: Dataset[Any], sources: Sources) -> Sources:
     """What a dataset loaded, if it is what the dataset says of itself."""
-    declared, classes = tuple(dataset.input_shape), dataset.classes
+    declared, classes = dataset.inputs.shape, dataset.classes
     for name, examples in sources.given().items():
         shape, labels = shape_of(examples), targets_of(examples)
         if shape != declared:

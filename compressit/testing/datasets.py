@@ -39,7 +39,7 @@ def loads(subject: Subject) -> None:
 def as_declared(subject: Subject) -> None:
     """Input shape, classes, class names and training size match what it declares."""
     dataset, loaded = subject.create(), _loaded(subject)
-    shape, classes = tuple(dataset.input_shape), dataset.classes
+    shape, classes = dataset.inputs.shape, dataset.classes
     for name, (x, y) in _examples(loaded).items():
         split = CALLED[name]
         if tuple(x.shape[1:]) != shape:

@@ -99,7 +99,7 @@ def test_other_classes_are_refused_where_the_model_is_named(lab: Lab) -> None:
     file = lab.root / "net.safetensors"
     architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, (1, 2, 3), 4)
     checkpoint.save(checkpoint.build(architecture, lab.host), file, architecture, host=lab.host)
-    with pytest.raises(RecipeError, match=r"recipe\.yaml:\d+:\d+: .*teacher: .* has 4 classes"):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:\d+:\d+: .*teacher: .* has 4 outputs"):
         recipe_of(BASE + SHRINK, lab.host, folder=lab.root)
 
 

@@ -39,7 +39,7 @@ def test_unit_scale_divides_bytes_by_255_and_keeps_floats(raw: Sources) -> None:
     assert data.train.x.dtype == torch.float32
     assert torch.equal(data.train.x, raw.train[0].float() / 255)
     assert torch.equal(data.test.x, raw.test[0].float() / 255)
-    assert data.contract.shape == (2, 3, 3)
+    assert data.contract.inputs.shape == (2, 3, 3)
     assert (data.contract.scale, data.contract.mean, data.contract.class_names) == ("unit", None, NAMES)
     halves = Sources((raw.train[0] / 510, raw.train[1]), (raw.test[0] / 510, raw.test[1]))
     assert torch.equal(_prepare(halves).train.x, halves.train[0])

@@ -12,6 +12,7 @@ import pytest
 from blocks import DOCS, blocks, run_line
 
 import compressit
+from compressit.datasets.specs import TensorSpec
 from compressit.host.plugins import Host, installed
 from compressit.planning.plan import make_plan
 from compressit.planning.points import Plan
@@ -49,9 +50,9 @@ def folder(tmp_path: Path) -> Path:
             block.write(tmp_path)
     data = compressit.data("data.synthetic", train=8, test=8)
     shape, classes = data.contract.shape, data.classes
-    net = Mlp(MlpConfig()).build(shape, classes)
+    net = Mlp(MlpConfig()).build(TensorSpec(shape), classes)
     file = tmp_path / "trained.safetensors"
-    compressit.save(net, file, uses="model.mlp", input_shape=shape, classes=classes, contract=data.contract)
+    compressit.save(net, file, uses="model.mlp", inputs=shape, outputs=classes, contract=data.contract)
     return tmp_path
 
 

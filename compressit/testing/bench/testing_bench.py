@@ -23,6 +23,7 @@ from compressit import (
     Dataset,
     Evaluator,
     FitConfig,
+    Inputs,
     Metric,
     Model,
     ModelRef,
@@ -30,9 +31,11 @@ from compressit import (
     Sources,
     StageContext,
     Streams,
+    TensorSpec,
     Trainer,
     fit,
     hookimpl,
+    single_tensor,
 )  # fmt: skip
 
 
@@ -47,9 +50,9 @@ class Net(Model[NetConfig]):
 
     name = "testing.net"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
         """An nn.Sequential: logits (N, classes)."""
-        net = self._layers(input_shape, classes)
+        net = self._layers(inputs, outputs)
         next(net.parameters()).requires_grad_(False)  # a plugin must not train or unfreeze it
         return net
 
@@ -57,15 +60,16 @@ class Net(Model[NetConfig]):
         """The width times `multiplier`, rounded up."""
         return self.config.model_copy(update={"width": max(1, math.ceil(self.config.width * multiplier))})
 
-    def _layers(self, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    def _layers(self, inputs: Inputs, outputs: int) -> nn.Sequential:
         width = self.config.width
-        if len(input_shape) != 3:
-            first = nn.Linear(math.prod(input_shape), width)
+        shape = single_tensor(inputs, self.name).shape
+        if len(shape) != 3:
+            first = nn.Linear(math.prod(shape), width)
             return nn.Sequential(
-                nn.Flatten(), first, nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, classes)
+                nn.Flatten(), first, nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, outputs)
             )
         return nn.Sequential(
-            nn.Conv2d(input_shape[0], width, 3, padding=1),
+            nn.Conv2d(shape[0], width, 3, padding=1),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.MaxPool2d(2, ceil_mode=True),
@@ -74,7 +78,7 @@ class Net(Model[NetConfig]):
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(width, classes),
+            nn.Linear(width, outputs),
         )
 
 
@@ -90,9 +94,9 @@ class Samples(Dataset[SamplesConfig]):
     name = "testing.data"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The configured shape."""
-        return self.config.shape
+    def inputs(self) -> TensorSpec:
+        """Of the configured shape."""
+        return TensorSpec(self.config.shape)
 
     @property
     def classes(self) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field, PositiveInt
 
-from compressit import DataConfig, Dataset, hookimpl
+from compressit import DataConfig, Dataset, TensorSpec, hookimpl
 
 if TYPE_CHECKING:
     from compressit import DataContext, Sources
@@ -32,8 +32,8 @@ class Synthetic(Dataset[SyntheticConfig]):
     name = "data.synthetic"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return self.config.shape
+    def inputs(self) -> TensorSpec:
+        return TensorSpec(self.config.shape)
 
     @property
     def classes(self) -> int:

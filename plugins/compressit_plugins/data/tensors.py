@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compressit import CompressitError, DataConfig, Dataset, InputPath, hookimpl, opened
+from compressit import CompressitError, DataConfig, Dataset, InputPath, TensorSpec, hookimpl, opened
 from compressit_plugins.data.array_files import Header, headers, whole_numbers
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ class Tensors(Dataset[TensorsConfig]):
     name = "data.tensors"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return self._arrays["train_x"].shape[1:]
+    def inputs(self) -> TensorSpec:
+        return TensorSpec(self._arrays["train_x"].shape[1:])
 
     @property
     def classes(self) -> int:
@@ -76,7 +76,7 @@ class Tensors(Dataset[TensorsConfig]):
             told.append(
                 f"arrays that nothing reads: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}"
             )
-        shape = self.input_shape
+        shape = self.inputs.shape
         if len(shape) == 3 and shape[0] > 4 >= shape[2]:
             told.append(f"inputs are {shape}: channels come first, as (channels, height, width)")
         return told

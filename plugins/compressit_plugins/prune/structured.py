@@ -132,11 +132,12 @@ class StructuredPruning(Compressor[StructuredConfig]):
     ) -> PruneReport:
         import torch
 
+        from compressit import zero_inputs
         from compressit_plugins.prune.channels import prune_channels, steady_seconds
 
         config = self.config
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        example = torch.zeros(1, *ctx.data.contract.shape, dtype=dtype, device=ctx.compute.device)
+        example = zero_inputs(ctx.data.contract.inputs, 1, dtype, ctx.compute.device)
         _, report = prune_channels(
             model,
             example,

@@ -43,7 +43,7 @@ class Student(Compressor[S]):
         if student is None:
             from compressit_plugins.shrink.skeleton import skeleton
 
-            student = skeleton(model, width, ctx.data.contract.shape, ctx.streams.number("student"), times)
+            student = skeleton(model, width, ctx.data.contract.inputs, ctx.streams.number("student"), times)
         before, after = hidden_width(model), hidden_width(student)
         if before and after:
             ctx.note(requested=width**times, achieved=after / before)

@@ -56,7 +56,7 @@ def _loaded(path: Path, **options: Any) -> Any:
 def test_the_arrays_come_as_they_are(written: Callable[..., Path]) -> None:
     path = written(train_x=X, train_y=Y, test_x=X[:6], test_y=Y[:6], validation_x=X[6:9], validation_y=Y[6:9])
     dataset, sources = _dataset(path), _loaded(path)
-    assert (dataset.input_shape, dataset.classes, dataset.train_size) == ((3, 4, 5), 3, 24)
+    assert (dataset.inputs.shape, dataset.classes, dataset.train_size) == ((3, 4, 5), 3, 24)
     assert dataset.doubts() == []
     for (x, y), at in (
         (sources.train, slice(24)),
@@ -90,7 +90,7 @@ def test_numpys_other_orders_are_understood(tmp_path: Path) -> None:
     x = RANDOM.random((24, 3, 4))
     np.savez(tmp_path / "a.npz", train_x=np.asfortranarray(x.astype(">f4")), train_y=Y.astype(">i4"))
     dataset = _dataset(tmp_path / "a.npz")
-    assert (dataset.input_shape, dataset.classes) == ((3, 4), 3)
+    assert (dataset.inputs.shape, dataset.classes) == ((3, 4), 3)
     loaded, y = _loaded(tmp_path / "a.npz").train
     assert np.array_equal(loaded.numpy(), x.astype(np.float32))
     assert y.tolist() == Y.tolist()
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_told_and_nothing_in_it_runs(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(CompressitError, match=name.replace(".", r"\.")):
-            _ = _dataset(path).input_shape, _dataset(path).classes
+            _ = _dataset(path).inputs.shape, _dataset(path).classes
 
 
 def test_bytes_that_changed_inside_an_archive_are_found(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_what_is_no_file_of_arrays_is_told(tmp_path: Path, name: str, told: str)
     (tmp_path / "a.csv").write_text("1,2")
     os.mkfifo(tmp_path / "f.npz")
     with pytest.raises(CompressitError, match=told):
-        _ = _dataset(tmp_path / name).input_shape
+        _ = _dataset(tmp_path / name).inputs.shape
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -210,7 +210,7 @@ def test_planning_imports_neither_torch_nor_numpy(tmp_path: Path, name: str) -> 
 import sys
 from compressit_plugins.data.tensors import Tensors, TensorsConfig
 plugin = Tensors(TensorsConfig(file={str(tmp_path / name)!r}))
-plugin.fingerprint(), plugin.input_shape, plugin.classes, plugin.class_names, plugin.train_size, plugin.doubts()
+plugin.fingerprint(), plugin.inputs, plugin.classes, plugin.class_names, plugin.train_size, plugin.doubts()
 assert not {{"torch", "numpy", "safetensors"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
