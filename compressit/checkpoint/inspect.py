@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.checkpoint.header import BYTES, verify
-from compressit.datasets.specs import from_json, told
+from compressit.datasets.specs import from_json, in_words
 from compressit.printable import line
 
 _FIELDS = ("model", "edits", "reshaped", "compact", "input", "tied", "lineage", "metrics", "versions")
@@ -82,7 +82,7 @@ def _model(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "  model        no registered builder: load it with compressit.load(path, into=net)"
         return
     yield f"  model        {model['name']} {_compact(model['config'])} (from {model['owner']})"
-    yield f"  inputs       {told(from_json(model['inputs']))}, {model['outputs']} outputs"
+    yield f"  inputs       {in_words(from_json(model['inputs']))}, {model['outputs']} outputs"
     replaced = [f"{edit['at']} is a {edit['type']}" for edit in facts["edits"] if edit["do"] == "replace"]
     if facts["edits"] or facts["reshaped"]:
         changed = "; ".join(replaced) or "narrower layers; their shapes are below"
@@ -95,7 +95,7 @@ def _input(inputs: Mapping[str, Any] | None) -> Iterator[str]:
     values = ""
     if inputs["mean"] is not None:
         values = f": (value - {inputs['mean']}) / {inputs['std']} per channel"
-    yield f"  input data   {told(from_json(inputs['inputs']))}, scale {inputs['scale']}{values}"
+    yield f"  input data   {in_words(from_json(inputs['inputs']))}, scale {inputs['scale']}{values}"
     yield f"  class names  {', '.join(inputs['class_names'])}"
 
 

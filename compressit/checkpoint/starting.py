@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import MOST_INPUTS
-from compressit.datasets.specs import Inputs, TensorSpec, as_inputs, told, values_of, within
+from compressit.datasets.specs import Inputs, TensorSpec, as_inputs, in_words, values_of, within
 from compressit.errors import CompressitError
 from compressit.files.reading import file_digest
 from compressit.files.sealed import digest_of
@@ -65,7 +65,7 @@ class Offer:
             )
         if (values := values_of(inputs)) > MOST_INPUTS:
             raise CompressitError(
-                f"{dataset.name} has inputs {told(inputs)}: {values} values, but a checkpoint allows at most "
+                f"{dataset.name} has inputs {in_words(inputs)}: {values} values, but a checkpoint allows at most "
                 f"{MOST_INPUTS}",
                 "make the inputs smaller, or no result can be saved",
             )
@@ -97,8 +97,8 @@ def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
     assert taken is not None
     if not within(offer.inputs, taken) or model.outputs != offer.classes:
         raise CompressitError(
-            f"{path} takes inputs {told(taken)} and has {model.outputs} outputs, "
-            f"but {offer.data} has inputs {told(offer.inputs)} and {offer.classes} classes",
+            f"{path} takes inputs {in_words(taken)} and has {model.outputs} outputs, "
+            f"but {offer.data} has inputs {in_words(offer.inputs)} and {offer.classes} classes",
             "use the data it was trained on, or another checkpoint",
         )
     check_contract(path, manifest.input, offer)
@@ -124,7 +124,7 @@ def check_contract(path: Path, inputs: Prepared | None, offer: Offer) -> None:
     channels = offer.inputs.shape[0] if isinstance(offer.inputs, TensorSpec) else None
     if inputs.mean is not None and len(inputs.mean) not in (1, channels):
         raise CompressitError(
-            f"{path} takes inputs of {len(inputs.mean)} channels, but {offer.data} has inputs {told(offer.inputs)}",
+            f"{path} takes inputs of {len(inputs.mean)} channels, but {offer.data} has inputs {in_words(offer.inputs)}",
             "use data like those it was trained on, or other weights",
         )
     if offer.shuffled and inputs.mean is not None and len(inputs.mean) > 1:

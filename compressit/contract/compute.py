@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from collections.abc import Iterator
@@ -14,6 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from compressit.contract.nets import changes_inputs, check_tensor, fault_of, in_eval_mode
+from compressit.datasets.batched import (
+    InputTensors,
+    built,
+    call,
+    each_tensor,
+    examples_in,
+    tensors_of,
+    volume,
+)
 from compressit.datasets.batching import batch_sizes
 from compressit.datasets.splits import Split
 from compressit.errors import CompressitError, did_you_mean
@@ -64,11 +72,11 @@ class Compute:
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
 
-    def forward(self, model: nn.Module, x: Tensor | Split, batch_size: int | None = None) -> Tensor:
+    def forward(self, model: nn.Module, x: InputTensors | Split, batch_size: int | None = None) -> Tensor:
         """The model's outputs in eval mode, float32 (N, ...), without gradients; its mode is restored.
 
-        `x`: inputs (N, *shape), or a split's, in their stored order. `batch_size`: by default as many as take
-        INPUT_BYTES, but no more than MOST_AT_ONCE.
+        `x`: inputs (N, *shape), or a tuple or dict of them, or a split's, in their stored order. `batch_size`: by
+        default as many as take INPUT_BYTES, but no more than MOST_AT_ONCE.
         Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
         model that changes its inputs.
         """
@@ -76,26 +84,29 @@ class Compute:
             # not inference_mode: its outputs cannot be used as targets of a loss
             with in_eval_mode(model), torch.no_grad(), self.autocast():
                 parts = _parts(x, batch_size)
-                first = next(parts).clone()  # what works in place shows itself on it
-                outputs = [check_tensor(model(first)).float()]
-                if first._version:
+                first = each_tensor(next(parts), torch.clone)  # what works in place shows itself on it
+                outputs = [check_tensor(call(model, first)).float()]
+                if any(tensor._version for tensor in tensors_of(first)):
                     raise changes_inputs()
-                return torch.cat([*outputs, *(check_tensor(model(part)).float() for part in parts)])
+                return torch.cat([*outputs, *(check_tensor(call(model, part)).float() for part in parts)])
         except Exception as error:
-            some = x[:1] if isinstance(x, Tensor) else x.some(1)
+            some = x.some(1) if isinstance(x, Split) else each_tensor(x, lambda tensor: tensor[:1])
             if not isinstance(error, CompressitError) and (fault := fault_of(model, some)) is not None:
                 raise fault from error
             raise
 
 
-def _parts(x: Tensor | Split, batch_size: int | None) -> Iterator[Tensor]:
+def _parts(x: InputTensors | Split, batch_size: int | None) -> Iterator[InputTensors]:
     """The inputs in batches, at least one."""
-    if isinstance(x, Tensor):
-        size = batch_size or fitting(x[:1].numel() * x.element_size())
-        yield from x.split(batch_sizes(len(x), size) or [0])
-    else:
-        size = batch_size or fitting(4 * math.prod(x.shape))
+    if isinstance(x, Split):
+        size = batch_size or fitting(4 * volume(x.shape))
         yield from (inputs for inputs, _ in x.ordered(size))
+        return
+    tensors = tensors_of(x)
+    size = batch_size or fitting(sum(tensor[:1].numel() * tensor.element_size() for tensor in tensors))
+    sizes = batch_sizes(examples_in(x), size) or [0]
+    for parts in zip(*(tensor.split(sizes) for tensor in tensors), strict=True):
+        yield built(x, parts)
 
 
 def fitting(size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compressit.datasets.specs import Inputs, TensorSpec
+from compressit.errors import CompressitError
 
 InputTensors: TypeAlias = Tensor | tuple[Tensor, ...] | dict[str, Tensor]
 """Inputs of a batch: each tensor is (B, *shape) of its spec."""
@@ -28,6 +30,20 @@ def each_tensor(inputs: InputTensors, change: Callable[[Tensor], Tensor]) -> Inp
     if isinstance(inputs, tuple):
         return tuple(map(change, inputs))
     return {name: change(tensor) for name, tensor in inputs.items()}
+
+
+def ordered_as(inputs: InputTensors, like: Inputs | InputTensors) -> InputTensors:
+    """Named tensors in the order of `like`, which has the same names; others as they are."""
+    if isinstance(inputs, dict) and isinstance(like, dict) and inputs.keys() == like.keys():
+        return {name: inputs[name] for name in like}
+    return inputs
+
+
+def picked(inputs: InputTensors, index: Tensor) -> InputTensors:
+    """The examples at `index` (B,) int64."""
+    if isinstance(inputs, Tensor):
+        return inputs.index_select(0, index)
+    return each_tensor(inputs, lambda tensor: tensor.index_select(0, index))
 
 
 def tensors_of(inputs: InputTensors) -> tuple[Tensor, ...]:
@@ -61,6 +77,24 @@ def shapes(inputs: InputTensors) -> Any:
     if isinstance(inputs, tuple):
         return tuple(tuple(tensor.shape[1:]) for tensor in inputs)
     return {name: tuple(tensor.shape[1:]) for name, tensor in inputs.items()}
+
+
+def only(inputs: InputTensors, what: str) -> Tensor:
+    """The inputs of a model that takes one tensor of floats. Raises CompressitError for others: `what` needs such."""
+    if isinstance(inputs, Tensor) and inputs.is_floating_point():
+        return inputs
+    raise CompressitError(
+        f"{what} takes one tensor of floats, and these are {described(inputs)}",
+        "use another method, or data with one such input",
+    )
+
+
+def volume(shape: Any) -> int:
+    """How many values one input of what `shapes` gives has."""
+    several = (
+        shape.values() if isinstance(shape, dict) else shape if shape and type(shape[0]) is tuple else [shape]
+    )
+    return sum(map(math.prod, several))
 
 
 def described(inputs: InputTensors) -> str:

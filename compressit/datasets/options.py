@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from compressit.config import Config, changed
-from compressit.datasets.specs import Inputs, TensorSpec, told
+from compressit.datasets.specs import Inputs, TensorSpec, in_words
 
 MOST_INPUTS = 2**24
 """The most values that one input may have (2364 x 2364 pixels in colour), so that probing a forged checkpoint cannot
@@ -176,12 +176,13 @@ def input_fault(options: DataConfig, inputs: Inputs) -> tuple[str, str] | None:
             "pixels": options.pixels == "given",
         }
         wrong = next((name for name, unused in idle.items() if not unused), None)
-        return wrong and (wrong, f"changes a tensor of floats, and the inputs are {told(inputs)}")
+        why = f"changes a tensor of floats, and the inputs are {in_words(inputs)}"
+        return None if wrong is None else (wrong, why)
     given, shape = options.given_scale, inputs.shape
     if given is not None and len(given.mean) not in (1, shape[0]):
         return "scale", f"has {len(given.mean)} channels, and the inputs {shape} have {shape[0]}"
     if options.scale == "imagenet" and (inputs.low, inputs.high) != (0, 1):
-        return "scale", f"imagenet is for pixels in 0..1, and the inputs are {told(inputs)}"
+        return "scale", f"imagenet is for pixels in 0..1, and the inputs are {in_words(inputs)}"
     return _augment_fault(options, shape)
 
 

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from compressit.datasets.batched import InputTensors, each_tensor, picked, shapes, tensors_of
 from compressit.errors import CompressitError
 
 CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
 
 
 _TENSORS = (
-    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), labels whole numbers (N,); the "
-    "option `scale: standard` standardises them"
+    "inputs are tensors (N, *shape), or a tuple or dict of them: uint8, floats, whole numbers or bool; labels are "
+    "whole numbers (N,)"
 )
 
 
@@ -33,25 +34,49 @@ class Source(ABC):
     """Examples that are read batch by batch. `targets` (N,) int64 are known beforehand, on the CPU."""
 
     targets: Tensor
+    like: InputTensors  # (0, *shape), of the types in which inputs are read
     left_out: tuple[str, ...] = ()  # why, for each example that was left out
 
     @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """Of one input."""
+    def shape(self) -> Any:
+        """Of one input; of several tensors in their structure."""
+        return shapes(self.like)
 
     @abstractmethod
-    def read(self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
-        """For each of `batches`, indices (B,) int64, the raw inputs (B, *shape): uint8 in 0..255 or float in 0..1.
+    def read(
+        self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
+    ) -> Iterator[InputTensors]:
+        """For each of `batches`, indices (B,) int64, the raw inputs (B, *shape): as declared, or uint8 in 0..255.
 
         `seeds` (B,) int64 for each batch: of a training, for transforms that draw. Without them the examples are read
         as they are measured.
         """
 
 
-Examples = tuple[Tensor, Tensor] | Source | Dataset[Any]
-"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and labels (N,), whole numbers; or a map-style
-torch Dataset whose items are such an input and its label. A Source is the host's own."""
+@dataclass(frozen=True)
+class Held(Source):
+    """Examples of a torch Dataset in memory: those with several inputs, or with whole numbers."""
+
+    inputs: InputTensors
+    targets: Tensor
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def like(self) -> InputTensors:  # type: ignore[override]
+        return each_tensor(self.inputs, lambda tensor: tensor[:0])
+
+    def read(
+        self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
+    ) -> Iterator[InputTensors]:
+        """Nothing is drawn: `seeds` are idle."""
+        for index in batches:
+            yield picked(self.inputs, index)
+
+
+Examples = tuple[InputTensors, Tensor] | Source | Dataset[Any]
+"""Of one split: inputs (N, *shape) as declared, floats in 0..1 as uint8 in 0..255 too, and labels (N,), whole numbers;
+or a map-style torch Dataset whose items are such an input and its label. Several inputs are a tuple or dict. A Source
+is the host's own."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +119,23 @@ def targets_of(examples: Examples) -> Tensor:
     return examples.targets
 
 
-def shape_of(examples: Examples) -> tuple[int, ...]:
-    """The shape of one input."""
+def inputs_of(examples: Examples) -> InputTensors:
+    """The inputs, all that are in memory: (N, *shape), or (0, *shape) of those that are read."""
     if isinstance(examples, tuple):
-        return tuple(examples[0].shape[1:])
+        return examples[0]
     assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
-    return examples.shape
+    return examples.inputs if isinstance(examples, Held) else examples.like
 
 
-def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[Tensor]:
+def shape_of(examples: Examples) -> Any:
+    """The shape of one input; of several tensors in their structure."""
+    return shapes(inputs_of(examples))
+
+
+def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[InputTensors]:
     """The raw inputs at `at` (n,) int64, batch by batch."""
     if isinstance(examples, tuple):
-        return (examples[0].index_select(0, part) for part in at.split(size))
+        return (picked(examples[0], part) for part in at.split(size))
     assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
     return examples.read(at.split(size))
 
@@ -136,7 +166,9 @@ def _fault(examples: object) -> str | None:
     if not (isinstance(examples, tuple) and len(examples) == 2):
         return f"examples are a {type(examples).__name__}, not a pair of tensors or a torch Dataset"
     x, y = examples
-    for name, value in (("inputs", x), ("labels", y)):
+    several = isinstance(x, tuple | dict) and len(x) > 0
+    inputs: Any = tensors_of(x) if several else (x,)
+    for name, value in (*(("inputs", tensor) for tensor in inputs), ("labels", y)):
         if not isinstance(value, Tensor):
             return f"{name} are a {type(value).__name__}, not a tensor"
         if value.is_meta or value.is_nested or value.layout is not torch.strided:
@@ -144,13 +176,13 @@ def _fault(examples: object) -> str | None:
             return f"{name} are {kind}, without values to read"
     if y.dtype != torch.int64 or y.ndim != 1:
         return f"labels are {y.dtype} of shape {tuple(y.shape)}"
-    if len(x) != len(y) or len(x) == 0:
-        return f"split has {len(x)} inputs and {len(y)} labels"
-    if x.ndim < 2 or x.numel() == 0:
+    return next(filter(None, (_input_fault(tensor, y, several) for tensor in inputs)), None)
+
+
+def _input_fault(x: Tensor, y: Tensor, several: bool) -> str | None:
+    """What is wrong with a tensor of inputs, as far as that is known without what is declared."""
+    if x.ndim < 1 + (not several) or x.numel() == 0:
         return f"inputs have shape {tuple(x.shape)}"
-    if x.dtype == torch.uint8:
-        return None
-    if not x.is_floating_point():
-        return f"inputs are {x.dtype}"
-    low, high = (float(value) for value in x.detach().float().aminmax())  # float8 has none
-    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
+    if len(x) != len(y):
+        return f"split has {len(x)} inputs and {len(y)} labels"
+    return f"inputs are {x.dtype}" if x.is_complex() else None

@@ -49,7 +49,7 @@ class TensorSpec:
         return math.prod(self.shape)
 
     def __str__(self) -> str:
-        """`(1, 28, 28)`; `(16,) int64 in 0..99`: what differs from pixels in 0..1 is told."""
+        """`(1, 28, 28)`; `(16,) int64 in 0..99`: what differs from pixels in 0..1 is in_words."""
         kind = "" if self.dtype == "float32" else f" {self.dtype}"
         usual = self.dtype == "bool" or (self.dtype == "float32" and (self.low, self.high) == (0, 1))
         return f"{self.shape}{kind}" + ("" if usual else f" in {span(self)}")
@@ -60,7 +60,10 @@ Inputs: TypeAlias = TensorSpec | tuple[TensorSpec, ...] | dict[str, TensorSpec]
 
 
 def as_inputs(given: Any) -> Inputs:
-    """Checked inputs; a shape alone stands for a TensorSpec of pixels. Raises CompressitError for anything else."""
+    """Checked inputs, named ones in the order of their names; a shape alone stands for a TensorSpec of pixels.
+
+    Raises CompressitError for anything else.
+    """
     if isinstance(given, TensorSpec):
         return given
     if isinstance(given, Mapping) and given:
@@ -69,7 +72,7 @@ def as_inputs(given: Any) -> Inputs:
                 f"an input is named {wrong[0]!r}", "names are those of the model's parameters: {'image': …}"
             )
         if all(isinstance(spec, TensorSpec) for spec in given.values()):
-            return dict(given)
+            return {name: given[name] for name in sorted(given)}
     elif isinstance(given, Sequence) and not isinstance(given, str):
         if given and all(isinstance(spec, TensorSpec) for spec in given):
             return tuple(given)
@@ -100,12 +103,12 @@ def single_tensor(inputs: Inputs, what: str) -> TensorSpec:
     if isinstance(inputs, TensorSpec) and inputs.dtype == "float32":
         return inputs
     raise CompressitError(
-        f"{what} takes one tensor of floats, and the inputs are {told(inputs)}",
+        f"{what} takes one tensor of floats, and the inputs are {in_words(inputs)}",
         "use another method, or data with one such input",
     )
 
 
-def told(inputs: Inputs) -> str:
+def in_words(inputs: Inputs) -> str:
     """In words: `(1, 28, 28)`; `ids (16,) int64 in 0..99 and mask (16,)`."""
     if isinstance(inputs, TensorSpec):
         return str(inputs)
@@ -138,13 +141,13 @@ def to_json(inputs: Inputs) -> Any:
     return [to_json(spec) for spec in inputs]
 
 
-def from_json(told: Any) -> Inputs:
+def from_json(values: Any) -> Inputs:
     """The inverse of `to_json`."""
-    if isinstance(told, list):
-        return tuple(TensorSpec(**spec) for spec in told)
-    if isinstance(told.get("shape"), list):
-        return TensorSpec(**told)
-    return {name: TensorSpec(**spec) for name, spec in told.items()}
+    if isinstance(values, list):
+        return tuple(TensorSpec(**spec) for spec in values)
+    if isinstance(values.get("shape"), list):
+        return TensorSpec(**values)
+    return {name: TensorSpec(**spec) for name, spec in values.items()}
 
 
 def _is_parameter(name: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 
 from compressit.contract.results import Results
-from compressit.datasets.specs import from_json, told
+from compressit.datasets.specs import from_json, in_words
 from compressit.printable import line
 
 
@@ -59,7 +59,7 @@ def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -
     sizes = {key: value for key, value in facts["sizes"].items() if value is not None}
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         name=name,
-        inputs=told(from_json(facts["inputs"])),
+        inputs=in_words(from_json(facts["inputs"])),
         facts=facts,
         front=_yaml(_front(facts, sizes)),
         sizes=sizes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,8 @@ from compressit.checkpoint.header import Header, read_header
 from compressit.checkpoint.manifest import Builder, Probe
 from compressit.checkpoint.model import load_to_run
 from compressit.checkpoint.probe import measure, outputs
-from compressit.datasets.batched import InputTensors
+from compressit.datasets.batched import InputTensors, each_tensor
+from compressit.datasets.specs import Inputs
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
@@ -29,12 +31,13 @@ class Subject:
     builder: Builder
     model: nn.Module
     probe: Probe
+    inputs: Inputs
     x: InputTensors  # the probe's input, a batch of two
 
-    def check(self, exported: Callable[[Tensor], Sequence[Tensor]], what: str) -> None:
+    def check(self, exported: Callable[[InputTensors], Sequence[Tensor]], what: str) -> None:
         """Raises CompressitError unless `exported` gives all outputs of the model, for several batch sizes."""
         for size in BATCHES:
-            x = torch.cat([self.x, self.x.flip(0), self.x])[:size]
+            x = each_tensor(self.x, partial(_repeated, size))
             wanted, got = outputs(self.model, x), exported(x)
             shapes, found = ([tuple(t.shape) for t in tensors] for tensors in (wanted, got))
             if found != shapes:
@@ -53,6 +56,11 @@ class Subject:
                     )
 
 
+def _repeated(size: int, x: Tensor) -> Tensor:
+    """The two examples as a batch of `size`."""
+    return torch.cat([x, x.flip(0), x])[:size]
+
+
 def opened(path: Path, host: Host | None = None, limited: bool = True) -> Subject:
     """Loads the checkpoint and checks it against its probe. `limited`: as in `load_to_run`.
 
@@ -67,4 +75,4 @@ def opened(path: Path, host: Host | None = None, limited: bool = True) -> Subjec
         )
     model = load_to_run(path, host, limited)
     probe, x, _ = measure(model, inputs)
-    return Subject(path, header, builder, model, probe, x)
+    return Subject(path, header, builder, model, probe, inputs, x)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.config import absolute
 from compressit.contract.kinds import Plugin
+from compressit.datasets.specs import in_words
 from compressit.errors import CompressitError
 from compressit.host.plugins import KINDS, Host, installed
 from compressit.recipe.validation import checked
@@ -87,10 +88,10 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
     from compressit.contract.nets import check_logits, copied, fault_of, place_of
 
     x, net = data.train.some(2), copied(model)
-    shape = tuple(x.shape[1:])
-    hint = f"the data have inputs of shape {shape} and {data.classes} classes: build a net for them"
+    hint = f"the data have inputs {in_words(data.contract.inputs)} and {data.classes} classes: build a net for them"
+    device = data.train.y.device
     try:
-        outputs = Compute(x.device.type).forward(net.to(x.device), x)
+        outputs = Compute(device.type).forward(net.to(device), x)
     except Exception as error:
         if (fault := fault_of(net, x)) is not None:
             raise fault from cause
@@ -98,8 +99,8 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
             return
         if isinstance(error, CompressitError):
             raise error from cause
-        told = f"the net does not run on the data: {place_of(error, net)}{error}"
-        raise CompressitError(told, hint) from cause
+        why = f"the net does not run on the data: {place_of(error, net)}{error}"
+        raise CompressitError(why, hint) from cause
     if not isinstance(cause, CompressitError):
         try:
             check_logits(outputs, data.classes)

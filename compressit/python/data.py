@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit.datasets.options import DataConfig, input_fault
-from compressit.datasets.specs import TensorSpec
+from compressit.datasets.specs import Inputs, as_inputs
 from compressit.errors import CompressitError
 from compressit.paths import default_cache
 from compressit.python.arguments import create, plain
@@ -28,6 +28,7 @@ def data(
     validation: Any = None,
     train_plain: Any = None,
     class_names: Sequence[str] | None = None,
+    inputs: Inputs | Sequence[int] | None = None,
     device: str = "cpu",
     announce: Callable[[str], None] = print,
     **options: Any,
@@ -36,7 +37,9 @@ def data(
 
     `compressit.data("data.mnist", limit=10000)` gives an installed dataset. `compressit.data(train=…, test=…)` takes
     what you have: (inputs, labels) tensors, a map-style torch Dataset of such pairs, or a DataLoader, of which its
-    dataset and number of workers count. Inputs are uint8 in 0..255 or float in 0..1, labels whole numbers from 0.
+    dataset and number of workers count. Inputs are one tensor, or a tuple or dict of them: uint8 in 0..255, floats in
+    0..1, whole numbers or bool. `inputs`, a TensorSpec or several, says so, and allows floats of another range. Labels
+    are whole numbers from 0.
     `train_plain`: the examples of `train` without its random transforms; then `train` is read anew each epoch.
     `class_names`: in label order; by default "0", "1" …, as many as there are labels. `options`: those of every dataset
     (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the size of one to cut.
@@ -48,24 +51,26 @@ def data(
 
     given = {"train": train, "test": test, "validation": validation, "train_plain": train_plain}
     if name is not None:  # a dataset's options may have these names too
-        options |= {key: value for key, value in given.items() if value is not None}
+        options |= {key: value for key, value in {**given, "inputs": inputs}.items() if value is not None}
         return load_data(create(Dataset, name, plain(name, options)), default_cache(), announce, device)
     if train is None:
         raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
     if isinstance(validation, int | float):
         options["validation"], given["validation"] = validation, None
-    return _own(given, class_names, device, announce, options)
+    return _own(given, class_names, None if inputs is None else as_inputs(inputs), device, announce, options)
 
 
 def _own(
     given: dict[str, Any],
     class_names: Sequence[str] | None,
+    inputs: Inputs | None,
     device: str,
     announce: Callable[[str], None],
     options: dict[str, Any],
 ) -> Data:
+    from compressit.datasets.declared import conformed, inferred
     from compressit.datasets.preparation import prepare
-    from compressit.datasets.sources import Sources, shape_of, targets_of
+    from compressit.datasets.sources import Sources, targets_of
     from compressit.datasets.stored import Stored
     from compressit.running.loading import readable
 
@@ -78,19 +83,21 @@ def _own(
     def folder(split: str) -> Path:
         return Path(tempfile.mkdtemp(prefix="python-", dir=files))
 
-    sources = readable("data", sources, folder, config.workers, announce)
+    sources = readable("data", sources, folder, config.workers, announce, inputs=inputs)
     for examples in sources.given().values():
         file = getattr(examples, "plain", examples)  # goes with the last split that reads it
         if isinstance(file, Stored):
             weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
-    if (fault := input_fault(config, TensorSpec(shape_of(sources.train)))) is not None:
+    inputs = inputs if inputs is not None else inferred(sources)
+    sources = conformed(sources, inputs, "data")
+    if (fault := input_fault(config, inputs)) is not None:
         raise CompressitError(f"data: {fault[0]} {fault[1]}")
     labels = [targets_of(examples) for examples in sources.given().values()]
     low, high = min(int(y.min()) for y in labels), max(int(y.max()) for y in labels)
     names = tuple(class_names or map(str, range(high + 1)))
     if low < 0 or high >= len(names):
         raise CompressitError(f"data: labels go from {low} to {high}, and there are {len(names)} class names")
-    found = prepare(sources, config, len(names), names, device)
+    found = prepare(sources, config, len(names), names, device, inputs=inputs)
     for doubt in found.doubts:
         announce(f"warning: {doubt}")
     return found

@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from compressit.config import dump, parse
 from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
+from compressit.datasets.declared import conformed
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
-from compressit.datasets.sources import Examples, Source, Sources, shape_of, targets_of
+from compressit.datasets.sources import Examples, Held, Source, Sources, targets_of
+from compressit.datasets.specs import Inputs, TensorSpec, as_inputs
 from compressit.datasets.splits import Data, InputSpec
 from compressit.datasets.stored import stored
-from compressit.datasets.streamed import NO_SKIP, Streamed
+from compressit.datasets.streamed import NO_SKIP, Streamed, held, is_stored
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.planning.keys import code_digest
@@ -66,8 +68,9 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
         return ctx.cache / "examples" / hashlib.sha256(facts.encode()).hexdigest()
 
     workers = dataset.config.workers
-    found = _as_declared(dataset, readable(dataset.name, given, folder, workers, ctx.announce, unchanged))
-    if any(isinstance(examples, tuple) for examples in found.given().values()):
+    read = readable(dataset.name, given, folder, workers, ctx.announce, unchanged, as_inputs(dataset.inputs))
+    found = _as_declared(dataset, read)
+    if any(isinstance(examples, tuple | Held) for examples in found.given().values()):
         unchanged()  # a file of the cache was checked when it was written
     return found
 
@@ -80,7 +83,8 @@ def prepared(
     like: InputSpec | None = None,
 ) -> Data:
     """Calls `splits.prepare` with the dataset's options, and announces its warnings about the data."""
-    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like)
+    inputs = as_inputs(dataset.inputs)
+    data = prepare(raw, dataset.config, dataset.classes, dataset.class_names, device, like, inputs)
     data = replace(data, doubts=(*data.doubts, *dataset.doubts()))
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
@@ -104,8 +108,10 @@ def readable(
     workers: int,
     announce: Callable[[str], None],
     unchanged: Callable[[], None] = lambda: None,
+    inputs: Inputs | None = None,
 ) -> Sources:
     """With sources in place of torch Datasets: a file in `folder(split)`, or, where `train` draws, read each time.
+    Those with several inputs, or whole numbers, are in memory. `inputs`: as declared, if they are.
 
     `unchanged` raises where what was read changed meanwhile.
     """
@@ -113,7 +119,12 @@ def readable(
     def kept(split: str, examples: Examples | None) -> Examples | None:
         if examples is None or isinstance(examples, tuple | Source):
             return examples
-        return stored(examples, folder(split), f"{name} ({split})", workers, announce, unchanged)
+        called = f"{name} ({split})"
+        if is_stored(examples, called, inputs):
+            spec = inputs if isinstance(inputs, TensorSpec) else None
+            return stored(examples, folder(split), called, workers, announce, unchanged, spec)
+        found = held(examples, workers, called, inputs)
+        return found if found.left_out or split == "train_plain" else (found.inputs, found.targets)
 
     test, validation, plain = (kept(n, getattr(given, n)) for n in ("test", "validation", "train_plain"))
     train = given.train
@@ -121,17 +132,15 @@ def readable(
         if plain.left_out:
             told = f"{name} (train_plain): an example cannot be left out: {plain.left_out[0]}"
             raise CompressitError(told, NO_SKIP)
-        return Sources(Streamed(name, train, plain, workers), test, validation)
+        return Sources(Streamed(name, train, plain, workers, inputs), test, validation)
     return Sources(kept("train", train) or train, test, validation)
 
 
 def _as_declared(dataset: Dataset[Any], sources: Sources) -> Sources:
     """What a dataset loaded, if it is what the dataset says of itself."""
-    declared, classes = dataset.inputs.shape, dataset.classes
+    sources, classes = conformed(sources, as_inputs(dataset.inputs), dataset.name), dataset.classes
     for name, examples in sources.given().items():
-        shape, labels = shape_of(examples), targets_of(examples)
-        if shape != declared:
-            raise CompressitError(f"{dataset.name} loaded {name} inputs {shape}, but declares {declared}")
+        labels = targets_of(examples)
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= classes:
             raise CompressitError(

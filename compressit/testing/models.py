@@ -144,7 +144,10 @@ def _input_shape(subject: Subject) -> tuple[int, ...]:
 
 def _architecture(subject: Subject, options: Mapping[str, Any] | None = None) -> Architecture:
     return Architecture(
-        subject.name, dict(subject.options if options is None else options), input_shape(subject), CLASSES
+        subject.name,
+        dict(subject.options if options is None else options),
+        TensorSpec(input_shape(subject)),
+        CLASSES,
     )
 
 

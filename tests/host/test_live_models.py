@@ -18,7 +18,6 @@ from torch import Tensor, nn
 import compressit
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
-from compressit.checkpoint.manifest import Builder
 from compressit.datasets.specs import TensorSpec, to_json
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
@@ -135,13 +134,11 @@ def test_a_registered_class_saves_and_loads_by_its_name(tmp_path: Path) -> None:
     assert str(loaded) == str(smaller)
     assert torch.equal(outputs(loaded), outputs(smaller))
     builder = read_header(tmp_path / "net.safetensors").manifest.model
-    assert builder == Builder(
-        name="my.net",
-        config={"width": 6},
-        inputs={**to_json(TensorSpec(SHAPE)), "shape": SHAPE},
-        outputs=3,
-        owner="test_live_models",
-    )
+    assert builder is not None
+    assert builder.model_dump(mode="json") == {
+        "name": "my.net", "config": {"width": 6}, "inputs": to_json(TensorSpec(SHAPE)), "outputs": 3,
+        "owner": "test_live_models",
+    }  # fmt: skip
     assert compressit.fresh(tmp_path / "net.safetensors", seed=1).first.out_channels == 3
     compressit.save(registered()(), tmp_path / "net.safetensors", inputs=SHAPE)
     assert read_header(tmp_path / "net.safetensors").manifest.model.config == {"width": 8}, "today's defaults"

@@ -56,7 +56,9 @@ def _narrow(net: nn.Module, example: InputTensors, classifier: nn.Module, width:
 
     We do not use tp.pruner: it rounds down, and does not shrink a layer if that gives zero.
     """
-    graph: Any = tp.DependencyGraph().build_dependency(net, example, forward_fn=call)
+    forward: Any = call  # Torch-Pruning declares fewer kinds of inputs than it takes
+    given: Any = example
+    graph: Any = tp.DependencyGraph().build_dependency(net, given, forward_fn=forward)
     coupled = [
         (group[0].dep.target.module, group[0].dep.handler, _parts(graph, group))
         for group in graph.get_all_groups(ignored_layers=[classifier])
