@@ -63,9 +63,11 @@ def taken(x: InputTensors, inputs: Inputs) -> InputTensors:
 
 def inferred(sources: Sources) -> Inputs:
     """What inputs seem to be: bytes and floats pixels in 0..1, whole numbers in the range that occurs."""
-    known = [inputs_of(examples) for examples in sources.given().values()]
-    specs = [_inferred(tensors) for tensors in zip(*map(tensors_of, known), strict=True)]
     first = inputs_of(sources.train)
+    known = [ordered_as(inputs_of(examples), first) for examples in sources.given().values()]
+    if len({len(tensors_of(inputs)) for inputs in known}) > 1:
+        raise CompressitError("the splits have different numbers of inputs", "give each the same inputs")
+    specs = [_inferred(tensors) for tensors in zip(*map(tensors_of, known), strict=True)]
     if isinstance(first, Tensor):
         return specs[0]
     return as_inputs(specs if isinstance(first, tuple) else dict(zip(first, specs, strict=True)))

@@ -42,6 +42,11 @@ class Source(ABC):
         """Of one input; of several tensors in their structure."""
         return shapes(self.like)
 
+    @property
+    def known(self) -> InputTensors:
+        """The inputs that are in memory: all of them (N, *shape), or none (0, *shape)."""
+        return self.like
+
     @abstractmethod
     def read(
         self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
@@ -64,6 +69,10 @@ class Held(Source):
     @property
     def like(self) -> InputTensors:  # type: ignore[override]
         return each_tensor(self.inputs, lambda tensor: tensor[:0])
+
+    @property
+    def known(self) -> InputTensors:
+        return self.inputs
 
     def read(
         self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
@@ -120,11 +129,11 @@ def targets_of(examples: Examples) -> Tensor:
 
 
 def inputs_of(examples: Examples) -> InputTensors:
-    """The inputs, all that are in memory: (N, *shape), or (0, *shape) of those that are read."""
+    """The inputs that are in memory: all of them (N, *shape), or none (0, *shape)."""
     if isinstance(examples, tuple):
         return examples[0]
     assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
-    return examples.inputs if isinstance(examples, Held) else examples.like
+    return examples.known
 
 
 def shape_of(examples: Examples) -> Any:

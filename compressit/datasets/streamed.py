@@ -58,6 +58,10 @@ class Streamed(Source):
     def like(self) -> InputTensors:  # type: ignore[override]
         return self.plain.like
 
+    @property
+    def known(self) -> InputTensors:
+        return self.plain.known
+
     def read(
         self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
     ) -> Iterator[InputTensors]:

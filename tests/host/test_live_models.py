@@ -41,12 +41,12 @@ def _own_host() -> Iterator[None]:
 class Net(nn.Module):
     """Nobody registered it."""
 
-    def __init__(self, width: int = 8, classes: int = 3) -> None:
+    def __init__(self, width: int = 8, outputs: int = 3) -> None:
         super().__init__()
         self.width = width
         self.first = nn.Conv2d(2, width, 3, padding=1)
         self.norm = nn.BatchNorm2d(width)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.norm(self.first(x)).relu().mean((2, 3)))
