@@ -11,6 +11,7 @@ from blocks import DOCS, blocks
 from PIL import Image
 
 import compressit
+from compressit import TensorSpec
 from compressit.host.plugins import installed
 from compressit.recipe.load import load_recipe
 
@@ -31,17 +32,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (saves,) = [block.text for block in blocks("own-data.md") if block.language == "python"]
     names = {"images": images, "labels": labels, "others": images, "their_labels": labels}
     exec(saves, names)
+    np.savez(
+        "scans.npz",
+        train_picture=images,
+        train_image=images,
+        train_age=np.arange(20.0)[:, None],
+        train_y=labels,
+    )
     return tmp_path
 
 
 def test_its_recipes_are_valid_and_their_data_load(folder: Path) -> None:
     found = [block.text for block in blocks("own-data.md") if block.language == "yaml"]
-    assert len(found) == 2
-    for text, classes, shape in zip(found, (2, 10), ((3, 64, 64), (1, 4, 4)), strict=True):
+    inputs = (
+        TensorSpec((3, 64, 64)),
+        TensorSpec((1, 4, 4)),
+        {"age": TensorSpec((1,), low=0, high=120), "picture": TensorSpec((1, 4, 4))},
+    )
+    for text, classes, given in zip(found, (2, 10, 10), inputs, strict=True):
         (folder / "own.yaml").write_text(REST + text)
         recipe = load_recipe(folder / "own.yaml", host=installed())
         use = recipe.variants[0].data
-        assert recipe.variants[0].offer.shape == shape
+        assert recipe.variants[0].offer.inputs == given
         assert compressit.data(use.uses, announce=lambda text: None, **use.config).classes == classes
 
 

@@ -35,7 +35,8 @@ from compressit import (
     Trainer,
     fit,
     hookimpl,
-    single_tensor,
+    tensors_of,
+    zero_inputs,
 )  # fmt: skip
 
 
@@ -43,6 +44,14 @@ class NetConfig(Config):
     """Options of testing.net."""
 
     width: int = Field(8, ge=1, description="channels (or units) of each hidden layer")
+
+
+class Joined(nn.Module):
+    """All inputs of an example, of whatever shapes and types, as one row of floats (N, D)."""
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Side by side."""
+        return torch.cat([x.flatten(1).float() for x in (*inputs, *named.values())], 1)
 
 
 class Net(Model[NetConfig]):
@@ -62,11 +71,11 @@ class Net(Model[NetConfig]):
 
     def _layers(self, inputs: Inputs, outputs: int) -> nn.Sequential:
         width = self.config.width
-        shape = single_tensor(inputs, self.name).shape
+        shape = inputs.shape if isinstance(inputs, TensorSpec) and inputs.dtype == "float32" else ()
         if len(shape) != 3:
-            first = nn.Linear(math.prod(shape), width)
+            size = sum(x.shape[1:].numel() for x in tensors_of(zero_inputs(inputs, 1)))
             return nn.Sequential(
-                nn.Flatten(), first, nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, outputs)
+                Joined(), nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, outputs)
             )
         return nn.Sequential(
             nn.Conv2d(shape[0], width, 3, padding=1),
