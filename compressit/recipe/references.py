@@ -139,11 +139,11 @@ class _Checks:
             "classes": (theirs.classes, ours.classes, theirs.classes == ours.classes),
             "scale": (theirs.scale, ours.scale, theirs.scale == ours.scale),
         }
-        for what, (known, given, fits) in facts.items():
+        for what, (there, here, fits) in facts.items():
             if not fits:
                 message = (
-                    f"{reference.path} names '{reference.name}', whose data have the {what} {known}; "
-                    f"those of '{read.variant}' have {given}"
+                    f"{reference.path} names '{reference.name}', whose data have the {what} {there}; "
+                    f"those of '{read.variant}' have {here}"
                 )
                 read.problem(message, reference.mark, "name a model that takes the same inputs")
                 return
