@@ -109,7 +109,7 @@ def test_with_a_model_the_file_describes_itself(sandbox: Sandbox, mine: Path) ->
         "import", "mine.pth", "--model", "model.mlp", "--set", "hidden=[512, 512]", "--input", "1x8x8"
     )
     assert done.out.endswith("next, in a recipe: model: {from: mine.safetensors}\n")
-    assert "1 x 8 x 8, 7 classes" in sandbox.run("inspect", "mine.safetensors").out
+    assert "(1, 8, 8), 7 outputs" in sandbox.run("inspect", "mine.safetensors").out
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def facts(word: str) -> dict[str, Any]:
         "layer_owners": {},
         "edits": [], "reshaped": False, "outputs": 3,
         "inputs": {"shape": [2], "dtype": "float32", "low": 0.0, "high": 1.0},
-        "input": {"mean": None, "std": None, "class_names": [word]},
+        "input": {"mean": None, "std": None, "class_names": [word]}, "task": {"uses": word},
         "sizes": {"parameters": 3, "macs": None}, "compact": [], "metrics": {word: 1.0, "nan": None},
         "lineage": [{"stage": word, "uses": word, "config": {word: word}, "data": {"uses": word}}, {"uses": 3}],
         "tensors_sha256": "00",

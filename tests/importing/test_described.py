@@ -39,9 +39,9 @@ def test_the_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
     assert torch.equal(loaded(x), net(x))
     architecture, contract = checkpoint.architecture_of(target), checkpoint.contract_of(target)
     assert architecture is not None
-    assert (architecture.name, architecture.classes) == ("tiny.mlp", 5), "the length of the last tensor"
+    assert (architecture.name, architecture.outputs) == ("tiny.mlp", 5), "the length of the last tensor"
     assert contract is not None
-    assert (contract.shape, contract.scale, contract.mean, contract.std) == (
+    assert (contract.inputs.shape, contract.scale, contract.mean, contract.std) == (
         (1, 2, 3),
         "standard",
         (0.5,),

@@ -50,7 +50,7 @@ def test_torchvisions_weights_come_with_all_a_recipe_must_know(cached: Path, tmp
         (0.485, 0.456, 0.406),
         (0.229, 0.224, 0.225),
     )
-    assert (inputs.shape, inputs.class_names[:1], len(inputs.class_names)) == (
+    assert (inputs.inputs.shape, inputs.class_names[:1], len(inputs.class_names)) == (
         (3, 224, 224),
         ("tench",),
         1000,
@@ -97,7 +97,7 @@ def test_where_torchvision_scales_inside_the_net_our_data_do(
     assert inputs is not None
     assert inputs.mean is not None
     assert inputs.std is not None
-    pixels = torch.rand(1, *inputs.shape)
+    pixels = torch.rand(1, *inputs.inputs.shape)
     imagenet = _scaled(pixels, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     with torch.no_grad():
         wanted, got = theirs.eval()(imagenet), net(_scaled(pixels, inputs.mean, inputs.std))
@@ -122,7 +122,11 @@ def test_timms_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == ["1"]
     inputs = read_header(target).manifest.input
     assert inputs is not None
-    assert (inputs.shape, inputs.mean, len(inputs.class_names)) == ((3, 160, 160), (0.5, 0.5, 0.5), 1000)
+    assert (inputs.inputs.shape, inputs.mean, len(inputs.class_names)) == (
+        (3, 160, 160),
+        (0.5, 0.5, 0.5),
+        1000,
+    )
     x = torch.rand(1, 3, 160, 160)
     assert torch.equal(checkpoint.load(target, host=HOST, probe=False)(x), net.eval()(x))
 

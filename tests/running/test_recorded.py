@@ -88,7 +88,9 @@ def test_of_a_long_curve_200_points_are_kept_and_gaps_are_told(
 
     dice: Any = host.find("rec.dice").plugin
     monkeypatch.setattr(dice, "evaluate", evaluate)
-    monkeypatch.setattr(dice, "declares", lambda self, task: {"long": Curve("x", "y"), "gaps": Curve("x", "y")})
+    monkeypatch.setattr(
+        dice, "declares", lambda self, task: {"long": Curve("x", "y"), "gaps": Curve("x", "y")}
+    )
     made = _made(lab, _plan(lab, "rec.dice"))
     points = made.curves["long"]
     assert len(points) == 200
