@@ -211,3 +211,31 @@ def test_trying_draws_no_random_number() -> None:
     before = torch.random.get_rng_state()
     assert runs_channels_last(net, torch.zeros(2, 3, 8, 8))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class _Mixed(nn.Module):
+    """Takes images (N, 3, 8, 8) and ids (N, 4) of 20."""
+
+    def __init__(self, flatten: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.flatten = nn.Conv2d(3, 4, 3), flatten
+        self.words, self.output = nn.Embedding(20, 4), nn.Linear(148, 2)
+
+    def forward(self, image: Tensor, ids: Tensor) -> Tensor:
+        return self.output(torch.cat([self.flatten(self.conv(image)), self.words(ids).mean(1)], 1))
+
+
+class _View(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1)
+
+
+def test_images_beside_other_inputs_go_channels_last_and_answer_the_same():
+    net = _Mixed(nn.Flatten())
+    x = {"ids": torch.randint(0, 20, (5, 4)), "image": torch.rand(5, 3, 8, 8)}
+    assert runs_channels_last(net, x)
+    assert not runs_channels_last(_Mixed(_View()), x)
+    with torch.no_grad():
+        torch.testing.assert_close(Compute().forward(net, x), net(**x))
+    precise = Compute(precision="fp64")
+    assert precise.forward(precise.placed(net), x).dtype == torch.float64
