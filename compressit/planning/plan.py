@@ -171,7 +171,9 @@ class _Graph:
         manifest = check_fits(path, self.offer, self.host)
         builders, digest = self._builders(path), weights_digest(path)
         self.model = tuple(dict.fromkeys((*self.model, *builders)))
-        key = key_of({"kind": "init", "checkpoint": digest, "code": code_digest(*builders)})
+        key = key_of({
+            "kind": "init", "checkpoint": digest, "code": code_digest(*builders), "task": self.measured_as
+        })  # fmt: skip
         step = {
             "stage": name,
             "uses": "init",
@@ -203,7 +205,7 @@ class _Graph:
         if spec.use is None:
             self.model = self._builders(files["checkpoint"])
             made: dict[str, Any] = {"uses": "init", "config": {}}
-            facts |= {"code": code_digest(*self.model), "task": self.measured}
+            facts |= {"code": code_digest(*self.model), "task": self.measured_as}
         else:
             self.model = (self._module(spec.use.uses),)
             made = spec.use.to_json()

@@ -75,7 +75,7 @@ def learns_from_a_teacher(subject: Subject) -> None:
         (gradient,) = torch.autograd.grad(distance, outputs)
         if not bool(gradient.isfinite().all()):
             raise ConformanceError("the gradient of `distance` is not finite")
-        if not float(task.distance(taught, taught, match, 2.0)) < float(distance):
+        if not float(task.distance(taught, taught, match, 2.0)) < float(distance.detach()):
             raise ConformanceError("the teacher's own outputs are not closer to it than others")
 
 

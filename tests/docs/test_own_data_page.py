@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from blocks import DOCS, blocks, run_line
 from PIL import Image
 
@@ -17,7 +18,13 @@ from compressit.host.plugins import installed
 from compressit.recipe.load import load_recipe
 
 TEXT = (DOCS / "own-data.md").read_text(encoding="utf-8")
-REST = "version: 1\nname: own\nmodel: {uses: model.mlp}\nstages: {train: {uses: train.supervised}}\n"
+REST = {
+    "version": "1", "name": "own", "model": "{uses: model.mlp}", "stages": "{train: {uses: train.supervised}}",
+}  # fmt: skip
+POSED = (
+    ("task.classification", 2, (3, 64, 64)), ("task.classification", 10, (1, 4, 4)), ("task.regression", 1, (6,)),
+    ("task.segmentation", 19, (3, 4, 4)),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -30,28 +37,39 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.new("RGB", (70, 80)).save(tmp_path / "images" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
-    (saves,) = [
+    names = {"images": images, "labels": labels, "others": images, "their_labels": labels}
+    photos, pixels = np.zeros((20, 3, 4, 4), np.uint8), np.arange(320).reshape(20, 4, 4) % 19
+    pixels[0] = 255
+    features = {"features": np.zeros((20, 6)), "prices": np.arange(20) / 2, "their_prices": np.arange(20) / 2}
+    maps = {"photos": photos, "pixels": pixels, "more_photos": photos, "their_pixels": pixels}
+    arrays, others = [
         block.text for block in blocks("own-data.md") if block.language == "python" and not block.title
     ]
-    names = {"images": images, "labels": labels, "others": images, "their_labels": labels}
-    exec(saves, names)
+    exec(arrays, dict(names))
+    exec(others, {**features, **maps, "others": features["features"]})
     return tmp_path
 
 
 def test_its_recipes_are_valid_and_their_data_load(folder: Path) -> None:
     found = [block.text for block in blocks("own-data.md") if block.language == "yaml" and not block.title]
-    assert len(found) == 2
-    for text, classes, shape in zip(found, (2, 10), ((3, 64, 64), (1, 4, 4)), strict=True):
-        (folder / "own.yaml").write_text(REST + text)
-        recipe = load_recipe(folder / "own.yaml", host=installed())
-        use = recipe.variants[0].data
-        assert recipe.variants[0].offer.shape == shape
-        assert compressit.data(use.uses, announce=lambda text: None, **use.config).classes == classes
+    for text, (task, outputs, shape) in zip(found, POSED, strict=True):
+        rest = "".join(f"{key}: {value}\n" for key, value in REST.items() if f"{key}:" not in text)
+        (folder / "own.yaml").write_text(rest + text)
+        (variant,) = load_recipe(folder / "own.yaml", host=installed()).variants
+        assert variant.offer.shape == shape
+        posed = {"uses": variant.task.uses, "with": variant.task.config}
+        data = compressit.data(
+            variant.data.uses, task=posed, announce=lambda text: None, **variant.data.config
+        )
+        assert (data.task.uses, data.task.outputs) == (task, outputs)
 
 
-def test_its_line_for_python_works(folder: Path) -> None:
-    (line,) = re.findall(r"`(compressit\.data\(.*?\))`", TEXT)
-    assert eval(line, {"compressit": compressit}).contract.class_names == ("cat", "dog")
+def test_its_lines_for_python_work(folder: Path) -> None:
+    prices, folders = re.findall(r"`(compressit\.data\(.*?\))`", TEXT)
+    features = torch.zeros(4, 2)
+    own = eval(prices, {"compressit": compressit, "features": features, "prices": torch.arange(4) / 2})
+    assert own.task.uses == "task.regression"
+    assert eval(folders, {"compressit": compressit}).contract.class_names == ("cat", "dog")
 
 
 def test_its_plugin_with_augmentation_is_short_and_trains_alike_with_any_number_of_workers(

@@ -58,7 +58,11 @@ class Tensors(Dataset[TensorsConfig]):
 
     @property
     def classes(self) -> int:
-        """Raises CompressitError for labels that do not count from 0."""
+        """How many outputs the task needs."""
+        return self.task.outputs
+
+    def _counted(self) -> int:
+        """The number of classes. Raises CompressitError for labels that do not count from 0."""
         highest = max(high for _, high in self._ranges.values())
         most = MOST_CLASSES if self.config.classes is None else self.config.classes
         for split, (low, high) in self._ranges.items():
@@ -81,7 +85,7 @@ class Tensors(Dataset[TensorsConfig]):
                 "save them in this form, or set `poses`",
             )
         if uses == CLASSIFICATION:
-            return TaskSpec(uses, self.classes)
+            return TaskSpec(uses, self._counted())
         if uses != "task.segmentation":
             return TaskSpec(uses, (*targets.shape, 1)[1])
         if classes is None:
@@ -158,8 +162,11 @@ def _check(path: Path, split: str, found: Mapping[str, Header]) -> None:
         )
     inputs, labels = (found[name] for name in names)
     fault = None
-    if labels.shape[1:] != found["train_y"].shape[1:]:
-        fault = f"{names[1]} has the shape {labels.shape}, and train_y {found['train_y'].shape}"
+    first = found["train_y"]
+    if (labels.shape[1:], labels.is_whole) != (first.shape[1:], first.is_whole):
+        fault = (
+            f"{names[1]} is {labels.kind} of shape {labels.shape}, and train_y {first.kind} of {first.shape}"
+        )
     elif inputs.shape[:1] != labels.shape[:1] or not labels.shape or not labels.shape[0]:
         fault = f"{names[0]} has the shape {inputs.shape}, and {names[1]} {labels.shape}"
     elif len(inputs.shape) < 2:

@@ -116,6 +116,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"train_x": X[:, 0, 0, 0], "train_y": Y}, r"train_x has the shape \(24,\)"),
     ({"train_x": X.astype("int64"), "train_y": Y}, "train_x is I64"),
     ({"train_x": X, "train_y": Y, "test_x": X[..., :2], "test_y": Y}, "test_x has the shape"),
+    ({"train_x": X, "train_y": Y, "test_x": X, "test_y": Y / 2}, "test_y is F64"),
     ({"train_x": X, "train_y": Y - 1}, "from -1 to 1"),
     ({"train_x": X, "train_y": Y + 10**9}, "from 1000000000"),
 ]
@@ -127,8 +128,45 @@ def test_arrays_that_do_not_fit_are_told(
 ) -> None:
     path = written(**arrays)
     with pytest.raises(CompressitError, match=told) as caught:
-        _ = _dataset(path).classes
+        _ = _dataset(path, poses="classification").classes
     assert str(path) in caught.value.message
+
+
+FLOATS, FLAGS = Y.astype("float32"), np.eye(3, dtype="uint8")[Y]
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "posed"),
+    [
+        (Y, {}, ("task.classification", 3)),
+        (Y, {"poses": "regression"}, ("task.regression", 1)),
+        (FLOATS, {}, ("task.regression", 1)),
+        (FLOATS[:, None].repeat(2, 1), {}, ("task.regression", 2)),
+        (FLAGS, {}, ("task.multilabel", 3)),
+        (FLAGS.astype("float32"), {"poses": "multilabel"}, ("task.multilabel", 3)),
+        (np.zeros((24, 4, 4), dtype="uint8"), {"classes": 5}, ("task.segmentation", 5)),
+    ],
+)
+def test_the_targets_say_what_they_pose_unless_told(
+    written: Callable[..., Path], targets: Any, options: dict[str, Any], posed: tuple[str, int]
+) -> None:
+    dataset = _dataset(written(train_x=X, train_y=targets), **options)
+    assert (dataset.task.uses, dataset.task.outputs) == posed
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "told"),
+    [
+        (FLOATS, {"poses": "segmentation"}, "whole numbers"),
+        (FLAGS, {"poses": "classification"}, r"of shape \(24, 3\)"),
+        (np.zeros((24, 4, 4), dtype="uint8"), {}, "the pixels' labels are not counted"),
+    ],
+)
+def test_targets_that_are_not_of_the_task_are_told(
+    written: Callable[..., Path], targets: Any, options: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(CompressitError, match=told):
+        _ = _dataset(written(train_x=X, train_y=targets), **options).task
 
 
 def test_what_seems_wrong_is_a_doubt(written: Callable[..., Path]) -> None:
