@@ -68,7 +68,7 @@ def test_evaluate_gives_the_recipes_numbers(tiny: Ran) -> None:
 
 
 def test_evaluate_measures_one_file_after_another(tiny: Ran) -> None:
-    files = [tiny.out / BLOG, tiny.out / BLOG.replace("-01", "-02")]
+    files = [tiny.out / BLOG, tiny.out / BLOG.replace("-02", "-01")]
     both = tiny.sandbox.run("evaluate", *files, "--data", "data.synthetic", "--set", "labels=random").out
     alone = [
         tiny.sandbox.run("evaluate", file, "--data", "data.synthetic", "--set", "labels=random").out
