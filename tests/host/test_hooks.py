@@ -131,7 +131,7 @@ def test_hook_tasks(desk: Desk) -> None:
         return {"wrong": float((outputs.argmax(1) != targets).sum())}
     """
     evaluator = """
-    def measures(self, task):
+    def declares(self, task):
         return task.measures()
     def evaluate(self, model, ctx):
         return ctx.task.scores(ctx.logits(model, "test"), ctx.data.test.y)

@@ -12,6 +12,7 @@ from tiny import BASE, PLUGINS, Lab, tiny_host
 
 import compressit
 from compressit.checkpoint import model as checkpoint
+from compressit.contract.classification import usual
 from compressit.contract.kinds import Dataset
 from compressit.contract.records import Array, Curve
 from compressit.host.plugins import Host
@@ -88,7 +89,9 @@ def test_of_a_long_curve_200_points_are_kept_and_gaps_are_told(
 
     dice: Any = host.find("rec.dice").plugin
     monkeypatch.setattr(dice, "evaluate", evaluate)
-    monkeypatch.setattr(dice, "declares", lambda self: {"long": Curve("x", "y"), "gaps": Curve("x", "y")})
+    monkeypatch.setattr(
+        dice, "declares", lambda self, task: {"long": Curve("x", "y"), "gaps": Curve("x", "y")}
+    )
     made = _made(lab, _plan(lab, "rec.dice"))
     points = made.curves["long"]
     assert len(points) == 200
@@ -110,10 +113,10 @@ def test_what_is_saved_is_a_copy(lab: Lab, host: Host, monkeypatch: pytest.Monke
 
     dice: Any = host.find("rec.dice").plugin
     monkeypatch.setattr(dice, "evaluate", evaluate)
-    monkeypatch.setattr(dice, "declares", lambda self: {"values": Array()})
+    monkeypatch.setattr(dice, "declares", lambda self, task: {"values": Array()})
     monkeypatch.setattr("compressit.python.evaluation.installed", lambda: host)
     net = checkpoint.load(lab.run(lab.plan(BASE))["base/seed0/train"].model_file, host=host)
-    data = load_data(host.create(Dataset, "tiny.data", {}), lab.root, print)
+    data = load_data(host.create(Dataset, "tiny.data", {}), usual(), lab.root, print)
     found = compressit.evaluate(net, data, "rec.dice")
     assert found == {}
     assert found.arrays["values"].tolist() == [1, 1, 1]

@@ -156,7 +156,7 @@ class Measure(Evaluator[NoOptions]):
 
     name = "testing.measure"
 
-    def measures(self, task: Task[Any]) -> Mapping[str, Metric]:
+    def declares(self, task: Task[Any]) -> Mapping[str, Metric]:
         """For a classification `test_accuracy`."""
         return {f"test_{task.watch}": task.measures()[task.watch]}
 
