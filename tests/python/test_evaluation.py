@@ -11,7 +11,6 @@ from tiny import BASE, Lab, tiny_host
 
 from compressit.checkpoint import model as checkpoint
 from compressit.config import Config, ModelRef
-from compressit.contract.classification import usual
 from compressit.contract.kinds import Dataset
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError, RecipeError
@@ -209,7 +208,8 @@ def test_options_of_an_evaluator_and_a_model_to_compare_with_give_the_runs_numbe
     assert measured["weights"] > 0
     monkeypatch.setattr("compressit.python.evaluation.installed", lambda: host)
     net, than = (checkpoint.load(file, host=host) for file in (one, other))
-    data = load_data(host.create(Dataset, "tiny.data", {}), usual(), tmp_path, lambda text: None)
+    dataset = host.create(Dataset, "tiny.data", {})
+    data = load_data(dataset, host.task(dataset.task), tmp_path, lambda text: None)
     before = than.state_dict()["1.weight"].clone()
     given = {"tiny.gap": {"other": than, "scale": 3.0}}
     assert evaluate(net, data, "tiny.gap", options=given) == measured

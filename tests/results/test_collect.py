@@ -15,7 +15,6 @@ from tiny import PLUGINS, Bench, Lab, recipe_of, tiny_host
 from torch.nn import functional as F
 
 from compressit.checkpoint import model as checkpoint
-from compressit.contract.classification import usual
 from compressit.contract.kinds import Dataset
 from compressit.contract.pictures import is_png
 from compressit.contract.results import Results
@@ -81,7 +80,8 @@ def _read(folder: Path) -> Results:
 def test_rows_have_the_curves_of_their_stage_and_of_evaluators(run: RunFolder, host: Host) -> None:
     results = _read(run.folder)
     row = _row(results, "prune@sparsity=0.5")
-    split = load_data(host.create(Dataset, "tiny.data", {}), usual(), run.folder, print).split("test")
+    dataset = host.create(Dataset, "tiny.data", {})
+    split = load_data(dataset, host.task(dataset.task), run.folder, print).split("test")
     ends = [checkpoint.load(run.folder / str(r.checkpoint), host=host) for r in (row, _row(results, "train"))]
     losses = [float(F.cross_entropy(net(split.x), split.y).detach()) for net in ends]
     assert [x for x, _ in row.curves["line"]] == [0.0, 0.5, 1.0]

@@ -12,7 +12,6 @@ from tiny import BASE, PLUGINS, Lab, tiny_host
 
 import compressit
 from compressit.checkpoint import model as checkpoint
-from compressit.contract.classification import usual
 from compressit.contract.kinds import Dataset
 from compressit.contract.records import Array, Curve
 from compressit.host.plugins import Host
@@ -116,7 +115,8 @@ def test_what_is_saved_is_a_copy(lab: Lab, host: Host, monkeypatch: pytest.Monke
     monkeypatch.setattr(dice, "declares", lambda self, task: {"values": Array()})
     monkeypatch.setattr("compressit.python.evaluation.installed", lambda: host)
     net = checkpoint.load(lab.run(lab.plan(BASE))["base/seed0/train"].model_file, host=host)
-    data = load_data(host.create(Dataset, "tiny.data", {}), usual(), lab.root, print)
+    dataset = host.create(Dataset, "tiny.data", {})
+    data = load_data(dataset, host.task(dataset.task), lab.root, print)
     found = compressit.evaluate(net, data, "rec.dice")
     assert found == {}
     assert found.arrays["values"].tolist() == [1, 1, 1]
