@@ -77,9 +77,18 @@ if TYPE_CHECKING:
     from compressit.contract.results import Results as Results
     from compressit.contract.results import Row as Row
     from compressit.contract.tasks import Task as Task
+    from compressit.datasets.batched import InputTensors as InputTensors
+    from compressit.datasets.batched import call as call
+    from compressit.datasets.batched import each_tensor as each_tensor
+    from compressit.datasets.batched import random_inputs as random_inputs
+    from compressit.datasets.batched import tensors_of as tensors_of
+    from compressit.datasets.batched import zero_inputs as zero_inputs
     from compressit.datasets.options import DataConfig as DataConfig
     from compressit.datasets.sources import SkipExample as SkipExample
     from compressit.datasets.sources import Sources as Sources
+    from compressit.datasets.specs import Inputs as Inputs
+    from compressit.datasets.specs import TensorSpec as TensorSpec
+    from compressit.datasets.specs import single_tensor as single_tensor
     from compressit.datasets.splits import Data as Data
     from compressit.datasets.splits import Split as Split
     from compressit.datasets.task_spec import TaskSpec as TaskSpec

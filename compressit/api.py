@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit.contract.results import Results, Row
+from compressit.datasets.specs import Inputs, as_inputs
 from compressit.errors import CompressitError, StageFailed
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
@@ -167,8 +168,8 @@ def save(
     path: Path | str,
     *,
     uses: str | None = None,
-    input_shape: tuple[int, ...] | None = None,
-    classes: int | None = None,
+    inputs: Inputs | Sequence[int] | None = None,
+    outputs: int | None = None,
     contract: InputSpec | None = None,
     task: TaskSpec | None = None,
     compact: bool = False,
@@ -177,9 +178,9 @@ def save(
     """Saves a model as one self-describing safetensors file and checks that it reloads to the same outputs.
 
     `uses` names the registered model that it was built from, before any compression, and `config` the options of
-    that; the default is the name that `@compressit.model` gave its class. A registered model needs `input_shape`
-    (without the batch) or `contract` (`data.contract`); `classes` defaults to the number of outputs. `task`: what it
-    was made for (`data.task`).
+    that; the default is the name that `@compressit.model` gave its class. A registered model needs `inputs`, or
+    `contract` (`data.contract`): a shape without the batch, a TensorSpec, or a tuple or dict of them. `outputs` is by
+    default the number that the model gives. `task`: what it was made for (`data.task`).
     Without a registered model, the file loads only with `load(path, into=net)`. `compact` stores sparse
     tensors without their zeros. Raises CompressitError for a model that would not reload the same.
     """
@@ -195,15 +196,16 @@ def save(
     if uses is not None:
         config = dict(plain(uses, config))
         create(Model, uses, config)  # raises for wrong options
-        shape = contract.shape if input_shape is None and contract is not None else input_shape
-        if shape is None:
+        given = contract.inputs if inputs is None and contract is not None else inputs
+        if given is None:
             raise CompressitError(
-                f"saving a {uses} needs the shape of its inputs", "pass input_shape=, without the batch"
+                f"saving a {uses} needs the shape of its inputs", "pass inputs=, without the batch"
             )
-        outputs = classes if classes is not None else checkpoint.classes_of(model, shape)
-        architecture = checkpoint.Architecture(uses, config, tuple(shape), outputs)
-    elif config or input_shape is not None or classes is not None:
-        given = {"input_shape": input_shape, "classes": classes, **config}
+        taken = as_inputs(given)
+        outputs = outputs if outputs is not None else checkpoint.outputs_of(model, taken)
+        architecture = checkpoint.Architecture(uses, config, taken, outputs)
+    elif config or inputs is not None or outputs is not None:
+        given = {"inputs": inputs, "outputs": outputs, **config}
         first = next(name for name, value in given.items() if value is not None or name in config)
         raise CompressitError(
             f"{first}= is for registered models, and {type(model).__name__} is not registered",

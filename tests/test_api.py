@@ -200,7 +200,7 @@ def test_a_model_saved_is_the_model_loaded(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = _net()
     compressit.save(
-        net, tmp_path / "net.safetensors", uses="tiny.mlp", input_shape=(1, 2, 3), classes=3, hidden=[12]
+        net, tmp_path / "net.safetensors", uses="tiny.mlp", inputs=(1, 2, 3), outputs=3, hidden=[12]
     )
     loaded = compressit.load(tmp_path / "net.safetensors")
     assert same(loaded.state_dict(), net.state_dict())
@@ -220,9 +220,7 @@ def _net() -> torch.nn.Module:
 
 
 def test_a_folder_is_no_checkpoint(tmp_path: Path) -> None:
-    compressit.save(
-        _net(), tmp_path / "model.safetensors", uses="tiny.mlp", input_shape=(1, 2, 3), hidden=[12]
-    )
+    compressit.save(_net(), tmp_path / "model.safetensors", uses="tiny.mlp", inputs=(1, 2, 3), hidden=[12])
     for use in (
         compressit.load,
         compressit.fresh,

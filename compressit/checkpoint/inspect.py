@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.checkpoint.header import BYTES, verify
+from compressit.datasets.specs import from_json, in_words
 from compressit.printable import line
 
 _FIELDS = ("model", "edits", "reshaped", "compact", "input", "task", "tied", "lineage", "metrics", "versions")
@@ -83,7 +84,7 @@ def _model(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "  model        no registered builder: load it with compressit.load(path, into=net)"
         return
     yield f"  model        {model['name']} {_compact(model['config'])} (from {model['owner']})"
-    yield f"  inputs       {_shape(model['input_shape'])}, {model['classes']} classes"
+    yield f"  inputs       {in_words(from_json(model['inputs']))}, {model['outputs']} outputs"
     replaced = [f"{edit['at']} is a {edit['type']}" for edit in facts["edits"] if edit["do"] == "replace"]
     if facts["edits"] or facts["reshaped"]:
         changed = "; ".join(replaced) or "narrower layers; their shapes are below"
@@ -93,10 +94,10 @@ def _model(facts: Mapping[str, Any]) -> Iterator[str]:
 def _input(inputs: Mapping[str, Any] | None) -> Iterator[str]:
     if inputs is None:
         return
-    values = "in [0, 1]"
+    values = ""
     if inputs["mean"] is not None:
-        values = f"(pixels in [0, 1] - {inputs['mean']}) / {inputs['std']} per channel"
-    yield f"  input data   {_shape(inputs['shape'])} {inputs['dtype']}, scale {inputs['scale']}: {values}"
+        values = f": (value - {inputs['mean']}) / {inputs['std']} per channel"
+    yield f"  input data   {in_words(from_json(inputs['inputs']))}, scale {inputs['scale']}{values}"
     yield f"  class names  {', '.join(inputs['class_names'])}"
 
 

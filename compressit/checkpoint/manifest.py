@@ -12,13 +12,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from compressit.datasets.options import MOST_INPUTS
+from compressit.datasets.specs import Inputs, Kind, as_inputs, from_json
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical, strict
 
 FORMAT = 1
+MOST_TENSORS = 64
+"""Tensors that one input may have."""
+
 MOST_ERRORS = 1000
 """Validation errors that are looked at, to report the first: each takes a kilobyte."""
 
@@ -31,30 +45,75 @@ Row = Annotated[tuple[T, ...], Field(fail_fast=True)]
 Shape = Annotated[Row[Annotated[int, Field(ge=0, lt=2**63)]], Field(max_length=64)]
 
 
-def affordable(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns an input shape (without the batch dimension). Raises ValueError if it has too many values."""
-    count = math.prod(max(1, size) for size in shape)
+def affordable(*shapes: tuple[int, ...]) -> None:
+    """Raises ValueError if an input of tensors of these shapes (without the batch) has too many values."""
+    count = sum(math.prod(max(1, size) for size in shape) for shape in shapes)
     if count > MOST_INPUTS:
         raise ValueError(f"an input of {count} values; at most {MOST_INPUTS} are allowed")
-    return shape
-
-
-InputShape = Annotated[Shape, AfterValidator(affordable)]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A registered builder with its options, from a recipe's `model` and the data."""
+    """A registered builder with its options, from a recipe's `model` and the data. A shape given as `inputs` stands for
+    a TensorSpec of pixels."""
 
     name: str  # of the Model plugin
     config: Mapping[str, Any]
-    input_shape: tuple[int, ...]  # without the batch dimension
-    classes: int
+    inputs: Inputs
+    outputs: int
     edited: bool = False  # whether the file's edits or shapes change the built model
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", as_inputs(self.inputs))
 
 
 class _Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Tensor(_Entry):
+    """A tensor of an input (`compressit.datasets.specs.TensorSpec`)."""
+
+    shape: Shape  # without the batch dimension
+    dtype: Kind
+    low: float | None
+    high: float | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Tensor:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+def _affordable(tensors: Any) -> Any:
+    several = (
+        tensors.values()
+        if isinstance(tensors, dict)
+        else tensors
+        if isinstance(tensors, tuple)
+        else [tensors]
+    )
+    affordable(*(tensor.shape for tensor in several))
+    return tensors
+
+
+def _form(told: Any) -> str:
+    """Which of the three forms of inputs JSON values have: a tensor is told by its shape, which is a list."""
+    if isinstance(told, Mapping):
+        return "one" if isinstance(told.get("shape"), list | tuple) else "named"
+    return "one" if isinstance(told, Tensor) else "several"
+
+
+Names = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+Tensors = Annotated[
+    Annotated[Tensor, Tag("one")]
+    | Annotated[Row[Tensor], Field(min_length=1, max_length=MOST_TENSORS), Tag("several")]
+    | Annotated[dict[Names, Tensor], Field(min_length=1, max_length=MOST_TENSORS), Tag("named")],
+    Discriminator(_form),
+    AfterValidator(_affordable),
+]
+"""What `specs.to_json` makes of inputs."""
 
 
 class Builder(_Entry):
@@ -62,16 +121,15 @@ class Builder(_Entry):
 
     name: str
     config: dict[str, JsonValue]
-    input_shape: InputShape
-    classes: int = Field(ge=0)
+    inputs: Tensors
+    outputs: int = Field(ge=0)
     owner: str  # "compressit 0.1.0" or the name of a local file, for the error message if it is missing
 
 
-class Inputs(_Entry):
+class Prepared(_Entry):
     """How the inputs were prepared (`compressit.datasets.splits.InputSpec`)."""
 
-    shape: InputShape  # without the batch dimension
-    dtype: str
+    inputs: Tensors
     scale: Literal["unit", "standard"]  # messages may advise it, so no arbitrary text from a file
     mean: Row[float] | None  # per channel, of pixels in 0..1
     std: Row[float] | None
@@ -107,11 +165,14 @@ class ReplaceEdit(_Entry):
 class Probe(_Entry):
     """Some outputs for a fixed input, to check that the model computes the same elsewhere."""
 
-    dtype: str  # of the input: "float32", "bfloat16", "int64" …
+    dtype: str  # of the inputs that are floats, as the network's: "float32", "bfloat16" …
     output_shape: Shape  # of the first output tensor, batch included
     values: Row[float | None]  # at most 64, evenly spread over that tensor; None: not finite
     tolerance: float = Field(gt=0, lt=1)  # fraction of the largest value
-    input_shape: InputShape | None = None  # of a smaller input, if the model's own exceeds the limits
+    shapes: Annotated[Row[Shape], Field(max_length=MOST_TENSORS)] | None = (
+        None  # of a smaller input, if the model's
+    )
+    # own exceeds the limits: of each of its tensors
 
 
 class Manifest(_Entry):
@@ -119,7 +180,7 @@ class Manifest(_Entry):
 
     format: Literal[1] = FORMAT
     model: Builder | None  # None: saved without a registered builder; can only be loaded into a given module
-    input: Inputs | None
+    input: Prepared | None
     task: Posed | None = None  # None in older files, and where nobody said
     edits: Row[Annotated[SetEdit | ReplaceEdit, Field(discriminator="do")]] = ()
     layer_owners: dict[str, str] = {}  # of the types in `edits`, like Builder's `owner`
@@ -134,11 +195,10 @@ class Manifest(_Entry):
     versions: dict[str, str]
 
     @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        """The shape of one input, if known."""
-        if self.model is not None:
-            return self.model.input_shape
-        return self.input.shape if self.input else None
+    def inputs(self) -> Inputs | None:
+        """What the model takes, if known."""
+        known = self.model or self.input
+        return from_json(known.model_dump(mode="json")["inputs"]) if known else None
 
     @staticmethod
     def of(**fields: Any) -> Manifest:

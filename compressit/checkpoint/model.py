@@ -26,6 +26,7 @@ from compressit.checkpoint.limits import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.manifest import Architecture, Manifest, ReplaceEdit
 from compressit.config import dump
 from compressit.contract.nets import copied, unwrapped
+from compressit.datasets.specs import Inputs, from_json, to_json
 from compressit.datasets.splits import InputSpec
 from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
@@ -42,7 +43,7 @@ def build(architecture: Architecture, host: Host) -> nn.Module:
     name = architecture.name
     builder = builder_of(name, architecture.config, host)
     try:
-        model = builder.build(tuple(architecture.input_shape), architecture.classes)
+        model = builder.build(architecture.inputs, architecture.outputs)
     except CompressitError:
         raise
     except Exception as error:
@@ -83,10 +84,10 @@ def save(
             unchanged = build(architecture, host)
             edits = editing.diff(unchanged, reference, host.module_types())
             reshaped = _shapes(unchanged) != _shapes(reference)
-        shape = architecture.input_shape if architecture else contract.shape if contract else None
+        inputs = architecture.inputs if architecture else contract.inputs if contract else None
         measured = None
-        if shape is not None:
-            measured = probing.affording(copied(reference, same_parameters=True), shape, size)
+        if inputs is not None:
+            measured = probing.affording(copied(reference, same_parameters=True), inputs, size)
             if measured is None:
                 _tell(
                     path,
@@ -96,7 +97,7 @@ def save(
         manifest = Manifest.of(
             format=1,
             model=_builder(architecture, host) if architecture else None,
-            input={**asdict(contract), "dtype": probe.dtype if probe else "float32"} if contract else None,
+            input={**vars(contract), "inputs": to_json(contract.inputs)} if contract else None,
             task=asdict(task) if task else None,
             edits=[edit.model_dump(mode="json") for edit in edits],
             layer_owners=layer_owners({edit.type for edit in edits if isinstance(edit, ReplaceEdit)}, host),
@@ -142,11 +143,11 @@ def load(
     with naming(path), probing.quiet():
         devices = [p.device for p in into.parameters() if not p.is_meta] if into is not None else []
         model = _restored(path, header, into, host or installed(), limited)
-        shape, recorded = header.manifest.input_shape, header.manifest.probe
-        if probe and recorded is not None and shape is not None:
+        inputs, recorded = header.manifest.inputs, header.manifest.probe
+        if probe and recorded is not None and inputs is not None:
             allowed = Allowance.running(header.file_bytes) if limited else None
             trial = copied(model, same_parameters=True)
-            probing.check(trial, recorded, shape, allowed, _doubt(into))
+            probing.check(trial, recorded, inputs, allowed, _doubt(into))
     return model.to(devices[0]) if devices else model
 
 
@@ -158,11 +159,11 @@ def load_to_run(path: Path, host: Host | None = None, limited: bool = True) -> n
     """
     model = load(path, host=host, limited=limited)
     header = read_header(path)
-    shape, probe = header.manifest.input_shape, header.manifest.probe
-    if limited and shape is not None and (probe is None or probe.input_shape):
+    inputs, probe = header.manifest.inputs, header.manifest.probe
+    if limited and inputs is not None and (probe is None or probe.shapes):
         with naming(path), probing.quiet():
             trial = copied(model, same_parameters=True)
-            probing.measure(trial, shape, Allowance.running(header.file_bytes))
+            probing.measure(trial, inputs, Allowance.running(header.file_bytes))
     return model
 
 
@@ -188,10 +189,10 @@ def fresh(source: Architecture | Path, seed: int, host: Host | None = None) -> n
     return model.train()
 
 
-def classes_of(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """The number of outputs per input. Raises CompressitError if the model cannot run on `input_shape`."""
+def outputs_of(model: nn.Module, inputs: Inputs) -> int:
+    """The number of outputs per input. Raises CompressitError if the model cannot run on `inputs`."""
     with probing.quiet():
-        probe, _, _ = probing.measure(_reference(model), input_shape)
+        probe, _, _ = probing.measure(_reference(model), inputs)
     return probe.output_shape[1] if len(probe.output_shape) > 1 else 1
 
 
@@ -202,10 +203,11 @@ def architecture_of(path: Path) -> Architecture | None:
 
 def contract_of(path: Path) -> InputSpec | None:
     """How the checkpoint's inputs were prepared, if recorded."""
-    inputs = read_header(Path(path)).manifest.input
-    if inputs is None:
+    known = read_header(Path(path)).manifest.input
+    if known is None:
         return None
-    return InputSpec(inputs.shape, inputs.scale, inputs.mean, inputs.std, inputs.class_names)
+    inputs = from_json(known.model_dump(mode="json")["inputs"])
+    return InputSpec(inputs, known.scale, known.mean, known.std, known.class_names)
 
 
 def task_of(path: Path) -> TaskSpec | None:
@@ -258,15 +260,17 @@ def _builder(architecture: Architecture, host: Host) -> dict[str, Any]:
         "name": architecture.name,
         # defaults written out, in case they change later
         "config": dump(builder_of(architecture.name, architecture.config, host).config),
-        "input_shape": list(architecture.input_shape),
-        "classes": architecture.classes,
+        "inputs": to_json(architecture.inputs),
+        "outputs": architecture.outputs,
         "owner": model_owner(architecture.name, host),
     }
 
 
 def _architecture(manifest: Manifest) -> Architecture | None:
     model, edited = manifest.model, bool(manifest.edits) or manifest.reshaped
-    return model and Architecture(model.name, model.config, model.input_shape, model.classes, edited)
+    if model is None or (inputs := manifest.inputs) is None:
+        return None
+    return Architecture(model.name, model.config, inputs, model.outputs, edited)
 
 
 def _shapes(model: nn.Module) -> dict[str, torch.Size]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,16 @@ from torch import Tensor, nn
 
 from compressit.checkpoint.limits import Allowance, Budget, ExhaustingError
 from compressit.checkpoint.manifest import Probe, affordable
+from compressit.datasets.batched import (
+    InputTensors,
+    built,
+    call,
+    described,
+    specs_in,
+    tensors_of,
+    whole_range,
+)
+from compressit.datasets.specs import Inputs, TensorSpec
 from compressit.errors import CompressitError
 from compressit.seeds import seeded
 
@@ -27,93 +38,108 @@ _ON_SAVING = 0.75
 _LEAST_SCALE = 1e-4  # outputs that are exactly zero here may be rounding errors elsewhere
 
 
-def probe_input(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """(2, *shape): multiples of 1/128 in [-1, 1), exact in every floating dtype; 0 or 1 in integer dtypes.
+def probe_input(inputs: Inputs, floating: torch.dtype = torch.float32) -> InputTensors:
+    """A batch of two. Floats: multiples of 1/128 in [-1, 1), exact in every `floating` dtype, whatever the range says,
+    since scaled inputs are not in it. Integers: of the first 256 in their range, 0 or 1 where it has no bounds.
 
     Drawn from SHAKE-256, because the numbers of torch's generator may change between versions.
     """
-    count = BATCH * math.prod(shape)
-    stream = bytearray(hashlib.shake_256(b"compressit probe 1").digest(max(count, 1)))
-    noise = torch.frombuffer(stream, dtype=torch.uint8)[:count].reshape(BATCH, *shape)
-    return noise.float().div_(128).sub_(1).to(dtype) if dtype.is_floating_point else (noise % 2).to(dtype)
+    tensors: list[Tensor] = []
+    for number, spec in enumerate(specs_in(inputs)):
+        count = BATCH * spec.values
+        seed = b"compressit probe 1" + (b"" if number == 0 else b" %d" % number)
+        stream = bytearray(hashlib.shake_256(seed).digest(max(count, 1)))
+        noise = torch.frombuffer(stream, dtype=torch.uint8)[:count].reshape(BATCH, *spec.shape)
+        if spec.dtype == "float32":
+            tensors.append(noise.float().div_(128).sub_(1).to(floating))
+        else:
+            low, high = whole_range(spec)
+            tensors.append((noise.long() % min(high - low + 1, 256) + low).to(getattr(torch, spec.dtype)))
+    return built(inputs, tensors)
 
 
-def _input(shape: Sequence[int], dtype: torch.dtype, allowed: Allowance | None) -> Tensor:
+def _input(inputs: Inputs, floating: torch.dtype, allowed: Allowance | None) -> InputTensors:
     if allowed is not None:
-        values = BATCH * math.prod(shape)
-        Budget(allowed, values * (dtype.itemsize + 2))  # made from bytes, which exist twice meanwhile
-    return probe_input(shape, dtype)
+        sizes = {
+            "float32": floating.itemsize + 2,
+            "int64": 10,
+            "bool": 10,
+        }  # made from bytes, which exist meanwhile
+        Budget(allowed, sum(BATCH * spec.values * sizes[spec.dtype] for spec in specs_in(inputs)))
+    return probe_input(inputs, floating)
 
 
-Measured = tuple[Probe, Tensor, list[Tensor]]
+Measured = tuple[Probe, InputTensors, list[Tensor]]
 """A probe of a model, its input and all the model's outputs for it."""
 
 
-def affording(model: nn.Module, shape: Sequence[int], file_bytes: int) -> Measured | None:
+def affording(model: nn.Module, inputs: Inputs, file_bytes: int) -> Measured | None:
     """Like `measure`, but halves the input's sides until a forward pass is within the limits for the file.
 
-    None if the model accepts no such input. Raises CompressitError if the model cannot run on `shape`.
+    None if the model accepts no such input. Raises CompressitError if the model cannot run on `inputs`.
     """
-    allowed, smaller = Allowance.running(file_bytes, _ON_SAVING), tuple(shape)
+    allowed, shapes = Allowance.running(file_bytes, _ON_SAVING), [spec.shape for spec in specs_in(inputs)]
+    smaller = list(shapes)
     while True:
         try:
-            probe, x, found = measure(model, smaller, allowed)
-            of = {"input_shape": smaller} if smaller != tuple(shape) else {}
+            probe, x, found = measure(model, _resized(inputs, smaller), allowed)
+            of = {"shapes": tuple(smaller)} if smaller != shapes else {}
             return probe.model_copy(update=of), x, found
         except ExhaustingError:
-            if all(side <= 1 for side in smaller[1:]):
+            if all(side <= 1 for shape in smaller for side in shape[1:]):
                 return None
-            smaller = (*smaller[:1], *(max(1, side // 2) for side in smaller[1:]))  # all except the channels
+            smaller = [
+                (*s[:1], *(max(1, side // 2) for side in s[1:])) for s in smaller
+            ]  # all except the channels
         except CompressitError:
-            if smaller == tuple(shape):
+            if smaller == shapes:
                 raise
             return None
 
 
-def measure(model: nn.Module, shape: Sequence[int], allowed: Allowance | None = None) -> Measured:
-    """The probe of a CPU model in eval mode, its input and all its outputs.
+def _resized(inputs: Inputs, shapes: Sequence[tuple[int, ...]]) -> Inputs:
+    changed = [replace(spec, shape=shape) for spec, shape in zip(specs_in(inputs), shapes, strict=True)]
+    if isinstance(inputs, TensorSpec):
+        return changed[0]
+    return tuple(changed) if isinstance(inputs, tuple) else dict(zip(inputs, changed, strict=True))
 
-    Tries inputs in the model's own floating dtype, then as integers (token models). Raises CompressitError if the
-    model runs on neither or the input has too many values, ExhaustingError if a forward pass exceeds `allowed`.
+
+def measure(model: nn.Module, inputs: Inputs, allowed: Allowance | None = None) -> Measured:
+    """The probe of a CPU model in eval mode, its input (floats in the model's own dtype) and all its outputs.
+
+    Raises CompressitError if the model does not run on it or it has too many values, ExhaustingError if a forward pass
+    exceeds `allowed`.
     """
     try:
-        affordable(tuple(shape))
+        affordable(*(spec.shape for spec in specs_in(inputs)))
     except ValueError as error:
         raise CompressitError(f"cannot record outputs for {error}", _SMALLER) from error
     floating = next((p.dtype for p in model.parameters() if p.dtype in _FLOATING), torch.float32)
-    failure: CompressitError | None = None
-    for dtype in (floating, torch.int64):
-        try:
-            x = _input(shape, dtype, allowed)
-            found = outputs(model, x, allowed)
-        except ExhaustingError:
-            raise
-        except CompressitError as error:
-            failure = failure or error
-            continue
-        probe = Probe(
-            dtype=_name(dtype),
-            output_shape=tuple(found[0].shape),
-            values=tuple(_sample(found[0])),
-            tolerance=TOLERANCE[_name(floating)],
-        )
-        return probe, x, found
-    assert failure is not None
-    raise failure
+    x = _input(inputs, floating, allowed)
+    found = outputs(model, x, allowed)
+    probe = Probe(
+        dtype=_name(floating),
+        output_shape=tuple(found[0].shape),
+        values=tuple(_sample(found[0])),
+        tolerance=TOLERANCE[_name(floating)],
+    )
+    return probe, x, found
 
 
-def check(
-    model: nn.Module, probe: Probe, shape: Sequence[int], allowed: Allowance | None, doubt: str
-) -> None:
+def check(model: nn.Module, probe: Probe, inputs: Inputs, allowed: Allowance | None, doubt: str) -> None:
     """Raises CompressitError, with the deviation, unless the model's outputs match the recorded ones.
 
-    `shape`: the model's input shape. `doubt`: the likely reason for a mismatch, for the hint. Raises ExhaustingError
+    `inputs`: what the model takes. `doubt`: the likely reason for a mismatch, for the hint. Raises ExhaustingError
     if a forward pass exceeds `allowed`.
     """
-    dtype = next((d for d in (*_FLOATING, torch.int64) if _name(d) == probe.dtype), None)
+    dtype = next((d for d in _FLOATING if _name(d) == probe.dtype), None)
     if dtype is None:
         raise CompressitError(f"the recorded probe has the unknown dtype {probe.dtype!r}")
-    output = outputs(model, _input(probe.input_shape or shape, dtype, allowed), allowed)[0]
+    if probe.shapes is not None:
+        if len(probe.shapes) != len(specs_in(inputs)):
+            raise CompressitError("the recorded probe has another number of tensors than the model's inputs")
+        inputs = _resized(inputs, probe.shapes)
+    output = outputs(model, _input(inputs, dtype, allowed), allowed)[0]
     got, wanted = _sample(output), probe.values
     if tuple(output.shape) != probe.output_shape or len(got) != len(wanted):
         shapes = f"{tuple(output.shape)}, not {probe.output_shape}"
@@ -129,20 +155,22 @@ def check(
         )
 
 
-def outputs(model: nn.Module, x: Tensor, allowed: Allowance | None = None) -> list[Tensor]:
+def outputs(model: nn.Module, x: InputTensors, allowed: Allowance | None = None) -> list[Tensor]:
     """Every output tensor, computed without gradients or autocast and from a fixed random state.
 
     Raises CompressitError if the model fails or outputs no tensor, ExhaustingError before it exceeds `allowed`.
     """
     try:
-        counted = _counted(allowed, x.nbytes) if allowed is not None else nullcontext()
-        with quiet(), torch.no_grad(), torch.autocast(x.device.type, enabled=False), counted:
-            found = list(_tensors(model(x)))
+        there = sum(tensor.nbytes for tensor in tensors_of(x))
+        counted = _counted(allowed, there) if allowed is not None else nullcontext()
+        device = tensors_of(x)[0].device.type
+        with quiet(), torch.no_grad(), torch.autocast(device, enabled=False), counted:
+            found = list(_tensors(call(model, x)))
     except ExhaustingError:
         raise
     except Exception as error:
         raise CompressitError(
-            f"the model does not run on an input of shape {tuple(x.shape)}: {type(error).__name__}: {error}"
+            f"the model does not run on {described(x)}: {type(error).__name__}: {error}"
         ) from error
     if not found:
         raise CompressitError("the model's output contains no tensor")

@@ -8,7 +8,6 @@ Reads files only, without torch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from compressit.contract.kinds import Dataset
 from compressit.contract.tasks import Task
 from compressit.datasets.options import MOST_INPUTS
+from compressit.datasets.specs import Inputs, TensorSpec, as_inputs, in_words, values_of, within
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.files.reading import file_digest
@@ -25,7 +25,7 @@ from compressit.files.sealed import digest_of
 from compressit.host.plugins import Host
 
 if TYPE_CHECKING:
-    from compressit.checkpoint.manifest import Inputs, Manifest
+    from compressit.checkpoint.manifest import Manifest, Prepared
 
 # Code that reads headers is imported where it is used, so that `check` starts fast.
 
@@ -35,7 +35,7 @@ class Offer:
     """What a dataset gives a model, as far as it is known without loading it."""
 
     data: str  # the dataset's name
-    shape: tuple[int, ...]  # without the batch dimension
+    inputs: Inputs
     classes: int
     class_names: tuple[str, ...]
     scale: str
@@ -51,12 +51,12 @@ class Offer:
         """
         try:
             options = dataset.config
-            shape, posed = tuple(dataset.input_shape), dataset.task
+            inputs, posed = as_inputs(dataset.inputs), dataset.task
             validation = bool(options.validation or dataset.has_validation)
         except NotImplementedError as error:
             raise CompressitError(
                 f"{dataset.name} does not declare {error}",
-                "every dataset has `input_shape`, and `classes` or `task`",
+                "every dataset has `inputs`, and `classes` or `task`",
             ) from error
         except CompressitError:
             raise
@@ -75,14 +75,14 @@ class Offer:
                 f"{dataset.name} has {posed.outputs} classes but {len(posed.names)} class names",
                 "`class_names` needs one name per class, in label order",
             )
-        if (values := math.prod(shape)) > MOST_INPUTS:
+        if (values := values_of(inputs)) > MOST_INPUTS:
             raise CompressitError(
-                f"{dataset.name} has inputs of shape {shape}: {values} values, but a checkpoint allows at most "
+                f"{dataset.name} has inputs {in_words(inputs)}: {values} values, but a checkpoint allows at most "
                 f"{MOST_INPUTS}",
                 "make the inputs smaller, or no result can be saved",
             )
         return Offer(
-            dataset.name, shape, posed.outputs, posed.names, options.scaling, options.pixels == "shuffled",
+            dataset.name, inputs, posed.outputs, posed.names, options.scaling, options.pixels == "shuffled",
             validation, task or posed.uses,
         )  # fmt: skip
 
@@ -106,10 +106,12 @@ def check_fits(path: Path, offer: Offer, host: Host) -> Manifest:
     with naming(path):
         check_installed(manifest, host, built=True)
         builder_of(model.name, model.config, host)
-    if (tuple(model.input_shape), model.classes) != (offer.shape, offer.classes):
+    taken = manifest.inputs
+    assert taken is not None
+    if not within(offer.inputs, taken) or model.outputs != offer.classes:
         raise CompressitError(
-            f"{path} takes inputs of shape {tuple(model.input_shape)} and has {model.classes} outputs, "
-            f"but {offer.data} has shape {offer.shape} and {offer.classes} outputs",
+            f"{path} takes inputs {in_words(taken)} and has {model.outputs} outputs, "
+            f"but {offer.data} has inputs {in_words(offer.inputs)} and {offer.classes} outputs",
             "use the data it was trained on, or another checkpoint",
         )
     _check_task(path, manifest, offer, host)
@@ -131,7 +133,7 @@ def _check_task(path: Path, manifest: Manifest, offer: Offer, host: Host) -> Non
         )
 
 
-def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
+def check_contract(path: Path, inputs: Prepared | None, offer: Offer) -> None:
     """Raises CompressitError unless the data have the model's input scale and class names."""
     if inputs is None:
         return
@@ -147,9 +149,10 @@ def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
             f"{path} calls class {index} '{theirs[index]}', but {offer.data} calls it '{ours[index]}'",
             "use the data it was trained on, or another checkpoint",
         )
-    if inputs.mean is not None and len(inputs.mean) not in (1, offer.shape[0]):
+    channels = offer.inputs.shape[0] if isinstance(offer.inputs, TensorSpec) else None
+    if inputs.mean is not None and len(inputs.mean) not in (1, channels):
         raise CompressitError(
-            f"{path} takes inputs of {len(inputs.mean)} channels, but {offer.data} has {offer.shape[0]}",
+            f"{path} takes inputs of {len(inputs.mean)} channels, but {offer.data} has inputs {in_words(offer.inputs)}",
             "use data like those it was trained on, or other weights",
         )
     if offer.shuffled and inputs.mean is not None and len(inputs.mean) > 1:
@@ -161,7 +164,7 @@ def check_contract(path: Path, inputs: Inputs | None, offer: Offer) -> None:
 
 def start_of(
     checkpoint: Path | None, weights: Path | None, offer: Offer, host: Host, fresh: Sequence[str] = ()
-) -> Inputs | None:
+) -> Prepared | None:
     """How the inputs of a recipe's first model were prepared, if it comes from a file that records it.
 
     Raises CompressitError for a `checkpoint` as `check_fits` does, and for `weights` (any safetensors file) that
@@ -178,7 +181,7 @@ def start_of(
     return inputs
 
 
-def statistics_of(inputs: Inputs | None) -> dict[str, Any] | None:
+def statistics_of(inputs: Prepared | None) -> dict[str, Any] | None:
     """Scale, mean and standard deviation of the inputs, as JSON values; None if inputs are pixels in 0..1."""
     if inputs is None or inputs.mean is None:
         return None

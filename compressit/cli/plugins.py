@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host, open_host_with, put, table
+from compressit.datasets.specs import from_json, in_words
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -87,9 +88,9 @@ def _shown(found: Mapping[str, Any]) -> Iterator[str]:
     version = f" {found['version']}" if found["version"] else ""
     yield f"{found['name']}: {found['kind']}, from {found['from']}{version}\n"
     yield f"{found['about'] or 'No description.'}\n"
-    if "shape" in found:
-        shape = " x ".join(map(str, found["shape"])) if found["shape"] else "depends on its options"
-        yield f"shape of one input: {shape}\nclasses: {found['classes'] or 'depends on its options'}\n"
+    if "inputs" in found:
+        inputs = in_words(from_json(found["inputs"])) if found["inputs"] else "depends on its options"
+        yield f"one input: {inputs}\nclasses: {found['classes'] or 'depends on its options'}\n"
     if found.get("metrics"):
         rows = [[m["name"], m["unit"], m["better"], m["about"]] for m in found["metrics"]]
         yield table(("metric", "unit", "better", "meaning"), rows) + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from collections.abc import Iterator
@@ -15,6 +14,15 @@ from torch import Tensor, nn
 
 from compressit.contract.layout import laid_out, runs_channels_last
 from compressit.contract.nets import changes_inputs, check_tensor, fault_of, in_eval_mode
+from compressit.datasets.batched import (
+    InputTensors,
+    built,
+    call,
+    each_tensor,
+    examples_in,
+    tensors_of,
+    volume,
+)
 from compressit.datasets.batching import batch_sizes
 from compressit.datasets.splits import Split
 from compressit.errors import CompressitError, did_you_mean
@@ -81,11 +89,12 @@ class Compute:
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
 
-    def forward(self, model: nn.Module, x: Tensor | Split, batch_size: int | None = None) -> Tensor:
+    def forward(self, model: nn.Module, x: InputTensors | Split, batch_size: int | None = None) -> Tensor:
         """The model's outputs (N, ...) in eval mode, in `dtype`, without gradients; its mode is restored.
 
-        `x`: inputs (N, *shape), or a split's, in their stored order. `batch_size`: by default as many as take
-        INPUT_BYTES, but no more than MOST_AT_ONCE. Images go channels last where the net runs so (`layout`).
+        `x`: inputs (N, *shape), or a tuple or dict of them, or a split's, in their stored order. `batch_size`: by
+        default as many as take INPUT_BYTES, but no more than MOST_AT_ONCE. Images go channels last where the net runs
+        so (`layout`).
         Raises CompressitError for outputs that are not one tensor, for weights of another floating type, and for a
         model that changes its inputs.
         """
@@ -93,34 +102,39 @@ class Compute:
             # not inference_mode: its outputs cannot be used as targets of a loss
             with in_eval_mode(model), torch.no_grad(), self.autocast():
                 parts = _parts(x, batch_size)
-                first = self.typed(next(parts))
+                first = each_tensor(next(parts), self.typed)
                 last = runs_channels_last(model, first)
-                first = laid_out(first.clone(), last)  # what works in place shows itself on it
-                before = first._version
-                outputs = [check_tensor(model(first)).to(self.dtype)]
-                if first._version != before:
+                first = each_tensor(
+                    first, lambda tensor: laid_out(tensor.clone(), last)
+                )  # shows what is done to it
+                before = [tensor._version for tensor in tensors_of(first)]
+                outputs = [check_tensor(call(model, first)).to(self.dtype)]
+                if [tensor._version for tensor in tensors_of(first)] != before:
                     raise changes_inputs()
-                laid = (laid_out(self.typed(part), last) for part in parts)
-                outputs += [check_tensor(model(part)).to(self.dtype) for part in laid]
+                laid = (
+                    each_tensor(part, lambda tensor: laid_out(self.typed(tensor), last)) for part in parts
+                )
+                outputs += [check_tensor(call(model, part)).to(self.dtype) for part in laid]
                 return torch.cat(outputs).contiguous()
         except Exception as error:
-            some = x[:1] if isinstance(x, Tensor) else x.some(1)
-            if (
-                not isinstance(error, CompressitError)
-                and (fault := fault_of(model, self.typed(some))) is not None
-            ):
+            some = x.some(1) if isinstance(x, Split) else each_tensor(x, lambda tensor: tensor[:1])
+            some = each_tensor(some, self.typed)
+            if not isinstance(error, CompressitError) and (fault := fault_of(model, some)) is not None:
                 raise fault from error
             raise
 
 
-def _parts(x: Tensor | Split, batch_size: int | None) -> Iterator[Tensor]:
+def _parts(x: InputTensors | Split, batch_size: int | None) -> Iterator[InputTensors]:
     """The inputs in batches, at least one."""
-    if isinstance(x, Tensor):
-        size = batch_size or fitting(x[:1].numel() * x.element_size())
-        yield from x.split(batch_sizes(len(x), size) or [0])
-    else:
-        size = batch_size or fitting(4 * math.prod(x.shape))
+    if isinstance(x, Split):
+        size = batch_size or fitting(4 * volume(x.shape))
         yield from (inputs for inputs, _ in x.ordered(size))
+        return
+    tensors = tensors_of(x)
+    size = batch_size or fitting(sum(tensor[:1].numel() * tensor.element_size() for tensor in tensors))
+    sizes = batch_sizes(examples_in(x), size) or [0]
+    for parts in zip(*(tensor.split(sizes) for tensor in tensors), strict=True):
+        yield built(x, parts)
 
 
 def precision_of(model: nn.Module) -> Precision:

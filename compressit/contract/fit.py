@@ -17,6 +17,7 @@ from compressit.contract.fit_state import State, build_optimizer
 from compressit.contract.fit_steps import Batched, OnStep, Steps, StopTraining, Tensors
 from compressit.contract.fit_told import Told
 from compressit.contract.layout import Layout
+from compressit.datasets.batched import examples_in, picked, tensors_of
 from compressit.datasets.batching import BatchSize
 from compressit.datasets.splits import in_batches, order
 from compressit.seeds import Streams, draw_from
@@ -120,11 +121,13 @@ class _Tensors:
     streams: Streams
 
     def __len__(self) -> int:
-        return self.tensors[0].shape[0]
+        return examples_in(self.tensors[0])
 
     def batches(self, size: BatchSize, epoch: int) -> Iterator[Tensors]:
         if size == "all":
             yield self.tensors  # themselves: nothing is gathered
             return
-        for index in in_batches(order(len(self), self.streams, epoch, self.tensors[0].device), size):
-            yield tuple(tensor.index_select(0, index) for tensor in self.tensors)
+        inputs, *targets = self.tensors
+        device = tensors_of(inputs)[0].device
+        for index in in_batches(order(len(self), self.streams, epoch, device), size):
+            yield picked(inputs, index), *(target.index_select(0, index) for target in targets)

@@ -16,10 +16,12 @@ from compressit.contract.fit_options import FitConfig, ScheduleConfig
 from compressit.contract.fit_state import Losses
 from compressit.contract.layout import Layout
 from compressit.contract.nets import check_logits, check_tensor, fault_of, layer_of, place_of
+from compressit.datasets.batched import InputTensors, call, described, each_tensor, examples_in
 from compressit.datasets.batching import BatchSize, batch_count
 from compressit.errors import CompressitError
 
-Tensors = tuple[Tensor, ...]
+Tensors = tuple[InputTensors, *tuple[Tensor, ...]]
+"""Inputs of a batch, and its targets."""
 OnStep = Callable[[int, Tensor], None]
 
 # The accuracy shown is of the last batches of an epoch: for all batches it would cost a small net 7 % of the time.
@@ -83,7 +85,7 @@ class Steps:
             if scheduled:
                 self._set_rate(epoch, number, count)
             outputs, value = self._step(inputs, targets)
-            seen += inputs.shape[0]
+            seen += examples_in(inputs)
             if scored and number >= last - _SCORED and (hit := self._hits(outputs, targets)) is not None:
                 hits.append(hit)
             try:
@@ -110,17 +112,17 @@ class Steps:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
-    def _step(self, inputs: Tensor, targets: Sequence[Tensor]) -> tuple[Any, Tensor]:
+    def _step(self, inputs: InputTensors, targets: Sequence[Tensor]) -> tuple[Any, Tensor]:
         """Takes a step and keeps its loss. Returns the outputs, and the loss without gradients."""
         outputs, compute = None, self.ctx.compute
         self.optimizer.zero_grad(
             set_to_none=True
         )  # first: activations take the gradients' place in the caches
         try:
-            inputs = self.layout.inputs(compute.typed(inputs))
+            inputs = self.layout.inputs(each_tensor(inputs, compute.typed))
             targets = [compute.typed(target) for target in targets]
             with compute.autocast():
-                outputs = self.layout.outputs(self.model(inputs))
+                outputs = self.layout.outputs(call(self.model, inputs))
                 value = self.loss(outputs, *targets)
         except Exception as error:
             if (fault := _fault(error, self.model, inputs, outputs, targets)) is not None:
@@ -141,18 +143,18 @@ class Steps:
 
 
 def _fault(
-    error: Exception, model: nn.Module, inputs: Tensor, outputs: object, targets: Sequence[Tensor]
+    error: Exception, model: nn.Module, inputs: InputTensors, outputs: object, targets: Sequence[Tensor]
 ) -> CompressitError | None:
     """The reason a step failed if net and data do not fit together; None for other errors."""
     try:
         if outputs is not None:
             labels = bool(targets) and targets[0].ndim == 1 and targets[0].dtype == torch.int64
             classes = int(targets[0].max()) + 1 if labels else None
-            check_logits(outputs, classes, len(inputs)) if labels else check_tensor(outputs)
+            check_logits(outputs, classes, examples_in(inputs)) if labels else check_tensor(outputs)
     except CompressitError as fault:
         return fault
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
-    if outputs is None and norms and len(inputs) == 1:
+    if outputs is None and norms and examples_in(inputs) == 1:
         return CompressitError(
             "a net with batch norm got a batch of one example, which has no variance",
             "use a `batch_size` above 1 and more than one training example",
@@ -165,5 +167,5 @@ def _fault(
     if found is None or not type(found[1]).__module__.startswith("torch.nn."):
         return None  # the user's own layer: its traceback is more helpful
     return CompressitError(
-        f"the net does not run in train mode on inputs of shape {tuple(inputs.shape)}: {place_of(error, model)}{error}"
+        f"the net does not run in train mode on {described(inputs)}: {place_of(error, model)}{error}"
     )

@@ -15,6 +15,7 @@ from compressit.contract.plugin import Plugin as Plugin
 from compressit.contract.records import Declared, Metric
 from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
+from compressit.datasets.specs import Inputs, TensorSpec
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ class Pretrained:
     """The weights that a library has for one of its models, and what inputs they take."""
 
     tensors: Mapping[str, Tensor]  # by the names of the built network's state dict, all of them
-    input_shape: tuple[int, ...]  # (channels, height, width)
-    classes: int
+    inputs: TensorSpec  # (channels, height, width)
+    outputs: int
     mean: tuple[float, ...]  # per channel, of pixels in 0..1
     std: tuple[float, ...]
     class_names: tuple[str, ...] = ()  # in label order; empty if unknown
@@ -134,8 +135,9 @@ class Pretrained:
 class Model(Plugin[C]):
     """Builds a network with fresh weights."""
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        """Returns the network. `input_shape` has no batch dimension: (channels, height, width) for images.
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        """Returns the network. `inputs`: what `Dataset.inputs` says; for one tensor, `inputs.shape` has no batch
+        dimension: (channels, height, width) for images. `outputs`: numbers per input, one for each class.
 
         Must not download anything. The weights come from torch's global generator, which the host seeds.
         """
@@ -163,9 +165,10 @@ class Dataset(Plugin[D]):
     Config: ClassVar[type[Config]] = DataConfig
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input, (channels, height, width) for images."""
-        raise NotImplementedError(f"{type(self).__name__}.input_shape")
+    def inputs(self) -> Inputs:
+        """One input: for images `TensorSpec((channels, height, width))`. A tuple or dict of specs for several tensors,
+        which a model takes as `model(*x)` or `model(**x)`."""
+        raise NotImplementedError(f"{type(self).__name__}.inputs")
 
     @property
     def classes(self) -> int:

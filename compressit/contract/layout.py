@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.contract.nets import copied
+from compressit.datasets.batched import InputTensors, call, each_tensor, tensors_of
 from compressit.seeds import seeded
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -25,14 +26,15 @@ def laid_out(x: Tensor, last: bool) -> Tensor:
     return x.to(memory_format=torch.channels_last) if last and x.ndim == 4 else x
 
 
-def runs_channels_last(model: nn.Module, x: Tensor) -> bool:
+def runs_channels_last(model: nn.Module, x: InputTensors) -> bool:
     """Whether inputs like `x` (N, ...) are given to the net channels last: it has two-dimensional convolutions, takes
-    images (N, C, H, W), and computes the same so. Many nets do not: `view` refuses to flatten this layout.
+    images (N, C, H, W), alone or among other tensors, and computes the same so. Many nets do not: `view` refuses to
+    flatten this layout.
 
     Tried on a copy, forward and backward, once for each net. A net with hooks keeps the usual layout: a trial would
     call them.
     """
-    if x.ndim != 4:
+    if all(tensor.ndim != 4 for tensor in tensors_of(x)):
         return False
     layers = tuple(map(type, model.modules()))
     if not any(issubclass(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in layers):
@@ -45,20 +47,31 @@ def runs_channels_last(model: nn.Module, x: Tensor) -> bool:
     return known[1]
 
 
-def _tried(model: nn.Module, x: Tensor) -> bool:
-    generator = torch.Generator().manual_seed(
-        0
-    )  # not `x` itself, so that the answer is the same for all data
-    drawn = torch.rand(2, *x.shape[1:], generator=generator).to(x.device, x.dtype)
+def _tried(model: nn.Module, x: InputTensors) -> bool:
+    generator = torch.Generator().manual_seed(0)
+
+    def like(tensor: Tensor) -> Tensor:
+        """Two of them. Floats are drawn, so that the answer is the same for all data; which whole numbers a net takes
+        is not known here, so they are the first example's."""
+        if not tensor.is_floating_point():
+            return tensor[:1].repeat(2, *[1] * (tensor.ndim - 1))
+        return torch.rand(2, *tensor.shape[1:], generator=generator).to(tensor.device, tensor.dtype)
+
+    def last(tensor: Tensor) -> Tensor:
+        return laid_out(tensor, True)
+
+    drawn = each_tensor(x, like)
     try:
         net = copied(model)
-        with seeded(0), torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        with seeded(0), torch.enable_grad(), torch.autocast(tensors_of(x)[0].device.type, enabled=False):
             net.eval()
-            usual, other = net(drawn), net(laid_out(drawn, True))
+            usual, other = call(net, drawn), call(net, each_tensor(drawn, last))
             largest = float(usual.detach().abs().max())
             if not torch.allclose(usual, other, rtol=0, atol=_SAME * largest, equal_nan=True):
                 return False
-            outputs = net.train()(laid_out(drawn, True).requires_grad_())
+            outputs = call(
+                net.train(), each_tensor(drawn, lambda x: last(x).requires_grad_(x.is_floating_point()))
+            )
             if outputs.requires_grad:
                 outputs.sum().backward()
     except Exception:  # noqa: BLE001 - somebody's net; what fails in the usual layout too is told where it is used
@@ -74,13 +87,13 @@ class Layout:
         self._optimizer = optimizer
         self._last: bool | None = None
 
-    def inputs(self, x: Tensor) -> Tensor:
+    def inputs(self, x: InputTensors) -> InputTensors:
         """A batch as the net is given it."""
         if self._last is None:
             self._last = runs_channels_last(self._model, x)
             if self._last:
                 self._arrange(torch.channels_last)
-        return laid_out(x, True) if self._last else x
+        return each_tensor(x, lambda tensor: laid_out(tensor, True)) if self._last else x
 
     def outputs(self, outputs: object) -> object:
         """What the net returned, in the usual layout: a loss may flatten it by `view`."""

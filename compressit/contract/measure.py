@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from typing import cast
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from compressit.contract.nets import in_eval_mode
+from compressit.datasets.batched import InputTensors, call, zero_inputs
+from compressit.datasets.specs import Inputs, as_inputs
 
 
 def parameters(model: nn.Module) -> int:
@@ -62,17 +64,29 @@ def answers(logits: Tensor) -> Tensor:
     return logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
 
 
-def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
-    """MACs for one input of `input_shape` (without the batch): half of FlopCounterMode's count.
+def macs(model: nn.Module, inputs: Inputs | InputTensors | Sequence[int]) -> int:
+    """MACs for one input: half of FlopCounterMode's count. `inputs`: `data.contract.inputs`, or a shape without the
+    batch, or tensors (1, ...) on the model's device.
 
     Counts matrix products, convolutions and attention, including zero weights; not biases, norms and activations.
     Does not change the model.
     """
-    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
-    x = torch.zeros(1, *input_shape, device=first.device, dtype=first.dtype)
+    x = inputs if _are_tensors(inputs) else _zeros(model, as_inputs(inputs))
     with _counted_as_written(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(x)
+        call(model, x)
     return counter.get_total_flops() // 2
+
+
+def _are_tensors(inputs: object) -> TypeGuard[InputTensors]:
+    several = list(inputs.values()) if isinstance(inputs, dict) else inputs
+    return isinstance(several, Tensor) or (
+        isinstance(several, tuple | list) and all(isinstance(tensor, Tensor) for tensor in several)
+    )
+
+
+def _zeros(model: nn.Module, inputs: Inputs) -> InputTensors:
+    first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    return zero_inputs(inputs, 1, first.dtype, first.device)
 
 
 @contextmanager

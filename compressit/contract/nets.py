@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map
 
+from compressit.datasets.batched import InputTensors, call, described, each_tensor, examples_in, tensors_of
 from compressit.errors import CompressitError
 from compressit.formatting import counted
 
@@ -117,7 +118,7 @@ def let_go(model: nn.Module) -> None:
                     holder[name] = tree_map(lambda leaf: leaf.detach() if _is_computed(leaf) else leaf, value)
 
 
-def try_out(model: nn.Module, x: Tensor | None) -> bool:
+def try_out(model: nn.Module, x: InputTensors | None) -> bool:
     """Checks on a copy that the net can still be copied and saved after training on inputs like `x` (N, ...).
 
     Returns whether the net runs on them. A net that does not run is accepted, since not every stage runs it.
@@ -130,9 +131,9 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
     computed = _computed(model)
     trial = copied(model)
     before, kept = _shapes(trial), _kept(trial)
-    given = None if x is None else x.detach().clone()
+    given = None if x is None else each_tensor(x, lambda tensor: tensor.detach().clone())
     ran = given is not None and _runs(trial, given)
-    if given is not None and given._version:
+    if given is not None and any(tensor._version for tensor in tensors_of(given)):
         raise changes_inputs()
     again = _kept(trial)
     for name in computed:
@@ -160,22 +161,23 @@ def try_out(model: nn.Module, x: Tensor | None) -> bool:
 
 
 @torch.no_grad()
-def check_answers(model: nn.Module, x: Tensor, check: Callable[[object, int], None]) -> None:
-    """Raises CompressitError unless the net gives valid outputs in eval mode, for `x` (N, ...), N > 1, and for `x[:1]`.
+def check_answers(model: nn.Module, x: InputTensors, check: Callable[[object, int], None]) -> None:
+    """Raises CompressitError unless the net gives valid outputs in eval mode, for `x` (N, ...), N > 1, and for the
+    first of them.
 
     Valid outputs pass `check(outputs, N)` and have a softmax without NaN. Leaves the net in eval mode.
     """
     model.eval()
-    for inputs in (x, x[:1]):
-        what = f"inputs of shape {tuple(inputs.shape)}"
+    for inputs in (x, each_tensor(x, lambda tensor: tensor[:1])):
+        what, count = described(inputs), examples_in(inputs)
         try:
-            outputs = model(inputs)
+            outputs = call(model, inputs)
         except Exception as error:
             raise CompressitError(
                 f"the net does not run in eval mode on {what}: {place_of(error, model)}{type(error).__name__}: {error}",
-                "it must accept batches of any size, including one" if len(inputs) == 1 else None,
+                "it must accept batches of any size, including one" if count == 1 else None,
             ) from error
-        check(outputs, len(inputs))
+        check(outputs, count)
         outputs = outputs.float()
         if outputs.log_softmax(1).isnan().any():
             raise CompressitError(
@@ -192,15 +194,16 @@ def changes_inputs() -> CompressitError:
     )
 
 
-def fault_of(model: nn.Module, x: Tensor) -> CompressitError | None:
+def fault_of(model: nn.Module, x: InputTensors) -> CompressitError | None:
     """The reason a net failed on inputs `x` if its tensors have no values or another floating type; else None."""
     model = unwrapped(model)
     if (fault := _without_values(model)) is not None:
         return fault
+    given = next((tensor.dtype for tensor in tensors_of(x) if tensor.is_floating_point()), None)
     for name, weight in model.named_parameters():
-        if weight.is_floating_point() and x.is_floating_point() and weight.dtype != x.dtype:
+        if given is not None and weight.is_floating_point() and weight.dtype != given:
             return CompressitError(
-                f"the net's weights are {weight.dtype} ('{name}'), but its inputs are {x.dtype}",
+                f"the net's weights are {weight.dtype} ('{name}'), but its inputs are {given}",
                 "pass it as float32: net.float(). For bfloat16 use `compute: {precision: bf16}` in a recipe, for "
                 "float64 `precision: fp64`",
             )
@@ -282,13 +285,13 @@ def _check_floats(outputs: object, dims: int, examples: int | None, wanted: str)
     return shape
 
 
-def _runs(model: nn.Module, x: Tensor) -> bool:
+def _runs(model: nn.Module, x: InputTensors) -> bool:
     """Runs the net in eval mode and in train mode. Returns whether it ran in at least one of them."""
     ran = False
     for training in (False, True):
         try:
             with torch.enable_grad():
-                model.train(training)(x)
+                call(model.train(training), x)
             ran = True
         except Exception:  # noqa: BLE001 - a stage that runs the net will fail alike and report it
             continue

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 
 from compressit.config import Config, changed
+from compressit.datasets.specs import Inputs, TensorSpec, in_words
 
 MOST_INPUTS = 2**24
 """The most values that one input may have (2364 x 2364 pixels in colour), so that probing a forged checkpoint cannot
@@ -167,21 +168,41 @@ class DataConfig(Config):
 
 
 def input_fault(
-    options: DataConfig, shape: Sequence[int], target: Literal["class", "vector", "map"] = "class"
+    options: DataConfig, inputs: Inputs, target: Literal["class", "vector", "map"] = "class"
 ) -> tuple[str, str] | None:
-    """The option that inputs of this shape (without the batch) cannot have, with the reason, if any. `target`: what the
-    targets are, as a task says."""
+    """The option that such inputs cannot have, with the reason, if any. `target`: what the targets are, as a task
+    says."""
     if options.labels == "random" and target != "class":
         return "labels", "draws classes, and these targets are none: use `labels: shuffled`"
     if target == "map" and options.augment:
         return "augment", "changes images, and their maps of classes would no longer fit them"
     if target == "map" and options.pixels == "shuffled":
         return "pixels", "shuffles the pixels of images, and their maps of classes would no longer fit them"
-    given, channels = options.given_scale, shape[0]
-    if given is not None and len(given.mean) not in (1, channels):
-        return "scale", f"has {len(given.mean)} channels, and the inputs {tuple(shape)} have {channels}"
+    if not isinstance(inputs, TensorSpec) or inputs.dtype != "float32":
+        return _floats_fault(options, inputs)
+    given, shape = options.given_scale, inputs.shape
+    if given is not None and len(given.mean) not in (1, shape[0]):
+        return "scale", f"has {len(given.mean)} channels, and the inputs {shape} have {shape[0]}"
+    if options.scale == "imagenet" and (inputs.low, inputs.high) != (0, 1):
+        return "scale", f"imagenet is for pixels in 0..1, and the inputs are {in_words(inputs)}"
+    return _augment_fault(options, shape)
+
+
+def _floats_fault(options: DataConfig, inputs: Inputs) -> tuple[str, str] | None:
+    """The option that changes one tensor of floats, which these inputs are not."""
+    idle = {
+        "scale": options.scale == "unit",
+        "augment": not options.augment,
+        "pixels": options.pixels == "given",
+    }
+    wrong = next((name for name, unused in idle.items() if not unused), None)
+    why = f"changes a tensor of floats, and the inputs are {in_words(inputs)}"
+    return None if wrong is None else (wrong, why)
+
+
+def _augment_fault(options: DataConfig, shape: tuple[int, ...]) -> tuple[str, str] | None:
     if options.augment and len(shape) != 3:
-        return "augment", f"takes images (channels, height, width), and the inputs are {tuple(shape)}"
+        return "augment", f"takes images (channels, height, width), and the inputs are {shape}"
     if options.augment and options.pixels == "gaussian":
         return "augment", "changes images, and `pixels: gaussian` puts noise in their place"
     if options.augment and options.pixels == "shuffled":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressit.datasets.augmentation import Step, augmented
+from compressit.datasets.batched import InputTensors, each_tensor
 
 ALIGNMENT = 64
 """Bytes by which torch aligns the memory that it allocates."""
@@ -15,15 +16,18 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Pixels:
-    """What is done to a batch of raw inputs (B, *shape), uint8 in 0..255 or float in 0..1, in this order."""
+    """What is done to a batch of raw inputs (B, *shape), floats or uint8 in 0..255, in this order. To several inputs
+    nothing is done but that bytes become floats in 0..1; whole numbers stay as they are."""
 
     augment: tuple[Step, ...] = ()  # in training only
-    mean: Tensor | None = None  # of pixels in 0..1, as `row` shapes it
+    mean: Tensor | None = None  # of floats, bytes as 0..1, as `row` shapes it
     std: Tensor | None = None
     permutation: Tensor | None = None  # (D,) int64: one order of the pixels of every input
 
-    def __call__(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
-        """Float32 inputs for a model; `seeds` (B,) int64: of a training's examples, which are augmented."""
+    def __call__(self, x: InputTensors, seeds: Tensor | None = None) -> InputTensors:
+        """Inputs for a model, floats as float32; `seeds` (B,) int64: of a training's examples, which are augmented."""
+        if not isinstance(x, Tensor):
+            return each_tensor(x, unit)
         if seeds is not None and self.augment:
             x = augmented(x, self.augment, seeds)
         own = x.dtype == torch.uint8  # then `unit` makes new memory, to be written to
@@ -34,9 +38,11 @@ class Pixels:
 
 
 def unit(x: Tensor) -> Tensor:
-    """Inputs in 0..1, float32."""
+    """Floats as float32, bytes as float32 in 0..1; whole numbers and booleans as they are."""
     if x.dtype == torch.uint8:
         return x.float().div_(255)
+    if not x.is_floating_point():
+        return x
     x = x.detach()
     # A dataset's memory may be a map or an array's. Kernels depend on its alignment, and so do outputs' last bits.
     return x.float() if x.data_ptr() % ALIGNMENT == 0 else x.to(torch.float32, copy=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,9 +9,12 @@ import torch
 from torch import Tensor
 
 from compressit.datasets.augmentation import Step
+from compressit.datasets.batched import InputTensors, each_tensor, only, tensors_of
+from compressit.datasets.declared import inferred
 from compressit.datasets.options import DataConfig, known_doubts
 from compressit.datasets.pixels import Pixels, row
-from compressit.datasets.sources import CALLED, Examples, Source, Sources, raw_batches, shape_of, targets_of
+from compressit.datasets.sources import CALLED, Examples, Source, Sources, raw_batches, targets_of
+from compressit.datasets.specs import Inputs, TensorSpec
 from compressit.datasets.splits import Data, InMemory, InputSpec, Sourced, Split
 from compressit.datasets.statistics import channel_scaling
 from compressit.datasets.subsets import lacking, limited, validation_cut
@@ -38,8 +40,9 @@ def prepare(
     device: str = "cpu",
     like: InputSpec | None = None,
     labelled: bool = True,
+    inputs: Inputs | None = None,
 ) -> Data:
-    """The splits of a dataset as its options want them.
+    """The splits of a dataset as its options want them. `inputs`: what it declares; by default what they seem to be.
 
     `labelled`: whether targets are labels, one of `classes` per example, so that a part of the examples can be one of
     every class. Other targets are numbers or images, and parts are plain ones; then `classes` counts their outputs.
@@ -61,7 +64,7 @@ def prepare(
             f"the data have a validation split of their own, and `validation: {options.validation:g}` cuts another",
             "leave out one of the two",
         )
-    contract = _contract(sources, chosen[kept], options, class_names, like)
+    contract = _contract(sources, chosen[kept], options, class_names, like, inputs or inferred(sources))
     places = _Places(options, contract, device, streams)
     splits = {"train": places.split(train, chosen[kept], labels[kept], trains=True)}
     if held is not None:
@@ -114,22 +117,28 @@ class _Places:
         y = y.to(self.device)
         if isinstance(examples, Source):
             return Sourced(examples, at, y, self.streams, pixels)
-        inputs = examples[0] if len(at) == len(examples[0]) else examples[0][at]
-        large = inputs.dtype == torch.uint8 and 4 * inputs.numel() > MOST_FLOATS
+        inputs = examples[0] if len(at) == len(examples[1]) else each_tensor(examples[0], lambda x: x[at])
+        large = any(x.dtype == torch.uint8 and 4 * x.numel() > MOST_FLOATS for x in tensors_of(inputs))
         if pixels.augment or large:
-            return InMemory(inputs.to(self.device), y, self.streams, pixels)
+            return InMemory(self._there(inputs), y, self.streams, pixels)
         on_cpu = self._pixels((), "cpu")
-        return InMemory(on_cpu(inputs).to(self.device), y, self.streams)
+        return InMemory(self._there(on_cpu(inputs)), y, self.streams)
+
+    def _there(self, inputs: InputTensors) -> InputTensors:
+        return each_tensor(inputs, lambda x: x.to(self.device))
 
     def _pixels(self, augment: tuple[Step, ...], device: str | None = None) -> Pixels:
         device = device or self.device
-        shape, mean, std = self.contract.shape, self.contract.mean, self.contract.std
+        inputs, mean, std = self.contract.inputs, self.contract.mean, self.contract.std
+        if not isinstance(inputs, TensorSpec):
+            return Pixels()
+        ndim = len(inputs.shape) + 1
         scaling = {} if mean is None or std is None else {
-            "mean": row(mean, len(shape) + 1, device), "std": row(std, len(shape) + 1, device)
+            "mean": row(mean, ndim, device), "std": row(std, ndim, device)
         }  # fmt: skip
         permutation = None
         if self.options.pixels == "shuffled":  # Zhang et al. 2017, section 2
-            permutation = torch.randperm(math.prod(shape), generator=self.streams.generator("pixels"))
+            permutation = torch.randperm(inputs.values, generator=self.streams.generator("pixels"))
             permutation = permutation.to(device)
         return Pixels(augment, permutation=permutation, **scaling)
 
@@ -140,25 +149,26 @@ def _contract(
     options: DataConfig,
     class_names: tuple[str, ...],
     like: InputSpec | None,
+    inputs: Inputs,
 ) -> InputSpec:
     """How inputs are scaled: as `like` says, else as the options do."""
-    shape = shape_of(sources.train)
     if like is not None:
-        return InputSpec(shape, like.scale, like.mean, like.std, class_names)
+        return InputSpec(inputs, like.scale, like.mean, like.std, class_names)
     if options.scale == "unit":
-        return InputSpec(shape, "unit", None, None, class_names)
+        return InputSpec(inputs, "unit", None, None, class_names)
     given = options.given_scale
     if given is not None:
-        return InputSpec(shape, "standard", given.mean, given.std, class_names)
-    mean, std = channel_scaling(raw_batches(sources.train_plain or sources.train, kept))
-    return InputSpec(shape, "standard", mean, std, class_names)
+        return InputSpec(inputs, "standard", given.mean, given.std, class_names)
+    raw = raw_batches(sources.train_plain or sources.train, kept)
+    mean, std = channel_scaling(x for x in raw if isinstance(x, Tensor))  # `input_fault` refuses other inputs
+    return InputSpec(inputs, "standard", mean, std, class_names)
 
 
 def _gaussian(
     splits: Mapping[str, Split], kept: Tensor, held: Tensor | None, streams: Streams
 ) -> dict[str, Split]:
     """Noise with the mean and standard deviation of the training pixels (Zhang et al. 2017, section 2)."""
-    seen = splits["train"].x.cpu()
+    seen = only(splits["train"].x, "`pixels: gaussian`").cpu()
     mean, std = seen.mean(), seen.std(correction=min(1, seen.numel() - 1))  # of one value 0, not NaN
     device = splits["train"].y.device
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from compressit.datasets.batched import InputTensors, each_tensor, picked, shapes, tensors_of
 from compressit.errors import CompressitError
 
 CALLED = {"train": "training", "train_plain": "plain training", "test": "test", "validation": "validation"}
 
 
 _TENSORS = (
-    "inputs are uint8 in 0..255 or float in 0..1 tensors (N, *shape), targets numbers (N, ...), as labels; the "
-    "option `scale: standard` standardises inputs"
+    "inputs are tensors (N, *shape), or a tuple or dict of them: uint8, floats, whole numbers or bool; targets are "
+    "numbers (N, ...), as labels"
 )
 
 
@@ -33,29 +34,65 @@ class Source(ABC):
     """Examples that are read batch by batch. `targets` (N, ...) are known beforehand, on the CPU."""
 
     targets: Tensor
+    like: InputTensors  # (0, *shape), of the types in which inputs are read
     left_out: tuple[str, ...] = ()  # why, for each example that was left out
 
     @property
-    @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """Of one input."""
+    def shape(self) -> Any:
+        """Of one input; of several tensors in their structure."""
+        return shapes(self.like)
+
+    @property
+    def known(self) -> InputTensors:
+        """The inputs that are in memory: all of them (N, *shape), or none (0, *shape)."""
+        return self.like
 
     @abstractmethod
     def with_targets(self, targets: Tensor) -> Source:
         """The same inputs with these targets."""
 
     @abstractmethod
-    def read(self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
-        """For each of `batches`, indices (B,) int64, the raw inputs (B, *shape): uint8 in 0..255 or float in 0..1.
+    def read(
+        self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
+    ) -> Iterator[InputTensors]:
+        """For each of `batches`, indices (B,) int64, the raw inputs (B, *shape): as declared, or uint8 in 0..255.
 
         `seeds` (B,) int64 for each batch: of a training, for transforms that draw. Without them the examples are read
         as they are measured.
         """
 
 
-Examples = tuple[Tensor, Tensor] | Source | Dataset[Any]
-"""Of one split: inputs (N, *shape), uint8 in 0..255 or float in 0..1, and targets (N, ...): labels (N,), or what the
-task takes; or a map-style torch Dataset whose items are such an input and its target. A Source is the host's own."""
+@dataclass(frozen=True)
+class Held(Source):
+    """Examples of a torch Dataset in memory: those with several inputs, or with whole numbers."""
+
+    inputs: InputTensors
+    targets: Tensor
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def like(self) -> InputTensors:  # type: ignore[override]
+        return each_tensor(self.inputs, lambda tensor: tensor[:0])
+
+    @property
+    def known(self) -> InputTensors:
+        return self.inputs
+
+    def with_targets(self, targets: Tensor) -> Held:
+        return replace(self, targets=targets)
+
+    def read(
+        self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
+    ) -> Iterator[InputTensors]:
+        """Nothing is drawn: `seeds` are idle."""
+        for index in batches:
+            yield picked(self.inputs, index)
+
+
+Examples = tuple[InputTensors, Tensor] | Source | Dataset[Any]
+"""Of one split: inputs (N, *shape) as declared, floats in 0..1 as uint8 in 0..255 too, and targets (N, ...): labels
+(N,), or what the task takes; or a map-style torch Dataset whose items are such an input and its target. Several inputs
+are a tuple or dict. A Source is the host's own."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +145,23 @@ def targets_of(examples: Examples) -> Tensor:
     return examples.targets
 
 
-def shape_of(examples: Examples) -> tuple[int, ...]:
-    """The shape of one input."""
+def inputs_of(examples: Examples) -> InputTensors:
+    """The inputs that are in memory: all of them (N, *shape), or none (0, *shape)."""
     if isinstance(examples, tuple):
-        return tuple(examples[0].shape[1:])
+        return examples[0]
     assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
-    return examples.shape
+    return examples.known
 
 
-def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[Tensor]:
+def shape_of(examples: Examples) -> Any:
+    """The shape of one input; of several tensors in their structure."""
+    return shapes(inputs_of(examples))
+
+
+def raw_batches(examples: Examples, at: Tensor, size: int = 1024) -> Iterator[InputTensors]:
     """The raw inputs at `at` (n,) int64, batch by batch."""
     if isinstance(examples, tuple):
-        return (examples[0].index_select(0, part) for part in at.split(size))
+        return (picked(examples[0], part) for part in at.split(size))
     assert isinstance(examples, Source), "the host makes a source of a torch Dataset as it loads it"
     return examples.read(at.split(size))
 
@@ -143,7 +185,9 @@ def _fault(examples: object) -> str | None:
     if not (isinstance(examples, tuple) and len(examples) == 2):
         return f"examples are a {type(examples).__name__}, not a pair of tensors or a torch Dataset"
     x, y = examples
-    for name, value in (("inputs", x), ("targets", y)):
+    several = isinstance(x, tuple | dict) and len(x) > 0
+    inputs: Any = tensors_of(x) if several else (x,)
+    for name, value in (*(("inputs", tensor) for tensor in inputs), ("targets", y)):
         if not isinstance(value, Tensor):
             return f"{name} are a {type(value).__name__}, not a tensor"
         if value.is_meta or value.is_nested or value.layout is not torch.strided:
@@ -151,13 +195,13 @@ def _fault(examples: object) -> str | None:
             return f"{name} are {kind}, without values to read"
     if y.is_complex() or y.ndim < 1:
         return f"targets are {y.dtype} of shape {tuple(y.shape)}"
-    if len(x) != len(y) or len(x) == 0:
-        return f"split has {len(x)} inputs and {len(y)} targets"
-    if x.ndim < 2 or x.numel() == 0:
+    return next(filter(None, (_input_fault(tensor, y, several) for tensor in inputs)), None)
+
+
+def _input_fault(x: Tensor, y: Tensor, several: bool) -> str | None:
+    """What is wrong with a tensor of inputs, as far as that is known without what is declared."""
+    if x.ndim < 1 + (not several) or x.numel() == 0:
         return f"inputs have shape {tuple(x.shape)}"
-    if x.dtype == torch.uint8:
-        return None
-    if not x.is_floating_point():
-        return f"inputs are {x.dtype}"
-    low, high = (float(value) for value in x.detach().float().aminmax())  # float8 has none
-    return None if low >= 0 and high <= 1 else f"inputs go from {low:g} to {high:g}"  # NaN too
+    if len(x) != len(y):
+        return f"split has {len(x)} inputs and {len(y)} targets"
+    return f"inputs are {x.dtype}" if x.is_complex() else None

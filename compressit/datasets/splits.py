@@ -11,28 +11,34 @@ import torch
 from torch import Tensor
 
 from compressit.datasets.augmentation import example_seeds
+from compressit.datasets.batched import InputTensors, built, each_tensor, only, picked, shapes, tensors_of
 from compressit.datasets.batching import BatchSize, batch_sizes
 from compressit.datasets.pixels import Pixels
 from compressit.datasets.sources import Source
+from compressit.datasets.specs import Inputs, as_inputs
 from compressit.datasets.statistics import Covariance, Moments, covariance, moments
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[InputTensors, Tensor]
 _UNSAID = TaskSpec("", 1)
 _AT_ONCE = 8192  # examples of which a part of the statistics is made
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How a model's inputs were made: saved in its checkpoint so that it can be fed again."""
+    """How a model's inputs were made: saved in its checkpoint so that it can be fed again. A shape given as `inputs`
+    stands for a TensorSpec of pixels."""
 
-    shape: tuple[int, ...]  # without the batch dimension
+    inputs: Inputs
     scale: str  # "unit" or "standard"
     mean: tuple[float, ...] | None  # per channel, of pixels in 0..1; None for "unit"
     std: tuple[float, ...] | None
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", as_inputs(self.inputs))
 
 
 class Split(ABC):
@@ -52,8 +58,8 @@ class Split(ABC):
 
     @property
     @abstractmethod
-    def shape(self) -> tuple[int, ...]:
-        """Of one input."""
+    def shape(self) -> Any:
+        """Of one input: (C, H, W) of an image. Where there are several, a tuple or dict of their shapes."""
 
     @property
     @abstractmethod
@@ -63,7 +69,8 @@ class Split(ABC):
     def batches(self, size: BatchSize, epoch: int) -> Iterator[Batch]:
         """The epoch's batches of a training, in its own order, by `in_batches`; `all`: one, in the stored order.
 
-        Inputs (B, *shape) are float32, augmented where the data say so; targets are those of `y`.
+        Inputs (B, *shape), or a tuple or dict of them, are of the types that the data declare, augmented where they say
+        so; targets are those of `y`.
         """
         if size == "all":
             return self.visit([torch.arange(len(self), device=self.y.device)], epoch)
@@ -82,27 +89,32 @@ class Split(ABC):
 
     @abstractmethod
     def tensors(self) -> Batch:
-        """All inputs (N, *shape) float32 and labels, in their stored order.
+        """All inputs (N, *shape) and labels, in their stored order.
 
         Raises CompressitError where the inputs are not in memory.
         """
 
     @property
-    def x(self) -> Tensor:
+    def x(self) -> InputTensors:
         """All inputs, as `tensors` gives them."""
         return self.tensors()[0]
 
-    def some(self, count: int) -> Tensor:
+    def some(self, count: int) -> InputTensors:
         """The first inputs, at most `count`, as they are measured."""
         return next(self.visit([torch.arange(min(count, len(self)), device=self.y.device)]))[0]
 
     def moments(self) -> Moments:
-        """Mean and variance of each value of the inputs, in one pass."""
-        return moments(x for x, _ in self.ordered(_AT_ONCE))
+        """Mean and variance of each value of the inputs, in one pass. Raises CompressitError unless they are one tensor
+        of floats."""
+        return moments(self._floats())
 
     def covariance(self) -> Covariance:
-        """Mean and covariance of the flattened inputs, as a factor of it."""
-        return covariance(self._mean(), len(self), lambda: (x for x, _ in self.ordered(_AT_ONCE)))
+        """Mean and covariance of the flattened inputs, as a factor of it. Raises CompressitError unless they are one
+        tensor of floats."""
+        return covariance(self._mean(), len(self), self._floats)
+
+    def _floats(self) -> Iterator[Tensor]:
+        return (only(x, "the statistics of data") for x, _ in self.ordered(_AT_ONCE))
 
     def _mean(self) -> Tensor:
         """(D,) float64."""
@@ -113,14 +125,14 @@ class Split(ABC):
 class InMemory(Split):
     """Inputs (N, *shape) on the device. Without `pixels` they are what a model takes."""
 
-    inputs: Tensor
+    inputs: InputTensors
     y: Tensor
     streams: Streams
     pixels: Pixels | None = None  # makes of them what a model takes
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.inputs.shape[1:])
+    def shape(self) -> Any:
+        return shapes(self.inputs)
 
     @property
     def repeats(self) -> bool:
@@ -132,12 +144,14 @@ class InMemory(Split):
         return super().batches(size, epoch)
 
     def ordered(self, size: int) -> Iterator[Batch]:
-        for inputs, y in zip(in_batches(self.inputs, size), in_batches(self.y, size), strict=True):
+        parts = zip(*(in_batches(x, size) for x in tensors_of(self.inputs)), strict=True)
+        for tensors, y in zip(parts, in_batches(self.y, size), strict=True):
+            inputs = built(self.inputs, tensors)
             yield self.pixels(inputs) if self.pixels else inputs, y
 
     def visit(self, batches: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
         for index in batches:
-            inputs = self.inputs.index_select(0, index)
+            inputs = picked(self.inputs, index)
             if self.pixels is not None:
                 seeds = None if epoch is None else example_seeds(self.streams, epoch, index)
                 inputs = self.pixels(inputs, seeds)
@@ -147,7 +161,7 @@ class InMemory(Split):
         return self.pixels(self.inputs) if self.pixels else self.inputs, self.y
 
     def _mean(self) -> Tensor:
-        return self.x.flatten(1).mean(0, dtype=torch.float64)
+        return only(self.x, "the statistics of data").flatten(1).mean(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True, repr=False)
@@ -161,7 +175,7 @@ class Sourced(Split):
     pixels: Pixels
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Any:
         return self.source.shape
 
     @property
@@ -176,7 +190,8 @@ class Sourced(Split):
         )
         for number, (at, inputs) in enumerate(zip(places, read, strict=True)):
             drawn = seeds[number] if seeds else None
-            yield self.pixels(inputs.to(self.y.device), drawn), self.y.index_select(0, at)
+            there = each_tensor(inputs, lambda x: x.to(self.y.device))
+            yield self.pixels(there, drawn), self.y.index_select(0, at)
 
     def tensors(self) -> Batch:
         raise CompressitError(

@@ -17,13 +17,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from compressit.datasets.sources import Source
-from compressit.datasets.streamed import RESIZE, items, several_shapes
+from compressit.datasets.specs import TensorSpec
+from compressit.datasets.streamed import RESIZE, in_order, items, only_tensor, several_shapes
 from compressit.errors import CompressitError
 from compressit.files.lock import held
 from compressit.files.sealed import canonical
 from compressit.files.writing import replacing
-
-AT_ONCE = 64  # examples that are read and written together
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,8 @@ class Stored(Source):
 
     file: Path
     targets: Tensor
-    like: Tensor  # (0, *shape), of the inputs' type
+    like: Tensor  # pyright: ignore[reportIncompatibleVariableOverride] - (0, *shape)
     left_out: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.like.shape[1:])
 
     def with_targets(self, targets: Tensor) -> Stored:
         return replace(self, targets=targets)
@@ -71,44 +66,45 @@ def stored(
     workers: int,
     announce: Callable[[str], None],
     unchanged: Callable[[], None] = lambda: None,
+    inputs: TensorSpec | None = None,
 ) -> Stored:
-    """The examples of a torch Dataset in `folder`, which is named after their content: read once, by `workers`
-    processes. Then `unchanged` is called, which raises where the content is no longer what the folder is named after.
+    """The examples of a torch Dataset, one tensor of floats or bytes each, as `inputs` says, in `folder`, which is
+    named after their content: read once, by `workers` processes. Then `unchanged` is called, which raises where the
+    content is no longer what the folder is named after.
 
     Raises CompressitError for an example that cannot be read, for inputs of several shapes or types, and where every
     example asks to be left out (SkipExample).
     """
-    inputs, labels = folder / "inputs", folder / "labels.safetensors"
+    values, labels = folder / "inputs", folder / "labels.safetensors"
     with held(folder / ".lock", announce):
         if not labels.exists():  # written last
             count = len(dataset)  # type: ignore[arg-type]
             announce(f"{name}: reading {count:,} examples, once")
-            with replacing(inputs) as unfinished:
-                targets, like, left_out = _write(dataset, count, unfinished, name, workers)
+            with replacing(values) as unfinished:
+                targets, like, left_out = _write(dataset, count, unfinished, name, workers, inputs)
                 unchanged()
             with replacing(labels) as unfinished:
                 facts = {"left_out": canonical(left_out)}
                 save_file({"targets": targets, "like": like}, unfinished, facts)
     with safe_open(labels, "pt") as known:
         left_out = tuple(json.loads(known.metadata()["left_out"]))
-        return Stored(inputs, known.get_tensor("targets"), known.get_tensor("like"), left_out)
+        return Stored(values, known.get_tensor("targets"), known.get_tensor("like"), left_out)
 
 
 def _write(
-    dataset: Dataset[Any], count: int, target: Path, name: str, workers: int
+    dataset: Dataset[Any], count: int, target: Path, name: str, workers: int, declared: TensorSpec | None
 ) -> tuple[Tensor, Tensor, list[str]]:
     """Writes the inputs; returns the targets (N, ...), inputs (0, *shape) of the same type, and why each example that
     was left out was."""
-    starts = range(0, count, AT_ONCE)
-    places = [[(index, 0) for index in range(at, min(at + AT_ONCE, count))] for at in starts]
     targets: list[Tensor] = []
     left_out: list[str] = []
     like: Tensor | None = None
     with target.open("wb") as file:
-        for batch in items(dataset, places, workers, name):
+        for batch in items(dataset, in_order(count), workers, name, declared):
             left_out += batch.left_out
-            if (inputs := batch.inputs) is None:
+            if batch.inputs is None:
                 continue
+            inputs = only_tensor(name, batch.inputs)
             like = inputs[:0].clone() if like is None else like
             if inputs.shape[1:] != like.shape[1:]:
                 raise CompressitError(several_shapes(name, inputs, tuple(like.shape[1:])), RESIZE)

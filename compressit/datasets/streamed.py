@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from compressit.datasets.sources import SkipExample, Source
+from compressit.datasets.batched import InputTensors, built, joined, ordered_as, shapes, specs_in, tensors_of
+from compressit.datasets.declared import tensor_fault
+from compressit.datasets.sources import Held, SkipExample, Source
+from compressit.datasets.specs import Inputs, TensorSpec, in_words
 from compressit.errors import CompressitError, told
 from compressit.seeds import draw_from, seeded
 
-Example = tuple[Tensor, Tensor]
+Example = tuple[InputTensors, Tensor]
 Place = tuple[int, int]  # the index of an example, and the seed that its transforms draw from
+AT_ONCE = 64  # examples that are read together
 NO_SKIP = "examples with random transforms are told by their numbers: read all of them"
 _AGAIN = "make it readable and start again: a training goes on from its last save"
 RESIZE = "all inputs must have one shape: let the dataset resize them"
@@ -31,9 +35,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class Read:
-    """A batch: inputs (B, *shape), None where every example was left out, and targets (B, ...)."""
+    """A batch: inputs (B, *shape) of each tensor, None where every example was left out, and targets (B, ...)."""
 
-    inputs: Tensor | None
+    inputs: InputTensors | None
     targets: Tensor
     left_out: list[str]  # why each example that is missing is (SkipExample)
 
@@ -46,19 +50,26 @@ class Streamed(Source):
     train: Dataset[Any]
     plain: Source  # the same examples without random transforms
     workers: int = 0  # processes that read; 0: this one
+    inputs: Inputs | None = None  # as declared
 
     @property
     def targets(self) -> Tensor:  # type: ignore[override]
         return self.plain.targets
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.plain.shape
+    def like(self) -> InputTensors:  # type: ignore[override]
+        return self.plain.like
+
+    @property
+    def known(self) -> InputTensors:
+        return self.plain.known
 
     def with_targets(self, targets: Tensor) -> Streamed:
         return replace(self, plain=self.plain.with_targets(targets))
 
-    def read(self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None) -> Iterator[Tensor]:
+    def read(
+        self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
+    ) -> Iterator[InputTensors]:
         """Raises CompressitError for an example that cannot be read, by its number, and for a process that died."""
         if seeds is None:
             yield from self.plain.read(batches)
@@ -67,38 +78,86 @@ class Streamed(Source):
             list(zip(batch.tolist(), drawn.tolist(), strict=True))
             for batch, drawn in zip(batches, seeds, strict=True)
         ]
-        for batch in items(self.train, places, self.workers, self.name):
+        for batch in items(self.train, places, self.workers, self.name, self.inputs):
             if batch.left_out or batch.inputs is None:
                 raise CompressitError(
                     f"{self.name}: an example cannot be left out: {batch.left_out[0]}", NO_SKIP
                 )
-            if tuple(batch.inputs.shape[1:]) != self.shape:
+            if shapes(batch.inputs) != self.shape:
                 raise CompressitError(several_shapes(self.name, batch.inputs, self.shape), RESIZE)
             yield batch.inputs
 
 
-def items(dataset: Dataset[Any], places: Sequence[list[Place]], workers: int, name: str) -> Iterator[Read]:
-    """The examples at each of `places`, in this order.
+def in_order(count: int) -> list[list[Place]]:
+    """The places of so many examples, batch by batch, without random numbers."""
+    return [[(index, 0) for index in range(at, min(at + AT_ONCE, count))] for at in range(0, count, AT_ONCE)]
+
+
+def held(dataset: Dataset[Any], workers: int, name: str, inputs: Inputs | None) -> Held:
+    """The examples of a torch Dataset in memory, as `inputs` says, read once by `workers` processes.
+
+    Raises CompressitError as `items` does, and where every example asks to be left out.
+    """
+    parts: list[InputTensors] = []
+    targets: list[Tensor] = []
+    left_out: list[str] = []
+    for batch in items(dataset, in_order(len(dataset)), workers, name, inputs):  # type: ignore[arg-type]
+        left_out += batch.left_out
+        if batch.inputs is None:
+            continue
+        if parts and shapes(parts[0]) != shapes(batch.inputs):
+            raise CompressitError(several_shapes(name, batch.inputs, shapes(parts[0])), RESIZE)
+        parts.append(batch.inputs)
+        targets.append(batch.targets)
+    if not parts:
+        raise CompressitError(f"{name}: none of the examples can be read: {left_out[0]}, …")
+    return Held(joined(parts), torch.cat(targets), tuple(left_out))
+
+
+def is_stored(dataset: Dataset[Any], name: str, inputs: Inputs | None) -> bool:
+    """Whether examples are one tensor of floats or bytes each, so that they can be in a file: as `inputs` says, or,
+    where nothing is declared, the first example that can be read."""
+    if inputs is not None:
+        return isinstance(inputs, TensorSpec) and inputs.dtype == "float32"
+    for batch in items(dataset, ([(index, 0)] for index in range(len(dataset))), 0, name):  # type: ignore[arg-type]
+        if (x := batch.inputs) is not None:
+            return isinstance(x, Tensor) and (x.is_floating_point() or x.dtype == torch.uint8)
+    return True  # then none can be read, which is told as they are read
+
+
+def only_tensor(name: str, inputs: InputTensors) -> Tensor:
+    """The inputs of examples that are one tensor each. Raises CompressitError for others."""
+    if isinstance(inputs, Tensor):
+        return inputs
+    raise CompressitError(f"{name} has examples of one and of several inputs", "let all be alike")
+
+
+def items(
+    dataset: Dataset[Any],
+    places: Iterable[list[Place]],
+    workers: int,
+    name: str,
+    inputs: Inputs | None = None,
+) -> Iterator[Read]:
+    """The examples at each of `places`, in this order. `inputs`: as declared; None: floats are in 0..1.
 
     Global random numbers go on afterwards as if nothing had been drawn. Raises CompressitError for an example that
     cannot be read or is none, and for a process that died.
     """
-    if workers:
-        read = _by_processes(_Batches(dataset), places, workers)
-    else:
-        read = _here(_Batches(dataset), places)
+    batches = _Batches(dataset, inputs)
+    read = _by_processes(batches, list(places), workers) if workers else _here(batches, places)
     for batch in read:
         if isinstance(batch, Fault):
             raise CompressitError(f"{name}: {batch.text}", batch.hint)
         yield batch
 
 
-def several_shapes(name: str, inputs: Tensor, shape: tuple[int, ...]) -> str:
+def several_shapes(name: str, inputs: InputTensors, shape: object) -> str:
     """What is said of inputs (B, *other shape) among those of `shape`."""
-    return f"{name} has inputs of the shapes {shape} and {tuple(inputs.shape[1:])}"
+    return f"{name} has inputs of the shapes {shape} and {shapes(inputs)}"
 
 
-def _here(dataset: _Batches, places: Sequence[list[Place]]) -> Iterator[Read | Fault]:
+def _here(dataset: _Batches, places: Iterable[list[Place]]) -> Iterator[Read | Fault]:
     for place in places:
         with seeded(0):
             batch = dataset.__getitems__(place)
@@ -130,7 +189,8 @@ def _shared(batch: Read | Fault) -> Read | Fault:
     """
     if isinstance(batch, Read) and batch.inputs is not None:
         try:
-            batch.inputs.share_memory_()
+            for tensor in (*tensors_of(batch.inputs), batch.targets):
+                tensor.share_memory_()
         except RuntimeError as error:
             return Fault(
                 f"a batch does not fit into the memory that processes share (/dev/shm): {error}",
@@ -142,17 +202,17 @@ def _shared(batch: Read | Fault) -> Read | Fault:
 class _Batches(Dataset[Any]):
     """Whole batches of a Dataset, every item drawn from a seed of its own, whichever process reads it."""
 
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset[Any], inputs: Inputs | None) -> None:
+        self._dataset, self._inputs = dataset, inputs
 
     def __getitems__(self, places: Sequence[Place]) -> Read | Fault:
-        inputs: list[Tensor] = []
+        inputs: list[InputTensors] = []
         targets: list[Tensor] = []
         left_out: list[str] = []
         for index, seed in places:
             draw_from(abs(seed) >> 1)
             try:
-                item = _item(self._dataset[index])
+                item = _item(self._dataset[index], self._inputs)
             except SkipExample as reason:
                 left_out.append(str(reason))
                 continue
@@ -170,34 +230,81 @@ class _Batches(Dataset[Any]):
             targets.append(item[1])
         if not inputs:
             return Read(None, torch.empty(0), left_out)
-        return Read(torch.stack(inputs), torch.stack(targets), left_out)
+        stacked = [torch.stack(tensors) for tensors in zip(*map(tensors_of, inputs), strict=True)]
+        return Read(built(inputs[0], stacked), torch.stack(targets), left_out)
 
 
 def _like(first: Example, item: Example) -> Example | str:
-    x, y = item
-    if x.shape != first[0].shape:
-        return f"it has the shape {tuple(x.shape)}, not {tuple(first[0].shape)}: {RESIZE}"
+    x, y = ordered_as(item[0], first[0]), item[1]
+    if _kind(x) != _kind(first[0]):
+        return f"its inputs are {_kind(x)}, those before it {_kind(first[0])}"
+    for tensor, before in zip(tensors_of(x), tensors_of(first[0]), strict=True):
+        if tensor.shape != before.shape:
+            return f"it has the shape {tuple(tensor.shape)}, not {tuple(before.shape)}: {RESIZE}"
+        if tensor.dtype != before.dtype:
+            return f"it is {tensor.dtype}, those before it {before.dtype}"
     if (y.shape, y.dtype) != (first[1].shape, first[1].dtype):
         theirs = f"{first[1].dtype} of shape {tuple(first[1].shape)}"
         return f"its target is {y.dtype} of shape {tuple(y.shape)}, that of those before it {theirs}"
-    return item if x.dtype == first[0].dtype else f"it is {x.dtype}, those before it {first[0].dtype}"
+    return x, y
 
 
-def _item(item: object) -> Example | str:
+def _item(item: object, inputs: Inputs | None) -> Example | str:
     """An example, or what is wrong with it."""
     if not (isinstance(item, tuple | list) and len(item) == 2):
         return f"it is a {type(item).__name__}, not a pair of an input and its target"
     x, y = item
-    if not isinstance(x, Tensor) or not (x.dtype == torch.uint8 or x.is_floating_point()):
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        return f"its input is a {kind}, not a uint8 or float tensor: end its transforms with ToTensor()"
-    if x.is_floating_point() and not (x.numel() and float(x.min()) >= 0 and float(x.max()) <= 1):
-        low, high = float(x.min()), float(x.max())
-        return (
-            f"its input goes from {low:g} to {high:g}, not from 0 to 1: leave scaling to the option `scale`"
-        )
+    x = tuple(x) if isinstance(x, list) else x
+    several = isinstance(x, tuple | dict) and len(x) > 0
+    if inputs is not None and not _structured(x, inputs):
+        return f"its inputs are {_kind(x)}, and those declared {in_words(inputs)}"
+    if several and inputs is not None:
+        x = ordered_as(x, inputs)
+    tensors: Any = tensors_of(x) if several else (x,)
+    specs = specs_in(inputs) if inputs is not None else (None,) * len(tensors)
+    found: list[Tensor] = []
+    for tensor, spec in zip(tensors, specs, strict=True):
+        if (fault := _tensor_fault(tensor, spec)) is not None:
+            return fault
+        found.append(_typed(tensor, spec))
     try:
         target = torch.as_tensor(y).detach()
     except (TypeError, ValueError, RuntimeError):
         return f"its target is {y!r}, not a number or an array of numbers"
-    return (x if x.dtype == torch.uint8 else x.detach().float()), target
+    return built(x if several else found[0], found), target
+
+
+def _structured(x: object, inputs: Inputs) -> bool:
+    """Whether there are as many inputs, of the names, as declared."""
+    if isinstance(inputs, TensorSpec):
+        return not isinstance(x, tuple | dict)
+    if isinstance(inputs, dict):
+        return isinstance(x, dict) and x.keys() == inputs.keys()
+    return isinstance(x, tuple) and len(x) == len(inputs)
+
+
+def _kind(x: object) -> str:
+    if isinstance(x, dict):
+        return f"a dict of {', '.join(map(str, x)) or 'nothing'}"
+    return f"a tuple of {len(x)}" if isinstance(x, tuple) else f"a {type(x).__name__}"
+
+
+def _tensor_fault(x: object, spec: TensorSpec | None) -> str | None:
+    """What is wrong with an input; with None, floats are in 0..1."""
+    if not isinstance(x, Tensor) or x.is_complex():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        return f"its input is a {kind}, not a uint8 or float tensor: end its transforms with ToTensor()"
+    floats = x.is_floating_point() or x.dtype == torch.uint8
+    if spec is None and not floats:
+        return None
+    if x.is_floating_point() and not x.numel():
+        return "its input is empty"
+    fault = tensor_fault(x, spec or TensorSpec(tuple(x.shape)))
+    scale = ": leave scaling to the option `scale`, or declare the range" if floats else ""
+    return None if fault is None else f"its inputs {fault}{scale}"
+
+
+def _typed(x: Tensor, spec: TensorSpec | None) -> Tensor:
+    if x.is_floating_point():
+        return x.detach().float()
+    return x.long() if (spec.dtype == "int64" if spec else x.dtype not in (torch.uint8, torch.bool)) else x

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 
 from compressit.contract.results import Results
+from compressit.datasets.specs import from_json, in_words
 from compressit.printable import line
 
 
@@ -58,6 +59,7 @@ def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -
     sizes = {key: value for key, value in facts["sizes"].items() if value is not None}
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         name=name,
+        inputs=in_words(from_json(facts["inputs"])),
         facts=facts,
         front=_yaml(_front(facts, sizes)),
         sizes=sizes,
@@ -115,8 +117,8 @@ def _front(facts: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict[str, Any]
         "library_name": "compressit",
         "tags": ["compressit", "model-compression"],
         "architecture": facts["architecture"]["name"],
-        "input_shape": facts["input_shape"],
-        "classes": facts["classes"],
+        "inputs": facts["inputs"],
+        "outputs": facts["outputs"],
         **({"task": facts["task"]["uses"]} if facts["task"] else {}),
         "sizes": sizes,
         "metrics": {key: value for key, value in facts["metrics"].items() if value is not None},

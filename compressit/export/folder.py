@@ -14,6 +14,7 @@ from compressit.checkpoint.probe import outputs
 from compressit.checkpoint.tensors import pack, parts, read
 from compressit.checkpoint.tensors import write as write_tensors
 from compressit.contract.measure import macs, nonzero, parameters, tensor_bytes
+from compressit.datasets.specs import from_json
 from compressit.export.card import model_card, recipe_of
 from compressit.export.subject import Subject
 from compressit.files.writing import beside, move_together
@@ -49,15 +50,15 @@ def write(subject: Subject, target: Path, compact: bool, host: Host | None = Non
 def facts(subject: Subject, weights: Path, host: Host) -> dict[str, Any]:
     """The content of config.json, as JSON values: the network, its inputs, sizes, metrics and lineage.
 
-    Owners of plugins come from `host`, not from the file. `macs` is None if they cannot be counted (a token model).
+    Owners of plugins come from `host`, not from the file.
     """
     manifest = read_header(weights).manifest.model_dump(mode="json")
     builder: dict[str, Any] = manifest["model"]
-    counted = macs(subject.model, builder["input_shape"]) if subject.x.is_floating_point() else None
+    counted = macs(subject.model, from_json(builder["inputs"]))
     same = ("edits", "reshaped", "input", "task", "metrics", "lineage", "tensors_sha256")
     return {
         **{name: manifest[name] for name in same},
-        **{name: builder[name] for name in ("input_shape", "classes")},
+        **{name: builder[name] for name in ("inputs", "outputs")},
         "format": {"name": "compressit", "version": manifest["format"], "versions": manifest["versions"]},
         "architecture": {
             "name": builder["name"],

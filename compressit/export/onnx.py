@@ -17,6 +17,8 @@ from torch import Tensor
 
 from compressit.checkpoint.probe import quiet
 from compressit.contract.measure import tensor_bytes
+from compressit.datasets.batched import InputTensors, tensors_of
+from compressit.datasets.specs import specs_of
 from compressit.errors import CompressitError
 from compressit.export.subject import Subject
 from compressit.export.torch_export import reason, trace
@@ -27,7 +29,8 @@ _MOST_BYTES = 2**31 - 2**20  # of one protobuf message, with room for the graph
 
 
 def write(subject: Subject, target: Path) -> None:
-    """Writes one `.onnx` file with weights, whose input "input" takes any batch size.
+    """Writes one `.onnx` file with weights, whose inputs take any batch size: "input"; of several "input_0",
+    "input_1" …, or the names that they have.
 
     Raises CompressitError if a package is missing, the model exceeds ONNX's 2 GB, cannot be converted, or gives other
     outputs in onnxruntime.
@@ -40,11 +43,12 @@ def write(subject: Subject, target: Path) -> None:
     if tensor_bytes(subject.model) > _MOST_BYTES:
         raise CompressitError("the model exceeds the 2 GB limit of ONNX files", "use --to torch-export")
     content = _converted(subject)
-    session = _session(content)
+    session, names = _session(content), list(specs_of(subject.inputs))
 
-    def run(x: Tensor) -> list[Tensor]:
+    def run(x: InputTensors) -> list[Tensor]:
+        given = {name: tensor.numpy() for name, tensor in zip(names, tensors_of(x), strict=True)}
         try:
-            return [torch.from_numpy(array) for array in session.run(None, {"input": x.numpy()})]
+            return [torch.from_numpy(array) for array in session.run(None, given)]
         except Exception as error:
             raise CompressitError(f"onnxruntime cannot run the exported model: {error}") from error
 
@@ -53,11 +57,17 @@ def write(subject: Subject, target: Path) -> None:
 
 
 def _converted(subject: Subject) -> bytes:
-    program = trace(subject)
+    program, names = trace(subject), list(specs_of(subject.inputs))
+    sizes = [{0: "batch"} for _ in names]
+    named = isinstance(subject.inputs, dict)
     try:
         with _silent(), quiet():
             made: Any = torch.onnx.export(
-                program, dynamo=True, input_names=["input"], dynamic_shapes=({0: "batch"},), verbose=False
+                program,
+                dynamo=True,
+                input_names=names,
+                dynamic_shapes=dict(zip(names, sizes, strict=True)) if named else tuple(sizes),
+                verbose=False,
             )
     except Exception as error:
         raise CompressitError(

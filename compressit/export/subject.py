@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,8 @@ from compressit.checkpoint.header import Header, read_header
 from compressit.checkpoint.manifest import Builder, Probe
 from compressit.checkpoint.model import load_to_run
 from compressit.checkpoint.probe import measure, outputs
+from compressit.datasets.batched import InputTensors, each_tensor
+from compressit.datasets.specs import Inputs
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
@@ -28,12 +31,13 @@ class Subject:
     builder: Builder
     model: nn.Module
     probe: Probe
-    x: Tensor  # the probe's input, (2, *input_shape)
+    inputs: Inputs
+    x: InputTensors  # the probe's input, a batch of two
 
-    def check(self, exported: Callable[[Tensor], Sequence[Tensor]], what: str) -> None:
+    def check(self, exported: Callable[[InputTensors], Sequence[Tensor]], what: str) -> None:
         """Raises CompressitError unless `exported` gives all outputs of the model, for several batch sizes."""
         for size in BATCHES:
-            x = torch.cat([self.x, self.x.flip(0), self.x])[:size]
+            x = each_tensor(self.x, partial(_repeated, size))
             wanted, got = outputs(self.model, x), exported(x)
             shapes, found = ([tuple(t.shape) for t in tensors] for tensors in (wanted, got))
             if found != shapes:
@@ -52,18 +56,23 @@ class Subject:
                     )
 
 
+def _repeated(size: int, x: Tensor) -> Tensor:
+    """The two examples as a batch of `size`."""
+    return torch.cat([x, x.flip(0), x])[:size]
+
+
 def opened(path: Path, host: Host | None = None, limited: bool = True) -> Subject:
     """Loads the checkpoint and checks it against its probe. `limited`: as in `load_to_run`.
 
     Raises CompressitError like `load_to_run`, and for a file without a registered builder.
     """
     header = read_header(path)
-    builder = header.manifest.model
-    if builder is None:
+    builder, inputs = header.manifest.model, header.manifest.inputs
+    if builder is None or inputs is None:
         raise CompressitError(
             f"{path} was saved without a registered model, so compressit cannot build its network",
             "save it again with uses=, or register its class with @compressit.model",
         )
     model = load_to_run(path, host, limited)
-    probe, x, _ = measure(model, builder.input_shape)
-    return Subject(path, header, builder, model, probe, x)
+    probe, x, _ = measure(model, inputs)
+    return Subject(path, header, builder, model, probe, inputs, x)

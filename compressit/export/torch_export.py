@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 
 from compressit.checkpoint.probe import outputs, quiet
+from compressit.datasets.batched import InputTensors, tensors_of
 from compressit.errors import CompressitError
 from compressit.export.subject import Subject
 from compressit.files.writing import replace
@@ -28,9 +29,10 @@ def trace(subject: Subject) -> ExportedProgram:
     made_plain = subject.model.register_forward_hook(lambda _model, _inputs, outputs: _plain(outputs))
     try:
         with warnings.catch_warnings(action="ignore"), quiet(), torch.no_grad():
-            program = torch.export.export(
-                subject.model, (subject.x,), dynamic_shapes=({0: Dim("batch")},), strict=False
-            )
+            args, kwargs = arguments(subject.x)
+            any_size = {0: Dim("batch")}
+            sizes = dict.fromkeys(kwargs, any_size) if kwargs else (any_size,) * len(args)
+            program = torch.export.export(subject.model, args, kwargs, dynamic_shapes=sizes, strict=False)
     except Exception as error:
         raise CompressitError(
             f"torch.export cannot trace the model for any batch size: {reason(error)}",
@@ -43,6 +45,11 @@ def trace(subject: Subject) -> ExportedProgram:
             for node in module.graph.nodes:
                 node.meta.pop("stack_trace", None)
     return program
+
+
+def arguments(x: InputTensors) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """The inputs as a model's positional arguments, or, where they have names, as keyword arguments."""
+    return ((), x) if isinstance(x, dict) else (tensors_of(x), {})
 
 
 def write(subject: Subject, target: Path) -> None:

@@ -20,6 +20,7 @@ from compressit.contract.kinds import Dataset, Evaluator
 from compressit.contract.plugin import Plugin
 from compressit.contract.records import Declared, Metric
 from compressit.contract.tasks import Task
+from compressit.datasets.specs import as_inputs, to_json
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 from compressit.host.plugins import Registered
@@ -140,9 +141,9 @@ def _contents(plugin: type[Dataset[Any]]) -> dict[str, Any]:
     dataset = made(plugin, {}) or made(plugin, plugin.example)
     try:
         assert dataset is not None
-        return {"shape": list(dataset.input_shape), "classes": dataset.task.outputs}
+        return {"inputs": to_json(as_inputs(dataset.inputs)), "classes": dataset.task.outputs}
     except Exception:  # noqa: BLE001 - third-party code, and only a listing
-        return {"shape": None, "classes": None}
+        return {"inputs": None, "classes": None}
 
 
 def _blocks(annotation: Any, many: bool = False) -> Iterator[tuple[type[Config], bool]]:

@@ -14,6 +14,7 @@ from pydantic.errors import PydanticUserError
 
 from compressit.config import Config
 from compressit.contract.kinds import Model
+from compressit.datasets.specs import Inputs
 from compressit.errors import CompressitError
 from compressit.host.plugins import Source, importing
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 B = TypeVar("B", bound=Callable[..., Any])
 
-_GIVEN = ("input_shape", "classes")  # parameters that come from the data, not from the user
+_GIVEN = ("inputs", "outputs")  # parameters that come from the data, not from the user
 _MARK = "_compressit_model"
 
 
@@ -30,9 +31,10 @@ def model(name: str) -> Callable[[B], B]:
     """Decorator that registers an nn.Module class, or a function that returns an nn.Module, as the model `name`.
 
     Parameters with values that JSON can hold become the model's options; the others keep their defaults.
-    Parameters called `input_shape` (without the batch) and `classes` come from the data. The class or function
-    itself is not changed. Raises CompressitError for a name that is not like "my.net" or belongs to another plugin
-    (naming both), and for a parameter without default that JSON cannot hold.
+    Parameters called `inputs` (a TensorSpec, or several; `inputs.shape` is without the batch) and `outputs` (their
+    number, the classes) come from the data. The class or function itself is not changed. Raises CompressitError for a
+    name that is not like "my.net" or belongs to another plugin (naming both), and for a parameter without default that
+    JSON cannot hold.
     """
 
     def register(builder: B) -> B:
@@ -57,8 +59,8 @@ def _plugin(name: str, builder: Callable[..., Any]) -> type[Model[Any]]:
     options = _options(name, builder, [p for p in parameters.values() if p.name not in given])
     names = list(options.model_fields)
 
-    def build(self: Model[Any], input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        data = {"input_shape": input_shape, "classes": classes}
+    def build(self: Model[Any], inputs: Inputs, outputs: int) -> nn.Module:
+        data = {"inputs": inputs, "outputs": outputs}
         chosen = {option: getattr(self.config, option) for option in names}
         return builder(**chosen, **{p: data[p] for p in given})
 

@@ -27,7 +27,7 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Compressor: ("compress",),
     Evaluator: ("evaluate",),
     Model: ("build",),
-    Dataset: ("input_shape", "classes", "load"),
+    Dataset: ("inputs", "classes", "load"),
     Task: ("watch", "measures", "loss", "scores"),
     Report: (),
 }

@@ -15,6 +15,7 @@ from compressit.checkpoint import weights
 from compressit.checkpoint.builders import builder_of
 from compressit.config import Config, dump
 from compressit.datasets.options import IMAGENET, Scale
+from compressit.datasets.specs import TensorSpec
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
@@ -57,24 +58,24 @@ class Described:
         by names and shapes, and for a network that does not run on such inputs."""
         classes = self.told.classes or _length(tensors)
         builder = builder_of(self.plugin, self.options, self.host)
-        shape = tuple(self.told.input)
-        architecture = checkpoint.Architecture(self.plugin, dump(builder.config), shape, classes)
+        inputs = TensorSpec(tuple(self.told.input))
+        architecture = checkpoint.Architecture(self.plugin, dump(builder.config), inputs, classes)
         net = checkpoint.build(architecture, self.host)
         try:
             weights.put(net, tensors, (), self.plugin)
         except CompressitError as error:
-            made = f"{self.plugin} for inputs of {' x '.join(map(str, shape))} and {classes} classes"
+            made = f"{self.plugin} for inputs of {' x '.join(map(str, inputs.shape))} and {classes} classes"
             raise CompressitError(
                 f"{error.message}\nthe model is {made}",
                 "its options are --set NAME=VALUE, its inputs --input, its outputs --classes",
             ) from error
-        checkpoint.save(net, target, architecture, self._inputs(classes), self.host)
+        checkpoint.save(net, target, architecture, self._contract(inputs, classes), self.host)
 
-    def _inputs(self, classes: int) -> InputSpec:
+    def _contract(self, inputs: TensorSpec, classes: int) -> InputSpec:
         scale, names = self.told.scale, tuple(map(str, range(classes)))
         if isinstance(scale, Scale):
-            return InputSpec(tuple(self.told.input), "standard", scale.mean, scale.std, names)
-        return InputSpec(tuple(self.told.input), "unit", None, None, names)
+            return InputSpec(inputs, "standard", scale.mean, scale.std, names)
+        return InputSpec(inputs, "unit", None, None, names)
 
 
 def _length(tensors: Mapping[str, Tensor]) -> int:

@@ -32,25 +32,25 @@ def import_pretrained(library: str, name: str, target: Path, host: Host) -> list
         raise CompressitError(
             f"{plugin} has no weights of its own", "import a file with weights: compressit import FILE"
         )
-    architecture = checkpoint.Architecture(plugin, dump(builder.config), found.input_shape, found.classes)
+    architecture = checkpoint.Architecture(plugin, dump(builder.config), found.inputs, found.outputs)
     net = checkpoint.build(architecture, host)
     weights.put(net, found.tensors, (), plugin)
-    names = found.class_names or tuple(map(str, range(found.classes)))
-    contract = InputSpec(found.input_shape, "standard", found.mean, found.std, names)
-    task = TaskSpec(CLASSIFICATION, found.classes, names)
+    names = found.class_names or tuple(map(str, range(found.outputs)))
+    contract = InputSpec(found.inputs, "standard", found.mean, found.std, names)
+    task = TaskSpec(CLASSIFICATION, found.outputs, names)
     checkpoint.save(net, target, architecture, contract, host, task=task)
     return _lines(library, name, target, found)
 
 
 def _lines(library: str, name: str, target: Path, found: Pretrained) -> list[str]:
-    shape = " x ".join(map(str, found.input_shape))
+    shape = " x ".join(map(str, found.inputs.shape))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
     layers = [
-        at.rpartition(".")[0] for at, value in found.tensors.items() if value.shape[:1] == (found.classes,)
+        at.rpartition(".")[0] for at, value in found.tensors.items() if value.shape[:1] == (found.outputs,)
     ]
     head = json.dumps([f"{layer}.*" for layer in dict.fromkeys(layers)])
     return [
-        f"{library}:{name}: {counted(len(found.tensors), 'tensor')}, {found.classes} classes",
+        f"{library}:{name}: {counted(len(found.tensors), 'tensor')}, {found.outputs} classes",
         f"inputs {shape}, scaled by mean {mean} and std {std}",
         f"wrote {target}",
         f"next, in a recipe for these classes: model: {{from: {target.name}}}",

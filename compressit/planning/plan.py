@@ -19,6 +19,7 @@ from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Evaluator, Plugin, Trainer, images_after
 from compressit.contract.module_types import by_name
 from compressit.datasets.options import UNMEASURED
+from compressit.datasets.specs import to_json
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host, Source
@@ -32,7 +33,7 @@ from compressit.recipe.names import Series, called, meaning, point_name, series_
 from compressit.recipe.references import in_order
 
 if TYPE_CHECKING:
-    from compressit.checkpoint.manifest import Inputs
+    from compressit.checkpoint.manifest import Prepared
 
 # Modules whose code affects results: of a first model, of a stage or evaluation, of data.
 _INIT_CORE = ("compressit.seeds", "compressit.running.rng", "compressit.contract.initial")
@@ -154,7 +155,7 @@ class _Graph:
             for label, use in stage.members
         }
 
-    def _data(self, inputs: Inputs | None) -> dict[str, Any]:
+    def _data(self, inputs: Prepared | None) -> dict[str, Any]:
         """The data as jobs have them. `inputs`: how those of a model from a file were prepared."""
         statistics = statistics_of(inputs)
         # inputs are scaled with the mean and deviation of this checkpoint
@@ -209,8 +210,8 @@ class _Graph:
         else:
             self.model = (self._module(spec.use.uses),)
             made = spec.use.to_json()
-            facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "input_shape": self.offer.shape,
-                      "classes": self.offer.classes, "task": self.measured_as, "seed": self.seed,
+            facts |= {**made, "code": code_digest(*self.model, *_INIT_CORE), "inputs": to_json(self.offer.inputs),
+                      "outputs": self.offer.classes, "task": self.measured_as, "seed": self.seed,
                       "torch": torch_version()}  # fmt: skip
         key = key_of(facts)
         lineage = (
@@ -332,7 +333,7 @@ class _Graph:
             "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
             **(self._file_facts(files, builds) if files else {}),
             "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
-            "data": made.data["id"] if plugin.uses_data else [self.offer.shape, self.offer.classes],
+            "data": made.data["id"] if plugin.uses_data else [to_json(self.offer.inputs), self.offer.classes],
             **({"task": {**self.measured_as, "code": code_digest(self.task_module)}} if plugin.uses_data else {}),
             **_machine(self.recipe, plugin.per_host),
         })  # fmt: skip

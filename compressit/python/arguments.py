@@ -15,6 +15,7 @@ from compressit.config import absolute, dump
 from compressit.contract.kinds import ForTasks
 from compressit.contract.plugin import Plugin
 from compressit.contract.tasks import Task, answering
+from compressit.datasets.specs import in_words
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import KINDS, Host, installed
@@ -35,12 +36,7 @@ def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Mo
 
     given = data.contract
     offer = Offer(
-        "the data",
-        tuple(given.shape),
-        data.classes,
-        tuple(given.class_names),
-        given.scale,
-        task=data.task.uses,
+        "the data", given.inputs, data.classes, tuple(given.class_names), given.scale, task=data.task.uses
     )
     check_fits(path, offer, host)
     return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
@@ -137,11 +133,11 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
     from compressit.contract.nets import copied, fault_of, place_of
 
     x, net = data.train.some(2), copied(model)
-    shape = tuple(x.shape[1:])
     noun = "classes" if data.task.uses == CLASSIFICATION else "outputs"
-    hint = f"the data have inputs of shape {shape} and {data.classes} {noun}: build a net for them"
+    hint = f"the data have inputs {in_words(data.contract.inputs)} and {data.classes} {noun}: build a net for them"
+    device = data.train.y.device
     try:
-        outputs = Compute(x.device.type, precision_of(net)).forward(net.to(x.device), x)
+        outputs = Compute(device.type, precision_of(net)).forward(net.to(device), x)
     except Exception as error:
         if (fault := fault_of(net, x)) is not None:
             raise fault from cause
@@ -149,8 +145,8 @@ def _check_runs(model: nn.Module, data: Data, cause: Exception) -> None:
             return
         if isinstance(error, CompressitError):
             raise error from cause
-        told = f"the net does not run on the data: {place_of(error, net)}{error}"
-        raise CompressitError(told, hint) from cause
+        why = f"the net does not run on the data: {place_of(error, net)}{error}"
+        raise CompressitError(why, hint) from cause
     if not isinstance(cause, CompressitError):
         try:
             installed().task(data.task).check(outputs)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressit.datasets.options import DataConfig, input_fault
+from compressit.datasets.specs import Inputs, as_inputs
 from compressit.datasets.task_spec import TaskSpec, usual_task
 from compressit.errors import CompressitError
 from compressit.paths import default_cache
@@ -31,6 +32,7 @@ def data(
     validation: Any = None,
     train_plain: Any = None,
     class_names: Sequence[str] | None = None,
+    inputs: Inputs | Sequence[int] | None = None,
     task: TaskSpec | Mapping[str, Any] | str | None = None,
     device: str = "cpu",
     announce: Callable[[str], None] = print,
@@ -40,7 +42,8 @@ def data(
 
     `compressit.data("data.mnist", limit=10000)` gives an installed dataset. `compressit.data(train=…, test=…)` takes
     what you have: (inputs, labels) tensors, a map-style torch Dataset of such pairs, or a DataLoader, of which its
-    dataset and number of workers count. Inputs are uint8 in 0..255 or float in 0..1.
+    dataset and number of workers count. Inputs are one tensor, or a tuple or dict of them: uint8 in 0..255, floats in
+    0..1, whole numbers or bool. `inputs`, a TensorSpec or several, says so, and allows floats of another range.
 
     `task`: a task plugin's name, a mapping of `uses` and `with` as in a recipe, or a TaskSpec; by default what the
     dataset poses. Of your own data that is what their targets look like: whole numbers (N,) from 0 are classes,
@@ -58,7 +61,7 @@ def data(
 
     given = {"train": train, "test": test, "validation": validation, "train_plain": train_plain}
     if name is not None:  # a dataset's options may have these names too
-        options |= {key: value for key, value in given.items() if value is not None}
+        options |= {key: value for key, value in {**given, "inputs": inputs}.items() if value is not None}
         dataset = create(Dataset, name, plain(name, options))
         posed = posed_as(task, dataset.task, name)
         return load_data(dataset, installed().task(posed), default_cache(), announce, device)
@@ -66,18 +69,21 @@ def data(
         raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
     if isinstance(validation, int | float):
         options["validation"], given["validation"] = validation, None
-    return _own(given, class_names, task, device, announce, options)
+    declared = None if inputs is None else as_inputs(inputs)
+    return _own(given, class_names, declared, task, device, announce, options)
 
 
 def _own(
     given: dict[str, Any],
     class_names: Sequence[str] | None,
+    inputs: Inputs | None,
     task: TaskSpec | Mapping[str, Any] | str | None,
     device: str,
     announce: Callable[[str], None],
     options: dict[str, Any],
 ) -> Data:
-    from compressit.datasets.sources import Sources, retargeted, shape_of, targets_of
+    from compressit.datasets.declared import conformed, inferred
+    from compressit.datasets.sources import Sources, retargeted, targets_of
     from compressit.datasets.stored import Stored
     from compressit.host.plugins import installed
     from compressit.running.loading import posing, readable
@@ -91,18 +97,19 @@ def _own(
     def folder(split: str) -> Path:
         return Path(tempfile.mkdtemp(prefix="python-", dir=files))
 
-    sources = readable("data", sources, folder, config.workers, announce)
-    targets = [targets_of(examples) for examples in sources.given().values()]
-    posing_as = installed().task(_posed(targets, class_names, task))
-    fault = input_fault(config, shape_of(sources.train), posing_as.target)
-    if fault is not None:
-        raise CompressitError(f"data: {fault[0]} {fault[1]}")
-    sources = retargeted(sources, "data", posing_as.targets)
+    sources = readable("data", sources, folder, config.workers, announce, inputs=inputs)
     for examples in sources.given().values():
         file = getattr(examples, "plain", examples)  # goes with the last split that reads it
         if isinstance(file, Stored):
             weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
-    found = posing(posing_as, sources, config, device)
+    inputs = inputs if inputs is not None else inferred(sources)
+    sources = conformed(sources, inputs, "data")
+    targets = [targets_of(examples) for examples in sources.given().values()]
+    posing_as = installed().task(_posed(targets, class_names, task))
+    if (fault := input_fault(config, inputs, posing_as.target)) is not None:
+        raise CompressitError(f"data: {fault[0]} {fault[1]}")
+    sources = retargeted(sources, "data", posing_as.targets)
+    found = posing(posing_as, sources, config, device, inputs=inputs)
     for doubt in found.doubts:
         announce(f"warning: {doubt}")
     return found

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from compressit.datasets.batched import InputTensors
     from compressit.datasets.splits import Data
 
 
@@ -55,7 +56,7 @@ class InProcess:
         self._check_arguments(model, data)
         model = unwrapped(model)
         with lending(self.name):
-            try_out(model, data.train.some(2).to(_device(model)) if data is not None else None)
+            try_out(model, None if data is None else _example(data, _device(model)))
 
         def load_data() -> Data:
             if data is None:
@@ -127,6 +128,12 @@ def _teacher(given: object) -> nn.Module | Path:
             "a net is a torch.nn.Module, a checkpoint's path ends in .safetensors",
         )
     return Path(given)
+
+
+def _example(data: Data, device: torch.device) -> InputTensors:
+    from compressit.datasets.batched import each_tensor
+
+    return each_tensor(data.train.some(2), lambda tensor: tensor.to(device))
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -113,7 +113,7 @@ def _check_fits(use: Use, weights: Weights, node: Node, scope: Scope) -> None:
         return
     from compressit.checkpoint.header import shapes_in
 
-    net = blank.shapes_of(cast("Model[Any]", use.plugin), tuple(scope.offer.shape), scope.offer.classes)
+    net = blank.shapes_of(cast("Model[Any]", use.plugin), scope.offer.inputs, scope.offer.classes)
     file = scope.tried("model.weights", node.mark, shapes_in, weights.file)
     if net is None or file is None:
         return

@@ -10,6 +10,7 @@ from compressit.contract.plugin import Plugin
 from compressit.contract.records import Metric
 from compressit.contract.tasks import Task, answering
 from compressit.datasets.options import input_fault
+from compressit.datasets.specs import as_inputs
 from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import FOREIGN, CompressitError, Mark, told
 from compressit.host.declared import declaration_fault
@@ -73,7 +74,7 @@ def _fits(task: Task[Any], data: Use, options: Node, given: Node, mark: Mark, sc
     for option, why in misfits.items():
         scope.problem(f"task.with.{option} {why}", place_of(options, (option,)))
     dataset = cast("Dataset[Any]", data.plugin)
-    wrong = input_fault(dataset.config, tuple(dataset.input_shape), task.target)
+    wrong = input_fault(dataset.config, as_inputs(dataset.inputs), task.target)
     if wrong is not None:
         option, why = wrong
         scope.problem(f"data.with.{option} {why}", given.at("with").at(option).mark)

@@ -16,6 +16,8 @@ from compressit.checkpoint import model as checkpoint
 from compressit.contract import measure
 from compressit.contract.compute import Compute
 from compressit.contract.kinds import Model
+from compressit.datasets.batched import call, each_tensor, random_inputs
+from compressit.datasets.specs import Inputs, from_json
 from compressit.host.plugins import Host
 
 WIDTHS = (1.0, 0.4, 0.1)
@@ -28,27 +30,27 @@ TOO_LONG = 2.0
 
 
 def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
-    """`request`: {"uses", "config", "input_shape", "classes", "batch_sizes", "seconds", "compute"}.
+    """`request`: {"uses", "config", "inputs", "outputs", "batch_sizes", "seconds", "compute"}.
 
     Returns {"steps": [[batch_size, width, seconds], ...], "forward": seconds per image}: SGD steps of the
     model at a few relative widths (only 1.0 if the model has no narrower form) on random inputs.
     """
-    shape, classes = tuple(request["input_shape"]), request["classes"]
+    inputs, outputs = from_json(request["inputs"]), request["outputs"]
     compute = Compute.select(**request["compute"])
-    nets = [(width, net.to(compute.device)) for width, net in _nets(request, shape, classes, host)]
+    nets = [(width, net.to(compute.device)) for width, net in _nets(request, inputs, outputs, host)]
     share = request["seconds"] / (len(nets) * len(request["batch_sizes"]) + 1)
     steps: list[list[float]] = []
     for width, net in nets:
-        most = _images(net, shape, compute, passes=3)
+        most = _images(net, inputs, compute, passes=3)
         for batch in request["batch_sizes"]:
             images = min(batch, most)
-            taken = seconds_of(_step(net, shape, classes, images, compute), share)
+            taken = seconds_of(_step(net, inputs, outputs, images, compute), share)
             steps.append([batch, width, taken * batch / images])
     whole = nets[0][1]
-    images = min(MOST, _images(whole, shape, compute, passes=1))
+    images = min(MOST, _images(whole, inputs, compute, passes=1))
     return {
         "steps": steps,
-        "forward": seconds_of(_forward(whole, shape, images, compute), share) / images,
+        "forward": seconds_of(_forward(whole, inputs, images, compute), share) / images,
     }
 
 
@@ -70,13 +72,13 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _images(net: nn.Module, shape: tuple[int, ...], compute: Compute, passes: int) -> int:
+def _images(net: nn.Module, inputs: Inputs, compute: Compute, passes: int) -> int:
     """How many images amount to WORK at this many passes per image; a backward pass counts as two."""
-    return max(FEWEST, WORK[compute.device] // (passes * max(1, measure.macs(net, shape))))
+    return max(FEWEST, WORK[compute.device] // (passes * max(1, measure.macs(net, inputs))))
 
 
 def _nets(
-    request: Mapping[str, Any], shape: tuple[int, ...], classes: int, host: Host
+    request: Mapping[str, Any], inputs: Inputs, outputs: int, host: Host
 ) -> Iterator[tuple[float, nn.Module]]:
     for width in WIDTHS:
         config = request["config"]
@@ -85,22 +87,21 @@ def _nets(
             if narrower is None:
                 return
             config = narrower.model_dump(mode="json")
-        yield width, checkpoint.build(checkpoint.Architecture(request["uses"], config, shape, classes), host)
+        yield width, checkpoint.build(checkpoint.Architecture(request["uses"], config, inputs, outputs), host)
 
 
-def _step(
-    net: nn.Module, shape: tuple[int, ...], classes: int, batch: int, compute: Compute
-) -> Callable[[], None]:
+def _step(net: nn.Module, inputs: Inputs, outputs: int, batch: int, compute: Compute) -> Callable[[], None]:
     """A step as in `fit`, including gathering the batch, which takes a quarter of a narrow net's time."""
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
-    x = torch.randn(4 * batch, *shape, device=compute.device)
-    y = torch.randint(classes, (len(x),), device=compute.device)
-    index = torch.randperm(len(x), device=compute.device)[:batch]
+    x = each_tensor(random_inputs(inputs, 4 * batch), lambda tensor: tensor.to(compute.device))
+    y = torch.randint(outputs, (4 * batch,), device=compute.device)
+    index = torch.randperm(4 * batch, device=compute.device)[:batch]
 
     def step() -> None:
         optimizer.zero_grad()
         with compute.autocast():
-            loss = nn.functional.cross_entropy(net(x.index_select(0, index)), y.index_select(0, index))
+            given = each_tensor(x, lambda tensor: tensor.index_select(0, index))
+            loss = nn.functional.cross_entropy(call(net, given), y.index_select(0, index))
         loss.backward()
         optimizer.step()
         _wait(compute)
@@ -108,12 +109,12 @@ def _step(
     return step
 
 
-def _forward(net: nn.Module, shape: tuple[int, ...], images: int, compute: Compute) -> Callable[[], None]:
-    x = torch.randn(images, *shape, device=compute.device)
+def _forward(net: nn.Module, inputs: Inputs, images: int, compute: Compute) -> Callable[[], None]:
+    x = each_tensor(random_inputs(inputs, images), lambda tensor: tensor.to(compute.device))
 
     def forward() -> None:
         with torch.inference_mode(), compute.autocast():
-            net(x)
+            call(net, x)
         _wait(compute)
 
     return forward

@@ -84,7 +84,7 @@ class Inputs:
         )
         if config is None:
             return None
-        narrower = checkpoint.Architecture(given.name, config, given.input_shape, given.classes)
+        narrower = checkpoint.Architecture(given.name, config, given.inputs, given.outputs)
         with rng.narrowing(streams, self.init.draw):
             model = checkpoint.build(narrower, self.host)
             initialise(model, self.init)

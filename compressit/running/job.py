@@ -92,8 +92,8 @@ class JobRunner:
             architecture, contract = checkpoint.architecture_of(path), checkpoint.contract_of(path)
         else:
             dataset = self._host.create(Dataset, job.data["uses"], job.data["config"])
-            shape, outputs = tuple(dataset.input_shape), self._task(job).outputs
-            architecture = checkpoint.Architecture(job.uses, dict(job.config), shape, outputs)
+            outputs = self._task(job).outputs
+            architecture = checkpoint.Architecture(job.uses, dict(job.config), dataset.inputs, outputs)
             init = _init_options(job)
             with lending(job.uses), rng.building(job.seed, init.draw):
                 model = checkpoint.build(architecture, self._host)
@@ -102,7 +102,7 @@ class JobRunner:
             weights.load_into(model, Path(job.files["weights"]), job.fresh, job.uses)
         compute = Compute.select("cpu", job.compute["precision"])
         model = compute.placed(model)
-        known = architecture.input_shape if architecture else contract.shape if contract else None
+        known = architecture.inputs if architecture else contract.inputs if contract else None
         x = None if known is None else probe_input(known, compute.dtype)
         with lending(job.uses):
             if not try_out(model, x) and x is not None and (fault := fault_of(model, x)) is not None:
@@ -238,7 +238,7 @@ class JobRunner:
                 self._memo[raw] = loading.loaded(dataset, DataContext(self._cache, announce))
             like = job.data.get("like")
             contract = InputSpec(
-                tuple(dataset.input_shape), like["scale"], tuple(like["mean"]), tuple(like["std"]),
+                dataset.inputs, like["scale"], tuple(like["mean"]), tuple(like["std"]),
                 task.posed.names,
             ) if like else None  # fmt: skip
             self._memo[key] = loading.prepared(dataset, task, self._memo[raw], announce, device, contract)

@@ -14,12 +14,14 @@ from compressit.config import dump, parse
 from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
 from compressit.contract.tasks import Task
+from compressit.datasets.declared import conformed
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
-from compressit.datasets.sources import Examples, Source, Sources, retargeted, shape_of
+from compressit.datasets.sources import Examples, Held, Source, Sources, retargeted
+from compressit.datasets.specs import Inputs, TensorSpec, as_inputs
 from compressit.datasets.splits import Data, InputSpec, Sourced, Split
 from compressit.datasets.stored import stored
-from compressit.datasets.streamed import NO_SKIP, Streamed
+from compressit.datasets.streamed import NO_SKIP, Streamed, held, is_stored
 from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.planning.keys import code_digest
@@ -68,8 +70,9 @@ def loaded(dataset: Dataset[Any], ctx: DataContext) -> Sources:
         return ctx.cache / "examples" / hashlib.sha256(facts.encode()).hexdigest()
 
     workers = dataset.config.workers
-    found = _as_declared(dataset, readable(dataset.name, given, folder, workers, ctx.announce, unchanged))
-    if any(isinstance(examples, tuple) for examples in found.given().values()):
+    read = readable(dataset.name, given, folder, workers, ctx.announce, unchanged, as_inputs(dataset.inputs))
+    found = _as_declared(dataset, read)
+    if any(isinstance(examples, tuple | Held) for examples in found.given().values()):
         unchanged()  # a file of the cache was checked when it was written
     return found
 
@@ -92,7 +95,7 @@ def prepared(
     Raises CompressitError for targets that are not what the task takes.
     """
     sources = retargeted(raw, dataset.name, task.targets)
-    data = posing(task, sources, dataset.config, device, like)
+    data = posing(task, sources, dataset.config, device, like, as_inputs(dataset.inputs))
     data = replace(data, doubts=(*data.doubts, *dataset.doubts()))
     for doubt in data.doubts:
         announce(f"warning: {dataset.name}: {doubt}")
@@ -105,10 +108,11 @@ def posing(
     options: DataConfig,
     device: str = "cpu",
     like: InputSpec | None = None,
+    inputs: Inputs | None = None,
 ) -> Data:
-    """The splits of sources whose targets are as the task takes them."""
+    """The splits of sources whose targets are as the task takes them. `inputs`: as declared, if they are."""
     posed, labelled = task.posed, task.target == "class"
-    data = prepare(sources, options, posed.outputs, posed.names, device, like, labelled)
+    data = prepare(sources, options, posed.outputs, posed.names, device, like, labelled, inputs)
     return replace(data, task=posed)
 
 
@@ -129,8 +133,10 @@ def readable(
     workers: int,
     announce: Callable[[str], None],
     unchanged: Callable[[], None] = lambda: None,
+    inputs: Inputs | None = None,
 ) -> Sources:
     """With sources in place of torch Datasets: a file in `folder(split)`, or, where `train` draws, read each time.
+    Those with several inputs, or whole numbers, are in memory. `inputs`: as declared, if they are.
 
     `unchanged` raises where what was read changed meanwhile.
     """
@@ -138,7 +144,12 @@ def readable(
     def kept(split: str, examples: Examples | None) -> Examples | None:
         if examples is None or isinstance(examples, tuple | Source):
             return examples
-        return stored(examples, folder(split), f"{name} ({split})", workers, announce, unchanged)
+        called = f"{name} ({split})"
+        if is_stored(examples, called, inputs):
+            spec = inputs if isinstance(inputs, TensorSpec) else None
+            return stored(examples, folder(split), called, workers, announce, unchanged, spec)
+        found = held(examples, workers, called, inputs)
+        return found if found.left_out or split == "train_plain" else (found.inputs, found.targets)
 
     test, validation, plain = (kept(n, getattr(given, n)) for n in ("test", "validation", "train_plain"))
     train = given.train
@@ -146,14 +157,10 @@ def readable(
         if plain.left_out:
             told = f"{name} (train_plain): an example cannot be left out: {plain.left_out[0]}"
             raise CompressitError(told, NO_SKIP)
-        return Sources(Streamed(name, train, plain, workers), test, validation)
+        return Sources(Streamed(name, train, plain, workers, inputs), test, validation)
     return Sources(kept("train", train) or train, test, validation)
 
 
 def _as_declared(dataset: Dataset[Any], sources: Sources) -> Sources:
     """What a dataset loaded, if it is what the dataset says of itself. Targets are checked by the task."""
-    declared = tuple(dataset.input_shape)
-    for name, examples in sources.given().items():
-        if (shape := shape_of(examples)) != declared:
-            raise CompressitError(f"{dataset.name} loaded {name} inputs {shape}, but declares {declared}")
-    return sources
+    return conformed(sources, as_inputs(dataset.inputs), dataset.name)

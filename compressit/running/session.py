@@ -13,6 +13,7 @@ from rich.console import Console
 
 from compressit.contract.job import Job
 from compressit.contract.results import Results
+from compressit.datasets.specs import to_json
 from compressit.errors import CompressitError, SeveralErrors, StageFailed
 from compressit.formatting import counted, duration
 from compressit.host.plugins import Host
@@ -147,8 +148,8 @@ class _Run:
         return runner.calibrate(
             {
                 **variant.model.use.to_json(),
-                "input_shape": list(variant.offer.shape),
-                "classes": variant.offer.classes,
+                "inputs": to_json(variant.offer.inputs),
+                "outputs": variant.offer.classes,
                 "batch_sizes": sorted({int((job.work or {})["batch_size"]) for job in new}),
                 "seconds": CALIBRATION_SECONDS,
                 "compute": dict(new[0].compute),

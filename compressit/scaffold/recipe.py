@@ -17,6 +17,7 @@ from compressit.contract.fit_options import FitConfig
 from compressit.contract.kinds import Dataset, Evaluator, Model
 from compressit.contract.plugin import Plugin
 from compressit.contract.tasks import Task
+from compressit.datasets.specs import as_inputs, values_of
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 from compressit.host.describe import made
@@ -181,7 +182,7 @@ def _size(plugin: type[Dataset[Any]]) -> tuple[float, float]:
         dataset = made(plugin, plugin.example)
         if dataset is None or dataset.train_size is None:
             return math.inf, math.inf
-        return dataset.train_size, dataset.train_size * math.prod(dataset.input_shape)
+        return dataset.train_size, dataset.train_size * values_of(as_inputs(dataset.inputs))
     except Exception:  # noqa: BLE001 - third-party code, and only a preference
         return math.inf, math.inf
 

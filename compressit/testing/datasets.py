@@ -10,7 +10,10 @@ from torch import Tensor
 
 from compressit.config import parse
 from compressit.contract.context import DataContext
+from compressit.datasets.batched import InputTensors, tensors_of
+from compressit.datasets.declared import conformed
 from compressit.datasets.sources import CALLED, Sources
+from compressit.datasets.specs import Inputs, TensorSpec, as_inputs, specs_of
 from compressit.datasets.streamed import items
 from compressit.errors import CompressitError
 from compressit.paths import default_cache
@@ -28,7 +31,7 @@ SOME = 64  # items of a torch Dataset that are looked at
 
 @check("dataset")
 def loads(subject: Subject) -> None:
-    """It loads its splits: tensors, uint8 or floats in [0, 1], or torch Datasets of such items."""
+    """It loads its splits: tensors, or torch Datasets of such items."""
     raw = _loaded(subject)
     if not isinstance(raw, Sources):
         raise ConformanceError(
@@ -38,23 +41,23 @@ def loads(subject: Subject) -> None:
 
 @check("dataset", needs=[loads])
 def as_declared(subject: Subject) -> None:
-    """Input shape, targets, names of classes or outputs, and training size match what it declares."""
+    """Inputs (shapes, types, ranges), targets, names of classes or outputs, and training size are as it declares."""
     dataset, loaded = subject.create(), _loaded(subject)
-    shape, posed = tuple(dataset.input_shape), dataset.task
+    inputs, posed = as_inputs(dataset.inputs), dataset.task
     task = subject.host.task(posed)
-    for name, (x, y) in _examples(loaded).items():
-        split = CALLED[name]
-        if tuple(x.shape[1:]) != shape:
-            raise ConformanceError(
-                f"its {split} inputs have shape {tuple(x.shape[1:])}, but it declares {shape}"
-            )
+    examples = _examples(loaded, inputs)
+    try:
+        conformed(Sources(**examples), inputs, "it")
+    except CompressitError as error:
+        raise ConformanceError(error.message, error.hint) from error
+    for name, (_, y) in examples.items():
         try:
             task.targets(y)
         except CompressitError as error:
-            raise ConformanceError(f"its {split} {error.message}", error.hint) from error
+            raise ConformanceError(f"its {CALLED[name]} {error.message}", error.hint) from error
     if len(posed.names) != posed.outputs:
         raise ConformanceError(f"it has {len(posed.names)} names for {posed.outputs} classes or outputs")
-    count = len(loaded.train[0] if isinstance(loaded.train, tuple) else loaded.train)
+    count = len(loaded.train[1] if isinstance(loaded.train, tuple) else loaded.train)
     if dataset.train_size not in (None, count):
         raise ConformanceError(
             f"it has {count} training inputs, but declares {dataset.train_size}",
@@ -65,7 +68,7 @@ def as_declared(subject: Subject) -> None:
 @check("dataset", needs=[loads])
 def same_twice(subject: Subject) -> None:
     """Loading it twice gives the same tensors and fingerprint."""
-    names = differing(_tensors(_loaded(subject)), _tensors(_load(subject, {})))
+    names = differing(_tensors(subject, _loaded(subject)), _tensors(subject, _load(subject, {})))
     none_found(
         names, "loading it twice gives different tensors", "draw from compressit.seeds.Streams(0, name)"
     )
@@ -80,33 +83,34 @@ def same_twice(subject: Subject) -> None:
 def leaves_host_options(subject: Subject) -> None:
     """It leaves limit, scale, labels, pixels and validation to the host."""
     none_found(
-        differing(_tensors(_loaded(subject)), _tensors(_load(subject, HOST_OPTIONS))),
+        differing(_tensors(subject, _loaded(subject)), _tensors(subject, _load(subject, HOST_OPTIONS))),
         f"with {', '.join(HOST_OPTIONS)} set, it loads different tensors",
         "load the whole dataset unchanged; the host applies DataConfig's options afterwards",
     )
 
 
-def _examples(loaded: Sources) -> dict[str, tuple[Tensor, Tensor]]:
+def _examples(loaded: Sources, inputs: Inputs) -> dict[str, tuple[InputTensors, Tensor]]:
     """Inputs and targets of each split; of a torch Dataset those of its first SOME items."""
 
-    def of(examples: Any) -> tuple[Tensor, Tensor]:
+    def of(examples: Any) -> tuple[InputTensors, Tensor]:
         if isinstance(examples, tuple):
             return examples
         places = [[(index, 0) for index in range(min(SOME, len(examples)))]]
-        read = next(items(examples, places, 0, "it"))
+        read = next(items(examples, places, 0, "it", inputs))
         assert read.inputs is not None, "all of them were left out"
         return read.inputs, read.targets
 
     return {name: of(examples) for name, examples in loaded.given().items()}
 
 
-def _tensors(loaded: Sources) -> dict[str, Tensor]:
-    pairs = _examples(loaded).items()
-    return {
-        f"{name} {what}": part
-        for name, pair in pairs
-        for what, part in zip(("inputs", "targets"), pair, strict=True)
-    }
+def _tensors(subject: Subject, loaded: Sources) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    inputs = as_inputs(subject.create().inputs)  # type: ignore[attr-defined]
+    for name, (x, y) in _examples(loaded, inputs).items():
+        names = ["inputs"] if isinstance(inputs, TensorSpec) else [f"inputs {at}" for at in specs_of(inputs)]
+        found |= {f"{name} {at}": tensor for at, tensor in zip(names, tensors_of(x), strict=True)}
+        found[f"{name} targets"] = y
+    return found
 
 
 def _loaded(subject: Subject) -> Any:

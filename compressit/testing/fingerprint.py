@@ -41,6 +41,10 @@ def _parts(value: object, name: str) -> Iterator[tuple[str, Hashable]]:
         yield name or "its values", _of_tensor(value)
     elif isinstance(value, nn.Module):
         yield from _of_module(value, f"{name}." if name else "")
+    elif isinstance(value, tuple | dict):  # of tensors: inputs of several
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            if isinstance(part, Tensor | tuple | dict):
+                yield from _parts(part, f"{name}.{key}".lstrip("."))
     elif is_dataclass(value) and not isinstance(value, type):
         for field in fields(value):
             yield from _parts(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))

@@ -16,6 +16,7 @@ from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.tensors import same_bits
 from compressit.config import dump
 from compressit.contract import measure
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit.running.rng import building
 from compressit.testing.check import ConformanceError, NotApplicable, check, none_found
@@ -134,7 +135,7 @@ def _input_shape(subject: Subject) -> tuple[int, ...]:
     for shape in SHAPES:
         try:
             with quiet_place(subject), torch.random.fork_rng():
-                subject.create().build(shape, CLASSES).eval()(torch.rand(2, *shape))
+                subject.create().build(TensorSpec(shape), CLASSES).eval()(torch.rand(2, *shape))
             return shape
         except Exception as error:  # noqa: BLE001 - it may not accept this shape
             reasons.append(f"{shape}: {type(error).__name__}: {error}")
@@ -143,7 +144,10 @@ def _input_shape(subject: Subject) -> tuple[int, ...]:
 
 def _architecture(subject: Subject, options: Mapping[str, Any] | None = None) -> Architecture:
     return Architecture(
-        subject.name, dict(subject.options if options is None else options), input_shape(subject), CLASSES
+        subject.name,
+        dict(subject.options if options is None else options),
+        TensorSpec(input_shape(subject)),
+        CLASSES,
     )
 
 

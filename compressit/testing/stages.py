@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -15,6 +15,7 @@ from compressit.checkpoint.tensors import same_bits
 from compressit.contract import measure
 from compressit.contract.context import StageContext
 from compressit.contract.records import Curve, Metric
+from compressit.datasets.specs import Inputs
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 from compressit.running.apply import dry_run_plugin
@@ -28,10 +29,10 @@ from compressit.testing.watch import attributes, differing, left_on, quiet_place
 
 STAGES = ("trainer", "compressor")
 KILLS = 4
-SIZES: Mapping[str, Callable[[nn.Module, Sequence[int]], int]] = {
-    "parameters": lambda model, shape: measure.parameters(model),
-    "nonzero": lambda model, shape: measure.nonzero(model),
-    "bytes": lambda model, shape: measure.tensor_bytes(model),
+SIZES: Mapping[str, Callable[[nn.Module, Inputs], int]] = {
+    "parameters": lambda model, inputs: measure.parameters(model),
+    "nonzero": lambda model, inputs: measure.nonzero(model),
+    "bytes": lambda model, inputs: measure.tensor_bytes(model),
     "macs": measure.macs,
 }
 """Metrics and notes with these names are sizes of the whole model, as `compressit.contract.measure` counts them."""
@@ -188,10 +189,10 @@ def saves_and_reloads(subject: Subject) -> None:
 @check(*STAGES, "evaluator", needs=[runs])
 def honest_sizes(subject: Subject) -> None:
     """Parameters, non-zeros, bytes and MACs match `compressit.contract.measure`."""
-    called, shape = _called(subject), stand(subject).data.contract.shape
+    called, inputs = _called(subject), stand(subject).data.contract.inputs
     measures = subject.kind == "evaluator"
     model, told = (called.model, called.result) if measures else (called.result, called.ctx.notes)
-    counted = {name: count(model, shape) for name, count in SIZES.items() if name in told}
+    counted = {name: count(model, inputs) for name, count in SIZES.items() if name in told}
     none_found(
         (f"{name} = {told[name]}, not {size}" for name, size in counted.items() if told[name] != size),
         "wrong sizes",

@@ -156,7 +156,7 @@ def _stand(subject: Subject) -> Stand:
     host, compute = subject.host, Compute.select(subject.device)
     dataset = host.create(Dataset, DATA["uses"], DATA["with"])
     data = load_data(dataset, host.task(dataset.task), subject.folder, lambda text: None, compute.device)
-    architecture = Architecture("testing.net", {"width": 8}, data.contract.shape, data.classes)
+    architecture = Architecture("testing.net", {"width": 8}, data.contract.inputs, data.classes)
     with rng.building(0):
         init = Net(checkpoint.build(architecture, host), architecture)
     place = Stand(host, subject.folder, data, compute, {"init": init})

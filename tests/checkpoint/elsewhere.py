@@ -44,7 +44,7 @@ def fingerprint(model: nn.Module, path: Path) -> dict[str, Any]:
     manifest = read_header(path).manifest
     assert manifest.probe is not None
     assert manifest.model is not None
-    x = probe_input(manifest.model.input_shape, getattr(torch, manifest.probe.dtype)).flip(0)
+    x = probe_input(manifest.inputs, getattr(torch, manifest.probe.dtype)).flip(0)
     state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     digest = hashlib.sha256()
     for output in outputs(model.eval(), x):

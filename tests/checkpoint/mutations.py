@@ -170,9 +170,12 @@ def _order(entry: Any, numbers: Numbers, draw: Draw) -> None:
     change = draw.randrange(3)
     if change == 0 and shapes:
         holder = draw.choice(shapes)
-        key = "shape" if "shape" in holder else "input_shape"
-        built = holder.get(key) or [1, 8, 8]
-        holder[key] = [draw.choice((size, size, *_SIZES)) for size in built]
+        built = holder["inputs"]["shape"] if "inputs" in holder else (holder.get("shapes") or [[1, 8, 8]])[0]
+        drawn = [draw.choice((size, size, *_SIZES)) for size in built]
+        if "inputs" in holder:
+            holder["inputs"]["shape"] = drawn
+        else:
+            holder["shapes"] = [drawn]
     elif change == 1 and entry.get("model"):
         config = entry["model"]["config"]
         for name, value in config.items():
@@ -180,7 +183,7 @@ def _order(entry: Any, numbers: Numbers, draw: Draw) -> None:
                 config[name] = [draw.choice(_SIZES)] * draw.choice((1, len(value), 40))
             elif isinstance(value, int):
                 config[name] = draw.choice(_SIZES)
-        entry["model"]["classes"] = draw.choice((entry["model"]["classes"], *_SIZES))
+        entry["model"]["outputs"] = draw.choice((entry["model"]["outputs"], *_SIZES))
     else:
         wide = [each for each in numbers if each[1] in _ORDERING]
         at, name, built = draw.choice(wide or numbers)

@@ -14,7 +14,7 @@ from compressit.datasets.splits import InputSpec
 from compressit.host.plugins import Host
 
 GOLDEN = Path(__file__).with_name("golden")
-SHA256 = "a207337416ef045ba7962c25d6d0460f6385bcf34d204366381a88fe0482d98c"
+SHA256 = "e3b76870410644797cf9b3666080f1d40b0bcac72fda65c1d04d0655bf32e98c"
 
 
 def test_the_file_is_the_one_that_was_committed() -> None:

@@ -44,9 +44,9 @@ def test_the_text_says_what_it_is_what_it_eats_and_where_it_comes_from(
     text = render(facts(path))
     for line in (
         'model        tiny.mlp {"hidden": [12, 8]} (from tiny_plugins.py)',
-        "inputs       1 x 4 x 4, 5 classes",
+        "inputs       (1, 4, 4), 5 outputs",
         f"parameters   {16 * 12 + 12 + 12 * 8 + 8 + 8 * 5 + 5:,}",
-        "(pixels in [0, 1] - [0.5]) / [0.25] per channel",
+        "(value - [0.5]) / [0.25] per channel",
         "class names  cat, dog, cow, hen, ant",
         'train: train.sgd {"seed": 3}',
         "test_accuracy  0.954",

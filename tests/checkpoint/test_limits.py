@@ -42,9 +42,9 @@ def _set(at: str, **attrs: Any) -> Change:
     [
         (CONV, _set("0", padding=[4000, 4000])),
         (CONV, _set("3", padding=[9000, 9000])),
-        (CONV, lambda entry: entry["probe"].update(input_shape=[2, 2000, 2000])),
-        (CONV, lambda entry: entry["model"].update(input_shape=[2**18, 8, 8])),
-        (MLP, lambda entry: entry["model"].update(input_shape=[1, 4096, 4096])),
+        (CONV, lambda entry: entry["probe"].update(shapes=[[2, 2000, 2000]])),
+        (CONV, lambda entry: entry["model"]["inputs"].update(shape=[2**18, 8, 8])),
+        (MLP, lambda entry: entry["model"]["inputs"].update(shape=[1, 4096, 4096])),
         (None, _set("larger", scale_factor=1000.0)),
         (None, _set("pad", padding=[9000, 9000, 9000, 9000])),
         (None, _set("up", stride=[4000, 4000])),
@@ -107,7 +107,7 @@ def test_outputs_are_recorded_for_a_smaller_picture_where_the_own_takes_too_much
     save(net, path, contract=InputSpec((3, 512, 512), "unit", None, None, ("a", "b")))
     probe = read_header(path).manifest.probe
     assert probe is not None
-    assert probe.input_shape == (3, 128, 128)
+    assert probe.shapes == ((3, 128, 128),)
     load(path, Pixels())
     other = forge.forged(path, lambda entry: entry["probe"].update(values=[9.0] * len(probe.values)))
     with pytest.raises(CompressitError, match="outputs"):
@@ -147,11 +147,11 @@ def test_a_file_whose_own_input_takes_much_is_run_on_it_only_when_asked(
 
     def change(entry: dict[str, Any]) -> None:
         if probed:
-            entry["probe"].update(input_shape=entry["model"]["input_shape"])
+            entry["probe"].update(shapes=[entry["model"]["inputs"]["shape"]])
         else:
             entry["probe"] = None
-        channels = entry["model"]["input_shape"][0]
-        entry["model"].update(input_shape=[channels, 2000, 2000])
+        channels = entry["model"]["inputs"]["shape"][0]
+        entry["model"]["inputs"].update(shape=[channels, 2000, 2000])
 
     big = forge.forged(path, change)
     load(big, host=host)

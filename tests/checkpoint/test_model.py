@@ -20,6 +20,7 @@ from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import Architecture, architecture_of, contract_of, fresh, load, save
 from compressit.checkpoint.probe import probe_input
 from compressit.checkpoint.tensors import TYPES, same_bits
+from compressit.datasets.specs import TensorSpec
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
@@ -54,7 +55,7 @@ def test_models_come_back_bit_equal_in_another_process(make: Make, host: Host, t
     cases = {
         "plain": (MLP, make(MLP)),
         "depthwise, batch norm": (CONV, make(replace(CONV, config={"channels": [6, 4]}))),
-        "pruned": (CONV, pruned(make(CONV), CONV.input_shape)),
+        "pruned": (CONV, pruned(make(CONV), CONV.inputs.shape)),
         "tied": (TIED, make(TIED)),
         "unsaved buffer": (HEADS, make(HEADS)),
         "attention, layer norm, grouped": (TOKENS, make(replace(TOKENS, config={"width": 12, "heads": 3}))),
@@ -83,19 +84,19 @@ def test_attention_and_norms_are_told_their_new_widths(make: Make, host: Host, p
 def test_a_pruned_model_has_its_shape_and_says_that_it_was_edited(
     make: Make, path: Path, again: Again
 ) -> None:
-    model = pruned(make(CONV), CONV.input_shape)
+    model = pruned(make(CONV), CONV.inputs.shape)
     assert (model[0].out_channels, model[3].groups, model[4].out_channels) == (4, 4, 6)
     loaded = again(model, CONV)
     assert str(loaded) == str(model)
     assert equal(loaded, model)
     assert all(p.requires_grad for p in loaded.parameters())
-    expected = Architecture(CONV.name, CONV.config, CONV.input_shape, CONV.classes, edited=True)
+    expected = Architecture(CONV.name, CONV.config, CONV.inputs.shape, CONV.outputs, edited=True)
     assert architecture_of(path) == expected
 
 
 def test_a_narrower_config_needs_no_edits(make: Make, host: Host, tmp_path: Path) -> None:
-    narrow = Architecture(CONV.name, {"channels": [4, 6]}, CONV.input_shape, CONV.classes)
-    model = pruned(make(CONV), CONV.input_shape)
+    narrow = Architecture(CONV.name, {"channels": [4, 6]}, CONV.inputs.shape, CONV.outputs)
+    model = pruned(make(CONV), CONV.inputs.shape)
     save(model, tmp_path / "a.safetensors", narrow, host=host)
     save(model, tmp_path / "b.safetensors", CONV, host=host)
     assert read_header(tmp_path / "a.safetensors").manifest.edits == ()
@@ -106,12 +107,12 @@ def test_a_narrower_config_needs_no_edits(make: Make, host: Host, tmp_path: Path
 
 def test_a_loaded_model_can_be_pruned_trained_and_saved_again(make: Make, host: Host, path: Path) -> None:
     save(make(CONV), path, CONV, host=host)
-    model = pruned(load(path, host=host).train(), CONV.input_shape, 0.25)
+    model = pruned(load(path, host=host).train(), CONV.inputs.shape, 0.25)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    model(torch.rand(4, *CONV.input_shape)).sum().backward()
+    model(torch.rand(4, *CONV.inputs.shape)).sum().backward()
     optimizer.step()
     save(model, path, architecture_of(path), host=host)
-    model = pruned(load(path, host=host), CONV.input_shape, 0.25)
+    model = pruned(load(path, host=host), CONV.inputs.shape, 0.25)
     save(model, path, architecture_of(path), host=host)
     assert equal(load(path, host=host), model)
 
@@ -203,7 +204,7 @@ def test_saving_leaves_the_model_and_torchs_random_numbers_alone(make: Make, hos
     model = make(CONV).train()
     model[1].eval()
     model[0].requires_grad_(False)
-    model(torch.rand(2, *CONV.input_shape)).sum().backward()
+    model(torch.rand(2, *CONV.inputs.shape)).sum().backward()
     pointers = {n: (v.data_ptr(), v._version) for n, v in model.state_dict(keep_vars=True).items()}
     gradients = {n: p.grad for n, p in model.named_parameters()}
     before, random_state = copy.deepcopy(model), torch.get_rng_state()
@@ -250,7 +251,7 @@ def test_what_cannot_be_stored_is_named(make: Make, host: Host, path: Path) -> N
         save(model, path, MLP, host=host)
     model = make(MLP)
     model[4] = nn.Linear(5, 8)
-    with pytest.raises(CompressitError, match="does not run on an input of shape"):
+    with pytest.raises(CompressitError, match="does not run on inputs of shape"):
         save(model, path, MLP, host=host)
     assert not path.exists()
 
@@ -274,8 +275,8 @@ def test_two_processes_write_identical_bytes(make: Make, host: Host, tmp_path: P
 
 
 def test_a_model_without_a_builder_fills_a_given_net(make: Make, host: Host, path: Path) -> None:
-    model = pruned(make(CONV), CONV.input_shape)
-    contract = InputSpec(CONV.input_shape, "unit", None, None, ("a", "b", "c"))
+    model = pruned(make(CONV), CONV.inputs.shape)
+    contract = InputSpec(CONV.inputs.shape, "unit", None, None, ("a", "b", "c"))
     save(model, path, None, contract, host)
     assert architecture_of(path) is None
     assert contract_of(path) == contract
@@ -287,7 +288,7 @@ def test_a_model_without_a_builder_fills_a_given_net(make: Make, host: Host, pat
     assert equal(net, model)
     assert str(net) == str(model)
     with torch.no_grad():
-        x = torch.rand(3, *CONV.input_shape)
+        x = torch.rand(3, *CONV.inputs.shape)
         assert same_bits(net(x), model(x))
     with pytest.raises(CompressitError, match=r"not fit|no tensor"):
         load(path, into=make(MLP), host=host)
@@ -352,7 +353,7 @@ def test_forged_ties_are_refused(saved: Path, host: Host, tied: list[str]) -> No
 
 
 def test_fresh_weights_in_the_same_shape(make: Make, host: Host, path: Path) -> None:
-    model = pruned(make(CONV), CONV.input_shape)
+    model = pruned(make(CONV), CONV.inputs.shape)
     save(model, path, CONV, host=host)
     one, same, other = fresh(path, 1, host), fresh(path, 1, host), fresh(path, 2, host)
     assert equal(one, same)
@@ -411,11 +412,11 @@ def test_a_contract_comes_back(make: Make, host: Host, path: Path) -> None:
 
 
 def test_the_probe_input_never_changes() -> None:
-    x = probe_input((1, 2, 3), torch.float32)
+    x = probe_input(TensorSpec((1, 2, 3)))
     assert x.shape == (2, 1, 2, 3)
     assert (x.flatten() * 128)[:5].tolist() == [56, -35, -112, -32, -100]
-    assert torch.equal(probe_input((1, 2, 3), torch.bfloat16).float(), x)
-    assert set(probe_input((50,), torch.int64).unique().tolist()) == {0, 1}
+    assert torch.equal(probe_input(TensorSpec((1, 2, 3)), torch.bfloat16).float(), x)
+    assert set(probe_input(TensorSpec((50,), "int64", 0, 1)).unique().tolist()) == {0, 1}
 
 
 def test_a_builder_that_fails_or_builds_nonsense(host: Host, tmp_path: Path) -> None:

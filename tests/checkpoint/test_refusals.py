@@ -60,9 +60,9 @@ def _huge_header(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
+_SPEC = {"shape": [8], "dtype": "float32", "low": 0.0, "high": 1.0}
 _INPUT = {
-    "shape": [2**25],
-    "dtype": "float32",
+    "inputs": _SPEC,
     "scale": "unit",
     "mean": None,
     "std": None,
@@ -93,14 +93,16 @@ WRONG = [
     Wrong("huge network", _entry(lambda e: e["model"].update(config={"hidden": [2**30]})), "its network would need",
           "exhaust"),
     Wrong("many layers", _entry(lambda e: e["model"].update(config={"hidden": [1] * 50_000})), "at least .* tensors"),
-    Wrong("huge classes", _entry(lambda e: e["model"].update(classes=2**40)), "its network would need"),
+    Wrong("huge classes", _entry(lambda e: e["model"].update(outputs=2**40)), "its network would need"),
     Wrong("huge replacement", _edits(_replaced(inputs=16, rank=2**30, outputs=12)), "its network would need"),
-    Wrong("huge input", _entry(lambda e: e["model"].update(input_shape=[2**40])), "at most 16777216"),
+    Wrong("huge input", _entry(lambda e: e["model"]["inputs"].update(shape=[2**40])), "at most 16777216"),
     Wrong("advice for a scale",
-          _entry(lambda e: e.update(input={**_INPUT, "shape": [8], "scale": "unit` and run `pip install trojan"})),
+          _entry(lambda e: e.update(input={**_INPUT, "scale": "unit` and run `pip install trojan"})),
           "input.scale"),
-    Wrong("huge recorded input", _entry(lambda e: e.update(input=_INPUT)), "at most 16777216"),
-    Wrong("impossible shape", _entry(lambda e: e["model"].update(input_shape=[0, 2**62, 2**62])), "at most 16777216"),
+    Wrong("huge recorded input",
+          _entry(lambda e: e.update(input={**_INPUT, "inputs": {**_SPEC, "shape": [2**25]}})), "at most 16777216"),
+    Wrong("impossible shape", _entry(lambda e: e["model"]["inputs"].update(shape=[0, 2**62, 2**62])),
+          "at most 16777216"),
     Wrong("replacement by anything", _edits({"do": "replace", "at": "1", "type": "subprocess.Popen", "args": {}}),
           "'subprocess.Popen' is not installed"),
     Wrong("replacement with odd arguments", _edits(_replaced(evil=1)), "cannot build 1"),

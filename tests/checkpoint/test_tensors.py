@@ -15,6 +15,7 @@ from compressit.checkpoint.header import copy_with, read_header, verify
 from compressit.checkpoint.inspect import facts, render
 from compressit.checkpoint.model import Architecture, fresh, load, save
 from compressit.checkpoint.tensors import TYPES, pack, same_bits, unpack
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 
@@ -76,7 +77,7 @@ def test_what_is_not_sparse_or_small_stays_as_it_is(make: Make, host: Host, tmp_
 
 
 def test_tied_weights_are_compact_once(make: Make, host: Host, tmp_path: Path) -> None:
-    wide = Architecture("tiny.tied", {}, (7,), 90)
+    wide = Architecture("tiny.tied", {}, TensorSpec((7,), "int64", 0, 89), 90)
     save(sparse(make(wide), 0.1), path := tmp_path / "tied.safetensors", wide, host=host, compact=True)
     assert sorted(read_header(path).tensors) == ["embed.weight::mask", "embed.weight::values"]
     loaded = load(path, host=host)

@@ -12,6 +12,7 @@ from compressit.config import Config, NoOptions
 from compressit.contract.hookspecs import hookimpl
 from compressit.contract.kinds import Model
 from compressit.contract.module_types import ModuleType
+from compressit.datasets.specs import Inputs
 
 
 class ConvConfig(Config):
@@ -23,10 +24,10 @@ class Conv(Model[ConvConfig]):
 
     name = "tiny.conv"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
         first, second = self.config.channels
         return nn.Sequential(
-            nn.Conv2d(input_shape[0], first, 3, padding=1),
+            nn.Conv2d(inputs.shape[0], first, 3, padding=1),
             nn.BatchNorm2d(first),
             nn.ReLU(),
             nn.Conv2d(first, first, 3, padding=1, groups=first),
@@ -35,7 +36,7 @@ class Conv(Model[ConvConfig]):
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),
-            nn.Linear(second * input_shape[1] * input_shape[2] // 4, classes),
+            nn.Linear(second * inputs.shape[1] * inputs.shape[2] // 4, outputs),
         )
 
 
@@ -44,8 +45,8 @@ class Pooled(Model[NoOptions]):
 
     name = "tiny.pooled"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        layers = [nn.Conv2d(input_shape[0], classes, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        layers = [nn.Conv2d(inputs.shape[0], outputs, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         return nn.Sequential(*layers)
 
 
@@ -69,8 +70,8 @@ class Drawn(Model[DrawnConfig]):
 
     name = "tiny.drawn"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        return DrawnNet(self.config.rows, classes)
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        return DrawnNet(self.config.rows, outputs)
 
 
 class TiedNet(nn.Module):
@@ -91,8 +92,8 @@ class Tied(Model[NoOptions]):
 
     name = "tiny.tied"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        return TiedNet(classes)
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        return TiedNet(outputs)
 
 
 class HeadsNet(nn.Module):
@@ -124,8 +125,8 @@ class Heads(Model[NoOptions]):
 
     name = "tiny.heads"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        return HeadsNet(torch.Size(input_shape).numel(), classes)
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        return HeadsNet(torch.Size(inputs.shape).numel(), outputs)
 
 
 class TokensConfig(Config):
@@ -156,9 +157,9 @@ class Tokens(Model[TokensConfig]):
 
     name = "tiny.tokens"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        channels, height, width = input_shape
-        return TokensNet(channels, height * width // 4, self.config.width, self.config.heads, classes)
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        channels, height, width = inputs.shape
+        return TokensNet(channels, height * width // 4, self.config.width, self.config.heads, outputs)
 
 
 class LowRank(nn.Module):

@@ -31,7 +31,7 @@ def test_inspect_shows_what_the_file_says_of_itself(tiny: Ran) -> None:
     assert facts["parameters"] == row["metrics"]["parameters"]
     assert facts["metrics"] == row["metrics"]
     assert [step["stage"] for step in facts["lineage"]] == ["init", "train", "blog-02"]
-    assert facts["input"]["shape"] == [1, 8, 8]
+    assert facts["input"]["inputs"]["shape"] == [1, 8, 8]
 
 
 @pytest.mark.parametrize("text", ["not a checkpoint", ""])

@@ -32,9 +32,9 @@ from pathlib import Path
 installed().load_file(Path("my_net.py"))
 from compressit.host.live_models import name_of
 builder = installed().find("file.net").plugin
-net = builder(builder.Config(width=3)).build((3,), 2)
+net = builder(builder.Config(width=3)).build(compressit.TensorSpec((3,)), 2)
 assert name_of(net) == "file.net"
-compressit.save(net, "net.safetensors", input_shape=(3,), width=3)
+compressit.save(net, "net.safetensors", inputs=(3,), width=3)
 """
 
 

@@ -48,7 +48,7 @@ from torch import nn
 def build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 build.__module__ = sys.argv[2]  # what the file will say that it comes from
 compressit.model("my.net")(build)
-compressit.save(build(), sys.argv[1], uses="my.net", input_shape=(1, 8, 8), classes=10)
+compressit.save(build(), sys.argv[1], uses="my.net", inputs=(1, 8, 8), outputs=10)
 """
 ESCAPED = EVIL.encode("unicode_escape").decode()
 

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from compressit.datasets.specs import TensorSpec
 from compressit_plugins.models.mlp import Mlp, MlpConfig
 
 from .sandbox import Sandbox, rows
@@ -29,7 +30,7 @@ evaluate: [eval.size]
 @pytest.fixture
 def mine(sandbox: Sandbox) -> Path:
     """A training's checkpoint of `model.mlp` for 7 classes."""
-    net = Mlp(MlpConfig()).build((1, 8, 8), 7)
+    net = Mlp(MlpConfig()).build(TensorSpec((1, 8, 8)), 7)
     file = sandbox.folder / "mine.pth"
     torch.save(
         {"state_dict": nn.DataParallel(net).state_dict(), "epoch": 3, "optimizer": {"state": {}}}, file

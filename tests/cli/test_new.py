@@ -133,7 +133,7 @@ def test_show_knows_metrics_and_shapes_without_torch(sandbox: Sandbox) -> None:
     assert "\nparameters" in size
     assert "No options." in size
     mnist = json.loads(sandbox.light("plugins", "show", "data.mnist", "--json").out)
-    assert (mnist["shape"], mnist["classes"], mnist["from"]) == ([1, 28, 28], 10, "compressit")
+    assert (mnist["inputs"]["shape"], mnist["classes"], mnist["from"]) == ([1, 28, 28], 10, "compressit")
     names = [option["name"] for option in mnist["options"]]
     assert {"root", "limit", "scale"} <= set(names)
     nested = sandbox.light("plugins", "show", "prune.magnitude").out

@@ -199,7 +199,9 @@ class Odd(Dataset[Any]):
     [
         ((X[0].numpy(), 1), "ndarray"),
         ((X[0].long(), 1), "int64"),
-        ((X[0] / 51.0, 1), r"from 0 to 5, not from 0 to 1|goes from"),
+        ((X[0].to(torch.complex64), 1), "complex64"),
+        (((X[0], X[0]), 1), "a tuple of 2, those before it a Tensor"),
+        ((X[0] / 51.0, 1), r"from 0\S* to 5, not 0\.\.1"),
         ((X[0] / 255.0, 1), "float32, those before it"),
         ((X[0][:, :4], 1), r"shape \(3, 4, 6\), not \(3, 6, 6\)"),
         ((X[0], "cat"), "target is 'cat'"),

@@ -14,6 +14,7 @@ from blocks import DOCS, blocks, run_line
 from PIL import Image
 
 import compressit
+from compressit import TensorSpec
 from compressit.host.plugins import installed
 from compressit.recipe.load import load_recipe
 
@@ -21,10 +22,14 @@ TEXT = (DOCS / "own-data.md").read_text(encoding="utf-8")
 REST = {
     "version": "1", "name": "own", "model": "{uses: model.mlp}", "stages": "{train: {uses: train.supervised}}",
 }  # fmt: skip
+SCANS = {"age": TensorSpec((1,), low=0, high=120), "picture": TensorSpec((1, 4, 4))}
 POSED = (
-    ("task.classification", 2, (3, 64, 64)), ("task.classification", 10, (1, 4, 4)), ("task.regression", 1, (6,)),
-    ("task.segmentation", 19, (3, 4, 4)),
-)  # fmt: skip
+    ("task.classification", 2, TensorSpec((3, 64, 64))),
+    ("task.classification", 10, TensorSpec((1, 4, 4))),
+    ("task.classification", 10, SCANS),
+    ("task.regression", 1, TensorSpec((6,))),
+    ("task.segmentation", 19, TensorSpec((3, 4, 4))),
+)
 
 
 @pytest.fixture
@@ -47,21 +52,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     exec(arrays, dict(names))
     exec(others, {**features, **maps, "others": features["features"]})
+    np.savez("scans.npz", train_image=images, train_age=np.arange(20.0)[:, None], train_y=labels)
     return tmp_path
 
 
 def test_its_recipes_are_valid_and_their_data_load(folder: Path) -> None:
     found = [block.text for block in blocks("own-data.md") if block.language == "yaml" and not block.title]
-    for text, (task, outputs, shape) in zip(found, POSED, strict=True):
+    for text, (task, outputs, inputs) in zip(found, POSED, strict=True):
         rest = "".join(f"{key}: {value}\n" for key, value in REST.items() if f"{key}:" not in text)
         (folder / "own.yaml").write_text(rest + text)
         (variant,) = load_recipe(folder / "own.yaml", host=installed()).variants
-        assert variant.offer.shape == shape
+        assert variant.offer.inputs == inputs
         posed = {"uses": variant.task.uses, "with": variant.task.config}
         data = compressit.data(
             variant.data.uses, task=posed, announce=lambda text: None, **variant.data.config
         )
-        assert (data.task.uses, data.task.outputs) == (task, outputs)
+        assert (data.task.uses, data.task.outputs, data.contract.inputs) == (task, outputs, inputs)
 
 
 def test_its_lines_for_python_work(folder: Path) -> None:

@@ -48,10 +48,10 @@ def folder(tmp_path: Path) -> Path:
         if block.title:
             block.write(tmp_path)
     data = compressit.data("data.synthetic", train=8, test=8)
-    shape, classes = data.contract.shape, data.classes
-    net = Mlp(MlpConfig()).build(shape, classes)
+    inputs, classes = data.contract.inputs, data.classes
+    net = Mlp(MlpConfig()).build(inputs, classes)
     file = tmp_path / "trained.safetensors"
-    compressit.save(net, file, uses="model.mlp", input_shape=shape, classes=classes, contract=data.contract)
+    compressit.save(net, file, uses="model.mlp", inputs=inputs, outputs=classes, contract=data.contract)
     return tmp_path
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional
 from compressit.config import Config
 from compressit.contract.hookspecs import hookimpl
 from compressit.contract.kinds import Model
+from compressit.datasets.specs import Inputs
 
 Out = namedtuple("Out", "logits features")
 
@@ -51,9 +52,10 @@ class Awkward(Model[AwkwardConfig]):
 
     name = "tiny.awkward"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        inputs = torch.Size(input_shape).numel()
-        return Net(self.config.gives, inputs, classes).to(getattr(torch, self.config.dtype))
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        return Net(self.config.gives, torch.Size(inputs.shape).numel(), outputs).to(
+            getattr(torch, self.config.dtype)
+        )
 
 
 @hookimpl

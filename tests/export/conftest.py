@@ -10,11 +10,12 @@ from tiny import tiny_host
 from torch import nn
 
 from compressit.checkpoint.model import Architecture, build, save
+from compressit.datasets.specs import TensorSpec
 from compressit.host.plugins import Host
 
 TINY = Path(__file__).parent.parent / "checkpoint" / "tiny_models.py"
 CONV = Architecture("tiny.conv", {"channels": [8, 12]}, (2, 6, 6), 3)
-TIED = Architecture("tiny.tied", {}, (7,), 9)
+TIED = Architecture("tiny.tied", {}, TensorSpec((7,), "int64", 0, 8), 9)
 HEADS = Architecture("tiny.heads", {}, (8,), 4)
 
 

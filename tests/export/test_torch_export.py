@@ -78,7 +78,7 @@ def test_what_computes_something_else_is_not_published(
 
 def test_the_comparison_sees_every_output_and_value(saved: Saved, host: Host) -> None:
     subject = opened(saved(CONV), host)
-    model, x = subject.model, probe_input(CONV.input_shape, torch.float32)
+    model, x = subject.model, probe_input(CONV.inputs)
     assert torch.equal(subject.x, x)
     with torch.no_grad():
         subject.check(lambda x: [model(x)], "it")

@@ -13,6 +13,7 @@ from tiny import tiny_host
 from compressit.config import Config, ModelRef
 from compressit.contract.fit_options import FitConfig
 from compressit.contract.kinds import Compressor, Dataset
+from compressit.datasets.specs import TensorSpec
 from compressit.host.describe import Option, Style, facts, nested_options, options
 from compressit.host.plugins import Registered, Source
 
@@ -105,9 +106,9 @@ def test_the_facts_of_every_kind_are_json() -> None:
     size = found["tiny.size"]
     assert [metric["name"] for metric in size["metrics"]] == ["parameters", "bytes", "mean_weight"]
     assert size["metrics"][1] == {"name": "bytes", "better": "lower", "unit": "bytes", "about": ""}
-    assert (found["tiny.data"]["shape"], found["tiny.data"]["classes"]) == ([1, 2, 3], 3)
+    assert (found["tiny.data"]["inputs"]["shape"], found["tiny.data"]["classes"]) == ([1, 2, 3], 3)
     assert "metrics" not in found["tiny.train"]
-    assert "shape" not in found["tiny.mlp"]
+    assert "inputs" not in found["tiny.mlp"]
     assert found["tiny.mlp"]["schema"]["properties"]["hidden"]["type"] == "array"
     assert (found["tiny.mlp"]["from"], found["tiny.mlp"]["version"]) == (
         host.find("tiny.mlp").source.name,
@@ -133,10 +134,10 @@ def test_a_dataset_that_does_not_know_its_shape_yet_says_nothing() -> None:
         name = "x.files"
 
         @property
-        def input_shape(self) -> tuple[int, ...]:
+        def inputs(self) -> TensorSpec:
             raise FileNotFoundError(Path("images"))
 
-    assert (_facts(Files, "dataset")["shape"], _facts(Files, "dataset")["classes"]) == (None, None)
+    assert (_facts(Files, "dataset")["inputs"], _facts(Files, "dataset")["classes"]) == (None, None)
 
 
 def _facts(plugin: Any, kind: str) -> dict[str, Any]:

@@ -98,9 +98,9 @@ def test_hook_evaluators(desk: Desk) -> None:
 
 def test_hook_models(desk: Desk) -> None:
     body = """
-    def build(self, input_shape, classes):
+    def build(self, inputs, outputs):
         from torch import nn
-        return nn.Sequential(nn.Flatten(), nn.Linear(6, classes, bias=False))
+        return nn.Sequential(nn.Flatten(), nn.Linear(6, outputs, bias=False))
     """
     run = desk.run(_plugin("Model", body), model="{uses: hooked.model}")
     assert run.metrics[0]["parameters"] == 18
@@ -110,7 +110,8 @@ def test_hook_models(desk: Desk) -> None:
 
 def test_hook_datasets(desk: Desk) -> None:
     body = """
-    input_shape = (5,)
+    from compressit import TensorSpec
+    inputs = TensorSpec((5,))
     classes = 4
     def load(self, ctx):
         import torch

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import compressit
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
-from compressit.checkpoint.manifest import Builder
+from compressit.datasets.specs import TensorSpec, to_json
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host, Source, installed
@@ -41,12 +41,12 @@ def _own_host() -> Iterator[None]:
 class Net(nn.Module):
     """Nobody registered it."""
 
-    def __init__(self, width: int = 8, classes: int = 3) -> None:
+    def __init__(self, width: int = 8, outputs: int = 3) -> None:
         super().__init__()
         self.width = width
         self.first = nn.Conv2d(2, width, 3, padding=1)
         self.norm = nn.BatchNorm2d(width)
-        self.head = nn.Linear(width, classes)
+        self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.norm(self.first(x)).relu().mean((2, 3)))
@@ -105,7 +105,7 @@ def test_a_net_of_other_layers_is_not_filled_and_one_that_computes_something_els
 
 
 def test_options_without_a_registered_model_are_a_mistake(tmp_path: Path) -> None:
-    for options in ({"width": 8}, {"input_shape": SHAPE}, {"classes": 3}, {"width": None}):
+    for options in ({"width": 8}, {"inputs": SHAPE}, {"outputs": 3}, {"width": None}):
         with pytest.raises(
             CompressitError, match=rf"{next(iter(options))}= is for registered models, and Net"
         ):
@@ -129,16 +129,18 @@ def registered(name: str = "my.net") -> type[Net]:
 def test_a_registered_class_saves_and_loads_by_its_name(tmp_path: Path) -> None:
     net = registered()(width=6)
     smaller = pruned(net)
-    compressit.save(smaller, tmp_path / "net.safetensors", input_shape=SHAPE, width=6)
+    compressit.save(smaller, tmp_path / "net.safetensors", inputs=SHAPE, width=6)
     loaded = compressit.load(tmp_path / "net.safetensors")
     assert str(loaded) == str(smaller)
     assert torch.equal(outputs(loaded), outputs(smaller))
     builder = read_header(tmp_path / "net.safetensors").manifest.model
-    assert builder == Builder(
-        name="my.net", config={"width": 6}, input_shape=SHAPE, classes=3, owner="test_live_models"
-    )
+    assert builder is not None
+    assert builder.model_dump(mode="json") == {
+        "name": "my.net", "config": {"width": 6}, "inputs": to_json(TensorSpec(SHAPE)), "outputs": 3,
+        "owner": "test_live_models",
+    }  # fmt: skip
     assert compressit.fresh(tmp_path / "net.safetensors", seed=1).first.out_channels == 3
-    compressit.save(registered()(), tmp_path / "net.safetensors", input_shape=SHAPE)
+    compressit.save(registered()(), tmp_path / "net.safetensors", inputs=SHAPE)
     assert read_header(tmp_path / "net.safetensors").manifest.model.config == {"width": 8}, "today's defaults"
 
 
@@ -148,38 +150,38 @@ def test_widths_need_not_be_said_but_layers_must(tmp_path: Path) -> None:
         def __init__(self, depth: int = 2, width: int = 5) -> None:
             super().__init__(*(nn.Linear(4 if i == 0 else width, width) for i in range(depth)))
 
-    compressit.save(Deep(width=3), tmp_path / "net.safetensors", input_shape=(4,))
+    compressit.save(Deep(width=3), tmp_path / "net.safetensors", inputs=(4,))
     assert compressit.load(tmp_path / "net.safetensors")[0].out_features == 3
     with pytest.raises(CompressitError, match="the layer 2 was added"):
-        compressit.save(Deep(depth=3), tmp_path / "deep.safetensors", input_shape=(4,))
-    compressit.save(Deep(depth=3), tmp_path / "deep.safetensors", input_shape=(4,), depth=3)
+        compressit.save(Deep(depth=3), tmp_path / "deep.safetensors", inputs=(4,))
+    compressit.save(Deep(depth=3), tmp_path / "deep.safetensors", inputs=(4,), depth=3)
     assert len(compressit.load(tmp_path / "deep.safetensors")) == 3
 
 
 def test_the_shape_of_the_inputs_is_asked_for(tmp_path: Path) -> None:
-    for shape, words in ((None, "the shape of its inputs"), ((7, 6, 6), "does not run on an input")):
+    for shape, words in ((None, "the shape of its inputs"), ((7, 6, 6), "does not run on inputs")):
         with pytest.raises(CompressitError, match=words):
-            compressit.save(registered()(), tmp_path / "net.safetensors", input_shape=shape)
+            compressit.save(registered()(), tmp_path / "net.safetensors", inputs=shape)
     assert not (tmp_path / "net.safetensors").exists()
 
 
 def test_a_function_is_called_with_what_it_asks_for(tmp_path: Path) -> None:
     @compressit.model("my.flat")
-    def flat(input_shape, classes, hidden=(6, 5), *, bias: bool = True, activation=nn.ReLU):
-        sizes = [torch.Size(input_shape).numel(), *hidden]
+    def flat(inputs, outputs, hidden=(6, 5), *, bias: bool = True, activation=nn.ReLU):
+        sizes = [torch.Size(inputs.shape).numel(), *hidden]
         layers = [
             m for a, b in zip(sizes, hidden, strict=False) for m in (nn.Linear(a, b, bias), activation())
         ]
-        return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], classes))
+        return nn.Sequential(nn.Flatten(), *layers, nn.Linear(sizes[-1], outputs))
 
-    net = flat(SHAPE, 4, hidden=(7,))
+    net = flat(TensorSpec(SHAPE), 4, hidden=(7,))
     assert isinstance(net[2], nn.ReLU)
-    compressit.save(net, tmp_path / "net.safetensors", uses="my.flat", input_shape=SHAPE, hidden=[7])
+    compressit.save(net, tmp_path / "net.safetensors", uses="my.flat", inputs=SHAPE, hidden=[7])
     builder = read_header(tmp_path / "net.safetensors").manifest.model
-    assert (builder.config, builder.classes) == ({"hidden": [7], "bias": True}, 4)
+    assert (builder.config, builder.outputs) == ({"hidden": [7], "bias": True}, 4)
     assert torch.equal(outputs(compressit.load(tmp_path / "net.safetensors")), outputs(net))
     with pytest.raises(CompressitError, match=r"my\.flat\.bias must be true or false"):
-        compressit.save(net, tmp_path / "x.safetensors", uses="my.flat", input_shape=SHAPE, bias="yes")
+        compressit.save(net, tmp_path / "x.safetensors", uses="my.flat", inputs=SHAPE, bias="yes")
 
 
 def test_subclasses_of_a_registered_class_are_not_it(tmp_path: Path) -> None:
@@ -257,9 +259,9 @@ import compressit
 from torch import nn
 
 @compressit.model("file.flat")
-def flat(input_shape: tuple[int, ...], classes: int, width: int = 4) -> nn.Module:
-    size = input_shape[0] * input_shape[1] * input_shape[2]
-    return nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, classes))
+def flat(inputs: compressit.TensorSpec, outputs: int, width: int = 4) -> nn.Module:
+    size = inputs.values
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, outputs))
 """
 
 
@@ -313,7 +315,7 @@ def _saved(place: Path, host: Host, layer: bool) -> None:
             return nn.Sequential(nn.Flatten(), nn.Linear(6, width))
 
         host.add_model(installed().find("live.flat").plugin, installed().find("live.flat").source)
-        shape = {"input_shape": (1, 2, 3), "classes": 3}
+        shape = {"inputs": (1, 2, 3), "outputs": 3}
         compressit.save(flat(), place, uses="live.flat", contract=contract, **shape)
         return
     made = checkpoint.Architecture("tiny.mlp", {"hidden": [12]}, (1, 2, 3), 3)
@@ -360,7 +362,7 @@ def run(tmp_path: Path) -> Run:
 
 def test_another_process_loads_it_once_it_has_imported_the_module(run: Run, tmp_path: Path) -> None:
     (tmp_path / "my_net.py").write_text(FILE)
-    made = run("import compressit, my_net; compressit.save(my_net.Net(2), 'a.safetensors', input_shape=(3,))")
+    made = run("import compressit, my_net; compressit.save(my_net.Net(2), 'a.safetensors', inputs=(3,))")
     assert made.returncode == 0, made.stderr
     assert str(tmp_path) not in (tmp_path / "a.safetensors").read_bytes().decode("latin1")
     loaded = run("import compressit, my_net; print(compressit.load('a.safetensors')[0].out_features)")

@@ -319,7 +319,7 @@ def test_every_kind_must_have_what_will_be_called(tmp_path: Path, kind: str, met
     file = _file(
         tmp_path,
         f"from compressit import {kind}, hookimpl\n"
-        f"class Mine({kind}):\n    name = 'own.mine'\n    input_shape, classes = (3,), 2\n"
+        f"class Mine({kind}):\n    name = 'own.mine'\n    inputs, classes = (3,), 2\n"
         f"@hookimpl\ndef compressit_{kind.lower()}s():\n    return [Mine]\n",
     )
     with pytest.raises(CompressitError) as caught:

@@ -15,6 +15,7 @@ from compressit import Config, Model, Pretrained
 from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.header import read_header
 from compressit.contract.kinds import Model as AnyModel
+from compressit.datasets.specs import Inputs, TensorSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host, Source
 from compressit.importing.pretrained import import_pretrained
@@ -160,15 +161,19 @@ class _Own(Model[_Options]):
 
     name: ClassVar[str] = "model.own"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(12, classes))
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(12, outputs))
 
     def pretrained(self) -> Pretrained | None:
         if self.config.name == "none":
             return None
         size = 3 if self.config.name == "small" else 12
         return Pretrained(
-            {"1.weight": torch.ones(5, size), "1.bias": torch.ones(5)}, (3, 2, 2), 5, (0.5,), (0.5,)
+            {"1.weight": torch.ones(5, size), "1.bias": torch.ones(5)},
+            TensorSpec((3, 2, 2)),
+            5,
+            (0.5,),
+            (0.5,),
         )
 
 

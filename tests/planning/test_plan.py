@@ -320,13 +320,13 @@ def test_a_model_is_compared_with_its_teacher_else_with_the_one_before_never_wit
 
 def _save(
     path: Path,
-    input_shape: tuple[int, ...] = (1, 2, 3),
+    inputs: tuple[int, ...] = (1, 2, 3),
     classes: int = 3,
     contract: InputSpec | None = None,
 ) -> None:
     host = tiny_host()
     torch.manual_seed(0)
-    architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, input_shape, classes)
+    architecture = checkpoint.Architecture("tiny.mlp", {"hidden": [4]}, inputs, classes)
     checkpoint.save(checkpoint.build(architecture, host), path, architecture, contract, host)
 
 
@@ -344,8 +344,8 @@ STANDARD = InputSpec((1, 2, 3), "standard", (0.5,), (0.2,), ("0", "1", "2"))
     ("saved", "words"),
     [
         (
-            {"input_shape": (1, 3, 2)},
-            r"takes inputs of shape \(1, 3, 2\) and has 3 outputs, but tiny\.data has",
+            {"inputs": (1, 3, 2)},
+            r"takes inputs \(1, 3, 2\) and has 3 outputs, but tiny\.data has",
         ),
         ({"classes": 4}, r"takes inputs .* and has 4 outputs, but tiny\.data has"),
         (

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from compressit.contract.context import DataContext, Progress, StageContext
 from compressit.datasets.preparation import prepare
+from compressit.datasets.specs import TensorSpec
 from compressit.datasets.splits import Data
 from compressit_plugins.data.synthetic import Synthetic, SyntheticConfig
 from compressit_plugins.models.mlp import Mlp, MlpConfig
@@ -58,7 +59,7 @@ class Lab:
     def mlp(self, *hidden: int, seed: int = 0) -> nn.Module:
         """A seeded `model.mlp` for inputs of 1x8x8 and 10 classes; each call builds the same one."""
         torch.manual_seed(seed)
-        return Mlp(MlpConfig(hidden=hidden or (16,))).build((1, 8, 8), 10)
+        return Mlp(MlpConfig(hidden=hidden or (16,))).build(TensorSpec((1, 8, 8)), 10)
 
     def narrow(self, *hidden: int) -> Callable[[float, int], nn.Module]:
         """The context's `narrow` for a stage that is given a `model.mlp` of these widths."""
@@ -68,6 +69,6 @@ class Lab:
             for _ in range(times):
                 config = Mlp(config).with_width(multiplier)
             torch.manual_seed(1)
-            return Mlp(config).build((1, 8, 8), 10)
+            return Mlp(config).build(TensorSpec((1, 8, 8)), 10)
 
         return narrow

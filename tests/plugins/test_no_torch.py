@@ -25,7 +25,7 @@ plugins = [v for v in classes if hasattr(v, "name")]
 assert len(plugins) == 1, plugins
 plugin = plugins[0](plugins[0].Config(**plugins[0].example))
 if isinstance(plugin, Dataset):
-    plugin.fingerprint(), plugin.input_shape, plugin.classes, plugin.class_names, plugin.train_size
+    plugin.fingerprint(), plugin.inputs, plugin.classes, plugin.class_names, plugin.train_size
 elif isinstance(plugin, Model):
     plugin.with_width(0.5)
 elif isinstance(plugin, Trainer):

@@ -42,8 +42,8 @@ def write_checkpoint(path: Path, **fields: Any) -> None:
     model = {
         "name": "tiny.mlp",
         "config": {},
-        "input_shape": [1, 2, 3],
-        "classes": 3,
+        "inputs": {"shape": [1, 2, 3], "dtype": "float32", "low": 0.0, "high": 1.0},
+        "outputs": 3,
         "owner": "tiny_plugins.py",
     }
     manifest = Manifest.of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import RecipeError
 from compressit.host.plugins import Host
 
@@ -251,7 +252,7 @@ def test_a_mistake_in_the_model(problems: Problems, model: str, expected: str):
 @pytest.mark.parametrize(
     ("attribute", "value", "expected"),
     [
-        ("input_shape", (3, 4000, 4000), "tiny.data has inputs of shape (3, 4000, 4000)"),
+        ("inputs", TensorSpec((3, 4000, 4000)), "tiny.data has inputs (3, 4000, 4000)"),
         ("class_names", ("one",), "tiny.data has 3 classes but 1 class names"),
         (
             "train_size",

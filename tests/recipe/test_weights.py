@@ -10,6 +10,7 @@ import pytest
 
 from compressit.checkpoint import fitting
 from compressit.contract.kinds import Model
+from compressit.datasets.specs import Inputs
 from compressit.host.plugins import Host
 from compressit.recipe.model import Weights
 
@@ -91,7 +92,7 @@ def test_a_batch_norms_counter_may_be_missing():
 def test_a_builder_that_fails_here_is_left_to_the_run(
     parse: Parse, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):  # fmt: skip
-    def build(self: Model[Any], shape: tuple[int, ...], classes: int) -> None:
+    def build(self: Model[Any], inputs: Inputs, outputs: int) -> None:
         os.write(2, b"loud")
         raise RuntimeError("not here")
 

@@ -55,7 +55,11 @@ def test_every_model_is_a_checkpoint_that_loads_alone(lab: Lab) -> None:
     assert net(torch.zeros(2, 1, 2, 3)).shape == (2, 3)
     contract = checkpoint.contract_of(found["fake/seed0/shrink-02"].model_file)
     assert contract is not None
-    assert (contract.shape, contract.scale, contract.class_names) == ((1, 2, 3), "unit", ("0", "1", "2"))
+    assert (contract.inputs.shape, contract.scale, contract.class_names) == (
+        (1, 2, 3),
+        "unit",
+        ("0", "1", "2"),
+    )
     assert contract.mean is None
     lineage = read_header(found["fake/seed0/shrink-02"].model_file).manifest.lineage
     assert [step["stage"] for step in lineage] == ["init", "train", "shrink-02"]

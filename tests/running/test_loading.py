@@ -17,6 +17,7 @@ from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import DataConfig
 from compressit.datasets.sources import SkipExample, Sources
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.recipe.load import parse_recipe
@@ -27,7 +28,7 @@ X, Y = torch.rand(12, 1, 2, 3), torch.arange(12) % 3
 PLUGIN = '''
 from pathlib import Path
 import torch
-from compressit import Config, CompressitError, DataConfig, Dataset, InputPath, Sources, hookimpl
+from compressit import Config, CompressitError, DataConfig, Dataset, InputPath, Sources, TensorSpec, hookimpl
 from pydantic import Field
 
 
@@ -39,7 +40,7 @@ class FromFile(Dataset[Filed]):
     """As many images as its file says."""
 
     name = "lab.filed"
-    input_shape = (1, 2, 3)
+    inputs = TensorSpec((1, 2, 3))
     classes = 3
 
     @property
@@ -118,7 +119,7 @@ class Changing(Dataset[DataConfig]):
     """Its files change while they are read."""
 
     name = "lab.changing"
-    input_shape = (1, 2, 3)
+    inputs = TensorSpec((1, 2, 3))
     classes = 3
     content = "before"
 
@@ -149,7 +150,7 @@ class Drawing(Dataset[DataConfig]):
     """Random transforms of examples of which one cannot be read."""
 
     name = "lab.drawing"
-    input_shape = (1, 2, 3)
+    inputs = TensorSpec((1, 2, 3))
     classes = 3
 
     def load(self, ctx: DataContext) -> Sources:
@@ -166,7 +167,7 @@ STREAMING = '''
 import os
 from pathlib import Path
 import torch
-from compressit import DataConfig, Dataset, FitConfig, Sources, Trainer, fit, hookimpl
+from compressit import DataConfig, Dataset, FitConfig, Sources, TensorSpec, Trainer, fit, hookimpl
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset as TorchDataset
 
@@ -192,7 +193,7 @@ class Streams(Dataset[DataConfig]):
     """Reads its files anew in every epoch."""
 
     name = "lab.files"
-    input_shape = (1, 2, 3)
+    inputs = TensorSpec((1, 2, 3))
     classes = 3
 
     def fingerprint(self):

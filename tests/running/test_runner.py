@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
 
 from compressit.contract.job import Job
+from compressit.datasets.specs import TensorSpec, to_json
 from compressit.planning.points import Plan
 from compressit.recipe.model import LocalPlugin
 from compressit.running.pool import Worker, WorkerOptions
@@ -241,7 +242,7 @@ def test_the_first_worker_measures_the_machine_and_then_works(tmp_path: Path) ->
     with Runner(_options(tmp_path), tiny_host(), listener) as runner:
         measured = runner.calibrate(
             {
-                "uses": "tiny.mlp", "config": {"hidden": [8]}, "input_shape": [1, 2, 3], "classes": 3,
+                "uses": "tiny.mlp", "config": {"hidden": [8]}, "inputs": to_json(TensorSpec((1, 2, 3))), "outputs": 3,
                 "batch_sizes": [4, 16], "seconds": 0.05,
                 "compute": {"device": "cpu", "precision": "fp32", "compile": False},
             }
@@ -252,7 +253,7 @@ def test_the_first_worker_measures_the_machine_and_then_works(tmp_path: Path) ->
         ]  # fmt: skip
         assert all(seconds > 0 for _, _, seconds in measured["steps"])
         assert measured["forward"] > 0
-        assert runner.calibrate({"uses": "tiny.nothing", "input_shape": []}) is None
+        assert runner.calibrate({"uses": "tiny.nothing", "inputs": []}) is None
         runner.run(list(plan.jobs.values()))
     assert listener.done == ["base/seed0/init", "base/seed0/train"]
 

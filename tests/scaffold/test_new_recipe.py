@@ -24,12 +24,12 @@ from compressit.scaffold.recipe import (
 
 MORE = """
 from pydantic import Field, model_validator
-from compressit import Compressor, Config, DataConfig, Dataset, FitConfig, Model, Trainer, hookimpl
+from compressit import Compressor, Config, DataConfig, Dataset, FitConfig, Model, TensorSpec, Trainer, hookimpl
 
 class Big(Dataset):
     "A lot."
     name = "a.big"
-    input_shape = (3, 32, 32)
+    inputs = TensorSpec((3, 32, 32))
     classes = 10
     train_size = 50_000
     def load(self, ctx): ...
@@ -47,7 +47,7 @@ class Broken(Big):
 
 class Rigid(Model):
     name = "a.rigid"
-    def build(self, input_shape, classes): ...
+    def build(self, inputs, outputs): ...
 
 class NeedyConfig(Config):
     sparsity: float = Field(description="how much")

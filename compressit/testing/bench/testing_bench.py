@@ -24,6 +24,7 @@ from compressit import (
     Dataset,
     Evaluator,
     FitConfig,
+    Inputs,
     Metric,
     Model,
     ModelRef,
@@ -32,9 +33,12 @@ from compressit import (
     StageContext,
     Streams,
     Task,
+    TensorSpec,
     Trainer,
     fit,
     hookimpl,
+    tensors_of,
+    zero_inputs,
 )  # fmt: skip
 
 
@@ -44,14 +48,22 @@ class NetConfig(Config):
     width: int = Field(8, ge=1, description="channels (or units) of each hidden layer")
 
 
+class Joined(nn.Module):
+    """All inputs of an example, of whatever shapes and types, as one row of floats (N, D)."""
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        """Side by side."""
+        return torch.cat([x.flatten(1).float() for x in (*inputs, *named.values())], 1)
+
+
 class Net(Model[NetConfig]):
     """Two convolutions (for other inputs: linear layers) with batch norm, then a linear layer; the first is frozen."""
 
     name = "testing.net"
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
         """An nn.Sequential: logits (N, classes)."""
-        net = self._layers(input_shape, classes)
+        net = self._layers(inputs, outputs)
         next(net.parameters()).requires_grad_(False)  # a plugin must not train or unfreeze it
         return net
 
@@ -59,15 +71,16 @@ class Net(Model[NetConfig]):
         """The width times `multiplier`, rounded up."""
         return self.config.model_copy(update={"width": max(1, math.ceil(self.config.width * multiplier))})
 
-    def _layers(self, input_shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    def _layers(self, inputs: Inputs, outputs: int) -> nn.Sequential:
         width = self.config.width
-        if len(input_shape) != 3:
-            first = nn.Linear(math.prod(input_shape), width)
+        shape = inputs.shape if isinstance(inputs, TensorSpec) and inputs.dtype == "float32" else ()
+        if len(shape) != 3:
+            size = sum(x.shape[1:].numel() for x in tensors_of(zero_inputs(inputs, 1)))
             return nn.Sequential(
-                nn.Flatten(), first, nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, classes)
+                Joined(), nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, outputs)
             )
         return nn.Sequential(
-            nn.Conv2d(input_shape[0], width, 3, padding=1),
+            nn.Conv2d(shape[0], width, 3, padding=1),
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.MaxPool2d(2, ceil_mode=True),
@@ -76,7 +89,7 @@ class Net(Model[NetConfig]):
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(width, classes),
+            nn.Linear(width, outputs),
         )
 
 
@@ -92,9 +105,9 @@ class Samples(Dataset[SamplesConfig]):
     name = "testing.data"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """The configured shape."""
-        return self.config.shape
+    def inputs(self) -> TensorSpec:
+        """Of the configured shape."""
+        return TensorSpec(self.config.shape)
 
     @property
     def classes(self) -> int:

@@ -45,14 +45,14 @@ class Normed(Model[NormedConfig]):
 
     name = "model.normed"
 
-    def build(self, input_shape, classes):
+    def build(self, inputs, outputs):
         from torch import nn
 
-        layers, inputs = [nn.Flatten()], math.prod(input_shape)
+        layers, size = [nn.Flatten()], math.prod(inputs.shape)
         for width in self.config.widths:
-            layers += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU()]
-            inputs = width
-        return nn.Sequential(*layers, nn.Linear(inputs, classes))
+            layers += [nn.Linear(size, width), nn.LayerNorm(width), nn.ReLU()]
+            size = width
+        return nn.Sequential(*layers, nn.Linear(size, outputs))
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from compressit import DataConfig, Dataset, InputPath, counted, hookimpl
+from compressit import DataConfig, Dataset, InputPath, TensorSpec, counted, hookimpl
 
 if TYPE_CHECKING:
     from compressit import DataContext, Sources
@@ -50,9 +50,9 @@ class Folder(Dataset[FolderConfig]):
     name = "data.folder"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
+    def inputs(self) -> TensorSpec:
         size = self.config.size
-        return (1 if self.config.grey else 3, size, size)
+        return TensorSpec((1 if self.config.grey else 3, size, size))
 
     @property
     def classes(self) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from compressit import DataConfig, Dataset, InputPath, hookimpl
+from compressit import DataConfig, Dataset, InputPath, TensorSpec, hookimpl
 
 if TYPE_CHECKING:
     from compressit import DataContext, Sources
@@ -29,8 +29,8 @@ class Mnist(Dataset[MnistConfig]):
     name = "data.mnist"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (1, 28, 28)
+    def inputs(self) -> TensorSpec:
+        return TensorSpec((1, 28, 28))
 
     @property
     def classes(self) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
-from compressit import DataConfig, Dataset, TaskSpec, hookimpl
+from compressit import DataConfig, Dataset, TaskSpec, TensorSpec, hookimpl
 
 if TYPE_CHECKING:
     from compressit import DataContext, Sources
@@ -46,8 +46,8 @@ class Synthetic(Dataset[SyntheticConfig]):
     name = "data.synthetic"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return self.config.shape
+    def inputs(self) -> TensorSpec:
+        return TensorSpec(self.config.shape)
 
     @property
     def classes(self) -> int:

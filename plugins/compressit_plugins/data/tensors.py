@@ -6,11 +6,22 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from compressit import CompressitError, DataConfig, Dataset, InputPath, TaskSpec, hookimpl, opened, usual_task
+from compressit import (
+    CompressitError,
+    DataConfig,
+    Dataset,
+    InputPath,
+    Inputs,
+    TaskSpec,
+    TensorSpec,
+    hookimpl,
+    opened,
+    usual_task,
+)
 from compressit_plugins.data.array_files import Header, headers, whole_numbers
 
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ _FORMS: dict[str, tuple[tuple[int, ...], bool, str]] = {
     "task.regression": ((1, 2), False, "numbers (examples,) or (examples, outputs)"),
     "task.segmentation": ((3,), True, "whole numbers (examples, height, width)"),
 }
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class TensorsConfig(DataConfig):
@@ -34,6 +46,16 @@ class TensorsConfig(DataConfig):
     file: InputPath = Field(
         description="an .npz or .safetensors file with `train_x`, `train_y` and perhaps `test_x`, `test_y`, "
         "`validation_x`, `validation_y`; relative to the recipe"
+    )
+    inputs: tuple[Name, ...] | dict[Name, Name] | None = Field(
+        default=None,
+        description="several inputs: `[image, extra]` reads `train_image` and `train_extra`, which the model takes in "
+        "this order; `{ids: tokens}` reads `train_tokens` as the model's `ids`; null: one, `train_x`",
+    )
+    ranges: dict[Name, tuple[float | None, float | None]] = Field(
+        default={},
+        description="the least and the greatest value of arrays, as `{x: [-3, 3]}`, null where there is no bound: "
+        "floats are in 0..1 unless this says otherwise, and whole numbers other than bytes need it",
     )
     classes: int | None = Field(
         default=None,
@@ -48,13 +70,18 @@ class TensorsConfig(DataConfig):
 
 
 class Tensors(Dataset[TensorsConfig]):
-    """Arrays of inputs and targets in one .npz or .safetensors file: inputs are bytes, or floats from 0 to 1."""
+    """Arrays of inputs and targets in one .npz or .safetensors file: bytes, floats, or whole numbers."""
 
     name = "data.tensors"
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        return self._arrays["train_x"].shape[1:]
+    def inputs(self) -> Inputs:
+        given = self.config.inputs
+        if given is None:
+            return self._spec("x")
+        if isinstance(given, dict):
+            return {parameter: self._spec(name) for parameter, name in given.items()}
+        return tuple(map(self._spec, given))
 
     @property
     def classes(self) -> int:
@@ -109,16 +136,17 @@ class Tensors(Dataset[TensorsConfig]):
     def doubts(self) -> Sequence[str]:
         """No test arrays, arrays of other names, images that seem to have their channels last."""
         told: list[str] = []
-        if "test_x" not in self._arrays:
-            told.append("there are no test arrays: `test_x` and `test_y`")
-        known = {f"{split}_{part}" for split in SPLITS for part in "xy"}
+        if "test_y" not in self._arrays:
+            inputs = ", ".join(f"`test_{name}`" for name in self._names)
+            told.append(f"there are no test arrays: {inputs} and `test_y`")
+        known = {f"{split}_{part}" for split in SPLITS for part in (*self._names, "y")}
         if others := sorted(set(self._arrays) - known):
             told.append(
                 f"arrays that nothing reads: {', '.join(others[:5])}{', …' if len(others) > 5 else ''}"
             )
-        shape = self.input_shape
-        if len(shape) == 3 and shape[0] > 4 >= shape[2]:
-            told.append(f"inputs are {shape}: channels come first, as (channels, height, width)")
+        for shape in (self._arrays[f"train_{name}"].shape[1:] for name in self._names):
+            if len(shape) == 3 and shape[0] > 4 >= shape[2]:
+                told.append(f"inputs are {shape}: channels come first, as (channels, height, width)")
         return told
 
     def load(self, ctx: DataContext) -> Sources:
@@ -126,20 +154,48 @@ class Tensors(Dataset[TensorsConfig]):
         from compressit import Sources
         from compressit_plugins.data.tensor_files import read
 
-        found = {s: read(self._path, s, self._arrays) for s in SPLITS if f"{s}_x" in self._arrays}
+        found = {
+            split: read(self._path, split, self.config.inputs, self._arrays)
+            for split in SPLITS
+            if f"{split}_y" in self._arrays
+        }
         return Sources(found["train"], found.get("test"), found.get("validation"))
 
     @property
     def _path(self) -> Path:
         return Path(self.config.file)
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Of the arrays of inputs, without the split."""
+        given = self.config.inputs
+        return ("x",) if given is None else tuple(given.values() if isinstance(given, dict) else given)
+
+    def _spec(self, name: str) -> TensorSpec:
+        array, bounds = self._arrays[f"train_{name}"], self.config.ranges.get(name)
+        if array.kind == "BOOL":
+            return TensorSpec(array.shape[1:], "bool")
+        if array.is_whole and bounds is None and array.kind != "U8":
+            raise CompressitError(
+                f"{self._path}: train_{name} is {array.kind}: whole numbers need their range",
+                f"say it with `ranges: {{{name}: [0, …]}}`, or save bytes (uint8) or floats",
+            )
+        whole = array.is_whole and bounds is not None
+        return TensorSpec(array.shape[1:], "int64" if whole else "float32", *(bounds or (0.0, 1.0)))
+
     @cached_property
     def _arrays(self) -> Mapping[str, Header]:
         """Raises CompressitError for arrays that are no inputs and labels."""
         found = headers(self._path)
+        several = self.config.inputs is not None
+        if idle := [name for name in self.config.ranges if name not in self._names]:
+            raise CompressitError(
+                f"`ranges` names '{idle[0]}', and no input is called so", f"known: {self._names}"
+            )
         for split in SPLITS:
-            if split == "train" or f"{split}_x" in found or f"{split}_y" in found:
-                _check(self._path, split, found)
+            if split == "train" or any(f"{split}_{part}" in found for part in (*self._names, "y")):
+                for name in self._names:
+                    _check(self._path, split, name, found, several)
         return found
 
     @cached_property
@@ -153,8 +209,8 @@ class Tensors(Dataset[TensorsConfig]):
         return found
 
 
-def _check(path: Path, split: str, found: Mapping[str, Header]) -> None:
-    names = f"{split}_x", f"{split}_y"
+def _check(path: Path, split: str, name: str, found: Mapping[str, Header], several: bool) -> None:
+    names = f"{split}_{name}", f"{split}_y"
     if missing := [name for name in names if name not in found]:
         there = ", ".join(sorted(found)[:10]) or "nothing"
         raise CompressitError(
@@ -169,12 +225,10 @@ def _check(path: Path, split: str, found: Mapping[str, Header]) -> None:
         )
     elif inputs.shape[:1] != labels.shape[:1] or not labels.shape or not labels.shape[0]:
         fault = f"{names[0]} has the shape {inputs.shape}, and {names[1]} {labels.shape}"
-    elif len(inputs.shape) < 2:
+    elif len(inputs.shape) < 2 and not several:
         fault = f"{names[0]} has the shape {inputs.shape}: inputs are (examples, …), as (N, channels, height, width)"
-    elif inputs.is_whole and inputs.kind != "U8":
-        fault = f"{names[0]} is {inputs.kind}: inputs are bytes (uint8), or floats from 0 to 1"
-    elif inputs.shape[1:] != found["train_x"].shape[1:]:
-        fault = f"{names[0]} has the shape {inputs.shape}, and train_x {found['train_x'].shape}"
+    elif inputs.shape[1:] != (first := found[f"train_{name}"]).shape[1:]:
+        fault = f"{names[0]} has the shape {inputs.shape}, and train_{name} {first.shape}"
     if fault:
         raise CompressitError(f"{path}: {fault}", "save the arrays in this form")
 

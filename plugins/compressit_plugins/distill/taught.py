@@ -8,14 +8,12 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from compressit import Compute, Split, StageContext
+from compressit import Compute, InputTensors, Split, StageContext
 
-Triple = tuple[Tensor, Tensor, Tensor]
+Triple = tuple[InputTensors, Tensor, Tensor]
 
 
-def taught(
-    train: Split, teacher: nn.Module, ctx: StageContext
-) -> Taught | Callable[[int], tuple[Tensor, Tensor, Tensor]]:
+def taught(train: Split, teacher: nn.Module, ctx: StageContext) -> Taught | Callable[[int], Triple]:
     """The examples (inputs, labels, the teacher's logits) for `fit`.
 
     Inputs that are the same in every epoch are answered once. The others are answered as they come: teacher and

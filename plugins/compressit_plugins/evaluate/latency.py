@@ -10,9 +10,9 @@ from pydantic import Field
 from compressit import Config, Evaluator, Metric, hookimpl
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from compressit import Compute, StageContext
+    from compressit import Compute, InputTensors, StageContext
 
 Size = Literal[1, 8, 32, 128, 512]
 _ABOUT = "forward pass of a batch of {size} on this machine, {what} of all repetitions"
@@ -41,17 +41,16 @@ class Latency(Evaluator[LatencyConfig]):
     } | {"latency_repetitions": Metric("neither", "count", "timed passes per batch size")}
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """Inputs are uniform random numbers with the data's shape; the time does not depend on the values."""
+        """Inputs are uniform random numbers with the data's shapes; the time does not depend on the values."""
         from statistics import quantiles
 
-        import torch
+        from compressit import each_tensor, random_inputs
 
         values: dict[str, float] = {"latency_repetitions": self.config.repetitions}
         for size in self.config.batch_sizes:
             generator = ctx.streams.generator("latency")
-            x = torch.rand(size, *ctx.data.contract.shape, generator=generator).to(
-                ctx.compute.device, ctx.compute.dtype
-            )
+            drawn = random_inputs(ctx.data.contract.inputs, size, generator)
+            x = each_tensor(drawn, lambda tensor: ctx.compute.typed(tensor.to(ctx.compute.device)))
             seconds = forward_seconds(model, x, ctx.compute, self.config.warmup, self.config.repetitions)
             lower, median, upper = quantiles(seconds, n=4, method="inclusive")
             values[f"latency_{size}_median_seconds"] = median
@@ -60,12 +59,14 @@ class Latency(Evaluator[LatencyConfig]):
 
 
 def forward_seconds(
-    model: nn.Module, x: Tensor, compute: Compute, warmup: int, repetitions: int
+    model: nn.Module, x: InputTensors, compute: Compute, warmup: int, repetitions: int
 ) -> list[float]:
     """Wall-clock seconds of each of `repetitions` forward passes of `x`, after `warmup` untimed ones."""
     import time
 
     import torch
+
+    from compressit import call
 
     wait = torch.cuda.synchronize if compute.device == "cuda" else lambda: None
     seconds: list[float] = []
@@ -73,7 +74,7 @@ def forward_seconds(
         for number in range(warmup + repetitions):
             wait()
             started = time.perf_counter()
-            model(x)
+            call(model, x)
             wait()
             if number >= warmup:
                 seconds.append(time.perf_counter() - started)

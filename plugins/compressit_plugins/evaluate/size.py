@@ -27,7 +27,7 @@ class Size(Evaluator[NoOptions]):
     }
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
-        """Uses only the input shape of the data."""
+        """Uses only the shapes of the data's inputs."""
         from compressit import macs, nonzero, parameters, tensor_bytes
 
         total, left = parameters(model), nonzero(model)
@@ -35,7 +35,7 @@ class Size(Evaluator[NoOptions]):
             "parameters": total,
             "nonzero": left,
             "sparsity": 1 - left / total if total else 0.0,
-            "macs": macs(model, ctx.data.contract.shape),
+            "macs": macs(model, ctx.data.contract.inputs),
             "bytes": tensor_bytes(model),
         }
 

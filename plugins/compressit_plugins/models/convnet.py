@@ -13,6 +13,8 @@ from compressit_plugins.models.widths import narrowed
 if TYPE_CHECKING:
     from torch import nn
 
+    from compressit import Inputs
+
 
 class ConvnetConfig(Config):
     """Options of the small convolutional network."""
@@ -35,11 +37,13 @@ class Convnet(Model[ConvnetConfig]):
     name = "model.convnet"
     example: ClassVar[Mapping[str, Any]] = {"channels": [8, 16]}
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
         """An nn.Sequential with named layers. Raises CompressitError if the inputs are not images."""
+        from compressit import single_tensor
         from compressit_plugins.models.nets import convnet, pixelwise
 
-        return (pixelwise if self.config.per_pixel else convnet)(input_shape, classes, self.config.channels)
+        built = pixelwise if self.config.per_pixel else convnet
+        return built(single_tensor(inputs, self.name).shape, outputs, self.config.channels)
 
     def with_width(self, multiplier: float) -> ConvnetConfig:
         """The config with every block's channels times `multiplier`, rounded up."""

@@ -13,6 +13,8 @@ from compressit_plugins.models.widths import narrowed
 if TYPE_CHECKING:
     from torch import nn
 
+    from compressit import Inputs
+
 
 class MlpConfig(Config):
     """Options of the multilayer perceptron."""
@@ -32,11 +34,13 @@ class Mlp(Model[MlpConfig]):
     name = "model.mlp"
     example: ClassVar[Mapping[str, Any]] = {"hidden": [32]}
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
         """An nn.Sequential with named layers."""
+        from compressit import single_tensor
         from compressit_plugins.models.nets import mlp
 
-        return mlp(input_shape, classes, self.config.hidden, self.config.activation, self.config.bias)
+        config, shape = self.config, single_tensor(inputs, self.name).shape
+        return mlp(shape, outputs, config.hidden, config.activation, config.bias)
 
     def with_width(self, multiplier: float) -> MlpConfig:
         """The config with every hidden width times `multiplier`, rounded up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressit import CompressitError, Pretrained, did_you_mean
+from compressit import CompressitError, Pretrained, TensorSpec, did_you_mean
 from compressit_plugins.models.zoo import timm_with
 
 _REMAPPED = ("googlenet", "inception_v3")
@@ -24,8 +24,8 @@ def torchvision_pretrained(name: str) -> Pretrained:
     half = (0.5, 0.5, 0.5)
     return Pretrained(
         tensors={key: value for key, value in state.items() if not key.lower().startswith("aux")},
-        input_shape=(3, preset.crop_size[0], preset.crop_size[0]),
-        classes=len(names),
+        inputs=TensorSpec((3, preset.crop_size[0], preset.crop_size[0])),
+        outputs=len(names),
         mean=half if name in _REMAPPED else tuple(preset.mean),
         std=half if name in _REMAPPED else tuple(preset.std),
         class_names=names,
@@ -45,8 +45,8 @@ def timm_pretrained(name: str) -> Pretrained:
     inputs = timm.data.resolve_data_config({}, model=net)
     return Pretrained(
         tensors=net.state_dict(),
-        input_shape=tuple(inputs["input_size"]),
-        classes=net.num_classes,
+        inputs=TensorSpec(tuple(inputs["input_size"])),
+        outputs=net.num_classes,
         mean=tuple(inputs["mean"]),
         std=tuple(inputs["std"]),
         class_names=_class_names(timm, net),

@@ -12,7 +12,7 @@ from compressit import Config, Model, hookimpl
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit import Pretrained
+    from compressit import Inputs, Pretrained
 
 
 class TimmConfig(Config):
@@ -30,11 +30,12 @@ class Timm(Model[TimmConfig]):
     name = "model.timm"
     example: ClassVar[Mapping[str, Any]] = {"name": "test_resnet"}
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
         """Raises CompressitError if timm is missing, for an unknown name, and for unsupported inputs."""
+        from compressit import single_tensor
         from compressit_plugins.models.zoo import timm_net
 
-        return timm_net(self.config.name, input_shape, classes)
+        return timm_net(self.config.name, single_tensor(inputs, self.name).shape, outputs)
 
     def pretrained(self) -> Pretrained:
         """timm's weights of that name: downloaded if its cache has none."""

@@ -16,7 +16,7 @@ from compressit import Config, Model, did_you_mean, hookimpl
 if TYPE_CHECKING:
     from torch import nn
 
-    from compressit import Pretrained
+    from compressit import Inputs, Pretrained
 
 
 class TorchvisionConfig(Config):
@@ -46,11 +46,13 @@ class Torchvision(Model[TorchvisionConfig]):
     name = "model.torchvision"
     example: ClassVar[Mapping[str, Any]] = {"name": "mnasnet0_5"}
 
-    def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    def build(self, inputs: Inputs, outputs: int) -> nn.Module:
         """Raises CompressitError for inputs that the architecture does not support."""
+        from compressit import single_tensor
         from compressit_plugins.models.zoo import torchvision_net
 
-        return torchvision_net(self.config.name, input_shape, classes, self.config.dropout)
+        shape = single_tensor(inputs, self.name).shape
+        return torchvision_net(self.config.name, shape, outputs, self.config.dropout)
 
     def pretrained(self) -> Pretrained:
         """The weights that torchvision calls the default: downloaded if its cache has none."""

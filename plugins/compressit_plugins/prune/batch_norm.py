@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from compressit import InputTensors, call, tensors_of
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
+def recalibrate(model: nn.Module, batches: Iterable[InputTensors]) -> int:
     """Replaces the running statistics by the mean over `batches` (N, ...), in place. Returns how many were used.
 
     Skips batches of one input, which have no variance. Everything except the batch norms runs in eval mode; modes and
@@ -18,7 +20,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
     norms = [norm for norm in norms if norm.track_running_stats]
-    usable = [batch for batch in batches if len(batch) > 1] if norms else []
+    usable = [batch for batch in batches if tensors_of(batch)[0].shape[0] > 1] if norms else []
     if not usable:
         return 0
     modes = [(module, module.training) for module in model.modules()]
@@ -30,7 +32,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         norm.momentum = None  # the unweighted mean over all batches
     try:
         for batch in usable:
-            model(batch)
+            call(model, batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

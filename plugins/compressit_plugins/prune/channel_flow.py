@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from compressit import InputTensors, call
 from compressit_plugins.prune.channel_numbers import STAYS, alike, along, compact, constant, padded
 from compressit_plugins.prune.functional_weights import Borrowed, loose_parameters
 
@@ -49,7 +50,7 @@ class Wiring:
     dims: Mapping[str, int]  # channel dimension of each parameter outside layers
 
 
-def wiring(model: nn.Module, example: Tensor) -> Wiring:
+def wiring(model: nn.Module, example: InputTensors) -> Wiring:
     """Runs `model` (in eval mode, with storage) once on `example` (1, ...) and follows its channels."""
     pass_ = _Pass(model)
     layers = {id(m.weight): (n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear | _CONV)}
@@ -61,7 +62,7 @@ def wiring(model: nn.Module, example: Tensor) -> Wiring:
             hooks.append(module.register_forward_hook(leave, with_kwargs=True))
     try:
         with torch.no_grad(), Borrowed(layers, pass_.enter, pass_.leave), pass_:
-            outputs = model(example)
+            outputs = call(model, example)
     finally:
         for hook in hooks:
             hook.remove()

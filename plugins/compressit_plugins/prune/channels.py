@@ -12,7 +12,16 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from compressit import CompressitError, Compute, NoEffectError, macs, parameters
+from compressit import (
+    CompressitError,
+    Compute,
+    InputTensors,
+    NoEffectError,
+    each_tensor,
+    macs,
+    parameters,
+    tensors_of,
+)
 from compressit_plugins.evaluate.latency import forward_seconds
 from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
 from compressit_plugins.prune.faults import faulty, half
@@ -26,7 +35,7 @@ from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_s
 from compressit_plugins.prune.tracing import refuse_unprunable
 
 Target: TypeAlias = Literal["parameters", "macs", "latency", "channels"]
-Seconds: TypeAlias = Callable[[nn.Module, Tensor], float]  # time of a forward pass of an input
+Seconds: TypeAlias = Callable[[nn.Module, InputTensors], float]  # time of a forward pass of an input
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,7 @@ class PruneReport:
 
 def prune_channels(
     model: nn.Module,
-    example: Tensor,
+    example: InputTensors,
     keep: float,
     *,
     target: Target = "channels",
@@ -60,11 +69,12 @@ def prune_channels(
     steps: int = 1,
     time_limit: float = 60.0,
     seconds: Seconds | None = None,
-    inputs: Sequence[Tensor] = (),
+    inputs: Sequence[InputTensors] = (),
 ) -> tuple[nn.Module, PruneReport]:
     """Prunes `model` in place and returns it: `net, report = prune_channels(net, torch.zeros(1, 3, 224, 224), 0.5)`.
 
-    example: one input with its batch dimension (1, ...), float, on the model's device.
+    example: one input with its batch dimension (1, ...), on the model's device: a tensor, or a tuple or dict of them.
+    Its whole numbers are values that the model takes.
     keep: the fraction to keep, 0 < keep < 1: of every width that can be pruned (`channels`), or of the model's
     parameters, MACs or seconds per input, to within 2 %. If no common share of the widths comes that near, one or two
     widths are changed by a step or two (not for seconds).
@@ -88,7 +98,7 @@ def prune_channels(
     refuse_unprunable(model)
     kind = type(model).__name__
     with _traceable(model):
-        clock = seconds or steady_seconds(Compute(example.device.type))
+        clock = seconds or steady_seconds(Compute(tensors_of(example)[0].device.type))
         given = Given.of(model, example)
         job = _Job(target, clock, example, [*inputs, *_random(example)][:2], given, given.empty)
         left_alone: dict[str, str] = {}
@@ -136,7 +146,7 @@ def steady_seconds(compute: Compute) -> Seconds:
     median is unstable if a pass is about as long as a time slice, and the mean if it is shorter; this one was stable.
     """
 
-    def seconds(model: nn.Module, example: Tensor) -> float:
+    def seconds(model: nn.Module, example: InputTensors) -> float:
         passes = forward_seconds(model, example, compute, 1, 5)
         while sum(passes) < 0.02:
             passes += forward_seconds(model, example, compute, 0, len(passes))
@@ -163,8 +173,8 @@ class _Job:
 
     target: Target
     seconds: Seconds
-    example: Tensor  # with storage
-    inputs: Sequence[Tensor]  # for the comparison with the pruned model
+    example: InputTensors  # with storage
+    inputs: Sequence[InputTensors]  # for the comparison with the pruned model
     given: Given
     empty: nn.Module
 
@@ -279,7 +289,7 @@ class _Job:
             raise
 
     def macs(self, trial: nn.Module) -> int:
-        return macs(trial, self.example.shape[1:])
+        return macs(trial, self.given.example)
 
 
 def _without(
@@ -304,32 +314,41 @@ def _unread(given: Given, groups: Sequence[Group]) -> dict[str, str]:
     return reasons
 
 
-def _random(example: Tensor) -> list[Tensor]:
-    """Bright and dark inputs like `example`, to detect computations that depend on the input."""
+def _random(example: InputTensors) -> list[InputTensors]:
+    """Bright and dark inputs like `example`, to detect computations that depend on the input; of whole numbers those of
+    `example` in another order, since others may not be valid."""
     generator = torch.Generator().manual_seed(0)
-    draws = (
-        torch.rand(example.shape, generator=generator),
-        torch.randn(example.shape, generator=generator) * 3 - 1,
-    )
-    return [draw.to(example) for draw in draws]
+
+    def bright(x: Tensor) -> Tensor:
+        return torch.rand(x.shape, generator=generator).to(x) if x.is_floating_point() else mixed(x)
+
+    def dark(x: Tensor) -> Tensor:
+        return (
+            (torch.randn(x.shape, generator=generator) * 3 - 1).to(x) if x.is_floating_point() else mixed(x)
+        )
+
+    def mixed(x: Tensor) -> Tensor:
+        return x.flatten()[torch.randperm(x.numel(), generator=generator).to(x.device)].view_as(x)
+
+    return [each_tensor(example, bright), each_tensor(example, dark)]
 
 
-def _filled(empty: nn.Module, example: Tensor) -> nn.Module:
+def _filled(empty: nn.Module, example: InputTensors) -> nn.Module:
     """The model with storage, all zeros: uninitialised memory may hold subnormal numbers, which are slow."""
-    filled = copy.deepcopy(empty).to_empty(device=example.device).eval()
+    filled = copy.deepcopy(empty).to_empty(device=tensors_of(example)[0].device).eval()
     with torch.no_grad():
         for tensor in (*filled.parameters(), *filled.buffers()):
             tensor.zero_()
     return filled
 
 
-def _check_arguments(example: Tensor, keep: float, round_to: int, max_ratio: float, steps: int) -> None:
+def _check_arguments(example: InputTensors, keep: float, round_to: int, max_ratio: float, steps: int) -> None:
     if not 0 < keep < 1:
         raise CompressitError(f"keep is {keep:g}", "give the fraction to keep, between 0 and 1")
-    if not example.is_floating_point() or example.ndim < 2:
+    if isinstance(example, Tensor) and example.ndim < 2:
         raise CompressitError(
             f"the example is {example.dtype} of shape {tuple(example.shape)}",
-            "give one float input with its batch dimension, such as torch.zeros(1, 3, 224, 224)",
+            "give one input with its batch dimension, such as torch.zeros(1, 3, 224, 224)",
         )
     if round_to < 1 or steps < 1 or not 0 < max_ratio <= 1:
         raise CompressitError("round_to and steps must be at least 1, max_ratio above 0 and at most 1")

@@ -16,7 +16,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressit import CompressitError, NoEffectError, did_you_mean
+from compressit import CompressitError, InputTensors, NoEffectError, did_you_mean
 from compressit_plugins.prune.channel_flow import Wiring, wiring
 from compressit_plugins.prune.channel_groups import (
     Positions,
@@ -60,7 +60,7 @@ class Group:
 
 
 def coupled(
-    model: nn.Module, example: Tensor, scorer: Scorer, ignore: Sequence[str], time_limit: float
+    model: nn.Module, example: InputTensors, scorer: Scorer, ignore: Sequence[str], time_limit: float
 ) -> tuple[list[Group], dict[str, str]]:
     """The groups that can be pruned, and for other groups that are not ignored the reason, by their first layer.
 

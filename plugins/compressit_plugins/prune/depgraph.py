@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch_pruning import ops
 
+from compressit import InputTensors, call
+
 ROOTS = (nn.modules.conv._ConvNd, nn.Linear)  # pyright: ignore[reportPrivateUsage]
 
 
@@ -28,15 +30,15 @@ class Trace:
     heads: Mapping[nn.Module, int]
 
     @staticmethod
-    def of(model: nn.Module, example: Tensor) -> Trace:
+    def of(model: nn.Module, example: InputTensors) -> Trace:
         returned: list[Any] = []
 
-        def forward(net: nn.Module, inputs: tuple[Tensor]) -> Any:
-            returned.append(net(*inputs))  # Torch-Pruning's default hides errors
+        def forward(net: nn.Module, inputs: InputTensors) -> Any:
+            returned.append(call(net, inputs))  # Torch-Pruning's default hides errors
             return returned[-1]
 
         attributes = [(module, dict(vars(module))) for module in model.modules()]
-        inputs: Any = (example,)  # a bare tensor would be unpacked along its batch
+        inputs: Any = example
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about parameters outside layers, which `_dimension` handles
             pruner = tp.pruner.BasePruner(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from compressit import CompressitError
+from compressit import CompressitError, InputTensors, each_tensor
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.oracle import Gap, compare
 from compressit_plugins.prune.surgery import outputs, remove
@@ -22,7 +22,7 @@ def faulty(
     empty: nn.Module,
     groups: Sequence[Group],
     gone: Sequence[Tensor],
-    inputs: Sequence[Tensor],
+    inputs: Sequence[InputTensors],
 ) -> tuple[dict[str, str], Gap]:
     """The groups that must not be pruned, with the reason, by name; and the gap (see `oracle`) of the others together.
 
@@ -61,9 +61,10 @@ def faulty(
     )
 
 
-def _misfit(empty: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], x: Tensor) -> str:
+def _misfit(empty: nn.Module, groups: Sequence[Group], gone: Sequence[Tensor], x: InputTensors) -> str:
     """Why the pruned net does not run, or how the shapes of its outputs change; empty if all is well."""
-    trial, x = copy.deepcopy(empty), x.to(next(empty.parameters()).device)
+    trial, device = copy.deepcopy(empty), next(empty.parameters()).device
+    x = each_tensor(x, lambda tensor: tensor.to(device))
     try:
         remove(trial, groups, gone)
         shapes, wanted = ([out.shape for out in outputs(net, x)] for net in (trial, empty))

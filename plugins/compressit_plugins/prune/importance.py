@@ -12,7 +12,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compressit import CompressitError, Task
+from compressit import CompressitError, InputTensors, Task, call
 from compressit_plugins.prune.coupling import Scorer
 
 Importance: TypeAlias = Callable[[nn.Module], Scorer]
@@ -108,7 +108,7 @@ def random(generator: torch.Generator) -> Importance:
     return lambda model: lambda group: torch.rand(len(group[0].idxs), generator=generator)
 
 
-def taylor(batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> Importance:
+def taylor(batches: Iterable[tuple[InputTensors, Tensor]], loss: Loss) -> Importance:
     """First-order change of the loss when a channel is removed (Molchanov et al. 2019): |weight * gradient|.
 
     `batches`: inputs (N, ...) and targets, on the model's device. `loss(outputs, targets)` returns a scalar, the
@@ -119,7 +119,7 @@ def taylor(batches: Iterable[tuple[Tensor, Tensor]], loss: Loss) -> Importance:
     def scored(model: nn.Module) -> Scorer:
         model.zero_grad()
         for x, y in batches:
-            loss(model(x), y).backward()
+            loss(call(model, x), y).backward()
         for parameter in model.parameters():  # layers that run only in training
             if parameter.grad is None and parameter.requires_grad:
                 parameter.grad = torch.zeros_like(parameter)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from compressit import CompressitError
+from compressit import CompressitError, InputTensors, each_tensor
 from compressit_plugins.prune.coupling import Group
 from compressit_plugins.prune.surgery import outputs, removals, remove, sharing_copy
 
@@ -46,7 +46,7 @@ def compare(
     model: nn.Module,
     groups: Sequence[Group],
     gone: Sequence[Tensor],
-    inputs: Sequence[Tensor],
+    inputs: Sequence[InputTensors],
     weights: Literal["random", "given"] = "random",
     dtype: torch.dtype = torch.float32,
 ) -> Gap:
@@ -56,7 +56,10 @@ def compare(
     starts as zeros would hide the layers behind it. If random weights give NaN or infinity, the given weights are used.
     If the nets differ, they are compared again in float64. Does not change `model`.
     """
-    inputs = [x.to(dtype) for x in inputs]  # in half precision, rounding would hide faults
+    inputs = [
+        each_tensor(x, lambda t: t.to(dtype) if t.is_floating_point() else t) for x in inputs
+    ]  # in half
+    # precision, rounding would hide faults
     tensors = _Tensors(model, weights, {})
     small = sharing_copy(model).eval()
     try:
@@ -235,7 +238,7 @@ class _ScaledByWhatIsLeft(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _computed(net: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+def _computed(net: nn.Module, inputs: Sequence[InputTensors]) -> list[Tensor]:
     with _exactly():
         return [out for x in inputs for out in outputs(net, x)]
 

@@ -13,7 +13,7 @@ from compressit import Compressor, Config, Work, hookimpl
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from compressit import StageContext
+    from compressit import InputTensors, StageContext
     from compressit_plugins.prune.channels import PruneReport
     from compressit_plugins.prune.importance import Importance
 
@@ -91,10 +91,12 @@ class StructuredPruning(Compressor[StructuredConfig]):
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Raises CompressitError if the model cannot be traced or the target is out of reach."""
+        from compressit import each_tensor
         from compressit_plugins.prune.batch_norm import recalibrate
 
         config = self.config
-        some = [x[:4] for x, _ in _batches(ctx, 1, config.batch_size, epoch=0)]
+        first = _batches(ctx, 1, config.batch_size, epoch=0)
+        some = [each_tensor(x, lambda tensor: tensor[:4]) for x, _ in first]
         report = self._prune(model, ctx, self._importance(ctx), some)
         inputs = (x for x, _ in _batches(ctx, config.recalibrate, config.batch_size, epoch=1))
         recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
@@ -128,18 +130,14 @@ class StructuredPruning(Compressor[StructuredConfig]):
         return Work(0, 1)
 
     def _prune(
-        self, model: nn.Module, ctx: StageContext, importance: Importance, inputs: list[Tensor]
+        self, model: nn.Module, ctx: StageContext, importance: Importance, inputs: list[InputTensors]
     ) -> PruneReport:
-        import torch
-
         from compressit_plugins.prune.channels import prune_channels, steady_seconds
 
         config = self.config
-        dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-        example = torch.zeros(1, *ctx.data.contract.shape, dtype=dtype, device=ctx.compute.device)
         _, report = prune_channels(
             model,
-            example,
+            _example(model, ctx),
             config.keep ** ctx.times(),
             importance=importance,
             seconds=steady_seconds(ctx.compute),
@@ -159,8 +157,26 @@ class StructuredPruning(Compressor[StructuredConfig]):
         return getattr(score, self.config.importance)
 
 
-def _batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[Tensor, Tensor]]:
-    return [(ctx.compute.typed(x), y) for x, y in islice(ctx.data.train.batches(size, epoch), count)]
+def _example(model: nn.Module, ctx: StageContext) -> InputTensors:
+    """One input: floats are zero, in the model's type; whole numbers are drawn from their range."""
+    import torch
+
+    from compressit import each_tensor, random_inputs
+
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+    def of(drawn: Tensor) -> Tensor:
+        drawn = torch.zeros_like(drawn, dtype=dtype) if drawn.is_floating_point() else drawn
+        return drawn.to(ctx.compute.device)
+
+    return each_tensor(random_inputs(ctx.data.contract.inputs, 1, torch.Generator().manual_seed(0)), of)
+
+
+def _batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[InputTensors, Tensor]]:
+    from compressit import each_tensor
+
+    batches = islice(ctx.data.train.batches(size, epoch), count)
+    return [(each_tensor(x, ctx.compute.typed), y) for x, y in batches]
 
 
 @hookimpl

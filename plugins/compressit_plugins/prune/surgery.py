@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from compressit import CompressitError, macs, parameters
+from compressit import CompressitError, InputTensors, call, each_tensor, macs, parameters, tensors_of
 from compressit_plugins.prune.coupling import Group
 
 
@@ -66,36 +66,38 @@ class Given:
     empty: (
         nn.Module
     )  # a copy without storage (device "meta"), or a full copy if the net does not run without values
-    example: Tensor  # for this copy
+    example: InputTensors  # for this copy
     macs: int  # of one input
     parameters: int
     silent: Mapping[str, Set[int]]  # layers that run in neither mode -> sizes of their parameters
 
     @staticmethod
-    def of(model: nn.Module, example: Tensor) -> Given:
+    def of(model: nn.Module, example: InputTensors) -> Given:
         """Runs a copy of `model` on the example. Raises CompressitError if it does not run."""
         memo: dict[int, Any] = {}
         for tensor in (*model.parameters(), *model.buffers()):
             empty = tensor.detach().to("meta")
             learns = isinstance(tensor, nn.Parameter)
             memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if learns else empty
-        net, x, reads = copy.deepcopy(model, memo), example.to("meta"), _Reads()
+        net, reads = copy.deepcopy(model, memo), _Reads()
+        x = each_tensor(example, lambda tensor: tensor.to("meta"))
         try:
-            cost = macs(_Watched(net, reads), x.shape[1:])
+            cost = macs(_Watched(net, reads), x)
         except Exception:  # noqa: BLE001 - the net needs values
             net, x, reads = copy.deepcopy(model), example, _Reads()
             outputs(net, x)  # raises with the layer's name if it fails
-            cost = macs(_Watched(net, reads), x.shape[1:])
+            cost = macs(_Watched(net, reads), x)
         if reads.silent(net):
             with reads:
                 runs_in_train_mode(net, x)
         return Given(net, x, cost, parameters(model), reads.silent(net))
 
 
-def runs_in_train_mode(net: nn.Module, example: Tensor) -> CompressitError | None:
+def runs_in_train_mode(net: nn.Module, example: InputTensors) -> CompressitError | None:
     """The error if `net` does not run in train mode, else None. Leaves `net` in eval mode."""
     try:
-        outputs(net.train(), torch.cat([example, example]))  # batch norm needs two inputs
+        twice = each_tensor(example, lambda x: torch.cat([x, x]))  # batch norm needs two inputs
+        outputs(net.train(), twice)
     except CompressitError as error:
         return error
     finally:
@@ -103,7 +105,7 @@ def runs_in_train_mode(net: nn.Module, example: Tensor) -> CompressitError | Non
     return None
 
 
-def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
+def outputs(model: nn.Module, x: InputTensors) -> list[Tensor]:
     """The tensors that a forward pass returns. If it fails, raises CompressitError that names the layer."""
     entered: list[str] = []
     handles: list[Any] = []
@@ -113,12 +115,12 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
             handles.append(module.register_forward_hook(lambda *_: entered.__delitem__(-1)))
     try:
         with torch.no_grad():
-            found = model(x)
+            found = call(model, x)
     except Exception as error:
         where = entered[-1] if entered else f"{type(model).__name__} itself"
         raise CompressitError(
             f"a forward pass fails in {where}: {type(error).__name__}: {error}",
-            f"the inputs have shape {tuple(x.shape)}",
+            f"the inputs have shape {', '.join(str(tuple(tensor.shape)) for tensor in tensors_of(x))}",
         ) from error
     finally:
         for handle in handles:
@@ -153,9 +155,9 @@ class _Watched(nn.Module):
         super().__init__()
         self.net, self.reads = net, reads
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         with self.reads:
-            return self.net(x)
+            return self.net(*inputs, **named)
 
 
 def _follow(module: Any) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressit import Data, StageContext, Streams
+from compressit import Data, StageContext, Streams, single_tensor
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def noise_source(kind: str, data: Data) -> NoiseSource:
 
     Uniform noise is U[0, 1] in pixels, scaled like the data. The others have the statistics of the training inputs.
     """
-    shape = data.contract.shape
+    shape = single_tensor(data.contract.inputs, "noise").shape
     device = data.train.y.device
     if kind == "uniform":
         low, high = (_scaled(torch.full((1, *shape), end), data).flatten().to(device) for end in (0.0, 1.0))

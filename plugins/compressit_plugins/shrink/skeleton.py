@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch_pruning as tp
-from torch import Tensor, nn
+from torch import nn
 
-from compressit import CompressitError, InitConfig, copied, initialise
+from compressit import (
+    CompressitError,
+    InitConfig,
+    Inputs,
+    InputTensors,
+    call,
+    copied,
+    initialise,
+    zero_inputs,
+)
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.prune.tracing import refuse_unprunable
 
 
 def skeleton(
-    model: nn.Module,
-    width: float,
-    input_shape: Sequence[int],
-    seed: int,
-    times: int = 1,
-    init: InitConfig | None = None,
+    model: nn.Module, width: float, inputs: Inputs, seed: int, times: int = 1, init: InitConfig | None = None
 ) -> nn.Module:
     """A copy of `model` with every hidden layer's channels times `width`, rounded up, `times` times in a row. It is on
     the model's device, in train mode, with fresh weights drawn from `seed` as `init` says. The classifier keeps its
@@ -32,13 +35,13 @@ def skeleton(
     first = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
     refuse_unprunable(model)
     net = _learning(copied(model).cpu().float().eval())
-    inputs = torch.zeros(1, *input_shape)
+    example = zero_inputs(inputs, 1)
     before = sum(p.numel() for p in net.parameters())
-    classifier = _classifier(net, inputs)
+    classifier = _classifier(net, example)
     try:
         with torch.enable_grad():
-            _narrow(net, inputs, classifier, width, times)
-        net(inputs)
+            _narrow(net, example, classifier, width, times)
+        call(net, example)
     except Exception as error:
         raise CompressitError(
             f"{type(model).__name__} could not be pruned structurally: {type(error).__name__}: {error}",
@@ -61,12 +64,14 @@ def _learning(net: nn.Module) -> nn.Module:
     return net
 
 
-def _narrow(net: nn.Module, inputs: Tensor, classifier: nn.Module, width: float, times: int) -> None:
+def _narrow(net: nn.Module, example: InputTensors, classifier: nn.Module, width: float, times: int) -> None:
     """Removes the last channels of each group of coupled layers. Which ones does not matter: weights are redrawn.
 
     We do not use tp.pruner: it rounds down, and does not shrink a layer if that gives zero.
     """
-    graph: Any = tp.DependencyGraph().build_dependency(net, example_inputs=(inputs,))
+    forward: Any = call  # Torch-Pruning declares fewer kinds of inputs than it takes
+    given: Any = example
+    graph: Any = tp.DependencyGraph().build_dependency(net, given, forward_fn=forward)
     coupled = [
         (group[0].dep.target.module, group[0].dep.handler, _parts(graph, group))
         for group in graph.get_all_groups(ignored_layers=[classifier])
@@ -94,14 +99,14 @@ def _parts(graph: Any, group: Any) -> int:
     return parts
 
 
-def _classifier(net: nn.Module, inputs: Tensor) -> nn.Module:
+def _classifier(net: nn.Module, example: InputTensors) -> nn.Module:
     """The last linear or convolutional layer that runs; its outputs are the classes."""
     ran: list[nn.Module] = []
     layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
     handles = [m.register_forward_hook(lambda module, args, output: ran.append(module)) for m in layers]
     try:
         with torch.no_grad():
-            net(inputs)
+            call(net, example)
     finally:
         for handle in handles:
             handle.remove()

@@ -44,7 +44,7 @@ class Student(Compressor[S]):
             from compressit_plugins.shrink.skeleton import skeleton
 
             seed = ctx.streams.number("student", ctx.init.draw or None)
-            student = skeleton(model, width, ctx.data.contract.shape, seed, times, ctx.init)
+            student = skeleton(model, width, ctx.data.contract.inputs, seed, times, ctx.init)
         before, after = hidden_width(model), hidden_width(student)
         if before and after:
             ctx.note(requested=width**times, achieved=after / before)

@@ -13,6 +13,7 @@ from compressit import (
     Batched,
     CompressitError,
     EpochEnd,
+    InputTensors,
     StageContext,
     StopTraining,
     fit,
@@ -27,7 +28,7 @@ def supervise(
     model: nn.Module,
     ctx: StageContext,
     options: SupervisedConfig,
-    examples: Batched | Callable[[int], tuple[Tensor, ...]],
+    examples: Batched | Callable[[int], tuple[InputTensors, *tuple[Tensor, ...]]],
     loss: Callable[..., Tensor],
 ) -> nn.Module:
     """Trains `model` in place and returns it.

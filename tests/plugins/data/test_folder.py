@@ -77,8 +77,8 @@ def test_class_folders_are_known_without_opening_an_image(root: Path) -> None:
     (root / "cat" / "000.png").write_bytes(b"no image")
     dataset = _dataset(root)
     assert (dataset.class_names, dataset.classes, dataset.train_size) == (("cat", "dog"), 2, 60)
-    assert dataset.input_shape == (3, 8, 8)
-    assert _dataset(root, grey=True).input_shape == (1, 8, 8)
+    assert dataset.inputs.shape == (3, 8, 8)
+    assert _dataset(root, grey=True).inputs.shape == (1, 8, 8)
     assert "no test images" in dataset.doubts()[0]
 
 
@@ -87,7 +87,7 @@ def test_planning_imports_neither_torch_nor_pillow(root: Path) -> None:
 import sys
 from compressit_plugins.data.folder import Folder, FolderConfig
 plugin = Folder(FolderConfig(root={str(root)!r}, size=8, test=0.2))
-plugin.fingerprint(), plugin.input_shape, plugin.classes, plugin.class_names, plugin.train_size, plugin.doubts()
+plugin.fingerprint(), plugin.inputs, plugin.classes, plugin.class_names, plugin.train_size, plugin.doubts()
 assert not {{"torch", "numpy", "PIL"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

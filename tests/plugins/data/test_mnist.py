@@ -25,7 +25,7 @@ from compressit_plugins.data.mnist_files import File, Unavailable
 
 def test_the_real_files_are_the_mnist_everybody_uses(mnist: Sources) -> None:
     dataset = Mnist(MnistConfig())
-    assert mnist.train[0].shape == (dataset.train_size, *dataset.input_shape) == (60_000, 1, 28, 28)
+    assert mnist.train[0].shape == (dataset.train_size, *dataset.inputs.shape) == (60_000, 1, 28, 28)
     assert mnist.test[0].shape == (10_000, 1, 28, 28)
     assert mnist.train[0].dtype == torch.uint8
     assert mnist.train[1].dtype == mnist.test[1].dtype == torch.int64

@@ -6,13 +6,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from compressit.config import dump, parse
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit_plugins.models.convnet import Convnet, ConvnetConfig
 
 
 def test_it_computes_what_its_description_says() -> None:
     torch.manual_seed(0)
-    model = Convnet(ConvnetConfig(channels=(3, 5))).build((2, 9, 7), 4).eval()
+    model = Convnet(ConvnetConfig(channels=(3, 5))).build(TensorSpec((2, 9, 7)), 4).eval()
     x = torch.randn(6, 2, 9, 7)
     w1, g1, b1, w2, g2, b2, w, b = model.parameters()
     h = x
@@ -26,7 +27,7 @@ def test_it_computes_what_its_description_says() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 28])
 def test_more_blocks_than_halvings_still_run(size: int) -> None:
-    model = Convnet(ConvnetConfig(channels=(2, 2, 2, 2))).build((1, size, size), 3)
+    model = Convnet(ConvnetConfig(channels=(2, 2, 2, 2))).build(TensorSpec((1, size, size)), 3)
     assert model(torch.zeros(2, 1, size, size)).shape == (2, 3)
 
 
@@ -34,10 +35,10 @@ def test_narrower_and_checkpoint_options() -> None:
     narrower = Convnet(ConvnetConfig(channels=(16, 32, 5))).with_width(0.5)
     assert narrower.channels == (8, 16, 3)
     assert parse(ConvnetConfig, dump(narrower)) == narrower
-    built = Convnet(narrower).build((1, 8, 8), 10)
+    built = Convnet(narrower).build(TensorSpec((1, 8, 8)), 10)
     assert [m.out_channels for m in built.modules() if isinstance(m, nn.Conv2d)] == [8, 16, 3]
 
 
 def test_inputs_that_are_no_images_are_refused_with_advice() -> None:
     with pytest.raises(CompressitError, match=r"\(64,\)(.|\n)*model\.mlp"):
-        Convnet(ConvnetConfig()).build((64,), 10)
+        Convnet(ConvnetConfig()).build(TensorSpec((64,)), 10)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compressit.config import dump, parse
+from compressit.datasets.specs import TensorSpec
 from compressit_plugins.models.mlp import Mlp, MlpConfig
 from compressit_plugins.models.widths import narrowed
 
@@ -33,7 +34,7 @@ def test_widths_are_rounded_up_exactly(width: int, percent: int) -> None:
 
 def test_it_computes_what_the_formula_says() -> None:
     torch.manual_seed(0)
-    model = Mlp(MlpConfig(hidden=(5, 4), activation="tanh")).build((2, 3), 7)
+    model = Mlp(MlpConfig(hidden=(5, 4), activation="tanh")).build(TensorSpec((2, 3)), 7)
     x = torch.randn(11, 2, 3)
     weights = list(model.parameters())
     h = x.reshape(11, 6)
@@ -44,7 +45,7 @@ def test_it_computes_what_the_formula_says() -> None:
 
 def test_fresh_weights_are_torchs_own() -> None:
     torch.manual_seed(3)
-    model = Mlp(MlpConfig(hidden=(5,))).build((4,), 2)
+    model = Mlp(MlpConfig(hidden=(5,))).build(TensorSpec((4,)), 2)
     torch.manual_seed(3)
     first, last = nn.Linear(4, 5), nn.Linear(5, 2)
     for ours, theirs in zip(model.parameters(), [*first.parameters(), *last.parameters()], strict=True):
@@ -56,7 +57,7 @@ def test_options_survive_a_checkpoint_and_rebuild_the_same_names(activation: str
     config = MlpConfig.model_validate({"hidden": (6, 3), "activation": activation, "bias": False})
     again = parse(MlpConfig, dump(config))
     assert again == config
-    model, other = (Mlp(c).build((1, 2, 2), 3) for c in (config, again))
+    model, other = (Mlp(c).build(TensorSpec((1, 2, 2)), 3) for c in (config, again))
     assert list(model.state_dict()) == list(other.state_dict())
     assert not [name for name in model.state_dict() if name.endswith("bias")]
     function = getattr(F, activation) if activation != "tanh" else torch.tanh

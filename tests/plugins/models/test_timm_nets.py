@@ -9,13 +9,14 @@ from pydantic import ValidationError
 from torch import nn
 
 from compressit.config import parse
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit_plugins.models.timm_nets import Timm, TimmConfig
 
 
 def build(name: str, *shape: int) -> nn.Module:
     torch.manual_seed(0)
-    return Timm(TimmConfig(name=name)).build(shape, 5)
+    return Timm(TimmConfig(name=name)).build(TensorSpec(shape), 5)
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

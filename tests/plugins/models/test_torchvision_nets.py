@@ -10,13 +10,14 @@ from torch import nn
 from torchvision import models
 
 from compressit.config import dump, parse
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit_plugins.models.torchvision_nets import Torchvision, TorchvisionConfig, classifiers
 
 
 def build(name: str, *shape: int, classes: int = 7, **options: float) -> nn.Module:
     torch.manual_seed(0)
-    return Torchvision(TorchvisionConfig(name=name, **options)).build(shape, classes)  # type: ignore[arg-type]
+    return Torchvision(TorchvisionConfig(name=name, **options)).build(TensorSpec(shape), classes)  # type: ignore[arg-type]
 
 
 def test_it_knows_exactly_torchvisions_classifiers() -> None:

@@ -303,7 +303,7 @@ def test_pitfall_17_a_pruned_model_is_saved_and_loaded_without_pickle(
     def never(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("pickled")
 
-    options = {"uses": "model.convnet", "input_shape": (3, 8, 8), "classes": 5, "channels": [6, 8]}
+    options = {"uses": "model.convnet", "inputs": (3, 8, 8), "outputs": 5, "channels": [6, 8]}
     from compressit_plugins.models.nets import convnet
 
     torch.manual_seed(0)

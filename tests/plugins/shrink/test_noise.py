@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from compressit.config import dump, model_refs, parse
 from compressit.contract.compute import Compute
 from compressit.contract.context import StageContext
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
@@ -153,9 +154,9 @@ def test_the_widths_are_the_published_ones(declares: bool, lab: Lab) -> None:
         config = MlpConfig(hidden=(512, 512))
         for _ in range(times):
             config = Mlp(config).with_width(multiplier)
-        return Mlp(config).build((1, 8, 8), 10) if declares else None
+        return Mlp(config).build(TensorSpec((1, 8, 8)), 10) if declares else None
 
-    model, data = Mlp(MlpConfig(hidden=(512, 512))).build((1, 8, 8), 10), lab.data()
+    model, data = Mlp(MlpConfig(hidden=(512, 512))).build(TensorSpec((1, 8, 8)), 10), lab.data()
     for number in range(1, 21):
         ctx = lab.context(data=data, narrow=narrow, round=number, feed="original")
         student = Fresh(StudentConfig(width=0.8)).dry_run(model, ctx)

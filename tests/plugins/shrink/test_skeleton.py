@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
 from compressit_plugins.shrink.skeleton import skeleton
 
@@ -48,7 +49,7 @@ def _shapes(model: nn.Module) -> list[tuple[int, ...]]:
 
 
 def _narrow(model: nn.Module, width: float, seed: int = 1, times: int = 1) -> nn.Module:
-    return skeleton(model, width, (3, 8, 8), seed, times)
+    return skeleton(model, width, TensorSpec((3, 8, 8)), seed, times)
 
 
 @pytest.mark.parametrize(
