@@ -98,10 +98,6 @@ def _own(
         return Path(tempfile.mkdtemp(prefix="python-", dir=files))
 
     sources = readable("data", sources, folder, config.workers, announce, inputs=inputs)
-    for examples in sources.given().values():
-        file = getattr(examples, "plain", examples)  # goes with the last split that reads it
-        if isinstance(file, Stored):
-            weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
     inputs = inputs if inputs is not None else inferred(sources)
     sources = conformed(sources, inputs, "data")
     targets = [targets_of(examples) for examples in sources.given().values()]
@@ -109,6 +105,10 @@ def _own(
     if (fault := input_fault(config, inputs, posing_as.target)) is not None:
         raise CompressitError(f"data: {fault[0]} {fault[1]}")
     sources = retargeted(sources, "data", posing_as.targets)
+    for examples in sources.given().values():
+        file = getattr(examples, "plain", examples)  # goes with the last split that reads it
+        if isinstance(file, Stored):
+            weakref.finalize(file, shutil.rmtree, file.file.parent, ignore_errors=True)
     found = posing(posing_as, sources, config, device, inputs=inputs)
     for doubt in found.doubts:
         announce(f"warning: {doubt}")

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compressit.checkpoint.starting import Offer
+from compressit.datasets.specs import in_words, within
 from compressit.errors import CompressitError, Mark, Problem, did_you_mean
 from compressit.recipe.envelope import INIT, PREVIOUS
 from compressit.recipe.measures import Item
@@ -133,11 +134,16 @@ class _Checks:
 
     def _check_offers(self, read: Read, reference: Reference, theirs: Offer, ours: Offer) -> None:
         """Notes a model of another variant that does not take the inputs of this one."""
-        for what in ("shape", "classes", "scale"):
-            if getattr(theirs, what) != getattr(ours, what):
+        facts = {
+            "inputs": (in_words(theirs.inputs), in_words(ours.inputs), within(ours.inputs, theirs.inputs)),
+            "classes": (theirs.classes, ours.classes, theirs.classes == ours.classes),
+            "scale": (theirs.scale, ours.scale, theirs.scale == ours.scale),
+        }
+        for what, (there, here, fits) in facts.items():
+            if not fits:
                 message = (
-                    f"{reference.path} names '{reference.name}', whose data have the {what} {getattr(theirs, what)}; "
-                    f"those of '{read.variant}' have {getattr(ours, what)}"
+                    f"{reference.path} names '{reference.name}', whose data have the {what} {there}; "
+                    f"those of '{read.variant}' have {here}"
                 )
                 read.problem(message, reference.mark, "name a model that takes the same inputs")
                 return

@@ -207,7 +207,8 @@ def test_what_a_trained_model_answers_is_its_softmax_of_both_inputs(host: Host) 
     from compressit.contract.kinds import Dataset, Model
     from compressit.running.loading import load_data
 
-    found = load_data(host.create(Dataset, "several.pair", {}), Path("unused"), print)
+    dataset = host.create(Dataset, "several.pair", {})
+    found = load_data(dataset, host.task(dataset.task), Path("unused"), print)
     torch.manual_seed(0)
     net = host.create(Model, "several.both", {}).build(found.contract.inputs, 4)
     image, vector = found.train.x

@@ -18,7 +18,9 @@ from safetensors.numpy import save_file
 import compressit
 from compressit.contract.context import DataContext
 from compressit.datasets.specs import TensorSpec
+from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
+from compressit.host.plugins import installed
 from compressit.running.loading import load_data
 from compressit.testing import Subject, checks_for, outcomes
 from compressit_plugins.data.tensors import Tensors, TensorsConfig
@@ -53,6 +55,10 @@ def _dataset(path: Path, **options: Any) -> Tensors:
 
 def _loaded(path: Path, **options: Any) -> Any:
     return _dataset(path, **options).load(DataContext(path.parent, print))
+
+
+def _data(dataset: Tensors, path: Path) -> Data:
+    return load_data(dataset, installed().task(dataset.task), path.parent, print)
 
 
 def test_the_arrays_come_as_they_are(written: Callable[..., Path]) -> None:
@@ -133,6 +139,46 @@ def test_arrays_that_do_not_fit_are_told(
     assert str(path) in caught.value.message
 
 
+def test_whole_numbers_need_a_range_and_are_not_scaled(written: Callable[..., Path]) -> None:
+    ids = RANDOM.integers(0, 50, (24, 7)).astype("int32")
+    path = written(train_x=ids, train_y=Y)
+    with pytest.raises(CompressitError, match="train_x is I32: whole numbers need their range"):
+        _ = _dataset(path).inputs
+    assert _dataset(path, ranges={"x": (0, 49)}).inputs == TensorSpec((7,), "int64", 0, 49)
+    assert np.array_equal(_loaded(path, ranges={"x": (0, 49)}).train[0].numpy(), ids)
+    with pytest.raises(CompressitError, match="`ranges` names 'y'"):
+        _ = _dataset(path, ranges={"y": (0, 49)}).inputs
+
+
+def test_floats_like_those_of_mnist_1d_have_the_range_that_is_said(written: Callable[..., Path]) -> None:
+    x = (5 * RANDOM.standard_normal((24, 40))).astype("float32")
+    path = written(train_x=x, train_y=Y)
+    with pytest.raises(CompressitError, match=rf"go from {x.min():g} to {x.max():g}, not 0\.\.1"):
+        _data(_dataset(path), path)
+    free = {"ranges": {"x": (None, None)}}
+    assert torch.equal(_data(_dataset(path, **free), path).train.x, torch.from_numpy(x))
+    scaled = _data(_dataset(path, scale="standard", **free), path)
+    want = (x - x.mean(0)) / x.std(0)
+    assert np.allclose(scaled.train.x.numpy(), want, atol=1e-5)
+
+
+def test_several_arrays_are_inputs_by_place_or_by_name(written: Callable[..., Path]) -> None:
+    vector = RANDOM.random((24, 2)).astype("float32")
+    path = written(train_image=X, train_extra=vector, train_on=vector[:, 0] > 0.5, train_y=Y)
+    dataset = _dataset(path, inputs=("image", "extra"))
+    assert dataset.inputs == (TensorSpec((3, 4, 5)), TensorSpec((2,)))
+    assert "nothing reads: train_on" in " ".join(dataset.doubts())
+    image, extra = _data(dataset, path).train.x
+    assert np.allclose(image.numpy(), X / np.float32(255))
+    assert np.array_equal(extra.numpy(), vector)
+    named = _data(_dataset(path, inputs={"picture": "image", "mask": "on"}), path).train.x
+    assert {name: tensor.dtype for name, tensor in named.items()} == {
+        "picture": torch.float32, "mask": torch.bool,
+    }  # fmt: skip
+    with pytest.raises(CompressitError, match="has no train_other"):
+        _ = _dataset(path, inputs=("image", "other")).inputs
+
+
 FLOATS, FLAGS = Y.astype("float32"), np.eye(3, dtype="uint8")[Y]
 
 
@@ -168,46 +214,6 @@ def test_targets_that_are_not_of_the_task_are_told(
 ) -> None:
     with pytest.raises(CompressitError, match=told):
         _ = _dataset(written(train_x=X, train_y=targets), **options).task
-
-
-def test_whole_numbers_need_a_range_and_are_not_scaled(written: Callable[..., Path]) -> None:
-    ids = RANDOM.integers(0, 50, (24, 7)).astype("int32")
-    path = written(train_x=ids, train_y=Y)
-    with pytest.raises(CompressitError, match="train_x is I32: whole numbers need their range"):
-        _ = _dataset(path).inputs
-    assert _dataset(path, ranges={"x": (0, 49)}).inputs == TensorSpec((7,), "int64", 0, 49)
-    assert np.array_equal(_loaded(path, ranges={"x": (0, 49)}).train[0].numpy(), ids)
-    with pytest.raises(CompressitError, match="`ranges` names 'y'"):
-        _ = _dataset(path, ranges={"y": (0, 49)}).inputs
-
-
-def test_floats_like_those_of_mnist_1d_have_the_range_that_is_said(written: Callable[..., Path]) -> None:
-    x = (5 * RANDOM.standard_normal((24, 40))).astype("float32")
-    path = written(train_x=x, train_y=Y)
-    with pytest.raises(CompressitError, match=rf"go from {x.min():g} to {x.max():g}, not 0\.\.1"):
-        load_data(_dataset(path), path.parent, print)
-    free = {"ranges": {"x": (None, None)}}
-    assert torch.equal(load_data(_dataset(path, **free), path.parent, print).train.x, torch.from_numpy(x))
-    scaled = load_data(_dataset(path, scale="standard", **free), path.parent, print)
-    want = (x - x.mean(0)) / x.std(0)
-    assert np.allclose(scaled.train.x.numpy(), want, atol=1e-5)
-
-
-def test_several_arrays_are_inputs_by_place_or_by_name(written: Callable[..., Path]) -> None:
-    vector = RANDOM.random((24, 2)).astype("float32")
-    path = written(train_image=X, train_extra=vector, train_on=vector[:, 0] > 0.5, train_y=Y)
-    dataset = _dataset(path, inputs=("image", "extra"))
-    assert dataset.inputs == (TensorSpec((3, 4, 5)), TensorSpec((2,)))
-    assert "nothing reads: train_on" in " ".join(dataset.doubts())
-    image, extra = load_data(dataset, path.parent, print).train.x
-    assert np.allclose(image.numpy(), X / np.float32(255))
-    assert np.array_equal(extra.numpy(), vector)
-    named = load_data(_dataset(path, inputs={"picture": "image", "mask": "on"}), path.parent, print).train.x
-    assert {name: tensor.dtype for name, tensor in named.items()} == {
-        "picture": torch.float32, "mask": torch.bool,
-    }  # fmt: skip
-    with pytest.raises(CompressitError, match="has no train_other"):
-        _ = _dataset(path, inputs=("image", "other")).inputs
 
 
 def test_what_seems_wrong_is_a_doubt(written: Callable[..., Path]) -> None:
