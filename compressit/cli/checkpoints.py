@@ -17,6 +17,14 @@ CheckpointFile = Annotated[
 ]
 
 
+CheckpointFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        help="compressit .safetensors files.",
+        show_default=False,
+        callback=lambda files: [checkpoint_file(file) for file in files],
+    ),
+]
 Unlimited = Annotated[
     bool,
     typer.Option("--unlimited", help="No limits on memory and time; only for files you made yourself."),
@@ -32,7 +40,7 @@ def inspect(file: CheckpointFile, as_json: AsJson = False) -> None:
 
 
 def evaluate(
-    file: CheckpointFile,
+    files: CheckpointFiles,
     data: Annotated[str, typer.Option(help="A dataset plugin, for example data.mnist.")],
     settings: Annotated[
         list[str] | None,
@@ -56,21 +64,24 @@ def evaluate(
     plugins: LocalFiles = None,
     trust: Trust = False,
 ) -> None:
-    """Measure a checkpoint on a dataset."""
+    """Measure checkpoints on a dataset."""
     from compressit.python.evaluation import evaluate_file
     from compressit.recipe.settings import options_by_plugin
 
     host = open_host_with(plugins, trust)
     names = evaluators or ()
     chosen = options_by_plugin(options or (), names)
-    found = evaluate_file(
-        file, data, settings or (), names, host, tell, not unlimited, options=chosen, seed=seed
-    )
-    for name, value in found.items():
-        say(f"{name:24} {value:.6g}")
-    for kind, names in (("curve", found.curves), ("array", found.arrays), ("picture", found.pictures)):
-        for name in names:
-            say(f"{name:24} ({kind}: get it with compressit.evaluate in Python)")
+    for file in files:
+        found = evaluate_file(
+            file, data, settings or (), names, host, tell, not unlimited, options=chosen, seed=seed
+        )
+        if len(files) > 1:
+            say(str(file))
+        for name, value in found.items():
+            say(f"{name:24} {value:.6g}")
+        for kind, given in (("curve", found.curves), ("array", found.arrays), ("picture", found.pictures)):
+            for name in given:
+                say(f"{name:24} ({kind}: get it with compressit.evaluate in Python)")
 
 
 def export(

@@ -172,7 +172,9 @@ class _Graph:
         manifest = check_fits(path, self.offer, self.host)
         builders, digest = self._builders(path), weights_digest(path)
         self.model = tuple(dict.fromkeys((*self.model, *builders)))
-        key = key_of({"kind": "init", "checkpoint": digest, "code": code_digest(*builders)})
+        key = key_of({
+            "kind": "init", "checkpoint": digest, "code": code_digest(*builders), "task": self.measured_as
+        })  # fmt: skip
         step = {
             "stage": name,
             "uses": "init",

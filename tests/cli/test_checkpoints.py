@@ -67,6 +67,17 @@ def test_evaluate_gives_the_recipes_numbers(tiny: Ran) -> None:
         assert value == pytest.approx(known[name], rel=1e-5), name
 
 
+def test_evaluate_measures_one_file_after_another(tiny: Ran) -> None:
+    files = [tiny.out / BLOG, tiny.out / BLOG.replace("-02", "-01")]
+    both = tiny.sandbox.run("evaluate", *files, "--data", "data.synthetic", "--set", "labels=random").out
+    alone = [
+        tiny.sandbox.run("evaluate", file, "--data", "data.synthetic", "--set", "labels=random").out
+        for file in files
+    ]
+    assert both == "".join(f"{file}\n{told}" for file, told in zip(files, alone, strict=True))
+    assert alone[0] != alone[1]
+
+
 def test_evaluate_says_when_data_or_evaluator_do_not_fit(tiny: Ran) -> None:
     file = tiny.out / BLOG
     other = tiny.sandbox.run("evaluate", file, "--data", "data.synthetic", "--set", "shape=[1, 4, 4]", code=2)

@@ -14,13 +14,15 @@ from structured_nets import Concat, Grouped, Plain, Residual, Squeeze, built, ex
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compressit.contract.classification import Classification, ClassificationConfig
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
 from compressit_plugins.prune import coupling
 from compressit_plugins.prune.channel_flow import wiring
 from compressit_plugins.prune.channel_groups import components
 from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.coupling import Group, coupled
-from compressit_plugins.prune.importance import classification, magnitude, taylor
+from compressit_plugins.prune.importance import checked_loss, magnitude, taylor
 
 
 class Between(nn.Module):
@@ -164,10 +166,12 @@ def test_taylor_refuses_outputs_that_are_no_logits_of_the_task() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.features(x)
 
-    batches = [(images(4), torch.arange(4) % 5)]
-    with pytest.raises(CompressitError, match=r"taylor.*\(4, 5\) logits.*\(4, 12, 8, 8\)"):
-        prune_channels(built(Maps), example(), 0.5, importance=taylor(batches, classification(5)))
-    prune_channels(built(Plain), example(), 0.5, importance=taylor(batches, classification(5)))
+    targets = torch.arange(4) % 5
+    task = Classification(ClassificationConfig(), TaskSpec("task.classification", 5))
+    importance = taylor([(images(4), targets)], checked_loss(task, targets))
+    with pytest.raises(CompressitError, match=r"taylor.*task\.classification.*\(4, 12, 8, 8\)"):
+        prune_channels(built(Maps), example(), 0.5, importance=importance)
+    prune_channels(built(Plain), example(), 0.5, importance=importance)
 
 
 def test_a_net_that_remembers_its_last_pass_is_pruned_and_can_be_copied() -> None:
