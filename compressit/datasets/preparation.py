@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compressit.datasets.augmentation import Step
 from compressit.datasets.batched import InputTensors, each_tensor, only, tensors_of
-from compressit.datasets.declared import inferred
+from compressit.datasets.conforming import inferred
 from compressit.datasets.options import DataConfig, known_doubts
 from compressit.datasets.pixels import Pixels, row
 from compressit.datasets.sources import CALLED, Examples, Source, Sources, raw_batches, targets_of

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from compressit.datasets.batched import InputTensors, built, joined, ordered_as, shapes, specs_in, tensors_of
-from compressit.datasets.declared import tensor_fault
+from compressit.datasets.conforming import tensor_fault
 from compressit.datasets.sources import Held, SkipExample, Source
 from compressit.datasets.specs import Inputs, TensorSpec, in_words
 from compressit.errors import CompressitError, told

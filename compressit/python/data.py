@@ -82,7 +82,7 @@ def _own(
     announce: Callable[[str], None],
     options: dict[str, Any],
 ) -> Data:
-    from compressit.datasets.declared import conformed, inferred
+    from compressit.datasets.conforming import conformed, inferred
     from compressit.datasets.sources import Sources, retargeted, targets_of
     from compressit.datasets.stored import Stored
     from compressit.host.plugins import installed

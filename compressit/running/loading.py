@@ -14,7 +14,7 @@ from compressit.config import dump, parse
 from compressit.contract.context import DataContext
 from compressit.contract.kinds import Dataset
 from compressit.contract.tasks import Task
-from compressit.datasets.declared import conformed
+from compressit.datasets.conforming import conformed
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
 from compressit.datasets.sources import Examples, Held, Source, Sources, retargeted

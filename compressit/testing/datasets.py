@@ -11,7 +11,7 @@ from torch import Tensor
 from compressit.config import parse
 from compressit.contract.context import DataContext
 from compressit.datasets.batched import InputTensors, tensors_of
-from compressit.datasets.declared import conformed
+from compressit.datasets.conforming import conformed
 from compressit.datasets.sources import CALLED, Sources
 from compressit.datasets.specs import Inputs, TensorSpec, as_inputs, specs_of
 from compressit.datasets.streamed import items

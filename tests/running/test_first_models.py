@@ -20,7 +20,7 @@ def _built(lab: Lab, monkeypatch: pytest.MonkeyPatch, build: Callable[[int, int]
     """Lets `tiny.mlp` build that net, of (inputs, classes)."""
     model: Any = lab.host.find("tiny.mlp").plugin
     monkeypatch.setattr(
-        model, "build", lambda self, shape, classes: build(torch.Size(shape).numel(), classes)
+        model, "build", lambda self, inputs, outputs: build(torch.Size(inputs.shape).numel(), outputs)
     )
 
 

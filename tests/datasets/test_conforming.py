@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compressit.datasets.declared import conformed, inferred
+from compressit.datasets.conforming import conformed, inferred
 from compressit.datasets.sources import Sources
 from compressit.datasets.specs import Inputs, TensorSpec
 from compressit.errors import CompressitError
