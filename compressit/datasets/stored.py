@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch.utils.data import Dataset
 
 from compressit.datasets.sources import Source
 from compressit.datasets.specs import TensorSpec
-from compressit.datasets.streamed import RESIZE, in_order, items, only_tensor, several_shapes
+from compressit.datasets.streamed import RESIZE, in_a_row, in_order, items, only_tensor, several_shapes
 from compressit.errors import CompressitError
 from compressit.files.lock import held
 from compressit.files.sealed import canonical
@@ -116,4 +115,4 @@ def _write(
             targets.append(batch.targets)
     if like is None:
         raise CompressitError(f"{name}: none of the {count:,} examples can be read: {left_out[0]}, …")
-    return torch.cat(targets), like, left_out
+    return in_a_row(name, targets), like, left_out

@@ -111,7 +111,7 @@ def held(dataset: Dataset[Any], workers: int, name: str, inputs: Inputs | None) 
         targets.append(batch.targets)
     if not parts:
         raise CompressitError(f"{name}: none of the examples can be read: {left_out[0]}, …")
-    return Held(joined(parts), torch.cat(targets), tuple(left_out))
+    return Held(joined(parts), in_a_row(name, targets), tuple(left_out))
 
 
 def is_stored(dataset: Dataset[Any], name: str, inputs: Inputs | None) -> bool:
@@ -155,6 +155,15 @@ def items(
 def several_shapes(name: str, inputs: InputTensors, shape: object) -> str:
     """What is said of inputs (B, *other shape) among those of `shape`."""
     return f"{name} has inputs of the shapes {shape} and {shapes(inputs)}"
+
+
+def in_a_row(name: str, targets: Sequence[Tensor]) -> Tensor:
+    """The targets (N, ...) of batches, one after another. Raises CompressitError where shapes or types differ."""
+    kinds = list(dict.fromkeys((tuple(part.shape[1:]), part.dtype) for part in targets))
+    if len(kinds) > 1:
+        first, other = (f"{dtype} of shape {shape}" for shape, dtype in kinds[:2])
+        raise CompressitError(f"{name} has targets that are {first}, and others {other}", "let all be alike")
+    return torch.cat(list(targets))
 
 
 def _here(dataset: _Batches, places: Iterable[list[Place]]) -> Iterator[Read | Fault]:

@@ -1,6 +1,6 @@
 """Which random stream each step of a job draws from. Results depend on it, as they depend on the plugins.
 
-Its code is part of every key (`compressit.planning.plan`), like `compressit.seeds`; keep other host code out of here.
+Its code is part of every key (`compressit.planning.graph`), like `compressit.seeds`; keep other host code out of here.
 """
 
 from __future__ import annotations

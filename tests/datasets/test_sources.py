@@ -19,7 +19,7 @@ from compressit.datasets.preparation import prepare
 from compressit.datasets.sources import Sources
 from compressit.datasets.splits import Data, Split
 from compressit.datasets.stored import stored
-from compressit.datasets.streamed import Streamed
+from compressit.datasets.streamed import AT_ONCE, Streamed
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
@@ -211,3 +211,18 @@ class Odd(Dataset[Any]):
 def test_an_item_that_is_no_example_is_told(tmp_path: Path, item: Any, told: str) -> None:
     with pytest.raises(CompressitError, match=rf"example 1: .*{told}"):
         _kept(tmp_path, Odd(item))
+
+
+class Uneven(Dataset[tuple[Tensor, Tensor]]):
+    """Targets of another shape from the second batch on that is read."""
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return X[0], torch.zeros(2 if index < AT_ONCE else 3)
+
+
+def test_targets_of_several_shapes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(CompressitError, match=r"targets that are .* \(2,\), and others .* \(3,\)"):
+        _kept(tmp_path, Uneven())
