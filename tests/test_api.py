@@ -145,7 +145,7 @@ WRONG_THINGS = [
     (lambda: compressit.stage("tiny.train")(_linear(2), _data()), "labels go up to 2"),
     (lambda: compressit.save(torch.nn.Linear, "x.safetensors"), "save takes a net"),
     (lambda: compressit.load("x.safetensors", into=torch.nn.Linear), "into= takes a net"),
-    (lambda: compressit.evaluate(torch.nn.Linear(7, 3), _data(), "tiny.accuracy"), "shape (1, 2, 3)"),
+    (lambda: compressit.evaluate(torch.nn.Linear(7, 3), _data(), "tiny.accuracy"), "inputs (1, 2, 3)"),
     (lambda: compressit.data("tiny.dta"), "tiny.dta"),
     (lambda: compressit.evaluate(_net(), _data(), "tiny.fidelity"), "judges a stage"),
 ]
