@@ -11,6 +11,7 @@ from pydantic import Field
 from compressit import Compressor, ModelRef, Task, Work, hookimpl
 from compressit_plugins.distill.options import TeacherConfig
 from compressit_plugins.shrink.student import Student, StudentConfig
+from compressit_plugins.train.options import EarlyStoppingConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from compressit import StageContext
 
 
-class SoftLabelsConfig(TeacherConfig, StudentConfig):
+class SoftLabelsConfig(TeacherConfig, StudentConfig, EarlyStoppingConfig):
     """Options of distillation with soft labels."""
 
     teacher: ModelRef = Field(
@@ -33,17 +34,17 @@ class SoftLabels(Student[SoftLabelsConfig]):
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student sees the variant's own training inputs and targets, and the teacher's outputs for them."""
-        from compressit import fit
         from compressit_plugins.distill.loss import loss_of
         from compressit_plugins.distill.taught import taught
+        from compressit_plugins.train.early_stopping import fit_early
 
         student, teacher, train = self.student(model, ctx), ctx.model(self.config.teacher), ctx.data.train
         loss = loss_of(self.config, ctx.task, train.y)
-        return fit(student, ctx, self.config, taught(train, teacher, ctx), loss)
+        return fit_early(student, ctx, self.config, taught(train, teacher, ctx), loss)
 
     def misfits(self, task: Task[Any]) -> Mapping[str, str]:
-        """What needs probabilities where there are none."""
-        return self.config.unlike(task)
+        """What needs probabilities where there are none, and a measure that the task does not have."""
+        return {**self.config.unlike(task), **self.config.unmeasured(task)}
 
     def work(self, images: int, times: int) -> Work:
         """The teacher sees every image once, the student once per epoch."""

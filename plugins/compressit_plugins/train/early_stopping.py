@@ -19,16 +19,32 @@ from compressit import (
     fit,
     keeping_zeros,
 )
-from compressit_plugins.train.options import SupervisedConfig
+from compressit_plugins.train.options import EarlyStoppingConfig, SupervisedConfig
 
 WEIGHTS = "weights/"
+
+
+Examples = Batched | Callable[[int], tuple[InputTensors, *tuple[Tensor, ...]]]
 
 
 def supervise(
     model: nn.Module,
     ctx: StageContext,
     options: SupervisedConfig,
-    examples: Batched | Callable[[int], tuple[InputTensors, *tuple[Tensor, ...]]],
+    examples: Examples,
+    loss: Callable[..., Tensor],
+) -> nn.Module:
+    """`fit_early` of a model that may have been pruned. Notes `zeros_kept`: the number of pruned weights that stayed
+    zero."""
+    with _zeros(model, ctx, options):
+        return fit_early(model, ctx, options, examples, loss)
+
+
+def fit_early(
+    model: nn.Module,
+    ctx: StageContext,
+    options: EarlyStoppingConfig,
+    examples: Examples,
     loss: Callable[..., Tensor],
 ) -> nn.Module:
     """Trains `model` in place and returns it.
@@ -37,8 +53,7 @@ def supervise(
     With a validation split, logs the curves validation_loss and validation_accuracy, or what the task watches instead,
     after every epoch; they do not depend on options that only trainings use, as label smoothing.
     If the options ask for it, stops early or restores the weights of the best epoch, and notes `best_epoch` and
-    `stopped_early` (1-based epochs). Notes `zeros_kept`: the number of pruned weights that stayed zero.
-    Raises CompressitError if the options need a validation split and there is none.
+    `stopped_early` (1-based epochs). Raises CompressitError if the options need a validation split and there is none.
     """
     data = ctx.data
     selects = bool(options.needs_validation())
@@ -70,8 +85,7 @@ def supervise(
                 ctx.note(stopped_early=end.epoch + 1)
                 raise StopTraining
 
-    with _zeros(model, ctx, options):
-        fit(model, ctx, options, examples, loss, on_epoch, kept)
+    fit(model, ctx, options, examples, loss, on_epoch, kept)
     if kept:
         ctx.note(best_epoch=int(kept["best_epoch"]) + 1)
     if options.restore_best and kept:

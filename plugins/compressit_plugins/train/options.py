@@ -1,4 +1,4 @@
-"""Options of `train.supervised`, which `train.distill` has too."""
+"""Options of trainings that can stop early, and of those that keep a net's shape."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from compressit import FitConfig, Task, changed
 
 
-class SupervisedConfig(FitConfig):
-    """Options of supervised training; `patience` and `restore_best` need a validation split."""
+class EarlyStoppingConfig(FitConfig):
+    """Options of trainings that can stop early; `patience` and `restore_best` need a validation split."""
 
     patience: int | None = Field(
         default=None,
@@ -26,11 +26,6 @@ class SupervisedConfig(FitConfig):
         default=None,
         description="validation score for `patience` and `restore_best`: `loss`, or one of the task's measures, as "
         "`accuracy`; default: the one that the task watches",
-    )
-    keep_zeros: bool = Field(
-        default=True,
-        description="keep pruned weights at zero: the zeros of weight matrices that have other values too, unless "
-        "the model was built in this run and only trained since",
     )
 
     def needs_validation(self) -> tuple[str, ...]:
@@ -51,3 +46,13 @@ class SupervisedConfig(FitConfig):
         if idle and changed(cls, info, value):
             raise ValueError("has no effect without `patience` or `restore_best`")
         return value
+
+
+class SupervisedConfig(EarlyStoppingConfig):
+    """Options of supervised training."""
+
+    keep_zeros: bool = Field(
+        default=True,
+        description="keep pruned weights at zero: the zeros of weight matrices that have other values too, unless "
+        "the model was built in this run and only trained since",
+    )

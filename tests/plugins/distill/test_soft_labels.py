@@ -56,5 +56,19 @@ def test_a_killed_distillation_ends_with_the_same_tensors(lab: Lab) -> None:
         assert torch.equal(ours, theirs)
 
 
+def test_a_student_stops_early_and_keeps_its_best_epoch(lab: Lab) -> None:
+    data = lab.data(labels="random", validation=0.25, train=256)
+    ctx = lab.context({"previous": lab.mlp(32)}, data=data, narrow=lab.narrow(32))
+    options = {"epochs": 60, "hard": 1.0, "patience": 3, "restore_best": True, "monitor": "loss"}
+    config = SoftLabelsConfig.model_validate({**options, "optimizer": {"name": "adam", "lr": 0.01}})
+    student = SoftLabels(config).compress(lab.mlp(32), ctx)
+    losses = [value for _, value in ctx.curves["validation_loss"]]
+    assert len(losses) == ctx.notes["stopped_early"] < 60
+    assert losses.index(min(losses)) == ctx.notes["best_epoch"] - 1 == len(losses) - 4
+    assert data.validation is not None
+    found = accuracy_and_loss(ctx.compute.forward(student, data.validation), data.validation.y)
+    assert found[1] == pytest.approx(min(losses), rel=1e-6)
+
+
 def test_the_teacher_is_an_edge_of_the_recipe() -> None:
     assert list(model_refs(SoftLabelsConfig(teacher="train"))) == [(("teacher",), "train")]
