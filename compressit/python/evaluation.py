@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from compressit.datasets.splits import Data
 
-USUAL = ("eval.accuracy", "eval.size")
 SCORES = "eval.scores"
+USUAL = ("eval.accuracy", "eval.size")
 """The default evaluators; of another task than classification SCORES instead of the first."""
 
 

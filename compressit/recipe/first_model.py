@@ -13,7 +13,8 @@ from compressit.contract.kinds import Model
 from compressit.errors import did_you_mean
 from compressit.recipe.envelope import ModelBlock, WeightsBlock, name_fault
 from compressit.recipe.model import ModelSpec, Use, Weights
-from compressit.recipe.uses import Scope, read_use, tensors_file, with_options
+from compressit.recipe.scope import Scope
+from compressit.recipe.uses import read_use, tensors_file, with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
 

@@ -19,12 +19,13 @@ from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
 from compressit.recipe.model import LocalPlugin, Recipe, Variant
 from compressit.recipe.references import Read, check_references
+from compressit.recipe.scope import Scope
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
 from compressit.recipe.sweep import Swept, variants
 from compressit.recipe.task import read_task
-from compressit.recipe.uses import Scope, read_data, read_uses
+from compressit.recipe.uses import read_data, read_uses
 from compressit.recipe.validation import shown, validate
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 

@@ -12,7 +12,8 @@ from compressit.contract.results import RESERVED
 from compressit.host.declared import declared
 from compressit.recipe.envelope import EvaluateBlock
 from compressit.recipe.model import Measure
-from compressit.recipe.uses import Reference, Scope, as_block, listed_twice, read_use, with_options
+from compressit.recipe.scope import Reference, Scope
+from compressit.recipe.uses import as_block, listed_twice, read_use, with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
 

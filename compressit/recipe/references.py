@@ -13,7 +13,7 @@ from compressit.recipe.measures import Item
 from compressit.recipe.model import Measure, Stage, Variant
 from compressit.recipe.names import Named, Series, called, check_one, known, meaning, series_of, variant_of
 from compressit.recipe.order import circle_in, sorted_by_need
-from compressit.recipe.uses import Reference
+from compressit.recipe.scope import Reference
 
 Place = tuple[str, str]
 """A variant and one of its stages."""

@@ -12,7 +12,8 @@ from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
 from compressit.recipe.model import Stage
 from compressit.recipe.names import elsewhere, stage_of
 from compressit.recipe.order import circle_in, sorted_by_need
-from compressit.recipe.uses import Reference, Scope, with_options
+from compressit.recipe.scope import Reference, Scope
+from compressit.recipe.uses import with_options
 from compressit.recipe.validation import validate
 from compressit.recipe.yamlfile import Node
 

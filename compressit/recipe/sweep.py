@@ -16,7 +16,8 @@ from typing import Any
 from compressit.errors import Mark, Problem
 from compressit.recipe.merge import put
 from compressit.recipe.model import Use
-from compressit.recipe.uses import Reference, Scope, read_use
+from compressit.recipe.scope import Reference, Scope
+from compressit.recipe.uses import read_use
 from compressit.recipe.yamlfile import Node
 
 MAX_MEMBERS = 1000

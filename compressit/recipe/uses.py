@@ -14,8 +14,7 @@ from compressit.errors import FOREIGN, CompressitError, Mark, did_you_mean, told
 from compressit.recipe.envelope import INIT, PREVIOUS, UseBlock
 from compressit.recipe.model import Use
 from compressit.recipe.names import elsewhere, stage_of
-from compressit.recipe.scope import Reference as Reference
-from compressit.recipe.scope import Scope as Scope
+from compressit.recipe.scope import Reference, Scope
 from compressit.recipe.task import check_does
 from compressit.recipe.validation import dotted, place_of, shown, validate
 from compressit.recipe.yamlfile import Node

@@ -48,17 +48,10 @@ def convnet(input_shape: Sequence[int], classes: int, channels: Sequence[int]) -
     (sizes rounded up); then global average pooling and a linear layer.
     Raises CompressitError if the inputs are not images.
     """
-    inputs, _, _ = image_shape("model.convnet", input_shape)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, width in enumerate(channels, start=1):
-        layers[f"conv{number}"] = nn.Conv2d(inputs, width, kernel_size=3, padding=1, bias=False)
-        layers[f"norm{number}"] = nn.BatchNorm2d(width)
-        layers[f"relu{number}"] = nn.ReLU()
-        layers[f"pool{number}"] = nn.MaxPool2d(2, ceil_mode=True)
-        inputs = width
+    layers = _blocks(input_shape, channels, pools=True)
     layers["mean"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["output"] = nn.Linear(inputs, classes)
+    layers["output"] = nn.Linear(channels[-1], classes)
     return nn.Sequential(layers)
 
 
@@ -68,12 +61,20 @@ def pixelwise(input_shape: Sequence[int], classes: int, channels: Sequence[int])
     One block per entry of `channels`: 3 x 3 convolution, batch norm, ReLU; then a 1 x 1 convolution.
     Raises CompressitError if the inputs are not images.
     """
+    layers = _blocks(input_shape, channels, pools=False)
+    layers["output"] = nn.Conv2d(channels[-1], classes, kernel_size=1)
+    return nn.Sequential(layers)
+
+
+def _blocks(input_shape: Sequence[int], channels: Sequence[int], pools: bool) -> OrderedDict[str, nn.Module]:
+    """Convolution, batch norm and ReLU for each of `channels`, and pooling if asked for."""
     inputs, _, _ = image_shape("model.convnet", input_shape)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, width in enumerate(channels, start=1):
         layers[f"conv{number}"] = nn.Conv2d(inputs, width, kernel_size=3, padding=1, bias=False)
         layers[f"norm{number}"] = nn.BatchNorm2d(width)
         layers[f"relu{number}"] = nn.ReLU()
+        if pools:
+            layers[f"pool{number}"] = nn.MaxPool2d(2, ceil_mode=True)
         inputs = width
-    layers["output"] = nn.Conv2d(inputs, classes, kernel_size=1)
-    return nn.Sequential(layers)
+    return layers
