@@ -96,7 +96,9 @@ def test_what_does_not_go_with_the_task_is_told_at_its_place(text: str, place: s
 
 @pytest.mark.parametrize("poses", ["multilabel", "regression", "segmentation"])
 def test_shuffled_targets_and_a_validation_split_go_with_every_task(poses: str) -> None:
-    read(text_of(poses).replace("classes: 3", "classes: 3, labels: shuffled, validation: 0.2, limit: 100"))
+    text = text_of(poses).replace("classes: 3", "classes: 3, labels: shuffled, validation: 0.2, limit: 100")
+    (variant,) = read(text).variants
+    assert (variant.task.uses, variant.data.config["labels"]) == (f"task.{poses}", "shuffled")
 
 
 OWN = """\
