@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import pytest
 import torch
 from tiny import Lab
@@ -91,20 +91,34 @@ def _check_reloaded(host: Host, file: Path) -> None:
 
 def _check_exported(host: Host, file: Path, folder: Path) -> None:
     net, x = _net_and_inputs(host, file)
-    made = export(file, "onnx", folder / "net.onnx", host=host)
-    session = onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
-    names = [tensor.name for tensor in session.get_inputs()]
-    assert names == (list(x) if isinstance(x, dict) else ["input_0", "input_1"])
-    given = {name: tensor.numpy() for name, tensor in zip(names, tensors_of(x), strict=True)}
-    (got,) = session.run(None, given)
-    with torch.no_grad():
-        assert torch.allclose(torch.from_numpy(got), call(net, x), atol=1e-5)
     program = torch.export.load(export(file, "torch-export", folder / "net.pt2", host=host)).module()
     with torch.no_grad():
         assert torch.allclose(call(program, x), call(net, x), atol=1e-5)
+    names = list(x) if isinstance(x, dict) else ["input_0", "input_1"]
     card = (export(file, "folder", folder / "net", host=host) / "README.md").read_text()
     assert all(name in card for name in names)
     assert all(name in render(facts(file)) for name in names)
+
+
+@pytest.mark.extra("onnx")
+@pytest.mark.parametrize(("given", "model"), [("pair", "both"), ("named", "both"), ("words", "reader")])
+def test_onnxruntime_takes_the_inputs_by_their_names(
+    host: Host, tmp_path: Path, given: str, model: str
+) -> None:
+    lab = Lab(tmp_path, host)
+    done = lab.run(lab.plan(RECIPE.format(data=given, model=model, importance="magnitude")))
+    file = done["base/seed0/prune"].model_file
+    net, x = _net_and_inputs(host, file)
+    made = export(file, "onnx", tmp_path / "net.onnx", host=host)
+    session = importlib.import_module("onnxruntime").InferenceSession(
+        made, providers=["CPUExecutionProvider"]
+    )
+    names = [tensor.name for tensor in session.get_inputs()]
+    assert names == (list(x) if isinstance(x, dict) else ["input_0", "input_1"])
+    given_tensors = {name: tensor.numpy() for name, tensor in zip(names, tensors_of(x), strict=True)}
+    (got,) = session.run(None, given_tensors)
+    with torch.no_grad():
+        assert torch.allclose(torch.from_numpy(got), call(net, x), atol=1e-5)
 
 
 def _net_and_inputs(host: Host, file: Path) -> tuple[Any, Any]:
