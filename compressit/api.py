@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +21,7 @@ from compressit.python.arguments import check_net, create, plain
 from compressit.python.stage import InProcess
 from compressit.recipe.load import load_recipe
 from compressit.recipe.model import Recipe
-from compressit.results.collect import short_name
+from compressit.results.runfolder import default_folder as default_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,12 +80,14 @@ def run(
     save_every: float = 10.0,
     job_timeout: float | None = None,
     command: str | None = None,
+    live: bool = True,
 ) -> Run:
     """Runs a recipe. Reuses results in the store and makes the rest in `jobs` worker processes.
 
     `out`: the run folder, by default `default_folder`; `store`: by default a folder in the user's cache;
     `save_every`: seconds between saves of a stage's progress; `job_timeout`: seconds after which a job is stopped and
-    counts as failed. Raises StageFailed if stages failed, and KeyboardInterrupt after Ctrl-C. In both cases all
+    counts as failed; `live`: plugins that only this Python process has may be used, in workers forked from it.
+    Raises StageFailed if stages failed, and KeyboardInterrupt after Ctrl-C. In both cases all
     finished work is in the folder, and running again continues from there.
     """
     from compressit.running.session import run_plan
@@ -101,7 +100,7 @@ def run(
     if host is installed():
         for plugin in recipe.plugins:
             host.load_file(plugin.path, plugin.digest)
-    plan = make_plan(recipe, host)
+    plan = make_plan(recipe, host, live)
     folder = Path(out) if out else default_folder(recipe)
     results, failures = run_plan(
         plan,
@@ -120,27 +119,6 @@ def run(
             "\n".join([*failures, f"everything else is kept; run the same command to continue ({folder})"])
         )
     return done
-
-
-def default_folder(recipe: Recipe) -> Path:
-    """The default run folder: `runs/<name>[-profile]`, followed by the `--set` arguments, since other settings give
-    other results: `runs/first-train.with.epochs=5`.
-
-    Raises CompressitError if `runs` or the folder is a symbolic link, which may come from an untrusted repository.
-    """
-    parts = [recipe.name, *([recipe.profile] if recipe.profile else []), *recipe.settings]
-    plain = [re.sub(r"[^\w.=+-]", "_", part.removeprefix("stages.")) for part in parts]
-    name = "-".join(plain)
-    if plain[1:] != [part.removeprefix("stages.") for part in parts[1:]]:  # different settings may look alike
-        name += "-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
-    folder = Path("runs") / short_name(name)
-    for link in (folder.parent, folder):
-        if link.is_symlink():
-            raise CompressitError(
-                f"{link} is a symbolic link to {link.resolve()}",
-                f"confirm with --out {folder}, or remove the link",
-            )
-    return folder
 
 
 def load(

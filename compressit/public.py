@@ -52,6 +52,7 @@ EXPORTS = {
     "call": "compressit.datasets.batched",
     "changed": "compressit.config",
     "check_logits": "compressit.contract.nets",
+    "compare": "compressit.python.comparing",
     "copied": "compressit.contract.nets",
     "counted": "compressit.formatting",
     "data": "compressit.python.data",

@@ -203,13 +203,6 @@ def weights_digest(path: Path) -> str:
     return digest_of({"weights": plain})
 
 
-def code_of(manifest: Manifest, host: Host) -> tuple[str, ...]:
-    """The modules whose code builds a checkpoint's network: its model's, and those of replaced layer types."""
-    builder = () if manifest.model is None else (host.find(manifest.model.name, "model").plugin.__module__,)
-    replaced = any(edit.do == "replace" for edit in manifest.edits)
-    return (*builder, *(host.module_type_modules() if replaced else ()))
-
-
 def _manifest(path: Path) -> Manifest | None:
     """A safetensors file's manifest; None if compressit did not write the file. Raises CompressitError."""
     from compressit.checkpoint.header import NoManifestError

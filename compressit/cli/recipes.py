@@ -89,6 +89,7 @@ def run(
             job_timeout=job_timeout,
             command=command(),
             console=console(),
+            live=False,
         )
     except Ended as ended:
         say("", f"{ended}; finished work is kept. To continue: {command()}")

@@ -13,6 +13,7 @@ from torch import Tensor
 from compressit.datasets.augmentation import example_seeds
 from compressit.datasets.batched import InputTensors, built, each_tensor, only, picked, shapes, tensors_of
 from compressit.datasets.batching import BatchSize, batch_sizes
+from compressit.datasets.origin import Origin
 from compressit.datasets.pixels import Pixels
 from compressit.datasets.sources import Source
 from compressit.datasets.specs import Inputs, as_inputs
@@ -214,6 +215,7 @@ class Data:
     contract: InputSpec
     doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
     task: TaskSpec = _UNSAID  # what they pose; by default a classification
+    origin: Origin | None = None  # of data given from Python, for runs that load them again
 
     def __post_init__(self) -> None:
         if not self.task.uses:

@@ -65,7 +65,7 @@ def _plugin(name: str, builder: Callable[..., Any]) -> type[Model[Any]]:
         return builder(**chosen, **{p: data[p] for p in given})
 
     members = {
-        "name": name, "Config": options, "build": build, "__doc__": builder.__doc__,
+        "name": name, "Config": options, "build": build, "builder": staticmethod(builder), "__doc__": builder.__doc__,
         "__module__": builder.__module__, "__qualname__": builder.__qualname__,
     }  # fmt: skip
     return type(builder.__name__, (Model,), members)

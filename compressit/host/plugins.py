@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import os
 import re
@@ -63,7 +64,7 @@ class Registered:
     kind: str
     plugin: type[Plugin[Any]]
     source: Source
-    live: bool = False  # a model registered in this process only
+    live: bool = False  # registered in this process only
 
     @property
     def owner(self) -> str:
@@ -203,6 +204,21 @@ class Host:
         if other is not None and not from_file and _qualified(other.plugin) != _qualified(plugin):
             raise _twice(other, made)
         self._found = {**self._found, plugin.name: made}
+
+    def beside(self, plugins: Iterable[type[Plugin[Any]]], source: Source) -> Host:
+        """A host with these plugins, which only this process has, besides all of this one, which stays as it is.
+
+        Raises CompressitError if a name is malformed or belongs to another plugin.
+        """
+        host = copy.copy(self)
+        for plugin in plugins:
+            kind = next(label for label, base in KINDS.items() if issubclass(plugin, base))
+            check_class(plugin, KINDS[kind])
+            made = Registered(kind, plugin, source, live=True)
+            if (other := host._found.get(plugin.name)) is not None:
+                raise _twice(other, made)
+            host._found = {**host._found, plugin.name: made}
+        return host
 
     def module_types(self) -> list[Any]:
         """How to rebuild replaced layers: the `compressit_module_types` of all plugins whose hook works."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from compressit.checkpoint.starting import check_fits, code_of, start_of, statistics_of, weights_digest
+from compressit.checkpoint.starting import check_fits, start_of, statistics_of, weights_digest
 from compressit.config import dump
 from compressit.contract.init_options import InitConfig
 from compressit.contract.job import Job
@@ -20,6 +20,7 @@ from compressit.errors import CompressitError
 from compressit.files.sealed import canonical
 from compressit.host.plugins import Host, Source
 from compressit.planning.asked import asked
+from compressit.planning.identity import root_of
 from compressit.planning.keys import code_digest, key_of, torch_version
 from compressit.planning.points import Point
 from compressit.recipe.envelope import INIT, PREVIOUS
@@ -53,6 +54,8 @@ class Whole:
     graphs: dict[tuple[str, int], Graph] = field(default_factory=dict[tuple[str, int], "Graph"])
     # keys of first models with fresh weights, which are never teachers
     fresh: set[str] = field(default_factory=set[str])
+    live: bool = False  # whether plugins that only this process has may be used
+    found: set[str] = field(default_factory=set[str])  # those that are
 
 
 class Graph:
@@ -317,24 +320,30 @@ class Graph:
                 "code": code_digest(*roots), "roots": roots}  # fmt: skip
 
     def _builders(self, checkpoint: Path) -> tuple[str, ...]:
-        """The modules that build a checkpoint's network. Raises CompressitError if only this process has them."""
+        """The modules that build a checkpoint's network, its model's and those of replaced layer types."""
         manifest = check_fits(checkpoint, self.offer, self.host)
-        if manifest.model is not None:
-            self._module(manifest.model.name)
+        builder = () if manifest.model is None else (self._module(manifest.model.name),)
         files = {plugin.path.resolve() for plugin in self.recipe.plugins}
-        for name in dict.fromkeys(edit.type for edit in manifest.edits if edit.do == "replace"):
+        replaced = dict.fromkeys(edit.type for edit in manifest.edits if edit.do == "replace")
+        for name in replaced:
             rule = by_name(self.host.module_types(), name)
             source = self.host.module_type_sources()[rule.name]
             if source.is_local and Path(source.name).resolve() not in files:
-                raise _only_here(f"the layer type '{name}'", source)
-        return code_of(manifest, self.host)
+                self._found_here(f"the layer type '{name}'", source)
+        return (*builder, *(self.host.module_type_modules() if replaced else ()))
 
     def _module(self, name: str) -> str:
-        """The module of a plugin's code. Raises CompressitError if only this process has it."""
+        """The root of a plugin's code (`keys`)."""
         found = self.host.find(name)
         if found.live:
-            raise _only_here(f"'{name}'", found.source)
-        return found.plugin.__module__
+            self._found_here(f"'{name}'", found.source)
+        return root_of(found)
+
+    def _found_here(self, what: str, source: Source) -> None:
+        """Notes what only this process has. Raises CompressitError unless the run may use it."""
+        if not self.whole.live:
+            raise _only_here(what, source)
+        self.whole.found.add(what)
 
 
 def _only_here(what: str, source: Source) -> CompressitError:

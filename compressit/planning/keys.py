@@ -23,6 +23,8 @@ SCHEMA = 1  # changes every key; raise it when the meaning of the store's files 
 # Modules whose code affects messages, but not results.
 _SILENT = frozenset({"compressit", "compressit.errors", "compressit.contract.hookspecs"})
 _LOCAL = "compressit_local_"  # prefix of local plugin modules; the file's stem and digest follow
+LIVE = "live:"
+"""Prefix of a root that is no module, but code of this session: its digest (`identity`) follows."""
 
 
 def key_of(facts: dict[str, Any]) -> str:
@@ -68,6 +70,7 @@ def code_now(*roots: str) -> str:
         return name.split(".")[0] in packages or any(_lies_in(*folder, name) for folder in folders)
 
     follow()
+    found |= {root: _Module(root.removeprefix(LIVE), ()) for root in roots if root.startswith(LIVE)}
     imported = {_resolved(name) for name in found}
     for file in filter(None, files):  # code that it may run other than by the imports followed above
         for other, module in _beside(file):

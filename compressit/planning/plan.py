@@ -6,6 +6,7 @@ Reads the recipe, plugins and file digests. Writes nothing and does not import t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from compressit.contract.job import Job
@@ -18,20 +19,24 @@ from compressit.recipe.names import series_of
 from compressit.recipe.references import in_order
 
 
-def make_plan(recipe: Recipe, host: Host) -> Plan:
+def make_plan(recipe: Recipe, host: Host, live: bool = False) -> Plan:
     """Expands the recipe into jobs: variants x seeds x stages x members x rounds. Equal jobs appear once.
 
     Raises CompressitError if something has become invalid since the recipe was read (a checkpoint no longer fits the
-    data), for a plugin file that is not valid Python, and for a plugin that exists only in this process.
+    data), for a plugin file that is not valid Python, and for a plugin that exists only in this process, unless `live`:
+    then the plan's workers are forked from this process.
     """
     models = {variant.name: series_of(variant.stages, variant.model.names) for variant in recipe.variants}
-    whole = Whole(recipe, host, models)
+    whole = Whole(recipe, host, models, live=live)
     for variant in recipe.variants:
         for seed in recipe.seeds:
             whole.graphs[variant.name, seed] = Graph(whole, variant, seed)
     for variant, stage in in_order(recipe.variants, models):
         for seed in recipe.seeds:
             whole.graphs[variant.name, seed].add(stage)
+    if whole.found and recipe.compute.threads != 1:  # torch's threads do not survive a fork
+        alone = recipe.compute.model_copy(update={"threads": 1})
+        return make_plan(replace(recipe, compute=alone), host, live)
     made: dict[str, Job] = {}
     for graph in whole.graphs.values():
         made |= {key: job for key, job in graph.measured().items() if key not in made}
@@ -41,7 +46,8 @@ def make_plan(recipe: Recipe, host: Host) -> Plan:
     tried = dry_runs(stages, host, partial(machine, recipe))
     first = {key: job for key, job in jobs.items() if job.kind == "init"}
     first |= {job.key: job for job in tried.values()}
-    return Plan(recipe, first | jobs, tuple(points), {stage: job.key for stage, job in tried.items()})
+    dry = {stage: job.key for stage, job in tried.items()}
+    return Plan(recipe, first | jobs, tuple(points), dry, tuple(sorted(whole.found)))
 
 
 def _abreast(jobs: Mapping[str, Job]) -> dict[str, Job]:

@@ -45,6 +45,9 @@ class Plan:
     jobs: Mapping[str, Job]
     points: Sequence[Point]
     dry_runs: Mapping[str, str] = field(default_factory=dict[str, str])  # stage's key -> its dry run's
+    live: Sequence[
+        str
+    ] = ()  # what it uses that only this process has, in words; then workers are forked from it
 
     def pending(self, present: Mapping[str, bool]) -> list[Job]:
         """The jobs that must run, given which keys the store has: missing models and metrics, and the missing inputs

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressit.config import dump
 from compressit.datasets.options import DataConfig, input_fault
 from compressit.datasets.specs import Inputs, as_inputs
 from compressit.datasets.task_spec import TaskSpec, usual_task
@@ -56,6 +57,7 @@ def data(
     Raises CompressitError for examples that are none, and for options that do not fit them.
     """
     from compressit.contract.kinds import Dataset
+    from compressit.datasets.origin import Origin, held_by
     from compressit.host.plugins import installed
     from compressit.running.loading import load_data
 
@@ -64,7 +66,11 @@ def data(
         options |= {key: value for key, value in {**given, "inputs": inputs}.items() if value is not None}
         dataset = create(Dataset, name, plain(name, options))
         posed = posed_as(task, dataset.task, name)
-        return load_data(dataset, installed().task(posed), default_cache(), announce, device)
+        found = load_data(dataset, installed().task(posed), default_cache(), announce, device)
+        resolved = dump(dataset.config)  # with absolute paths
+        written = None if task is None else {"uses": posed.uses, "with": posed.options}
+        origin = Origin(name, {option: resolved[option] for option in options}, written, held_by(found))
+        return replace(found, origin=origin)
     if train is None:
         raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
     if isinstance(validation, int | float):
@@ -83,13 +89,15 @@ def _own(
     options: dict[str, Any],
 ) -> Data:
     from compressit.datasets.conforming import conformed, inferred
+    from compressit.datasets.origin import Origin, held_by
     from compressit.datasets.sources import Sources, retargeted, targets_of
     from compressit.datasets.stored import Stored
     from compressit.host.plugins import installed
     from compressit.running.loading import posing, readable
 
     workers = max(_workers(examples) for examples in given.values())
-    config = checked(DataConfig, {"workers": workers, **plain("data", options)}, "data")
+    chosen = {"workers": workers, **plain("data", options)}
+    config = checked(DataConfig, chosen, "data")
     sources = Sources(**{name: _examples(examples) for name, examples in given.items()})
     files = default_cache() / "examples"
     files.mkdir(parents=True, exist_ok=True)
@@ -99,7 +107,7 @@ def _own(
 
     sources = readable("data", sources, folder, config.workers, announce, inputs=inputs)
     inputs = inputs if inputs is not None else inferred(sources)
-    sources = conformed(sources, inputs, "data")
+    sources = given_sources = conformed(sources, inputs, "data")
     targets = [targets_of(examples) for examples in sources.given().values()]
     posing_as = installed().task(_posed(targets, class_names, task))
     if (fault := input_fault(config, inputs, posing_as.target)) is not None:
@@ -112,7 +120,7 @@ def _own(
     found = posing(posing_as, sources, config, device, inputs=inputs)
     for doubt in found.doubts:
         announce(f"warning: {doubt}")
-    return found
+    return replace(found, origin=Origin("", chosen, None, held_by(found), given_sources, inputs))
 
 
 def _posed(

@@ -29,17 +29,26 @@ class InProcess:
         found = installed().find(name, "trainer", "compressor")
         field = found.plugin.Config.model_fields.get("teacher")
         if field is not None and not names_models(field):  # an ordinary option with that name
-            options, teacher = (options if teacher is None else {"teacher": teacher, **options}), None
+            options, teacher, field = (
+                (options if teacher is None else {"teacher": teacher, **options}),
+                None,
+                None,
+            )
         teacher = None if teacher is None else _teacher(teacher)
-        if teacher is not None and field is not None and field.is_required():
-            options = {"teacher": "previous", **options}  # any name will do: `_of` returns the argument
-        self._plugin = create(Trainer if found.kind == "trainer" else Compressor, name, plain(name, options))
+        self.options = plain(name, options)
+        """As they were given, as JSON values; without the teacher."""
+        self.needs_teacher = field is not None and field.is_required()
+        named = (
+            {"teacher": "previous"} if self.needs_teacher else {}
+        )  # any will do: `_of` returns the argument
+        self._kind = Trainer if found.kind == "trainer" else Compressor
+        self._plugin = create(self._kind, name, {**named, **self.options})
         if teacher is not None and not any(model_refs(self._plugin.config)):
             raise CompressitError(
                 f"{name} takes no teacher", "leave out teacher=: none of its options names a model"
             )
-        self._teacher = teacher
-        self._seed = seed
+        self.teacher: nn.Module | Path | None = teacher
+        self.seed = seed
         self.name = name
         self.notes: Mapping[str, Any] = {}
         self.curves: Mapping[str, Iterable[tuple[float, float]]] = {}
@@ -53,6 +62,8 @@ class InProcess:
         from compressit.running.isolation import lending
         from compressit.seeds import Streams
 
+        if self.needs_teacher and self.teacher is None:
+            create(self._kind, self.name, self.options)  # raises: the option is missing
         self._check_arguments(model, data)
         model = unwrapped(model)
         with lending(self.name):
@@ -70,7 +81,7 @@ class InProcess:
         task = installed().task(data.task) if data is not None else usual()
         self._check_does(task)
         inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)), task)
-        ctx = inputs.context(Streams(self._seed, self.name))
+        ctx = inputs.context(Streams(self.seed, self.name))
         with blaming(model, data):
             result = apply_plugin(self._plugin, copied(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
@@ -80,7 +91,7 @@ class InProcess:
         """The model that `ref` names: the teacher, the net itself for `previous`, or the model of a file."""
         from compressit.checkpoint import model as checkpoint
 
-        teacher = self._teacher
+        teacher = self.teacher
         if teacher is None and ref.endswith(".safetensors"):
             teacher = Path(ref)
         if isinstance(teacher, Path):

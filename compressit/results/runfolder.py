@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -25,7 +28,17 @@ from compressit.host.plugins import Host
 from compressit.planning.keys import code_digest, key_of
 from compressit.planning.points import Plan, Point
 from compressit.processes.python import INCOMPLETE, environment, python
-from compressit.results.collect import Copy, arrays_of, checkpoint_name, collect, pictures_of, places, written
+from compressit.recipe.model import Recipe
+from compressit.results.collect import (
+    Copy,
+    arrays_of,
+    checkpoint_name,
+    collect,
+    pictures_of,
+    places,
+    short_name,
+    written,
+)
 from compressit.store.objects import Artifact
 
 REFRESH_EVERY = 30.0  # minimum seconds between two reports of a running run
@@ -282,3 +295,24 @@ class RunFolder:
             "layout": code_digest("compressit.results.page", "compressit.contract.results"),
         }
         return key_of(facts)
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """The default run folder: `runs/<name>[-profile]`, followed by the `--set` arguments, since other settings give
+    other results: `runs/first-train.with.epochs=5`.
+
+    Raises CompressitError if `runs` or the folder is a symbolic link, which may come from an untrusted repository.
+    """
+    parts = [recipe.name, *([recipe.profile] if recipe.profile else []), *recipe.settings]
+    plain = [re.sub(r"[^\w.=+-]", "_", part.removeprefix("stages.")) for part in parts]
+    name = "-".join(plain)
+    if plain[1:] != [part.removeprefix("stages.") for part in parts[1:]]:  # different settings may look alike
+        name += "-" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+    folder = Path("runs") / short_name(name)
+    for link in (folder.parent, folder):
+        if link.is_symlink():
+            raise CompressitError(
+                f"{link} is a symbolic link to {link.resolve()}",
+                f"confirm with --out {folder}, or remove the link",
+            )
+    return folder

@@ -14,15 +14,18 @@ import subprocess
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from compressit.contract.job import Job
 from compressit.errors import CompressitError, sound
 from compressit.files.ownfolder import OwnFolder
+from compressit.host.plugins import Host
+from compressit.processes.forked import Forked
 from compressit.processes.python import environment, python
 from compressit.recipe.model import LocalPlugin
-from compressit.running.worker import CHANNEL
+from compressit.running.worker import CHANNEL, serve
 
 PATIENCE = 5.0  # seconds a process has to end when asked to
 LOG_BYTES = 20_000  # how much of a log's end is read
@@ -41,44 +44,63 @@ class WorkerOptions:
     plugins: Sequence[LocalPlugin] = ()
     save_every: float = 10.0  # seconds between saves of a stage's progress
     job_timeout: float | None = None  # seconds after which the run ends a job; not passed to the worker
+    session: Host | None = None  # with plugins that only this process has: then workers are forked from it
 
     def command(self) -> list[str]:
         """The command line that starts a worker."""
-        told = {
+        return python("compressit.running.worker", json.dumps(self.told()))
+
+    def told(self) -> dict[str, Any]:
+        """What a worker is told, as JSON values."""
+        return {
             "store": str(self.store),
             "cache": str(self.cache),
             "threads": self.threads,
             "save_every": self.save_every,
             "plugins": [(str(plugin.path), plugin.digest) for plugin in self.plugins],
         }
-        return python("compressit.running.worker", json.dumps(told))
 
 
 class Worker:
-    """One worker process. Its messages arrive in `events`; the last one is {"event": "ended"}."""
+    """One worker process. Its messages arrive in `events`; the last one is {"event": "ended"}.
 
-    def __init__(self, number: int, options: WorkerOptions, events: Events) -> None:
+    `others`: the run's other workers, whose pipes a forked one must not keep open.
+    """
+
+    def __init__(
+        self, number: int, options: WorkerOptions, events: Events, others: Sequence[Worker] = ()
+    ) -> None:
         self.number = number
         self.job: Job | None = None  # the current one
         self.ready = False  # whether it has loaded everything
         self.deadline = math.inf  # of the current job
         self.log = options.logs / f"worker-{number}.log"
         self._token = secrets.token_hex(8)  # marks the worker's messages among what plugins print
-        threads = str(options.threads)
-        own = {**environment(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         with _writable(self.log) as log:  # replaces the log of an earlier run
-            self._process = subprocess.Popen(
-                options.command(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env={**own, CHANNEL: self._token},
-                start_new_session=True,  # the parent handles Ctrl-C
+            self._process = (
+                self._forked(options, log, others) if options.session else self._started(options, log)
             )
         reader = threading.Thread(target=self._read, args=(events,), daemon=True)
         reader.start()
         self._waiter = threading.Thread(target=self._wait, args=(events, reader), daemon=True)
         self._waiter.start()
+
+    def _started(self, options: WorkerOptions, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        threads = str(options.threads)
+        own = {**environment(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        return subprocess.Popen(
+            options.command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**own, CHANNEL: self._token},
+            start_new_session=True,  # the parent handles Ctrl-C
+        )
+
+    def _forked(self, options: WorkerOptions, log: IO[bytes], others: Sequence[Worker]) -> Forked:
+        pipes = [pipe for other in others for pipe in (other._process.stdin, other._process.stdout)]
+        closing = [pipe.fileno() for pipe in pipes if pipe is not None and not pipe.closed]
+        return Forked(partial(serve, options.told(), self._token, options.session), log, closing)
 
     @property
     def pid(self) -> int:

@@ -75,6 +75,24 @@ SETTINGS: Mapping[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
 """Getter and setter of each setting, by name."""
 
 
+_NEW: Mapping[str, Any] = {
+    "gradients": True,
+    "default dtype": torch.float32,
+    "deterministic algorithms": 0,
+    "anomaly detection": False,
+    "fast attention": True,
+    "float32 matmul precision": "highest",
+    "cudnn.benchmark": False,
+    "default device": torch.device("cpu"),
+}
+"""What these settings are in a process that has just started."""
+
+
+def start_anew() -> None:
+    """In a process that was forked from a session: the settings as they were before the session changed them."""
+    put_back({**read(), **_NEW})
+
+
 def read() -> dict[str, Any]:
     """The current settings."""
     return {name: get() for name, (get, _) in SETTINGS.items()}

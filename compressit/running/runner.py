@@ -191,7 +191,7 @@ class Runner:
 
     def _start_worker(self) -> Worker:
         self._started += 1
-        self._workers.append(Worker(self._started, self.options, self._events))
+        self._workers.append(Worker(self._started, self.options, self._events, self._workers))
         return self._workers[-1]
 
     def _forget(self, worker: Worker) -> None:

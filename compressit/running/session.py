@@ -69,6 +69,7 @@ def run_plan(
                 f"{store}: the store cannot be written to: {error.strerror or error}",
                 "choose another folder with --store",
             ) from error
+        _check_forks(plan)
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
@@ -77,6 +78,7 @@ def run_plan(
         plugins=plan.recipe.plugins,
         save_every=save_every,
         job_timeout=job_timeout,
+        session=host if plan.live else None,
     )
     run = _Run(plan, host, objects, target, artifacts)
     with target.writing():
@@ -93,6 +95,18 @@ def run_plan(
     results = collect(plan, artifacts, failures, host, command, folder)
     _warn(results, say)
     return results, failures
+
+
+def _check_forks(plan: Plan) -> None:
+    """Raises CompressitError if workers would have to be forked from this process and then use a GPU that it uses."""
+    torch = sys.modules.get("torch") if plan.live and plan.recipe.compute.device != "cpu" else None
+    if torch is not None and torch.cuda.is_initialized():
+        raise CompressitError(
+            f"{', '.join(plan.live)} exists only in this Python process, which already uses the GPU: CUDA does not "
+            "work in processes that are forked from it",
+            "start Python anew and leave net and data on the CPU, the workers use the GPU by themselves; or put what "
+            "you wrote into files: a net with compressit.save, the rest as plugins",
+        )
 
 
 def _warn(results: Results, say: Callable[[str], None]) -> None:

@@ -1,4 +1,5 @@
-"""`python -m compressit.running.worker`: runs jobs given as JSON lines on stdin, reports progress on stdout.
+"""`python -m compressit.running.worker`: runs jobs given as JSON lines on stdin, reports progress on stdout. A session
+with plugins that no other process has forks such a worker from itself (`serve`).
 
 Models are passed through the store. The worker and all its child processes end when stdin closes, even if the parent
 was killed (`guard`).
@@ -29,11 +30,20 @@ PATIENCE = 1.0  # seconds to wait for another run to finish a job, before trying
 
 
 def main() -> None:
-    """Reads options, loads plugins and torch, sends "ready", then runs jobs until stdin closes."""
+    """A worker in a process of its own: the options are its argument."""
     options = json.loads(sys.argv[1])
     guard.stand()
-    faulthandler.enable()  # after a crash in native code, the log shows the Python line
-    send = _channel()
+    serve(options, os.environ.pop(CHANNEL, ""))
+
+
+def serve(options: Mapping[str, Any], token: str, session: Host | None = None) -> None:
+    """Loads plugins and torch, sends "ready", then runs jobs until stdin closes.
+
+    `token` precedes each message. `session`: the plugins of the process that this one was forked from, which then need
+    not be loaded; this process has one thread, whatever the options say.
+    """
+    faulthandler.enable(2)  # after a crash in native code, the log shows the Python line
+    send = _channel(token)
     messages = _messages()
 
     def announce(text: str) -> None:
@@ -51,13 +61,16 @@ def main() -> None:
 
         # torch.compile raises it too; set it before comparing, so that no plugin is blamed
         sys.setrecursionlimit(max(sys.getrecursionlimit(), 2000))
-        before = process_state.read()
-        host = installed()
-        for path, digest in options["plugins"]:
-            host.load_file(Path(path), digest)
-        for change in process_state.put_back(before):
-            announce(f"importing a plugin changed a process setting: {change}")
-        compute.set_threads(options["threads"])
+        host = session or installed()
+        if session is None:
+            before = process_state.read()
+            for path, digest in options["plugins"]:
+                host.load_file(Path(path), digest)
+            for change in process_state.put_back(before):
+                announce(f"importing a plugin changed a process setting: {change}")
+        else:
+            process_state.start_anew()
+        compute.set_threads(1 if session else options["threads"])
         store = Store(Path(options["store"]), warn=announce)
         runner = JobRunner(store, host, Path(options["cache"]), options["save_every"])
     except BaseException as error:
@@ -81,9 +94,8 @@ def main() -> None:
             send(_failure(error, _plugin_files(host)))
 
 
-def _channel() -> Callable[[Mapping[str, Any]], None]:
+def _channel(token: str) -> Callable[[Mapping[str, Any]], None]:
     """Keeps the real stdout for messages, each preceded by the run's token; other output goes to stderr."""
-    token = os.environ.pop(CHANNEL, "")
     out = os.dup(1)
     os.dup2(2, 1)
     for stream in (sys.__stdout__, sys.__stderr__):
