@@ -76,6 +76,7 @@ EXPORTS = {
     "parameters": "compressit.contract.measure",
     "parse": "compressit.config",
     "percent": "compressit.formatting",
+    "pruned_zeros": "compressit.contract.zeros",
     "r2": "compressit.contract.measure",
     "random_inputs": "compressit.datasets.batched",
     "run": "compressit.api",

@@ -13,11 +13,12 @@ from typing import Any, cast
 from compressit.contract.tasks import Task
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
 from compressit.host.plugins import Host, installed
+from compressit.recipe.compare import check_variants, read_compare
 from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.first_model import read_model
 from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
-from compressit.recipe.model import LocalPlugin, Recipe, Variant
+from compressit.recipe.model import Compare, LocalPlugin, Recipe, Variant
 from compressit.recipe.references import Read, check_references
 from compressit.recipe.scope import Scope
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
@@ -79,6 +80,9 @@ def parse_recipe(
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
     found = _variants(_bodies(root, parsed, problems), scope, head.seeds if head else None)
+    compare = None
+    if head is not None and head.compare is not None:
+        compare, found = _compared(head, root, found, scope)
     tasks = tuple(variant.posed for variant in found)
     report = read_uses(root.at("report"), "report", "report", replace(scope, tasks=tasks))
     if problems or head is None:
@@ -95,7 +99,20 @@ def parse_recipe(
         description=head.description,
         text=text,
         settings=tuple(settings),
+        compare=compare,
     )
+
+
+def _compared(
+    head: Head, root: Node, found: tuple[Variant, ...], scope: Scope
+) -> tuple[Compare | None, tuple[Variant, ...]]:
+    """How the variants are compared, and all of them with controls. What depends on their content is checked once they
+    have no mistakes."""
+    node, names = root.at("compare"), root.at("variants")
+    check_variants(node, names, scope)
+    if scope.problems or head.compare is None:
+        return None, found
+    return read_compare(head.compare, node, names, found, len(head.seeds), scope)
 
 
 def _check_version(root: Node, problems: list[Problem]) -> None:
