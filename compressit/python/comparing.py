@@ -93,7 +93,7 @@ def compare(
             workers=jobs,
             command=shlex.join(sys.argv),
         )
-    found = Comparison.of(results)
+    found = Comparison.of(results, host)
     if failures:
         kept = "everything else is kept, also in this error's `comparison`; after a repair the same call continues"
         raise ComparisonFailed("\n".join([*failures, kept]), found)
@@ -201,4 +201,4 @@ def _recipe(body: dict[str, Any], host: Host) -> Recipe:
 
     from compressit.recipe.load import parse_recipe
 
-    return parse_recipe(json.dumps({k: v for k, v in body.items() if k != "compare"}), "compare", host)
+    return parse_recipe(json.dumps(body), "compare", host)

@@ -60,7 +60,7 @@ def test_a_required_teacher_is_served_by_the_argument_and_missed_without(
     compressit.stage("tiny.prune", teacher=teacher)(_net())
     assert same(calls[0][1].state_dict(), teacher.state_dict())
     with pytest.raises(CompressitError, match="teacher"):
-        compressit.stage("tiny.prune")
+        compressit.stage("tiny.prune")(_net())
 
 
 def test_an_option_that_is_only_called_teacher_is_an_option(
