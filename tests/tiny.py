@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -217,3 +218,21 @@ def _failure(job: Job, error: Exception) -> Failure:
     """As a worker tells it; a ChildProcessError stands for one that was killed."""
     ended = isinstance(error, ChildProcessError)
     return Failure(job.label, str(error), traceback="Traceback: …", ended=ended)
+
+
+def gone_soon(pids: Iterable[int]) -> bool:
+    """Whether these processes end within a while."""
+    deadline = time.monotonic() + 30
+    left = list(pids)
+    while left and time.monotonic() < deadline:
+        time.sleep(0.01)
+        left = [pid for pid in left if not _gone(pid)]
+    return not left
+
+
+def _gone(pid: int) -> bool:
+    """Ended, or waiting for somebody to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True

@@ -86,7 +86,14 @@ def test_functions_differ_by_defaults_closures_and_arguments() -> None:
     def made(kept: float, default: int = 1) -> Callable[..., Any]:
         return lambda model, data=default: (model, data, kept)
 
-    values = [made(0.5), made(0.6), made(0.5, 2), functools.partial(made, 1), functools.partial(made, 2), made]
+    values = [
+        made(0.5),
+        made(0.6),
+        made(0.5, 2),
+        functools.partial(made, 1),
+        functools.partial(made, 2),
+        made,
+    ]
     assert len({_digest(value) for value in values}) == len(values)
     assert _digest(made(0.5)) == _digest(made(0.5))
 

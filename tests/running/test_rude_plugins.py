@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_runner import Recording, gone_soon
-from tiny import BASE, PLUGINS, plan_of, tiny_host
+from test_runner import Recording
+from tiny import BASE, PLUGINS, gone_soon, plan_of, tiny_host
 
 from compressit.planning.points import Plan
 from compressit.recipe.model import LocalPlugin

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import BASE, PLUGINS, TWINS, Lab, plan_of, same, tensors, tiny_host
+from tiny import BASE, PLUGINS, TWINS, Lab, gone_soon, plan_of, same, tensors, tiny_host
 
 from compressit.contract.job import Job
 from compressit.datasets.specs import TensorSpec, to_json
@@ -334,24 +332,6 @@ def test_a_worker_whose_log_cannot_be_written_works(tmp_path: Path, monkeypatch:
     heard, worker = _spoken(tmp_path, 'say({"event": "ready"}); sys.exit("lost words")', monkeypatch)
     assert heard[0] == {"event": "ready"}
     assert worker.how_it_ended() == "the worker process ended with exit code 1"
-
-
-def gone_soon(pids: Iterable[int]) -> bool:
-    """Whether these processes end within a while."""
-    deadline = time.monotonic() + 30
-    left = list(pids)
-    while left and time.monotonic() < deadline:
-        time.sleep(0.01)
-        left = [pid for pid in left if not _gone(pid)]
-    return not left
-
-
-def _gone(pid: int) -> bool:
-    """Ended, or waiting for somebody to notice."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_what_another_run_is_making_keeps_no_worker_from_the_rest(tmp_path: Path) -> None:
