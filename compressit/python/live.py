@@ -24,6 +24,7 @@ from compressit.datasets.specs import Inputs, to_json
 from compressit.datasets.stored import Stored
 from compressit.datasets.streamed import Streamed
 from compressit.datasets.task_spec import TaskSpec
+from compressit.errors import CompressitError
 from compressit.files.reading import digest as file_digest
 from compressit.files.sealed import digest_of
 from compressit.host.plugins import Host, Source, installed
@@ -82,25 +83,29 @@ class Session:
         Raises CompressitError for what is no net, and for one that does not run on the data or cannot be saved.
         """
         from compressit.checkpoint import model as checkpoint
+        from compressit.contract.compute import Compute, precision_of
         from compressit.contract.nets import copied, unwrapped
+        from compressit.datasets.batched import each_tensor
 
         check_net(net, place)
         net = unwrapped(net)
         if (known := self._nets.get(id(net))) is not None:
             return known
         what = self._known(f"the net of {place}", identity(net))
-        with blaming(net, data):
-            mine = copied(net).cpu()
-            name = self._add(type(net).__name__, lambda name: _model(name, what.digest, mine))
-            made = checkpoint.Architecture(name, {"digest": what.digest}, data.contract.inputs, data.classes)
-            facts = {
-                **vars(data.contract),
-                "inputs": to_json(data.contract.inputs),
-                "task": data.task.to_json(),
-            }
-            file = self._folder(what) / f"{digest_of({'net': [name, what.digest, facts]})}.safetensors"
-            if not file.exists():
+        mine = copied(net).cpu()
+        with blaming(mine, data):
+            x = each_tensor(data.train.some(2), lambda tensor: tensor.cpu())
+            Compute.select("cpu", precision_of(mine)).forward(mine, x)
+        name = self._add(type(net).__name__, lambda name: _model(name, what.digest, mine))
+        made = checkpoint.Architecture(name, {"digest": what.digest}, data.contract.inputs, data.classes)
+        facts = {**vars(data.contract), "inputs": to_json(data.contract.inputs), "task": data.task.to_json()}
+        file = self._folder(what) / f"{digest_of({'net': [name, what.digest, facts]})}.safetensors"
+        if not file.exists():
+            try:
                 checkpoint.save(mine, file, made, data.contract, self.host, task=data.task)
+            except CompressitError as error:  # the file is not the user's
+                message = error.message.removeprefix(f"{file}: ")
+                raise CompressitError(f"the net of {place} {message}", error.hint) from error
         self._nets[id(net)] = file
         return file
 
