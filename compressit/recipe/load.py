@@ -13,7 +13,6 @@ from typing import Any, cast
 from compressit.contract.tasks import Task
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
 from compressit.host.plugins import Host, installed
-
 from compressit.recipe.compare import check_variants, read_compare
 from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.first_model import read_model

@@ -298,5 +298,5 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None
 
 def test_a_plugin_that_fails_is_named(made: Callable[[Callable[..., Any]], None]) -> None:
     made(lambda self: 1 / 0)
-    with pytest.raises(RecipeError, match="`alternatives` of prune.magnitude fails: ZeroDivisionError"):
+    with pytest.raises(RecipeError, match=r"`alternatives` of prune\.magnitude fails: ZeroDivisionError"):
         recipe_of(TEXT + COMPARE)

@@ -75,7 +75,8 @@ def test_files_are_looked_for_beside_the_file_it_stands_for(host: Host, tmp_path
 
 
 VALUE = {
-    "texts": ["yes", "null", "1e-3", "0o7", "~", "", " a ", "a: b", "- a", "#", "é\n\tb", "2001-01-01", "1_000", "word " * 50],
+    "texts": ["yes", "null", "1e-3", "0o7", "~", "", " a ", "a: b", "- a", "#", "é\n\tb", "2001-01-01",
+              "1_000", "word " * 50],
     "numbers": [1e-05, 1e300, -0.0, 3, 10**15, math.inf, True, False, None],
     "empty": {"list": [], "mapping": {}},
     "again": {"x": [[1], [2, [3]]]},
