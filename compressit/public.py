@@ -33,7 +33,7 @@ EXPORTS = {
     "NoOptions": "compressit.config",
     "Picture": "compressit.contract.records",
     "Pretrained": "compressit.contract.kinds",
-    "Recipe": "compressit.recipe.model",
+    "Recipe": "compressit.recipe.load",
     "Report": "compressit.contract.kinds",
     "Results": "compressit.contract.results",
     "Row": "compressit.contract.results",

@@ -19,7 +19,7 @@ from compressit.python.evaluation import SCORES, USUAL
 from compressit.python.live import Session
 from compressit.python.stage import InProcess
 from compressit.recipe.envelope import INIT
-from compressit.recipe.model import Recipe
+from compressit.recipe.load import Recipe
 from compressit.results.comparison import Comparison
 from compressit.results.runfolder import default_folder
 
@@ -81,7 +81,7 @@ def compare(
         block = {"baseline": baseline, "controls": controls, "budget": dict(budget or {})}
         body |= {"version": 1, "name": name, "seeds": list(seeds), "compare": block}
         host = session.host
-        recipe = _recipe(body, host)
+        recipe = Recipe.of(body, host)
         plan = make_plan(recipe, host, live=True)
         for line in session.unknown:
             announce(f"note: {line}")
@@ -194,11 +194,3 @@ def _block(session: Session, strategy: str, step: InProcess, data: Data) -> dict
     elif step.needs_teacher:
         options["teacher"] = INIT
     return {"uses": step.name, "with": options}
-
-
-def _recipe(body: dict[str, Any], host: Host) -> Recipe:
-    import json
-
-    from compressit.recipe.load import parse_recipe
-
-    return parse_recipe(json.dumps(body), "compare", host)

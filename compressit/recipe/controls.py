@@ -1,8 +1,8 @@
 """Controls: what a strategy must beat to have shown anything. Variants that are made of variants.
 
 Blalock et al., "What is the state of neural network pruning?" (2020), ask for random and magnitude pruning; Liu et
-al., "Rethinking the value of network pruning" (2019), for the same shape from fresh weights and for a uniformly narrower
-net.
+al., "Rethinking the value of network pruning" (2019), for the same shape from fresh weights and for a uniformly
+narrower net.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from compressit.config import Config, dump, model_refs, parse
 from compressit.contract.fit_options import FitConfig
-from compressit.contract.kinds import Compressor, Trainer
+from compressit.contract.kinds import Compressor
 from compressit.contract.plugin import Plugin
 from compressit.errors import FOREIGN, CompressitError, told
 from compressit.host.plugins import Host
@@ -184,8 +184,8 @@ def _from_fresh(way: Way, host: Host) -> Use | None:
 
 def _training(name: str, base: FitConfig, epochs: int, images: int | None, host: Host) -> Use:
     """The trainer `name` with the options of `base` that it has, for so many epochs."""
-    theirs = host.find(name, "trainer").plugin.Config
-    shared = next(c for c in theirs.__mro__ if issubclass(c, FitConfig) and isinstance(base, c))
+    theirs = _plugin(name, host).Config.__mro__
+    shared = next(config for config in theirs if issubclass(config, FitConfig) and isinstance(base, config))
     options = {key: value for key, value in dump(base).items() if key in shared.model_fields}
     longer = epochs / (length(base, images) or epochs)
     if base.steps is None:
@@ -199,10 +199,14 @@ def _training(name: str, base: FitConfig, epochs: int, images: int | None, host:
 
 
 def _use(name: str, options: Mapping[str, Any], host: Host) -> Use:
-    """The plugin of this name. Raises CompressitError if it is not installed."""
+    plugin = _plugin(name, host)
+    return _used(plugin(parse(plugin.Config, options)))
+
+
+def _plugin(name: str, host: Host) -> type[Plugin[Any]]:
+    """Raises CompressitError if it is not installed."""
     try:
-        kind = cast("type[Plugin[Any]]", Trainer if name != _THIN else Compressor)
-        return _used(host.create(kind, name, options))
+        return host.find(name).plugin
     except CompressitError as error:
         hint = "choose others by `controls`, or `controls: false`"
         raise CompressitError(f"a control needs {name}: {error.message}", hint) from error

@@ -173,7 +173,7 @@ class CompareBlock(Config):
         "original",
         description="what strategies are tested against: `original`, the dense parent, or a variant",
     )
-    controls: bool | tuple[Control, ...] = Field(
+    controls: bool | list[Control] = Field(
         True,
         description="what to run beside the strategies: all controls (true), none (false), or a list of: the original "
         "trained on for as long (`longer`), the same pruning by chance or by size (`random`, `magnitude`), the "

@@ -18,7 +18,8 @@ from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Bo
 from compressit.recipe.first_model import read_model
 from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
-from compressit.recipe.model import Compare, LocalPlugin, Recipe, Variant
+from compressit.recipe.model import Compare, LocalPlugin, Variant
+from compressit.recipe.model import Recipe as Resolved
 from compressit.recipe.references import Read, check_references
 from compressit.recipe.scope import Scope
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
@@ -28,9 +29,36 @@ from compressit.recipe.sweep import Swept, variants
 from compressit.recipe.task import read_task
 from compressit.recipe.uses import read_data, read_uses
 from compressit.recipe.validation import shown, validate
+from compressit.recipe.written import by_keys, plain, yaml_of
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
 Trust = Callable[[LocalPlugin], bool]
+
+
+class Recipe(Resolved):
+    """A validated recipe, from a file (`load_recipe`) or from Python (`Recipe.of`)."""
+
+    @staticmethod
+    def of(
+        values: Mapping[str, Any],
+        host: Host | None = None,
+        path: Path | str | None = None,
+        trust: bool | Trust = False,
+    ) -> Recipe:
+        """The recipe that a file with these values would be: dicts, lists, text, numbers, and paths of files.
+
+        Its text is the YAML that the values stand for, so a run of it can be run again. Paths in it are relative to the
+        folder of `path`, the file that it stands for, by default to the current folder. `host` and `trust` as for
+        `load_recipe`. Raises RecipeError with every mistake, its place being the path of its keys.
+        """
+        problems: list[Problem] = []
+        found = plain(values, problems)
+        if problems:
+            raise RecipeError(problems)
+        text = yaml_of(found)
+        root = by_keys(parse_yaml(text, "the recipe", problems))
+        file = Path(path) if path is not None else None
+        return _recipe(root, text, host or installed(), None, (), _trusting(trust), file, problems)
 
 
 def load_recipe(
@@ -47,8 +75,12 @@ def load_recipe(
     Raises RecipeError with every mistake and its place.
     """
     path = Path(path)
-    allowed = trust if callable(trust) else lambda _: bool(trust)
-    return parse_recipe(read_text(path), str(path), host or installed(), profile, settings, allowed, path)
+    text = read_text(path)
+    return parse_recipe(text, str(path), host or installed(), profile, settings, _trusting(trust), path)
+
+
+def _trusting(trust: bool | Trust) -> Trust:
+    return trust if callable(trust) else lambda _: bool(trust)
 
 
 def parse_recipe(
@@ -66,6 +98,20 @@ def parse_recipe(
     """
     problems: list[Problem] = []
     root = parse_yaml(text, source, problems)
+    return _recipe(root, text, host, profile, settings, trust, path, problems)
+
+
+def _recipe(
+    root: Node,
+    text: str,
+    host: Host,
+    profile: str | None,
+    settings: Sequence[str],
+    trust: Trust,
+    path: Path | None,
+    problems: list[Problem],
+) -> Recipe:
+    """The recipe of a tree, which was made of `text` with these problems. Raises RecipeError with all of them."""
     _check_version(root, problems)
     _check_keys(root, problems)
     parsed = [setting for text in settings if (setting := _setting(text, problems))]
