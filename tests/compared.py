@@ -61,6 +61,5 @@ def noisy(mean: float, seeds: int, draw: np.random.Generator, deviation: float =
 
 def _at(values: Values, place: int) -> dict[str, float]:
     return {
-        name: float(value[place]) if isinstance(value, Sequence) else value
-        for name, value in values.items()
+        name: float(value[place]) if isinstance(value, Sequence) else value for name, value in values.items()
     }

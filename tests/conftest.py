@@ -93,7 +93,11 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
 
 
 # What `pip install compressit[EXTRA]` brings, by extra.
-_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "timm": ("timm",)}
+_EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "timm": ("timm",),
+    "notebook": ("nbclient", "ipykernel"),
+}
 
 
 def _require_extras(item: pytest.Item) -> None:

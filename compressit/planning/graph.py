@@ -350,7 +350,7 @@ def _only_here(what: str, source: Source) -> CompressitError:
     return CompressitError(
         f"{what} was registered in this Python process ({source}), but a run's jobs are done by other "
         "processes, which do not have it",
-        "put it in a file and list the file in the recipe under `plugins:`",
+        "put it in a file and list the file in the recipe under `plugins:`, or call compressit.run in that process",
     )
 
 

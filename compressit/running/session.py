@@ -49,7 +49,7 @@ def run_plan(
     Raises CompressitError, before running anything, if the folder or store is not writable. A store that already has
     all results may be read-only.
     """
-    console = console or Console(file=cast("IO[str]", Forgiving(sys.stderr)))
+    console = console or Console(file=cast("IO[str]", Forgiving(sys.stderr)), force_jupyter=False)
     say = _speaker(console)
     objects = Store(store, warn=say)
     artifacts = {key: found for key in plan.jobs if (found := objects.find(key)) is not None}

@@ -297,7 +297,11 @@ def test_a_model_of_this_process_is_refused_before_anything_runs_until_a_file_br
         CompressitError, match=r"'file\.flat' was registered in this Python process"
     ) as caught:
         compressit.run(
-            load_recipe(recipe, host=host), out=tmp_path / "out", store=tmp_path / "store", host=host
+            load_recipe(recipe, host=host),
+            out=tmp_path / "out",
+            store=tmp_path / "store",
+            host=host,
+            live=False,
         )
     assert "plugins:" in str(caught.value.hint)
     assert not (tmp_path / "out").exists()
