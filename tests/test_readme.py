@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,32 @@ def test_a_net_of_torchvision_is_made_smaller_and_saved(
     assert torch.equal(again(x), found["small"].eval()(x))
     size = {net: compressit.evaluate(found[net], found["data"], "eval.size") for net in ("net", "small")}
     assert abs(size["small"]["macs"] / size["net"]["macs"] - 0.5) < 0.02
+
+
+def test_strategies_are_compared_in_ten_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands, but on ready-made data, with fewer seeds and without the controls."""
+    import compressit
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
+    tiny = partial(compressit.data, "data.synthetic", shape=[1, 28, 28])
+    monkeypatch.setattr(compressit, "data", lambda name, limit, validation: tiny(validation=validation))
+    saved, lines = block("python", "my.mlp"), block("python", "compressit.compare(")
+    assert len(re.sub(r"\(\n.*?\n\)", "", lines, flags=re.S).split("\n")) <= 10
+    found: dict[str, Any] = {}
+    exec(compile(saved.replace("epochs=10", "epochs=1"), "README.md", "exec"), found)
+    small = lines.replace("seeds=[0, 1, 2],", "seeds=[0, 1], controls=False,")
+    exec(compile(small, "README.md", "exec"), found)
+    said = capsys.readouterr().out
+    assert "sparse" in said and "half" in said
+    assert found["best"] in (None, "half", "sparse")
+    assert (tmp_path / "comparison.html").stat().st_size > 10_000
+    macs = [
+        entry.values("macs")[0] for entry in (*found["comparison"].originals, *found["comparison"].strategies)
+    ]
+    assert min(macs) < 0.55 * max(macs)
 
 
 def test_the_python_lines_name_what_exists() -> None:
