@@ -106,4 +106,5 @@ if TYPE_CHECKING:
     from compressit.python.evaluation import evaluate as evaluate
     from compressit.recipe.load import load_recipe as load_recipe
     from compressit.recipe.model import Recipe as Recipe
+    from compressit.results.comparison import Comparison as Comparison
     from compressit.seeds import Streams as Streams

@@ -8,6 +8,7 @@ EXPORTS = {
     "ClassTask": "compressit.contract.classification",
     "ClassesConfig": "compressit.contract.classification",
     "CompressitError": "compressit.errors",
+    "Comparison": "compressit.results.comparison",
     "Compressor": "compressit.contract.kinds",
     "Compute": "compressit.contract.compute",
     "Config": "compressit.config",

@@ -1,157 +1,130 @@
-"""What a run says about its strategies: which model costs what, and what it lost. A function of the results alone.
-
-A *strategy* is a variant of the recipe; its *operating points* are the models of its last stages. A *control* is a
-variant that the host added. The *original* is the dense parent: what a strategy started from.
-"""
+"""A run's comparison as people use it: an `Analysis` that shows itself as table, picture, page and text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from compressit.contract.results import Results, Row
+from compressit.errors import CompressitError, did_you_mean
+from compressit.results.analysis import Analysis
+from compressit.results.entries import ORIGINAL, Entry
+from compressit.results.flat import flat
+from compressit.results.notes import notes
 
-COSTS = ("count", "bytes", "seconds")
-"""Units of metrics that can be a cost, where lower is better."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One operating point: the same model of one variant, over the seeds."""
-
-    strategy: str  # the variant's name
-    model: str  # the row's name: "half", "prune@sparsity=0.9", "blog-04"
-    rows: Mapping[int, Row]  # by seed
-    originals: Mapping[int, Row]  # what it was made from, by seed; empty for an original itself
-    control: str = (
-        ""  # the kind of control: "longer", "random", "magnitude", "scratch", "thin"; "" for a strategy
-    )
-    of: tuple[str, ...] = ()  # the strategies that the control is for; empty: for all
-
-    @property
-    def name(self) -> str:
-        """`half`, or `half/prune@sparsity=0.9` where a strategy may have several operating points."""
-        return f"{self.strategy}/{self.model}"
-
-    def values(self, metric: str) -> dict[int, float]:
-        """The metric by seed, of the seeds that have it."""
-        return {seed: row.metrics[metric] for seed, row in self.rows.items() if metric in row.metrics}
-
-    def pairs(self, metric: str) -> dict[int, tuple[float, float]]:
-        """(the original's, its own) value of a metric by seed, of the seeds that have both."""
-        return {
-            seed: (self.originals[seed].metrics[metric], value)
-            for seed, value in self.values(metric).items()
-            if seed in self.originals and metric in self.originals[seed].metrics
-        }
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import nn
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The strategies of a run. Made by `Comparison.of`."""
+class Comparison(Analysis):
+    """Which strategy costs what, what it lost, and what can be told apart. Made by `compressit.compare`, or of any
+    run's results by `Comparison.of(results)`.
 
-    results: Results
-    entries: tuple[Entry, ...]  # strategies first, in the recipe's order, then controls
-    originals: tuple[Entry, ...]  # one for each model that something was made from
-    metric: str | None  # what is compared; None if nothing was measured
-    selecting: str | None  # what choices are made by: the metric on the validation split; None without one
-    baseline: str  # "original", or the name of a variant
-    budget: Mapping[str, float]
-    costs: tuple[str, ...]  # columns
-
-    @staticmethod
-    def of(results: Results) -> Comparison:
-        """Reads the results of any run. Without `compare` in its recipe every model that was made of a dense one is an
-        operating point."""
-        asked: Mapping[str, Any] = results.config.get("compare") or {}
-        metric = asked.get("metric") or _usual_metric(results)
-        selecting = asked.get("selecting") or _selecting(results, metric)
-        costs = tuple(
-            name
-            for name, facts in results.metrics.items()
-            if facts.get("better") == "lower"
-            and facts.get("unit") in COSTS
-            and not name.endswith("iqr_seconds")
-        )
-        return Comparison(
-            results,
-            _entries(results, asked.get("strategies")),
-            _originals(results),
-            metric,
-            selecting,
-            str(asked.get("baseline") or "original"),
-            dict(asked.get("budget") or {}),
-            costs,
-        )
+    What must not know it (the page) takes an `Analysis`.
+    """
 
     @cached_property
-    def strategies(self) -> tuple[Entry, ...]:
-        """The operating points that are no controls."""
-        return tuple(entry for entry in self.entries if not entry.control)
+    def notes(self) -> tuple[str, ...]:
+        """A few sentences: what cannot be told apart, and what limits these numbers."""
+        return tuple(notes(self))
+
+    def table(self) -> list[dict[str, Any]]:
+        """One flat dict per model, `pd.DataFrame(comparison.table())` works: originals, strategies, controls.
+
+        `strategy`, `model`, `control`, `seeds` (how many), `epochs` and `images_seen` after the original; the metric
+        with `_deviation`, `_low`, `_high` (95 % interval); `change` from the original with `change_low`, `change_high`;
+        `significant` (against the baseline, corrected), `better` and `p`; the selecting metric; each cost and its
+        `_ratio` (original / own); `within_budget`; `pareto` (in `main_cost` and the selecting metric). None: not
+        measured, or it cannot be told.
+        """
+        return flat(self)
+
+    def best(
+        self, max_drop: float | None = None, minimize: str | None = None, select: str | None = None
+    ) -> str | None:
+        """The name of the strategy that `choose` takes. Prints the reason if there is none."""
+        choice = self.choose(max_drop, minimize, select)
+        if choice.name is None:
+            print(choice.reason)  # noqa: T201 - for people in a session
+        return choice.name
+
+    @property
+    def models(self) -> Mapping[str, nn.Module]:
+        """The models of the first seed by strategy, also of controls and the original, loaded when asked for."""
+        return _Models(self)
+
+    def model(self, name: str, seed: int | None = None) -> nn.Module:
+        """The model of a strategy, a control or "original", in eval mode on the CPU, by default that of the first seed.
+        Raises CompressitError if there is no such model, or it cannot be loaded from the run folder."""
+        from compressit.checkpoint import model as checkpoint
+        from compressit.files.ownfolder import OwnFolder
+        from compressit.host.plugins import installed
+
+        entry = self._entry(name)
+        rows = dict(sorted(entry.rows.items()))
+        if seed is not None and seed not in rows:
+            raise CompressitError(
+                f"'{name}' has no seed {seed}", f"its seeds are {', '.join(map(str, rows))}"
+            )
+        row = next(iter(rows.values())) if seed is None else rows[seed]
+        if self.results.folder is None or row.checkpoint is None:
+            raise CompressitError(
+                f"the model of '{name}' is in a run folder, but these results are not read from one",
+                "read them with Results.read_json(folder / 'results.json')",
+            )
+        file = OwnFolder(self.results.folder).find(row.checkpoint)
+        if file is None:
+            raise CompressitError(
+                f"{self.results.folder / row.checkpoint} is missing", "run the recipe again"
+            )
+        return checkpoint.load(file, host=self.host or installed())
+
+    def plot(self, cost: str | None = None, metric: str | None = None) -> Figure:
+        """The metric against a cost, with 95 % intervals over seeds; controls are hollow. By default the compared
+        metric and `main_cost`."""
+        from compressit.results.scatter import scatter
+
+        return scatter(self, cost, metric)
+
+    def report(self, path: Path | str) -> None:
+        """Writes the whole comparison as one self-contained HTML file."""
+        from compressit.files.writing import replace
+        from compressit.results.page import document
+
+        replace(Path(path), document(self.results).encode())
+
+    def __str__(self) -> str:
+        from compressit.results.text import text
+
+        return text(self.table(), self)
+
+    def _repr_html_(self) -> str:
+        from compressit.results.text import html
+
+        return html(self.table(), self)
+
+    def _entry(self, name: str) -> Entry:
+        named = {entry.name: entry for entry in (*self.originals, *self.entries)}
+        if name == ORIGINAL and name not in named and self.originals:
+            return self.originals[0]
+        if name not in named:
+            raise CompressitError(f"there is no strategy '{name}'", did_you_mean(name, named))
+        return named[name]
 
 
-def _usual_metric(results: Results) -> str | None:
-    """`test_accuracy`, else the first score of the test split, else the first metric that can be better or worse."""
-    judged = [name for name, facts in results.metrics.items() if facts.get("better") in ("higher", "lower")]
-    scores = [name for name in judged if results.metrics[name].get("unit") not in COSTS]
-    tests = [name for name in scores if name.startswith("test_")]
-    first = [name for name in ("test_accuracy",) if name in scores]
-    return next(iter([*first, *tests, *scores]), None)
+class _Models(Mapping[str, "nn.Module"]):
+    """Models by strategy; loads what is asked for."""
 
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
 
-def _selecting(results: Results, metric: str | None) -> str | None:
-    """The same metric on the validation split, if any row has it."""
-    if metric is None or not metric.startswith("test_"):
-        return None
-    name = f"validation_{metric.removeprefix('test_')}"
-    return name if any(name in row.metrics for row in results.rows) else None
+    def __getitem__(self, name: str) -> nn.Module:
+        return self._comparison.model(name)
 
+    def __iter__(self) -> Iterator[str]:
+        return (entry.name for entry in (*self._comparison.originals, *self._comparison.entries))
 
-def _entries(results: Results, strategies: Mapping[str, Any] | None) -> tuple[Entry, ...]:
-    """The operating points, strategies first."""
-    named = {(row.variant, row.seed, row.name): row for row in results.rows}
-    groups: dict[tuple[str, str], dict[int, Row]] = {}
-    for row in results.rows:
-        if strategies is None:
-            wanted = row.dense is not None and row.dense != row.name
-        else:
-            wanted = row.stage in strategies.get(row.variant, {}).get("final", ())
-        if wanted:
-            groups.setdefault((row.variant, row.name), {})[row.seed] = row
-    found = [
-        Entry(
-            variant,
-            model,
-            rows,
-            {
-                seed: named[variant, seed, cast(str, row.dense)]
-                for seed, row in rows.items()
-                if (variant, seed, row.dense) in named
-            },
-            str(known.get("control", "")),
-            tuple(known.get("of", ())),
-        )
-        for (variant, model), rows in groups.items()
-        for known in [(strategies or {}).get(variant, {})]
-    ]
-    return tuple(sorted(found, key=lambda entry: bool(entry.control)))
-
-
-def _originals(results: Results) -> tuple[Entry, ...]:
-    """The dense parents that something was made from; one for all variants that share its numbers."""
-    named = {(row.variant, row.seed, row.name): row for row in results.rows}
-    groups: dict[tuple[str, str], dict[int, Row]] = {}
-    for row in results.rows:
-        parent = named.get((row.variant, row.seed, row.dense or ""))
-        if parent is not None:
-            groups.setdefault((parent.variant, parent.name), {})[parent.seed] = parent
-    found: list[Entry] = []
-    seen: list[Sequence[Mapping[str, float]]] = []
-    for (variant, model), rows in groups.items():
-        measured = [row.metrics for _, row in sorted(rows.items())]
-        if measured not in seen:
-            seen.append(measured)
-            found.append(Entry(variant, model, rows, {}))
-    return tuple(found)
+    def __len__(self) -> int:
+        return len(self._comparison.originals) + len(self._comparison.entries)

@@ -99,6 +99,12 @@ def _page(results: Results, told_by: Sequence[Told], problems: Sequence[str]) ->
     return page.html(shown, galleries, [*problems, *missing]), missing
 
 
+def document(results: Results) -> str:
+    """The page alone, as one self-contained HTML file; without the figures of report plugins."""
+    galleries, missing = galleries_of(results, PICTURE_BYTES * 4 // 3)
+    return _page(results, [], [], galleries, missing)
+
+
 def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, list[Any]]:
     """A report's paragraphs, pictures and problems, as JSON values. Runs in its own process."""
     paragraphs: list[str] = []

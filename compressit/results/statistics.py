@@ -1,56 +1,171 @@
-"""Statistics over seeds: mean, standard deviation and the confidence interval of the mean."""
+"""Statistics over seeds: means with their intervals, paired tests, what a design can find. scipy does the numbers."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from statistics import NormalDist, fmean, stdev
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import fmean, stdev
+from typing import Any
 
 from compressit.formatting import EMPTY, SPACE, number
 
-# The 0.975 quantile of Student's t with 1, 2, ... 30 degrees of freedom: NIST/SEMATECH e-Handbook of Statistical
-# Methods, section 1.3.6.7.2, with one more digit.
-_T = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-    2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-    2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423,
-)  # fmt: skip
+LEVEL = 0.05  # of a family of tests; intervals cover 95 %
+POWER = 0.8  # with which `detectable` would be found
+ANY = (-math.inf, math.inf)
+UNCHANGING = 1e-12  # a deviation below this share of the values is rounding
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds. The last three need two values or more."""
+
+    mean: float
+    n: int
+    deviation: float | None = None  # of the sample (n - 1)
+    low: float | None = None  # of the 95 % interval of the mean
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A paired t-test of two models over the seeds that both have."""
+
+    difference: Estimate  # second - first
+    p: float | None  # before any correction; None if the values allow no test
+    why: str = ""  # there is no p
+
+    def detectable(self, tests: int = 1) -> float | None:
+        """The smallest true difference that this design finds with a probability of 80 %, where it is one of `tests`
+        comparisons: with these seeds, and if the deviation of the differences is what was observed. None if the
+        differences do not vary."""
+        if not self.difference.deviation or self.p is None:
+            return None
+        return self.difference.deviation * smallest_effect(self.difference.n, LEVEL / tests)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Which examples two models answer correctly, and the exact test of McNemar (1947). It is about these two models
+    and these examples alone: another seed may give other models."""
+
+    both: int
+    first: int  # only the first is right
+    second: int
+    neither: int
+    p: float  # of so uneven a split of the examples that one alone has right; two-sided
+
+    @property
+    def n(self) -> int:
+        """All examples."""
+        return self.both + self.first + self.second + self.neither
+
+
+def estimate(values: Sequence[float], bounds: tuple[float, float] = ANY) -> Estimate | None:
+    """The mean of values, with its 95 % interval by Student's t; None without values, or if one is not finite.
+
+    Assumes independent values of about a normal distribution. `bounds`: what no value can leave, (0, 1) for fractions
+    and (-1, 1) for their differences. The interval is cut there. It covers as often as before: the true mean lies
+    within the bounds, so no cut removes it.
+    """
+    if not values or not all(map(math.isfinite, values)):
+        return None
+    mean = min(max(fmean(values), bounds[0]), bounds[1])  # rounding may lead out
+    if len(values) == 1:
+        return Estimate(mean, 1)
+    deviation = stdev(values)
+    half = t_quantile(len(values) - 1) * deviation / len(values) ** 0.5
+    return Estimate(mean, len(values), deviation, max(mean - half, bounds[0]), min(mean + half, bounds[1]))
+
+
+def paired(pairs: Sequence[tuple[float, float]], bounds: tuple[float, float] = ANY) -> Paired | None:
+    """The difference (second - first) of pairs, one per seed, and whether it is 0 on average. None without pairs, or
+    if a value is not finite.
+
+    There is no p if there is one pair, or if all differ by the same amount: then nothing varied with the seed, and
+    seeds are no repetitions. Pairs that are all equal have p = 1. `bounds`: of the differences.
+    """
+    found = estimate([second - first for first, second in pairs], bounds)
+    if found is None:
+        return None
+    if found.deviation is None:
+        return Paired(found, None, "one seed")
+    largest = max(abs(value) for pair in pairs for value in pair)
+    if found.deviation <= UNCHANGING * largest:
+        if abs(found.mean) <= UNCHANGING * largest:
+            return Paired(found, 1.0)
+        return Paired(found, None, "the same difference in every seed: nothing varied")
+    from scipy import stats
+
+    t = fmean(second - first for first, second in pairs) / (found.deviation / found.n**0.5)
+    return Paired(found, float(2 * stats.t.sf(abs(t), found.n - 1)))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p values of a family of tests, corrected by Holm (1979): if those below 0.05 are called different, one wrong
+    call or more happens in at most 5 % of families, whatever their tests have in common."""
+    order = sorted(range(len(ps)), key=lambda index: ps[index])
+    found = [0.0] * len(ps)
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
+        found[index] = largest
+    return found
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Examples:
+    """Compares two models by what they answer correctly: booleans, one per example, in the same order for both. Raises
+    ValueError if the lengths differ."""
+    pairs = list(zip(map(bool, first), map(bool, second), strict=True))
+    both, neither = pairs.count((True, True)), pairs.count((False, False))
+    one, other = pairs.count((True, False)), pairs.count((False, True))
+    p = 1.0
+    if one + other:
+        from scipy import stats
+
+        p = float(stats.binomtest(min(one, other), one + other, 0.5).pvalue)
+    return Examples(both, one, other, neither, p)
+
+
+@lru_cache(maxsize=10_000)
+def smallest_effect(n: int, level: float) -> float:
+    """The smallest true mean of n >= 2 differences, in their deviations, that a two-sided t-test of this level finds
+    with a probability of 80 %."""
+    import numpy as np
+    from scipy import optimize, stats
+
+    # scipy's noncentral t fails far out (two seeds, many tests). So by its definition: a normal number with mean
+    # `shift` divided by a deviation, whose distribution stands here as 4000 equally likely values.
+    deviations = stats.chi.ppf((np.arange(4000) + 0.5) / 4000, n - 1) / (n - 1) ** 0.5
+    beyond = float(stats.t.isf(level / 2, n - 1)) * deviations
+
+    def missed(shift: float) -> float:
+        return POWER - float(np.mean(stats.norm.sf(beyond - shift) + stats.norm.cdf(-beyond - shift)))
+
+    root: Any = optimize.brentq(missed, 0.0, 2 * float(beyond.max()) + 10)
+    return float(root) / n**0.5
+
+
+@lru_cache(maxsize=10_000)
+def t_quantile(freedom: int) -> float:
+    """The 0.975 quantile of Student's t with `freedom` >= 1 degrees of freedom."""
+    from scipy import stats
+
+    return float(stats.t.ppf(1 - LEVEL / 2, freedom))
 
 
 def mean_and_deviation(values: Sequence[float], unit: str | None = None) -> str:
     """`95.20 ± 0.31 % [94.43, 95.97] (3)`: mean, sample standard deviation (n - 1), 95 % interval of the mean,
     and n. For n = 1, only the mean and n."""
-    if not values:
-        return EMPTY
-    mean = number(fmean(values), unit)
-    if len(values) == 1:
+    found = estimate(values, (0.0, 1.0) if unit == "fraction" else ANY)
+    if found is None:
+        return EMPTY if not values else number(math.nan)
+    mean = number(found.mean, unit)
+    if found.deviation is None or found.low is None or found.high is None:
         return f"{mean} (1)"
-    deviation, (low, high) = stdev(values), interval(values)
     if unit == "fraction":
-        spread = f"{100 * deviation:.2f}{SPACE}% [{100 * low:.2f}, {100 * high:.2f}]"
-        return f"{mean.removesuffix(f'{SPACE}%')} ± {spread} ({len(values)})"
-    return f"{mean} ± {number(deviation, unit)} [{number(low, unit)}, {number(high, unit)}] ({len(values)})"
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean of two or more values, by Student's t.
-
-    Assumes independent, normally distributed values. For accuracies, the interval may extend beyond 0 or 1.
-    """
-    half = t_quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
-    return fmean(values) - half, fmean(values) + half
-
-
-def t_quantile(freedom: int) -> float:
-    """The 0.975 quantile of Student's t with `freedom` >= 1 degrees of freedom, to four digits.
-
-    Beyond 30, uses the expansion around the normal quantile (Abramowitz & Stegun, 26.7.5).
-    """
-    if freedom <= len(_T):
-        return _T[freedom - 1]
-    z = NormalDist().inv_cdf(0.975)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
+        spread = f"{100 * found.deviation:.2f}{SPACE}% [{100 * found.low:.2f}, {100 * found.high:.2f}]"
+        return f"{mean.removesuffix(f'{SPACE}%')} ± {spread} ({found.n})"
+    low, high = number(found.low, unit), number(found.high, unit)
+    return f"{mean} ± {number(found.deviation, unit)} [{low}, {high}] ({found.n})"
