@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,9 +52,10 @@ def column(analysis: Analysis, name: str) -> dict[str, str]:
 
 
 def label(name: str) -> str:
-    """`latency 1`, `MACs`: the unit stands with the values."""
-    words = name.removesuffix("_seconds").removesuffix("_median").replace("_", " ")
-    return sound(" ".join("MACs" if word == "macs" else word for word in words.split(" ")), NAME_CHARACTERS)
+    """`latency of a batch of 1`, `MACs`: the unit stands with the values."""
+    words = re.sub(r"latency_(\d+)_median_seconds$", r"latency of a batch of \1", name).replace("_", " ")
+    words = " ".join("MACs" if word == "macs" else word for word in words.split(" "))
+    return sound("nonzero parameters" if words == "nonzero" else words, NAME_CHARACTERS)
 
 
 def _metrics(analysis: Analysis) -> list[str]:

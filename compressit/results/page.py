@@ -95,14 +95,8 @@ def _page(results: Results, told_by: Sequence[Told], problems: Sequence[str]) ->
             pictures.append(picture if fits else replace(picture, source=None))
             room -= len(picture.source or "") if fits else 0
         shown.append(replace(by, pictures=pictures))
-    galleries, missing = galleries_of(results, room)
+    galleries, missing = galleries_of(results, room) if results.folder is not None else ([], [])
     return page.html(shown, galleries, [*problems, *missing]), missing
-
-
-def document(results: Results) -> str:
-    """The page alone, as one self-contained HTML file; without the figures of report plugins."""
-    galleries, missing = galleries_of(results, PICTURE_BYTES * 4 // 3)
-    return _page(results, [], [], galleries, missing)
 
 
 def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, list[Any]]:

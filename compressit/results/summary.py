@@ -64,11 +64,9 @@ def summary(analysis: Analysis) -> Summary:
         cells = [cell(entry) for _, cell in columns]
         return Line(sound(entry.name, NAME_CHARACTERS), cells, entry is chosen)
 
-    seeds = max(len(entry.rows) for entry in analysis.entries)
-    spread = ", ± half of the change's 95 % interval" if seeds > 1 else ""
     return Summary(
         sentence,
-        f"Means over {counted(seeds, 'seed')}{spread}. Changes and ratios are from the original.",
+        _caption(analysis),
         "strategy" if analysis.results.config.get("compare") else "model",
         [head for head, _ in columns],
         [line(entry) for entry in (*analysis.originals[:MOST_ROWS], *first)],
@@ -77,6 +75,13 @@ def summary(analysis: Analysis) -> Summary:
         max(0, len(more) - MOST_MORE),
         tuple(notes(analysis)),
     )
+
+
+def _caption(analysis: Analysis) -> str:
+    seeds = max(len(entry.rows) for entry in analysis.entries)
+    means = f"Means over {seeds} seeds, ± half of the change's 95 % interval." if seeds > 1 else "One seed."
+    told = [f"{text.removeprefix('× ').capitalize()}: {label(name)}." for text, name in _savings(analysis)]
+    return " ".join([means, *(words for words in told if "MACs" not in words)])
 
 
 def _uncompared(analysis: Analysis) -> str:
@@ -101,8 +106,8 @@ def _verdict(analysis: Analysis) -> tuple[Entry | None, str]:
     """The strategy that is chosen, and the sentence about it. Chosen by the selecting metric alone."""
     metric, cost = str(analysis.metric), analysis.main_cost
     limit = analysis.budget.get(MAX_DROP, USUAL_DROP if _is_fraction(analysis, metric) else None)
-    finished = not analysis.results.missing
-    if analysis.selecting is None or limit is None or cost is None or not finished:
+    comparable = len(analysis.originals) == 1 and not analysis.results.missing
+    if analysis.selecting is None or limit is None or cost is None or not comparable:
         return None, _described(analysis, metric, cost)
     choice = analysis.choose(limit, cost)
     chosen = next((entry for entry in analysis.strategies if entry.name == choice.name), None)
@@ -135,7 +140,7 @@ def _described(analysis: Analysis, metric: str, cost: str | None) -> str:
 def _ratio_words(analysis: Analysis, entry: Entry, cost: str) -> str:
     """`4× fewer MACs`."""
     ratio = analysis.ratio(entry, cost)
-    less = "less" if analysis.results.metrics[cost].get("unit") == "seconds" else "fewer"
+    less = "lower" if analysis.results.metrics[cost].get("unit") == "seconds" else "fewer"
     if ratio is None:
         return f"{label(cost)} unknown"
     return f"{ratio:.3g}× {less} {label(cost)}" if ratio > 1 else f"no {less} {label(cost)}"
@@ -191,24 +196,9 @@ def _columns(analysis: Analysis) -> list[Column]:
             lambda entry: _signed(analysis.change(entry), fraction),
         ),
     ]
-    if size := next((name for name in SIZES if name in analysis.costs), None):
-        found.append(
-            (
-                Head("× smaller", f"{label(size)} of the original / own"),
-                lambda entry: _share(analysis, entry, size),
-            )
-        )
-    times = [name for name in analysis.costs if analysis.results.metrics[name].get("unit") == "seconds"]
-    for name, text in [*((name, f"× faster ({label(name)})") for name in times[:1])] or [
-        ("macs", "× fewer MACs")
-    ]:
-        if name in analysis.costs:
-            found.append(
-                (
-                    Head(text, f"{label(name)} of the original / own"),
-                    lambda e, name=name: _share(analysis, e, name),
-                )
-            )
+    for text, cost in _savings(analysis):
+        about = f"{label(cost)} of the original / own"
+        found.append((Head(text, about), lambda entry, cost=cost: _share(analysis, entry, cost)))
     against = "the original" if analysis.baseline == ORIGINAL else f"'{analysis.baseline}'"
     tested = f"from {against}: paired t-test over seeds at 5 %, corrected by Holm"
     found.append((Head("significant", sound(tested, 300)), lambda entry: _tested(analysis, entry)))
@@ -221,6 +211,16 @@ def _columns(analysis: Analysis) -> list[Column]:
         spent = Head("epochs", "of training after the original")
         found.append((spent, lambda entry: number(analysis.spent(entry, "epochs"))))
     return found
+
+
+def _savings(analysis: Analysis) -> list[tuple[str, str]]:
+    """Heads and costs: what smaller means, and faster, by a measured time where there is one."""
+    sizes = [("× smaller", name) for name in SIZES if name in analysis.costs]
+    times = [n for n in analysis.costs if analysis.results.metrics[n].get("unit") == "seconds"]
+    works = [("× faster", name) for name in times] or [
+        ("× fewer MACs", name) for name in analysis.costs if name == "macs"
+    ]
+    return [*sizes[:1], *works[:1]]
 
 
 def _mean(analysis: Analysis, entry: Entry, name: str) -> str:

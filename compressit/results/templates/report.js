@@ -274,7 +274,7 @@ function labels(shown, plot, width) {
   const placed = [];
   for (const point of [...shown].sort((a, b) => rank[a.kind] - rank[b.kind])) {
     const text = cut(point.name, 26);
-    const [x, y, wide] = [across.apply(point.x), up.apply(point.y), 6.6 * text.length];
+    const [x, y, wide] = [across.apply(point.x), up.apply(point.y), (point.kind === "control" ? 6.6 : 7.4) * text.length];
     const ways = [["start", 10, 0], ["end", -10, 0], ["middle", 0, -15], ["middle", 0, 15], ["start", 8, -12], ["start", 8, 12], ["end", -8, -12], ["end", -8, 12]];
     for (const [anchor, dx, dy] of ways) {
       const left = x + dx - (anchor === "end" ? wide : anchor === "middle" ? wide / 2 : 0);
@@ -329,13 +329,14 @@ function buildCurves(curves) {
     const groups = unique(lines.map((line) => line.group));
     const colour = colourOf(groups.length > 1 ? groups : unique(lines.map((line) => line.name)));
     const points = lines.flatMap(({ name, group, points }, z) =>
-      points.map(([across, up]) => ({ z, name, x: across, y: up, colour: colour(groups.length > 1 ? group : name) })));
+      points.map(([across, up]) => ({ z, name, few: points.length <= 30, x: across, y: up, colour: colour(groups.length > 1 ? group : name) })));
     const svg = Plot.plot({
       width, height: pixels(width), marginLeft: 58, marginBottom: 42, marginTop: 26, marginRight: 20,
       style: { fontSize: "12px", fontFamily: "inherit", overflow: "visible" }, color: { type: "identity" },
-      x: { label: x, labelArrow: "none", labelAnchor: "center", tickFormat: "~s" }, y: { label: y, labelArrow: "none", grid: true },
+      x: { label: x, labelArrow: "none", labelAnchor: "center", tickFormat: (step) => short(step, 6) }, y: { label: y, labelArrow: "none", grid: true, tickFormat: tick("") },
       marks: [
         Plot.line(points, { x: "x", y: "y", z: "z", stroke: "colour", strokeWidth: 1.4, strokeOpacity: lines.length > 20 ? 0.5 : 0.85 }),
+        Plot.dot(points.filter((p) => p.few), { x: "x", y: "y", fill: "colour", r: 3 }),
         Plot.dot(points, Plot.pointer({ x: "x", y: "y", fill: "colour", r: 4, maxRadius: 40 })),
         Plot.tip(points, Plot.pointer({
           x: "x", y: "y", fill: "var(--card)", stroke: "var(--quiet)", maxRadius: 40, lineWidth: Math.min(30, width / 14),
