@@ -10,10 +10,10 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compressit.contract.results import Results
 from compressit.printable import block
@@ -23,6 +23,9 @@ from compressit.results.curves import lines
 from compressit.results.front import front
 from compressit.results.gallery import Gallery
 from compressit.results.summary import Summary, summary
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("vendored/d3.min.js", "vendored/plot.min.js", "report.js")
@@ -57,61 +60,54 @@ class Document:
         self._results = results
         analysis = Analysis.of(results)
         self._summary: Summary = summary(analysis)
-        self._data = {
-            "front": front(analysis),
-            "tables": {
-                name: asdict(table)
-                for name, table in (
-                    ("seeds", tables.over_seeds(results)),
-                    ("models", tables.all_models(results)),
-                )
-                if table is not None and table.rows
-            },
-            "curves": lines(results),
+        self._tables = {
+            name: table
+            for name, table in (("seeds", tables.over_seeds(results)), ("models", tables.all_models(results)))
+            if table is not None and table.rows
         }
+        self._front, self._curves = front(analysis), lines(results)
+        shown = {
+            name: vars(table) | {"columns": [vars(c) for c in table.columns]}
+            for name, table in self._tables.items()
+        }
+        self._data = embedded({"front": self._front, "tables": shown, "curves": self._curves})
 
     def html(
         self, told: Sequence[Told] = (), galleries: Sequence[Gallery] = (), problems: Sequence[str] = ()
     ) -> str:
         """The whole page. The same results give the same text."""
-        import jinja2
         from markupsafe import Markup
 
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            # escapes control characters in everything inserted into the page
-            finalize=lambda value: value if isinstance(value, Markup) else block(value),
-        )
         results = self._results
         text = results.text
         if len(text) > RECIPE_CHARACTERS:
             text = text[:RECIPE_CHARACTERS] + "\n# … the rest is in results.json"
         scripts = _scripts()
-        return environment.get_template("report.html.j2").render(
-            results=results,
-            summary=self._summary,
-            subtitle=_first_sentence(results.description),
-            told=told,
-            galleries=galleries,
-            problems=problems,
-            warnings=results.warnings(),
-            finished=not results.missing and not results.failures,
-            planned=len(results.rows) + len(results.missing),
-            noted=tables.noted(results),
-            facts=list(tables.facts(results.about)),
-            text=text,
-            most_lines=tables.MOST_LINES,
-            has_front=self._data["front"] is not None,
-            has_curves=bool(self._data["curves"]),
-            tables=self._data["tables"],
-            data=Markup(embedded(self._data)),
-            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-            scripts=[Markup(script) for script in scripts],
-            policy=_policy(scripts),
+        return (
+            _environment()
+            .get_template("report.html.j2")
+            .render(
+                results=results,
+                summary=self._summary,
+                subtitle=_first_sentence(results.description),
+                told=told,
+                galleries=galleries,
+                problems=problems,
+                warnings=results.warnings(),
+                finished=not results.missing and not results.failures,
+                planned=len(results.rows) + len(results.missing),
+                noted=tables.noted(results),
+                facts=list(tables.facts(results.about)),
+                text=text,
+                most_lines=tables.MOST_LINES,
+                has_front=self._front is not None,
+                has_curves=bool(self._curves),
+                tables=self._tables,
+                data=Markup(self._data),
+                style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+                scripts=[Markup(script) for script in scripts],
+                policy=_policy(scripts),
+            )
         )
 
 
@@ -127,6 +123,22 @@ def _sound(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {block(name): _sound(item) for name, item in value.items()}
     return [_sound(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+    from markupsafe import Markup
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # escapes control characters in everything inserted into the page
+        finalize=lambda value: value if isinstance(value, Markup) else block(value),
+    )
 
 
 @cache

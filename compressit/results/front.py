@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from compressit.errors import sound
+from compressit.errors import CompressitError, sound
 from compressit.results.analysis import MAX_DROP, Analysis
 from compressit.results.entries import COSTS, ORIGINAL, Entry
 from compressit.results.tables import fitting
@@ -99,7 +99,10 @@ def _limits(analysis: Analysis) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for name, share in analysis.budget.items():
         # what is chosen by is compared by: the limit of a drop is one of the selecting metric
-        named = analysis.selecting if name == MAX_DROP else analysis.cost_named(name)
+        try:
+            named = analysis.selecting if name == MAX_DROP else analysis.cost_named(name)
+        except CompressitError:  # nothing measured it
+            continue
         before = analysis.estimate(original, named) if named else None
         if before is None or named is None:
             continue

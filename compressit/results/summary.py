@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compressit.errors import sound
+from compressit.errors import CompressitError, sound
 from compressit.formatting import EMPTY, counted, number
 from compressit.results.analysis import MAX_DROP, Analysis
 from compressit.results.entries import ORIGINAL, Entry
@@ -109,7 +109,10 @@ def _verdict(analysis: Analysis) -> tuple[Entry | None, str]:
     comparable = len(analysis.originals) == 1 and not analysis.results.missing
     if analysis.selecting is None or limit is None or cost is None or not comparable:
         return None, _described(analysis, metric, cost)
-    choice = analysis.choose(limit, cost)
+    try:
+        choice = analysis.choose(limit, cost)
+    except CompressitError:  # nothing measured what is chosen by
+        return None, _described(analysis, metric, cost)
     chosen = next((entry for entry in analysis.strategies if entry.name == choice.name), None)
     if chosen is None:
         return None, sound(choice.reason[:1].upper() + choice.reason[1:], 400) + "."

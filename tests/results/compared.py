@@ -40,17 +40,26 @@ def compared(seeds: int = 3, budget: dict[str, float] | None = None, **fields: A
             rows += _rows(variant, seed, lost, share, shape)
     strategies = {name: {"final": ["recover"], "control": "", "of": []} for name in STRATEGIES}
     strategies |= {
-        name: {"final": ["recover"], "control": kind, "of": list(of)} for name, (kind, of, _) in CONTROLS.items()
+        name: {"final": ["recover"], "control": kind, "of": list(of)}
+        for name, (kind, of, _) in CONTROLS.items()
     }
     compare = {
         "metric": "test_accuracy", "selecting": "validation_accuracy", "baseline": "original",
         "budget": {"macs": 0.6, "max_drop": 0.01} if budget is None else budget,
         "strategies": strategies, "epochs": dict.fromkeys(strategies, 5),
     }  # fmt: skip
-    written = {"file": "compare_strategies.yaml", "text": "version: 1\nname: compare_strategies\n", "settings": []}
+    written = {
+        "file": "compare_strategies.yaml",
+        "text": "version: 1\nname: compare_strategies\n",
+        "settings": [],
+    }
     values: dict[str, Any] = {
         "config": {"compare": compare, "recipe": written},
-        "about": {"date": "2030-01-02", "hosts": [{"host": "lab", "cores": 2, "gpu": ""}], "job_seconds": 812.0},
+        "about": {
+            "date": "2030-01-02",
+            "hosts": [{"host": "lab", "cores": 2, "gpu": ""}],
+            "job_seconds": 812.0,
+        },
         "description": "Six ways to make LeNet-300-100 smaller, and what each costs. The same recovery for all.",
     }
     return Results("compare_strategies", None, rows, METRICS, **(values | fields))
@@ -72,7 +81,11 @@ def _row(
     variant: str, stage: str, seed: int, accuracy: float, sizes: dict[str, int], times: float,
     notes: dict[str, Any], curve: list[tuple[float, float]],
 ) -> Row:  # fmt: skip
-    metrics = {"validation_accuracy": accuracy + 0.001, "test_accuracy": accuracy, "test_loss": 4 * (1 - accuracy)}
+    metrics = {
+        "validation_accuracy": accuracy + 0.001,
+        "test_accuracy": accuracy,
+        "test_loss": 4 * (1 - accuracy),
+    }
     metrics |= {**sizes, "latency_1_median_seconds": times}
     return Row(
         variant, stage, None, "", seed, "train.supervised", None, metrics, notes, {"loss": curve}, seconds=8.1,
