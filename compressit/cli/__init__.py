@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "recipes",
     "check": "recipes",
     "plan": "recipes",
+    "show": "recipes",
     "report": "recipes",
     "import": "importing",
     "inspect": "checkpoints",

@@ -1,4 +1,4 @@
-"""Commands on recipes and run folders: run, check, plan, report, schema."""
+"""Commands on recipes and run folders: run, check, plan, show, report, schema."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from compressit.printable import line
 from compressit.processes.python import INCOMPLETE
 
 if TYPE_CHECKING:
+    from compressit.contract.results import Results
     from compressit.recipe.model import Recipe
 
 RecipeFile = Annotated[
@@ -162,21 +163,13 @@ def report(
 
         end_with(ends_with)
     from compressit.contract.kinds import Report
-    from compressit.contract.results import Results
     from compressit.files.ownfolder import OwnFolder
     from compressit.recipe.model import LocalPlugin
     from compressit.results.page import render
 
     file = folder / "results.json"
     host = open_host()
-    try:
-        results = Results.read_json(file)
-    except FileNotFoundError:
-        raise CompressitError(
-            f"{file}: there is no such file", "give the folder of a run (`--out`)"
-        ) from None
-    except (OSError, *MALFORMED) as error:
-        raise CompressitError(f"{file}: not the results of a run: {error}") from error
+    results = _results(file)
     try:
         for entry in results.config.get("plugins", ()):
             path = Path(entry["path"])
@@ -199,6 +192,46 @@ def report(
     say(f"report: {folder / 'report.html'}")
     if failed:
         raise StageFailed("\n".join(map(line, failed)))
+
+
+def show(
+    run: Annotated[
+        Path, typer.Argument(help="A run folder, or its results.json; finished or not.", show_default=False)
+    ],
+    cost: Annotated[
+        str | None,
+        typer.Option(help="The cost of the plot, for example macs or latency_1.", show_default=False),
+    ] = None,
+) -> None:
+    """Show what a run compares: a table, a plot of quality against cost, notes."""
+    from compressit.results.comparison import Comparison
+    from compressit.results.text import grid, sentences
+    from compressit.results.textplot import text_plot
+
+    file = run if run.is_file() else run / "results.json"
+    results = _results(file)
+    try:
+        comparison = Comparison.of(results)
+        parts = [grid(comparison.table(), comparison), text_plot(comparison, cost)]
+        parts.append("\n".join(sentences(comparison)))
+    except MALFORMED as error:  # results.json was edited by hand
+        why = f"{type(error).__name__}: {error}"
+        raise CompressitError(f"{file}: not the results of a run: {why}") from error
+    put("\n\n".join(part for part in parts if part))
+
+
+def _results(file: Path) -> Results:
+    """The results of a file. Raises CompressitError if there are none."""
+    from compressit.contract.results import Results
+
+    try:
+        return Results.read_json(file)
+    except FileNotFoundError:
+        raise CompressitError(
+            f"{file}: there is no such file", "give the folder of a run (`--out`)"
+        ) from None
+    except (OSError, *MALFORMED) as error:
+        raise CompressitError(f"{file}: not the results of a run: {error}") from error
 
 
 def schema() -> None:

@@ -85,7 +85,10 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return {_text(key): plain(item, depth + 1) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, list):
-        return [plain(item, depth + 1) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [  # most are numbers of curves, which need no call each
+            item if type(item) is float and abs(item) < MOST_NUMBER else plain(item, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
+            for item in value  # pyright: ignore[reportUnknownVariableType]
+        ]
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int | float) and not abs(value) < MOST_NUMBER:

@@ -123,6 +123,9 @@ class _Models(Mapping[str, "nn.Module"]):
     def __getitem__(self, name: str) -> nn.Module:
         return self._comparison.model(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
     def __iter__(self) -> Iterator[str]:
         return (entry.name for entry in (*self._comparison.originals, *self._comparison.entries))
 

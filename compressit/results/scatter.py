@@ -25,6 +25,7 @@ COLORS = (
 )  # Okabe & Ito
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 QUIET = "#666666"
+BESIDE = 9  # points (1/72 inch)
 MOST_NAMED = 16  # in the legend
 
 
@@ -45,6 +46,7 @@ def scatter(analysis: Analysis, cost: str | None = None, metric: str | None = No
     names = list(dict.fromkeys(entry.strategy for entry in analysis.entries))
     looks = {name: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
     labelled: set[str] = set()
+    beside: dict[float, int] = {}
     for entry in (*analysis.originals, *analysis.entries):
         x, y = analysis.estimate(entry, paid), analysis.estimate(entry, score)
         if x is not None and y is not None:
@@ -52,20 +54,28 @@ def scatter(analysis: Analysis, cost: str | None = None, metric: str | None = No
             label = name if name not in labelled and len(labelled) < MOST_NAMED else "_"
             labelled.add(name)
             color, marker = looks.get(name, ("black", "d"))
-            _point(axes, entry, (x.mean, y), {"color": color, "marker": marker, "label": label})
+            place = beside[x.mean] = beside.get(x.mean, -1) + 1
+            look = {"color": color, "marker": marker, "label": label}
+            _point(axes, entry, (x.mean, y), look | {"transform": _moved(axes, place)})
     if _wide(analysis, paid):
         axes.set_xscale("log")
+    axes.margins(x=0.1)  # room for what stands beside
+    axes.autoscale_view()
     axes.set_xlabel(_titled(analysis, paid))
     axes.set_ylabel(_titled(analysis, score))
     if labelled:
         figure.legend(loc="outside right upper", fontsize=9, frameon=False)
-    figure.set_label(f"{score} against {paid}: means over seeds with 95 % intervals; controls are hollow")
+    figure.set_label(
+        f"{score} against {paid}: means over seeds with 95 % intervals. Controls are hollow. "
+        "Models of equal cost stand side by side."
+    )
     return figure
 
 
 def _point(axes: Axes, entry: Entry, at: tuple[float, Estimate], look: dict[str, Any]) -> None:
     x, y = at
     spread = None if y.low is None or y.high is None else [[y.mean - y.low], [y.high - y.mean]]
+    axes.update_datalim([(x, value) for value in (y.mean, y.low, y.high) if value is not None])
     hollow = entry.control not in ("", ORIGINAL)
     axes.errorbar(
         [x],
@@ -78,6 +88,13 @@ def _point(axes: Axes, entry: Entry, at: tuple[float, Estimate], look: dict[str,
         markerfacecolor="white" if hollow else look["color"],
         **look,
     )
+
+
+def _moved(axes: Axes, place: int) -> Any:
+    """Points of equal cost stand side by side."""
+    from matplotlib.transforms import ScaledTranslation
+
+    return axes.transData + ScaledTranslation(place * BESIDE / 72, 0, axes.figure.dpi_scale_trans)
 
 
 def _wide(analysis: Analysis, cost: str) -> bool:

@@ -12,6 +12,7 @@ from compressit.errors import CompressitError
 from compressit.formatting import EMPTY, SPACE, number
 from compressit.printable import block, line
 from compressit.results.analysis import Analysis
+from compressit.results.entries import ORIGINAL
 from compressit.results.notes import notes
 
 WIDTH = 100
@@ -23,24 +24,32 @@ Row = Mapping[str, Any]
 
 
 def text(rows: Sequence[Row], analysis: Analysis) -> str:
-    """The table with intervals, controls below strategies, then notes."""
+    """The table, then what it does not say."""
+    return "\n\n".join([grid(rows, analysis), *(["\n".join(told)] if (told := sentences(analysis)) else [])])
+
+
+def sentences(analysis: Analysis) -> list[str]:
+    """How to read the table, and the notes; broken into lines."""
+    return [textwrap.fill(line(said), WIDTH) for said in (*_legend(analysis), *said_of(analysis))]
+
+
+def grid(rows: Sequence[Row], analysis: Analysis) -> str:
+    """The table with intervals, controls below strategies."""
     if not rows:
         return "nothing to compare: no model was made of a dense one"
     columns = _columns(rows, analysis)
-    heads = list(columns)
-    parts = _parts(rows)
+    heads, parts = list(columns), _parts(rows)
     cells = [[_cells(row, columns) for row in part[:MOST_ROWS]] for part in parts]
     widths = [max(len(row[i]) for row in (heads, *chain(*cells))) for i in range(len(heads))]
     kept = _fitting(widths)
     lines = [_aligned(heads, widths, kept)]
     for part, shown in zip(parts, cells, strict=True):
-        if part and part[0]["control"] not in ("", "original"):
+        if part and part[0]["control"] not in ("", ORIGINAL):
             lines.append("controls:")
         lines += [_aligned(row, widths, kept) for row in shown]
         if len(part) > len(shown):
             lines.append(f"… and {len(part) - len(shown):,} more: table() has all")
-    told = [textwrap.fill(line(said), WIDTH) for said in (*_legend(analysis), *said_of(analysis))]
-    return "\n".join([*(row.rstrip() for row in lines), "", *told])
+    return "\n".join(row.rstrip() for row in lines)
 
 
 def html(rows: Sequence[Row], analysis: Analysis) -> str:
@@ -51,7 +60,7 @@ def html(rows: Sequence[Row], analysis: Analysis) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body: list[str] = []
     for part in _parts(rows):
-        if part and part[0]["control"] not in ("", "original"):
+        if part and part[0]["control"] not in ("", ORIGINAL):
             body.append(f'<tr><th colspan="{len(columns)}" scope="rowgroup">controls</th></tr>')
         for row in part[:MOST_ROWS]:
             cells = _cells(row, columns)
@@ -101,26 +110,27 @@ def _columns(rows: Sequence[Row], analysis: Analysis) -> dict[str, Any]:
     for cost in costs:
         if cost == analysis.main_cost or any((row[f"{cost}_ratio"] or 1) != 1 for row in rows):
             found[_plain(cost)] = lambda row, key=f"{cost}_ratio": _times(row[key])
-    if any(row["epochs"] for row in rows):
-        found["epochs"] = lambda row: number(row["epochs"])
-    return found
+    found["epochs"] = lambda row: number(row["epochs"])
+    return {head: make for head, make in found.items() if any(make(row) != EMPTY for row in rows)}
 
 
 def _legend(analysis: Analysis) -> Iterator[str]:
     if analysis.metric is None:
         return
-    against = "the original" if analysis.baseline == "original" else f"'{analysis.baseline}'"
-    yield (
-        "[ ] 95 % interval over seeds. change: from the original. verdict: against "
-        f"{against}, corrected for the number of tests. Costs: how many times less than the original. "
-        "* on the front of strategies."
-    )
+    said = ["change: from the original", "costs: how many times less than the original", "* on the front"]
+    if any(len(entry.rows) > 1 for entry in analysis.entries):
+        against = "the original" if analysis.baseline == ORIGINAL else f"'{analysis.baseline}'"
+        said[:0] = [
+            "[low, high]: 95 % interval over seeds",
+            f"verdict: against {against}, corrected for the number of tests",
+        ]
+    yield "; ".join(said) + "."
 
 
 def _parts(rows: Sequence[Row]) -> list[list[Row]]:
     """Originals and strategies; controls."""
-    controls = [row for row in rows if row["control"] not in ("", "original")]
-    return [[row for row in rows if row["control"] in ("", "original")], controls]
+    controls = [row for row in rows if row["control"] not in ("", ORIGINAL)]
+    return [[row for row in rows if row["control"] in ("", ORIGINAL)], controls]
 
 
 def _cells(row: Row, columns: Mapping[str, Any]) -> list[str]:
