@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from compressit.errors import CompressitError, sound
 from compressit.formatting import EMPTY, counted, number
@@ -98,8 +99,7 @@ def _uncompared(analysis: Analysis) -> str:
         return (
             f"Nothing was compressed: '{sound(known[0].name, 80)}' has {_value(analysis, metric, values[0])}."
         )
-    low, high = (_number(analysis, metric, value) for value in (min(values), max(values)))
-    return f"Nothing was compressed: {len(known)} models have {low} to {high} {label(metric)}."
+    return f"Nothing was compressed: {len(known)} models have {_span(analysis, metric, values)}."
 
 
 def _verdict(analysis: Analysis) -> tuple[Entry | None, str]:
@@ -133,11 +133,10 @@ def _described(analysis: Analysis, metric: str, cost: str | None) -> str:
         saved = f"{_ratio_words(analysis, entry, cost)}, " if cost else ""
         return f"'{sound(entry.name, 80)}' has {saved}{_change_words(analysis, entry, metric)}."
     if not found:
-        return f"{count}, and none has {label(metric)}."
-    low, high = (_number(analysis, metric, value) for value in (min(found), max(found)))
+        return f"{count}, and no {label(metric)} of them."
     ratios = [ratio for entry in analysis.strategies if cost and (ratio := analysis.ratio(entry, cost))]
     saved = f" with up to {max(ratios):.3g}× fewer {label(str(cost))}" if ratios and max(ratios) > 1 else ""
-    return f"{count} {'has' if len(analysis.strategies) == 1 else 'have'} {low} to {high} {label(metric)}{saved}."
+    return f"{count} have {_span(analysis, metric, found)}{saved}."
 
 
 def _ratio_words(analysis: Analysis, entry: Entry, cost: str) -> str:
@@ -180,7 +179,8 @@ def _shown(analysis: Analysis, chosen: Entry | None) -> tuple[list[Entry], list[
     if len(entries) <= MOST_ROWS:
         return entries, []
     front = analysis.pareto(analysis.main_cost) if analysis.main_cost else []
-    wanted = {id(entry) for entry in [*([chosen] if chosen else []), *front, *entries][:MOST_ROWS]}
+    first = dict.fromkeys(id(entry) for entry in [*([chosen] if chosen else []), *front, *entries])
+    wanted = set(islice(first, MOST_ROWS))
     kept = [entry for entry in entries if id(entry) in wanted]
     return kept, [entry for entry in entries if id(entry) not in wanted]
 
@@ -266,6 +266,11 @@ def _kept(analysis: Analysis, entry: Entry) -> str:
 
 def _value(analysis: Analysis, metric: str, value: float) -> str:
     return f"{_number(analysis, metric, value)} {label(metric)}"
+
+
+def _span(analysis: Analysis, metric: str, values: Sequence[float]) -> str:
+    ends = dict.fromkeys(_number(analysis, metric, value) for value in (min(values), max(values)))
+    return f"{' to '.join(ends)} {label(metric)}"
 
 
 def _number(analysis: Analysis, name: str, value: float) -> str:

@@ -74,7 +74,7 @@ def test_the_cut_loses_no_coverage() -> None:
     """Accuracies near 1, three seeds: the interval holds the true mean as often as without the cut."""
     draw = np.random.default_rng(1)
     true = 0.9  # of Beta(9, 1)
-    held = {bounds: 0 for bounds in ((0.0, 1.0), (-math.inf, math.inf))}
+    held = dict.fromkeys(((0.0, 1.0), (-math.inf, math.inf)), 0)
     for values in draw.beta(9, 1, size=(2000, 3)).tolist():
         for bounds in held:
             found = estimate(values, bounds)

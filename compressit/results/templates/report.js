@@ -157,7 +157,7 @@ function tick(unit) {
 }
 
 function choose(select, columns, drawAgain) {
-  columns.forEach((column, index) => select.append(make("option", column.label, { value: index })));
+  columns.forEach((column, index) => select.append(make("option", cut(column.label, 60), { value: index })));
   select.addEventListener("change", drawAgain);
   return () => columns[Number(select.value)];
 }

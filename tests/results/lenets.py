@@ -31,7 +31,7 @@ CONTROLS = {
 }
 
 
-def compared(seeds: int = 3, budget: dict[str, float] | None = None, **fields: Any) -> Results:
+def lenets(seeds: int = 3, budget: dict[str, float] | None = None, **fields: Any) -> Results:
     """The results as a run writes them."""
     rows: list[Row] = []
     known = {**STRATEGIES, **{name: facts for name, (_, _, facts) in CONTROLS.items()}}
