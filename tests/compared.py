@@ -38,8 +38,10 @@ def compared(
     seeds: Sequence[int] = (0, 1, 2),
     **asked: Any,
 ) -> Results:
-    """Results of a recipe with `compare`: every variant has the original `train` and its own `made`. `controls`: name ->
-    (kind, the strategies it is for, metrics)."""
+    """Results of a recipe with `compare`: every variant has the original `train` and its own `made`.
+
+    `controls`: the kind, the strategies it is for and the metrics of each, by name.
+    """
     own = {name: ("", (), values) for name, values in strategies.items()} | dict(controls or {})
     rows: list[Row] = []
     for name, (_, _, values) in own.items():
@@ -61,6 +63,5 @@ def noisy(mean: float, seeds: int, draw: np.random.Generator, deviation: float =
 
 def _at(values: Values, place: int) -> dict[str, float]:
     return {
-        name: float(value[place]) if isinstance(value, Sequence) else value
-        for name, value in values.items()
+        name: float(value[place]) if isinstance(value, Sequence) else value for name, value in values.items()
     }

@@ -74,7 +74,10 @@ def _against_controls(verdicts: Sequence[Verdict]) -> Iterator[str]:
             alike.setdefault(tuple(controls), []).append(name)
         for controls, names in alike.items():
             verb = words.replace("is ", "are ") if len(names) > 1 else words
-            yield f"{_names(names)} {verb} {'its' if len(names) == 1 else 'their'} controls {_names(controls)}."
+            whose = ("its" if len(names) == 1 else "their") + (
+                " control" if len(controls) == 1 else " controls"
+            )
+            yield f"{_names(names)} {verb} {whose} {_names(controls)}."
 
 
 def _names(names: Sequence[str]) -> str:
