@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from compressit.contract.results import Results
@@ -166,4 +167,4 @@ def _policy(scripts: Sequence[str]) -> str:
 def _first_sentence(text: str) -> str:
     """The description's first sentence, to stand under the title; the whole stands at the end."""
     first = " ".join(text.split()).split(". ")[0]
-    return first if len(first) <= DESCRIPTION_CHARACTERS else f"{first[: DESCRIPTION_CHARACTERS - 1]}…"
+    return shorten(first, DESCRIPTION_CHARACTERS, placeholder=" …")

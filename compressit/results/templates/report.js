@@ -203,15 +203,16 @@ function buildFront({ metrics, costs, points, limits, left_out }) {
       x: {
         type: log.checked && !log.disabled ? "log" : "linear", label: `${x.label} (cheaper to the left)`,
         labelArrow: "none", labelAnchor: "center", tickFormat: tick(x.unit), nice: !log.checked,
-        inset: 14, ticks: Math.max(3, Math.floor(width / 110)), domain: domain(shown, "x", limits, x),
+        insetLeft: 14, insetRight: width < 500 ? 26 : 52, ticks: Math.max(3, Math.floor(width / 110)), domain: domain(shown, "x", limits, x),
       },
       y: {
         label: `${y.label}${y.unit === "fraction" ? "" : ` (${y.unit || "no unit"})`}`, labelArrow: y.better === "lower" ? "down" : "up",
         tickFormat: tick(y.unit), grid: true, inset: 10, ticks: 6,
       },
     };
-    const marks = marksOf(shown, limits, x, y, width, height);
-    const scales = Plot.plot({ ...options, marks });
+    const scales = Plot.plot({ ...options, marks: marksOf(shown, limits, x, y, width) });
+    sideBySide(shown, scales);
+    const marks = marksOf(shown, limits, x, y, width);
     const svg = Plot.plot({ ...options, marks: [...marks, ...labels(shown, scales, width)] });
     svg.setAttribute("role", "group");
     svg.setAttribute("aria-label", `${y.label} against ${x.label}, ${shown.length} models; the table below has the numbers. Arrow keys move between the models.`);
@@ -221,7 +222,7 @@ function buildFront({ metrics, costs, points, limits, left_out }) {
     const several = shown.some((p) => p.low !== null);
     const left = points.length - shown.length + left_out;
     byId("front-caption").textContent =
-      (several ? " · bars: 95 % intervals over seeds" : " · one seed: no intervals") + (left ? ` · ${left} models are not in the picture` : "");
+      (several ? " · bars: 95 % intervals over seeds · of equal cost: side by side" : " · one seed: no intervals") + (left ? ` · ${left} models are not in the picture` : "");
   }
 }
 
@@ -241,7 +242,7 @@ function domain(shown, axis, limits, column) {
   return low === high ? [low * 0.9 || -1, high * 1.1 || 1] : [low, high];
 }
 
-function marksOf(shown, limits, x, y, width, height) {
+function marksOf(shown, limits, x, y, width) {
   const of = (kind) => shown.filter((p) => p.kind === kind);
   const rules = (column) => limits.filter((limit) => limit.column === column.name).map((limit) => limit.value);
   const dot = { x: "x", y: "y", ariaLabel: (p) => p.said.join("; ") };
@@ -255,7 +256,7 @@ function marksOf(shown, limits, x, y, width, height) {
     Plot.text(rules(y), { y: (d) => d, text: () => "budget", frameAnchor: "right", textAnchor: "end", dy: 9, fill: "var(--warn)" }),
     lines.map(([, members]) => Plot.line(members, { x: "x", y: "y", stroke: members[0].colour, strokeOpacity: 0.45, sort: "x" })),
     Plot.ruleX(bars, { x: "x", y1: "low", y2: "high", stroke: "colour", strokeWidth: 1.5, marker: "tick" }),
-    Plot.ruleY(bars.filter((p) => p.left !== null && p.left !== p.right), { y: "y", x1: "left", x2: "right", stroke: "colour", strokeWidth: 1.5, marker: "tick" }),
+    Plot.ruleY(bars.filter((p) => p.left !== null && p.left !== p.right && x.unit === "seconds"), { y: "y", x1: "left", x2: "right", stroke: "colour", strokeWidth: 1.5, marker: "tick" }),
     Plot.dot(of("control"), { ...dot, r: 4.5, stroke: "colour", strokeWidth: 1.8, fill: "var(--page)" }),
     Plot.dot(of("strategy"), { ...dot, r: 5.5, fill: "colour", stroke: "var(--page)" }),
     Plot.dot(of("original"), { ...dot, r: 8, symbol: d3.symbolStar, fill: "currentColor", stroke: "var(--page)" }),
@@ -266,30 +267,54 @@ function marksOf(shown, limits, x, y, width, height) {
   ];
 }
 
-// Names beside the points, where there is room: of strategies first.
+// Points of equal cost that would hide each other stand side by side. Their numbers stay what they are.
+function sideBySide(shown, plot) {
+  const [across, up] = [plot.scale("x"), plot.scale("y")];
+  const place = new Map(shown.map((p) => [p, across.apply(p.x)]));
+  const span = (p) => [up.apply(p.high ?? p.y) - 6, up.apply(p.low ?? p.y) + 6];
+  const overlap = ([a, b], [c, d]) => a < d && c < b;
+  const clusters = [];
+  for (const point of [...shown].sort((a, b) => place.get(a) - place.get(b))) {
+    const last = clusters.at(-1);
+    if (last && place.get(point) - place.get(last[0]) < 6) last.push(point); else clusters.push([point]);
+  }
+  for (const cluster of clusters) {
+    if (!cluster.some((p) => cluster.some((q) => p !== q && overlap(span(p), span(q))))) continue;
+    const step = Math.min(12, 72 / cluster.length);
+    cluster.forEach((p, index) => { p.x = across.invert(place.get(p) + (index - (cluster.length - 1) / 2) * step); });
+  }
+}
+
+// Names beside the points, where there is room: of strategies first; across intervals only if nothing else is free.
 function labels(shown, plot, width) {
   const [across, up] = [plot.scale("x"), plot.scale("y")];
   const rank = { original: 0, strategy: 1, control: 2 };
-  const boxes = shown.map((p) => { const [x, y] = [across.apply(p.x), up.apply(p.y)]; return [x - 6, y - 6, x + 6, y + 6]; });
-  const placed = [];
-  for (const point of [...shown].sort((a, b) => rank[a.kind] - rank[b.kind])) {
+  const taken = shown.map((p) => { const [x, y] = [across.apply(p.x), up.apply(p.y)]; return [x - 6, y - 6, x + 6, y + 6]; });
+  const bars = shown.filter((p) => p.low !== null)
+    .map((p) => { const x = across.apply(p.x); return [x - 3, up.apply(p.high) - 2, x + 3, up.apply(p.low) + 2]; });
+  const free = (box, others) => others.every((b) => b[0] >= box[2] || b[2] <= box[0] || b[1] >= box[3] || b[3] <= box[1]);
+  const inside = (box) => box[0] >= 44 && box[2] <= width - 2;
+  return [...shown].sort((a, b) => rank[a.kind] - rank[b.kind]).flatMap((point) => {
+    const control = point.kind === "control";
     const text = cut(point.name, 26);
-    const [x, y, wide] = [across.apply(point.x), up.apply(point.y), (point.kind === "control" ? 6.6 : 7.4) * text.length];
-    const ways = [["start", 10, 0], ["end", -10, 0], ["middle", 0, -15], ["middle", 0, 15], ["start", 8, -12], ["start", 8, 12], ["end", -8, -12], ["end", -8, 12]];
-    for (const [anchor, dx, dy] of ways) {
-      const left = x + dx - (anchor === "end" ? wide : anchor === "middle" ? wide / 2 : 0);
-      const box = [left, y + dy - 7, left + wide, y + dy + 7];
-      const free = boxes.every((b) => b[0] >= box[2] || b[2] <= box[0] || b[1] >= box[3] || b[3] <= box[1]);
-      if (!free || box[0] < 44 || box[2] > width - 2) continue;
-      boxes.push(box);
-      placed.push(Plot.text([point], {
-        x: "x", y: "y", text: () => text, textAnchor: anchor, dx, dy, fill: point.kind === "control" ? "var(--quiet)" : point.colour,
-        fontWeight: point.kind === "control" ? 400 : 600, stroke: "var(--page)", strokeWidth: 3, ariaHidden: "true",
-      }));
-      break;
-    }
-  }
-  return placed;
+    const ways = waysOf(across.apply(point.x), up.apply(point.y), (control ? 6.6 : 7.4) * text.length).filter(({ box }) => inside(box));
+    const way = ways.find(({ box }) => free(box, [...taken, ...bars])) ?? ways.find(({ box }) => free(box, taken));
+    if (!way) return [];
+    taken.push(way.box);
+    return [Plot.text([point], {
+      x: "x", y: "y", text: () => text, ...way.offset, fill: control ? "var(--quiet)" : point.colour, fontWeight: control ? 400 : 600,
+      stroke: "var(--page)", strokeWidth: 3, ariaHidden: "true",
+    })];
+  });
+}
+
+// Where a text of that width may stand beside a point, and the room it takes.
+function waysOf(x, y, wide) {
+  const beside = [["start", 10, 0], ["end", -10, 0], ["middle", 0, -15], ["middle", 0, 15], ["start", 8, -12], ["start", 8, 12], ["end", -8, -12], ["end", -8, 12]];
+  return beside.map(([textAnchor, dx, dy]) => {
+    const left = x + dx - (textAnchor === "end" ? wide : textAnchor === "middle" ? wide / 2 : 0);
+    return { offset: { textAnchor, dx, dy }, box: [left, y + dy - 7, left + wide, y + dy + 7] };
+  });
 }
 
 // Every point by keyboard: one stop, arrow keys from left to right. The tip is shown as for the pointer.
