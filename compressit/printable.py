@@ -22,7 +22,9 @@ def line(text: object) -> str:
 def block(text: object) -> str:
     """Text on several lines: keeps line breaks and tabs."""
     told = str(text)
-    return "".join(c if c in "\n\t" else _shown(c) for c in told)
+    if told.isprintable():
+        return told
+    return "".join(c if c.isprintable() or c in "\n\t" else _shown(c) for c in told)
 
 
 def folded(text: object) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from compressit.contract.kinds import Report
 from compressit.contract.results import Results, Row
+from compressit.errors import sound
+from compressit.results.tables import names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 MOST_NAMED = 12  # lines in a legend
+MOST_POINTS = 12_000  # of all curves, in the page
+MOST_CURVES = 30  # in the page
 MOST_PANELS = 6  # variants side by side, three in a row
 
 
@@ -36,6 +41,44 @@ def drawn(results: Results) -> list[str]:
         for name in results.records
         if name in kinds and any(row.curves.get(name) for row in results.rows)
     ]
+
+
+def lines(results: Results) -> list[dict[str, Any]]:
+    """Every curve of every model, for the page to draw: first those that evaluators declare, then those of trainings,
+    by name. Long ones are thinned evenly, with the first and the last point. Null stands for a number that is not
+    finite."""
+    declared = drawn(results)
+    own = sorted({name for row in results.rows for name in row.curves} - results.records.keys())
+    count = sum(len(points) for row in results.rows for points in row.curves.values())
+    step = max(1, -(-count // MOST_POINTS))
+    named = names(results)
+    found: list[dict[str, Any]] = []
+    for name in [*declared, *own][:MOST_CURVES]:
+        facts = results.records.get(name, {})
+        found.append(
+            {
+                "label": sound(name.replace("_", " "), 160),
+                "x": sound(str(facts.get("x") or "step"), 160),
+                "y": sound(str(facts.get("y") or name.replace("_", " ")), 160),
+                "about": sound(str(facts.get("about") or ""), 300),
+                "lines": [
+                    {
+                        "name": model,
+                        "group": sound(row.variant, 160),
+                        "points": _thinned(row.curves[name], step),
+                    }
+                    for row, model in zip(results.rows, named, strict=True)
+                    if row.curves.get(name)
+                ],
+            }
+        )
+    return found
+
+
+def _thinned(points: Sequence[tuple[float, float]], step: int) -> list[list[float | None]]:
+    last = len(points) - 1
+    kept = [point for place, point in enumerate(points) if place % step == 0 or place == last]
+    return [[x if math.isfinite(x) else None, y if math.isfinite(y) else None] for x, y in kept]
 
 
 def _figure(name: str, facts: Mapping[str, Any], rows: Sequence[Row]) -> Figure:

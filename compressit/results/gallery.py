@@ -12,6 +12,7 @@ from compressit.errors import CompressitError, sound
 
 MOST_SHOWN = 60  # of one name, evenly chosen
 CAPTION_CHARACTERS = 300
+MARKUP = 1000  # characters around a picture
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def galleries_of(results: Results, room: int) -> tuple[list[Gallery], list[str]]
             except (CompressitError, OSError) as error:
                 problems.append(f"picture '{name}' of {_model(row)}: {error}")
                 continue
-            room -= len(shown.source or "")
+            room -= len(shown.source or "") + MARKUP
             pictures.append(shown)
         about = str(results.records.get(name, {}).get("about") or "")
         found.append(Gallery(name, sound(about, CAPTION_CHARACTERS), len(rows), pictures))

@@ -12,7 +12,7 @@ import re
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
@@ -23,29 +23,21 @@ from compressit.contract.kinds import Report
 from compressit.contract.results import Results
 from compressit.errors import sound, told
 from compressit.files.ownfolder import OwnFolder
-from compressit.printable import block
 from compressit.processes.forked import Ended, asked
-from compressit.results import tables
 from compressit.results.curves import Curves, drawn
-from compressit.results.gallery import Gallery, galleries_of
+from compressit.results.document import Document, Picture, Told
+from compressit.results.gallery import galleries_of
 from compressit.seeds import Streams, seeded
 
 DPI = 120
-PICTURE_BYTES = 3_150_000  # of PNG in the page: 4.2 MB as base64, to keep the whole page below 5 MB
-RECIPE_CHARACTERS = 100_000
+PAGE_BYTES = 5_000_000
+CAPTIONS = 60_000  # of these for the markup around pictures
 TEXT_CHARACTERS = 5000  # of a paragraph or a caption
 MOST_PARAGRAPHS = 1000  # of one report
 LIMIT = 300.0  # seconds for one report, so that a hanging plugin does not block the page
 
 Asked = tuple[str, Callable[[], Report[Any]]]
 """A report plugin's name and constructor, which is called in the report's own process."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    name: str
-    caption: str
-    source: str | None  # a data: URL, or None if the page is full and only links to the file
 
 
 def render(results: Results, reports: Sequence[Asked], folder: Path, limit: float = LIMIT) -> list[str]:
@@ -61,34 +53,50 @@ def render(results: Results, reports: Sequence[Asked], folder: Path, limit: floa
     results.write_csv(own.place("results.csv"))
     results = replace(results, folder=folder)
     own_figures: list[Asked] = [(Curves.name, lambda: Curves(NoOptions()))] if drawn(results) else []
-    paragraphs: list[str] = []
-    pictures: list[_Picture] = []
+    told_by: list[Told] = []
     problems: list[str] = []
     failed: list[str] = []
+    taken: set[str] = set()
     for name, make in (*reports, *own_figures):
         try:
             given: dict[str, Any] = asked(partial(_collect, name, make, results), limit)
         except Ended as error:
             given = {"paragraphs": [], "pictures": [], "problems": [f"{name}: {error}"]}
-        paragraphs += given["paragraphs"]
-        for picture in given["pictures"]:
-            pictures.append(_keep(picture, own, pictures))
+        pictures = [_keep(picture, own, taken) for picture in given["pictures"]]
+        if name == Curves.name:  # the page draws them itself, from the numbers
+            pictures = [replace(picture, source=None) for picture in pictures]
+        if given["paragraphs"] or pictures:
+            told_by.append(Told(name, given["paragraphs"], pictures))
         if found := given["problems"]:
             problems += found
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
             failed.append(f"{' '.join(found[0].split())}{more}; see {folder / 'report.html'}")
-    room = PICTURE_BYTES * 4 // 3 - sum(len(picture.source) for picture in pictures if picture.source)
-    galleries, missing = galleries_of(results, room)
-    failed += missing
-    problems += missing
-    own.write("report.html", _page(results, paragraphs, pictures, galleries, problems).encode())
-    return failed
+    text, missing = _page(results, told_by, problems)
+    own.write("report.html", text.encode())
+    return failed + missing
 
 
 def document(results: Results) -> str:
-    """The page alone, as one self-contained HTML file; without the figures of report plugins."""
-    galleries, missing = galleries_of(results, PICTURE_BYTES * 4 // 3)
-    return _page(results, [], [], galleries, missing)
+    """The page of these results alone, without report plugins, as one self-contained HTML text (<= 5 MB). Pictures of
+    the results are read from their folder."""
+    return _page(results, [], [])[0]
+
+
+def _page(results: Results, told_by: Sequence[Told], problems: Sequence[str]) -> tuple[str, list[str]]:
+    """The page, with as many pictures as it has room for, and a line for each that cannot be read."""
+    page = Document(results)
+    bare = [replace(by, pictures=[replace(p, source=None) for p in by.pictures]) for by in told_by]
+    room = PAGE_BYTES - CAPTIONS - len(page.html(bare, [], problems).encode())
+    shown: list[Told] = []
+    for by in told_by:
+        pictures: list[Picture] = []
+        for picture in by.pictures:
+            fits = picture.source is not None and len(picture.source) <= room
+            pictures.append(picture if fits else replace(picture, source=None))
+            room -= len(picture.source or "") if fits else 0
+        shown.append(replace(by, pictures=pictures))
+    galleries, missing = galleries_of(results, room) if results.folder is not None else ([], [])
+    return page.html(shown, galleries, [*problems, *missing]), missing
 
 
 def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, list[Any]]:
@@ -147,53 +155,11 @@ def _draw(name: Any, figure: Any) -> dict[str, str]:
     }
 
 
-def _keep(picture: Mapping[str, str], own: OwnFolder, before: Sequence[_Picture]) -> _Picture:
-    taken = {picture.name for picture in before}
+def _keep(picture: Mapping[str, str], own: OwnFolder, taken: set[str]) -> Picture:
+    """Writes a figure's files, under a name that no other has."""
     numbered = chain([picture["name"]], (f"{picture['name']}-{number}" for number in count(2)))
     name = next(name for name in numbered if name not in taken)
+    taken.add(name)
     for kind in ("png", "svg"):
         own.write(f"figures/{name}.{kind}", base64.b64decode(picture[kind]))
-    used = sum(len(picture.source) for picture in before if picture.source)
-    fits = used + len(picture["png"]) <= PICTURE_BYTES * 4 / 3
-    return _Picture(name, picture["caption"], f"data:image/png;base64,{picture['png']}" if fits else None)
-
-
-def _page(
-    results: Results,
-    paragraphs: Sequence[str],
-    pictures: Sequence[_Picture],
-    galleries: Sequence[Gallery],
-    problems: Sequence[str],
-) -> str:
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("compressit.results"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # escapes control characters in everything inserted into the page
-        finalize=lambda value: value if isinstance(value, Markup) else block(value),
-    )
-    text = results.text
-    if len(text) > RECIPE_CHARACTERS:
-        text = text[:RECIPE_CHARACTERS] + "\n# … the rest is in results.json"
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        paragraphs=paragraphs,
-        pictures=pictures,
-        galleries=galleries,
-        problems=problems,
-        warnings=results.warnings(),
-        finished=not results.missing and not results.failures,
-        planned=len(results.rows) + len(results.missing),
-        summary=tables.over_seeds(results),
-        table=tables.all_models(results),
-        legend=tables.legend(results),
-        noted=tables.noted(results),
-        facts=list(tables.facts(results.about)),
-        text=text,
-        most_lines=tables.MOST_LINES,
-    )
+    return Picture(name, picture["caption"], f"data:image/png;base64,{picture['png']}")

@@ -1,35 +1,61 @@
-"""The tables of the report page: all models, means over seeds, stage notes, and facts about the run."""
+"""The tables of the report page as plain values: all models, means over seeds, stage notes, facts about the run.
+
+The page formats and sorts the numbers itself, so they are here as they are in results.json.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import islice
 from pathlib import PurePosixPath
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
-
-from markupsafe import Markup
 
 from compressit.contract.results import ABOUT, PLACE, Results, Row
 from compressit.errors import sound
-from compressit.formatting import EMPTY, counted, number
-from compressit.results.statistics import mean_and_deviation
+from compressit.formatting import counted, number
+from compressit.results.statistics import ANY, estimate
 
-CELLS = 12_000  # in a page's table; results.csv always has every row
+NUMBERS = 400_000  # characters of one table of numbers; results.csv always has every row
 NOTES = 200_000  # characters of HTML for all notes; results.json always has the full notes
 NOTE_CHARACTERS = 160
+UNIT_CHARACTERS = 40
 MOST_COLUMNS = 200
 MOST_LINES = 200  # of failures, of warnings
 ABOUT_CHARACTERS = 300  # of a metric's description
 NOTE_ITEMS = 8  # of a list or a mapping
 
+Item = TypeVar("Item")
+Cell = str | int | float | list[int | float | None] | None
+"""Text, a number, none; or the mean over seeds: [mean, deviation, low, high, n], see `statistics.estimate`."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's name for people, the unit of its numbers ("link": paths below the page's folder), and its meaning."""
+
+    label: str
+    unit: str = ""
+    about: str = ""
+
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as plain text or Markup. The first column names the row."""
+    """The first column names the row."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    left_out: int = 0  # rows
+    columns_left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Notes:
+    """A table of text. The first column names the row."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -42,41 +68,61 @@ def all_models(results: Results) -> Table:
     too long for a page."""
     flat = results.table()
     columns, left_out = _measured(results, flat)
-    rows = [
-        [
-            name,
-            *(number(values[column], _unit(results, column)) for column in columns),
-            number(row.seconds, "seconds"),
-            _link(row),
-        ]
-        for row, name, values in zip(results.rows, _names(results), flat, strict=True)
+    rows: list[list[Cell]] = [
+        [name, *(values[column] for column in columns), _finite(row.seconds), _link(row)]
+        for row, name, values in zip(results.rows, names(results), flat, strict=True)
     ]
-    return _fitting(["model", *columns, "time", "checkpoint"], rows, left_out)
+    ends = [Column("time", "seconds", "that making the model took"), Column("checkpoint", "link")]
+    return _table([*_columns(results, columns), *ends], rows, left_out)
 
 
 def over_seeds(results: Results) -> Table | None:
-    """Mean ± standard deviation [95 % interval] (n) over seeds; None if there is only one seed."""
+    """Mean, standard deviation and 95 % interval over seeds; None if there is only one seed."""
     flat = results.table()
     if len({values["seed"] for values in flat}) < 2:
         return None
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name, values in zip(_names(results, seeds=False), flat, strict=True):
-        groups.setdefault(name, []).append(values)
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    shown: dict[tuple[str, str], str] = {}
+    for row, name, values in zip(results.rows, names(results, seeds=False), flat, strict=True):
+        groups.setdefault((row.variant, row.name), []).append(values)
+        shown[row.variant, row.name] = name
     columns, left_out = _measured(results, flat)
-    rows = [
-        [name, *(_over_seeds(results, column, members) for column in columns)]
-        for name, members in groups.items()
+    rows: list[list[Cell]] = [
+        [shown[place], *(_over_seeds(results, column, members) for column in columns)]
+        for place, members in groups.items()
     ]
-    return _fitting(["model", *columns], rows, left_out)
+    return _table(_columns(results, columns), rows, left_out)
 
 
-def noted(results: Results) -> list[tuple[str, Table]]:
+def names(results: Results, seeds: bool = True) -> list[str]:
+    """`real/seed0/blog-04` of each row, without what all rows share."""
+    variants = len({row.variant for row in results.rows}) > 1
+    seeds = seeds and len({row.seed for row in results.rows}) > 1
+    parts = (
+        [*([row.variant] if variants else []), *([f"seed{row.seed}"] if seeds else []), row.name]
+        for row in results.rows
+    )
+    return [sound("/".join(part), NOTE_CHARACTERS) for part in parts]
+
+
+def fitting(items: Sequence[Item], room: int) -> list[Item]:
+    """The first items whose JSON fits into that many characters; at least one."""
+    shown: list[Item] = []
+    for item in items:
+        room -= len(json.dumps(item)) + len(", ")
+        if room < 0 and shown:
+            break
+        shown.append(item)
+    return shown
+
+
+def noted(results: Results) -> list[tuple[str, Notes]]:
     """The notes of each stage that are not in a column: one title and table per stage."""
     stages: dict[tuple[str, str], list[tuple[str, Mapping[str, Any]]]] = {}
-    for row, name, values in zip(results.rows, _names(results), results.table(), strict=True):
+    for row, name, values in zip(results.rows, names(results), results.table(), strict=True):
         if rest := {note: value for note, value in row.notes.items() if values.get(note) != value}:
             stages.setdefault((row.stage, row.uses), []).append((name, rest))
-    tables: list[tuple[str, Table]] = []
+    tables: list[tuple[str, Notes]] = []
     room = NOTES
     for (stage, uses), members in stages.items():
         noted = list(dict.fromkeys(note for _, notes in members for note in notes))
@@ -92,15 +138,8 @@ def noted(results: Results) -> list[tuple[str, Table]]:
             rows.append(cells)
         title = f"{stage} ({uses}), {counted(len(members), 'model')}"
         left_out = len(members) - len(rows), len(noted) - len(columns)
-        tables.append((title, Table(["model", *heads], rows, *left_out)))
+        tables.append((title, Notes(["model", *heads], rows, *left_out)))
     return tables
-
-
-def legend(results: Results) -> list[tuple[str, str]]:
-    """The meaning of each displayed column, by name."""
-    columns, _ = _measured(results, results.table())
-    texts = {name: _about(results, name) for name in columns}
-    return [(name, sound(text, ABOUT_CHARACTERS)) for name, text in texts.items() if text]
 
 
 def facts(about: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -123,16 +162,6 @@ def _words(value: object) -> str:
     return ", ".join(f"{name} {'none' if fact in ('', None) else fact}" for name, fact in facts.items())
 
 
-def _names(results: Results, seeds: bool = True) -> list[str]:
-    """`real/seed0/blog-04` of each row, without what all rows share."""
-    variants = len({row.variant for row in results.rows}) > 1
-    seeds = seeds and len({row.seed for row in results.rows}) > 1
-    return [
-        "/".join([*([row.variant] if variants else []), *([f"seed{row.seed}"] if seeds else []), row.name])
-        for row in results.rows
-    ]
-
-
 def _measured(results: Results, flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], int]:
     """The non-empty columns, except those in the model's name, and how many are omitted as too many."""
     named = {*PLACE, *results.swept()}
@@ -141,17 +170,23 @@ def _measured(results: Results, flat: Sequence[Mapping[str, Any]]) -> tuple[list
     return filled[:MOST_COLUMNS], max(0, len(filled) - MOST_COLUMNS)
 
 
-def _fitting(columns: Sequence[str], rows: Sequence[Sequence[str]], columns_left_out: int) -> Table:
-    """A table with as many rows as fit on a page."""
-    shown = max(1, CELLS // len(columns))
-    return Table(columns, rows[:shown], max(0, len(rows) - shown), columns_left_out)
+def _columns(results: Results, names: Sequence[str]) -> list[Column]:
+    """The name of the row, and these columns of the results."""
+    abouts = {name: sound(_about(results, name), ABOUT_CHARACTERS) for name in names}
+    return [Column("model"), *(Column(_label(name), _unit(results, name), abouts[name]) for name in names)]
 
 
-def _over_seeds(results: Results, column: str, members: Sequence[Mapping[str, Any]]) -> str:
-    values = [member[column] for member in members if member[column] is not None]
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], columns_left_out: int) -> Table:
+    shown = fitting(rows, NUMBERS)
+    return Table(columns, shown, len(rows) - len(shown), columns_left_out)
+
+
+def _over_seeds(results: Results, column: str, members: Sequence[Mapping[str, Any]]) -> Cell:
+    values = [float(member[column]) for member in members if member[column] is not None]
     if len(values) == len(members) > 1 and len(set(values)) == 1:
-        return number(values[0], _unit(results, column))  # sizes do not depend on the seed
-    return mean_and_deviation([float(value) for value in values], _unit(results, column))
+        return values[0]  # sizes do not depend on the seed
+    found = estimate(values, (0.0, 1.0) if _unit(results, column) == "fraction" else ANY)
+    return [found.mean, found.deviation, found.low, found.high, found.n] if found else None
 
 
 def _about(results: Results, column: str) -> str:
@@ -181,15 +216,23 @@ def _some(items: Sequence[str], count: int) -> str:
     return ", ".join([*items, f"… ({count} in all)"] if count > len(items) else items)
 
 
-def _unit(results: Results, column: str) -> str | None:
-    return results.metrics.get(column, {}).get("unit")
+def _label(column: str) -> str:
+    return sound(column.replace("_", " "), NOTE_CHARACTERS)
 
 
-def _link(row: Row) -> str:
-    """A link to the checkpoint, if it is below the page's folder."""
+def _unit(results: Results, column: str) -> str:
+    return sound(results.metrics.get(column, {}).get("unit") or "", UNIT_CHARACTERS)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _link(row: Row) -> str | None:
+    """The checkpoint's address, if it is below the page's folder."""
     if not row.checkpoint:
-        return EMPTY
+        return None
     path = PurePosixPath(row.checkpoint)
     if path.is_absolute() or ".." in path.parts:
-        return "file"
-    return Markup('<a href="./{}">file</a>').format(quote(row.checkpoint))  # "./": nothing but a path below
+        return None
+    return f"./{quote(row.checkpoint)}"  # "./": nothing but a path below

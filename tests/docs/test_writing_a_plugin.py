@@ -152,9 +152,9 @@ def test_what_the_path_evaluator_gives_is_drawn_and_read(walked: Path) -> None:
         assert [x for x, _ in row.curves["path"]] == [0, 0.25, 0.5, 0.75, 1]
         assert results.array(row, "path_answers").shape[0] == 5
         assert f"{row.name}: " in page
-    assert page.count("data:image/png;base64,") == 1 + len(results.rows), (
-        "a figure of the curve, and all pictures"
-    )
+    assert page.count("data:image/png;base64,") == len(results.rows), "all pictures"
+    assert '"label":"path"' in page, "the page draws the curve itself"
+    assert (walked / "runs/path/figures/path.svg").exists(), "and as a file"
 
 
 def test_the_barrier_stands_between_two_models(walked: Path) -> None:
