@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -60,7 +61,7 @@ class Robustness(Evaluator[RobustnessConfig]):
         return {}
 
     def declares(self, task: Task[Any]) -> Mapping[str, Metric | Curve]:
-        """A number for every deviation and shift, and two curves: `noise_0.18_accuracy`, `noise_accuracy`."""
+        """A number for every deviation and shift, and two curves: `noise_0_18_accuracy`, `noise_accuracy`."""
         watched = task.measures()[task.watch]
         asked = SHIFTS if self.config.shifts is None and task.target != "map" else self.config.shifts or ()
         found: dict[str, Metric | Curve] = {}
@@ -86,12 +87,11 @@ class Robustness(Evaluator[RobustnessConfig]):
 
 
 def column(kind: str, size: float, task: Task[Any]) -> str:
-    """`noise_0.18_accuracy`, `shift_2_rmse`."""
-    return f"{kind}_{_told(size)}_{task.watch}"
+    """`noise_0_18_accuracy`, `shift_2_rmse`: all digits, so that two sizes never have one name."""
+    return re.sub(r"\W", "_", f"{kind}_{_told(size)}_{task.watch}")
 
 
 def _told(size: float) -> str:
-    """All digits, so that two sizes never have one name."""
     return str(size).removesuffix(".0")
 
 
