@@ -17,7 +17,7 @@ from compressit.contract.fit_options import FitConfig, OptimizerConfig, Schedule
 from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Evaluator
 from compressit.contract.plugin import Plugin
-from compressit.contract.records import Declared
+from compressit.contract.records import Declared, Metric
 from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
 from compressit.host.declared import declared
@@ -123,9 +123,13 @@ def _plugin(registered: Registered) -> Iterator[str]:
 
 def _metrics(metrics: Mapping[str, Declared]) -> str:
     """Numbers with their unit; what else is given with its kind in the unit's place."""
-    rows = (
-        f"| `{name}` | {getattr(m, 'unit', type(m).__name__.lower())} | {getattr(m, 'better', '')} | {_cell(m.about)} |\n"
+    kinds = {
+        name: (m.unit, m.better) if isinstance(m, Metric) else (type(m).__name__.lower(), "")
         for name, m in metrics.items()
+    }
+    rows = (
+        f"| `{name}` | {unit} | {better} | {_cell(metrics[name].about)} |\n"
+        for name, (unit, better) in kinds.items()
     )
     return "| metric | unit | better | meaning |\n| --- | --- | --- | --- |\n" + "".join(rows)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from compressit import CompressitError, StageContext, TensorSpec
-from compressit_plugins.evaluate.robustness import SHIFTS, column
+from compressit_plugins.evaluate.severities import SHIFTS, column
 
 Change = Callable[[Tensor, Generator], Tensor]
 """Makes of inputs (B, *shape) others, by draws from the generator (of the CPU) that do not depend on the size."""

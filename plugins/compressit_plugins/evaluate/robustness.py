@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
 from compressit import Config, Curve, Evaluator, Metric, Task, counted, hookimpl
+from compressit_plugins.evaluate.severities import SHIFTS, column, told
 
 if TYPE_CHECKING:
     from torch import nn
 
     from compressit import StageContext
-
-SHIFTS = (1, 2, 4)
-"""Pixels, where the options do not say."""
 
 
 class RobustnessConfig(Config):
@@ -66,16 +63,17 @@ class Robustness(Evaluator[RobustnessConfig]):
         asked = SHIFTS if self.config.shifts is None and task.target != "map" else self.config.shifts or ()
         found: dict[str, Metric | Curve] = {}
         for size in self.config.noise:
-            about = f"{task.watch} on test inputs with Gaussian noise of deviation {_told(size)}"
+            about = f"{task.watch} on test inputs with Gaussian noise of deviation {told(size)}"
             found[column("noise", size, task)] = Metric(watched.better, watched.unit, about)
         for size in asked:
             about = f"{task.watch} on test images moved by {counted(size, 'pixel')} up, down, left or right"
             found[column("shift", size, task)] = Metric(watched.better, watched.unit, about)
-        y, clean = f"{task.watch} ({watched.unit})", "at 0 the test inputs as they are"
+        y = f"{task.watch} ({watched.unit})"
+        about = f"{task.watch} the more test inputs are changed; at 0 they are as they were"
         if self.config.noise:
-            found[f"noise_{task.watch}"] = Curve("standard deviation of the noise", y, clean)
+            found[f"noise_{task.watch}"] = Curve("standard deviation of the noise", y, about)
         if asked:
-            found[f"shift_{task.watch}"] = Curve("pixels by which images are moved", y, clean)
+            found[f"shift_{task.watch}"] = Curve("pixels by which images are moved", y, about)
         return found
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
@@ -84,15 +82,6 @@ class Robustness(Evaluator[RobustnessConfig]):
         from compressit_plugins.evaluate.disturbed import scores
 
         return scores(model, ctx, self.config.noise, self.config.shifts)
-
-
-def column(kind: str, size: float, task: Task[Any]) -> str:
-    """`noise_0_18_accuracy`, `shift_2_rmse`: all digits, so that two sizes never have one name."""
-    return re.sub(r"\W", "_", f"{kind}_{_told(size)}_{task.watch}")
-
-
-def _told(size: float) -> str:
-    return str(size).removesuffix(".0")
 
 
 @hookimpl
