@@ -35,8 +35,8 @@ class ModelRefMarker:
 
 
 ModelRef = Annotated[str, ModelRefMarker()]
-"""A model: a stage's name (for a repeated stage, its last round), `init`, `previous` (the model that the stage gets)
-or the path of a checkpoint, ending in `.safetensors`."""
+"""A model: a stage's name (for a repeated stage, its last round), `init`, `previous` (the model that the stage gets),
+`original` (the dense parent) or the path of a checkpoint, ending in `.safetensors`."""
 
 
 @dataclass(frozen=True)

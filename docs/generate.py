@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from compressit.config import Config
+from compressit.contract.classification import usual
 from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Evaluator
 from compressit.contract.plugin import Plugin
-from compressit.contract.records import Metric
+from compressit.contract.records import Declared, Metric
 from compressit.contract.tasks import Task
 from compressit.datasets.options import DataConfig
+from compressit.host.declared import declared
 from compressit.host.describe import Style
 from compressit.host.describe import options as described
 from compressit.host.plugins import Host, Registered
@@ -114,14 +116,24 @@ def _plugin(registered: Registered) -> Iterator[str]:
         yield "No options.\n"
     if table:
         yield table
-    if issubclass(plugin, Evaluator) and plugin.metrics:
-        yield _metrics(plugin.metrics)
+    if issubclass(plugin, Evaluator):
+        if plugin.declares is not Evaluator.declares:
+            yield "Of a classification, with the default options:\n"
+        yield _metrics(declared(plugin(plugin.Config()), usual()))
     if issubclass(plugin, Task):
         yield _metrics(plugin(plugin.Config()).measures())
 
 
-def _metrics(metrics: Mapping[str, Metric]) -> str:
-    rows = (f"| `{name}` | {m.unit} | {m.better} | {_cell(m.about)} |\n" for name, m in metrics.items())
+def _metrics(metrics: Mapping[str, Declared]) -> str:
+    """Numbers with their unit; what else is given with its kind in the unit's place."""
+    kinds = {
+        name: (m.unit, m.better) if isinstance(m, Metric) else (type(m).__name__.lower(), "")
+        for name, m in metrics.items()
+    }
+    rows = (
+        f"| `{name}` | {unit} | {better} | {_cell(metrics[name].about)} |\n"
+        for name, (unit, better) in kinds.items()
+    )
     return "| metric | unit | better | meaning |\n| --- | --- | --- | --- |\n" + "".join(rows)
 
 

@@ -8,7 +8,7 @@ Reads files only, without torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -201,6 +201,13 @@ def weights_digest(path: Path) -> str:
     plain = manifest.model_dump(mode="json", include={"tensors_sha256", "model", "edits", "tied", "input"})
     (plain["model"] or {}).pop("owner", None)  # a version number does not affect the outputs
     return digest_of({"weights": plain})
+
+
+def lineage_of(path: Path) -> Sequence[Mapping[str, Any]]:
+    """How a checkpoint says that it was made, oldest step first; empty if it does not. Raises CompressitError if the
+    file is damaged."""
+    manifest = _manifest(path)
+    return () if manifest is None else manifest.lineage
 
 
 def _manifest(path: Path) -> Manifest | None:

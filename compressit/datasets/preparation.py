@@ -15,7 +15,7 @@ from compressit.datasets.options import DataConfig, known_doubts
 from compressit.datasets.pixels import Pixels, row
 from compressit.datasets.sources import CALLED, Examples, Source, Sources, raw_batches, targets_of
 from compressit.datasets.specs import Inputs, TensorSpec
-from compressit.datasets.splits import Data, InMemory, InputSpec, Sourced, Split
+from compressit.datasets.splits import Data, InMemory, InputSpec, Relabelled, Sourced, Split
 from compressit.datasets.statistics import channel_scaling
 from compressit.datasets.subsets import lacking, limited, validation_cut
 from compressit.errors import CompressitError
@@ -57,7 +57,7 @@ def prepare(
     given = targets_of(train)
     strata = given if labelled else torch.zeros(len(given), dtype=torch.int64)  # all alike
     chosen = limited(strata, options.limit)
-    labels = _labels(given[chosen], options, classes if labelled else None, streams)
+    labels, replaced = _labels(given[chosen], options, classes if labelled else None, streams)
     kept, held = validation_cut(strata[chosen], options, streams)
     if held is not None and validation is not None:
         raise CompressitError(
@@ -77,6 +77,7 @@ def prepare(
         splits = _gaussian(splits, kept, held, streams)
     told = {"train": "training"}
     counted = {told.get(name, name): split.y.cpu() for name, split in splits.items()}
+    relabelled = Relabelled(replaced[kept].to(device), given[chosen[kept]].to(device))
     return Data(
         train=splits["train"],
         validation=splits.get("validation"),
@@ -88,6 +89,7 @@ def prepare(
             *(lacking(counted, classes, class_names) if labelled else ()),
             *_left_out(sources),
         ),
+        relabelled=None if options.labels == "given" else relabelled,
     )
 
 
@@ -184,17 +186,19 @@ def _gaussian(
     return {name: InMemory(inputs[name].to(device), split.y, streams) for name, split in splits.items()}
 
 
-def _labels(y: Tensor, options: DataConfig, classes: int | None, streams: Streams) -> Tensor:
-    """`classes`: None where targets are no labels."""
+def _labels(y: Tensor, options: DataConfig, classes: int | None, streams: Streams) -> tuple[Tensor, Tensor]:
+    """The targets, and which of them were replaced, (N,) bool. `classes`: None where targets are no labels."""
+    replaced = torch.zeros(len(y), dtype=torch.bool)
     if options.labels == "given":
-        return y
+        return y, replaced
     generator = streams.generator("labels")
     chosen = torch.randperm(len(y), generator=generator)[: round(options.label_fraction * len(y))]
     y = y.clone()
+    replaced[chosen] = True
     if options.labels == "shuffled":
         y[chosen] = y[chosen[torch.randperm(len(chosen), generator=generator)]]
     elif classes is not None:
         y[chosen] = torch.randint(classes, (len(chosen),), generator=generator)
     else:
         raise CompressitError(*NO_CLASSES)
-    return y
+    return y, replaced

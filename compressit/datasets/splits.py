@@ -202,6 +202,14 @@ class Sourced(Split):
 
 
 @dataclass(frozen=True, repr=False)
+class Relabelled:
+    """Which training targets the option `labels` replaced, and by what. A random label may be the given one again."""
+
+    replaced: Tensor  # (N,) bool, on the targets' device
+    given: Tensor  # (N, ...) the targets before, on the targets' device
+
+
+@dataclass(frozen=True, repr=False)
 class Data:
     """The splits of one variant. `validation` and `test` are None where the data have none.
 
@@ -216,6 +224,7 @@ class Data:
     doubts: tuple[str, ...] = ()  # what results on these data should be read with: classes that a split lacks
     task: TaskSpec = _UNSAID  # what they pose; by default a classification
     origin: Origin | None = None  # of data given from Python, for runs that load them again
+    relabelled: Relabelled | None = None  # what `labels` did to the training targets; None: they are as given
 
     def __post_init__(self) -> None:
         if not self.task.uses:

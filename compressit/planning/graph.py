@@ -23,9 +23,10 @@ from compressit.planning.asked import asked
 from compressit.planning.identity import root_of
 from compressit.planning.keys import code_digest, key_of, torch_version
 from compressit.planning.points import Point
-from compressit.recipe.envelope import INIT, PREVIOUS
+from compressit.recipe.envelope import INIT, ORIGINAL, PREVIOUS
 from compressit.recipe.model import Measure, Recipe, Stage, Use, Variant, join_labels
 from compressit.recipe.names import Series, called, meaning, point_name
+from compressit.recipe.originals import of_first
 
 if TYPE_CHECKING:
     from compressit.checkpoint.manifest import Prepared
@@ -96,6 +97,10 @@ class Graph:
             self.made[name] = {"": [self._given(name, path)]}
         if not spec.files:
             self.made[INIT] = {"": [self._init()]}
+        self.originals: dict[str, str | None] = {}  # of every model, by keys
+        for name, original in of_first(spec, self.host).items():
+            found = None if original is None else self.made[original][""][0]
+            self.originals.setdefault(self.made[name][""][0], found)
 
     def add(self, stage: Stage) -> None:
         """Adds the models of a stage. Those that it needs must be there."""
@@ -187,8 +192,9 @@ class Graph:
     def _round(self, stage: Stage, use: Use, member: str, number: int | None, given: str) -> str:
         made = use.to_json()
         files, builds = self._files(use)
-        others = [ref for ref in use.models if ref not in files and ref != PREVIOUS]
-        inputs = {PREVIOUS: given, **{ref: self._named(ref, member) for ref in others}}
+        relative = {PREVIOUS: given, ORIGINAL: self.originals[given]}
+        others = [ref for ref in use.models if ref not in files]
+        inputs = {PREVIOUS: given, **{ref: self._named(ref, member, relative) for ref in others}}
         per_host = isinstance(use.plugin, Compressor) and bool(asked(use.plugin, "per_host"))
         module = self._module(use.uses)
         key = key_of({
@@ -215,13 +221,22 @@ class Graph:
             lineage=(*self.lineage[given], step),
             **self._common(name, module, *builds, *_STAGE_CORE, self.task_module, *self.data_modules),
         )  # fmt: skip
-        default = None if given in self.whole.fresh else PREVIOUS
+        first = given in self.whole.fresh
+        trained = key if isinstance(use.plugin, Trainer) else None
+        self.originals[key] = trained if first else self.originals[given]
+        default = None if first else PREVIOUS
         named = (ref for ref in use.models if inputs.get(ref) not in self.whole.fresh)
         self._row(job, next(named, default))
         return key
 
-    def _named(self, ref: str, member: str) -> str:
-        """The key of the model that an option of this member names. Reading the recipe checked that it is one."""
+    def _named(self, ref: str, member: str, relative: Mapping[str, str | None]) -> str:
+        """The key of the model that an option of this member names. Reading the recipe checked that it is one.
+
+        `relative`: the keys of those that are others for each model."""
+        if ref in relative:
+            key = relative[ref]
+            assert key is not None, f"'{ref}' is a model"
+            return key
         meant = meaning(ref, self.variant.name, self.whole.models)
         there = self.whole.graphs[
             meant.variant or self.variant.name, self.seed if meant.seed is None else meant.seed
@@ -261,6 +276,7 @@ class Graph:
                 variant=self.variant.name, seed=self.seed, stage=made.stage, round=made.round, member=made.member,
                 uses=made.uses, reference=reference, model=made.key,
                 metrics={job.key: measure.name for measure, job in evaluations}, swept=dict(self.variant.swept),
+                original=self.originals[made.key],
             ))  # fmt: skip
         return jobs
 
@@ -275,9 +291,8 @@ class Graph:
         judges = plugin.uses_stage
         files, builds = self._files(use)
         others = [ref for ref in use.models if ref not in files]
-        compared = {
-            ref: made.inputs[PREVIOUS] if ref == PREVIOUS else self._named(ref, made.member) for ref in others
-        }
+        relative = {PREVIOUS: made.inputs.get(PREVIOUS), ORIGINAL: self.originals[made.key]}
+        compared = {ref: self._named(ref, made.member, relative) for ref in others}
         inputs = {**(made.inputs if judges else {}), **compared, "model": made.key}
         key = key_of({
             "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,

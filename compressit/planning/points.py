@@ -25,6 +25,7 @@ class Point:
     model: str  # key of the job that makes the model
     metrics: Mapping[str, str]  # key of an evaluation -> its name (`as`) in the recipe, "" without one
     swept: Mapping[str, Any] = field(default_factory=dict[str, Any])  # what a `sweep` over variants varies
+    original: str | None = None  # key of the job that makes the dense parent, if there is one
 
     @property
     def name(self) -> str:

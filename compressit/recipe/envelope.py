@@ -13,8 +13,11 @@ from compressit.recipe.model import ComputeConfig
 VARIANT_KEYS = ("data", "task", "model", "stages", "evaluate")
 """What a variant may override."""
 
-INIT, PREVIOUS, MODEL = "init", "previous", "model"
+INIT, PREVIOUS, ORIGINAL, MODEL = RESERVED = "init", "previous", "original", "model"
 """Names of models that are not stages. Evaluators call the model that they measure `model`."""
+
+RELATIVE = (PREVIOUS, ORIGINAL)
+"""Those that mean another model for each model."""
 
 
 def _safe(name: str) -> str:
@@ -26,9 +29,9 @@ def _safe(name: str) -> str:
 
 
 def _free(name: str) -> str:
-    if name in (INIT, PREVIOUS, MODEL) or name.endswith(".safetensors"):
+    if name in RESERVED or name.endswith(".safetensors"):
         raise ValueError(
-            "is reserved: init, previous, model and names ending in .safetensors mean other models"
+            f"is reserved: {', '.join(RESERVED)} and names ending in .safetensors mean other models"
         )
     return name
 

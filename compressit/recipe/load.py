@@ -20,6 +20,7 @@ from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
 from compressit.recipe.model import Compare, LocalPlugin, Variant
 from compressit.recipe.model import Recipe as Resolved
+from compressit.recipe.originals import of_first
 from compressit.recipe.references import Read, check_references
 from compressit.recipe.scope import Scope
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
@@ -282,12 +283,15 @@ def _variant(swept: Swept, scope: Scope) -> tuple[Read, Variant | None]:
         stages=frozenset(names),
         validation=offer is None or offer.validation,  # unknown where the data has a mistake
     )
+    before = len(scope.problems)
     model = read_model(body.at("model"), scope) if isinstance(body.at("model").value, Mapping) else None
+    sound = model is not None and offer is not None and len(scope.problems) == before
+    originals = of_first(model, scope.host) if model is not None and sound else None
     stages, named = read_stages(body.at("stages"), scope)
     first, trained = (model.names, model.given) if model is not None else ((INIT,), False)
     items = read_evaluators(body.at("evaluate"), replace(scope, stages=frozenset({*names, *first})))
     whole = model is not None and len(stages) == len(names)
-    read = Read(name, offer, first, trained, stages, named, items, whole, scope.problems)
+    read = Read(name, offer, first, trained, originals, stages, named, items, whole, scope.problems)
     if scope.problems or data is None or task is None or model is None:
         return read, None
     variant = Variant(name, data, task, model, stages, tuple(item.measure for item in items), swept.values)

@@ -104,7 +104,9 @@ class Stage:
     sweep: tuple[tuple[str, tuple[Any, ...]], ...] = ()  # (("with.sparsity", (0.5, 0.8)), ...)
     # (label, use) for each combination of `sweep`, the last key fastest; without a sweep (("", use),)
     members: tuple[tuple[str, Use], ...] = ()
-    refs: tuple[str, ...] = ()  # the models that its members name, each once, without `previous`
+    refs: tuple[
+        str, ...
+    ] = ()  # the models that its members name, each once, without `previous` and `original`
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from compressit.checkpoint.starting import Offer
 from compressit.datasets.specs import in_words, within
 from compressit.errors import CompressitError, Mark, Problem, did_you_mean
-from compressit.recipe.envelope import INIT, PREVIOUS
+from compressit.recipe.envelope import INIT, ORIGINAL, PREVIOUS, RELATIVE
 from compressit.recipe.measures import Item
 from compressit.recipe.model import Measure, Stage, Variant
 from compressit.recipe.names import Named, Series, called, check_one, known, meaning, series_of, variant_of
 from compressit.recipe.order import circle_in, sorted_by_need
+from compressit.recipe.originals import has_original
 from compressit.recipe.scope import Reference
 
 Place = tuple[str, str]
@@ -27,6 +28,9 @@ class Read:
     offer: Offer | None
     first: Collection[str]  # the models that no stage makes
     given: bool  # they were trained elsewhere
+    originals: (
+        Mapping[str, str | None] | None
+    )  # of those models; None: unknown, `model` or `data` has a mistake
     stages: Sequence[Stage]
     named: Sequence[tuple[str, Reference]]  # stages, and the models that their options name
     items: Sequence[Item]
@@ -88,6 +92,11 @@ class _Checks:
         own = self._models[read.variant].get(stage)
         if own is None or reference.name == PREVIOUS:
             return
+        if reference.name == ORIGINAL:
+            needs = [other.needs for other in read.stages if other.name == stage]
+            return _check_original(
+                read, reference, needs, "give the stage a trained model, or name another one here"
+            )
         meant = self._meant(read, reference, own.members)
         if meant is not None:
             self._needs[read.variant, stage].setdefault(meant.place(read.variant), reference)
@@ -108,8 +117,13 @@ class _Checks:
             if item.measure.stages is None or item.measure.covers(*called(series.stage, label, number))
         }
         for reference in item.named:
-            if reference.name != PREVIOUS:
+            if reference.name not in RELATIVE:
                 self._meant(read, reference, labels)
+            elif reference.name == ORIGINAL:
+                of = [series.stage for series in measured]
+                _check_original(
+                    read, reference, of, "say by `stages` which models it measures, or name one here"
+                )
             elif without := [series.stage for series in measured if series.stage in read.first]:
                 message = (
                     f"{reference.path} names the model before each, and there is none before '{without[0]}'"
@@ -161,3 +175,16 @@ class _Checks:
         )
         arrows = " -> ".join(f"{stage} ({name})" for name, stage in [*circle, circle[0]])
         self._reads[variant].problem(f"stages need each other in a circle: {arrows}", reference.mark)
+
+
+def _check_original(read: Read, reference: Reference, of: Iterable[str], hint: str) -> None:
+    """Notes a stage or first model among `of` whose models have no original, unless a mistake hides what they have."""
+    if read.originals is None or not read.whole:
+        return
+    stages = {stage.name: stage for stage in read.stages}
+    without = next((name for name in of if not has_original(name, stages, read.originals)), None)
+    if without is not None:
+        message = (
+            f"{reference.path} names the trained model that each was made from, and '{without}' has none"
+        )
+        read.problem(message, reference.mark, hint)

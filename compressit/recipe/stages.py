@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from compressit.errors import Mark, did_you_mean
 from compressit.recipe import sweep
-from compressit.recipe.envelope import INIT, PREVIOUS, StageBlock
+from compressit.recipe.envelope import INIT, RELATIVE, StageBlock
 from compressit.recipe.model import Stage
 from compressit.recipe.names import elsewhere, stage_of
 from compressit.recipe.order import circle_in, sorted_by_need
@@ -67,7 +67,7 @@ def _stage(name: str, node: Node, default: str, scope: Scope) -> _Draft | None:
         feed=block.feed,
         sweep=tuple((key, tuple(values)) for key, values in block.sweep.items()),
         members=members,
-        refs=tuple(dict.fromkeys(ref.name for ref in references if ref.name != PREVIOUS)),
+        refs=tuple(dict.fromkeys(ref.name for ref in references if ref.name not in RELATIVE)),
     )
     edges = {needs.name: needs.mark} if needs.name in scope.stages else {}
     for reference in named:

@@ -11,7 +11,7 @@ from compressit.config import absolute, dump, model_refs, parse, put_at
 from compressit.contract.kinds import Dataset
 from compressit.datasets.options import validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, did_you_mean, told
-from compressit.recipe.envelope import INIT, PREVIOUS, UseBlock
+from compressit.recipe.envelope import INIT, RELATIVE, UseBlock
 from compressit.recipe.model import Use
 from compressit.recipe.names import elsewhere, stage_of
 from compressit.recipe.scope import Reference, Scope
@@ -161,7 +161,7 @@ def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:
             scope.tried(path, mark, check_fits, found, scope.offer, scope.host)
         return Reference(str(found), mark, path) if found else None
     of_variant = elsewhere(ref)[2] is not None
-    if ref == PREVIOUS or of_variant or stage_of(ref, (*scope.stages, INIT)) is not None:
+    if ref in RELATIVE or of_variant or stage_of(ref, (*scope.stages, INIT)) is not None:
         return Reference(ref, mark, path)
-    known = {*scope.stages, INIT, PREVIOUS, "FILE.safetensors"}
+    known = {*scope.stages, INIT, *RELATIVE, "FILE.safetensors"}
     return scope.problem(f"{path} names no stage: '{ref}'", mark, did_you_mean(ref, known))

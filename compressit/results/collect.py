@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,6 @@ from compressit.contract.kinds import Evaluator
 from compressit.contract.records import Metric, column
 from compressit.contract.results import Kept, Results, Row
 from compressit.host.declared import declared
-from compressit.host.plugins import Host
 from compressit.planning.points import Plan, Point
 from compressit.recipe.model import Measure, ModelSpec, Recipe, Stage, Use, Variant
 from compressit.store.objects import ARRAYS, Artifact
@@ -27,20 +26,17 @@ def collect(
     plan: Plan,
     artifacts: Mapping[str, Artifact],
     failures: Sequence[str],
-    host: Host,
     command: str,
     folder: Path | None = None,
 ) -> Results:
     """The results that the store has for a plan: one row for each model made so far. `folder`: the run's."""
     missing = [p.path for p in plan.points if p.model not in artifacts]
     metrics, records = _declared(plan.recipe)
-    parents = _parents(plan)
-    trainers = {found.plugin.name for found in host.registered("trainer")}
+    parents, originals = _parents(plan), _originals(plan)
     rows = [
-        _row(p, artifacts, metrics, way, _dense(plan, way, trainers), plan.jobs[p.model].config)
+        _row(p, artifacts, metrics, parents[p.path], originals.get(p.path), plan.jobs[p.model].config)
         for p in plan.points
         if p.model in artifacts
-        for way in [parents[p.path]]
     ]
     return Results(
         recipe=plan.recipe.name,
@@ -166,23 +162,14 @@ def _lasting_key(job: Job) -> str:
     return str(job.lineage[-2].get("key")) if measured else job.key
 
 
-def _dense(plan: Plan, way: Sequence[Point], trainers: Collection[str]) -> str | None:
-    """The name of the dense ancestor: the first trained or given model of a lineage. What was compressed from fresh
-    weights has none, and files whose lineage names no other row."""
-    jobs = ((point, plan.jobs[point.model]) for point in way)
-    first = next(((point, job) for point, job in jobs if _has_history(job)), None)
-    return first[0].name if first is not None and _only_trained(first[1], trainers) else None
-
-
-def _has_history(job: Job) -> bool:
-    """Whether it is known how the model was made, and it is not fresh."""
-    return job.kind != "init" or (bool(job.files) and (job.stage == "init" or len(job.lineage) > 1))
-
-
-def _only_trained(job: Job, trainers: Collection[str]) -> bool:
-    """Whether nothing but trainings followed the first step of a model's lineage."""
-    steps = job.lineage[1:-1] if job.kind == "init" else job.lineage[1:]
-    return all(str(step.get("uses")) in trainers for step in steps)
+def _originals(plan: Plan) -> dict[str, str]:
+    """The names of the dense parents, by the paths of the models that have one."""
+    named = {(p.variant, p.seed, p.model): p.name for p in reversed(plan.points)}  # the first of equal ones
+    return {
+        point.path: named[point.variant, point.seed, point.original]
+        for point in plan.points
+        if point.original is not None
+    }
 
 
 def _row(

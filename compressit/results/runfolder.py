@@ -184,7 +184,7 @@ class RunFolder:
 
     def _write(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> set[str]:
         """Writes checkpoints, arrays, pictures, results.json and results.csv; returns the names of all these files."""
-        results = collect(self._plan, artifacts, failures, self._host, self._command)
+        results = collect(self._plan, artifacts, failures, self._command)
         kept: set[str] = set()
         by_path = {point.path: point for point in self._plan.points}
         for row in results.rows:

@@ -92,7 +92,7 @@ def run_plan(
         complete = not failures and not plan.pending(dict.fromkeys(artifacts, True))
         if not target.finish(artifacts, failures, complete):
             failures = [*failures, f"{folder}: the report is incomplete"]
-    results = collect(plan, artifacts, failures, host, command, folder)
+    results = collect(plan, artifacts, failures, command, folder)
     _warn(results, say)
     return results, failures
 

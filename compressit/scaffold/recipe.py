@@ -22,7 +22,7 @@ from compressit.errors import CompressitError
 from compressit.host.declared import declared
 from compressit.host.describe import made
 from compressit.host.plugins import Host
-from compressit.recipe.envelope import INIT, MODEL, PREVIOUS
+from compressit.recipe.envelope import RESERVED
 from compressit.scaffold.files import rendered
 
 _FEW_IMAGES = 1000
@@ -170,7 +170,7 @@ def stage_names(uses: Sequence[str]) -> list[str]:
         kind, method = plugin.split(".")
         numbers = range(2, len(uses) + 2)
         tries = [kind, method, *(f"{method}{n}" for n in numbers), *(f"stage{n}" for n in numbers)]
-        taken = (INIT, PREVIOUS, MODEL, *names)
+        taken = (*RESERVED, *names)
         names.append(next(name for name in tries if name[0].isalnum() and name not in taken))
     return names
 

@@ -81,10 +81,11 @@ class Stand:
 
     def copied(self, ref: str) -> nn.Module:
         """A copy of a net. Raises CompressitError for an unknown name."""
-        net = self.nets.get({"model": "shrink"}.get(ref, ref))
+        net = self.nets.get({"model": "shrink", "original": "train"}.get(ref, ref))
         if net is None:
             raise CompressitError(
-                f"it asked for the unknown model '{ref}'", "checks provide init, train, wide and previous"
+                f"it asked for the unknown model '{ref}'",
+                "checks provide init, train, wide, previous and original",
             )
         return copy.deepcopy(net.module).to(self.compute.device)
 

@@ -130,6 +130,22 @@ def test_exactly_the_asked_fraction_of_labels_is_replaced(labels: str, fraction:
     assert torch.equal(data.train.x, raw.train[0])
 
 
+@pytest.mark.parametrize("labels", ["random", "shuffled"])
+def test_the_data_know_which_training_labels_were_replaced_and_what_they_were(labels: str) -> None:
+    raw = _many(200, classes=100)
+    data = _prepare(raw, labels=labels, label_fraction=0.3, limit=150, validation=0.2)
+    known, index = data.relabelled, (data.train.x.flatten() * 200).round().long()
+    assert known is not None
+    assert torch.equal(known.given, raw.train[1][index])
+    assert torch.equal(data.train.y[~known.replaced], known.given[~known.replaced])
+    held = int((data.validation.y != raw.train[1][(data.validation.x.flatten() * 200).round().long()]).sum())
+    assert 40 <= int(known.replaced.sum()) + held <= 45, (
+        "45 of 150, less those of the validation split drawn again"
+    )
+    assert int((data.train.y != known.given).sum()) >= int(known.replaced.sum()) - 5
+    assert _prepare(raw).relabelled is None
+
+
 @given(st.integers(1, 60), st.floats(0.01, 1.0), st.integers(0, 5))
 def test_shuffled_labels_keep_their_histogram(limit: int, fraction: float, seed: int) -> None:
     raw = _many(60, classes=4)

@@ -108,3 +108,34 @@ def test_the_key_of_an_evaluation_holds_what_it_compares_with_and_not_its_name()
 
     assert key("{uses: tiny.gap}") == key("{uses: tiny.gap, as: far, stages: ['blog*']}")
     assert key("{uses: tiny.gap}") != key("{uses: tiny.gap, with: {other: blog-02}}")
+
+
+def test_the_original_is_the_first_trained_model_on_the_way_of_each_variant_and_seed() -> None:
+    text = (
+        LADDER + "  tune: {uses: tiny.train, needs: prune}\nseeds: [0, 1]\nvariants: {a: {}, b: {}}\n"
+        "evaluate: [{uses: tiny.gap, with: {other: original}}]\n"
+    )
+    plan = plan_of(text.replace("b: {}", "b: {data: {with: {labels: random}}}"))
+    for name in ("train", "blog-01", "blog-03", "prune@sparsity=0.5-02", "tune@sparsity=0.9"):
+        (evaluation,) = point(plan, f"b/seed1/{name}").metrics
+        assert plan.jobs[evaluation].inputs["original"] == point(plan, "b/seed1/train").model
+    assert {p.original for p in plan.points} == {
+        point(plan, f"{variant}/seed{seed}/train").model for variant in "ab" for seed in (0, 1)
+    }
+
+
+def test_a_stage_can_learn_from_the_original() -> None:
+    stages = "  shrink: {uses: tiny.shrink}\n  prune: {uses: tiny.prune, with: {rewind: original}}\n"
+    plan = plan_of(BASE + stages)
+    job = plan.jobs[point(plan, "base/seed0/prune").model]
+    assert job.inputs == {
+        "previous": point(plan, "base/seed0/shrink").model, "original": point(plan, "base/seed0/train").model,
+    }  # fmt: skip
+    assert point(plan, "base/seed0/prune").reference == "original"
+
+
+def test_what_was_compressed_from_fresh_weights_has_no_original() -> None:
+    cut = BASE.replace("  train:", "  cut: {uses: tiny.cut, with: {units: 4}}\n  train:")
+    assert [p.original for p in plan_of(cut + "evaluate: [{uses: tiny.size, stages: ['*']}]\n").points] == [
+        None
+    ] * 3

@@ -10,7 +10,8 @@ import pytest
 BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet", "torchvision_nets", "timm_nets"],
             "train": ["supervised", "distill"], "shrink": ["fresh", "noise"],
             "prune": ["magnitude", "structured"], "distill": ["soft_labels"],
-            "evaluate": ["accuracy", "size", "latency", "fidelity"]}  # fmt: skip
+            "evaluate": ["accuracy", "size", "latency", "fidelity", "forgotten", "calibration",
+                         "robustness"]}  # fmt: skip
 MODULES = [f"{folder}.{name}" for folder, names in BUILT_IN.items() for name in names]
 
 

@@ -92,7 +92,7 @@ def test_the_swept_options_are_columns_of_the_results(tmp_path: Path) -> None:
     plan = lab.plan(BASE + SWEEP + "seeds: [0, 1]\nevaluate: [tiny.accuracy]\n")
     lab.run(plan)
     artifacts = {key: found for key in plan.jobs if (found := lab.store.find(key)) is not None}
-    results = collect(plan, artifacts, [], lab.host, "")
+    results = collect(plan, artifacts, [], "")
     results.write_csv(tmp_path / "results.csv")
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert len(rows) == 8

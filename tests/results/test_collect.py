@@ -148,7 +148,7 @@ def test_what_is_not_there_is_named(run: RunFolder, lab: Lab) -> None:
     assert error.value.hint == "it has loss, taught"
     with pytest.raises(CompressitError, match="has no picture 'none'"):
         results.picture(row, "none")
-    loose = collect(lab.plan(RECIPE), _artifacts(lab), [], lab.host, "")
+    loose = collect(lab.plan(RECIPE), _artifacts(lab), [], "")
     with pytest.raises(CompressitError, match="not read from one"):
         loose.picture(_row(loose, "train"), "weights")
 

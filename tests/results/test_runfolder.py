@@ -65,7 +65,7 @@ class Done:
         return self.folder.folder
 
     def collected(self, artifacts: dict[str, Artifact] | None = None) -> Results:
-        return collect(self.plan, artifacts or self.artifacts(), [], self.lab.host, "")
+        return collect(self.plan, artifacts or self.artifacts(), [], "")
 
     def finish(self, folder: RunFolder | None = None) -> bool:
         self.said.clear()
@@ -598,8 +598,8 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
         recipe = load_recipe(file, dict(given).get("--profile"), settings, trust=True, host=host)
         return make_plan(recipe, host), host
 
-    first, host = plan(home / "lab 1.yaml", *arguments)
-    render(collect(first, {}, [], host, "python mine.py"), [], tmp_path / "run")
+    first, _ = plan(home / "lab 1.yaml", *arguments)
+    render(collect(first, {}, [], "python mine.py"), [], tmp_path / "run")
     html = (tmp_path / "run" / "report.html").read_text()
     assert str(tmp_path) not in html, "paths as they were written"
     command, recipe = (

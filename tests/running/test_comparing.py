@@ -26,7 +26,7 @@ def _results(lab: Lab, text: str):
     plan = lab.plan(text)
     lab.run(plan)
     artifacts = {key: found for key in plan.jobs if (found := lab.store.find(key)) is not None}
-    return plan, collect(plan, artifacts, [], lab.host, "test")
+    return plan, collect(plan, artifacts, [], "test")
 
 
 def test_two_seeds_two_rounds_and_the_same_evaluator_twice_have_columns_of_their_own(tmp_path: Path) -> None:
@@ -176,3 +176,20 @@ def test_a_file_without_a_lineage_has_no_compression_ratio(tmp_path: Path) -> No
     _, results = _results(lab, text)
     assert [row["compression_ratio"] for row in results.table()] == [None, None]
     assert [row["parameters"] for row in results.table()] == [123, 123]
+
+
+def test_files_are_compared_with_their_original_each_fed_as_it_learned(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    scaled = BASE.replace("{uses: tiny.data}", "{uses: tiny.data, with: {scale: standard}}")
+    item = "{uses: tiny.gap, with: {other: original}}"
+    run, results = _results(lab, f"{scaled}  more: {{uses: tiny.train}}\nevaluate: [{item}]\n")
+    for name in ("train", "more"):
+        model = lab.store.find(point(run, f"base/seed0/{name}").model).model_file
+        (tmp_path / f"{name}.safetensors").write_bytes(model.read_bytes())
+    files = scaled.split("model:")[0] + "model: {from: [more.safetensors, train.safetensors]}\n"
+    _, again = _results(lab, f"{files}evaluate: [{item}]\n")
+    measured = {row["stage"]: (row["weights"], row["logits"]) for row in again.table()}
+    assert measured == {row["stage"]: (row["weights"], row["logits"]) for row in results.table()}
+    assert measured["train"] == (0, 0)
+    assert measured["more"][1] > 0
+    assert [row.dense for row in again.rows] == ["train", "train"]
