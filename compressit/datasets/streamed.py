@@ -309,8 +309,7 @@ def _tensor_fault(x: object, spec: TensorSpec | None) -> str | None:
     if x.is_floating_point() and not x.numel():
         return "its input is empty"
     fault = tensor_fault(x, spec or TensorSpec(tuple(x.shape)))
-    scale = ": leave scaling to the option `scale`, or declare the range" if floats else ""
-    return None if fault is None else f"its inputs {fault}{scale}"
+    return None if fault is None else f"its inputs {fault[0]}: {fault[1]}"
 
 
 def _typed(x: Tensor, spec: TensorSpec | None) -> Tensor:

@@ -94,9 +94,11 @@ class Tensors(Dataset[TensorsConfig]):
         most = MOST_CLASSES if self.config.classes is None else self.config.classes
         for split, (low, high) in self._ranges.items():
             if low < 0 or high >= most:
+                told = "there are too many" if self.config.classes is None else f"`classes` is {most}"
                 raise CompressitError(
-                    f"{self._path}: the labels {split}_y go from {low} to {high}",
-                    f"labels count from 0, and `classes` is {self.config.classes}",
+                    f"{self._path}: the labels {split}_y go from {low} to {high}"
+                    + (f", and {told}" if low >= 0 else ""),
+                    "labels count from 0, one for each class",
                 )
         return self.config.classes if self.config.classes is not None else max(highest + 1, 2)
 
