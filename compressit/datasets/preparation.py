@@ -68,7 +68,7 @@ def prepare(
     places = _Places(options, contract, device, streams)
     splits = {"train": places.split(train, chosen[kept], labels[kept], trains=True)}
     if held is not None:
-        splits["validation"] = places.split(sources.train_plain or train, chosen[held], labels[held])
+        splits["validation"] = places.split(train, chosen[held], labels[held])
     for name, examples in (("validation", validation), ("test", test)):
         if examples is not None:
             y = targets_of(examples)
@@ -159,7 +159,7 @@ def _contract(
     given = options.given_scale
     if given is not None:
         return InputSpec(inputs, "standard", given.mean, given.std, class_names)
-    raw = raw_batches(sources.train_plain or sources.train, kept)
+    raw = raw_batches(sources.train, kept)
     mean, std = channel_scaling(x for x in raw if isinstance(x, Tensor))  # `input_fault` refuses other inputs
     return InputSpec(inputs, "standard", mean, std, class_names)
 
