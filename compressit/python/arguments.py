@@ -96,8 +96,10 @@ def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[option] = json.loads(json.dumps(value, default=os.fspath))
         except (TypeError, ValueError) as error:
+            shown = " ".join(repr(value).split())  # a tensor's may be long
             raise CompressitError(
-                f"{name}: {option}={value!r} is not a plain value", "give a number, text, a list or a dict"
+                f"{name}: {option}={shown:.60}{'…' if len(shown) > 60 else ''} is not a plain value",
+                "give a number, text, a list or a dict",
             ) from error
     return found
 
@@ -112,6 +114,16 @@ def check_net(value: object, place: str) -> None:
     if not isinstance(value, nn.Module):
         given = f"'{value}'" if isinstance(value, str) else f"a {type(value).__name__}"
         raise CompressitError(f"{place} takes a net, not {given}", "a net is a torch.nn.Module")
+
+
+def check_data(value: object) -> None:
+    """Raises CompressitError if `value` is neither the result of `compressit.data` nor a dataset's name."""
+    from compressit.datasets.splits import Data
+
+    if not isinstance(value, Data | str):
+        raise CompressitError(
+            f"data are a {type(value).__name__}", "give compressit.data(train=…, test=…), or a dataset's name"
+        )
 
 
 @contextmanager
