@@ -15,7 +15,7 @@ class NoiseConfig(StudentConfig):
 
     noise: Literal["uniform", "gaussian", "pixel", "covariance"] = Field(
         "uniform",
-        description="uniform: pixels in [0, 1]; gaussian: one mean and deviation for all pixels; pixel: mean and "
+        description="uniform: between the least and the greatest value that the data declare (pixels: 0 and 1); gaussian: one mean and deviation for all pixels; pixel: mean and "
         "deviation per pixel; covariance: full covariance. All except uniform use statistics of the training inputs",
     )
     redraw: Literal["epoch", "round", "never"] = Field(
