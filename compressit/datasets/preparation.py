@@ -168,6 +168,11 @@ def _gaussian(
     splits: Mapping[str, Split], kept: Tensor, held: Tensor | None, streams: Streams
 ) -> dict[str, Split]:
     """Noise with the mean and standard deviation of the training pixels (Zhang et al. 2017, section 2)."""
+    if isinstance(splits["train"], Sourced):
+        raise CompressitError(
+            "`pixels: gaussian` draws all inputs into memory, and those of these data are read from a file",
+            "use `pixels: shuffled`, or a dataset whose examples are tensors in memory",
+        )
     seen = only(splits["train"].x, "`pixels: gaussian`").cpu()
     mean, std = seen.mean(), seen.std(correction=min(1, seen.numel() - 1))  # of one value 0, not NaN
     device = splits["train"].y.device

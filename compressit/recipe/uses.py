@@ -145,7 +145,9 @@ def tensors_file(node: Node, path: str, scope: Scope) -> Path | None:
     """The path of an existing .safetensors file. Otherwise notes the mistake and returns None."""
     name = str(node.value)
     if not name.endswith(".safetensors"):
-        return scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark)
+        saved = Path(name).suffix in (".pth", ".pt", ".bin", ".ckpt")
+        hint = f"`compressit import {name}` makes one of it" if saved else None
+        return scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark, hint)
     return scope.tried(path, node.mark, scope.file, name)
 
 
