@@ -31,7 +31,10 @@ def conformed(sources: Sources, inputs: Inputs, name: str) -> Sources:
     found: dict[str, Examples] = {}
     for split, examples in sources.given().items():
         if (shape := shape_of(examples)) != (declared := _shape(inputs)):
-            raise CompressitError(f"{name} loaded {split} inputs {shape}, but declares {declared}")
+            raise CompressitError(
+                f"{name} loaded {split} inputs {shape}, but declares {declared}",
+                "every split has inputs of the same names and shapes: change them, or what is declared (`inputs`)",
+            )
         found[split] = examples
         if isinstance(examples, tuple):
             x, y = ordered_as(examples[0], inputs), examples[1]

@@ -63,6 +63,10 @@ def posed_as(
     Raises CompressitError for an unknown task, one that does not fit the data, and invalid options.
     """
     host = host or installed()
+    if not isinstance(given, str | Mapping | TaskSpec | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CompressitError(
+            f"{data}: the task is a {type(given).__name__}", "give a task's name, a mapping or a TaskSpec"
+        )
     if isinstance(given, str | Mapping) or given is None:
         block: Mapping[str, Any] = {"uses": given} if isinstance(given, str) else given or {}
         if others := sorted(set(block) - {"uses", "with"}):

@@ -95,6 +95,8 @@ def test_what_was_kept_goes_with_the_last_split(give: Give, tmp_path: Path) -> N
         ({}, "a dataset's name, or train="),
         ({"name": "data.synthetic", "train": (X, Y)}, r"train=\(tensor.{,60}… is not a plain value"),
         ({"train": Items(), "train_plain": TensorDataset(X[:9], Y[:9])}, "60 examples, and `train_plain` 9"),
+        ({"train": (X, Y), "task": 3}, "the task is a int"),
+        ({"train": (X, Y), "device": "gpu"}, "device is 'gpu'"),
         ({"train": (X, Y), "train_plain": (X, Y)}, "beside a `train` of tensors"),
     ],
 )
