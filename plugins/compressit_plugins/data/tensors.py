@@ -127,6 +127,10 @@ class Tensors(Dataset[TensorsConfig]):
     def train_size(self) -> int:
         return self._arrays["train_y"].shape[0]
 
+    @property
+    def has_validation(self) -> bool:
+        return "validation_y" in self._arrays
+
     def fingerprint(self) -> str:
         """The sha256 of the file."""
         try:
