@@ -64,7 +64,9 @@ class Multilabel(Task[MultilabelConfig]):
         weights = self.config.positive_weights
         if weights == "balanced":
             count = targets.sum(0)
-            both = (count > 0) & (count < len(targets))  # else there is nothing to balance: 0 would teach nothing
+            both = (count > 0) & (
+                count < len(targets)
+            )  # else there is nothing to balance: 0 would teach nothing
             weight = torch.where(both, (len(targets) - count) / count.clamp_min(1), 1.0)
         else:
             weight = None if weights is None else torch.tensor(weights, device=targets.device)
