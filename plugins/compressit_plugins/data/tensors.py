@@ -55,7 +55,8 @@ class TensorsConfig(DataConfig):
     ranges: dict[Name, tuple[float | None, float | None]] = Field(
         default={},
         description="the least and the greatest value of arrays, as `{x: [-3, 3]}`, null where there is no bound: "
-        "floats are in 0..1 unless this says otherwise, and whole numbers other than bytes need it",
+        "floats are in 0..1 unless this says otherwise, and whole numbers need it; bytes without it are pixels, with "
+        "it whole numbers",
     )
     classes: int | None = Field(
         default=None,
