@@ -94,6 +94,16 @@ def absolute(config: C, folder: Path) -> C:
     return parse(type(config), values)
 
 
+def without_folders(config: BaseModel) -> dict[str, Any]:
+    """The options as JSON values, of each path (`InputPath`, `ModelRef` of a file) only the last part: for others, to
+    whom folders of this machine say nothing."""
+    values = dump(config)
+    files = (found for found in model_refs(config) if found[1].endswith(".safetensors"))
+    for path, text in (*_texts(config, InputPathMarker), *files):
+        put_at(values, path, Path(text).name)
+    return values
+
+
 def put_at(values: Any, path: tuple[str, ...], value: str) -> None:
     """Sets a value in nested dicts and lists."""
     *way, last = path

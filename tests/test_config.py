@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from compressit.config import Config, InputPath, ModelRef, NoOptions, absolute, dump, model_refs, parse
+from compressit.config import (
+    Config,
+    InputPath,
+    ModelRef,
+    NoOptions,
+    absolute,
+    dump,
+    model_refs,
+    parse,
+    without_folders,
+)
 from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 
 
@@ -163,3 +173,14 @@ def test_paths_start_from_the_given_folder_and_nothing_else_changes(monkeypatch:
     }
     assert absolute(found, Path("/elsewhere")) == found
     assert list(model_refs(found)) == []
+    shown = without_folders(found)
+    assert shown == {"root": "images", "others": ["a.npz", "b.npz", "c.npz"], "label": "y"}
+
+
+def test_files_of_models_are_shown_without_folders_and_names_as_they_are() -> None:
+    class Two(Config):
+        teacher: ModelRef
+        others: tuple[ModelRef, ...] = ()
+
+    given = Two(teacher="/home/me/net.safetensors", others=("blog/x", "previous"))
+    assert without_folders(given) == {"teacher": "net.safetensors", "others": ["blog/x", "previous"]}

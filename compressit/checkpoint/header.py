@@ -121,10 +121,13 @@ def _table(file: BinaryIO) -> tuple[dict[str, TensorInfo], str | None, int, int]
     file_bytes = os.fstat(file.fileno()).st_size
     if file_bytes < 8:
         raise CompressitError("not a safetensors file: it is shorter than 8 bytes")
-    length = int.from_bytes(file.read(8), "little")
+    start = file.read(8)
+    length = int.from_bytes(start, "little")
     if length > MOST_HEADER_BYTES:
+        archive = start.startswith(b"PK")  # a zip archive, as `torch.save` writes
         raise CompressitError(
-            f"not a safetensors file: its header claims {length} bytes (the limit is {MOST_HEADER_BYTES})"
+            f"not a safetensors file: its header claims {length} bytes (the limit is {MOST_HEADER_BYTES})",
+            "`compressit import` makes one of a file of `torch.save`" if archive else None,
         )
     if 8 + length > file_bytes:
         raise CompressitError(f"truncated: a header of {length} bytes in a file of {file_bytes} bytes")

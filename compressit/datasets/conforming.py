@@ -12,8 +12,14 @@ from compressit.datasets.batched import InputTensors, built, ordered_as, shapes,
 from compressit.datasets.sources import CALLED, Examples, Sources, inputs_of, shape_of
 from compressit.datasets.specs import Inputs, TensorSpec, as_inputs, span, specs_of
 from compressit.errors import CompressitError
+from compressit.formatting import counted
 
-RANGE = "declare their range, as TensorSpec(shape, low=-3.0, high=3.0), or with None for no bound"
+_RANGE = (
+    "leave scaling to the option `scale`; or say which range they have: data.tensors by `ranges`, others by "
+    "TensorSpec(shape, low=-3.0, high=3.0), with None for no bound"
+)
+_FINITE = "leave these examples out, or replace the values"
+_TYPE = "give tensors of this type, or declare another"
 
 
 def conformed(sources: Sources, inputs: Inputs, name: str) -> Sources:
@@ -25,22 +31,26 @@ def conformed(sources: Sources, inputs: Inputs, name: str) -> Sources:
     found: dict[str, Examples] = {}
     for split, examples in sources.given().items():
         if (shape := shape_of(examples)) != (declared := _shape(inputs)):
-            raise CompressitError(f"{name} loaded {split} inputs {shape}, but declares {declared}")
+            raise CompressitError(
+                f"{name} loaded {split} inputs {shape}, but declares {declared}",
+                "every split has inputs of the same names and shapes: change them, or what is declared (`inputs`)",
+            )
         found[split] = examples
         if isinstance(examples, tuple):
             x, y = ordered_as(examples[0], inputs), examples[1]
             for tensor, (called, spec) in zip(tensors_of(x), specs_of(inputs).items(), strict=True):
                 if fault := tensor_fault(tensor, spec):
                     which = "inputs" if isinstance(inputs, TensorSpec) else f"inputs '{called}'"
-                    raise CompressitError(f"{name}: the {CALLED[split]} {which} {fault}", RANGE)
+                    raise CompressitError(f"{name}: the {CALLED[split]} {which} {fault[0]}", fault[1])
             found[split] = taken(x, inputs), y
     return Sources(**found)
 
 
-def tensor_fault(x: Tensor, spec: TensorSpec) -> str | None:
-    """What is wrong with the type or the values of a tensor, whatever its shape: `go from -3 to 7, not 0..1`."""
+def tensor_fault(x: Tensor, spec: TensorSpec) -> tuple[str, str] | None:
+    """What is wrong with the type or the values of a tensor, whatever its shape (`go from -3 to 7, not 0..1`), and what
+    to do."""
     if not _of_kind(x, spec):
-        return f"are {x.dtype}, not {spec.dtype}"
+        return f"are {x.dtype}, not {spec.dtype}", _TYPE
     if (
         x.dtype in (torch.uint8, torch.bool) and spec.dtype != "int64"
     ):  # bytes count as 0..255 of the range 0..1
@@ -49,10 +59,11 @@ def tensor_fault(x: Tensor, spec: TensorSpec) -> str | None:
         return None
     low, high = (value.item() for value in (x.detach().float() if x.is_floating_point() else x).aminmax())
     if not (math.isfinite(low) and math.isfinite(high)):
-        return f"go from {low:g} to {high:g}: they are not finite"
+        wrong = x.numel() - int(x.detach().float().isfinite().sum())
+        return f"are not finite: NaN or infinity is {wrong:,} of their {counted(x.numel(), 'value')}", _FINITE
     if (spec.low is None or low >= spec.low) and (spec.high is None or high <= spec.high):
         return None
-    return f"go from {low:g} to {high:g}, not {span(spec)}"
+    return f"go from {low:g} to {high:g}, not {span(spec)}", _RANGE
 
 
 def taken(x: InputTensors, inputs: Inputs) -> InputTensors:

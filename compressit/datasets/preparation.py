@@ -68,7 +68,7 @@ def prepare(
     places = _Places(options, contract, device, streams)
     splits = {"train": places.split(train, chosen[kept], labels[kept], trains=True)}
     if held is not None:
-        splits["validation"] = places.split(sources.train_plain or train, chosen[held], labels[held])
+        splits["validation"] = places.split(train, chosen[held], labels[held])
     for name, examples in (("validation", validation), ("test", test)):
         if examples is not None:
             y = targets_of(examples)
@@ -161,7 +161,7 @@ def _contract(
     given = options.given_scale
     if given is not None:
         return InputSpec(inputs, "standard", given.mean, given.std, class_names)
-    raw = raw_batches(sources.train_plain or sources.train, kept)
+    raw = raw_batches(sources.train, kept)
     mean, std = channel_scaling(x for x in raw if isinstance(x, Tensor))  # `input_fault` refuses other inputs
     return InputSpec(inputs, "standard", mean, std, class_names)
 
@@ -170,6 +170,11 @@ def _gaussian(
     splits: Mapping[str, Split], kept: Tensor, held: Tensor | None, streams: Streams
 ) -> dict[str, Split]:
     """Noise with the mean and standard deviation of the training pixels (Zhang et al. 2017, section 2)."""
+    if isinstance(splits["train"], Sourced):
+        raise CompressitError(
+            "`pixels: gaussian` draws all inputs into memory, and those of these data are read from a file",
+            "use `pixels: shuffled`, or a dataset whose examples are tensors in memory",
+        )
     seen = only(splits["train"].x, "`pixels: gaussian`").cpu()
     mean, std = seen.mean(), seen.std(correction=min(1, seen.numel() - 1))  # of one value 0, not NaN
     device = splits["train"].y.device

@@ -116,7 +116,7 @@ def in_words(inputs: Inputs) -> str:
 
 
 def span(spec: TensorSpec) -> str:
-    """`0..1`, `-3..`, `..5`, `any number`."""
+    """`0..1`, `-3..`, `..5`, `any range`."""
     if spec.low is None and spec.high is None:
         return "any range"
     return "..".join("" if bound is None else f"{bound:g}" for bound in (spec.low, spec.high))

@@ -10,20 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from compressit.datasets import statistics
 from compressit.datasets.augmentation import example_seeds
-from compressit.datasets.batched import InputTensors, built, each_tensor, only, picked, shapes, tensors_of
+from compressit.datasets.batched import (
+    InputTensors,
+    built,
+    each_tensor,
+    only,
+    picked,
+    shapes,
+    tensors_of,
+    volume,
+)
 from compressit.datasets.batching import BatchSize, batch_sizes
 from compressit.datasets.origin import Origin
 from compressit.datasets.pixels import Pixels
 from compressit.datasets.sources import Source
 from compressit.datasets.specs import Inputs, as_inputs
-from compressit.datasets.statistics import Covariance, Moments, covariance, moments
+from compressit.datasets.statistics import Covariance, Moments, covariance, moments, sampled_covariance
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
 Batch = tuple[InputTensors, Tensor]
 _UNSAID = TaskSpec("", 1)
+_STATISTICS = "the statistics of data"  # for messages
 _AT_ONCE = 8192  # examples of which a part of the statistics is made
 
 
@@ -110,12 +121,17 @@ class Split(ABC):
         return moments(self._floats())
 
     def covariance(self) -> Covariance:
-        """Mean and covariance of the flattened inputs, as a factor of it. Raises CompressitError unless they are one
-        tensor of floats."""
+        """Mean and covariance of the flattened inputs, as a factor of it; of inputs of more than `statistics.EXACT`
+        values that of as many examples, evenly spaced (files often come class by class). Raises CompressitError unless
+        they are one tensor of floats."""
+        if volume(self.shape) > statistics.EXACT:
+            count = min(len(self), statistics.EXACT)
+            spaced = torch.arange(count, device=self.y.device) * len(self) // count
+            return sampled_covariance(only(next(self.visit([spaced]))[0], _STATISTICS))
         return covariance(self._mean(), len(self), self._floats)
 
     def _floats(self) -> Iterator[Tensor]:
-        return (only(x, "the statistics of data") for x, _ in self.ordered(_AT_ONCE))
+        return (only(x, _STATISTICS) for x, _ in self.ordered(_AT_ONCE))
 
     def _mean(self) -> Tensor:
         """(D,) float64."""
@@ -162,7 +178,7 @@ class InMemory(Split):
         return self.pixels(self.inputs) if self.pixels else self.inputs, self.y
 
     def _mean(self) -> Tensor:
-        return only(self.x, "the statistics of data").flatten(1).mean(0, dtype=torch.float64)
+        return only(self.x, _STATISTICS).flatten(1).mean(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]
 
 SMALLEST = 1e-6  # a standard deviation of a channel of pixels in 0..1; with a smaller one, it is only centred
-EXACT = 4096  # values of an input: up to here a covariance is made of all examples
+EXACT = 4096  # values of an input: up to here a covariance is made of all examples, above of so many of them
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,8 @@ def moments(batches: Iterable[Tensor]) -> Moments:
 def covariance(mean: Tensor, count: int, again: Callable[[], Iterable[Tensor]]) -> Covariance:
     """Of inputs with this `mean` (D,) float64; `again()` gives the batches of all `count` of them.
 
-    Up to EXACT values an input the covariance of all (over N - 1), accumulated in float64, by its eigenvectors; above,
-    where it would have D x D numbers, X - mean of the first inputs, as many as EXACT, over the root of their number.
+    The covariance of all (over N - 1), accumulated in float64, by its eigenvectors.
     """
-    if len(mean) > EXACT:
-        first = torch.cat([x.flatten(1) for x in _until(again(), EXACT)])[:EXACT]
-        own = first.mean(0)
-        return Covariance(own, (first - own) / max(len(first) - 1, 1) ** 0.5, len(first))
     gram = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=mean.device)
     for x in again():
         centred = x.flatten(1).double() - mean
@@ -90,16 +85,15 @@ def covariance(mean: Tensor, count: int, again: Callable[[], Iterable[Tensor]]) 
     return Covariance(mean.float(), factor_of(exact), count)
 
 
+def sampled_covariance(some: Tensor) -> Covariance:
+    """Of inputs (M, ...) alone, where a covariance would have too many numbers: X - mean, over the root of M - 1."""
+    some = some.flatten(1)
+    mean = some.mean(0)
+    return Covariance(mean, (some - mean) / max(len(some) - 1, 1) ** 0.5, len(some))
+
+
 def factor_of(matrix: Tensor) -> Tensor:
     """F (R, D) float32 with F.T @ F = `matrix` (D, D), a covariance; R is its numerical rank."""
     values, vectors = torch.linalg.eigh(matrix.double())
     kept = values > values[-1] * 1e-10  # values that never change have no direction of their own
     return (vectors[:, kept] * values[kept].sqrt()).T.float().contiguous()
-
-
-def _until(batches: Iterable[Tensor], count: int) -> Iterable[Tensor]:
-    for x in batches:
-        yield x
-        count -= len(x)
-        if count <= 0:
-            return

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -33,6 +33,11 @@ class Stored(Source):
     like: Tensor  # pyright: ignore[reportIncompatibleVariableOverride] - (0, *shape)
     left_out: tuple[str, ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Of one example in the file, in bytes."""
+        return math.prod(self.shape) * self.like.element_size()
+
     def with_targets(self, targets: Tensor) -> Stored:
         return replace(self, targets=targets)
 
@@ -41,7 +46,7 @@ class Stored(Source):
 
         The file is read, not mapped: what was read does not count as this process's memory.
         """
-        size = math.prod(self.shape) * self.like.element_size()
+        size = self.size
         try:
             with self.file.open("rb", buffering=0) as file:
                 for batch in batches:
@@ -68,26 +73,36 @@ def stored(
     inputs: TensorSpec | None = None,
 ) -> Stored:
     """The examples of a torch Dataset, one tensor of floats or bytes each, as `inputs` says, in `folder`, which is
-    named after their content: read once, by `workers` processes. Then `unchanged` is called, which raises where the
-    content is no longer what the folder is named after.
+    named after their content: read once, by `workers` processes, and again where somebody removed or cut the file. Then
+    `unchanged` is called, which raises where the content is no longer what the folder is named after.
 
     Raises CompressitError for an example that cannot be read, for inputs of several shapes or types, and where every
     example asks to be left out (SkipExample).
     """
     values, labels = folder / "inputs", folder / "labels.safetensors"
     with held(folder / ".lock", announce):
-        if not labels.exists():  # written last
-            count = len(dataset)  # type: ignore[arg-type]
-            announce(f"{name}: reading {count:,} examples, once")
-            with replacing(values) as unfinished:
-                targets, like, left_out = _write(dataset, count, unfinished, name, workers, inputs)
-                unchanged()
-            with replacing(labels) as unfinished:
-                facts = {"left_out": canonical(left_out)}
-                save_file({"targets": targets, "like": like}, unfinished, facts)
-    with safe_open(labels, "pt") as known:
-        left_out = tuple(json.loads(known.metadata()["left_out"]))
-        return Stored(values, known.get_tensor("targets"), known.get_tensor("like"), left_out)
+        if (found := _found(values, labels)) is not None:
+            return found
+        count = len(dataset)  # type: ignore[arg-type]
+        announce(f"{name}: reading {count:,} examples, once")
+        with replacing(values) as unfinished:
+            targets, like, left_out = _write(dataset, count, unfinished, name, workers, inputs)
+            unchanged()
+        with replacing(labels) as unfinished:  # last: it says that all is there
+            save_file({"targets": targets, "like": like}, unfinished, {"left_out": canonical(left_out)})
+        return Stored(values, targets, like, tuple(left_out))
+
+
+def _found(values: Path, labels: Path) -> Stored | None:
+    """What was read before; None if it is not there, or not whole."""
+    try:
+        with safe_open(labels, "pt") as known:
+            left_out = tuple(json.loads(known.metadata()["left_out"]))
+            found = Stored(values, known.get_tensor("targets"), known.get_tensor("like"), left_out)
+        whole = values.stat().st_size == len(found.targets) * found.size
+    except (OSError, SafetensorError):
+        return None
+    return found if whole else None
 
 
 def _write(

@@ -70,7 +70,8 @@ class Streamed(Source):
     def read(
         self, batches: Iterable[Tensor], seeds: Iterable[Tensor] | None = None
     ) -> Iterator[InputTensors]:
-        """Raises CompressitError for an example that cannot be read, by its number, and for a process that died."""
+        """Raises CompressitError for an example that cannot be read, by its number, for a process that died, and for
+        targets that are not those of the examples without transforms: nobody would train on them."""
         if seeds is None:
             yield from self.plain.read(batches)
             return
@@ -78,14 +79,27 @@ class Streamed(Source):
             list(zip(batch.tolist(), drawn.tolist(), strict=True))
             for batch, drawn in zip(batches, seeds, strict=True)
         ]
-        for batch in items(self.train, places, self.workers, self.name, self.inputs):
+        read = items(self.train, places, self.workers, self.name, self.inputs)
+        for place, batch in zip(places, read, strict=True):
             if batch.left_out or batch.inputs is None:
                 raise CompressitError(
                     f"{self.name}: an example cannot be left out: {batch.left_out[0]}", NO_SKIP
                 )
             if shapes(batch.inputs) != self.shape:
                 raise CompressitError(several_shapes(self.name, batch.inputs, self.shape), RESIZE)
+            self._check_targets([index for index, _ in place], batch.targets)
             yield batch.inputs
+
+    def _check_targets(self, index: list[int], read: Tensor) -> None:
+        wanted = self.targets[index]
+        if read.numel() == wanted.numel() and torch.equal(read.to(wanted.dtype).view_as(wanted), wanted):
+            return
+        pairs = zip(index, read.tolist(), wanted.tolist(), strict=True)
+        at, one, other = next((pair for pair in pairs if pair[1] != pair[2]), (index[0], read[0], wanted[0]))
+        raise CompressitError(
+            f"{self.name}: example {at} has the target {one!r:.60} in `train`, and {other!r:.60} in `train_plain`",
+            "give the same examples in both, in one order; random transforms change inputs, not targets",
+        )
 
 
 def in_order(count: int) -> list[list[Place]]:
@@ -309,8 +323,7 @@ def _tensor_fault(x: object, spec: TensorSpec | None) -> str | None:
     if x.is_floating_point() and not x.numel():
         return "its input is empty"
     fault = tensor_fault(x, spec or TensorSpec(tuple(x.shape)))
-    scale = ": leave scaling to the option `scale`, or declare the range" if floats else ""
-    return None if fault is None else f"its inputs {fault}{scale}"
+    return None if fault is None else f"its inputs {fault[0]}: {fault[1]}"
 
 
 def _typed(x: Tensor, spec: TensorSpec | None) -> Tensor:

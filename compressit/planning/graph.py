@@ -206,13 +206,12 @@ class Graph:
             **machine(self.recipe, per_host),
         })  # fmt: skip
         name = point_name(stage.name, member, number)
-        data = {"uses": self.data["uses"], "config": self.data["config"]}
         step = {
             "stage": name,
-            **made,
+            **use.to_lineage(),
             "seed": self.seed,
             "variant": self.variant.name,
-            "data": data,
+            "data": self.variant.data.to_lineage(),
             "key": key,
         }
         job = Job(

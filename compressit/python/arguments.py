@@ -63,6 +63,10 @@ def posed_as(
     Raises CompressitError for an unknown task, one that does not fit the data, and invalid options.
     """
     host = host or installed()
+    if not isinstance(given, str | Mapping | TaskSpec | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CompressitError(
+            f"{data}: the task is a {type(given).__name__}", "give a task's name, a mapping or a TaskSpec"
+        )
     if isinstance(given, str | Mapping) or given is None:
         block: Mapping[str, Any] = {"uses": given} if isinstance(given, str) else given or {}
         if others := sorted(set(block) - {"uses", "with"}):
@@ -96,8 +100,10 @@ def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[option] = json.loads(json.dumps(value, default=os.fspath))
         except (TypeError, ValueError) as error:
+            shown = " ".join(repr(value).split())  # a tensor's may be long
             raise CompressitError(
-                f"{name}: {option}={value!r} is not a plain value", "give a number, text, a list or a dict"
+                f"{name}: {option}={shown:.60}{'…' if len(shown) > 60 else ''} is not a plain value",
+                "give a number, text, a list or a dict",
             ) from error
     return found
 
@@ -112,6 +118,16 @@ def check_net(value: object, place: str) -> None:
     if not isinstance(value, nn.Module):
         given = f"'{value}'" if isinstance(value, str) else f"a {type(value).__name__}"
         raise CompressitError(f"{place} takes a net, not {given}", "a net is a torch.nn.Module")
+
+
+def check_data(value: object) -> None:
+    """Raises CompressitError if `value` is neither the result of `compressit.data` nor a dataset's name."""
+    from compressit.datasets.splits import Data
+
+    if not isinstance(value, Data | str):
+        raise CompressitError(
+            f"data are a {type(value).__name__}", "give compressit.data(train=…, test=…), or a dataset's name"
+        )
 
 
 @contextmanager

@@ -52,15 +52,17 @@ def data(
     `train_plain`: the examples of `train` without its random transforms; then `train` is read anew each epoch.
     `class_names`: of classes, labels or outputs, in order; by default "0", "1" …, as many as there are. `options`:
     those of every dataset (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the
-    size of one to cut.
+    size of one to cut. `device`: "cpu", "cuda" or "auto".
 
     Raises CompressitError for examples that are none, and for options that do not fit them.
     """
+    from compressit.contract.compute import Compute
     from compressit.contract.kinds import Dataset
     from compressit.datasets.origin import Origin, held_by
     from compressit.host.plugins import installed
     from compressit.running.loading import load_data
 
+    device = Compute.select(device).device
     given = {"train": train, "test": test, "validation": validation, "train_plain": train_plain}
     if name is not None:  # a dataset's options may have these names too
         options |= {key: value for key, value in {**given, "inputs": inputs}.items() if value is not None}

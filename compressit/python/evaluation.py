@@ -15,7 +15,16 @@ from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import CompressitError, did_you_mean
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import Host, installed
-from compressit.python.arguments import blaming, check_does, check_net, create, model_for, plain, posed_as
+from compressit.python.arguments import (
+    blaming,
+    check_data,
+    check_does,
+    check_net,
+    create,
+    model_for,
+    plain,
+    posed_as,
+)
 from compressit.python.data import data as data_of
 from compressit.recipe.settings import options_of
 
@@ -63,6 +72,12 @@ def evaluate(
     """
     from compressit.contract.nets import copied, unwrapped
 
+    check_data(data)
+    if wrong := [name for name in evaluators if not isinstance(name, str)]:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise CompressitError(
+            f"evaluate takes names of evaluators, not a {type(wrong[0]).__name__}",
+            'write them one after another: evaluate(net, data, "eval.scores", "eval.size")',
+        )
     given, names, host = options or {}, evaluators or (*USUAL, SCORES), installed()
     for unused in given.keys() - {*names}:
         raise CompressitError(f"options= has '{unused}', which is not measured", did_you_mean(unused, names))

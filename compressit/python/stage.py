@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -85,6 +86,8 @@ class InProcess:
         with blaming(model, data):
             result = apply_plugin(self._plugin, copied(model), ctx)
         self.notes, self.curves = ctx.notes, ctx.curves
+        if diverged := ctx.notes.get("diverged"):
+            warnings.warn(f"{self.name} diverged: {diverged}", stacklevel=2)
         return result.eval()
 
     def _of(self, ref: str, model: nn.Module, data: Data | None) -> nn.Module:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 
 from compressit.checkpoint.starting import Offer
-from compressit.config import Config, dump
+from compressit.config import Config, dump, without_folders
 from compressit.contract.init_options import InitConfig
 from compressit.contract.kinds import Dataset
 from compressit.contract.plugin import Plugin
@@ -60,6 +60,10 @@ class Use:
     def to_json(self) -> dict[str, Any]:
         """Name and options."""
         return {"uses": self.uses, "config": self.config}
+
+    def to_lineage(self) -> dict[str, Any]:
+        """The same as a checkpoint records it, which travels: paths without their folders."""
+        return {"uses": self.uses, "config": without_folders(self.plugin.config)}
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def options_by_plugin(settings: Iterable[str], plugins: Sequence[str]) -> dict[s
         written = ".".join(setting.path)
         name = next((plugin for plugin in plugins if written.startswith(f"{plugin}.")), None)
         if name is None:
-            hint = f"write PLUGIN.OPTION=VALUE, with a plugin among {', '.join(plugins)}"
+            known = f"one of {', '.join(plugins)}" if plugins else "one that `--evaluator` names"
+            hint = f"write PLUGIN.OPTION=VALUE, where PLUGIN is {known}"
             problems.append(Problem(f"'{written}' is no option of what is used here", setting.mark, hint))
         else:
             path = setting.path[name.count(".") + 1 :]

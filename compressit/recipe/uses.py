@@ -32,6 +32,8 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
         images = dataset.train_size
         asked = "doubts"
         dataset.doubts()
+        asked = "has_validation"
+        brought = dataset.has_validation
     except CompressitError as error:  # no such folder, or not what it should be
         scope.problem(f"data.uses: {error.message}", where, error.hint)
         return None, None
@@ -40,6 +42,8 @@ def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
         scope.problem(message, where, "this is a bug in the plugin, not in the recipe")
         return None, None
     fault = validation_fault(dataset.config, images) if images else None
+    if brought and dataset.config.validation:
+        fault = "cuts a split, and the data have one of their own"
     if fault is not None:
         written = node.at("with").at("validation")
         scope.problem(f"data.with.validation {fault} (got {shown(written)})", written.mark)
@@ -145,7 +149,9 @@ def tensors_file(node: Node, path: str, scope: Scope) -> Path | None:
     """The path of an existing .safetensors file. Otherwise notes the mistake and returns None."""
     name = str(node.value)
     if not name.endswith(".safetensors"):
-        return scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark)
+        saved = Path(name).suffix in (".pth", ".pt", ".bin", ".ckpt")
+        hint = f"`compressit import {name}` makes one of it" if saved else None
+        return scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark, hint)
     return scope.tried(path, node.mark, scope.file, name)
 
 

@@ -149,16 +149,28 @@ def readable(
             spec = inputs if isinstance(inputs, TensorSpec) else None
             return stored(examples, folder(split), called, workers, announce, unchanged, spec)
         found = held(examples, workers, called, inputs)
-        return found if found.left_out or split == "train_plain" else (found.inputs, found.targets)
+        return found if found.left_out else (found.inputs, found.targets)
 
-    test, validation, plain = (kept(n, getattr(given, n)) for n in ("test", "validation", "train_plain"))
-    train = given.train
-    if isinstance(plain, Source) and not isinstance(train, tuple | Source):
-        if plain.left_out:
-            told = f"{name} (train_plain): an example cannot be left out: {plain.left_out[0]}"
-            raise CompressitError(told, NO_SKIP)
-        return Sources(Streamed(name, train, plain, workers, inputs), test, validation)
-    return Sources(kept("train", train) or train, test, validation)
+    test, validation = (kept(split, getattr(given, split)) for split in ("test", "validation"))
+    train, plain = given.train, kept("train_plain", given.train_plain)
+    if plain is None:
+        return Sources(kept("train", train) or train, test, validation)
+    if isinstance(train, tuple | Source):
+        raise CompressitError(
+            f"{name}: `train_plain` stands beside a `train` of tensors, whose transforms are done",
+            "give `train` as a torch Dataset, which is read anew in each epoch, or leave out `train_plain`",
+        )
+    source = Held(*plain) if isinstance(plain, tuple) else plain
+    assert isinstance(source, Source), "what is kept is read already"
+    if source.left_out:
+        told = f"{name} (train_plain): an example cannot be left out: {source.left_out[0]}"
+        raise CompressitError(told, NO_SKIP)
+    if (count := len(train)) != len(source.targets):  # type: ignore[arg-type]
+        raise CompressitError(
+            f"{name}: `train` has {count:,} examples, and `train_plain` {len(source.targets):,}",
+            "give the same examples in both, in one order",
+        )
+    return Sources(Streamed(name, train, source, workers, inputs), test, validation)
 
 
 def _as_declared(dataset: Dataset[Any], sources: Sources) -> Sources:

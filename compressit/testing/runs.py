@@ -25,7 +25,7 @@ from compressit.testing import datasets, models, reports, stages, tasks
 from compressit.testing.check import ConformanceError, NotApplicable, check, none_found
 from compressit.testing.fingerprint import changed
 from compressit.testing.pickles import pickles
-from compressit.testing.stand import DATA, TRAINING
+from compressit.testing.stand import DATA, TRAINING, check_task
 from compressit.testing.subject import Subject
 from compressit.testing.watch import differing, quiet_place
 
@@ -74,6 +74,7 @@ def no_pickle(subject: Subject) -> None:
 
 
 def _plan(subject: Subject) -> Plan:
+    check_task(subject.create())
     tested: dict[str, Any] = {"uses": subject.name, "with": subject.options}
     match subject.kind:
         case "evaluator":

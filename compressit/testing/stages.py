@@ -24,7 +24,7 @@ from compressit.store.objects import Store
 from compressit.store.progress import StoredProgress
 from compressit.testing.check import ConformanceError, NotApplicable, check, none_found
 from compressit.testing.fingerprint import changed
-from compressit.testing.stand import Called, Net, call, stand
+from compressit.testing.stand import Called, Net, call, check_task, stand
 from compressit.testing.subject import Subject
 from compressit.testing.watch import attributes, differing, left_on, quiet_place, tensors
 
@@ -42,6 +42,7 @@ SIZES: Mapping[str, Callable[[nn.Module, Inputs], int]] = {
 @check("evaluator")
 def results_described(subject: Subject) -> None:
     """All that it declares has a description; numbers have a unit and a direction, curves labels of both axes."""
+    check_task(subject.create())
     found = declared(subject.create(), stand(subject).task)
     if not found:
         raise ConformanceError(

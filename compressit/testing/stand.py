@@ -15,9 +15,10 @@ from compressit.checkpoint import model as checkpoint
 from compressit.checkpoint.manifest import Architecture
 from compressit.contract.compute import Compute
 from compressit.contract.context import Judged, StageContext
-from compressit.contract.kinds import Compressor, Dataset, Trainer
+from compressit.contract.kinds import Compressor, Dataset, ForTasks, Plugin, Trainer
 from compressit.contract.tasks import Task
 from compressit.datasets.splits import Data
+from compressit.datasets.task_spec import CLASSIFICATION
 from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.running import rng
@@ -25,6 +26,7 @@ from compressit.running.apply import apply_plugin, measure_with
 from compressit.running.inputs import Inputs
 from compressit.running.loading import load_data
 from compressit.seeds import Streams
+from compressit.testing.check import NotApplicable
 from compressit.testing.subject import Subject
 from compressit.testing.watch import Lent, quiet_place, watched
 
@@ -141,9 +143,10 @@ def call(
 ) -> Called:
     """Calls the plugin as a worker does (or with `apply`); a stage gets the net `ref`, in round `number`.
 
-    Raises CompressitError if a run would fail too.
+    Raises CompressitError if a run would fail too, and NotApplicable for a plugin that is not for classifications.
     """
     place, plugin = stand(subject), subject.create()
+    check_task(plugin)
     measures = subject.kind == "evaluator"
     streams = rng.judging(0, subject.name) if measures else Streams(0, "tested", number)
     if measures and plugin.uses_stage:
@@ -152,6 +155,12 @@ def call(
     act = partial(apply or (measure_with if measures else apply_plugin), plugin)
     with quiet_place(subject):
         return place.call(act, "shrink" if measures else ref, streams, measures, **fields)
+
+
+def check_task(plugin: Plugin[Any]) -> None:
+    """Raises NotApplicable for a plugin of other tasks than the one that the bench's data pose."""
+    if isinstance(plugin, ForTasks) and plugin.tasks is not None and CLASSIFICATION not in plugin.tasks:
+        raise NotApplicable(f"the kit's data pose a classification, and it is for {', '.join(plugin.tasks)}")
 
 
 def _stand(subject: Subject) -> Stand:

@@ -282,3 +282,10 @@ def test_any_description_comes_back_and_is_stable(lineage: list[dict], metrics: 
     assert again == manifest
     assert encode(again) == encode(manifest)
     assert [dict(step) for step in again.lineage] == lineage
+
+
+def test_a_file_of_torch_asks_for_an_import(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "net.pth")
+    with pytest.raises(CompressitError) as caught:
+        read_header(tmp_path / "net.pth")
+    assert "compressit import" in str(caught.value.hint)

@@ -28,10 +28,10 @@ def _column(*values: float, dtype: torch.dtype = torch.float32) -> Tensor:
     ("inputs", "x", "fault"),
     [
         (PIXELS, _column(0, 0.5, 255), r"training inputs go from 0 to 255, not 0\.\.1"),
-        (PIXELS, _column(0, 0.5, float("nan")), "go from nan to nan"),
+        (PIXELS, _column(0, 0.5, float("nan")), "NaN or infinity is 1 of their 3 values"),
         (PIXELS, _column(2, 2, 2, dtype=torch.float8_e4m3fn), "go from 2 to 2"),
         (PIXELS, _column(1, 1, 1, dtype=torch.int64), r"are torch\.int64, not float32"),
-        (ANY, _column(0, 0, float("inf")), "to inf: they are not finite"),
+        (ANY, _column(0, 0, float("inf")), "NaN or infinity is 1 of"),
         (TensorSpec((1,), low=0.0, high=None), _column(-2, 0, 7), r"go from -2 to 7, not 0\.\."),
         (TOKENS, _column(3, 4, 12, dtype=torch.int32), r"go from 3 to 12, not 3\.\.9"),
         (TOKENS, _column(0, 4, 9, dtype=torch.uint8), r"go from 0 to 9, not 3\.\.9"),
@@ -84,3 +84,17 @@ def test_what_is_not_declared_is_inferred_from_all_splits() -> None:
         "ids": TensorSpec((1,), "int64", 1, 11), "image": TensorSpec((2, 2)), "mask": TensorSpec((), "bool"),
     }  # fmt: skip
     assert inferred(Sources((torch.rand(3, 2), y))) == TensorSpec((2,))
+
+
+@pytest.mark.parametrize(
+    ("x", "hint"),
+    [
+        (_column(0, 0.5, 255), "`ranges`"),  # what users of data.tensors have, who write no TensorSpec
+        (_column(0, 0.5, float("nan")), "replace the values"),  # no range holds it
+        (_column(1, 1, 1, dtype=torch.int64), "tensors of this type"),
+    ],
+)
+def test_each_fault_has_advice_of_its_own(x: Tensor, hint: str) -> None:
+    with pytest.raises(CompressitError) as caught:
+        conformed(_sources(x), PIXELS, "it")
+    assert hint in str(caught.value.hint)

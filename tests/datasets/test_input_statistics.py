@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compressit.datasets import statistics
-from compressit.datasets.statistics import channel_scaling, covariance, factor_of, moments
+from compressit.datasets.options import DataConfig
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Sources
+from compressit.datasets.statistics import channel_scaling, factor_of, moments
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.floats(-1e3, 1e3))
@@ -35,16 +38,19 @@ def test_the_scaling_of_bytes_is_exact_in_whatever_batches(size: int) -> None:
     assert (mean, std) == channel_scaling([x])
 
 
-def test_inputs_with_many_values_have_the_covariance_of_the_first_ones(
+def test_inputs_with_many_values_have_the_covariance_of_some_of_every_class(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(statistics, "EXACT", 20)
-    x = torch.randn(50, 30, generator=torch.Generator().manual_seed(0)) @ torch.randn(30, 30)
-    found = covariance(x.double().mean(0), len(x), lambda: iter(x.split(8)))
+    x = torch.rand(50, 30, generator=torch.Generator().manual_seed(0))
+    x[25:] *= 0.1  # the second class is darker, and comes after the first
+    y = torch.arange(50) // 25
+    found = prepare(Sources((x, y)), DataConfig(), 2, ("a", "b")).train.covariance()
     assert (found.count, found.factor.shape) == (20, (20, 30))
-    first = x[:20].double().numpy()
-    np.testing.assert_allclose(found.mean, first.mean(0), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(found.factor.T @ found.factor, np.cov(first.T), rtol=1e-3, atol=1e-3)
+    some = x[np.arange(20) * 50 // 20].double().numpy()
+    np.testing.assert_allclose(found.mean, some.mean(0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.factor.T @ found.factor, np.cov(some.T), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.mean, x.double().mean(0), atol=0.15)  # the first 20 are 0.22 away
 
 
 def test_a_factor_gives_its_matrix_and_has_its_rank() -> None:

@@ -174,6 +174,24 @@ def test_a_file_that_was_cut_is_told(tmp_path: Path) -> None:
     (tmp_path / "inputs").write_bytes((tmp_path / "inputs").read_bytes()[:-5])
     with pytest.raises(CompressitError, match=r"inputs: it is shorter"):
         _all(split)
+    assert torch.equal(_all(_prepared(_kept(tmp_path)).train)[-2], X[48:].float() / 255), (
+        "read anew, as it was told"
+    )
+
+
+class Elsewhere(Pictures):
+    """The pictures in another order."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return super().__getitem__((index + 1) % len(X))
+
+
+def test_targets_of_other_examples_are_told(tmp_path: Path) -> None:
+    split = _prepared(Streamed("pictures", Elsewhere(draws=True), _kept(tmp_path))).train
+    with pytest.raises(
+        CompressitError, match=r"example \d+ has the target \d in `train`, and \d in `train_plain`"
+    ):
+        _all(split)
 
 
 def test_what_is_read_batch_by_batch_is_not_in_memory(tmp_path: Path) -> None:

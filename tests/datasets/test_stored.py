@@ -105,3 +105,9 @@ def test_data_say_what_they_are_on_one_line(tmp_path: Path) -> None:
     assert "classes=2, scale='unit'" in shown
     assert len(shown) < 250
     assert "\n" not in shown
+
+
+def test_noise_in_place_of_a_files_inputs_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CompressitError, match="pixels: gaussian") as caught:
+        prepare(Sources(_stored(tmp_path, set())), DataConfig(pixels="gaussian"), 2, ("a", "b"))
+    assert "pixels: shuffled" in str(caught.value.hint)

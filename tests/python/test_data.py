@@ -93,9 +93,29 @@ def test_what_was_kept_goes_with_the_last_split(give: Give, tmp_path: Path) -> N
         ({"train": (X, Y), "scale": "unity"}, "scale must be"),
         ({"train": (X, Y), "validation": (X, Y), "limit": 0}, "limit must be at least 1"),
         ({}, "a dataset's name, or train="),
-        ({"name": "data.synthetic", "train": (X, Y)}, "is no plain value|is not a plain value|no dataset"),
+        ({"name": "data.synthetic", "train": (X, Y)}, r"train=\(tensor.{,60}… is not a plain value"),
+        ({"train": Items(), "train_plain": TensorDataset(X[:9], Y[:9])}, "60 examples, and `train_plain` 9"),
+        ({"train": (X, Y), "task": 3}, "the task is a int"),
+        ({"train": (X, Y), "device": "gpu"}, "device is 'gpu'"),
+        ({"train": (X, Y), "train_plain": (X, Y)}, "beside a `train` of tensors"),
     ],
 )
 def test_what_is_no_data_is_told(give: Give, given: dict[str, Any], told: str) -> None:
     with pytest.raises(CompressitError, match=told):
         give(**given)
+
+
+class Drawn(Items):
+    """The items, inverted or not."""
+
+    def __getitem__(self, index: int) -> Any:
+        return (X[index] if torch.rand(()) < 0.5 else 255 - X[index]), Y[index]
+
+
+def test_tensors_may_be_the_plain_examples_of_a_dataset_that_draws(give: Give) -> None:
+    data = give(train=Drawn(), train_plain=(X, Y), scale="standard")
+    epochs = [torch.cat([x for x, _ in data.train.batches(8, epoch)]) for epoch in (0, 1)]
+    assert not torch.equal(*(epoch.sort(0).values for epoch in epochs)), "drawn anew in each epoch"
+    plain = give(train=(X, Y), scale="standard")
+    assert data.contract == plain.contract
+    assert torch.equal(torch.cat([x for x, _ in data.train.ordered(8)]), plain.train.x), "measured without"

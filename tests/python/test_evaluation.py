@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny import BASE, Lab, tiny_host
 
+import compressit
 from compressit.checkpoint import model as checkpoint
 from compressit.config import Config, ModelRef
 from compressit.contract.kinds import Dataset
@@ -250,3 +251,18 @@ def test_with_gives_options_by_plugin() -> None:
     assert [str(problem).split(": ")[0] for problem in caught.value.problems] == [
         "--with eval.latency", "--with eval.size.x=1",
     ]  # fmt: skip
+
+
+def test_what_is_neither_data_nor_an_evaluators_name_is_told() -> None:
+    net, x = torch.nn.Flatten(), torch.rand(4, 1, 8, 8)
+    data = compressit.data(train=(x, torch.arange(4)))
+    with pytest.raises(CompressitError, match="data are a tuple"):
+        compressit.evaluate(net, (x, torch.zeros(4)))  # type: ignore[arg-type]
+    with pytest.raises(CompressitError, match="names of evaluators, not a list"):
+        compressit.evaluate(net, data, ["eval.size", "eval.accuracy"])  # type: ignore[arg-type]
+
+
+def test_options_without_an_evaluator_tell_how_to_name_one() -> None:
+    with pytest.raises(RecipeError) as caught:
+        options_by_plugin(["eval.latency.warmup=1"], [])
+    assert "--evaluator" in str(caught.value.problems[0].hint)

@@ -77,3 +77,9 @@ def test_an_option_that_is_only_called_teacher_is_an_option(
 def test_a_teacher_that_nothing_asks_for_is_an_error() -> None:
     with pytest.raises(CompressitError, match=r"tiny\.train takes no teacher"):
         compressit.stage("tiny.train", teacher=_net())
+
+
+def test_a_training_that_diverges_says_so() -> None:
+    data = compressit.data(train=(torch.rand(32, 6), torch.arange(32) % 3))
+    with pytest.warns(UserWarning, match=r"tiny\.train diverged: the loss became (nan|inf)"):
+        compressit.stage("tiny.train", epochs=3, batch_size=8, optimizer={"lr": 1e39})(_net(), data)

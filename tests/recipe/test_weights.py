@@ -111,3 +111,8 @@ def test_a_variant_may_leave_more_fresh(parse: Parse, tmp_path: Path):
         (),
         ("4.*",),
     ]
+
+
+def test_a_file_of_torch_asks_for_an_import(problems: Problems):
+    (problem,) = problems(_with("{file: w.pth}"))
+    assert "compressit import w.pth" in (problem.hint or "")

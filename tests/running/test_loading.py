@@ -278,3 +278,11 @@ def test_files_that_change_while_they_are_trained_on_are_refused(
     with pytest.raises(CompressitError, match=r"lab\.files changed while it was trained on them"):
         lab.run(lab.plan(STREAMED))
     assert lab.run(lab.plan(STREAMED))["base/seed0/train"].notes["epochs"] == 4, "planned anew"
+
+
+def test_a_checkpoint_does_not_tell_where_the_data_lay(lab: Lab, tmp_path: Path) -> None:
+    plan = lab.plan(RECIPE)
+    (job,) = (job for job in plan.jobs.values() if job.kind == "stage")
+    assert job.data["config"]["file"] == str(tmp_path / "given.txt"), "the worker reads it there"
+    assert job.lineage[-1]["data"]["config"]["file"] == "given.txt"
+    assert str(tmp_path) not in str(job.lineage)

@@ -243,3 +243,16 @@ def test_settings_are_nested_options() -> None:
     }
     with pytest.raises(CompressitError, match="path=value"):
         options_of(["sparsity"])
+
+
+def test_a_plugin_of_other_tasks_is_not_blamed_for_the_kits_classification(mine: Path) -> None:
+    change(
+        mine,
+        ('name = "prune.mine"', 'name = "prune.mine"\n    tasks = frozenset({"task.angle"})'),
+        ("for weight in", "raise KeyError('angle')\n        for weight in"),
+    )
+    subject = Subject.of("prune.mine", files=[mine])
+    assert outcome(subject, "options_round_trip").status == "ok"
+    for name in ("runs", "runs_under_jobs"):
+        found = outcome(subject, name)
+        assert (found.status, "task.angle" in found.reason) == ("skipped", True)

@@ -66,6 +66,10 @@ class Folder(Dataset[FolderConfig]):
     def train_size(self) -> int:
         return len(self._found.splits["train"])
 
+    @property
+    def has_validation(self) -> bool:
+        return "validation" in self._found.splits
+
     def fingerprint(self) -> str:
         """A digest of the images' names, sizes and times of change. It does not read them: a folder may hold millions.
 

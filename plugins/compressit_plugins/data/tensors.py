@@ -55,7 +55,8 @@ class TensorsConfig(DataConfig):
     ranges: dict[Name, tuple[float | None, float | None]] = Field(
         default={},
         description="the least and the greatest value of arrays, as `{x: [-3, 3]}`, null where there is no bound: "
-        "floats are in 0..1 unless this says otherwise, and whole numbers other than bytes need it",
+        "floats are in 0..1 unless this says otherwise, and whole numbers need it; bytes without it are pixels, with "
+        "it whole numbers",
     )
     classes: int | None = Field(
         default=None,
@@ -94,9 +95,11 @@ class Tensors(Dataset[TensorsConfig]):
         most = MOST_CLASSES if self.config.classes is None else self.config.classes
         for split, (low, high) in self._ranges.items():
             if low < 0 or high >= most:
+                told = "there are too many" if self.config.classes is None else f"`classes` is {most}"
                 raise CompressitError(
-                    f"{self._path}: the labels {split}_y go from {low} to {high}",
-                    f"labels count from 0, and `classes` is {self.config.classes}",
+                    f"{self._path}: the labels {split}_y go from {low} to {high}"
+                    + (f", and {told}" if low >= 0 else ""),
+                    "labels count from 0, one for each class",
                 )
         return self.config.classes if self.config.classes is not None else max(highest + 1, 2)
 
@@ -124,6 +127,10 @@ class Tensors(Dataset[TensorsConfig]):
     @property
     def train_size(self) -> int:
         return self._arrays["train_y"].shape[0]
+
+    @property
+    def has_validation(self) -> bool:
+        return "validation_y" in self._arrays
 
     def fingerprint(self) -> str:
         """The sha256 of the file."""

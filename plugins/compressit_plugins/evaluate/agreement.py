@@ -11,13 +11,14 @@ from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise
 
 
 def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str, float]:
-    """Agreement with the teacher on the test and on the training inputs."""
+    """Agreement with the teacher on the test inputs, if the data have some, and on the training inputs."""
     reference = ctx.model(teacher)
 
     def on(split: str) -> float:
         return ctx.task.agreement(ctx.logits(model, split), ctx.logits(reference, split, teacher))
 
-    return {"agreement": on("test"), "train_agreement": on("train")}
+    tested = {"agreement": on("test")} if ctx.data.test is not None else {}
+    return {**tested, "train_agreement": on("train")}
 
 
 def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: int) -> dict[str, float]:

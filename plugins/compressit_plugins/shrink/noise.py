@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from compressit import Compressor, Task, Work, hookimpl, single_tensor
+from compressit import Compressor, Task, Work, hookimpl
 from compressit_plugins.shrink.noise_options import NoiseConfig
 from compressit_plugins.shrink.student import Student
 
@@ -44,8 +44,10 @@ class NoiseShrinking(Student[NoiseConfig]):
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student before it is trained. Raises CompressitError for data whose noise has no meaning: several inputs,
-        token ids."""
-        single_tensor(ctx.data.contract.inputs, self.name)
+        token ids, no bounds."""
+        from compressit_plugins.shrink.noise_inputs import noisy
+
+        noisy(self.config.noise, ctx.data.contract.inputs)
         return super().dry_run(model, ctx)
 
     def work(self, images: int, times: int) -> Work:

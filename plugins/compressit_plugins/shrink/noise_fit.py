@@ -22,8 +22,8 @@ def fit_to_noise(
 
     Uniform noise with hard labels, redrawn each round, is the setting of Alok Singh, "Compressing neural networks to
     see if they learn" (2018). Matching logits is from Ba & Caruana, "Do deep nets really need to be deep?" (2014).
-    Notes the noise it used. If `track` is set, logs retention_train and retention_test against images seen: accuracy,
-    or what the task watches.
+    Notes the noise it used. If `track` is set, logs retention_train and, where there is a test split, retention_test
+    against images seen: accuracy, or what the task watches.
     """
     source = shared_noise_source(options.noise, ctx)
     labelled: dict[str, Tensor] = {}
@@ -45,8 +45,9 @@ def fit_to_noise(
         number = end.epoch + 1
         if number & (number - 1) and number != last:  # powers of two, and the last
             return
-        for name in ("train", "test"):
-            split = ctx.data.split(name)
+        for name, split in (("train", ctx.data.train), ("test", ctx.data.test)):
+            if split is None:
+                continue
             scores = ctx.task.scores(ctx.compute.forward(student, split), split.y)
             if ctx.task.watch in scores:
                 ctx.log(end.images_seen, **{f"retention_{name}": scores[ctx.task.watch]})

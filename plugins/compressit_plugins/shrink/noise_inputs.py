@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from compressit import Data, StageContext, Streams, single_tensor
+from compressit import CompressitError, Data, Inputs, StageContext, Streams, TensorSpec, single_tensor
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,15 @@ class NoiseSource:
 def noise_source(kind: str, data: Data) -> NoiseSource:
     """The source of `uniform | gaussian | pixel | covariance` noise, in the scale of the model's inputs.
 
-    Uniform noise is U[0, 1] in pixels, scaled like the data. The others have the statistics of the training inputs.
+    Uniform noise is between the least and the greatest value that the data declare (of pixels 0 and 1), scaled like the
+    data. The others have the statistics of the training inputs. Raises CompressitError for inputs of which noise has no
+    meaning.
     """
-    shape = single_tensor(data.contract.inputs, "noise").shape
-    device = data.train.y.device
+    spec = noisy(kind, data.contract.inputs)
+    shape, device = spec.shape, data.train.y.device
     if kind == "uniform":
-        low, high = (_scaled(torch.full((1, *shape), end), data).flatten().to(device) for end in (0.0, 1.0))
+        ends = (torch.full((1, *shape), float(end)) for end in (spec.low, spec.high) if end is not None)
+        low, high = (_scaled(end, data).flatten().to(device) for end in ends)
         return NoiseSource(shape, low, high - low, uniform=True)
     if kind == "gaussian":
         mean, std = (torch.full((math.prod(shape),), value) for value in data.train.moments().overall())
@@ -50,6 +53,18 @@ def noise_source(kind: str, data: Data) -> NoiseSource:
         return NoiseSource(shape, each.mean.float(), each.variance.sqrt().float(), uniform=False)
     covariance = data.train.covariance()
     return NoiseSource(shape, covariance.mean, covariance.factor, uniform=False)
+
+
+def noisy(kind: str, inputs: Inputs) -> TensorSpec:
+    """The inputs that this kind of noise stands for. Raises CompressitError for several, for whole numbers, and for
+    uniform noise between bounds that nobody declared."""
+    spec = single_tensor(inputs, "shrink.noise")
+    if kind == "uniform" and None in (spec.low, spec.high):
+        raise CompressitError(
+            f"uniform noise lies between bounds, and the inputs are {spec}",
+            "set `noise: gaussian`, or declare the range of the data",
+        )
+    return spec
 
 
 def shared_noise_source(kind: str, ctx: StageContext) -> NoiseSource:

@@ -15,8 +15,9 @@ class NoiseConfig(StudentConfig):
 
     noise: Literal["uniform", "gaussian", "pixel", "covariance"] = Field(
         "uniform",
-        description="uniform: pixels in [0, 1]; gaussian: one mean and deviation for all pixels; pixel: mean and "
-        "deviation per pixel; covariance: full covariance. All except uniform use statistics of the training inputs",
+        description="uniform: between the least and the greatest value that the data declare, for pixels 0 and 1; "
+        "gaussian: one mean and deviation for all pixels; pixel: mean and deviation per pixel; covariance: full "
+        "covariance. All except uniform use statistics of the training inputs",
     )
     redraw: Literal["epoch", "round", "never"] = Field(
         "epoch", description="when to draw new noise: every epoch, every round, or once for all rounds"

@@ -64,7 +64,10 @@ class Multilabel(Task[MultilabelConfig]):
         weights = self.config.positive_weights
         if weights == "balanced":
             count = targets.sum(0)
-            weight = torch.where(count > 0, (len(targets) - count) / count.clamp_min(1), 1.0)
+            both = (count > 0) & (
+                count < len(targets)
+            )  # else there is nothing to balance: 0 would teach nothing
+            weight = torch.where(both, (len(targets) - count) / count.clamp_min(1), 1.0)
         else:
             weight = None if weights is None else torch.tensor(weights, device=targets.device)
         return lambda outputs, wanted: self._cross_entropy(outputs, wanted, weight).mean()

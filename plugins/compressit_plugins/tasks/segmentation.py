@@ -50,12 +50,18 @@ class Segmentation(ClassTask[SegmentationConfig]):
         return super().loss(outputs, targets)
 
     def objective(self, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """The mean over a batch's pixels that count, as torch's cross-entropy."""
+        """The mean over a batch's pixels that count, as torch's cross-entropy; 0 where none counts, which torch calls
+        NaN: a training would end as diverged."""
+        import torch
+
         whole = super().objective(targets)
 
         def minimised(outputs: Tensor, wanted: Tensor) -> Tensor:
             self._check_sizes(outputs, wanted)
-            return whole(outputs, wanted)
+            value = whole(outputs, wanted)
+            if self.ignored is None:
+                return value
+            return torch.where((wanted != self.ignored).any(), value, 0 * outputs.sum())
 
         return minimised
 

@@ -99,6 +99,7 @@ def test_folders_of_splits_are_those_splits(tmp_path: Path) -> None:
         _fill(tmp_path / split, {"b": count, "a": count})
     sources = _loaded(tmp_path)
     assert [len(s) for s in (sources.train, sources.test, sources.validation)] == [12, 6, 4]
+    assert _dataset(tmp_path).has_validation
     reference = ImageFolder(tmp_path / "train")
     assert [sources.train[i][1] for i in range(12)] == reference.targets
     assert _dataset(tmp_path).class_names == tuple(reference.classes)

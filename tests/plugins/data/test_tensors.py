@@ -66,6 +66,7 @@ def test_the_arrays_come_as_they_are(written: Callable[..., Path]) -> None:
     dataset, sources = _dataset(path), _loaded(path)
     assert (dataset.inputs.shape, dataset.classes, dataset.train_size) == ((3, 4, 5), 3, 24)
     assert dataset.doubts() == []
+    assert dataset.has_validation
     for (x, y), at in (
         (sources.train, slice(24)),
         (sources.test, slice(6)),
@@ -316,3 +317,19 @@ def test_from_python_a_path_is_relative_to_the_current_folder(
     data = compressit.data("data.tensors", file=Path("a.npz"), announce=lambda text: None)
     assert len(data.train) == 24
     assert any("no test arrays" in doubt for doubt in data.doubts)
+
+
+def test_early_stopping_uses_the_files_own_validation_arrays_and_no_other(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", train_x=X, train_y=Y, validation_x=X[6:9], validation_y=Y[6:9])
+    recipe = """
+version: 1
+name: own
+data: {uses: data.tensors, with: {file: a.npz%s}}
+model: {uses: model.mlp, with: {hidden: [4]}}
+stages: {train: {uses: train.supervised, with: {epochs: 2, patience: 1}}}
+"""
+    (tmp_path / "own.yaml").write_text(recipe % "")
+    assert compressit.load_recipe(tmp_path / "own.yaml").variants
+    (tmp_path / "own.yaml").write_text(recipe % ", validation: 0.2")
+    with pytest.raises(CompressitError, match=r"data\.with\.validation cuts a split, and the data have one"):
+        compressit.load_recipe(tmp_path / "own.yaml")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -185,3 +186,8 @@ def test_both_models_are_left_as_they_were_found(lab: Lab) -> None:
     for model, state in zip(models, before, strict=True):
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
         assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_data_without_test_examples_have_the_agreement_on_the_training_alone(lab: Lab) -> None:
+    ctx = lab.context({"train": lab.mlp(16)}, data=replace(lab.data(), test=None), judged=_judged({}))
+    assert Fidelity(FidelityConfig()).evaluate(lab.mlp(16), ctx).keys() == {"train_agreement"}

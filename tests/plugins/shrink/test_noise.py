@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -265,3 +266,10 @@ def test_the_estimate_counts_the_drawing_and_the_teachers_labels(
 ) -> None:
     work = NoiseShrinking(_config(images=100, noise=noise, redraw=redraw)).work(512, 1)
     assert work.forwards == passes, "a draw with a full covariance takes as long as the teacher"
+
+
+def test_data_without_test_examples_are_tracked_on_the_training_alone(lab: Lab) -> None:
+    ctx = lab.context(data=replace(lab.data(), test=None))
+    fit_to_noise(lab.mlp(8), lab.mlp(16), ctx, _config())
+    assert "retention_train" in ctx.curves
+    assert "retention_test" not in ctx.curves

@@ -11,8 +11,10 @@ from scipy import stats
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
 from compressit.datasets.sources import Sources
+from compressit.datasets.specs import TensorSpec
 from compressit.datasets.splits import Data
 from compressit.datasets.statistics import factor_of
+from compressit.errors import CompressitError
 from compressit.seeds import Streams
 from compressit_plugins.shrink import noise_inputs
 from compressit_plugins.shrink.noise_inputs import (
@@ -162,3 +164,21 @@ def test_statistics_are_made_once_for_each_kind_and_data(
     assert made == ["pixel", "uniform", "pixel", "uniform"]
     assert sources[0] is sources[2]
     assert sources[0] is not sources[4]
+
+
+def _of_range(low: float | None, high: float | None) -> Data:
+    x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0)) * 6 - 3
+    inputs = TensorSpec((3,), low=low, high=high)
+    return prepare(Sources((x, torch.arange(20) % 4)), DataConfig(), 4, ("a", "b", "c", "d"), inputs=inputs)
+
+
+def test_uniform_noise_fills_the_range_that_the_data_declare() -> None:
+    x = noise_source("uniform", _of_range(-3, 3)).draw(COUNT, torch.Generator().manual_seed(0))
+    assert stats.kstest(x[:5000, 1].numpy(), stats.uniform(-3, 6).cdf).pvalue > 1e-3
+
+
+def test_uniform_noise_of_inputs_without_bounds_is_refused() -> None:
+    with pytest.raises(CompressitError, match="lies between bounds") as caught:
+        noise_source("uniform", _of_range(None, 3))
+    assert "noise: gaussian" in str(caught.value.hint)
+    noise_source("gaussian", _of_range(None, 3))

@@ -37,6 +37,14 @@ def test_balanced_weights_give_set_and_unset_labels_the_same_say() -> None:
     assert float(outputs.grad[:, 1].sum()) > 0
 
 
+def test_a_label_that_every_example_has_is_still_learnt() -> None:
+    targets = torch.tensor([[1.0, 0], [1, 1]])
+    outputs = torch.zeros(2, 2, requires_grad=True)
+    task(2, positive_weights="balanced").objective(targets)(outputs, targets).backward()
+    assert outputs.grad is not None
+    assert (outputs.grad[:, 0] < 0).all(), "towards the label"
+
+
 @pytest.mark.parametrize("t", [1.0, 3.0])
 def test_the_distance_is_that_of_two_coins(t: float) -> None:
     """Against torch.distributions' divergence of Bernoullis."""

@@ -92,3 +92,12 @@ def test_two_models_agree_pixel_by_pixel() -> None:
     other[0] = -other[0]
     expected = float((OUTPUTS.argmax(1) == other.argmax(1)).double().mean())
     assert task().agreement(OUTPUTS, other) == pytest.approx(expected)
+
+
+def test_a_batch_of_which_no_pixel_counts_changes_nothing() -> None:
+    outputs = OUTPUTS.clone().requires_grad_()
+    value = task(ignore_index=255).objective(HOLED)(outputs, torch.full_like(LABELS, 255))
+    value.backward()
+    assert value == 0
+    assert outputs.grad is not None
+    assert not outputs.grad.any()
