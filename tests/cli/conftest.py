@@ -49,7 +49,7 @@ def _once(factory: pytest.TempPathFactory, name: str, recipe: str) -> Ran:
         if not said.exists():
             sandbox.folder.mkdir()
             sandbox.write("recipe.yaml", recipe)
-            done = sandbox.run("run", "recipe.yaml", "--out", "out")
+            done = sandbox.fresh("run", "recipe.yaml", "--out", "out")
             said.write_text(f"{done.out}\0{done.err}", encoding="utf-8")
     out, err = said.read_text(encoding="utf-8").split("\0")
     return Ran(sandbox, sandbox.folder / "out", Done(0, out, err))

@@ -26,6 +26,8 @@ from compressit.running.pool import Worker, WorkerOptions
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Store
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 FAULTS = ["noisy", "junk", "refuse", "raise", "exit", "die", "sigkill"]
 
 
