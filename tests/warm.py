@@ -25,12 +25,13 @@ _Popen = subprocess.Popen
 
 
 def python(
-    *arguments: str, cwd: Path, env: Mapping[str, str], timeout: float
+    *arguments: str, cwd: Path, env: Mapping[str, str], given: str = "", timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """`python ARGUMENTS`, with no stdin: how it ended and what it wrote."""
+    """`python ARGUMENTS`, `given` that on stdin: how it ended and what it wrote."""
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        told = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "out": str(out), "err": str(err)}
+        streams = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
+        streams[0].write_text(given, encoding="utf-8")
+        told = {"arguments": arguments, "cwd": str(cwd), "env": dict(env), "streams": list(map(str, streams))}
         server = _server()
         assert server.stdin is not None
         assert server.stdout is not None
@@ -40,9 +41,8 @@ def python(
             server.kill()
             raise subprocess.TimeoutExpired(["python", *arguments], timeout)
         code = int(server.stdout.readline())
-        return subprocess.CompletedProcess(
-            ["python", *arguments], code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8")
-        )
+        out, err = (stream.read_text(encoding="utf-8") for stream in streams[1:])
+        return subprocess.CompletedProcess(["python", *arguments], code, out, err)
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def _serve() -> None:
         pid = os.fork()
         if pid == 0:
             os.chdir(request["cwd"])
-            for number, file in ((0, os.devnull), (1, request["out"]), (2, request["err"])):
+            for number, file in enumerate(request["streams"]):
                 opened = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
                 os.dup2(opened, number)
                 os.close(opened)
