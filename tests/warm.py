@@ -142,7 +142,11 @@ if __name__ == "__main__":
     import torch._dynamo
     import torch.utils.flop_counter
 
+    import compressit.cli
     import compressit.running.calibrate
-    import compressit.running.job  # noqa: F401
+    import compressit.running.job
+    import compressit.running.session  # noqa: F401
+    from compressit.host.plugins import installed
 
+    installed()
     _serve()
