@@ -1,8 +1,8 @@
 """Python commands without the seconds that importing torch takes: forks of one process that has imported it.
 
 Each has its own arguments, folder, environment and streams, and exits as Python does. The Python processes that it
-starts, as workers, are forks as well; those of a test can be, too (fixture `warm_workers`). What is about the start of a process (what it imports, its flags, its signals)
-needs a real one.
+starts, as workers, are forks as well; those of a test can be, too (fixture `warm_workers`). What is about the start of
+a process (what it imports, its flags, its signals) needs a real one.
 """
 
 from __future__ import annotations
@@ -139,13 +139,12 @@ def _become_child(arguments: Sequence[str], environment: Mapping[str, str]) -> N
 
 if __name__ == "__main__":
     os.cpu_count = lambda: 1  # the processes of a test run share the cores: no run takes all
-    import torch._dynamo
-    import torch.utils.flop_counter
+    import torch._dynamo  # noqa: F401 - which the first optimizer imports
 
     import compressit.cli
     import compressit.running.calibrate
     import compressit.running.job
-    import compressit.running.session  # noqa: F401
+    import compressit.running.session
     from compressit.host.plugins import installed
 
     installed()

@@ -52,9 +52,7 @@ def run_line(line: str, folder: Path, environment: Mapping[str, str]) -> str:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     else:
         environment = {**os.environ, **environment, "COLUMNS": "1000"}
-        done = warm.python(
-            *replaced[command[0]], *command[1:], cwd=folder, env=environment
-        )
+        done = warm.python(*replaced[command[0]], *command[1:], cwd=folder, env=environment)
     printed = done.stdout + done.stderr
     assert done.returncode == int(wanted[1] if wanted else 0), f"{line}\n{printed}"
     return printed

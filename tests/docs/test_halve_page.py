@@ -14,7 +14,7 @@ import compressit
 
 PAGE = "halve.md"
 TIMES = "{uses: eval.latency, stages: [train, recover]}"
-FEWER = TIMES.replace("}", ", with: {warmup: 1, repetitions: 4}}")  # 50 passes of 128 images tell no more here
+FEWER = TIMES.replace("}", ", with: {warmup: 1, repetitions: 4}}")  # 50 passes of 128 images say no more
 MADE = Path("runs", "halve", "checkpoints", "base", "seed0")
 
 

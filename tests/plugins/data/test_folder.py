@@ -449,6 +449,7 @@ def test_check_says_what_is_wrong_with_the_folder(root: Path, tmp_path: Path) ->
     assert any("no test images" in doubt for doubt in load_recipe(path, host=installed()).doubts())
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_it_conforms(tmp_path: Path) -> None:
     _fill(tmp_path / "images", {"a": 60, "b": 60})
     subject = Subject.of("data.folder", {"root": str(tmp_path / "images"), "size": 8, "test": 0.2})
