@@ -144,7 +144,7 @@ if __name__ == "__main__":
     import compressit.cli
     import compressit.running.calibrate
     import compressit.running.job
-    import compressit.running.session
+    import compressit.running.session  # noqa: F401
     from compressit.host.plugins import installed
 
     installed()
