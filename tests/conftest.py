@@ -97,10 +97,11 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
 def warm_workers() -> Iterator[None]:
     """Workers, and all Python processes that a test starts, are forks of this one: they need no time to import torch.
 
-    For tests of what processes do, not of how they start. A fork of a process that uses a GPU cannot use it.
+    For tests of what processes do, not of how they start. Where there is a GPU they start anew: a fork of a process
+    that has looked for one cannot use it.
     """
     with pytest.MonkeyPatch.context() as patch:
-        if not torch.cuda.is_initialized():
+        if not torch.cuda.is_available():
             patch.setattr("subprocess.Popen", warm.Forked)
         yield
 
