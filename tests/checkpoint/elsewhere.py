@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import warm
 from torch import nn
 
 from compressit.checkpoint import model as checkpoint
@@ -30,6 +29,8 @@ from compressit.host.plugins import Host
 def loaded_elsewhere(paths: Sequence[Path], plugins: Iterable[Path] = ()) -> list[dict[str, Any]]:
     """`fingerprint`s of the models in these files, from one process that made none of them, with as many threads as
     this one."""
+    import warm  # which the script does not find
+
     arguments = [__file__, str(torch.get_num_threads()), *map(str, plugins)]
     given = "".join(f"{path}\n" for path in paths)
     done = warm.python(*arguments, cwd=Path.cwd(), env=os.environ, given=given)
