@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm
 from hypothesis import settings
 from tiny import Bench
 from torch import Tensor, nn
@@ -90,6 +91,19 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
     )
     monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
     return bench
+
+
+@pytest.fixture(scope="module")
+def warm_workers() -> Iterator[None]:
+    """Workers, and all Python processes that a test starts, are forks of this one: they need no time to import torch.
+
+    For tests of what processes do, not of how they start. Where there is a GPU they start anew: a fork of a process
+    that has looked for one cannot use it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            patch.setattr("subprocess.Popen", warm.Forked)
+        yield
 
 
 # What `pip install compressit[EXTRA]` brings, by extra.

@@ -23,6 +23,8 @@ from compressit.public import EXPORTS
 from compressit.recipe.load import load_recipe
 from compressit.recipe.model import ComputeConfig, Recipe
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 
 @pytest.fixture(autouse=True)
 def _tiny_is_installed() -> None:

@@ -1,11 +1,13 @@
-"""Measures for about two seconds how long a training step takes on this machine, for the estimate before a run.
+"""Measures for at most about two seconds how long a training step takes on this machine, for the estimate before a run.
 
-A large net is measured with small batches; the time for larger ones is extrapolated.
+A large net is measured with small batches; the time for larger ones is extrapolated. Where little is to be done, little
+is measured.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -25,12 +27,14 @@ WORK = {"cpu": 10**10, "cuda": 10**12}
 """MACs per call, a fraction of a second: a whole batch for a small net, a few images for a large one."""
 FEWEST, MOST = 4, 1024
 """Minimum images per call, and maximum per forward pass."""
+TIMED = 10
+"""Of this many steps that are to be done, one is timed: measuring must not take longer than the work."""
 TOO_LONG = 2.0
 """If the first call takes longer than this many seconds, there is no second one."""
 
 
 def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
-    """`request`: {"uses", "config", "inputs", "outputs", "batch_sizes", "seconds", "compute"}.
+    """`request`: {"uses", "config", "inputs", "outputs", "work", "seconds", "compute"}; the work is that of each job.
 
     Returns {"steps": [[batch_size, width, seconds], ...], "forward": seconds per image}: SGD steps of the
     model at a few relative widths (only 1.0 if the model has no narrower form) on random inputs.
@@ -38,30 +42,34 @@ def calibrate(request: Mapping[str, Any], host: Host) -> dict[str, Any]:
     inputs, outputs = from_json(request["inputs"]), request["outputs"]
     compute = Compute.select(**request["compute"])
     nets = [(width, net.to(compute.device)) for width, net in _nets(request, inputs, outputs, host)]
-    share = request["seconds"] / (len(nets) * len(request["batch_sizes"]) + 1)
+    ahead = Counter[int]()  # steps of each batch size
+    for work in request["work"]:
+        ahead[int(work["batch_size"])] += int(work["steps"])
+    share = request["seconds"] / (len(nets) * len(ahead) + 1)
     steps: list[list[float]] = []
     for width, net in nets:
         most = _images(net, inputs, compute, passes=3)
-        for batch in request["batch_sizes"]:
+        for batch in sorted(ahead):
             images = min(batch, most)
-            taken = seconds_of(_step(net, inputs, outputs, images, compute), share)
+            taken = seconds_of(_step(net, inputs, outputs, images, compute), share, ahead[batch] // TIMED)
             steps.append([batch, width, taken * batch / images])
     whole = nets[0][1]
     images = min(MOST, _images(whole, inputs, compute, passes=1))
+    calls = sum(int(work["forwards"]) for work in request["work"]) // (TIMED * images)
     return {
         "steps": steps,
-        "forward": seconds_of(_forward(whole, inputs, images, compute), share) / images,
+        "forward": seconds_of(_forward(whole, inputs, images, compute), share, calls) / images,
     }
 
 
-def seconds_of(call: Callable[[], object], budget: float) -> float:
-    """Seconds per call, averaged over `budget` seconds. The first call warms up and only counts if it takes longer
-    than TOO_LONG."""
+def seconds_of(call: Callable[[], object], budget: float, most: int) -> float:
+    """Seconds per call, averaged over `budget` seconds or `most` calls, at least one. The first call warms up and only
+    counts if it takes longer than TOO_LONG."""
     first = _seconds(call)
     if first > TOO_LONG:
         return first
     taken = [_seconds(call)]
-    while sum(taken) < budget:
+    while sum(taken) < budget and len(taken) < most:
         taken.append(_seconds(call))
     return sum(taken) / len(taken)
 

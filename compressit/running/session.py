@@ -164,7 +164,7 @@ class _Run:
                 **variant.model.use.to_json(),
                 "inputs": to_json(variant.offer.inputs),
                 "outputs": variant.offer.classes,
-                "batch_sizes": sorted({int((job.work or {})["batch_size"]) for job in new}),
+                "work": [dict(job.work or {}) for job in new],
                 "seconds": CALIBRATION_SECONDS,
                 "compute": dict(new[0].compute),
             }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -26,11 +27,15 @@ from compressit.host.plugins import Host
 
 
 def loaded_elsewhere(paths: Sequence[Path], plugins: Iterable[Path] = ()) -> list[dict[str, Any]]:
-    """`fingerprint`s of the models in these files, from one fresh process with as many threads as this one."""
-    with start(plugins) as worker:
-        answers, _ = worker.communicate("".join(f"{path}\n" for path in paths), timeout=600)
-    assert worker.returncode == 0
-    return [json.loads(line) for line in answers.splitlines()]
+    """`fingerprint`s of the models in these files, from one process that made none of them, with as many threads as
+    this one."""
+    import warm  # which the script does not find
+
+    arguments = [__file__, str(torch.get_num_threads()), *map(str, plugins)]
+    given = "".join(f"{path}\n" for path in paths)
+    done = warm.python(*arguments, cwd=Path.cwd(), env=os.environ, given=given)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def start(plugins: Iterable[Path] = ()) -> subprocess.Popen[str]:

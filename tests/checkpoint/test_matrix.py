@@ -1,4 +1,4 @@
-"""Six of torchvision's architectures, pruned and loaded elsewhere; all of them: benchmarks/checkpoint_matrix.py."""
+"""Four of torchvision's architectures, pruned and loaded elsewhere; all of them: benchmarks/checkpoint_matrix.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from compressit_plugins.prune.channels import prune_channels
 
 from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
 
-SMALL = ("mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "resnet18", "squeezenet1_1")
+SMALL = ("mobilenet_v3_small", "regnet_x_400mf", "resnet18", "squeezenet1_1")
 """Depthwise and grouped convolutions, residual and joined branches, gates, a classifier that is a convolution."""
 
 

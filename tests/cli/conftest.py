@@ -31,16 +31,16 @@ def sandbox(tmp_path: Path) -> Sandbox:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """`TINY`, run with `--jobs 1`."""
-    return _once(tmp_path_factory, "tiny", TINY)
+    return _once(tmp_path_factory, "tiny", TINY, fresh=True)
 
 
 @pytest.fixture(scope="session")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     """`LONG`, never interrupted."""
-    return _once(tmp_path_factory, "long", LONG)
+    return _once(tmp_path_factory, "long", LONG, fresh=False)
 
 
-def _once(factory: pytest.TempPathFactory, name: str, recipe: str) -> Ran:
+def _once(factory: pytest.TempPathFactory, name: str, recipe: str, fresh: bool) -> Ran:
     base = factory.getbasetemp()
     base = base.parent if base.name.startswith("popen-") else base  # shared by the processes of pytest-xdist
     sandbox = Sandbox(base / f"cli-{name}")
@@ -49,7 +49,7 @@ def _once(factory: pytest.TempPathFactory, name: str, recipe: str) -> Ran:
         if not said.exists():
             sandbox.folder.mkdir()
             sandbox.write("recipe.yaml", recipe)
-            done = sandbox.run("run", "recipe.yaml", "--out", "out")
+            done = (sandbox.fresh if fresh else sandbox.run)("run", "recipe.yaml", "--out", "out")
             said.write_text(f"{done.out}\0{done.err}", encoding="utf-8")
     out, err = said.read_text(encoding="utf-8").split("\0")
     return Ran(sandbox, sandbox.folder / "out", Done(0, out, err))

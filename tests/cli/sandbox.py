@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import warm
+
 PATIENCE = 300.0  # seconds: far more than anything here takes
 HEAVY = ("torch", "matplotlib", "numpy", "torchvision")
 
@@ -56,18 +58,25 @@ class Sandbox:
         return path
 
     def run(self, *arguments: str | Path, code: int = 0, **environment: str) -> Done:
-        """`compressit ARGUMENTS`, which must end with that exit code, and without a traceback."""
-        return self._finished([sys.executable, "-m", "compressit", *map(str, arguments)], code, environment)
+        """`compressit ARGUMENTS`, which must end with that exit code, and without a traceback.
+
+        It and its workers need no time to start (`warm`).
+        """
+        return self._warm(["-m", "compressit", *map(str, arguments)], code, environment)
+
+    def fresh(self, *arguments: str | Path, code: int = 0, **environment: str) -> Done:
+        """As `run`, in processes that start from nothing."""
+        return self._finished(["-m", "compressit", *map(str, arguments)], code, environment)
 
     def light(self, *arguments: str | Path, code: int = 0) -> Done:
-        """As `run`; also, it must not import torch and the like."""
-        done = self._finished([sys.executable, "-c", _COMMAND, *map(str, arguments)], code, {})
+        """As `fresh`; also, it must not import torch and the like."""
+        done = self._finished(["-c", _COMMAND, *map(str, arguments)], code, {})
         assert done.err.splitlines()[-1].strip() == "imported:", done.err
         return done
 
     def python(self, source: str, *arguments: str | Path) -> str:
-        """What a script prints in a fresh process."""
-        return self._finished([sys.executable, "-c", source, *map(str, arguments)], 0, {}).out
+        """What a script prints in another process."""
+        return self._warm(["-c", source, *map(str, arguments)], 0, {}).out
 
     def start(self, *arguments: str | Path) -> Running:
         """`compressit ARGUMENTS` in the background."""
@@ -99,9 +108,13 @@ class Sandbox:
         """The file that says that a stage has been begun and can go on."""
         return self.store / "progress" / key / "progress.json"
 
-    def _finished(self, command: Sequence[str], code: int, environment: dict[str, str]) -> Done:
+    def _warm(self, arguments: Sequence[str], code: int, environment: dict[str, str]) -> Done:
+        env = self.environment(**environment)
+        return _checked(warm.python(*arguments, cwd=self.folder, env=env, timeout=PATIENCE), code)
+
+    def _finished(self, arguments: Sequence[str], code: int, environment: dict[str, str]) -> Done:
         done = subprocess.run(
-            command,
+            [sys.executable, *arguments],
             cwd=self.folder,
             env=self.environment(**environment),
             stdin=subprocess.DEVNULL,
@@ -110,9 +123,7 @@ class Sandbox:
             timeout=PATIENCE,
             check=False,
         )
-        assert "Traceback" not in done.stderr + done.stdout, done.stderr
-        assert done.returncode == code, done.stderr + done.stdout
-        return Done(done.returncode, done.stdout, done.stderr)
+        return _checked(done, code)
 
 
 @dataclass(frozen=True)
@@ -135,6 +146,12 @@ class Running:
         self.process.send_signal(number)
         out, _ = self.process.communicate(timeout=PATIENCE)
         return Done(self.process.returncode, out, self.log.read_text())
+
+
+def _checked(done: subprocess.CompletedProcess[str], code: int) -> Done:
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert done.returncode == code, done.stderr + done.stdout
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def wait_for(true: Callable[[], object]) -> None:

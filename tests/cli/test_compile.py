@@ -15,7 +15,7 @@ SHORT = TINY[: TINY.index("variants:")] + "stages: {train: {uses: train.supervis
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
 def test_a_run_may_compile_its_models(sandbox: Sandbox) -> None:
     sandbox.write("recipe.yaml", SHORT.replace("threads: 1", "threads: 1, compile: true"))
-    sandbox.run(
+    sandbox.fresh(
         "run", "recipe.yaml", "--out", "out", TORCHINDUCTOR_CACHE_DIR=str(sandbox.folder / "inductor")
     )
     assert [row["stage"] for row in rows(sandbox.folder / "out")] == ["train"]

@@ -55,7 +55,7 @@ def test_figures_are_drawn_alike_whatever_lies_in_the_current_folder(sandbox: Sa
     (out / "results.json").write_bytes((tiny.out / "results.json").read_bytes())
     for folder in (sandbox.folder, out):
         (folder / "matplotlibrc").write_text("font.size: 40\nsavefig.facecolor: red\n")
-    sandbox.run("report", "out")
+    sandbox.fresh("report", "out")
     drawn, before = contents(out / "figures"), contents(tiny.out / "figures")
     assert drawn
     assert drawn == before

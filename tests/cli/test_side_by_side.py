@@ -10,6 +10,8 @@ from tiny import TWINS
 
 from .sandbox import PATIENCE, Running, Sandbox, rows
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 RECIPE = (
     TWINS[: TWINS.index("stages:")]
     + """\

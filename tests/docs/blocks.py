@@ -6,10 +6,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import warm
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 
@@ -41,22 +42,17 @@ def run_line(line: str, folder: Path, environment: Mapping[str, str]) -> str:
     """
     command = shlex.split(line, comments=True)
     replaced = {
-        "compressit": [sys.executable, "-m", "compressit"],
-        "python": [sys.executable],
-        "pytest": [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"],
-        "pip": [sys.executable, "-m", "pip", "--disable-pip-version-check"],
-        "cp": ["cp"],
+        "compressit": ["-m", "compressit"],
+        "python": [],
+        "pytest": ["-m", "pytest", "-p", "no:cacheprovider"],
+        "pip": ["-m", "pip", "--disable-pip-version-check"],
     }
     wanted = re.search(r"# exit code (\d+)", line)
-    done = subprocess.run(
-        [*replaced[command[0]], *command[1:]],
-        cwd=folder,
-        env={**os.environ, **environment, "COLUMNS": "1000"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    if command[0] == "cp":
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    else:
+        environment = {**os.environ, **environment, "COLUMNS": "1000"}
+        done = warm.python(*replaced[command[0]], *command[1:], cwd=folder, env=environment)
     printed = done.stdout + done.stderr
     assert done.returncode == int(wanted[1] if wanted else 0), f"{line}\n{printed}"
     return printed

@@ -14,6 +14,8 @@ FILES = ("data.folder", "data.tensors")  # those need files: their own tests
 PLAIN = [name for name in BUILT_IN if name not in ("model.timm", *FILES)]  # that one needs an extra: below
 
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 IN_WORKERS = {
     "data.mnist", "model.convnet", "train.supervised", "shrink.noise", "prune.structured", "eval.fidelity",
     "report.twins",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import math
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import warm
 from tiny import Lab
 from torch.nn import functional as F
 
@@ -82,11 +82,11 @@ def test_a_recipe_trains_prunes_distills_and_measures(
 
 def _check_reloaded(host: Host, file: Path) -> None:
     """Another process computes the same."""
-    command = [sys.executable, "-c", ELSEWHERE, str(PLUGINS), str(file)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = warm.python("-c", ELSEWHERE, str(PLUGINS), str(file), cwd=file.parent, env=os.environ)
+    assert done.returncode == 0, done.stderr
     net, x = _net_and_inputs(host, file)
     with torch.no_grad():
-        assert call(net, x).flatten().tolist() == pytest.approx(eval(told), abs=1e-6)
+        assert call(net, x).flatten().tolist() == pytest.approx(eval(done.stdout), abs=1e-6)
 
 
 def _check_exported(host: Host, file: Path, folder: Path) -> None:

@@ -19,6 +19,8 @@ from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Store
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 RUDE = PLUGINS.with_name("rude_plugins.py")
 FAILS = {
     "surrogates": r"RuntimeError: half \ud800 a pair, \x00, \x1b[31m, caf\udce9, end (rude_plugins.py:",

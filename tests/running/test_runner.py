@@ -25,6 +25,8 @@ from compressit.running.pool import Worker, WorkerOptions
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Store
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 FAULTS = ["noisy", "junk", "refuse", "raise", "exit", "die", "sigkill"]
 
 
@@ -242,7 +244,7 @@ def test_the_first_worker_measures_the_machine_and_then_works(tmp_path: Path) ->
         measured = runner.calibrate(
             {
                 "uses": "tiny.mlp", "config": {"hidden": [8]}, "inputs": to_json(TensorSpec((1, 2, 3))), "outputs": 3,
-                "batch_sizes": [4, 16], "seconds": 0.05,
+                "work": [{"batch_size": size, "steps": 5000, "forwards": 0} for size in (16, 4, 16)], "seconds": 0.05,
                 "compute": {"device": "cpu", "precision": "fp32", "compile": False},
             }
         )  # fmt: skip

@@ -26,6 +26,8 @@ from compressit.scaffold.plugin import NewPlugin, kind_of, plugin_files
 from compressit.scaffold.recipe import checked_name, parts_around, recipe_text
 from compressit.testing import Subject, checks_for, outcomes
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 PREFIXES = {
     "compressor": "prune", "trainer": "train", "evaluator": "eval", "model": "model", "dataset": "data",
     "task": "task", "report": "report",

@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 
 from compressit.testing import CHECKS, Subject, checks_for, outcomes
 
+pytestmark = pytest.mark.usefixtures("warm_workers")
+
 BROKEN = Path(__file__).parent.parent / "broken_plugins"
 FAULTS: dict[str, dict[str, dict[str, Any]]] = YAML(typ="safe").load(BROKEN / "faults.yaml")
 TEMPLATES = jinja2.Environment(loader=jinja2.FileSystemLoader(BROKEN))

@@ -176,6 +176,7 @@ def test_pytest_gets_a_test_for_each_check(mine: Path) -> None:
         by_id["prune.mine-dry_runs"]()
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_a_compressor_that_measures_times_need_not_give_the_same_twice(mine: Path) -> None:
     width = f"0.5 if os.getpid() == {os.getpid()} else 0.7"  # its workers' models are wider
     change(

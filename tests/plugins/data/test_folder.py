@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import warm
 from PIL import Image
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -428,11 +429,10 @@ def test_a_run_of_workers_ends_with_the_same_numbers_twice(
         monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / f"cache{workers}"))
         path = tmp_path / "own.yaml"
         path.write_text(RECIPE.replace("WORKERS", str(workers)))
-        (tmp_path / "elsewhere").mkdir(exist_ok=True)
-        monkeypatch.chdir(tmp_path / "elsewhere")  # `root` starts from the recipe
+        elsewhere = tmp_path / "elsewhere"  # `root` starts from the recipe
+        elsewhere.mkdir(exist_ok=True)
         out = str(tmp_path / f"out{workers}")
-        command = [sys.executable, "-m", "compressit", "run", str(path), "--out", out]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = warm.python("-m", "compressit", "run", str(path), "--out", out, cwd=elsewhere, env=os.environ)
         assert done.returncode == 0, done.stdout + done.stderr
         results = json.loads((tmp_path / f"out{workers}" / "results.json").read_text())
         found.append([row["metrics"] for row in results["rows"]])
@@ -450,6 +450,7 @@ def test_check_says_what_is_wrong_with_the_folder(root: Path, tmp_path: Path) ->
     assert any("no test images" in doubt for doubt in load_recipe(path, host=installed()).doubts())
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_it_conforms(tmp_path: Path) -> None:
     _fill(tmp_path / "images", {"a": 60, "b": 60})
     subject = Subject.of("data.folder", {"root": str(tmp_path / "images"), "size": 8, "test": 0.2})

@@ -303,6 +303,7 @@ assert not {{"torch", "numpy", "safetensors"}} & set(sys.modules)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("warm_workers")
 def test_it_conforms(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train_x=X.repeat(4, 0), train_y=Y.repeat(4), test_x=X, test_y=Y)
     subject = Subject.of("data.tensors", {"file": str(tmp_path / "a.npz")})

@@ -79,13 +79,13 @@ def compared(net: nn.Module, small: nn.Module, shape: Sequence[int]) -> Verdict:
         return Verdict("wrong", f"its tensors are none of the given net's: {error}")
     if not any(value.shape != small.state_dict()[name].shape for name, value in tensors(net).items()):
         return Verdict("wrong", "nothing was removed, and no word about it")
-    worst, moved = 0.0, 0.0
+    worst, moved, masked = 0.0, 0.0, without(net, left)
     for mode in (False, True):  # the branches of training as well: there the net has only to run
         for x in inputs(shape):
             if mode and len(x) < 2:
                 continue
             try:
-                wanted, given = reference(net, left, x, mode), outputs(small, x, mode)
+                wanted, given = reference(masked, left, x, mode), outputs(small, x, mode)
             except Exception as error:  # noqa: BLE001
                 name = type(error).__name__
                 return Verdict("wrong", f"it does not run{' in train mode' * mode}: {name}: {error}")
@@ -171,8 +171,8 @@ def entries(full: Tensor, left: Tensor) -> list[Tensor]:
     return found
 
 
-def reference(net: nn.Module, left: dict[str, list[Tensor]], x: Tensor, training: bool) -> list[list[Tensor]]:
-    """The outputs that are right: of the masked net, and what the net itself says where it does."""
+def without(net: nn.Module, left: dict[str, list[Tensor]]) -> nn.Module:
+    """The net with zeros for all that is not `left`."""
     masked = copy.deepcopy(net)
     with torch.no_grad():
         for name, value in tensors(masked).items():  # in place: what is shared stays shared
@@ -181,6 +181,14 @@ def reference(net: nn.Module, left: dict[str, list[Tensor]], x: Tensor, training
             grid = torch.meshgrid(*left[name], indexing="ij")
             value[grid] = whole[grid]
         _norms_of_what_is_left(masked, left)
+    return masked
+
+
+def reference(
+    masked: nn.Module, left: dict[str, list[Tensor]], x: Tensor, training: bool
+) -> list[list[Tensor]]:
+    """The outputs that are right: of the masked net, and what the net itself says where it does."""
+    with torch.no_grad():
         answers = [outputs(masked, x, training)]
         if isinstance(masked, Net) and type(masked).alive is not Net.alive and not training:
             answers.append(_leaves(masked.alive(x, lambda name, dim: left[name][dim].tolist())))
