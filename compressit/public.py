@@ -77,6 +77,7 @@ EXPORTS = {
     "percent": "compressit.formatting",
     "r2": "compressit.contract.measure",
     "random_inputs": "compressit.datasets.batched",
+    "ratio": "compressit.config",
     "run": "compressit.api",
     "save": "compressit.api",
     "single_tensor": "compressit.datasets.specs",

@@ -17,9 +17,10 @@ from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Bo
 from compressit.recipe.first_model import read_model
 from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
-from compressit.recipe.model import LocalPlugin, Recipe, Variant
+from compressit.recipe.model import LocalPlugin, Recipe, Search, Variant
 from compressit.recipe.references import Read, check_references
 from compressit.recipe.scope import Scope
+from compressit.recipe.search import Written, read_search
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
@@ -78,9 +79,11 @@ def parse_recipe(
     scope = Scope(host, path.resolve().parent if path else Path.cwd(), problems)
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
-    found = _variants(_bodies(root, parsed, problems), scope, head.seeds if head else None)
+    bodies = _bodies(root, parsed, problems)
+    found = _variants(bodies, scope, head.seeds if head else None)
     tasks = tuple(variant.posed for variant in found)
     report = read_uses(root.at("report"), "report", "report", replace(scope, tasks=tasks))
+    search = _search(root.at("search"), bodies, found, scope) if not problems else Search()
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -95,6 +98,7 @@ def parse_recipe(
         description=head.description,
         text=text,
         settings=tuple(settings),
+        search=search,
     )
 
 
@@ -230,6 +234,17 @@ def _variant(swept: Swept, scope: Scope) -> tuple[Read, Variant | None]:
     variant = Variant(name, data, task, model, stages, tuple(item.measure for item in items), swept.values)
     _check_work(variant, body, scope)
     return read, variant
+
+
+def _search(node: Node, bodies: Sequence[Swept], found: Sequence[Variant], scope: Scope) -> Search:
+    """What `compressit search` varies. Those of a `sweep` over data or model have the same stages: one is tried."""
+    read = zip(bodies, found, strict=True)
+    distinct = {id(swept.body.at("stages").value): Written(swept.body, variant) for swept, variant in read}
+
+    def tried(body: Node) -> Sequence[Problem]:
+        return _variant(Swept("", body), replace(scope, problems=[]))[0].problems
+
+    return read_search(node, list(distinct.values()), tried, scope)
 
 
 def _check_work(variant: Variant, body: Node, scope: Scope) -> None:
