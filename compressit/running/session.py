@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 from rich.console import Console
 
@@ -62,13 +62,7 @@ def run_plan(
         _warn(finished, say)
         return finished, []
     if jobs:
-        try:
-            objects.require_writable()
-        except OSError as error:
-            raise CompressitError(
-                f"{store}: the store cannot be written to: {error.strerror or error}",
-                "choose another folder with --store",
-            ) from error
+        _require_writable(objects, store)
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
@@ -95,6 +89,80 @@ def run_plan(
     return results, failures
 
 
+class Target(Protocol):
+    """What is kept up to date while jobs run: a run's folder, for example."""
+
+    def refresh(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> None: ...
+    def finish(
+        self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool
+    ) -> bool: ...
+    def write_log(self, name: str, text: str) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of the jobs of a plan."""
+
+    plan: Plan
+    artifacts: Mapping[str, Artifact]  # by key
+    failed: Mapping[str, str]  # why, by key
+
+    def why(self, key: str) -> str | None:
+        """Why the result of this key is missing: its job failed, or one that it needs."""
+        inputs = [*self.plan.jobs[key].inputs.values(), self.plan.dry_runs.get(key)]
+        if key in self.artifacts:
+            return None
+        needed = (self.why(other) for other in inputs if other is not None)
+        return self.failed.get(key) or next((why for why in needed if why is not None), None)
+
+
+def run_batch(
+    plan: Plan,
+    host: Host,
+    *,
+    target: Target,
+    logs: Path,
+    store: Path,
+    workers: int = 1,
+    console: Console,
+    job_timeout: float | None = None,
+) -> Batch:
+    """Runs the jobs that the store lacks, without a run folder. A stage whose dry run fails is left out with what needs
+    it; everything else is run.
+
+    Raises CompressitError, before running anything, if the store is not writable.
+    """
+    objects = Store(store, warn=_speaker(console))
+    artifacts = {key: found for key in plan.jobs if (found := objects.find(key)) is not None}
+    run = _Run(plan, host, objects, target, artifacts, strict=False)
+    jobs = plan.pending(dict.fromkeys(artifacts, True))
+    if jobs:
+        _require_writable(objects, store)
+        options = WorkerOptions(
+            store=store.resolve(),
+            cache=default_cache().resolve(),
+            threads=_threads(plan, workers),
+            logs=logs,
+            plugins=plan.recipe.plugins,
+            job_timeout=job_timeout,
+        )
+        try:
+            run.execute(jobs, options, workers, console)
+        finally:
+            objects.tidy(plan.jobs)
+    return Batch(plan, artifacts, run.failed_jobs)
+
+
+def _require_writable(objects: Store, store: Path) -> None:
+    try:
+        objects.require_writable()
+    except OSError as error:
+        raise CompressitError(
+            f"{store}: the store cannot be written to: {error.strerror or error}",
+            "choose another folder with --store",
+        ) from error
+
+
 def _warn(results: Results, say: Callable[[str], None]) -> None:
     warnings = results.warnings()
     for warning in warnings[:MOST_WARNINGS]:
@@ -110,9 +178,11 @@ class _Run:
     plan: Plan
     host: Host
     store: Store
-    target: RunFolder
+    target: Target
     artifacts: dict[str, Artifact]  # by key, including those that this run makes
+    strict: bool = True  # whether nothing is trained if a dry run fails
     failures: list[str] = field(default_factory=list[str])  # one line each
+    failed_jobs: dict[str, str] = field(default_factory=dict[str, str])  # the same, by key
     _running: list[Job] = field(default_factory=list[Job])
     _ended: bool = False  # whether a worker was killed or crashed, which is not the recipe's fault
 
@@ -127,7 +197,8 @@ class _Run:
                 _speaker(console)(f"{self._to_do(jobs)}, about {about} with {hands}")
                 with Live(console, jobs, estimate, workers) as self._live:
                     self._dry_run(jobs, runner)
-                    runner.run([job for job in jobs if job.key not in self.artifacts])
+                    hopeless = self._hopeless(jobs)
+                    runner.run([job for job in jobs if job.key not in {*self.artifacts, *hopeless}])
         except CompressitError:  # nothing was trained
             raise
         except BaseException as error:  # usually Ctrl-C; the workers have ended
@@ -166,9 +237,17 @@ class _Run:
         tried = [job for job in jobs if job.kind == "dry_run"]
         made = {job.key for job in tried}.union(*(job.inputs.values() for job in tried))
         runner.run([job for job in jobs if job.key in made])
-        if tried and self.failures:
+        if tried and self.failures and self.strict:
             told = "\n".join([*self.failures, "nothing was trained"])
             raise StageFailed(told) if self._ended else SeveralErrors(told)
+
+    def _hopeless(self, jobs: Sequence[Job]) -> set[str]:
+        """The jobs that have failed, those whose dry run has, and those that need one of them. `jobs`: inputs first."""
+        found = set(self.failed_jobs)
+        for job in jobs:
+            if found & {*job.inputs.values(), self.plan.dry_runs.get(job.key, "")}:
+                found.add(job.key)
+        return found
 
     # The runner's Listener interface
 
@@ -192,7 +271,8 @@ class _Run:
     def failed(self, job: Job, failure: Failure) -> None:
         self._running.remove(job)
         self._ended |= failure.ended
-        self.failures.append(_failure_text(self.target, job, failure))
+        self.failed_jobs[job.key] = _failure_text(self.target, job, failure)
+        self.failures.append(self.failed_jobs[job.key])
         self._live.failed(job, failure)
 
     def announce(self, text: str) -> None:
@@ -203,7 +283,7 @@ class _Run:
         self.target.refresh(self.artifacts, self.failures)
 
 
-def _failure_text(target: RunFolder, job: Job, failure: Failure) -> str:
+def _failure_text(target: Target, job: Job, failure: Failure) -> str:
     if failure.traceback is None:
         return str(failure)
     name = short_name(job.label.replace("/", "_").replace(" ", "_"))
