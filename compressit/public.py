@@ -80,6 +80,7 @@ EXPORTS = {
     "ratio": "compressit.config",
     "run": "compressit.api",
     "save": "compressit.api",
+    "search": "compressit.api",
     "single_tensor": "compressit.datasets.specs",
     "stage": "compressit.api",
     "tensor_bytes": "compressit.contract.measure",

@@ -25,6 +25,7 @@ COMMANDS = {
     "check": "recipes",
     "plan": "recipes",
     "report": "recipes",
+    "search": "searching",
     "import": "importing",
     "inspect": "checkpoints",
     "evaluate": "checkpoints",

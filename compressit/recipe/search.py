@@ -52,7 +52,9 @@ def read_search(node: Node, given: Sequence[Written], tried: Tried, scope: Scope
     return Search(tuple(found for found in vary if found is not None), order)
 
 
-def reordered(stages: Sequence[Stage], names: Sequence[str], placed: Sequence[str]) -> tuple[Stage, ...] | None:
+def reordered(
+    stages: Sequence[Stage], names: Sequence[str], placed: Sequence[str]
+) -> tuple[Stage, ...] | None:
     """The stages with the first of `placed` in the place of the first of `names`, and so on: it gets what that one got,
     and what needed that one needs it. None if stages would then need each other in a circle."""
     moved = dict(zip(names, placed, strict=True))
@@ -83,9 +85,7 @@ def _vary(
     having = [one for one in given if one.stage(name) is not None]
     if not having:
         known = {stage.name for one in given for stage in one.variant.stages}
-        return scope.problem(
-            f"search: there is no stage '{name}'", node.keys[key], did_you_mean(name, known)
-        )
+        return scope.problem(f"search: there is no stage '{name}'", node.keys[key], did_you_mean(name, known))
     first = having[0].stage(name)
     assert first is not None
     found = _values(Vary(name, option), f"search.{key}", spec, ratio_of(first, option), scope)
@@ -106,14 +106,14 @@ def _values(vary: Vary, path: str, spec: Node, ratio: Ratio | None, scope: Scope
         return replace(vary, choices=tuple(item.plain() for item in spec.items))
     if not isinstance(spec.value, Mapping):
         hint = "write {low: 0.2, high: 0.9}, or a list of values"
-        return scope.problem(f"{path} must be a range or a list of values (got {shown(spec)})", spec.mark, hint)
+        return scope.problem(
+            f"{path} must be a range or a list of values (got {shown(spec)})", spec.mark, hint
+        )
     block = validate(RangeBlock, spec, path, scope.problems)
     if block is None:
         return None
     ends = (block.low, block.high)
-    low, high = (
-        own if own is not None else of for own, of in zip(ends, _usual(ratio), strict=True)
-    )
+    low, high = (own if own is not None else of for own, of in zip(ends, _usual(ratio), strict=True))
     layers = ratio.layers if ratio is not None else ""
     if low is None or high is None:
         return scope.problem(
@@ -123,7 +123,9 @@ def _values(vary: Vary, path: str, spec: Node, ratio: Ratio | None, scope: Scope
         return scope.problem(f"{path}.low must be smaller than `high` (got {low:g})", spec.at("low").mark)
     if block.log and low <= 0:
         hint = "leave out `log`, or start above 0"
-        return scope.problem(f"{path}.low must be above 0 with `log` (got {low:g})", spec.at("low").mark, hint)
+        return scope.problem(
+            f"{path}.low must be above 0 with `log` (got {low:g})", spec.at("low").mark, hint
+        )
     if block.per_layer and not layers:
         hint = "only an option that its plugin marks as a ratio per layer can have one for each"
         return scope.problem(f"{path}.per_layer is for a ratio per layer", spec.at("per_layer").mark, hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
@@ -20,6 +21,7 @@ from compressit.host.plugins import Host
 from compressit.paths import default_cache
 from compressit.planning.points import Plan
 from compressit.printable import Forgiving, folded
+from compressit.recipe.model import Recipe
 from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
 from compressit.running.display import Live
@@ -66,7 +68,7 @@ def run_plan(
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
-        threads=_threads(plan, workers),
+        threads=_threads(plan.recipe, workers),
         logs=folder / "logs",
         plugins=plan.recipe.plugins,
         save_every=save_every,
@@ -77,7 +79,7 @@ def run_plan(
         objects.note(folder, plan.jobs)
         try:
             if jobs:
-                run.execute(jobs, options, workers, console)
+                run.execute(jobs, options, Runner(options, host, run, workers), workers, console)
         finally:
             objects.tidy(plan.jobs)
         failures = run.failures
@@ -93,9 +95,7 @@ class Target(Protocol):
     """What is kept up to date while jobs run: a run's folder, for example."""
 
     def refresh(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> None: ...
-    def finish(
-        self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool
-    ) -> bool: ...
+    def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool: ...
     def write_log(self, name: str, text: str) -> Path: ...
 
 
@@ -116,41 +116,58 @@ class Batch:
         return self.failed.get(key) or next((why for why in needed if why is not None), None)
 
 
-def run_batch(
-    plan: Plan,
-    host: Host,
-    *,
-    target: Target,
-    logs: Path,
-    store: Path,
-    workers: int = 1,
-    console: Console,
-    job_timeout: float | None = None,
-) -> Batch:
-    """Runs the jobs that the store lacks, without a run folder. A stage whose dry run fails is left out with what needs
-    it; everything else is run.
+class Batches:
+    """Runs plans of one recipe one after another, without run folders, by the same workers. A context manager: exiting
+    it ends the workers."""
 
-    Raises CompressitError, before running anything, if the store is not writable.
-    """
-    objects = Store(store, warn=_speaker(console))
-    artifacts = {key: found for key in plan.jobs if (found := objects.find(key)) is not None}
-    run = _Run(plan, host, objects, target, artifacts, strict=False)
-    jobs = plan.pending(dict.fromkeys(artifacts, True))
-    if jobs:
-        _require_writable(objects, store)
-        options = WorkerOptions(
+    def __init__(
+        self,
+        recipe: Recipe,
+        host: Host,
+        *,
+        target: Target,
+        logs: Path,
+        store: Path,
+        workers: int,
+        console: Console,
+        job_timeout: float | None = None,
+    ) -> None:
+        self._host, self._target, self._workers, self._console = host, target, workers, console
+        self._store, self._named = Store(store, warn=_speaker(console)), store
+        self._runner: Runner | None = None
+        self._options = WorkerOptions(
             store=store.resolve(),
             cache=default_cache().resolve(),
-            threads=_threads(plan, workers),
+            threads=_threads(recipe, workers),
             logs=logs,
-            plugins=plan.recipe.plugins,
+            plugins=recipe.plugins,
             job_timeout=job_timeout,
         )
-        try:
-            run.execute(jobs, options, workers, console)
-        finally:
-            objects.tidy(plan.jobs)
-    return Batch(plan, artifacts, run.failed_jobs)
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._runner is not None:
+            self._runner.__exit__(*error)
+
+    def run(self, plan: Plan) -> Batch:
+        """Runs the jobs that the store lacks. A stage whose dry run fails is left out with what needs it; everything
+        else is run.
+
+        Raises CompressitError, before running anything, if the store is not writable.
+        """
+        artifacts = {key: found for key in plan.jobs if (found := self._store.find(key)) is not None}
+        run = _Run(plan, self._host, self._store, self._target, artifacts, strict=False)
+        jobs = plan.pending(dict.fromkeys(artifacts, True))
+        if jobs:
+            _require_writable(self._store, self._named)
+            self._runner = self._runner or Runner(self._options, self._host, run, self._workers)
+            try:
+                run.execute(jobs, self._options, nullcontext(self._runner), self._workers, self._console)
+            finally:
+                self._store.tidy(plan.jobs)
+        return Batch(plan, artifacts, run.failed_jobs)
 
 
 def _require_writable(objects: Store, store: Path) -> None:
@@ -186,11 +203,19 @@ class _Run:
     _running: list[Job] = field(default_factory=list[Job])
     _ended: bool = False  # whether a worker was killed or crashed, which is not the recipe's fault
 
-    def execute(self, jobs: Sequence[Job], options: WorkerOptions, workers: int, console: Console) -> None:
+    def execute(
+        self,
+        jobs: Sequence[Job],
+        options: WorkerOptions,
+        opened: AbstractContextManager[Runner],
+        workers: int,
+        console: Console,
+    ) -> None:
         """Runs the jobs. Updates the folder even if interrupted."""
         self._history = History(options.store, options.threads)
         try:
-            with Runner(options, self.host, self, workers) as runner:
+            with opened as runner:
+                runner.listener = self
                 estimate = Estimate(self._history, self._calibration(jobs, runner))
                 about = duration(round(estimate.total(jobs) / workers))
                 hands = f"{counted(workers, 'worker')} of {counted(options.threads, 'thread')}"
@@ -294,8 +319,8 @@ def _failure_text(target: Target, job: Job, failure: Failure) -> str:
         return f"{failure} (the traceback could not be written: {why})"
 
 
-def _threads(plan: Plan, workers: int) -> int:
-    asked = plan.recipe.compute.threads
+def _threads(recipe: Recipe, workers: int) -> int:
+    asked = recipe.compute.threads
     return asked if isinstance(asked, int) else max(1, (os.cpu_count() or 1) // workers)
 
 

@@ -60,7 +60,9 @@ class SearchFolder:
             if facts["format"] == FORMAT and facts["content"] == content:
                 return TypeAdapter(Tried).validate_json(json.dumps(facts["tried"]), strict=True)
         except (OSError, ValueError, LookupError, ValidationError) as error:
-            raise CompressitError(f"{file}: not what a search wrote: {error}", f"remove it, or {ANOTHER}") from error
+            raise CompressitError(
+                f"{file}: not what a search wrote: {error}", f"remove it, or {ANOTHER}"
+            ) from error
         raise CompressitError(
             f"{self.path} holds a search with another recipe, goal or seed, or of another version",
             f"{ANOTHER}, or remove this folder",

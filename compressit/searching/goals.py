@@ -17,9 +17,7 @@ from compressit.searching.trials import Goal
 VALIDATION = "validation"
 
 
-def goal_of(
-    strategies: tuple[Strategy, ...], minimize: str, max_drop: float, metric: str | None
-) -> Goal:
+def goal_of(strategies: tuple[Strategy, ...], minimize: str, max_drop: float, metric: str | None) -> Goal:
     """The goal. `metric`: a column of the validation split; None: what the task watches there.
 
     Raises CompressitError if the data have no validation split, or no evaluator gives these columns.
@@ -50,7 +48,9 @@ def goal_of(
             costs = [n for n, m in found.items() if m.better == "lower" and m.unit in COSTS]
             raise CompressitError(f"'{goal.minimize}' is no cost", f"the recipe's costs: {', '.join(costs)}")
         if score.better == "neither":
-            raise CompressitError(f"'{goal.metric}' is neither better nor worse", "name another with --metric")
+            raise CompressitError(
+                f"'{goal.metric}' is neither better nor worse", "name another with --metric"
+            )
         goal = replace(goal, better=score.better, units=(cost.unit, score.unit))
     return goal
 

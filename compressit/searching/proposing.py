@@ -98,7 +98,10 @@ def _finished(strategies: Mapping[str, Strategy], trial: Trial, goal: Goal) -> F
     done: Mapping[str, Any] = (
         {"state": optuna.trial.TrialState.PRUNED, "constraints": {"drop": FAILED}}
         if trial.failed
-        else {"value": trial.cost, "constraints": {"drop": 0.0 if trial.meets(goal) else trial.drop - goal.max_drop}}
+        else {
+            "value": trial.cost,
+            "constraints": {"drop": 0.0 if trial.meets(goal) else trial.drop - goal.max_drop},
+        }
     )
     return optuna.trial.create_trial(
         params={name: value for name, (value, _) in found.items()},

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import IO, cast
 
 from rich.console import Console
 
 from compressit.contract.results import Results
-from compressit.errors import CompressitError, StageFailed
+from compressit.errors import StageFailed
 from compressit.host.plugins import Host
 from compressit.planning.keys import key_of
 from compressit.planning.plan import make_plan
-from compressit.printable import folded
+from compressit.printable import Forgiving, folded
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
 from compressit.recipe.written import written, yaml_of
-from compressit.running.session import run_batch, run_plan
+from compressit.running.session import Batches, run_plan
 from compressit.searching.folder import RUN, SearchFolder
 from compressit.searching.goals import goal_of
 from compressit.searching.measuring import Asked, Measuring
@@ -37,6 +40,7 @@ class Found:
     tried: Tried
     winner: Trial | None  # None: every trial lost more than is allowed
     recipe: Path | None = None  # the winner as a recipe, and
+    final: str = ""  # the stage that makes its model, and
     results: Results | None = None  # its run, with the test metrics of the winner and its original
 
     @property
@@ -54,6 +58,22 @@ class Found:
         """Why this is the winner, or why there is none."""
         return Words(self.goal, self.tried).reason(self.winner)
 
+    def table(self) -> str:
+        """The front in words, a line for each model."""
+        return Words(self.goal, self.tried).table()
+
+    @property
+    def tests(self) -> dict[str, tuple[float, float]]:
+        """What the winner's run measured on the test split, means over the seeds: of the original, and of the winner.
+        Empty without a winner, and for what is not measured of both."""
+        rows = self.results.rows if self.results is not None else ()
+        own = {row.seed: row for row in rows if row.stage == self.final}  # of a repeated stage the last
+        dense = {row.seed: row for row in rows if row.seed in own and row.name == own[row.seed].dense}
+        name = self.goal.metric.replace("validation", "test")
+        values = [[row.metrics.get(name) for row in found.values()] for found in (dense, own)]
+        before, after = ([value for value in found if value is not None] for found in values)
+        return {name: (fmean(before), fmean(after))} if before and len(before) == len(after) else {}
+
 
 @dataclass(frozen=True)
 class Order:
@@ -69,37 +89,43 @@ class Order:
     command: str = ""
 
 
-def search(recipe: Recipe, order: Order, host: Host, folder: Path, store: Path, console: Console) -> Found:
+def search(
+    recipe: Recipe, order: Order, host: Host, folder: Path, store: Path, console: Console | None = None
+) -> Found:
     """Tries the recipe as it is written, then `order.trials` in all, in batches of `order.jobs`; runs the winner.
 
     Continues what `folder` holds. Raises CompressitError for a recipe that cannot be searched, StageFailed if nothing
     could be measured or the winner's run fails, and KeyboardInterrupt after Ctrl-C; finished trials are kept.
     """
     require_optuna()
+    console = console or Console(file=cast("IO[str]", Forgiving(sys.stderr)))
     strategies = strategies_of(recipe)
     goal = goal_of(strategies, order.minimize, order.max_drop, order.metric)
     kept = SearchFolder(folder)
     say = partial(_say, console)
-    run = partial(
-        run_batch, host=host, target=kept, logs=folder / "logs", store=store, workers=order.jobs, console=console,
+    batches = Batches(
+        recipe, host, target=kept, logs=folder / "logs", store=store, workers=order.jobs, console=console,
         job_timeout=order.job_timeout,
     )  # fmt: skip
-    searching = _Search(Measuring(recipe, goal, host, run), strategies, order, kept, say)
+    searching = _Search(Measuring(recipe, goal, host, batches.run), strategies, order, kept, say)
     with kept.writing(say):
-        tried = searching.trials()
+        with batches:
+            tried = searching.trials()
         winner = tried.winner(goal)
         if winner is None:
             kept.remove_winner()
             return Found(folder, goal, tried, None)
-        path = searching.write_winner(tried, winner)
-    ran = parse_recipe(path.read_text(), str(path), host, trust=lambda plugin: plugin in recipe.plugins, path=path)
+        path, final = searching.write_winner(tried, winner)
+    ran = parse_recipe(
+        path.read_text(), str(path), host, trust=lambda plugin: plugin in recipe.plugins, path=path
+    )
     results, failures = run_plan(
         make_plan(ran, host), host, folder=folder / RUN, store=store, workers=order.jobs, console=console,
         job_timeout=order.job_timeout, command=order.command,
     )  # fmt: skip
     if failures:
         raise StageFailed("\n".join(failures))
-    return Found(folder, goal, tried, winner, path, results)
+    return Found(folder, goal, tried, winner, path, final, results)
 
 
 @dataclass(frozen=True)
@@ -133,15 +159,15 @@ class _Search:
             self._keep(content, before, tried)
         return tried
 
-    def write_winner(self, tried: Tried, winner: Trial) -> Path:
-        """Writes the winner's recipe, with a comment on how it was found."""
+    def write_winner(self, tried: Tried, winner: Trial) -> tuple[Path, str]:
+        """Writes the winner's recipe, with a comment on how it was found. Returns its path, and its last stage."""
         strategy = next(s for s in self._open(tried) if s.name == winner.strategy)
-        variant, _ = strategy.at(winner.values, strategy.name)
+        variant, final = strategy.at(winner.values, strategy.name)
         recipe = self.measuring.recipe
         description = f"found by a search of {recipe.name}: {winner.told}"
         found = written(recipe, variant, f"{recipe.name}-winner", description)
         comment = Words(self.measuring.goal, tried).comment(winner, recipe, self.order.seed)
-        return self.folder.write_winner(yaml_of(found, comment))
+        return self.folder.write_winner(yaml_of(found, comment)), final
 
     def _first(self) -> Tried:
         """The strategies as the recipe is written: what is lost is counted from their originals."""
@@ -154,11 +180,15 @@ class _Search:
 
         Raises StageFailed if there is none.
         """
-        known = [s for s in self.strategies if s.name in tried.originals and all(tried.layers[s.name].values())]
+        known = [
+            s for s in self.strategies if s.name in tried.originals and all(tried.layers[s.name].values())
+        ]
         found = [s.with_layers(tried.layers[s.name]) for s in known]
         if not found:
             why = "\n".join(f"{trial.told}: {trial.failed}" for trial in tried.trials if trial.failed)
-            raise StageFailed(f"nothing can be searched: the recipe as it is written could not be measured\n{why}")
+            raise StageFailed(
+                f"nothing can be searched: the recipe as it is written could not be measured\n{why}"
+            )
         return found
 
     def _content(self) -> str:
@@ -182,4 +212,3 @@ class _Search:
 
 def _say(console: Console, text: str) -> None:
     console.print(folded(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
-

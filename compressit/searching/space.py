@@ -19,7 +19,9 @@ from compressit.recipe.validation import checked
 class Parameter:
     """One thing to choose: a value of an option, or an order of stages. A range, or one of `choices` (JSON values)."""
 
-    name: str  # "stages.half.with.keep"; of a layer "stages.half.with.ratios[conv1]"; "order of prune and half"
+    name: (
+        str  # "stages.half.with.keep"; of a layer "stages.half.with.ratios[conv1]"; "order of prune and half"
+    )
     place: tuple[str, ...] = ()  # the stage, and the path of its option; empty for an order
     low: float = 0.0
     high: float = 0.0
@@ -53,9 +55,13 @@ class Strategy:
         return {p.name: found[p.name] for p in self.parameters if p.holds(found[p.name])}
 
     def with_layers(self, names: Mapping[str, Sequence[str]]) -> Strategy:
-        """The same with a parameter for every layer. `names`: of the layers, by the option's name, at least one each."""
+        """The same with a parameter for every layer. `names`: of the layers, by the option's name; one at least."""
         found = [
-            replace(_parameter(vary), name=f"{option_name(vary)}[{layer}]", place=(vary.stage, *vary.option, layer))
+            replace(
+                _parameter(vary),
+                name=f"{option_name(vary)}[{layer}]",
+                place=(vary.stage, *vary.option, layer),
+            )
             for vary in self.layered
             for layer in names[option_name(vary)]
         ]
@@ -111,9 +117,7 @@ def _strategies(variant: Variant, recipe: Recipe) -> Iterator[Strategy]:
         if not any(isinstance(stage.use.plugin, Compressor) for stage in stages):
             continue
         dropped = {stage.name for stage in variant.stages} - names
-        measures = tuple(
-            kept for m in variant.evaluate if (kept := _kept(m, variant, dropped)) is not None
-        )
+        measures = tuple(kept for m in variant.evaluate if (kept := _kept(m, variant, dropped)) is not None)
         swaps = tuple(group for group in recipe.search.order if names >= {*group})
         ranges = _varied(variant, stages, recipe)
         own = [_parameter(vary) for vary in ranges if not vary.layers]
@@ -229,4 +233,3 @@ def _at(options: Mapping[str, Any], place: Sequence[str]) -> Any:
     for part in place:
         here = here.get(part) if isinstance(here, Mapping) else None
     return here
-

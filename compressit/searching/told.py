@@ -21,16 +21,29 @@ class Words:
         return f"trial {trial.number}: {trial.told}: {self._measured(trial)}"
 
     def front(self) -> str:
+        """The whole front in a line: `front (macs, lost accuracy; * is allowed): 14 (76.16 points), 81* (6.25 points)`."""
+        shown = (
+            f"{number(trial.cost, self.goal.units[0])}{'*' if trial.meets(self.goal) else ''} "
+            f"({self._points(trial.drop)})"
+            for trial in self.tried.front()
+        )
+        head = f"front ({self.goal.minimize}, lost {self.goal.metric}; * is allowed)"
+        return f"{head}: {', '.join(shown)}"
+
+    def table(self) -> str:
         """The front, a line for each model."""
-        lines = (f"{self._mark(trial)} {self.trial(trial)}" for trial in self.tried.front())
-        return "\n".join(["best so far, the smallest first (+ loses no more than allowed):", *lines])
+        lines = (f"{'*' if t.meets(self.goal) else ' '} {self.trial(t)}" for t in self.tried.front())
+        head = f"the front, the cheapest first (* lost no more than {self._points(self.goal.max_drop)}):"
+        return "\n".join([head, *lines])
 
     def reason(self, winner: Trial | None) -> str:
         """Why this is the winner, or why there is none."""
         allowed = f"no more than {self._points(self.goal.max_drop)} of {self.goal.metric}"
         count = counted(len(self.tried.trials), "trial")
         if winner is not None:
-            return f"of {count} it has the fewest {self.goal.minimize} that lost {allowed}: {self.trial(winner)}"
+            return (
+                f"of {count} it has the fewest {self.goal.minimize} that lost {allowed}: {self.trial(winner)}"
+            )
         nearest = self.tried.nearest()
         found = f"; the nearest is {self.trial(nearest)}" if nearest is not None else ""
         return f"none of {count} lost {allowed}{found}"
@@ -58,11 +71,8 @@ class Words:
         return f"{self.goal.minimize} {cost} ({self._times(trial)}), {self.goal.metric} {score} ({lost})"
 
     def _times(self, trial: Trial) -> str:
-        before = self.tried.originals[trial.strategy].cost
+        before = self.tried.originals[trial.strategy].cost  # a measured trial has one
         return f"{before / trial.cost:.3g} times less" if trial.cost else "nothing left of it"
 
     def _points(self, value: float) -> str:
         return f"{100 * value:.2f} points" if self.goal.units[1] == "fraction" else f"{value:.3g}"
-
-    def _mark(self, trial: Trial) -> str:
-        return "+" if trial.meets(self.goal) else "-"
