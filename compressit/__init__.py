@@ -104,6 +104,6 @@ if TYPE_CHECKING:
     from compressit.host.plugins import installed as installed
     from compressit.python.data import data as data
     from compressit.python.evaluation import evaluate as evaluate
+    from compressit.recipe.load import Recipe as Recipe
     from compressit.recipe.load import load_recipe as load_recipe
-    from compressit.recipe.model import Recipe as Recipe
     from compressit.seeds import Streams as Streams

@@ -38,7 +38,9 @@ class Problem:
 
     def __str__(self) -> str:
         told = folded(self.message)
-        lines = [f"{line(self.where)}: {told}" if self.where else told]
+        where = line(self.where) if self.where else ""
+        again = not where or told.startswith(f"{where} ")  # a path of keys, which messages begin with
+        lines = [told if again else f"{where}: {told}"]
         if self.where and self.where.snippet is not None and self.where.line is not None:
             gutter = f"{self.where.line:>5} | "
             lines.append(gutter + "".join(c if c == "\t" else line(c) for c in self.where.snippet))

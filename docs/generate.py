@@ -24,6 +24,7 @@ from compressit.host.describe import options as described
 from compressit.host.plugins import Host, Registered
 from compressit.recipe.envelope import (
     Body,
+    CompareBlock,
     EvaluateBlock,
     Head,
     ModelBlock,
@@ -43,6 +44,7 @@ LINKS = {
     "OptimizerConfig": "[optimizer](#options-of-every-training)",
     "ScheduleConfig": "[schedule](#options-of-every-training)",
     "ComputeConfig": "[compute](#compute)",
+    "CompareBlock": "[compare](#comparing-strategies)",
     "Scale": "`{mean: […], std: […]}`",
     "Crop": "`{crop: …}`",
     "Erase": "`{erase: …}`",
@@ -66,6 +68,7 @@ def render(page: str) -> str:
         "stage": lambda: options(StageBlock),
         "evaluate": lambda: options(EvaluateBlock),
         "compute": lambda: options(ComputeConfig),
+        "compare": lambda: options(CompareBlock),
         "data": lambda: options(DataConfig),
         "training": _training,
         "plugins": lambda: "\n".join(_plugins(Host())),

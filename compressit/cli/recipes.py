@@ -105,9 +105,10 @@ def check(
     loaded = load(recipe, profile, settings, trust, open_host())
     ask(loaded)
     _tell_doubts(loaded)
-    variants = counted(len(loaded.variants), "variant")
+    variants = _compared(loaded) or counted(len(loaded.variants), "variant")
     stages = counted(sum(len(variant.stages) for variant in loaded.variants), "stage")
     say(f"{recipe}: {loaded.name} is fine: {variants}, {stages}, seeds {list(loaded.seeds)}")
+    _tell_strategies(loaded)
 
 
 def plan(
@@ -140,12 +141,34 @@ def plan(
         state = "to do" if job.key in pending else "here"
         state = "begun" if state == "to do" and objects.has_progress(job.key) else state
         say(f"{job.key[:12]}  {state:5}  {job.uses:20}  {job.label}")
+    _tell_strategies(loaded)
     say(f"{len(pending)} of {len(made.jobs)} jobs to do")
 
 
 def _tell_doubts(recipe: Recipe) -> None:
     for doubt in recipe.doubts():
         tell(f"warning: {doubt}")
+
+
+def _compared(recipe: Recipe) -> str | None:
+    """`6 strategies, 13 controls`; None without `compare`."""
+    if recipe.compare is None:
+        return None
+    controls = sum(bool(role.control) for role in recipe.compare.strategies.values())
+    strategies = len(recipe.compare.strategies) - controls
+    return f"{strategies} strateg{'y' if strategies == 1 else 'ies'}, {counted(controls, 'control')}"
+
+
+def _tell_strategies(recipe: Recipe) -> None:
+    """The strategies of a comparison and its controls by kind, with the epochs of training that each has."""
+    lines: dict[str, list[str]] = {}
+    for name, role in recipe.compare.strategies.items() if recipe.compare else ():
+        epochs = "unknown epochs" if role.epochs is None else counted(role.epochs, "epoch")
+        line = f"control {role.control}" if role.control else "strategies"
+        served = f"for {', '.join(role.of)}, " if role.of else ""
+        lines.setdefault(line, []).append(f"{name} ({served}{epochs})")
+    for line, found in lines.items():
+        say(f"{line}: {'; '.join(found)}")
 
 
 def report(

@@ -84,6 +84,11 @@ class Compressor(ForTasks[C]):
         """
         return None
 
+    def alternatives(self) -> Mapping[str, C]:
+        """Options with the same budget and another choice of what goes, for the controls of a comparison: `random`, by
+        chance, and `magnitude`, the smallest. None (the default) if it makes no such choice. Must not import torch."""
+        return {}
+
     def work(self, images: int, times: int) -> Work | None:
         """The work of round `times` (1 without `repeat`); None if unknown."""
         return None

@@ -39,7 +39,7 @@ def keeping_zeros(model: nn.Module, ctx: StageContext, also: Mapping[str, Tensor
     Masking the gradients is enough: optimizers start without moments, so momentum, Adam's moments and weight decay
     of a zero weight without gradient are zero. Gradient norms, for clipping, are those of the other weights.
     """
-    masks = {**also, **({} if ctx.fresh else _zeros(model))}
+    masks = {**also, **({} if ctx.fresh else pruned_zeros(model))}
     trained = {name: p for name, p in model.named_parameters() if name in masks and p.requires_grad}
     hooks = [
         parameter.register_post_accumulate_grad_hook(_masking((~masks[name]).to(parameter.dtype)))
@@ -62,8 +62,8 @@ def _masking(kept: Tensor) -> Callable[[Tensor], None]:
     return mask
 
 
-def _zeros(model: nn.Module) -> dict[str, Tensor]:
-    """Bool masks of the zeros that pruning made, by parameter name; none for a parameter without any."""
+def pruned_zeros(model: nn.Module) -> dict[str, Tensor]:
+    """Bool masks of the zeros that pruning made (`from_pruning`), by parameter name, of parameters that have any."""
     found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         zeros = parameter.numel() - int(parameter.count_nonzero())

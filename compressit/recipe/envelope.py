@@ -171,6 +171,32 @@ class Body(Config):
     )
 
 
+Control = Literal["longer", "random", "magnitude", "scratch", "thin"]
+
+
+class CompareBlock(Config):
+    """How the variants, which are strategies then, are compared."""
+
+    metric: str | None = Field(
+        None, description="a column that is compared; default: `test_accuracy`, or what else the task watches"
+    )
+    baseline: str = Field(
+        "original",
+        description="what strategies are tested against: `original`, the dense parent, or a variant",
+    )
+    controls: bool | list[Control] = Field(
+        True,
+        description="what to run beside the strategies: all controls (true), none (false), or a list of: the original "
+        "trained on for as long (`longer`), the same pruning by chance or by size (`random`, `magnitude`), the "
+        "compressed shape trained from fresh weights (`scratch`), a uniformly narrower net of the same cost (`thin`)",
+    )
+    budget: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {},
+        description="what a strategy may have: costs as fractions of the original's, and `max_drop`, how much the "
+        "metric may become worse, like {macs: 0.5, max_drop: 0.005}",
+    )
+
+
 class Head(Config):
     """Keys that apply to the whole recipe."""
 
@@ -198,9 +224,20 @@ class Head(Config):
         description="what `compressit search` varies, like {stages.half.with.keep: {low: 0.2, high: 0.9}}, and stages "
         "that may swap places: {order: [[prune, half]]}; default: the ratios of all compressors",
     )
+    compare: CompareBlock | None = Field(
+        None,
+        description="compares the variants as strategies, beside controls: {metric: …, budget: {macs: 0.5}}",
+    )
     profiles: dict[Name, dict[str, Any] | None] | None = Field(
         None, description="named changes to the recipe, chosen with --profile"
     )
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _is_written(cls, compare: Any) -> Any:
+        if compare is None:
+            raise ValueError("must be a mapping: write `compare: {}` for the defaults")
+        return compare
 
     @field_validator("seeds")
     @classmethod

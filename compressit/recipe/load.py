@@ -13,11 +13,13 @@ from typing import Any, cast
 from compressit.contract.tasks import Task
 from compressit.errors import CompressitError, Mark, Problem, RecipeError, did_you_mean
 from compressit.host.plugins import Host, installed
+from compressit.recipe.compare import check_variants, read_compare
 from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Body, Head
 from compressit.recipe.first_model import read_model
 from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
-from compressit.recipe.model import LocalPlugin, Recipe, Search, Variant
+from compressit.recipe.model import Compare, LocalPlugin, Search, Variant
+from compressit.recipe.model import Recipe as Resolved
 from compressit.recipe.references import Read, check_references
 from compressit.recipe.scope import Scope
 from compressit.recipe.search import Written, read_search
@@ -28,9 +30,36 @@ from compressit.recipe.sweep import Swept, variants
 from compressit.recipe.task import read_task
 from compressit.recipe.uses import read_data, read_uses
 from compressit.recipe.validation import shown, validate
+from compressit.recipe.written import by_keys, plain, yaml_of
 from compressit.recipe.yamlfile import Node, parse_yaml, read_text
 
 Trust = Callable[[LocalPlugin], bool]
+
+
+class Recipe(Resolved):
+    """A validated recipe, from a file (`load_recipe`) or from Python (`Recipe.of`)."""
+
+    @staticmethod
+    def of(
+        values: Mapping[str, Any],
+        host: Host | None = None,
+        path: Path | str | None = None,
+        trust: bool | Trust = False,
+    ) -> Recipe:
+        """The recipe that a file with these values would be: dicts, lists, text, numbers, and paths of files.
+
+        Its text is the YAML that the values stand for, so a run of it can be run again. Paths in it are relative to the
+        folder of `path`, the file that it stands for, by default to the current folder. `host` and `trust` as for
+        `load_recipe`. Raises RecipeError with every mistake, its place being the path of its keys.
+        """
+        problems: list[Problem] = []
+        found = plain(values, problems)
+        if problems:
+            raise RecipeError(problems)
+        text = yaml_of(found)
+        root = by_keys(parse_yaml(text, "the recipe", problems))
+        file = Path(path) if path is not None else None
+        return _recipe(root, text, host or installed(), None, (), _trusting(trust), file, problems)
 
 
 def load_recipe(
@@ -47,8 +76,12 @@ def load_recipe(
     Raises RecipeError with every mistake and its place.
     """
     path = Path(path)
-    allowed = trust if callable(trust) else lambda _: bool(trust)
-    return parse_recipe(read_text(path), str(path), host or installed(), profile, settings, allowed, path)
+    text = read_text(path)
+    return parse_recipe(text, str(path), host or installed(), profile, settings, _trusting(trust), path)
+
+
+def _trusting(trust: bool | Trust) -> Trust:
+    return trust if callable(trust) else lambda _: bool(trust)
 
 
 def parse_recipe(
@@ -66,6 +99,20 @@ def parse_recipe(
     """
     problems: list[Problem] = []
     root = parse_yaml(text, source, problems)
+    return _recipe(root, text, host, profile, settings, trust, path, problems)
+
+
+def _recipe(
+    root: Node,
+    text: str,
+    host: Host,
+    profile: str | None,
+    settings: Sequence[str],
+    trust: Trust,
+    path: Path | None,
+    problems: list[Problem],
+) -> Recipe:
+    """The recipe of a tree, which was made of `text` with these problems. Raises RecipeError with all of them."""
     _check_version(root, problems)
     _check_keys(root, problems)
     parsed = [setting for text in settings if (setting := _setting(text, problems))]
@@ -81,9 +128,12 @@ def parse_recipe(
     scope = replace(scope, complete=complete)
     bodies = _bodies(root, parsed, problems)
     found = _variants(bodies, scope, head.seeds if head else None)
+    search = _search(root.at("search"), bodies, found, scope) if not problems else Search()
+    compare = None
+    if head is not None and head.compare is not None:
+        compare, found = _compared(head, root, found, scope)
     tasks = tuple(variant.posed for variant in found)
     report = read_uses(root.at("report"), "report", "report", replace(scope, tasks=tasks))
-    search = _search(root.at("search"), bodies, found, scope) if not problems else Search()
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -99,7 +149,20 @@ def parse_recipe(
         text=text,
         settings=tuple(settings),
         search=search,
+        compare=compare,
     )
+
+
+def _compared(
+    head: Head, root: Node, found: tuple[Variant, ...], scope: Scope
+) -> tuple[Compare | None, tuple[Variant, ...]]:
+    """How the variants are compared, and all of them with controls. What depends on their content is checked once they
+    have no mistakes."""
+    node, names = root.at("compare"), root.at("variants")
+    check_variants(node, names, scope)
+    if scope.problems or head.compare is None:
+        return None, found
+    return read_compare(head.compare, node, names, found, len(head.seeds), scope)
 
 
 def _check_version(root: Node, problems: list[Problem]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -217,6 +217,43 @@ class Search:
     order: tuple[tuple[str, ...], ...] = ()  # stages that may swap places
 
 
+class Strategy:
+    """What a variant of a comparing recipe is in the comparison."""
+
+    final: tuple[str, ...]  # the stages that no other needs: their models are compared
+    # of all trainings that made the weights of its models; the most of several models. None: unknown
+    epochs: int | None = None
+    recovery: int | None = None  # of these, those after the original
+    control: str = ""  # the kind of control that the host added; "" for a strategy of the recipe
+    of: tuple[str, ...] = ()  # the strategies that a control serves; empty: all
+
+
+@dataclass(frozen=True)
+class Compare:
+    """How the variants of a recipe are compared."""
+
+    metric: str  # a column
+    selecting: str | None  # the same of the validation split, by which choices are made; None: there is none
+    baseline: str  # "original" or the name of a variant
+    budget: tuple[tuple[str, float], ...]  # fractions of the original's cost by column, and `max_drop`
+    strategies: Mapping[str, Strategy]  # by variant
+    doubts: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """As results.json has it."""
+        return {
+            "metric": self.metric,
+            "selecting": self.selecting,
+            "baseline": self.baseline,
+            "budget": dict(self.budget),
+            "strategies": {
+                name: {"final": list(found.final), "control": found.control, "of": list(found.of)}
+                for name, found in self.strategies.items()
+            },
+            "epochs": {name: found.epochs for name, found in self.strategies.items()},
+        }
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A validated recipe: a graph of stages for each variant and seed."""
@@ -233,7 +270,15 @@ class Recipe:
     text: str = ""  # the file's text; "" for a recipe made in Python
     settings: tuple[str, ...] = ()  # the `--set` arguments
     search: Search = Search()
+    compare: Compare | None = None  # the variants are strategies, with controls among them
 
     def doubts(self) -> list[str]:
-        """The doubts of all variants, each once."""
-        return list(dict.fromkeys(doubt for variant in self.variants for doubt in variant.doubts()))
+        """The doubts of all variants, each once, and those of comparing them. Controls have those of strategies."""
+        roles = self.compare.strategies if self.compare else {}
+        own = [
+            variant
+            for variant in self.variants
+            if variant.name not in roles or not roles[variant.name].control
+        ]
+        found = [doubt for variant in own for doubt in variant.doubts()]
+        return list(dict.fromkeys([*found, *(self.compare.doubts if self.compare else ())]))

@@ -1,100 +1,73 @@
-"""Writes a variant as a recipe of its own: reading it gives the same plan, whatever the current folder is."""
+"""Recipes that Python makes: their values as YAML text, and as a tree whose places are the paths of keys."""
 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
-from ruamel.yaml import YAML
+from compressit.errors import Mark, Problem
+from compressit.recipe.yamlfile import MAX_DEPTH, Node
 
-from compressit.config import dump, parse
-from compressit.contract.init_options import InitConfig
-from compressit.printable import line
-from compressit.recipe.model import Measure, ModelSpec, Recipe, Stage, Use, Variant
-
-
-def written(recipe: Recipe, variant: Variant, name: str, description: str = "") -> dict[str, Any]:
-    """The mapping of a recipe that is called `name` and has this one version. Options with their default value are left
-    out, and paths are absolute. The stages must have one member each, and name no model of another variant."""
-    found = {
-        "version": 1,
-        "name": name,
-        "description": description,
-        "seeds": list(recipe.seeds),
-        "compute": recipe.compute.model_dump(mode="json", exclude_defaults=True),
-        "plugins": [str(plugin.path) for plugin in recipe.plugins],
-        "data": _use(variant.data),
-        "task": _task(variant),
-        "model": _model(variant.model),
-        "stages": _stages(variant),
-        "evaluate": [_measure(measure) for measure in variant.evaluate],
-        "report": [_use(use) for use in recipe.report],
-    }
-    return {key: value for key, value in found.items() if value not in ("", {}, [])}
+_TOO_DEEP = f"is nested more than {MAX_DEPTH} deep, or contains itself"
 
 
-def yaml_of(recipe: Mapping[str, Any], comment: str = "") -> str:
-    """The text of a recipe file, with a comment at its beginning."""
-    yaml: Any = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = None
-    yaml.sort_base_mapping_type_on_output = False
-    yaml.width = 100
+def plain(value: Any, problems: list[Problem], path: str = "", depth: int = 0) -> Any:
+    """The value as a recipe's file could hold it: dicts, lists and scalars; paths become text. What it cannot hold is
+    noted with the path of its keys."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(cast("os.PathLike[str]", value))
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if depth > MAX_DEPTH:
+        return _wrong(path, _TOO_DEEP, problems)
+    if isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        for key in (key for key, _ in items if not isinstance(key, str)):
+            _wrong(path, f"has the key {key!r:.40}, and a key must be text", problems)
+        return {
+            key: plain(below, problems, _below(path, key), depth + 1)
+            for key, below in items
+            if isinstance(key, str)
+        }
+    if isinstance(value, list | tuple):
+        some = enumerate(cast("list[Any]", value))
+        return [plain(below, problems, _below(path, index), depth + 1) for index, below in some]
+    kind = type(value).__name__
+    return _wrong(
+        path,
+        f"is of type {kind}, and a recipe holds plain values only: text, numbers, lists, dicts",
+        problems,
+    )
+
+
+def yaml_of(values: Mapping[str, Any]) -> str:
+    """The text of a recipe that has these plain values."""
+    from ruamel.yaml import YAML
+
+    yaml: Any = YAML()
+    yaml.width = 110
     text = io.StringIO()
-    yaml.dump(dict(recipe), text)
-    return "".join(f"# {line(part)}".rstrip() + "\n" for part in comment.splitlines()) + text.getvalue()
+    yaml.dump(values, text)
+    return text.getvalue()
 
 
-def _use(use: Use) -> dict[str, Any]:
-    options = use.plugin.config.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    return {"uses": use.uses, **({"with": options} if options else {})}
+def by_keys(node: Node, path: str = "") -> Node:
+    """The tree with the path of keys as each value's place, instead of a line."""
+    mark = Mark(path or "the recipe")
+    if isinstance(node.value, Mapping):
+        below = {key: by_keys(value, _below(path, key)) for key, value in node.value.items()}
+        return Node(below, mark, {key: value.mark for key, value in below.items()})
+    if isinstance(node.value, tuple):
+        return Node(tuple(by_keys(item, _below(path, at)) for at, item in enumerate(node.value)), mark)
+    return replace(node, mark=mark)
 
 
-def _task(variant: Variant) -> dict[str, Any]:
-    """Empty for the task that the dataset poses, with its options."""
-    posed, task = variant.dataset.task, variant.posed
-    if task.name == posed.uses and dump(task.config) == dump(parse(type(task.config), posed.options)):
-        return {}
-    return {"uses": task.name, "with": dump(task.config)}
+def _wrong(path: str, why: str, problems: list[Problem]) -> None:
+    problems.append(Problem(f"{path or 'the recipe'} {why}", Mark(path or "the recipe")))
 
 
-def _model(spec: ModelSpec) -> dict[str, Any]:
-    if spec.files:
-        return {"from": {name: str(path) for name, path in spec.files}}
-    if spec.use is None:
-        return {"from": str(spec.checkpoint)}
-    found = _use(spec.use)
-    if spec.weights is not None:
-        kept = list(spec.weights.fresh)
-        file = str(spec.weights.file)
-        found["weights"] = {"file": file, "fresh": kept} if kept else file
-    if spec.init != InitConfig():
-        found["init"] = spec.init.model_dump(mode="json", exclude_defaults=True)
-    return found
-
-
-def _stages(variant: Variant) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    before = "init"
-    for stage in variant.stages:
-        found[stage.name] = _use(stage.use) | _graph(stage, before)
-        before = stage.name
-    return found
-
-
-def _graph(stage: Stage, before: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if stage.needs != before:
-        found["needs"] = stage.needs
-    if stage.repeat is not None:
-        found |= {"repeat": stage.repeat, "feed": stage.feed}
-    return found
-
-
-def _measure(measure: Measure) -> Any:
-    found = _use(measure.use)
-    if measure.stages is not None:
-        found["stages"] = list(measure.stages)
-    if measure.name:
-        found["as"] = measure.name
-    return found if len(found) > 1 else measure.uses
+def _below(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)

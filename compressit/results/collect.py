@@ -242,6 +242,7 @@ def _config(plan: Plan) -> dict[str, Any]:
     variants = {variant.name: variant for variant in recipe.variants}
     return {
         "recipe": written(recipe),
+        **({"compare": recipe.compare.to_json()} if recipe.compare else {}),
         "report": [use.to_json() for use in recipe.report],
         "plugins": [{"path": str(p.path), "digest": p.digest} for p in recipe.plugins],
         "seeds": list(recipe.seeds),

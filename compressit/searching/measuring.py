@@ -50,7 +50,9 @@ class Measuring:
     def plan(self, variants: Sequence[Variant]) -> Plan:
         """The plan of these variants, with the evaluators that the goal needs."""
         made = tuple(replace(v, evaluate=measures_of(v, self.goal)) for v in variants)
-        return make_plan(replace(self.recipe, variants=made, report=(), search=Search()), self.host)
+        return make_plan(
+            replace(self.recipe, variants=made, report=(), search=Search(), compare=None), self.host
+        )
 
     def written(self, asked: Sequence[Asked]) -> tuple[list[Trial], dict[str, Original], dict[str, Any]]:
         """The trials of strategies as the recipe has them; by strategy what they started from, and the names of the

@@ -18,9 +18,10 @@ from compressit.host.plugins import Host
 from compressit.planning.keys import key_of
 from compressit.planning.plan import make_plan
 from compressit.printable import Forgiving, folded
+from compressit.recipe.alone import alone
 from compressit.recipe.load import parse_recipe
 from compressit.recipe.model import Recipe
-from compressit.recipe.written import written, yaml_of
+from compressit.recipe.written import yaml_of
 from compressit.running.session import Batches, run_plan
 from compressit.searching.folder import RUN, SearchFolder
 from compressit.searching.goals import goal_of
@@ -165,9 +166,9 @@ class _Search:
         variant, final = strategy.at(winner.values, strategy.name)
         recipe = self.measuring.recipe
         description = f"found by a search of {recipe.name}: {winner.told}"
-        found = written(recipe, variant, f"{recipe.name}-winner", description)
+        found = alone(recipe, variant, f"{recipe.name}-winner", description)
         comment = Words(self.measuring.goal, tried).comment(winner, recipe, self.order.seed)
-        return self.folder.write_winner(yaml_of(found, comment)), final
+        return self.folder.write_winner(comment + yaml_of(found)), final
 
     def _first(self) -> Tried:
         """The strategies as the recipe is written: what is lost is counted from their originals."""

@@ -94,7 +94,9 @@ def strategies_of(recipe: Recipe) -> tuple[Strategy, ...]:
 
     Raises CompressitError if there are none, if one needs a model of another variant, or if nothing may vary.
     """
-    found = tuple(strategy for variant in recipe.variants for strategy in _strategies(variant, recipe))
+    roles = recipe.compare.strategies if recipe.compare is not None else {}
+    own = [v for v in recipe.variants if v.name not in roles or not roles[v.name].control]
+    found = tuple(strategy for variant in own for strategy in _strategies(variant, recipe))
     if not found:
         hint = "add a stage that compresses, such as prune.structured"
         raise CompressitError(f"{recipe.name} has nothing to search: no variant compresses anything", hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compressit.formatting import counted, number
+from compressit.printable import line
 from compressit.recipe.model import Recipe
 from compressit.searching.trials import Goal, Trial, Tried
 
@@ -49,10 +50,11 @@ class Words:
         return f"none of {count} lost {allowed}{found}"
 
     def comment(self, winner: Trial, recipe: Recipe, seed: int) -> str:
-        """How the winner was found, for the recipe file that is made of it."""
+        """How the winner was found, for the recipe file that is made of it: lines of a YAML comment."""
         measured = [trial for trial in self.tried.trials if not trial.failed]
-        return "\n".join(
-            [
+        return "".join(
+            f"# {line(text)}\n"
+            for text in [
                 f"Found by a search of {recipe.name}: the fewest {self.goal.minimize} that lose no more than "
                 f"{self.goal.max_drop:g} of {self.goal.metric}.",
                 f"Trial {winner.number} of {len(self.tried.trials)} ({len(measured)} could be measured), seed {seed}.",

@@ -10,6 +10,7 @@ from typing import Any, cast
 from safetensors.torch import load_file
 
 from compressit.api import run
+from compressit.config import model_refs
 from compressit.contract.tasks import Task
 from compressit.datasets.task_spec import CLASSIFICATION
 from compressit.errors import StageFailed
@@ -39,6 +40,7 @@ RECIPE: Mapping[str, Any] = {
     "evaluate": ["testing.measure"],
 }
 """The base recipe, to which the plugin is added."""
+WIDEN = {"uses": "testing.widen", "needs": "init"}
 SHRINK = {"uses": "testing.shrink", "needs": "train", "with": {**TRAINING, "teacher": "train"}}
 
 
@@ -94,7 +96,8 @@ def _plan(subject: Subject) -> Plan:
                 raise NotApplicable("the kit's data pose a classification")
             changes = {"task": tested, "evaluate": ["testing.measure"]}
         case _:
-            changes = {"stages": {**RECIPE["stages"], "tested": {**tested, "needs": "train"}}}
+            wide = {"wide": WIDEN} if "wide" in dict(model_refs(subject.config)).values() else {}
+            changes = {"stages": {**RECIPE["stages"], **wide, "tested": {**tested, "needs": "train"}}}
     place = {
         "compute": {"device": subject.device, "threads": 1},
         "plugins": [str(f.path) for f in subject.files],

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.checkpoint.tensors import same_bits
+from compressit.config import dump, parse
 from compressit.contract import measure
 from compressit.contract.context import StageContext
 from compressit.contract.records import Curve, Metric
@@ -242,6 +243,24 @@ def dry_runs(subject: Subject) -> None:
         "its dry run gives",
         "return None from `dry_run` if the shapes depend on trained weights",
     )
+
+
+@check("compressor")
+def alternatives_valid(subject: Subject) -> None:
+    """What it offers as controls are options of its own."""
+    plugin = subject.create()
+    for kind, config in plugin.alternatives().items():
+        if kind not in ("random", "magnitude"):
+            raise ConformanceError(f"`alternatives` has '{kind}'", "the controls are random and magnitude")
+        if not isinstance(config, plugin.Config):
+            raise ConformanceError(
+                f"`alternatives` gives {type(config).__name__} for '{kind}', not {plugin.Config.__name__}",
+                'return self.config.model_copy(update={"score": "random"})',
+            )
+        parse(plugin.Config, dump(config))
+        again = type(plugin)(config).alternatives().get(kind)
+        if again != config:
+            raise ConformanceError(f"the alternative of its alternative '{kind}' is another one")
 
 
 @check("compressor", needs=[saves_and_reloads])

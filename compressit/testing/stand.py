@@ -63,7 +63,8 @@ class Called:
 class Stand:
     """The bench's data, and its nets by the names that options can use.
 
-    `init` is untrained, `train` is trained, `shrink` is a narrower student of `train`, and `round` is the result of the
+    `init` is untrained, `train` is trained, `wide` is twice as wide and untrained, `shrink` is a narrower student of
+    `train`, and `round` is the result of the
     first of several rounds.
     """
 
@@ -83,7 +84,7 @@ class Stand:
         net = self.nets.get({"model": "shrink"}.get(ref, ref))
         if net is None:
             raise CompressitError(
-                f"it asked for the unknown model '{ref}'", "checks provide init, train and previous"
+                f"it asked for the unknown model '{ref}'", "checks provide init, train, wide and previous"
             )
         return copy.deepcopy(net.module).to(self.compute.device)
 
@@ -162,7 +163,12 @@ def _stand(subject: Subject) -> Stand:
     place = Stand(host, subject.folder, data, compute, {"init": init})
     train = partial(apply_plugin, host.create(Trainer, "testing.train", TRAINING))
     shrink = partial(apply_plugin, host.create(Compressor, "testing.shrink", TRAINING))
+    widen = partial(apply_plugin, host.create(Compressor, "testing.widen", {}))
     with quiet_place(subject):
-        for name, act, ref in (("train", train, "init"), ("shrink", shrink, "train")):
+        for name, act, ref in (
+            ("train", train, "init"),
+            ("wide", widen, "init"),
+            ("shrink", shrink, "train"),
+        ):
             place.nets[name] = place.reloaded(place.call(act, ref, Streams(0, name)).net())
     return place

@@ -164,6 +164,19 @@ class Shrink(Compressor[ShrinkConfig]):
         return fit(student, ctx, self.config, lambda epoch: (x, logits), F.mse_loss)
 
 
+class Widen(Compressor[NoOptions]):
+    """Make a net of twice the width, with fresh weights."""
+
+    name = "testing.widen"
+
+    def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """Raises CompressitError if the model's width cannot be changed."""
+        net = ctx.with_width(2)
+        if net is None:
+            raise CompressitError("testing.widen needs a model with `with_width`")
+        return net
+
+
 class Measure(Evaluator[NoOptions]):
     """What the task watches, on the test inputs."""
 
@@ -199,8 +212,8 @@ def compressit_trainers() -> list[type[Trainer]]:
 
 @hookimpl
 def compressit_compressors() -> list[type[Compressor]]:
-    """Registers `testing.shrink`."""
-    return [Shrink]
+    """Registers `testing.shrink` and `testing.widen`."""
+    return [Shrink, Widen]
 
 
 @hookimpl

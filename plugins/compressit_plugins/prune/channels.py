@@ -70,6 +70,7 @@ def prune_channels(
     time_limit: float = 60.0,
     seconds: Seconds | None = None,
     inputs: Sequence[InputTensors] = (),
+    exact: bool = True,
 ) -> tuple[nn.Module, PruneReport]:
     """Prunes `model` in place and returns it: `net, report = prune_channels(net, torch.zeros(1, 3, 224, 224), 0.5)`.
 
@@ -84,6 +85,7 @@ def prune_channels(
     seconds: the clock for `latency`, by default `steady_seconds` in fp32. It times the model and its parent in turn, as
     often as needed, see `latency_search`.
     inputs: real inputs (N, ...) for the comparison below, in addition to random ones.
+    exact: whether it is an error if no widths come to within 2 % of parameters or MACs; if not, the nearest are taken.
 
     The pruned model must compute what the given model computes with the removed channels set to zero. This is tested,
     see `oracle`. Groups of layers that fail keep their widths and are named in `skipped`, such as channels that meet in
@@ -100,7 +102,7 @@ def prune_channels(
     with _traceable(model):
         clock = seconds or steady_seconds(Compute(tensors_of(example)[0].device.type))
         given = Given.of(model, example)
-        job = _Job(target, clock, example, [*inputs, *_random(example)][:2], given, given.empty)
+        job = _Job(target, clock, example, [*inputs, *_random(example)][:2], given, given.empty, exact)
         left_alone: dict[str, str] = {}
         initial: dict[str, int] = {}
         made: list[_Chosen] = []
@@ -177,6 +179,7 @@ class _Job:
     inputs: Sequence[InputTensors]  # for the comparison with the pruned model
     given: Given
     empty: nn.Module
+    exact: bool
 
     def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
         """The groups that cannot be pruned, whichever channels are removed, and why."""
@@ -260,7 +263,7 @@ class _Job:
         if not strict or off(cost(even), keep) <= TOLERANCE:
             return even, cost(even)
         chosen = varied(groups, even, find_steps(cost_moved, len(groups), keep), rule)
-        if chosen is None or off(cost(chosen), keep) > TOLERANCE:
+        if chosen is None or (self.exact and off(cost(chosen), keep) > TOLERANCE):
             raise unreachable(costs.values(), keep)
         return chosen, cost(chosen)
 

@@ -21,6 +21,11 @@ class MagnitudeConfig(Config):
     sparsity: float = Field(
         default=0.5, gt=0, lt=1, description="fraction of the selected weights that are zero after pruning"
     )
+    score: Literal["magnitude", "random"] = Field(
+        default="magnitude",
+        description="which weights to zero: the smallest (magnitude), or as many by chance (random), as a control; "
+        "zeros count first",
+    )
     scope: Literal["global", "layer"] = Field(
         default="global", description="compare weights across all selected layers, or within each layer"
     )
@@ -56,8 +61,9 @@ class Magnitude(Compressor[MagnitudeConfig]):
         from compressit_plugins.prune.weights import others
 
         config = self.config
+        chance = ctx.streams.generator("score") if config.score == "random" else None
         pruned = prune_smallest(
-            model, config.sparsity, config.scope, config.include, config.exclude, config.also
+            model, config.sparsity, config.scope, config.include, config.exclude, config.also, chance
         )
         stay = others(model, pruned)
         if stay:
@@ -95,6 +101,10 @@ class Magnitude(Compressor[MagnitudeConfig]):
         if again or not any(round(config.sparsity * part) for part in parts):
             raise no_effect(config.sparsity, sum(sizes))
         return model
+
+    def alternatives(self) -> Mapping[str, MagnitudeConfig]:
+        """As many zeros, by chance or the smallest."""
+        return {score: self.config.model_copy(update={"score": score}) for score in ("random", "magnitude")}
 
     def work(self, images: int, times: int) -> Work:
         """Only the training of `finetune`, if set."""

@@ -22,19 +22,28 @@ def prune_smallest(
     include: Sequence[str] = ("*",),
     exclude: Sequence[str] = (),
     also: Sequence[str] = (),
+    chance: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Zeroes the smallest weights of `model` in place. Returns bool masks of the zeros by parameter name.
 
+    `chance`: a generator on the CPU, to zero as many weights by chance; those that are zero already count first.
     Raises as `select_weights` does, and NoEffectError if nothing changes.
     """
     weights = select_weights(model, include, exclude, also)
-    masks = smallest(weights, sparsity, scope)
+    scores = weights if chance is None else {name: _drawn(weight, chance) for name, weight in weights.items()}
+    masks = smallest(scores, sparsity, scope)
     if not any(bool((weights[name] != 0).logical_and_(mask).any()) for name, mask in masks.items()):
         raise no_effect(sparsity, sum(weight.numel() for weight in weights.values()))
     with torch.no_grad():
         for name, mask in masks.items():
             weights[name].masked_fill_(mask, 0)
     return masks
+
+
+def _drawn(weight: Tensor, chance: torch.Generator) -> Tensor:
+    """Uniform scores in (0, 1], and 0 for weights that are zero."""
+    scores = 1 - torch.rand(weight.shape, generator=chance)
+    return scores.to(weight.device).masked_fill_(weight.detach() == 0, 0)
 
 
 def no_effect(sparsity: float, weights: int) -> NoEffectError:

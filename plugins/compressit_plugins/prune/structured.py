@@ -125,6 +125,10 @@ class StructuredPruning(Compressor[StructuredConfig]):
         self._prune(model, ctx, magnitude if taylor else self._importance(ctx), [])
         return model if self.config.scope == "local" and self.config.target != "latency" else None
 
+    def alternatives(self) -> Mapping[str, StructuredConfig]:
+        """As many channels, by chance or those of the smallest norm."""
+        return {kind: self.config.model_copy(update={"importance": kind}) for kind in ("random", "magnitude")}
+
     def work(self, images: int, times: int) -> Work:
         """No training."""
         return Work(0, 1)
@@ -133,11 +137,12 @@ class StructuredPruning(Compressor[StructuredConfig]):
         self, model: nn.Module, ctx: StageContext, importance: Importance, inputs: list[InputTensors]
     ) -> PruneReport:
         from compressit_plugins.prune.channels import prune_channels, steady_seconds
+        from compressit_plugins.prune.one_input import one_input
 
         config = self.config
         _, report = prune_channels(
             model,
-            _example(model, ctx),
+            one_input(model, ctx),
             config.keep ** ctx.times(),
             importance=importance,
             seconds=steady_seconds(ctx.compute),
@@ -155,21 +160,6 @@ class StructuredPruning(Compressor[StructuredConfig]):
         if self.config.importance == "random":
             return score.random(ctx.streams.generator("importance"))
         return getattr(score, self.config.importance)
-
-
-def _example(model: nn.Module, ctx: StageContext) -> InputTensors:
-    """One input: floats are zero, in the model's type; whole numbers are drawn from their range."""
-    import torch
-
-    from compressit import each_tensor, random_inputs
-
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-    def of(drawn: Tensor) -> Tensor:
-        drawn = torch.zeros_like(drawn, dtype=dtype) if drawn.is_floating_point() else drawn
-        return drawn.to(ctx.compute.device)
-
-    return each_tensor(random_inputs(ctx.data.contract.inputs, 1, torch.Generator().manual_seed(0)), of)
 
 
 def _batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[InputTensors, Tensor]]:

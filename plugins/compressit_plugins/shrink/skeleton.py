@@ -15,11 +15,11 @@ from compressit import (
     InputTensors,
     call,
     copied,
-    initialise,
     zero_inputs,
 )
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.prune.tracing import refuse_unprunable
+from compressit_plugins.train.fresh_weights import redraw
 
 
 def skeleton(
@@ -49,11 +49,7 @@ def skeleton(
         ) from error
     if sum(p.numel() for p in net.parameters()) == before:
         raise CompressitError(f"no channel of {type(model).__name__} could be removed at width {width:.3g}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        _reset_parameters(net)
-        if init is not None:
-            initialise(net, init)
+    redraw(net, seed, init)
     return _learning(net.to(first.device, first.dtype).train())
 
 
@@ -113,19 +109,3 @@ def _classifier(net: nn.Module, example: InputTensors) -> nn.Module:
     if not ran:
         raise CompressitError(f"{type(net).__name__} has no linear or convolutional layer")
     return ran[-1]
-
-
-def _reset_parameters(model: nn.Module) -> None:
-    """Gives every layer with a reset_parameters method fresh weights.
-
-    Raises CompressitError that names the layer if one has parameters but no such method.
-    """
-    for name, module in model.named_modules():
-        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-        if callable(reset):
-            reset()
-        elif any(parameter.numel() for parameter in module.parameters(recurse=False)):
-            raise CompressitError(
-                f"'{name or 'the model'}' ({type(module).__name__}) cannot be given fresh weights",
-                "give its class a reset_parameters method, or its model a `with_width`",
-            )

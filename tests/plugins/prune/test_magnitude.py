@@ -374,3 +374,51 @@ def test_the_selection_is_that_of_a_stable_sort(dtype: torch.dtype, sparsity: fl
     masks = smallest(weights, sparsity)
     assert [mask.shape for mask in masks.values()] == [weight.shape for weight in weights.values()]
     assert torch.equal(torch.cat([mask.flatten() for mask in masks.values()]), expected)
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_by_chance_as_many_weights_go_of_the_same_scope(
+    scope: Any, build_mlp: Callable[..., nn.Module], make_context: Contexts, synthetic: Callable[..., Data]
+) -> None:
+    config = MagnitudeConfig(sparsity=0.7, scope=scope, score="random")
+    one, again, smallest_gone = build_mlp(20, 10), build_mlp(20, 10), build_mlp(20, 10)
+    Magnitude(config).compress(one, make_context(data=synthetic()))
+    Magnitude(config).compress(again, make_context(data=synthetic()))
+    Magnitude(MagnitudeConfig(sparsity=0.7, scope=scope)).compress(
+        smallest_gone, make_context(data=synthetic())
+    )
+    sizes = [64 * 20, 20 * 10, 10 * 10]
+    zeros = [[int((net.get_parameter(n) == 0).sum()) for n in select_weights(net)] for net in (one, again)]
+    assert zeros[0] == zeros[1]
+    assert sum(zeros[0]) == (
+        sum(round(0.7 * n) for n in sizes) if scope == "layer" else round(0.7 * sum(sizes))
+    )
+    if scope == "layer":
+        assert zeros[0] == [round(0.7 * n) for n in sizes]
+    for name in select_weights(one):
+        assert torch.equal(one.get_parameter(name), again.get_parameter(name))
+    first = next(iter(select_weights(one)))
+    gone = build_mlp(20, 10).get_parameter(first)[one.get_parameter(first) == 0].abs()
+    left = one.get_parameter(first)[one.get_parameter(first) != 0].abs()
+    assert float(gone.mean()) == pytest.approx(float(left.mean()), rel=0.1), "by chance, not by size"
+    assert not torch.equal(one.get_parameter(first) == 0, smallest_gone.get_parameter(first) == 0)
+
+
+def test_chance_keeps_the_zeros_that_are_there(build_mlp: Callable[..., nn.Module]) -> None:
+    model = build_mlp(20, 10)
+    masks = prune_smallest(model, 0.5)
+    more = prune_smallest(model, 0.8, chance=torch.Generator().manual_seed(0))
+    for name, mask in masks.items():
+        assert bool(more[name][mask].all()), name
+    assert sum(int(mask.sum()) for mask in more.values()) == round(0.8 * (64 * 20 + 200 + 100))
+
+
+def test_its_alternatives_have_the_same_budget() -> None:
+    config = MagnitudeConfig(sparsity=0.7, scope="layer", exclude=("output*",))
+    found = Magnitude(config).alternatives()
+    assert {kind: other.score for kind, other in found.items()} == {
+        "random": "random",
+        "magnitude": "magnitude",
+    }
+    assert found["magnitude"] == config
+    assert found["random"].model_dump(exclude={"score"}) == config.model_dump(exclude={"score"})
