@@ -217,6 +217,7 @@ class Search:
     order: tuple[tuple[str, ...], ...] = ()  # stages that may swap places
 
 
+@dataclass(frozen=True)
 class Strategy:
     """What a variant of a comparing recipe is in the comparison."""
 

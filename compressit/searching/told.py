@@ -22,7 +22,7 @@ class Words:
         return f"trial {trial.number}: {trial.told}: {self._measured(trial)}"
 
     def front(self) -> str:
-        """The whole front in a line: `front (macs, lost accuracy; * is allowed): 14 (76.16 points), 81* (6.25 points)`."""
+        """The whole front in a line: `front (macs, lost accuracy; * is allowed): 14 (76.16 points), 81* (6 points)`."""
         shown = (
             f"{number(trial.cost, self.goal.units[0])}{'*' if trial.meets(self.goal) else ''} "
             f"({self._points(trial.drop)})"
