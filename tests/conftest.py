@@ -93,7 +93,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
 
 
 # What `pip install compressit[EXTRA]` brings, by extra.
-_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "timm": ("timm",)}
+_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "search": ("optuna",), "timm": ("timm",)}
 
 
 def _require_extras(item: pytest.Item) -> None:

@@ -93,8 +93,7 @@ def prune_channels(
     ratios: fractions of single widths to keep (0 to 1), by globs over names of layers; the last that matches counts.
     The other widths reach `keep`; if there are none, it has no say. Not for `latency`.
     steps: the number of pruning steps, with new scores in each. time_limit: seconds for tracing.
-    seconds: the clock for `latency`, by default `steady_seconds` in fp32. It times the model and its parent in turn, as
-    often as needed, see `latency_search`.
+    seconds: the clock for `latency` (`latency_search`), by default `steady_seconds` in fp32.
     inputs: real inputs (N, ...) for the comparison below, in addition to random ones.
     exact: whether it is an error if no widths come to within 2 % of parameters or MACs; if not, the nearest are taken.
 
