@@ -20,9 +20,9 @@ LEAST = 1 - math.sqrt(0.1)  # the share that loses 0.1
 
 
 def test_the_smallest_model_that_loses_no_more_is_found(desk: Desk) -> None:
-    found = desk.search(desk.recipe(), trials=30, jobs=3)
+    found = desk.search(desk.recipe(), trials=20, jobs=4)
     assert found.winner is not None
-    assert LEAST <= found.winner.cost / 108 < LEAST + 0.03
+    assert LEAST <= found.winner.cost / 108 < LEAST + 0.06
     for trial in found.trials:
         kept = round(trial.values["stages.cut.with.keep"] * 72) + round(
             trial.values["stages.cut.with.keep"] * 36
@@ -95,11 +95,11 @@ def test_the_winners_recipe_runs_as_it_is_and_gives_the_same_model(desk: Desk) -
 
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(desk: Desk) -> None:
     text = KNOWN.replace("known.cut}", "known.cut, with: {refuses: 0.6}}")
-    found = desk.search(desk.recipe(text=text), trials=12, jobs=4)
+    found = desk.search(desk.recipe(text=text), trials=10, jobs=3)
     failed = [trial for trial in found.trials if trial.failed]
     assert {trial.values["stages.cut.with.keep"] < 0.6 for trial in failed} == {True}
     assert all("is too little" in trial.failed for trial in failed)
-    assert len(failed) < len(found.trials) == 12
+    assert len(failed) < len(found.trials) == 10
     assert found.winner is not None
     assert f"trial {failed[0].number}: " in desk.said.getvalue()
 
@@ -116,7 +116,7 @@ def test_orders_of_stages_are_tried(desk: Desk) -> None:
     text = KNOWN.replace(
         "  cut: {uses: known.cut}", "  a: {uses: known.cut, with: {keep: 0.3}}\n  b: {uses: known.cut}"
     )
-    found = desk.search(desk.recipe("search: {order: [[a, b]]}\n", text), max_drop=0.6, trials=20)
+    found = desk.search(desk.recipe("search: {order: [[a, b]]}\n", text), max_drop=0.6, trials=10, jobs=3)
     assert found.winner is not None
     orders = {trial.values["order of a and b"] for trial in found.trials}
     assert orders == {"a, b", "b, a"}
@@ -132,7 +132,7 @@ def test_strategies_are_chosen_among_and_the_winner_has_only_its_own_stages(desk
         "  rough: {stages: {cut: {with: {keep: 0.1}}}}\n"
         "  fine: {stages: {other: {uses: known.cut, needs: fill}}}\n"
     )
-    found = desk.search(desk.recipe(more), trials=20, jobs=4)
+    found = desk.search(desk.recipe(more), trials=10, jobs=3)
     assert {trial.strategy for trial in found.trials} == {"rough", "fine/cut", "fine/other"}
     assert found.winner is not None
     assert found.results is not None
@@ -141,7 +141,7 @@ def test_strategies_are_chosen_among_and_the_winner_has_only_its_own_stages(desk
 
 def test_layers_have_ratios_of_their_own(desk: Desk) -> None:
     found = desk.search(
-        desk.recipe("search: {stages.cut.with.keeps: {per_layer: true}}\n"), trials=25, jobs=5
+        desk.recipe("search: {stages.cut.with.keeps: {per_layer: true}}\n"), trials=11, jobs=5
     )
     names = [f"stages.cut.with.keeps[{layer}]" for layer in ("1.weight", "4.weight")]
     for trial in found.trials[1:]:
