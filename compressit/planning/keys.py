@@ -68,7 +68,7 @@ def code_now(*roots: str) -> str:
         return name.split(".")[0] in packages or any(_lies_in(*folder, name) for folder in folders)
 
     follow()
-    imported = {_resolved(name) for name in found}
+    imported = {_resolved(name) for name in found} if files else set[Path | None]()
     for file in filter(None, files):  # code that it may run other than by the imports followed above
         for other, module in _beside(file):
             if other.resolve() not in imported:
@@ -134,10 +134,12 @@ def _source_file(name: str) -> Path | None:
     if spec is None or not rest:
         return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
     for location in spec.submodule_search_locations or ():
-        path = Path(location, *rest)
-        for file in (path / "__init__.py", path.with_name(path.name + ".py")):
-            if file.is_file():
-                return file
+        path = os.path.join(
+            location, *rest
+        )  # a Path would cost more than the question: it is asked for every name
+        for file in (os.path.join(path, "__init__.py"), f"{path}.py"):
+            if os.path.isfile(file):
+                return Path(file)
     return None
 
 
