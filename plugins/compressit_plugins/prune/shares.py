@@ -18,8 +18,8 @@ def divided(
     """Weights that are compared with each other, each with the fraction of them to zero. `sizes`: by name.
 
     A weight that a glob of `sparsities` matches has that fraction; of several globs the last counts. The others get
-    what is left of `sparsity` of all: together (`global`), or each the same fraction (`layer`). Raises NoEffectError for
-    a glob that matches nothing, CompressitError if the others cannot make up for what is given.
+    what is left of `sparsity` of all: together (`global`), or each the same fraction (`layer`).
+    Raises NoEffectError for a glob that matches nothing, CompressitError if the others cannot make up for the given.
     """
     given = of_single(sizes, sparsities or {})
     rest = [name for name in sizes if name not in given]
