@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from compressit.datasets.splits import InputSpec
     from compressit.datasets.task_spec import TaskSpec
+    from compressit.searching.search import Found
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,7 @@ def run(
 
     if jobs < 1:
         raise CompressitError(f"jobs={jobs}: at least one worker is needed", "leave it out for one")
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(Path(recipe))
-    host = host or installed()
-    if host is installed():
-        for plugin in recipe.plugins:
-            host.load_file(plugin.path, plugin.digest)
+    recipe, host = _opened(recipe, host)
     plan = make_plan(recipe, host, live)
     folder = Path(out) if out else default_folder(recipe)
     results, failures = run_plan(
@@ -119,6 +115,54 @@ def run(
             "\n".join([*failures, f"everything else is kept; run the same command to continue ({folder})"])
         )
     return done
+
+
+def search(
+    recipe: Recipe | Path | str,
+    *,
+    minimize: str,
+    max_drop: float = 0.005,
+    metric: str | None = None,
+    trials: int = 40,
+    jobs: int = 1,
+    seed: int = 0,
+    out: Path | str | None = None,
+    store: Path | str | None = None,
+    job_timeout: float | None = None,
+    host: Host | None = None,
+    console: Console | None = None,
+    command: str | None = None,
+) -> Found:
+    """Searches a recipe for the model with the least `minimize` (a column: "macs", "parameters") that loses at most
+    `max_drop` of `metric`, a column of the validation split (by default what the task watches there).
+
+    Makes `trials` models in all, `jobs` side by side, and runs the winner; continues what `out` holds (by default
+    `runs/<name>-search`). The test split is not looked at until then. Without a winner `Found.winner` is None and
+    `Found.reason` names the nearest. Raises CompressitError for a recipe that cannot be searched or without Optuna,
+    StageFailed if nothing could be measured, and KeyboardInterrupt after Ctrl-C; finished trials are kept.
+    """
+    from compressit.searching.search import Order
+    from compressit.searching.search import search as find
+
+    if jobs < 1 or trials < 1:
+        raise CompressitError(f"jobs={jobs}, trials={trials}: at least one of each is needed")
+    recipe, host = _opened(recipe, host)
+    order = Order(
+        minimize, max_drop, metric, trials, jobs, seed, job_timeout, command or shlex.join(sys.argv)
+    )
+    folder = Path(out) if out else default_folder(replace(recipe, name=f"{recipe.name}-search"))
+    return find(recipe, order, host, folder, Path(store) if store else default_store(), console)
+
+
+def _opened(recipe: Recipe | Path | str, host: Host | None) -> tuple[Recipe, Host]:
+    """The recipe, and a host with its plugin files."""
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(Path(recipe))
+    host = host or installed()
+    if host is installed():
+        for plugin in recipe.plugins:
+            host.load_file(plugin.path, plugin.digest)
+    return recipe, host
 
 
 def load(

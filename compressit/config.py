@@ -51,6 +51,35 @@ The plugin gets it absolute; `~` is the user's own folder. Whether it exists is 
 C = TypeVar("C", bound=BaseModel)
 
 
+@dataclass(frozen=True)
+class Ratio:
+    """What a Field says that is a compressor's ratio: the values that `compressit search` tries without being told."""
+
+    low: float
+    high: float
+    layers: str = ""  # of a ratio per layer: the note of its stage whose keys are the layers' names
+
+    def mark(self) -> dict[str, Any]:
+        """As `json_schema_extra` of a Field."""
+        return {"search": {"low": self.low, "high": self.high, "layers": self.layers}}
+
+    @staticmethod
+    def of(field: FieldInfo) -> Ratio | None:
+        """What the field says; None if it is no ratio."""
+        extra = field.json_schema_extra
+        found = extra.get("search") if isinstance(extra, dict) else None
+        return Ratio(**cast("dict[str, Any]", found)) if isinstance(found, dict) else None
+
+
+def ratio(low: float, high: float, layers: str = "") -> dict[str, Any]:
+    """Marks an option as a compressor's ratio: `Field(0.5, gt=0, lt=1, json_schema_extra=ratio(0.1, 0.95))`.
+
+    `compressit search` tries values from `low` to `high`. `layers` is for an option that holds a ratio for each layer,
+    `{name: ratio}`: the note (`ctx.note`) of the stage whose keys are the layers that can have one.
+    """
+    return Ratio(low, high, layers).mark()
+
+
 def parse(config_type: type[C], values: Mapping[str, Any]) -> C:
     """Validates strictly (text is not a number), but accepts lists for tuples, as in YAML and JSON.
 

@@ -109,6 +109,7 @@ def warm_workers() -> Iterator[None]:
 # What `pip install compressit[EXTRA]` brings, by extra.
 _EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "search": ("optuna",),
     "timm": ("timm",),
     "notebook": ("nbclient", "ipykernel"),
 }

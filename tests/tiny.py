@@ -184,7 +184,7 @@ class InProcessRunner:
     def __init__(self, bench: Bench, options: Any, host: Host, listener: Listener) -> None:
         self._bench = bench
         self._jobs = JobRunner(Store(options.store), host, options.cache, options.save_every)
-        self._listener = listener
+        self.listener = listener
 
     def __enter__(self) -> InProcessRunner:
         self._bench.workers_live = True
@@ -200,18 +200,18 @@ class InProcessRunner:
         schedule = Schedule(jobs)
         while (job := schedule.next([], 0)) is not None:
             schedule.start(job, 0)
-            self._listener.started(job)
+            self.listener.started(job)
             try:
                 self._bench.before(job)
-                done = self._jobs.run(job, partial(self._listener.progress, job))
+                done = self._jobs.run(job, partial(self.listener.progress, job))
             except Exception as error:  # noqa: BLE001 - as a worker does
                 schedule.fail(job)
-                self._listener.failed(job, _failure(job, error))
+                self.listener.failed(job, _failure(job, error))
             else:
                 self._bench.ran.append(job.label)
                 schedule.finish(job)
-                self._listener.finished(job, done.seconds)
-            self._listener.tick()
+                self.listener.finished(job, done.seconds)
+            self.listener.tick()
 
 
 def _failure(job: Job, error: Exception) -> Failure:

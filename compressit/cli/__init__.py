@@ -26,6 +26,7 @@ COMMANDS = {
     "plan": "recipes",
     "show": "recipes",
     "report": "recipes",
+    "search": "searching",
     "import": "importing",
     "inspect": "checkpoints",
     "evaluate": "checkpoints",

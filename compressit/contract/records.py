@@ -15,6 +15,10 @@ class Metric:
     about: str = ""
 
 
+COSTS = ("count", "bytes", "seconds")
+"""Units of metrics that can be a cost, where lower is better."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """Points that an evaluator logs with `ctx.log(x, name=y)`. At most 200 are kept, evenly chosen, with both ends."""

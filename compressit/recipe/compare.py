@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from compressit.contract.kinds import Evaluator
-from compressit.contract.records import Metric, column
+from compressit.contract.records import COSTS, Metric, column
 from compressit.errors import CompressitError, Mark, did_you_mean
 from compressit.formatting import counted
 from compressit.host.declared import declared
@@ -20,8 +20,6 @@ from compressit.recipe.ways import ways
 from compressit.recipe.yamlfile import Node
 
 ORIGINAL, MAX_DROP = "original", "max_drop"
-COSTS = ("count", "bytes", "seconds")
-"""Units of metrics that can be a cost, where lower is better."""
 
 
 def check_variants(node: Node, variants: Node, scope: Scope) -> None:

@@ -145,6 +145,17 @@ class StageBlock(UseBlock):
         return feed
 
 
+class RangeBlock(Config):
+    """The values of an option that a search tries."""
+
+    low: int | float | None = Field(None, description="the smallest value; default: what the plugin says")
+    high: int | float | None = Field(
+        None, description="the largest value; whole numbers only are tried if both are written as such"
+    )
+    log: bool = Field(False, description="whether values are spread evenly by their logarithm")
+    per_layer: bool = Field(False, description="whether each layer has a value of its own")
+
+
 class Body(Config):
     """What a variant may override. Blocks are checked one by one, so that one mistake does not hide another."""
 
@@ -210,6 +221,11 @@ class Head(Config):
         {},
         description="options of data and model to vary, like {model.with.hidden: [[64], [128]]}: one variant per "
         "combination",
+    )
+    search: dict[str, Any] = Field(
+        {},
+        description="what `compressit search` varies, like {stages.half.with.keep: {low: 0.2, high: 0.9}}, and stages "
+        "that may swap places: {order: [[prune, half]]}; default: the ratios of all compressors",
     )
     compare: CompareBlock | None = Field(
         None,

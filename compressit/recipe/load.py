@@ -18,11 +18,12 @@ from compressit.recipe.envelope import INIT, KEYS, OVERRIDABLE, VARIANT_KEYS, Bo
 from compressit.recipe.first_model import read_model
 from compressit.recipe.measures import read_evaluators
 from compressit.recipe.merge import merge, only
-from compressit.recipe.model import Compare, LocalPlugin, Variant
+from compressit.recipe.model import Compare, LocalPlugin, Search, Variant
 from compressit.recipe.model import Recipe as Resolved
 from compressit.recipe.originals import of_first
 from compressit.recipe.references import Read, check_references
 from compressit.recipe.scope import Scope
+from compressit.recipe.search import Written, read_search
 from compressit.recipe.settings import Setting, apply_setting, parse_setting
 from compressit.recipe.size import size_problem
 from compressit.recipe.stages import read_stages
@@ -126,7 +127,9 @@ def _recipe(
     scope = Scope(host, path.resolve().parent if path else Path.cwd(), problems)
     plugins, complete = _load_plugins(root, scope, trust)
     scope = replace(scope, complete=complete)
-    found = _variants(_bodies(root, parsed, problems), scope, head.seeds if head else None)
+    bodies = _bodies(root, parsed, problems)
+    found = _variants(bodies, scope, head.seeds if head else None)
+    search = _search(root.at("search"), bodies, found, scope) if not problems else Search()
     compare = None
     if head is not None and head.compare is not None:
         compare, found = _compared(head, root, found, scope)
@@ -146,6 +149,7 @@ def _recipe(
         description=head.description,
         text=text,
         settings=tuple(settings),
+        search=search,
         compare=compare,
     )
 
@@ -297,6 +301,17 @@ def _variant(swept: Swept, scope: Scope) -> tuple[Read, Variant | None]:
     variant = Variant(name, data, task, model, stages, tuple(item.measure for item in items), swept.values)
     _check_work(variant, body, scope)
     return read, variant
+
+
+def _search(node: Node, bodies: Sequence[Swept], found: Sequence[Variant], scope: Scope) -> Search:
+    """What `compressit search` varies. Those of a `sweep` over data or model have the same stages: one is tried."""
+    read = zip(bodies, found, strict=True)
+    distinct = {id(swept.body.at("stages").value): Written(swept.body, variant) for swept, variant in read}
+
+    def tried(body: Node) -> Sequence[Problem]:
+        return _variant(Swept("", body), replace(scope, problems=[]))[0].problems
+
+    return read_search(node, list(distinct.values()), tried, scope)
 
 
 def _check_work(variant: Variant, body: Node, scope: Scope) -> None:

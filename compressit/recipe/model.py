@@ -202,6 +202,28 @@ class LocalPlugin:
 
 
 @dataclass(frozen=True)
+class Vary:
+    """An option of a stage that `compressit search` varies: over a range, or over `choices`."""
+
+    stage: str
+    option: tuple[str, ...]  # its path in `with`
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False  # whole numbers only
+    choices: tuple[Any, ...] = ()
+    layers: str = ""  # each layer has a value of its own: the note of the stage that names the layers
+
+
+@dataclass(frozen=True)
+class Search:
+    """What `compressit search` varies besides the choice of a variant."""
+
+    vary: tuple[Vary, ...] = ()  # empty: the ratios that plugins mark
+    order: tuple[tuple[str, ...], ...] = ()  # stages that may swap places
+
+
+@dataclass(frozen=True)
 class Strategy:
     """What a variant of a comparing recipe is in the comparison."""
 
@@ -254,6 +276,7 @@ class Recipe:
     description: str = ""
     text: str = ""  # the file's text; "" for a recipe made in Python
     settings: tuple[str, ...] = ()  # the `--set` arguments
+    search: Search = Search()
     compare: Compare | None = None  # the variants are strategies, with controls among them
 
     def doubts(self) -> list[str]:

@@ -34,7 +34,7 @@ def parse_setting(text: str, problems: list[Problem], flag: str = "--set") -> Se
         problems.append(Problem("must look like path=value", mark, "for example stages.train.with.epochs=5"))
         return None
     at = _after_each(path)
-    if at is not None:  # the keys of `sweep` are paths themselves
+    if at is not None:  # the keys of `sweep` and `search` are paths themselves
         path = (*path[:at], ".".join(path[at:]))
     try:
         return Setting(path, parse_value(value, mark, problems))
@@ -121,8 +121,8 @@ def _holds(node: Node, path: Sequence[str]) -> bool:
 
 
 def _after_each(path: tuple[str, ...]) -> int | None:
-    """The index where KEY begins in sweep.KEY and stages.NAME.sweep.KEY, also under variants.NAME."""
-    if path[0] == "sweep":
+    """The index where KEY begins in sweep.KEY, search.KEY and stages.NAME.sweep.KEY, also under variants.NAME."""
+    if path[0] in ("sweep", "search"):
         return 1 if len(path) > 1 else None
     for stages in (0, 2):
         if path[stages : stages + 1] == ("stages",) and path[stages + 2 : stages + 3] == ("sweep",):

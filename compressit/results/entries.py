@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from compressit.contract.records import COSTS
 from compressit.contract.results import Results, Row
 
-COSTS = ("count", "bytes", "seconds")
-"""Units of metrics that can be a cost, where lower is better."""
 ORIGINAL = "original"
 
 

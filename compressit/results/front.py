@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from compressit.contract.records import COSTS
 from compressit.errors import CompressitError, sound
 from compressit.results.analysis import MAX_DROP, Analysis
-from compressit.results.entries import COSTS, ORIGINAL, Entry
+from compressit.results.entries import ORIGINAL, Entry
 from compressit.results.tables import fitting
 
 ROOM = 600_000  # characters of all points; results.json always has every model

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Protocol, cast
 
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from compressit.host.plugins import Host
 from compressit.paths import default_cache
 from compressit.planning.points import Plan
 from compressit.printable import Forgiving, folded
+from compressit.recipe.model import Recipe
 from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
 from compressit.running.display import Live
@@ -62,18 +64,12 @@ def run_plan(
         _warn(finished, say)
         return finished, []
     if jobs:
-        try:
-            objects.require_writable()
-        except OSError as error:
-            raise CompressitError(
-                f"{store}: the store cannot be written to: {error.strerror or error}",
-                "choose another folder with --store",
-            ) from error
+        _require_writable(objects, store)
         _check_forks(plan)
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
-        threads=_threads(plan, workers),
+        threads=_threads(plan.recipe, workers),
         logs=folder / "logs",
         plugins=plan.recipe.plugins,
         save_every=save_every,
@@ -85,7 +81,7 @@ def run_plan(
         objects.note(folder, plan.jobs)
         try:
             if jobs:
-                run.execute(jobs, options, workers, console)
+                run.execute(jobs, options, Runner(options, host, run, workers), workers, console)
         finally:
             objects.tidy(plan.jobs)
         failures = run.failures
@@ -109,6 +105,95 @@ def _check_forks(plan: Plan) -> None:
         )
 
 
+class Target(Protocol):
+    """What is kept up to date while jobs run: a run's folder, for example."""
+
+    def refresh(self, artifacts: Mapping[str, Artifact], failures: Sequence[str]) -> None: ...
+    def finish(self, artifacts: Mapping[str, Artifact], failures: Sequence[str], complete: bool) -> bool: ...
+    def write_log(self, name: str, text: str) -> Path: ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of the jobs of a plan."""
+
+    plan: Plan
+    artifacts: Mapping[str, Artifact]  # by key
+    failed: Mapping[str, str]  # why, by key
+
+    def why(self, key: str) -> str | None:
+        """Why the result of this key is missing: its job failed, or one that it needs."""
+        inputs = [*self.plan.jobs[key].inputs.values(), self.plan.dry_runs.get(key)]
+        if key in self.artifacts:
+            return None
+        needed = (self.why(other) for other in inputs if other is not None)
+        return self.failed.get(key) or next((why for why in needed if why is not None), None)
+
+
+class Batches:
+    """Runs plans of one recipe one after another, without run folders, by the same workers. A context manager: exiting
+    it ends the workers."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        host: Host,
+        *,
+        target: Target,
+        logs: Path,
+        store: Path,
+        workers: int,
+        console: Console,
+        job_timeout: float | None = None,
+    ) -> None:
+        self._host, self._target, self._workers, self._console = host, target, workers, console
+        self._store, self._named = Store(store, warn=_speaker(console)), store
+        self._runner: Runner | None = None
+        self._options = WorkerOptions(
+            store=store.resolve(),
+            cache=default_cache().resolve(),
+            threads=_threads(recipe, workers),
+            logs=logs,
+            plugins=recipe.plugins,
+            job_timeout=job_timeout,
+        )
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._runner is not None:
+            self._runner.__exit__(*error)
+
+    def run(self, plan: Plan) -> Batch:
+        """Runs the jobs that the store lacks. A stage whose dry run fails is left out with what needs it; everything
+        else is run.
+
+        Raises CompressitError, before running anything, if the store is not writable.
+        """
+        artifacts = {key: found for key in plan.jobs if (found := self._store.find(key)) is not None}
+        run = _Run(plan, self._host, self._store, self._target, artifacts, strict=False)
+        jobs = plan.pending(dict.fromkeys(artifacts, True))
+        if jobs:
+            _require_writable(self._store, self._named)
+            self._runner = self._runner or Runner(self._options, self._host, run, self._workers)
+            try:
+                run.execute(jobs, self._options, nullcontext(self._runner), self._workers, self._console)
+            finally:
+                self._store.tidy(plan.jobs)
+        return Batch(plan, artifacts, run.failed_jobs)
+
+
+def _require_writable(objects: Store, store: Path) -> None:
+    try:
+        objects.require_writable()
+    except OSError as error:
+        raise CompressitError(
+            f"{store}: the store cannot be written to: {error.strerror or error}",
+            "choose another folder with --store",
+        ) from error
+
+
 def _warn(results: Results, say: Callable[[str], None]) -> None:
     warnings = results.warnings()
     for warning in warnings[:MOST_WARNINGS]:
@@ -124,24 +209,35 @@ class _Run:
     plan: Plan
     host: Host
     store: Store
-    target: RunFolder
+    target: Target
     artifacts: dict[str, Artifact]  # by key, including those that this run makes
+    strict: bool = True  # whether nothing is trained if a dry run fails
     failures: list[str] = field(default_factory=list[str])  # one line each
+    failed_jobs: dict[str, str] = field(default_factory=dict[str, str])  # the same, by key
     _running: list[Job] = field(default_factory=list[Job])
     _ended: bool = False  # whether a worker was killed or crashed, which is not the recipe's fault
 
-    def execute(self, jobs: Sequence[Job], options: WorkerOptions, workers: int, console: Console) -> None:
+    def execute(
+        self,
+        jobs: Sequence[Job],
+        options: WorkerOptions,
+        opened: AbstractContextManager[Runner],
+        workers: int,
+        console: Console,
+    ) -> None:
         """Runs the jobs. Updates the folder even if interrupted."""
         self._history = History(options.store, options.threads)
         try:
-            with Runner(options, self.host, self, workers) as runner:
+            with opened as runner:
+                runner.listener = self
                 estimate = Estimate(self._history, self._calibration(jobs, runner))
                 about = duration(round(estimate.total(jobs) / workers))
                 hands = f"{counted(workers, 'worker')} of {counted(options.threads, 'thread')}"
                 _speaker(console)(f"{self._to_do(jobs)}, about {about} with {hands}")
                 with Live(console, jobs, estimate, workers) as self._live:
                     self._dry_run(jobs, runner)
-                    runner.run([job for job in jobs if job.key not in self.artifacts])
+                    hopeless = self._hopeless(jobs)
+                    runner.run([job for job in jobs if job.key not in {*self.artifacts, *hopeless}])
         except CompressitError:  # nothing was trained
             raise
         except BaseException as error:  # usually Ctrl-C; the workers have ended
@@ -180,9 +276,17 @@ class _Run:
         tried = [job for job in jobs if job.kind == "dry_run"]
         made = {job.key for job in tried}.union(*(job.inputs.values() for job in tried))
         runner.run([job for job in jobs if job.key in made])
-        if tried and self.failures:
+        if tried and self.failures and self.strict:
             told = "\n".join([*self.failures, "nothing was trained"])
             raise StageFailed(told) if self._ended else SeveralErrors(told)
+
+    def _hopeless(self, jobs: Sequence[Job]) -> set[str]:
+        """The jobs that have failed, those whose dry run has, and those that need one of them. `jobs`: inputs first."""
+        found = set(self.failed_jobs)
+        for job in jobs:
+            if found & {*job.inputs.values(), self.plan.dry_runs.get(job.key, "")}:
+                found.add(job.key)
+        return found
 
     # The runner's Listener interface
 
@@ -206,7 +310,8 @@ class _Run:
     def failed(self, job: Job, failure: Failure) -> None:
         self._running.remove(job)
         self._ended |= failure.ended
-        self.failures.append(_failure_text(self.target, job, failure))
+        self.failed_jobs[job.key] = _failure_text(self.target, job, failure)
+        self.failures.append(self.failed_jobs[job.key])
         self._live.failed(job, failure)
 
     def announce(self, text: str) -> None:
@@ -217,7 +322,7 @@ class _Run:
         self.target.refresh(self.artifacts, self.failures)
 
 
-def _failure_text(target: RunFolder, job: Job, failure: Failure) -> str:
+def _failure_text(target: Target, job: Job, failure: Failure) -> str:
     if failure.traceback is None:
         return str(failure)
     name = short_name(job.label.replace("/", "_").replace(" ", "_"))
@@ -228,8 +333,8 @@ def _failure_text(target: RunFolder, job: Job, failure: Failure) -> str:
         return f"{failure} (the traceback could not be written: {why})"
 
 
-def _threads(plan: Plan, workers: int) -> int:
-    asked = plan.recipe.compute.threads
+def _threads(recipe: Recipe, workers: int) -> int:
+    asked = recipe.compute.threads
     return asked if isinstance(asked, int) else max(1, (os.cpu_count() or 1) // workers)
 
 

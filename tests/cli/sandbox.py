@@ -17,7 +17,7 @@ from typing import Any
 import warm
 
 PATIENCE = 300.0  # seconds: far more than anything here takes
-HEAVY = ("torch", "matplotlib", "numpy", "torchvision")
+HEAVY = ("torch", "matplotlib", "numpy", "torchvision", "optuna")
 
 # The command as it is, and then what it has imported.
 _COMMAND = f"""

@@ -266,7 +266,7 @@ def test_workers_share_the_cores_unless_the_recipe_says_otherwise(
     monkeypatch: pytest.MonkeyPatch, asked: object, jobs: int, cores: int, threads: int
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
-    assert session._threads(plan_of(BASE, f"compute.threads={asked}"), jobs) == threads
+    assert session._threads(plan_of(BASE, f"compute.threads={asked}").recipe, jobs) == threads
 
 
 def test_a_damaged_result_is_said_and_made_again(desk: Desk, bench: Bench) -> None:

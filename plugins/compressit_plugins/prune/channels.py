@@ -23,7 +23,7 @@ from compressit import (
     tensors_of,
 )
 from compressit_plugins.evaluate.latency import forward_seconds
-from compressit_plugins.prune.coupling import Group, coupled, none_left, reasons
+from compressit_plugins.prune.coupling import Group, coupled, none_left, of_groups, reasons
 from compressit_plugins.prune.faults import faulty, half
 from compressit_plugins.prune.importance import Importance, magnitude
 from compressit_plugins.prune.latency_search import find_timed
@@ -31,7 +31,15 @@ from compressit_plugins.prune.not_compared import unchecked
 from compressit_plugins.prune.oracle import Gap
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
 from compressit_plugins.prune.surgery import Given, outputs, remove, runs_in_train_mode
-from compressit_plugins.prune.target import TOLERANCE, Steps, find_share, find_steps, off, unreachable
+from compressit_plugins.prune.target import (
+    TOLERANCE,
+    Steps,
+    find_share,
+    find_steps,
+    off,
+    too_little,
+    unreachable,
+)
 from compressit_plugins.prune.tracing import refuse_unprunable
 
 Target: TypeAlias = Literal["parameters", "macs", "latency", "channels"]
@@ -66,6 +74,7 @@ def prune_channels(
     round_to: int = 1,
     max_ratio: float = 1.0,
     ignore: Sequence[str] = (),
+    ratios: Mapping[str, float] | None = None,
     steps: int = 1,
     time_limit: float = 60.0,
     seconds: Seconds | None = None,
@@ -81,9 +90,10 @@ def prune_channels(
     widths are changed by a step or two (not for seconds).
     importance, scope, round_to, max_ratio: which channels to remove, see `importance` and `selection`.
     ignore: globs over names of modules whose output width must not change, nor that of layers coupled to them.
+    ratios: fractions of single widths to keep (0 to 1), by globs over names of layers; the last that matches counts.
+    The other widths reach `keep`; if there are none, it has no say. Not for `latency`.
     steps: the number of pruning steps, with new scores in each. time_limit: seconds for tracing.
-    seconds: the clock for `latency`, by default `steady_seconds` in fp32. It times the model and its parent in turn, as
-    often as needed, see `latency_search`.
+    seconds: the clock for `latency` (`latency_search`), by default `steady_seconds` in fp32.
     inputs: real inputs (N, ...) for the comparison below, in addition to random ones.
     exact: whether it is an error if no widths come to within 2 % of parameters or MACs; if not, the nearest are taken.
 
@@ -106,6 +116,7 @@ def prune_channels(
         left_alone: dict[str, str] = {}
         initial: dict[str, int] = {}
         made: list[_Chosen] = []
+        single: dict[str, float] = {}  # the ratios, by the group's name
         for step in range(1, steps + 1):
             groups, fixed = coupled(model, example, importance(model), ignore, time_limit)
             left_alone |= fixed
@@ -115,7 +126,9 @@ def prune_channels(
                 if not all(group.followed for group in groups):
                     groups = _without(groups, job.unfit(model, groups), left_alone, kind)
                 initial = {group.name: group.width for group in groups}
-            rule = Rule(scope, round_to, max_ratio, initial)
+                single = of_groups(groups, ratios or {})
+            own = {name: share ** (step / steps) for name, share in single.items()}
+            rule = Rule(scope, round_to, max_ratio, initial, own)
             done = job.settle(model, groups, rule, keep ** (step / steps), step == steps, left_alone)
             remove(model, done.groups, done.selection.gone)
             job = replace(job, empty=done.empty)
@@ -127,9 +140,10 @@ def prune_channels(
         "macs": done.achieved if target == "macs" else job.macs(done.empty) / max(given.macs, 1),
         "channels": sum(left.values()) / sum(initial.values()),
     }
+    decided = initial.keys() <= single.keys()  # by the ratios alone
     return model, PruneReport(
         target,
-        requested=keep,
+        requested=kept.get(target, done.achieved) if decided else keep,
         achieved=kept.get(target, done.achieved),
         parameters_kept=kept["parameters"],
         macs_kept=kept["macs"],
@@ -259,7 +273,16 @@ class _Job:
             return None if moved is None else cost(moved)
 
         guess = keep**0.5  # costs are roughly quadratic in the widths
-        even = select(groups, find_share(lambda share: cost(select(groups, share, rule)), keep, guess), rule)
+        largest = select(groups, 1.0, rule)
+        whole = cost(largest) if rule.given else 1.0
+        if all(group.name in rule.given for group in groups):
+            return largest, whole
+        if whole <= keep:
+            if strict and off(whole, keep) > TOLERANCE:
+                raise too_little(whole, keep)
+            return largest, whole
+        share = find_share(lambda share: cost(select(groups, share, rule)), keep, guess, whole=whole)
+        even = select(groups, share, rule)
         if not strict or off(cost(even), keep) <= TOLERANCE:
             return even, cost(even)
         chosen = varied(groups, even, find_steps(cost_moved, len(groups), keep), rule)

@@ -103,6 +103,20 @@ def coupled(
     return found.groups, left
 
 
+def of_groups(groups: Sequence[Group], ratios: Mapping[str, float]) -> dict[str, float]:
+    """The ratios of groups, by name: those of globs that match a layer whose outputs are among its channels. Of several
+    the last counts. Raises NoEffectError for a glob that matches no such layer."""
+    layers = {group.name: {group.name, *(m.name for m in group.members if m.dim == 0)} for group in groups}
+    found: dict[str, float] = {}
+    for glob, share in ratios.items():
+        own = {name: share for name, among in layers.items() if any(fnmatchcase(n, glob) for n in among)}
+        if not own:
+            hint = did_you_mean(glob, layers)
+            raise NoEffectError(f"'{glob}' matches no layer whose width can be pruned", hint)
+        found |= own
+    return found
+
+
 def none_left(kind: str, left: Mapping[str, str], kept: Collection[str] = ()) -> CompressitError:
     """The error if no group can be pruned. left: the reasons, by first layer. kept: layers that `ignore` matched."""
     if left:

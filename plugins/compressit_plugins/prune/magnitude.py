@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from compressit import Compressor, Config, FitConfig, Work, counted, hookimpl
+from compressit import Compressor, Config, FitConfig, Work, counted, hookimpl, ratio
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,7 +19,17 @@ class MagnitudeConfig(Config):
     """Options of magnitude pruning."""
 
     sparsity: float = Field(
-        default=0.5, gt=0, lt=1, description="fraction of the selected weights that are zero after pruning"
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="fraction of the selected weights that are zero after pruning",
+        json_schema_extra=ratio(0.1, 0.98),
+    )
+    sparsities: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default={},
+        description="fractions of single weights, by globs like `include`, such as {fc1: 0.9, head: 0}: the others "
+        "reach `sparsity` of all; of several globs that match, the last counts",
+        json_schema_extra=ratio(0.1, 0.98, layers="layers"),
     )
     score: Literal["magnitude", "random"] = Field(
         default="magnitude",
@@ -58,13 +68,13 @@ class Magnitude(Compressor[MagnitudeConfig]):
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Raises NoEffectError if a glob matches nothing or no weight would change."""
         from compressit_plugins.prune.masks import finetune, prune_smallest
+        from compressit_plugins.prune.shares import requested
         from compressit_plugins.prune.weights import others
 
         config = self.config
         chance = ctx.streams.generator("score") if config.score == "random" else None
-        pruned = prune_smallest(
-            model, config.sparsity, config.scope, config.include, config.exclude, config.also, chance
-        )
+        selection = (config.include, config.exclude, config.also)
+        pruned = prune_smallest(model, config.sparsity, config.scope, *selection, chance, config.sparsities)
         stay = others(model, pruned)
         if stay:
             shown = ", ".join(stay[:5]) + (", …" if len(stay) > 5 else "")
@@ -78,7 +88,9 @@ class Magnitude(Compressor[MagnitudeConfig]):
         }
         selected = sum(mask.numel() for mask in pruned.values())
         ctx.note(
-            requested=config.sparsity,
+            requested=requested(
+                {n: mask.numel() for n, mask in pruned.items()}, config.sparsity, config.sparsities
+            ),
             achieved=sum(zeros.values()) / selected,
             zeros=sum(zeros.values()),
             selected=selected,
@@ -89,17 +101,18 @@ class Magnitude(Compressor[MagnitudeConfig]):
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Returns the model unchanged, since shapes stay. Raises NoEffectError if a glob matches nothing, or if the
-        sparsity changes nothing for any weights."""
+        sparsity changes nothing for any weights, and CompressitError if `sparsities` leave it out of reach."""
         from compressit_plugins.prune.masks import no_effect
+        from compressit_plugins.prune.shares import divided
         from compressit_plugins.prune.weights import select_weights
 
         config = self.config
         weights = select_weights(model, config.include, config.exclude, config.also)
-        sizes = [weight.numel() for weight in weights.values()]
-        parts = [sum(sizes)] if config.scope == "global" else sizes
+        sizes = {name: weight.numel() for name, weight in weights.items()}
+        parts = divided(sizes, config.sparsity, config.scope, config.sparsities)
         again = (ctx.round or 1) > 1 and ctx.feed == "previous"  # the previous round zeroed as many
-        if again or not any(round(config.sparsity * part) for part in parts):
-            raise no_effect(config.sparsity, sum(sizes))
+        if again or not any(round(share * sum(sizes[name] for name in names)) for names, share in parts):
+            raise no_effect(config.sparsity, sum(sizes.values()))
         return model
 
     def alternatives(self) -> Mapping[str, MagnitudeConfig]:

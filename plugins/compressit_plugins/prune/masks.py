@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit import FitConfig, NoEffectError, StageContext, fit, keeping_zeros
+from compressit_plugins.prune.shares import divided
 from compressit_plugins.prune.weights import select_weights
 
 _CHUNK = 1 << 20  # weights processed at a time
@@ -23,15 +24,23 @@ def prune_smallest(
     exclude: Sequence[str] = (),
     also: Sequence[str] = (),
     chance: torch.Generator | None = None,
+    sparsities: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Zeroes the smallest weights of `model` in place. Returns bool masks of the zeros by parameter name.
 
     `chance`: a generator on the CPU, to zero as many weights by chance; those that are zero already count first.
-    Raises as `select_weights` does, and NoEffectError if nothing changes.
+    `sparsities`: fractions of single weights, by globs; the others reach `sparsity` of all (`divided`).
+    Raises as `select_weights` and `divided` do, and NoEffectError if nothing changes.
     """
     weights = select_weights(model, include, exclude, also)
     scores = weights if chance is None else {name: _drawn(weight, chance) for name, weight in weights.items()}
-    masks = smallest(scores, sparsity, scope)
+    parts = divided({name: w.numel() for name, w in weights.items()}, sparsity, scope, sparsities or {})
+    made = {
+        name: mask
+        for names, share in parts
+        for name, mask in smallest({name: scores[name] for name in names}, share).items()
+    }
+    masks = {name: made[name] for name in weights}
     if not any(bool((weights[name] != 0).logical_and_(mask).any()) for name, mask in masks.items()):
         raise no_effect(sparsity, sum(weight.numel() for weight in weights.values()))
     with torch.no_grad():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import torch
@@ -22,12 +22,14 @@ Scope: TypeAlias = Literal["local", "global", "isomorphic"]
 
 @dataclass(frozen=True)
 class Rule:
-    """How channels are chosen. `initial`: widths before any pruning, by the group's name."""
+    """How channels are chosen. `initial`: widths before any pruning, by the group's name; `given`: what fraction of
+    these single groups keep, whatever the others do."""
 
     scope: Scope
     round_to: int
     max_ratio: float
     initial: Mapping[str, int]
+    given: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,14 @@ class Selection:
 def select(groups: Sequence[Group], keep: float, rule: Rule) -> Selection:
     """Keeps the fraction `keep` (0 to 1) of the initial channels of every scope, at least one step of each group.
 
-    A smaller `keep` never brings a channel back. Kept widths are the nearest multiples of `round_to` (and of the
-    group's parts) within `max_ratio`. A group that has no such width below its own is skipped.
+    Groups with a fraction of their own keep that. A smaller `keep` never brings a channel back. Kept widths are the
+    nearest multiples of `round_to` (and of the group's parts) within `max_ratio`. A group that has no such width below
+    its own is skipped.
     """
-    asked = [0] * len(groups)
-    scopes = _scopes(groups, rule.scope)
+    asked = [
+        _lowest([group], rule.given[group.name], rule, 0)[0] if _own(group, rule) else 0 for group in groups
+    ]
+    scopes = _scopes(groups, rule)
     for place, members in enumerate(scopes.values()):
         # Equal widths would change all at once; a small offset lets a search stop between them.
         nudge = 1e-3 * place / len(scopes)
@@ -65,7 +70,7 @@ def select(groups: Sequence[Group], keep: float, rule: Rule) -> Selection:
     skipped = [
         group.name
         for group, count, mask in zip(groups, asked, gone, strict=True)
-        if (everywhere or count or group.scores is None) and not mask.any()
+        if ((everywhere and not _own(group, rule)) or count or group.scores is None) and not mask.any()
     ]
     return Selection(gone, skipped)
 
@@ -82,7 +87,9 @@ def varied(groups: Sequence[Group], chosen: Selection, steps: Sequence[int], rul
         width, unit, least = _grid(group, rule)
         step = math.ceil((width - int(mask.sum()) // group.parts) / unit) + count
         kept = min(step * unit, width)
-        if count and (group.scores is None or kept < least or step > math.ceil(width / unit)):
+        if count and (
+            group.scores is None or _own(group, rule) or kept < least or step > math.ceil(width / unit)
+        ):
             return None
         gone.append(_without(group, width - kept) if count else mask)
     skipped = [
@@ -93,11 +100,16 @@ def varied(groups: Sequence[Group], chosen: Selection, steps: Sequence[int], rul
     return Selection(gone, skipped)
 
 
-def _scopes(groups: Sequence[Group], scope: Scope) -> dict[Hashable, list[int]]:
+def _own(group: Group, rule: Rule) -> bool:
+    """Whether the group has a fraction of its own."""
+    return group.scores is not None and group.name in rule.given
+
+
+def _scopes(groups: Sequence[Group], rule: Rule) -> dict[Hashable, list[int]]:
     scopes: dict[Hashable, list[int]] = {}
     for index, group in enumerate(groups):
-        if group.scores is not None:
-            own = {"local": index, "global": 0, "isomorphic": group.pattern}[scope]
+        if group.scores is not None and group.name not in rule.given:
+            own = {"local": index, "global": 0, "isomorphic": group.pattern}[rule.scope]
             scopes.setdefault(own, []).append(index)
     return scopes
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from compressit import Compressor, Config, Work, hookimpl
+from compressit import Compressor, Config, Work, hookimpl, ratio
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 class StructuredConfig(Config):
     """Options of structured pruning."""
 
-    keep: float = Field(default=0.5, gt=0, lt=1, description="fraction of the target to keep")
+    keep: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="fraction of the target to keep",
+        json_schema_extra=ratio(0.1, 0.95),
+    )
     target: Literal["parameters", "macs", "latency", "channels"] = Field(
         default="macs",
         description="what to reduce to the fraction `keep` of the given model: parameters, MACs, or the time of a "
@@ -52,6 +58,12 @@ class StructuredConfig(Config):
         description="globs over names of layers whose output width must not change, nor that of layers coupled to "
         "them; the classifier's never changes",
     )
+    ratios: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default={},
+        description="fractions of single widths to keep, by globs over names of layers, such as {conv1: 0.9}; the "
+        "others reach `keep` of the target (channels: each keeps `keep`). Of several globs that match, the last counts",
+        json_schema_extra=ratio(0.1, 0.95, layers="widths"),
+    )
     batches: int = Field(default=10, ge=1, description="training batches for the gradients of taylor")
     recalibrate: int = Field(
         default=20,
@@ -64,6 +76,13 @@ class StructuredConfig(Config):
         gt=0,
         description="seconds after which tracing is stopped: on some architectures it never ends",
     )
+
+    @field_validator("ratios")
+    @classmethod
+    def _can_be_met(cls, ratios: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if ratios and info.data.get("target") == "latency":
+            raise ValueError("cannot be met with `target: latency`, which finds the widths by the clock")
+        return ratios
 
 
 _PASSED_ON = {"target", "scope", "round_to", "max_ratio", "ignore", "steps", "time_limit"}
@@ -144,6 +163,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
             model,
             one_input(model, ctx),
             config.keep ** ctx.times(),
+            ratios={glob: share ** ctx.times() for glob, share in config.ratios.items()},
             importance=importance,
             seconds=steady_seconds(ctx.compute),
             inputs=inputs,

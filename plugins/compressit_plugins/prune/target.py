@@ -23,14 +23,16 @@ def off(cost: float, target: float) -> float:
     return abs(cost / target - 1)
 
 
-def find_share(cost: Callable[[float], float], target: float, guess: float, close: float = CLOSE) -> float:
+def find_share(
+    cost: Callable[[float], float], target: float, guess: float, close: float = CLOSE, whole: float = 1.0
+) -> float:
     """The share of channels (0 to 1) at which `cost` is nearest to `target`, a fraction of the parent's cost.
 
-    `cost` takes a share; cost(1) is 1. It should cache results, since several shares may give the same widths. The
-    search stops when the difference is at most `close`, a fraction of the target. If the cost is not monotonic in the
-    share, the search may miss the best share, but it still ends.
+    `cost` takes a share; cost(1) is `whole`, more than the target. It should cache results, since several shares may
+    give the same widths. The search stops when the difference is at most `close`, a fraction of the target. If the cost
+    is not monotonic in the share, the search may miss the best share, but it still ends.
     """
-    known = {1.0: 1.0}
+    known = {1.0: whole}
     share = guess
     for trial in range(_TRIALS):
         known[share] = cost(share)
@@ -84,6 +86,15 @@ def unreachable(costs: Iterable[float], target: float) -> CompressitError:
     return CompressitError(
         f"no widths keep {target:.3g} to within {TOLERANCE:.0%}: the nearest are {below:.3g} and {above:.3g}",
         f"use `keep: {below:.3g}` or `keep: {above:.3g}`, a smaller `round_to`, or `target: channels`, which rounds",
+    )
+
+
+def too_little(whole: float, target: float) -> CompressitError:
+    """The error if less than the target is left although every width without a ratio of its own is kept."""
+    return CompressitError(
+        f"keep {target:.3g} is out of reach: with these `ratios`, {whole:.3g} is left although the others keep their "
+        "widths",
+        f"use larger `ratios`, or `keep: {whole:.3g}`",
     )
 
 

@@ -39,17 +39,17 @@ def select_weights(
     others = {n: p for n, p in first.items() if id(p) not in matrices}
 
     def matching(among: dict[str, nn.Parameter], globs: Sequence[str]) -> set[str]:
-        return {n for n, p in among.items() if any(_matches(name, globs) for name in names[id(p)])}
+        return {n for n, p in among.items() if any(matches(name, globs) for name in names[id(p)])}
 
     for glob in include:
-        if not matching(weights, [glob]) and not any(_matches(name, [glob]) for name in made):
+        if not matching(weights, [glob]) and not any(matches(name, [glob]) for name in made):
             raise _no_weight(glob, matching(others, [glob]), weights)
     for globs, among in ((exclude, first), (also, others)):
         for glob in globs:
-            if not matching(among, [glob]) and not any(_matches(name, [glob]) for name in made):
+            if not matching(among, [glob]) and not any(matches(name, [glob]) for name in made):
                 raise NoEffectError(f"'{glob}' matches no weight of the model", did_you_mean(glob, among))
     for name, why in made.items():
-        if _matches(name, include) and not _matches(name, exclude):
+        if matches(name, include) and not matches(name, exclude):
             raise CompressitError(
                 f"weights cannot be zeroed: {name} is {why[0]}", f"{why[1]}, or `exclude` it"
             )
@@ -125,7 +125,8 @@ def _names(model: nn.Module) -> dict[int, list[str]]:
     return names
 
 
-def _matches(parameter: str, globs: Iterable[str]) -> bool:
+def matches(parameter: str, globs: Iterable[str]) -> bool:
+    """Whether a glob matches a parameter's name, or the name of a module that holds it."""
     parts = parameter.split(".")
     names = [".".join(parts[: end + 1]) for end in range(len(parts))]  # enclosing modules, then the parameter
     return any(fnmatchcase(name, glob) for name in names for glob in globs)

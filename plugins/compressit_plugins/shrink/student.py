@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from compressit import Compressor, FitConfig, Work
+from compressit import Compressor, FitConfig, Work, ratio
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 class StudentConfig(FitConfig):
     """Options of every student."""
 
-    width: float = Field(default=0.5, gt=0, lt=1, description="multiplies each hidden width, rounded up")
+    width: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="multiplies each hidden width, rounded up",
+        json_schema_extra=ratio(0.1, 0.95),
+    )
 
 
 S = TypeVar("S", bound=StudentConfig)
