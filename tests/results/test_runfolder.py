@@ -603,7 +603,7 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
     html = (tmp_path / "run" / "report.html").read_text()
     assert str(tmp_path) not in html, "paths as they were written"
     command, recipe = (
-        unescape(re.findall(rf'<pre id="{name}">(.*?)</pre>', html, re.DOTALL)[0])
+        unescape(re.findall(rf'<pre id="{name}"[^>]*>(.*?)</pre>', html, re.DOTALL)[0])
         for name in ("command", "recipe")
     )
     assert recipe == WRITTEN
