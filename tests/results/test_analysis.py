@@ -16,7 +16,12 @@ from compressit.contract.results import Results
 from compressit.errors import CompressitError
 from compressit.results.analysis import Analysis
 
-SIZE = {"parameters": 1000.0, "macs": 5000.0, "latency_1_median_seconds": [0.010, 0.011, 0.012]}
+SIZE = {
+    "parameters": 1000.0,
+    "macs": 5000.0,
+    "latency_1_median_seconds": [0.010, 0.011, 0.012],
+    "latency_1_iqr_seconds": 0.001,
+}
 ORIGINAL = {"test_accuracy": [0.95, 0.94, 0.96], "validation_accuracy": [0.94, 0.93, 0.95], **SIZE}
 STRATEGIES = {
     "careful": {
