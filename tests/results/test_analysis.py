@@ -74,6 +74,16 @@ def test_the_cheapest_that_loses_little_enough_is_chosen() -> None:
     assert "'careful' loses least, 0.50" in none.reason
 
 
+def test_rounding_breaks_no_limit() -> None:
+    """0.94 - 0.935 is 0.0050000000000000044, and 1 / (1000 / 333) is more than 0.333."""
+    original = {"validation_accuracy": 0.94, "test_accuracy": 0.94, "macs": 1000.0}
+    half = {"validation_accuracy": 0.935, "test_accuracy": 0.935, "macs": 333.0}
+    budget = {"macs": 0.333, "max_drop": 0.005}
+    analysis = Analysis.of(compared(original, {"half": half}, budget=budget, **CHOSEN))
+    assert analysis.choose().name == "half"
+    assert analysis.within_budget(analysis.entries[0]) is True
+
+
 def test_test_metrics_move_no_choice() -> None:
     results = compared(ORIGINAL, STRATEGIES, budget={"macs": 0.7, "max_drop": 0.01}, **CHOSEN)
     as_is = Analysis.of(results)
