@@ -75,7 +75,7 @@ def test_the_cheapest_that_loses_little_enough_is_chosen() -> None:
 
 
 def test_rounding_breaks_no_limit() -> None:
-    """0.94 - 0.935 is 0.0050000000000000044, and 1 / (1000 / 333) is more than 0.333."""
+    """0.94 - 0.935 is 0.0050000000000000044."""
     original = {"validation_accuracy": 0.94, "test_accuracy": 0.94, "macs": 1000.0}
     half = {"validation_accuracy": 0.935, "test_accuracy": 0.935, "macs": 333.0}
     budget = {"macs": 0.333, "max_drop": 0.005}
