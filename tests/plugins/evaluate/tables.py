@@ -16,22 +16,24 @@ COUNT = 64
 NAMES = ("ant", "bee", "cat", "dog")
 
 
-def numbered(y: Tensor, train_y: Tensor | None = None, **options: Any) -> Data:
+def numbered(y: Tensor, train_y: Tensor | None = None, device: str = "cpu", **options: Any) -> Data:
     """At most COUNT images (1, 2, 2) of each split; every pixel is the example's number divided by COUNT."""
 
     def images(labels: Tensor) -> tuple[Tensor, Tensor]:
         return (torch.arange(len(labels)) / COUNT).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), labels
 
     sources = Sources(images(y if train_y is None else train_y), images(y))
-    return prepare(sources, DataConfig.model_validate(options), len(NAMES), NAMES)
+    return prepare(sources, DataConfig.model_validate(options), len(NAMES), NAMES, device)
 
 
 class Table(nn.Module):
     """Gives the example of each number its row of `outputs` (N, K)."""
 
+    outputs: Tensor
+
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
-        self.outputs = outputs
+        self.register_buffer("outputs", outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.outputs[(x.flatten(1)[:, 0] * COUNT).round().long()]

@@ -27,10 +27,12 @@ def _expected(probabilities: np.ndarray, y: np.ndarray, bins: int) -> tuple[floa
 
 @pytest.mark.parametrize("bins", [1, 3, 15])
 @pytest.mark.parametrize("scale", [0.5, 2.0, 8.0])
-def test_the_error_and_the_curve_are_those_of_guo_et_al(lab: Lab, bins: int, scale: float) -> None:
+def test_the_error_and_the_curve_are_those_of_guo_et_al(
+    lab: Lab, device: str, bins: int, scale: float
+) -> None:
     logits = torch.tensor(np.random.default_rng(1).normal(size=(64, 4)) * scale).float()
-    ctx = lab.context(data=numbered(Y))
-    measured = Calibration(CalibrationConfig(bins=bins)).evaluate(Table(logits), ctx)
+    ctx = lab.context(data=numbered(Y, device=device), device=device)
+    measured = Calibration(CalibrationConfig(bins=bins)).evaluate(Table(logits).to(device), ctx)
     probabilities = softmax(logits.double().numpy(), axis=1)
     error, points = _expected(probabilities, Y.numpy(), bins)
     assert measured["test_calibration_error"] == pytest.approx(error, abs=1e-9)

@@ -29,15 +29,16 @@ Y = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
 
 
 def _measured(
-    lab: Lab, model: nn.Module, original: nn.Module, data: Any
+    lab: Lab, model: nn.Module, original: nn.Module, data: Any, device: str = "cpu"
 ) -> tuple[dict[str, float], StageContext]:
-    ctx = lab.context({"original": original}, data=data)
+    ctx = lab.context({"original": original}, data=data, device=device)
     return dict(FORGOTTEN.evaluate(model, ctx)), ctx
 
 
-def test_every_number_is_what_a_hand_count_gives(lab: Lab) -> None:
+def test_every_number_is_what_a_hand_count_gives(lab: Lab, device: str) -> None:
     original, model = saying(0, 0, 0, 1, 1, 1, 2, 0), saying(0, 0, 1, 2, 1, 2, 0, 2)
-    measured, ctx = _measured(lab, model, original, numbered(Y))
+    measured, ctx = _measured(lab, model.to(device), original, numbered(Y, device=device), device)
+    assert len(ctx.pictures) == 1
     assert measured == {
         "original_agreement": 3 / 8,
         "negative_flips": 3 / 8,  # examples 2, 5, 6

@@ -137,9 +137,9 @@ def test_images_move_by_so_many_pixels_in_all_four_directions_and_black_comes_in
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
-def test_the_curves_start_at_the_test_inputs_as_they_are(lab: Lab) -> None:
-    data, model = lab.data(), lab.mlp()
-    ctx = lab.context(data=data, streams=rng.judging(0, "eval.robustness"))
+def test_the_curves_start_at_the_test_inputs_as_they_are(lab: Lab, device: str) -> None:
+    data, model = lab.data(device, scale="standard"), lab.mlp().to(device)
+    ctx = lab.context(data=data, streams=rng.judging(0, "eval.robustness"), device=device)
     measured = Robustness(RobustnessConfig(noise=(0.3, 0.1))).evaluate(model, ctx)
     with torch.no_grad():
         clean = float((model(data.test.x).argmax(1) == data.test.y).double().mean())
