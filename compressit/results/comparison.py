@@ -95,10 +95,6 @@ class Comparison(Analysis):
 
         replace(Path(path), document(self.results).encode())
 
-    def __repr__(self) -> str:
-        """As `print` shows it, for those who type its name."""
-        return str(self)
-
     def __str__(self) -> str:
         from compressit.results.text import text
 
