@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from compressit.formatting import percent as percent
     from compressit.host.live_models import model as model
     from compressit.host.plugins import installed as installed
+    from compressit.python.comparing import ComparisonFailed as ComparisonFailed
     from compressit.python.comparing import compare as compare
     from compressit.python.data import data as data
     from compressit.python.evaluation import evaluate as evaluate

@@ -10,6 +10,7 @@ EXPORTS = {
     "ClassesConfig": "compressit.contract.classification",
     "CompressitError": "compressit.errors",
     "Comparison": "compressit.results.comparison",
+    "ComparisonFailed": "compressit.python.comparing",
     "Compressor": "compressit.contract.kinds",
     "Compute": "compressit.contract.compute",
     "Config": "compressit.config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -264,6 +265,17 @@ class Data:
     def _splits(self) -> dict[str, Any]:
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in found.items() if split is not None}
+
+    @property
+    def held(self) -> tuple[object, ...]:
+        """What the splits hold, in order: tensors in memory, and sources."""
+        splits = (self.train, self.validation, self.test)
+        parts = ("inputs", "source", "y")
+        return tuple(getattr(split, part, None) for split in splits for part in parts)
+
+    def is_as_given(self) -> bool:
+        """Whether the splits are still those that were made of the origin."""
+        return self.origin is not None and all(map(operator.is_, self.held, self.origin.held))
 
     def with_streams(self, streams: Streams) -> Data:
         """The same tensors, shuffled by another stage's streams."""

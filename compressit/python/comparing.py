@@ -133,7 +133,7 @@ def _data(session: Session, data: Data) -> dict[str, Any]:
             "compressit.data(train=(inputs, labels), test=(inputs, labels)), or a dataset's name",
         )
     origin = data.origin
-    if origin is None or not origin.gave(data):
+    if origin is None or not data.is_as_given():
         raise CompressitError(
             "these data are not as compressit.data made them, so that workers cannot load them again",
             "give compressit.data what you changed: compressit.data(train=…, test=…)",

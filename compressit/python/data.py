@@ -58,7 +58,7 @@ def data(
     """
     from compressit.contract.compute import Compute
     from compressit.contract.kinds import Dataset
-    from compressit.datasets.origin import Origin, held_by
+    from compressit.datasets.origin import Origin
     from compressit.host.plugins import installed
     from compressit.running.loading import load_data
 
@@ -71,7 +71,7 @@ def data(
         found = load_data(dataset, installed().task(posed), default_cache(), announce, device)
         resolved = dump(dataset.config)  # with absolute paths
         written = None if task is None else {"uses": posed.uses, "with": posed.options}
-        origin = Origin(name, {option: resolved[option] for option in options}, written, held_by(found))
+        origin = Origin(name, {option: resolved[option] for option in options}, written, found.held)
         return replace(found, origin=origin)
     if train is None:
         raise CompressitError("compressit.data takes a dataset's name, or train=", "give one of the two")
@@ -91,7 +91,7 @@ def _own(
     options: dict[str, Any],
 ) -> Data:
     from compressit.datasets.conforming import conformed, inferred
-    from compressit.datasets.origin import Origin, held_by
+    from compressit.datasets.origin import Origin
     from compressit.datasets.sources import Sources, retargeted, targets_of
     from compressit.datasets.stored import Stored
     from compressit.host.plugins import installed
@@ -122,7 +122,7 @@ def _own(
     found = posing(posing_as, sources, config, device, inputs=inputs)
     for doubt in found.doubts:
         announce(f"warning: {doubt}")
-    return replace(found, origin=Origin("", chosen, None, held_by(found), given_sources, inputs))
+    return replace(found, origin=Origin("", chosen, None, found.held, given_sources, inputs))
 
 
 def _posed(

@@ -204,7 +204,18 @@ def _compressor(called: str, digest: str, function: Callable[..., Any]) -> type[
         name = called
 
         def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-            return function(model, ctx.data)
+            from torch import nn
+
+            from compressit.contract.nets import unwrapped
+
+            kind, made = type(model), function(model, ctx.data)
+            if isinstance(made, nn.Module) and type(unwrapped(made)) is not kind:
+                raise CompressitError(
+                    f"the function returned a {type(made).__name__}, and it got a {kind.__name__}",
+                    "return the net that it got, changed: layers may be narrower, or others; a comparison of its own "
+                    "is for another network",
+                )
+            return made
 
     Called.Config = _options(Config, digest)
     return Called

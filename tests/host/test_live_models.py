@@ -309,6 +309,34 @@ def test_a_model_of_this_process_is_refused_before_anything_runs_until_a_file_br
     assert host.find("file.flat").owner == str(tmp_path / "nets.py")
 
 
+def test_a_model_of_this_process_runs_in_workers_forked_from_it_and_its_code_is_in_the_keys(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "r.yaml").write_text(BASE.replace("{uses: tiny.mlp}", "{uses: here.flat}"))
+
+    def trained(gain: int) -> tuple[str, list[str]]:
+        host = tiny_host()
+
+        class Flat(nn.Module):
+            def __init__(self, inputs: compressit.TensorSpec, outputs: int) -> None:
+                super().__init__()
+                self.layer = nn.Linear(inputs.values, outputs)
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return self.layer(x.flatten(1)) * gain
+
+        compressit.model("here.flat")(Flat)
+        host.add_model(installed().find("here.flat").plugin, installed().find("here.flat").source)
+        recipe = load_recipe(tmp_path / "r.yaml", host=host)
+        done = compressit.run(recipe, out=tmp_path / "out", store=tmp_path / "store", host=host)
+        assert isinstance(done.model("train"), Flat)
+        return done.plan.points[0].model, list(done.plan.live)
+
+    keys = [trained(1), trained(1), trained(2)]
+    assert keys[0] == keys[1] != keys[2]
+    assert keys[0][1] == ["'here.flat'"]
+
+
 def _saved(place: Path, host: Host, layer: bool) -> None:
     """A checkpoint of a net, or with a layer, that only this process has."""
     contract = InputSpec((1, 2, 3), "unit", None, None, ("0", "1", "2"))

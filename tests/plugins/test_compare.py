@@ -230,8 +230,9 @@ def _raises(model: nn.Module, data: Data) -> None:
         (_raises, r"ValueError: no such layer"),
         (_dies, "was killed"),
         (lambda model, data: model, "changed nothing"),
+        (lambda model, data: nn.Linear(12, 3), "the function returned a Linear, and it got a Net"),
     ],
-    ids=["returns nothing", "raises", "dies", "changes nothing"],
+    ids=["returns nothing", "raises", "dies", "changes nothing", "returns another net"],
 )
 def test_a_strategy_that_fails_takes_nothing_from_the_others(
     compared: Compare, broken: Any, told: str
