@@ -106,5 +106,9 @@ if TYPE_CHECKING:
     from compressit.python.evaluation import evaluate as evaluate
     from compressit.recipe.load import load_recipe as load_recipe
     from compressit.recipe.model import Recipe as Recipe
+    from compressit.results.choices import Choice as Choice
     from compressit.results.comparison import Comparison as Comparison
+    from compressit.results.entries import Entry as Entry
+    from compressit.results.statistics import Estimate as Estimate
+    from compressit.results.verdicts import Verdict as Verdict
     from compressit.seeds import Streams as Streams

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
-from compressit.contract.results import Results, Row
+from compressit.contract.results import Kept, Results, Row
 
 UNITS = {
     "test_accuracy": ("higher", "fraction"),
@@ -54,6 +58,23 @@ def compared(
     config = {"compare": {"metric": "test_accuracy", "strategies": recorded} | asked}
     metrics = {name: facts for name, facts in METRICS.items() if any(name in made.metrics for made in rows)}
     return Results("compared", None, rows, metrics, {}, config=config)
+
+
+def with_right(results: Results, folder: Path, right: Mapping[str, Sequence[bool]]) -> Results:
+    """The results with arrays of which examples the models of seed 0 answer correctly, by `variant/stage`."""
+    rows: list[Row] = []
+    (folder / "arrays").mkdir()
+    for made in results.rows:
+        answers = right.get(f"{made.variant}/{made.stage}") if made.seed == 0 else None
+        if answers is None:
+            rows.append(made)
+            continue
+        file = f"arrays/{made.variant}-{made.stage}.safetensors"
+        content = save({"correct": np.array(answers)})
+        (folder / file).write_bytes(content)
+        kept = Kept(file, hashlib.sha256(content).hexdigest(), "correct")
+        rows.append(replace(made, arrays={"correct": kept}))
+    return replace(results, rows=rows, folder=folder)
 
 
 def noisy(mean: float, seeds: int, draw: np.random.Generator, deviation: float = 0.01) -> list[float]:

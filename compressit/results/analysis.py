@@ -323,17 +323,18 @@ class Analysis:
         return sum(found) / len(found) if found else None
 
     def _spent(self, row: Row, note: str) -> float | None:
-        first, found, seen = row.dense if row.dense != row.name else None, None, {row.name}
+        found = [made.notes.get(note) for made in self._after_original(row)]
+        noted = [value for value in found if isinstance(value, int | float)]
+        return float(sum(noted)) if noted else None
+
+    def _after_original(self, row: Row) -> list[Row]:
+        """The row and those that it was made from, without its original; of an original all."""
+        found: dict[str, Row] = {}
         at: Row | None = row
-        while at is not None and at.name != first:
-            value = at.notes.get(note)
-            if isinstance(value, int | float):
-                found = (found or 0.0) + value
+        while at is not None and at.name not in found and (at is row or at.name != row.dense):
+            found[at.name] = at
             at = self._rows.get((row.variant, row.seed, at.parent or ""))
-            if at is not None and at.name in seen:
-                break
-            seen.add(at.name if at else "")
-        return found
+        return list(found.values())
 
     @cached_property
     def _rows(self) -> dict[tuple[str, int, str], Row]:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Comparison(Analysis):
-    """Which strategy costs what, what it lost, and what can be told apart. Made by `compressit.compare`, or of any
-    run's results by `Comparison.of(results)`.
+    """Which strategy costs what, what it lost, and what can be told apart. `Comparison.of(results)` makes it of any
+    run's results.
 
-    What must not know it (the page) takes an `Analysis`.
+    Apart from `Analysis`, because `report` draws the page, and the page draws an `Analysis`.
     """
 
     @cached_property
@@ -99,6 +99,8 @@ class Comparison(Analysis):
         from compressit.results.text import text
 
         return text(self.table(), self)
+
+    __repr__ = __str__  # a session shows the table
 
     def _repr_html_(self) -> str:
         from compressit.results.text import html

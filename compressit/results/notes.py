@@ -38,7 +38,7 @@ def notes(analysis: Analysis) -> Iterator[str]:
 
 
 def _against_baseline(analysis: Analysis, verdicts: Sequence[Verdict]) -> Iterator[str]:
-    baseline = "its original" if analysis.baseline == ORIGINAL else f"'{analysis.baseline}'"
+    baseline = "the original" if analysis.baseline == ORIGINAL else f"'{analysis.baseline}'"
     same = [v for v in verdicts if v.different is False]
     if same:
         found = [v.detectable for v in same if v.detectable is not None]

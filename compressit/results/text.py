@@ -106,9 +106,10 @@ def _columns(rows: Sequence[Row], analysis: Analysis) -> dict[str, Any]:
         found["verdict"] = _verdict
     if analysis.budget:
         found["budget"] = lambda row: {True: "kept", False: "missed"}.get(row["within_budget"], EMPTY)
-    costs = [c for c in dict.fromkeys([analysis.main_cost, *analysis.costs]) if c is not None]
+    main, units = analysis.main_cost, analysis.results.metrics
+    costs = sorted(analysis.costs, key=lambda cost: (cost != main, units[cost].get("unit") != "seconds"))
     for cost in costs:
-        if cost == analysis.main_cost or any((row[f"{cost}_ratio"] or 1) != 1 for row in rows):
+        if cost == main or any((row[f"{cost}_ratio"] or 1) != 1 for row in rows):
             found[_plain(cost)] = lambda row, key=f"{cost}_ratio": _times(row[key])
     found["epochs"] = lambda row: number(row["epochs"])
     return {head: make for head, make in found.items() if any(make(row) != EMPTY for row in rows)}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from compared import METRICS, compared, row
+from compared import METRICS, compared, row, with_right
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save
 
-from compressit.contract.results import Kept, Results
+from compressit.contract.results import Results
 from compressit.errors import CompressitError
 from compressit.results.analysis import Analysis
 
@@ -238,22 +235,6 @@ def test_every_recipe_is_compared_and_a_given_parent_is_known() -> None:
     assert not _analysis().one_parent
 
 
-def _with_right(results: Results, folder: Path, right: dict[str, list[bool]]) -> Results:
-    """The results with arrays of correctness, by `variant/stage`, for seed 0."""
-    rows: list[object] = []
-    for made in results.rows:
-        name = f"{made.variant}/{made.stage}"
-        if made.seed == 0 and name in right:
-            content = save({"correct": np.array(right[name])})
-            (folder / "arrays").mkdir(exist_ok=True)
-            file = f"arrays/{made.variant}-{made.stage}.safetensors"
-            (folder / file).write_bytes(content)
-            kept = Kept(file, hashlib.sha256(content).hexdigest(), "correct")
-            made = replace(made, arrays={"correct": kept})
-        rows.append(made)
-    return replace(results, rows=rows, folder=folder)
-
-
 def test_two_models_are_compared_example_by_example(tmp_path: Path) -> None:
     results = compared(ORIGINAL, STRATEGIES)
     right = {
@@ -261,7 +242,7 @@ def test_two_models_are_compared_example_by_example(tmp_path: Path) -> None:
         "careful/made": [True, False, False, True, False, False, False],
         "bold/made": [True] * 6,
     }
-    analysis = Analysis.of(_with_right(results, tmp_path, right))
+    analysis = Analysis.of(with_right(results, tmp_path, right))
     careful, bold, _ = analysis.entries
     found = analysis.examples(careful)
     assert found is not None

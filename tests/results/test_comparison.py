@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compared import compared, noisy, row
+from compared import compared, noisy, row, with_right
 from tiny import Lab
 
 from compressit.contract.results import Results
@@ -86,7 +86,7 @@ def test_the_text_fits_and_tells_what_the_table_does_not() -> None:
     assert re.search(r"^bad .* 62\.33 \[54\.\d\d, 70\.\d\d\] .*worse .*missed .*10x", text, re.MULTILINE)
     assert "95.00 [92.52, 97.48]" in lines[1]
     folded = " ".join(text.split())
-    assert "'half' cannot be told apart from its original. With 3 seeds and 2 tests" in folded
+    assert "'half' cannot be told apart from the original. With 3 seeds and 2 tests" in folded
     assert "'bad' cannot be told apart from its control 'random-bad'" in folded
     assert "'half' and 'bad' are worse than their control 'longer'" in folded
 
@@ -127,6 +127,19 @@ def test_what_limits_the_numbers_is_said(asked: dict[str, Any], note: str) -> No
     assert sum(note in said for said in Comparison.of(results).notes) == 1
     if not asked.get("baseline"):
         assert not any(note in said for said in _comparison().notes)
+
+
+def test_with_one_seed_two_models_are_compared_by_their_examples(tmp_path: Path) -> None:
+    right = {"half/train": [True] * 9 + [False], "half/made": [True] * 2 + [False] * 7 + [True]}
+    results = with_right(compared(ORIGINAL, {"half": HALF, "bad": BAD}, seeds=(0,)), tmp_path, right)
+    told = " ".join(str(Comparison.of(results)).split())
+    assert (
+        "Of 10 test examples the original alone is right in 7, 'half' alone in 1 (McNemar's p = 0.07" in told
+    )
+    assert "about these two models and these examples only" in told
+    assert "'bad' alone" not in told
+    (tmp_path / "arrays" / "half-made.safetensors").unlink()
+    assert "cannot be compared example by example" in " ".join(str(Comparison.of(results)).split())
 
 
 def test_nothing_to_compare_is_said() -> None:
