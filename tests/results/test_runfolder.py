@@ -322,6 +322,18 @@ def test_an_edited_report_is_drawn_again(done: Done, monkeypatch: pytest.MonkeyP
     assert done.folder.finished() is None
 
 
+def test_an_edited_template_is_drawn_again(
+    done: Done, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done.finish()
+    templates = shutil.copytree(runfolder.TEMPLATES, tmp_path / "templates")
+    monkeypatch.setattr(runfolder, "TEMPLATES", templates)
+    assert done.new_folder().finished() is not None
+    with (templates / "report.css").open("a") as file:
+        file.write("h1 { color: green; }")
+    assert done.new_folder().finished() is None
+
+
 def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(
     done: Done, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -603,7 +615,7 @@ def test_the_pages_command_and_recipe_make_the_same_plan(tmp_path: Path) -> None
     html = (tmp_path / "run" / "report.html").read_text()
     assert str(tmp_path) not in html, "paths as they were written"
     command, recipe = (
-        unescape(re.findall(rf'<pre id="{name}">(.*?)</pre>', html, re.DOTALL)[0])
+        unescape(re.findall(rf'<pre id="{name}"[^>]*>(.*?)</pre>', html, re.DOTALL)[0])
         for name in ("command", "recipe")
     )
     assert recipe == WRITTEN
