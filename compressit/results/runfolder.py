@@ -46,6 +46,7 @@ REFRESH_SHARE = 50  # and at least this many times the seconds that drawing the 
 SILENT = 10.0  # seconds of drawing before a message
 PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}  # disk problems, not mistakes of the user
 
+TEMPLATES = Path(__file__).parent / "templates"
 RESULTS = ("results.json", "results.csv")
 
 
@@ -293,6 +294,7 @@ class RunFolder:
                 for use in recipe.report
             ],
             "layout": code_digest("compressit.results.page", "compressit.contract.results"),
+            "templates": {path.name: digest(path) for path in sorted(TEMPLATES.rglob("*.*"))},
         }
         return key_of(facts)
 

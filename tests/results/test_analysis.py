@@ -212,6 +212,15 @@ def test_the_main_cost_is_what_most_strategies_reduce() -> None:
     assert Analysis.of(replace(results, metrics={**results.metrics, **counted})).main_cost == "nonzero"
 
 
+def test_a_measured_time_is_the_main_cost_only_if_nothing_counted_is_less() -> None:
+    time = "latency_1_median_seconds"
+    original = {"test_accuracy": 0.9, "macs": 100.0, time: 2.0}
+    noisy = {"test_accuracy": 0.9, "macs": 100.0, time: 1.9}
+    half = {"test_accuracy": 0.9, "macs": 50.0, time: 1.5}
+    assert Analysis.of(compared(original, {"noisy": noisy, "half": half})).main_cost == "macs"
+    assert Analysis.of(compared(original, {"noisy": noisy})).main_cost == time
+
+
 def test_what_was_spent_after_the_original_is_summed_along_the_way() -> None:
     rows = [
         made

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from compressit.config import NoOptions
 from compressit.contract.kinds import Report
 from compressit.contract.results import Results, Row
-from compressit.results.page import render
+from compressit.results.page import document, render
 
 METRICS = {
     "test_accuracy": {"better": "higher", "unit": "fraction", "about": "on the test set"},
@@ -392,6 +392,12 @@ def test_what_a_stage_noted_is_under_the_table(tmp_path: Path) -> None:
     ]  # fmt: skip
     labels = [column["label"] for column in Page(text).data["tables"]["models"]["columns"]]
     assert {"images seen", "share"} <= set(labels), "numbers are columns of the table above"
+
+
+def test_a_comparison_alone_is_the_same_page_without_what_reports_add(tmp_path: Path) -> None:
+    results = make_results()
+    assert document(results) == write(tmp_path, results)
+    assert "There are 3 models." not in document(results)
 
 
 def test_facts_are_words(tmp_path: Path) -> None:

@@ -322,6 +322,18 @@ def test_an_edited_report_is_drawn_again(done: Done, monkeypatch: pytest.MonkeyP
     assert done.folder.finished() is None
 
 
+def test_an_edited_template_is_drawn_again(
+    done: Done, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done.finish()
+    templates = shutil.copytree(runfolder.TEMPLATES, tmp_path / "templates")
+    monkeypatch.setattr(runfolder, "TEMPLATES", templates)
+    assert done.new_folder().finished() is not None
+    with (templates / "report.css").open("a") as file:
+        file.write("h1 { color: green; }")
+    assert done.new_folder().finished() is None
+
+
 def test_a_report_that_cannot_be_drawn_is_told_and_tried_again(
     done: Done, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
