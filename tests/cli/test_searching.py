@@ -42,7 +42,7 @@ def test_a_search_writes_a_winner_that_runs_and_exits_with_1_without_one(sandbox
     assert "continuing after 3 trials" in again.err
     assert again.out == done.out
     sandbox.write("worse.yaml", RECIPE + "search: {stages.sparse.with.sparsity: {low: 0.9, high: 0.97}}\n")
-    told = sandbox.run("search", "worse.yaml", "--set", "stages.sparse.with.sparsity=0.95", *command[2:6], "1",
+    told = sandbox.run("search", "worse.yaml", "--set", "stages.sparse.with.sparsity=0.95", *command[2:5], "1",
                        "--out", "none", "--max-drop", "0", code=1)  # fmt: skip
     assert "the nearest is trial 0" in told.err
     assert not (sandbox.folder / "none" / "winner.yaml").exists()
