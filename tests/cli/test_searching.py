@@ -13,7 +13,7 @@ compute: {device: cpu, threads: 1}
 data: {uses: data.synthetic, with: {train: 128, validation: 0.25}}
 model: {uses: model.mlp, with: {hidden: [12]}}
 stages:
-  train: {uses: train.supervised, with: {epochs: 2}}
+  train: {uses: train.supervised, with: {epochs: 20, batch_size: 16, optimizer: {name: adam, lr: 0.01}}}
   sparse: {uses: prune.magnitude}
 evaluate: [eval.accuracy, eval.size]
 """
