@@ -69,7 +69,7 @@ class Words:
         if trial.failed:
             return f"failed: {trial.failed}"
         cost, score = (number(v, u) for v, u in zip((trial.cost, trial.score), self.goal.units, strict=True))
-        lost = f"{self._points(trial.drop)} lost" if trial.drop > 0 else f"{self._points(-trial.drop)} won"
+        lost = f"{self._points(trial.drop)} lost" if trial.drop >= 0 else f"{self._points(-trial.drop)} won"
         return f"{self.goal.minimize} {cost} ({self._times(trial)}), {self.goal.metric} {score} ({lost})"
 
     def _times(self, trial: Trial) -> str:

@@ -13,7 +13,7 @@ compute: {device: cpu, threads: 1}
 data: {uses: data.synthetic, with: {train: 128, validation: 0.25}}
 model: {uses: model.mlp, with: {hidden: [12]}}
 stages:
-  train: {uses: train.supervised, with: {epochs: 2}}
+  train: {uses: train.supervised, with: {epochs: 20, batch_size: 16, optimizer: {name: adam, lr: 0.01}}}
   sparse: {uses: prune.magnitude}
 evaluate: [eval.accuracy, eval.size]
 """
@@ -42,7 +42,7 @@ def test_a_search_writes_a_winner_that_runs_and_exits_with_1_without_one(sandbox
     assert "continuing after 3 trials" in again.err
     assert again.out == done.out
     sandbox.write("worse.yaml", RECIPE + "search: {stages.sparse.with.sparsity: {low: 0.9, high: 0.97}}\n")
-    told = sandbox.run("search", "worse.yaml", "--set", "stages.sparse.with.sparsity=0.95", *command[2:6], "1",
+    told = sandbox.run("search", "worse.yaml", "--set", "stages.sparse.with.sparsity=0.95", *command[2:5], "1",
                        "--out", "none", "--max-drop", "0", code=1)  # fmt: skip
     assert "the nearest is trial 0" in told.err
     assert not (sandbox.folder / "none" / "winner.yaml").exists()
