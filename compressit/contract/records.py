@@ -19,6 +19,11 @@ COSTS = ("count", "bytes", "seconds")
 """Units of metrics that can be a cost, where lower is better."""
 
 
+def is_cost(name: str, better: str, unit: str) -> bool:
+    """Whether a number says what a model costs, and not what it is worth or how much a measurement spreads."""
+    return better == "lower" and unit in COSTS and not name.endswith("iqr_seconds")
+
+
 @dataclass(frozen=True)
 class Curve:
     """Points that an evaluator logs with `ctx.log(x, name=y)`. At most 200 are kept, evenly chosen, with both ends."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from compressit.contract.kinds import Evaluator
-from compressit.contract.records import COSTS, Metric, column
+from compressit.contract.records import COSTS, Metric, column, is_cost
 from compressit.errors import CompressitError, Mark, did_you_mean
 from compressit.formatting import counted
 from compressit.host.declared import declared
@@ -109,7 +109,7 @@ def _metric(
 def _check_budget(
     budget: Mapping[str, float], node: Node, columns: Mapping[str, Metric], scope: Scope
 ) -> None:
-    costs = [name for name, what in columns.items() if _is_cost(name, what)]
+    costs = [name for name, what in columns.items() if is_cost(name, what.better, what.unit)]
     for name, value in budget.items():
         if name == MAX_DROP:
             continue
@@ -119,10 +119,6 @@ def _check_budget(
         elif not 0 < value <= 1:
             message = f"compare.budget.{name} must be above 0 and at most 1 (got {value:g})"
             scope.problem(message, node.at(name).mark, "it is a fraction of what the original costs")
-
-
-def _is_cost(name: str, what: Metric) -> bool:
-    return what.better == "lower" and what.unit in COSTS and not name.endswith("iqr_seconds")
 
 
 def _selecting(metric: str, columns: Mapping[str, Metric], variants: Sequence[Variant]) -> str | None:

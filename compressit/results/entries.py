@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from compressit.contract.records import COSTS
+from compressit.contract.records import COSTS, is_cost
 from compressit.contract.results import Results, Row
 
 ORIGINAL = "original"
@@ -111,9 +111,7 @@ def costs_of(results: Results) -> tuple[str, ...]:
     return tuple(
         name
         for name, facts in results.metrics.items()
-        if facts.get("better") == "lower"
-        and facts.get("unit") in COSTS
-        and not name.endswith("iqr_seconds")
+        if is_cost(name, facts.get("better", ""), facts.get("unit", ""))
         and any(name in row.metrics for row in results.rows)
     )
 

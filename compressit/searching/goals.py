@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from compressit.contract.kinds import Evaluator
-from compressit.contract.records import COSTS, Metric, column
+from compressit.contract.records import Metric, column, is_cost
 from compressit.errors import CompressitError, did_you_mean
 from compressit.host.declared import declared
 from compressit.recipe.model import Measure, Variant
@@ -43,8 +43,8 @@ def goal_of(strategies: tuple[Strategy, ...], minimize: str, max_drop: float, me
                     did_you_mean(name, found) or "add one to `evaluate`, such as eval.size",
                 )
         cost, score = found[goal.minimize], found[goal.metric]
-        if cost.better != "lower" or cost.unit not in COSTS:
-            costs = [n for n, m in found.items() if m.better == "lower" and m.unit in COSTS]
+        costs = [n for n, m in found.items() if is_cost(n, m.better, m.unit)]
+        if goal.minimize not in costs:
             raise CompressitError(f"'{goal.minimize}' is no cost", f"the recipe's costs: {', '.join(costs)}")
         if score.better == "neither":
             raise CompressitError(
