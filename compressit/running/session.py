@@ -132,7 +132,7 @@ class Batch:
 
 class Batches:
     """Runs plans of one recipe one after another, without run folders, by the same workers. A context manager: exiting
-    it ends the workers."""
+    it ends the workers. `folder`: where logs go, and whose results `compressit store gc` keeps."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Batches:
         host: Host,
         *,
         target: Target,
-        logs: Path,
+        folder: Path,
         store: Path,
         workers: int,
         console: Console,
@@ -149,11 +149,12 @@ class Batches:
         self._host, self._target, self._workers, self._console = host, target, workers, console
         self._store, self._named = Store(store, warn=_speaker(console)), store
         self._runner: Runner | None = None
+        self._folder, self._used = folder, set[str]()
         self._options = WorkerOptions(
             store=store.resolve(),
             cache=default_cache().resolve(),
             threads=_threads(recipe, workers),
-            logs=logs,
+            logs=folder / "logs",
             plugins=recipe.plugins,
             job_timeout=job_timeout,
         )
@@ -172,6 +173,8 @@ class Batches:
         Raises CompressitError, before running anything, if the store is not writable.
         """
         artifacts = {key: found for key in plan.jobs if (found := self._store.find(key)) is not None}
+        self._used |= plan.jobs.keys()
+        self._store.note(self._folder, self._used)
         run = _Run(plan, self._host, self._store, self._target, artifacts, strict=False)
         jobs = plan.pending(dict.fromkeys(artifacts, True))
         if jobs:

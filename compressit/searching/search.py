@@ -105,7 +105,7 @@ def search(
     kept = SearchFolder(folder)
     say = partial(_say, console)
     batches = Batches(
-        recipe, host, target=kept, logs=folder / "logs", store=store, workers=order.jobs, console=console,
+        recipe, host, target=kept, folder=folder, store=store, workers=order.jobs, console=console,
         job_timeout=order.job_timeout,
     )  # fmt: skip
     searching = _Search(Measuring(recipe, goal, host, batches.run), strategies, order, kept, say)
