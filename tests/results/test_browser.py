@@ -64,7 +64,7 @@ def test_the_picture_has_every_model_with_its_numbers_in_words(browser: Browser,
     assert {words.split(";")[0] for words in told} >= {"original", *STRATEGIES, "longer, a control"}
     (ladder,) = [words.replace("\u202f", " ") for words in told if words.startswith("noise-ladder")]
     assert re.fullmatch(
-        r"noise-ladder; test accuracy 9\d\.\d\d % \(95 %: .* to .*\); MACs 31 944; 3 seeds", ladder
+        r"noise-ladder; test accuracy 9\d\.\d\d %; 95 %: .* % to .* %; MACs 31 944; 3 seeds", ladder
     )
     hollow = browser.run(
         "return [...document.querySelectorAll('#front-drawing [aria-label*=control]')]"
