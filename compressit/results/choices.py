@@ -9,7 +9,7 @@ from compressit.formatting import number
 from compressit.results.statistics import Estimate
 
 ROUNDING = 1e-9
-"""0.94 - 0.935 is a little more than 0.005: a limit is kept up to so much."""
+"""0.95 - 0.945 is a little more than 0.005: a limit is kept up to so much."""
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,10 @@ def test_the_cheapest_that_loses_little_enough_is_chosen() -> None:
 
 
 def test_rounding_breaks_no_limit() -> None:
-    """0.94 - 0.935 is 0.0050000000000000044."""
-    original = {"validation_accuracy": 0.94, "test_accuracy": 0.94, "macs": 1000.0}
-    half = {"validation_accuracy": 0.935, "test_accuracy": 0.935, "macs": 333.0}
-    budget = {"macs": 0.333, "max_drop": 0.005}
+    """0.95 - 0.945 is 0.0050000000000000044."""
+    original = {"validation_accuracy": 0.95, "test_accuracy": 0.95, "macs": 1000.0}
+    half = {"validation_accuracy": 0.945, "test_accuracy": 0.945, "macs": 260.0}
+    budget = {"macs": 0.26, "max_drop": 0.005}
     analysis = Analysis.of(compared(original, {"half": half}, budget=budget, **CHOSEN))
     assert analysis.choose().name == "half"
     assert analysis.within_budget(analysis.entries[0]) is True
