@@ -272,15 +272,20 @@ function sideBySide(shown, plot) {
   const [across, up] = [plot.scale("x"), plot.scale("y")];
   const place = new Map(shown.map((p) => [p, across.apply(p.x)]));
   const span = (p) => [up.apply(p.high ?? p.y) - 6, up.apply(p.low ?? p.y) + 6];
-  const overlap = ([a, b], [c, d]) => a < d && c < b;
   const clusters = [];
-  for (const point of [...shown].sort((a, b) => place.get(a) - place.get(b))) {
-    const last = clusters.at(-1);
-    if (last && place.get(point) - place.get(last[0]) < 6) last.push(point); else clusters.push([point]);
+  const joined = (points, order, near) => {
+    const groups = [];
+    for (const point of [...points].sort((a, b) => order(a) - order(b))) {
+      if (groups.length && near(groups.at(-1), point)) groups.at(-1).push(point); else groups.push([point]);
+    }
+    return groups;
+  };
+  for (const column of joined(shown, (p) => place.get(p), ([first], p) => place.get(p) - place.get(first) < 6)) {
+    clusters.push(...joined(column, (p) => span(p)[0], (group, p) => span(p)[0] < Math.max(...group.map((q) => span(q)[1]))));
   }
   for (const cluster of clusters) {
-    if (!cluster.some((p) => cluster.some((q) => p !== q && overlap(span(p), span(q))))) continue;
     const step = Math.min(12, 72 / cluster.length);
+    cluster.sort((a, b) => shown.indexOf(a) - shown.indexOf(b));
     cluster.forEach((p, index) => { p.x = across.invert(place.get(p) + (index - (cluster.length - 1) / 2) * step); });
   }
 }
