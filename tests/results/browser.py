@@ -52,6 +52,15 @@ class Browser:
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
 
+    def unfold(self) -> None:
+        """Opens every fold, and waits until what is made then is there."""
+        self.run("document.querySelectorAll('details').forEach(fold => { fold.open = true; })")
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until the page has answered what was done to it: `toggle` events come later."""
+        self.driver.execute_async_script("setTimeout(() => requestAnimationFrame(arguments[0]), 100)")
+
     def messages(self) -> list[str]:
         """What the console said since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]

@@ -210,10 +210,10 @@ function buildFront({ metrics, costs, points, limits, left_out }) {
         tickFormat: tick(y.unit), grid: true, inset: 10, ticks: 6,
       },
     };
-    const scales = Plot.plot({ ...options, marks: marksOf(shown, limits, x, y, width) });
+    const scales = Plot.plot({ ...options, marks: marksOf(shown, limits, x, y) });
     sideBySide(shown, scales);
-    const marks = marksOf(shown, limits, x, y, width);
-    const svg = Plot.plot({ ...options, marks: [...marks, ...labels(shown, scales, width)] });
+    const marks = marksOf(shown, limits, x, y);
+    const svg = Plot.plot({ ...options, marks: [...marks, ...labels(shown, scales, width), tip(shown, width, (p) => p.said.join("\n"))] });
     svg.setAttribute("role", "group");
     svg.setAttribute("aria-label", `${y.label} against ${x.label}, ${shown.length} models; the table below has the numbers. Arrow keys move between the models.`);
     place.replaceChildren(svg);
@@ -229,10 +229,10 @@ function buildFront({ metrics, costs, points, limits, left_out }) {
 function said(point, x, y, count) {
   const [paid] = point.values[x.name];
   const [mean, low, high] = point.values[y.name];
-  const interval = low === null ? "" : ` (95 %: ${format(low, y.unit)} to ${format(high, y.unit)})`;
+  const interval = low === null ? [] : [`95 %: ${format(low, y.unit)} to ${format(high, y.unit)}`];
   const kind = point.kind === "control" ? ", a control" : "";
   const seeds = `${count} ${count === 1 ? "seed" : "seeds"}`;
-  return [`${cut(point.name, 60)}${kind}`, `${y.label} ${format(mean, y.unit)}${interval}`, `${x.label} ${format(paid, x.unit)}`, seeds];
+  return [`${cut(point.name, 60)}${kind}`, `${y.label} ${format(mean, y.unit)}`, ...interval, `${x.label} ${format(paid, x.unit)}`, seeds];
 }
 
 function domain(shown, axis, limits, column) {
@@ -242,7 +242,7 @@ function domain(shown, axis, limits, column) {
   return low === high ? [low * 0.9 || -1, high * 1.1 || 1] : [low, high];
 }
 
-function marksOf(shown, limits, x, y, width) {
+function marksOf(shown, limits, x, y) {
   const of = (kind) => shown.filter((p) => p.kind === kind);
   const rules = (column) => limits.filter((limit) => limit.column === column.name).map((limit) => limit.value);
   const dot = { x: "x", y: "y", ariaLabel: (p) => p.said.join("; ") };
@@ -260,27 +260,32 @@ function marksOf(shown, limits, x, y, width) {
     Plot.dot(of("control"), { ...dot, r: 4.5, stroke: "colour", strokeWidth: 1.8, fill: "var(--page)" }),
     Plot.dot(of("strategy"), { ...dot, r: 5.5, fill: "colour", stroke: "var(--page)" }),
     Plot.dot(of("original"), { ...dot, r: 8, symbol: d3.symbolStar, fill: "currentColor", stroke: "var(--page)" }),
-    Plot.tip(shown, Plot.pointer({
-      x: "x", y: "y", title: (p) => p.said.join("\n"), fill: "var(--card)", stroke: "var(--quiet)", textPadding: 8,
-      lineWidth: Math.min(30, width / 14), maxRadius: 30, anchor: undefined,
-    })),
   ];
 }
+
+const tip = (points, width, title) => Plot.tip(points, Plot.pointer({
+  x: "x", y: "y", title, fill: "var(--card)", stroke: "var(--quiet)", textPadding: 8, lineHeight: 1.4, lineWidth: Math.min(30, width / 18), maxRadius: 40,
+}));
 
 // Points of equal cost that would hide each other stand side by side. Their numbers stay what they are.
 function sideBySide(shown, plot) {
   const [across, up] = [plot.scale("x"), plot.scale("y")];
   const place = new Map(shown.map((p) => [p, across.apply(p.x)]));
   const span = (p) => [up.apply(p.high ?? p.y) - 6, up.apply(p.low ?? p.y) + 6];
-  const overlap = ([a, b], [c, d]) => a < d && c < b;
   const clusters = [];
-  for (const point of [...shown].sort((a, b) => place.get(a) - place.get(b))) {
-    const last = clusters.at(-1);
-    if (last && place.get(point) - place.get(last[0]) < 6) last.push(point); else clusters.push([point]);
+  const joined = (points, order, near) => {
+    const groups = [];
+    for (const point of [...points].sort((a, b) => order(a) - order(b))) {
+      if (groups.length && near(groups.at(-1), point)) groups.at(-1).push(point); else groups.push([point]);
+    }
+    return groups;
+  };
+  for (const column of joined(shown, (p) => place.get(p), ([first], p) => place.get(p) - place.get(first) < 6)) {
+    clusters.push(...joined(column, (p) => span(p)[0], (group, p) => span(p)[0] < Math.max(...group.map((q) => span(q)[1]))));
   }
   for (const cluster of clusters) {
-    if (!cluster.some((p) => cluster.some((q) => p !== q && overlap(span(p), span(q))))) continue;
     const step = Math.min(12, 72 / cluster.length);
+    cluster.sort((a, b) => shown.indexOf(a) - shown.indexOf(b));
     cluster.forEach((p, index) => { p.x = across.invert(place.get(p) + (index - (cluster.length - 1) / 2) * step); });
   }
 }
@@ -363,10 +368,7 @@ function buildCurves(curves) {
         Plot.line(points, { x: "x", y: "y", z: "z", stroke: "colour", strokeWidth: 1.4, strokeOpacity: lines.length > 20 ? 0.5 : 0.85 }),
         Plot.dot(points.filter((p) => p.few), { x: "x", y: "y", fill: "colour", r: 3 }),
         Plot.dot(points, Plot.pointer({ x: "x", y: "y", fill: "colour", r: 4, maxRadius: 40 })),
-        Plot.tip(points, Plot.pointer({
-          x: "x", y: "y", fill: "var(--card)", stroke: "var(--quiet)", maxRadius: 40, lineWidth: Math.min(30, width / 14),
-          title: (p) => `${cut(p.name, 60)}\n${x} ${format(p.x)}\n${y} ${format(p.y)}`,
-        })),
+        tip(points, width, (p) => `${cut(p.name, 60)}\n${cut(x, 30)} ${format(p.x)}\n${cut(y, 30)} ${format(p.y)}`),
       ],
     });
     svg.setAttribute("role", "img");
