@@ -15,7 +15,7 @@ from typing import Any, Self
 from compressit.contract.results import Results, Row
 from compressit.errors import CompressitError, did_you_mean
 from compressit.host.plugins import Host
-from compressit.results.choices import Candidate, Choice, cheapest
+from compressit.results.choices import ROUNDING, Candidate, Choice, cheapest
 from compressit.results.entries import (
     ORIGINAL,
     Entry,
@@ -268,12 +268,13 @@ class Analysis:
 
     def _keeps(self, entry: Entry, name: str) -> bool | None:
         """Whether an entry keeps one limit of the budget."""
+        limit = self.budget[name] + ROUNDING
         if name == MAX_DROP:
             lost = self.drop(entry, self.selecting) if self.selecting else None
-            return lost.mean <= self.budget[name] if lost else None
+            return lost.mean <= limit if lost else None
         cost = self._cost(name)
         ratio = self.ratio(entry, cost) if cost else None
-        return 1 / ratio <= self.budget[name] if ratio else None
+        return 1 / ratio <= limit if ratio else None
 
     @cached_property
     def main_cost(self) -> str | None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from compressit.formatting import number
 from compressit.results.statistics import Estimate
 
+ROUNDING = 1e-9
+"""0.95 - 0.945 is a little more than 0.005: a limit is kept up to so much."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -33,7 +36,7 @@ def cheapest(candidates: Sequence[Candidate], max_drop: float, cost: str, metric
     less, then the first."""
     limit = number(max_drop, unit)
     known = [c for c in candidates if c.drop is not None and c.cost is not None and c.affordable]
-    fit = [c for c in known if c.drop is not None and c.drop.mean <= max_drop]
+    fit = [c for c in known if c.drop is not None and c.drop.mean <= max_drop + ROUNDING]
     if not fit:
         return Choice(None, _why_none(candidates, known, limit, cost, metric, unit))
     best = min(fit, key=lambda c: (c.cost or 0.0, c.drop.mean if c.drop else 0.0))
@@ -41,7 +44,7 @@ def cheapest(candidates: Sequence[Candidate], max_drop: float, cost: str, metric
     those = f"the {len(fit)} strategies that lose" if len(fit) > 1 else "the only strategy that loses"
     has = f"has the least {cost}{share}, of" if len(fit) > 1 else "is"
     reason = f"'{best.name}' {has} {those} at most {limit} of {metric}: it loses {_shown(best.drop, unit)}"
-    if best.drop and best.drop.high is not None and best.drop.high > max_drop:
+    if best.drop and best.drop.high is not None and best.drop.high > max_drop + ROUNDING:
         reason += f", with an interval that reaches {number(best.drop.high, unit)}"
     return Choice(best.name, reason)
 

@@ -16,7 +16,12 @@ from compressit.contract.results import Results
 from compressit.errors import CompressitError
 from compressit.results.analysis import Analysis
 
-SIZE = {"parameters": 1000.0, "macs": 5000.0, "latency_1_median_seconds": [0.010, 0.011, 0.012]}
+SIZE = {
+    "parameters": 1000.0,
+    "macs": 5000.0,
+    "latency_1_median_seconds": [0.010, 0.011, 0.012],
+    "latency_1_iqr_seconds": 0.001,
+}
 ORIGINAL = {"test_accuracy": [0.95, 0.94, 0.96], "validation_accuracy": [0.94, 0.93, 0.95], **SIZE}
 STRATEGIES = {
     "careful": {
@@ -67,6 +72,16 @@ def test_the_cheapest_that_loses_little_enough_is_chosen() -> None:
     none = analysis.choose(0.001, "macs")
     assert none.name is None
     assert "'careful' loses least, 0.50" in none.reason
+
+
+def test_rounding_breaks_no_limit() -> None:
+    """0.95 - 0.945 is 0.0050000000000000044."""
+    original = {"validation_accuracy": 0.95, "test_accuracy": 0.95, "macs": 1000.0}
+    half = {"validation_accuracy": 0.945, "test_accuracy": 0.945, "macs": 260.0}
+    budget = {"macs": 0.26, "max_drop": 0.005}
+    analysis = Analysis.of(compared(original, {"half": half}, budget=budget, **CHOSEN))
+    assert analysis.choose().name == "half"
+    assert analysis.within_budget(analysis.entries[0]) is True
 
 
 def test_test_metrics_move_no_choice() -> None:
