@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,23 @@ from tiny import gone_soon
 
 from compressit.processes.forked import Forked
 
+Start = Callable[..., Forked]
 
-def _started(tmp_path: Path, work: Any, closing: tuple[int, ...] = ()) -> Forked:
-    with (tmp_path / "log").open("ab") as log:
-        return Forked(work, log, closing)
+
+@pytest.fixture
+def started(tmp_path: Path) -> Generator[Start]:
+    """Forks a process that logs to `log`; whatever is left of it ends with the test."""
+    made: list[Forked] = []
+
+    def started(work: Callable[[], Any], closing: tuple[int, ...] = ()) -> Forked:
+        with (tmp_path / "log").open("ab") as log:
+            made.append(Forked(work, log, closing))
+        return made[-1]
+
+    yield started
+    for process in made:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _speaks() -> None:
@@ -28,8 +43,8 @@ def _speaks() -> None:
             os.write(1, line.upper())
 
 
-def test_it_speaks_over_its_pipes_and_ends_when_they_close(tmp_path: Path) -> None:
-    process = _started(tmp_path, _speaks)
+def test_it_speaks_over_its_pipes_and_ends_when_they_close(started: Start) -> None:
+    process = started(_speaks)
     process.stdin.write(b"hello\n")
     process.stdin.flush()
     assert process.stdout.readline() == b"HELLO\n"
@@ -53,14 +68,14 @@ def _fails() -> None:
     ],
     ids=["raises", "exits", "is killed", "writes"],
 )
-def test_how_it_ended_is_told(tmp_path: Path, work: Any, code: int, said: str) -> None:
-    assert _started(tmp_path, work).wait(60) == code
+def test_how_it_ended_is_told(started: Start, tmp_path: Path, work: Any, code: int, said: str) -> None:
+    assert started(work).wait(60) == code
     assert said in (tmp_path / "log").read_text()
 
 
-def test_one_that_still_runs_keeps_no_other_alive(tmp_path: Path) -> None:
-    first = _started(tmp_path, _speaks)
-    second = _started(tmp_path, _speaks, (first.stdin.fileno(), first.stdout.fileno()))
+def test_one_that_still_runs_keeps_no_other_alive(started: Start) -> None:
+    first = started(_speaks)
+    second = started(_speaks, (first.stdin.fileno(), first.stdout.fileno()))
     first.stdin.close()
     assert first.wait(60) == 0
     second.stdin.write(b"here\n")
@@ -70,29 +85,29 @@ def test_one_that_still_runs_keeps_no_other_alive(tmp_path: Path) -> None:
     assert second.wait(60) == 0
 
 
-def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
+def test_what_it_started_ends_with_it(started: Start) -> None:
     def starts() -> None:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         os.write(1, f"{child.pid}\n".encode())
         time.sleep(600)
 
-    process = _started(tmp_path, starts)
+    process = started(starts)
     child = int(process.stdout.readline())
     process.stdin.close()
     assert process.wait(60) == 0
     assert gone_soon([child])
 
 
-def test_signals_mean_there_what_they_mean_in_a_new_process(tmp_path: Path) -> None:
+def test_signals_mean_there_what_they_mean_in_a_new_process(started: Start) -> None:
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
-        process = _started(tmp_path, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        process = started(lambda: os.kill(os.getpid(), signal.SIGTERM))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert process.wait(60) == -signal.SIGTERM
 
 
-def test_torch_computes_in_it_after_the_session_computed_with_threads(tmp_path: Path) -> None:
+def test_torch_computes_in_it_after_the_session_computed_with_threads() -> None:
     code = """
     import os, tempfile, torch
     from compressit.processes.forked import Forked

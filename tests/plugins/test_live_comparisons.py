@@ -291,7 +291,7 @@ SESSION = """
 import sys, time, pathlib
 sys.path.insert(0, {tests!r})
 import compressit, torch
-from test_compare import Net, _data
+from test_live_comparisons import Net, _data
 from compressit import stage
 
 def slow(model, data):
