@@ -25,8 +25,8 @@ from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
 
 SHORT = {"epochs": 1, "batch_size": 32, "images": 64, "width": 0.7}
 """Options for plugins that have them and whose example leaves them open."""
-IDLE = {("prune.magnitude", "prune.magnitude")}
-"""Pairs whose second step has nothing to do: the same half is already zero."""
+IDLE = {("prune.magnitude", "prune.magnitude"), ("shrink.thin", "shrink.thin")}
+"""Pairs whose second step has nothing to do: the same half is already zero, the same fresh net is already there."""
 
 
 @pytest.fixture
@@ -64,9 +64,15 @@ def test_every_ordered_pair_of_compressors_reloads_bit_equal_in_another_process(
 
 
 def _compressed(name: str, model: nn.Module, data: Data, host: Host) -> nn.Module:
-    """The model after one compressor; `model` stays as it is. Teachers are the model itself."""
+    """The model after one compressor; `model` stays as it is. Teachers are the model itself; `wide` is a net of twice
+    the width."""
     plugin = host.find(name, "compressor").plugin
     open_options = {option: value for option, value in SHORT.items() if option in plugin.Config.model_fields}
     compressor = host.create(Compressor, name, {**open_options, **plugin.example})
-    ctx = StageContext(Compute(), Streams(0, name), lambda: data, lambda ref: copy.deepcopy(model))
+    wide = Architecture("model.convnet", {"channels": [48, 64]}, (1, 8, 8), 4)
+
+    def named(ref: str) -> nn.Module:
+        return fresh(wide, 0, host) if ref == "wide" else copy.deepcopy(model)
+
+    ctx = StageContext(Compute(), Streams(0, name), lambda: data, named)
     return apply_plugin(compressor, copy.deepcopy(model), ctx)
