@@ -188,6 +188,7 @@ def reference(
     masked: nn.Module, left: dict[str, list[Tensor]], x: Tensor, training: bool
 ) -> list[list[Tensor]]:
     """The outputs that are right: of the masked net, and what the net itself says where it does."""
+    masked = copy.deepcopy(masked)  # running in train mode changes it
     with torch.no_grad():
         answers = [outputs(masked, x, training)]
         if isinstance(masked, Net) and type(masked).alive is not Net.alive and not training:
