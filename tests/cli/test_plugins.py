@@ -87,7 +87,10 @@ def test_the_schema_is_one_and_knows_the_plugins(third_party: dict[str, Any], sa
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("sparsty=0.3", "unknown key 'sparsty' in prune.magnitude\n      help: did you mean 'sparsity'?"),
+        (
+            "sparsty=0.3",
+            "unknown key 'sparsty' in prune.magnitude\n      help: did you mean 'sparsity' or 'sparsities'?",
+        ),
         ("sparsity=2", "prune.magnitude.sparsity must be less than 1 (got 2)"),
         ("epochs=3", "did you mean 'finetune.epochs'?"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from compared import compared
@@ -37,9 +39,15 @@ def test_table_then_plot_then_notes_also_of_the_file_alone(sandbox: Sandbox) -> 
     assert places == sorted(places)
     assert max(map(len, shown.splitlines())) <= 100
     assert sandbox.run("show", run / "results.json").out == shown
+
+
+def test_tests_over_seeds_need_scipy_and_not_torch(sandbox: Sandbox) -> None:
+    run = _written(sandbox.folder / "run")
     code = "import sys\nfrom compressit.cli import main\nsys.argv[1:] = ['show', sys.argv[1]]\n"
     code += "try:\n    main()\nfinally:\n    print([n for n in ('torch', 'matplotlib') if n in sys.modules])"
-    assert sandbox.python(code, run).splitlines()[-1] == "[]", "tests over seeds need scipy, not torch"
+    command = [sys.executable, "-c", code, str(run)]
+    done = subprocess.run(command, env=sandbox.environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_another_cost_is_plotted(sandbox: Sandbox) -> None:

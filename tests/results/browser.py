@@ -35,6 +35,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
         self.messages(), self.requests()
         self.driver.get(page.absolute().as_uri())
+        self.settle()
 
     def run(self, script: str, *given: Any) -> Any:
         """What a script returns."""
