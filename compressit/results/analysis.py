@@ -88,7 +88,7 @@ class Analysis:
 
     @property
     def planned_epochs(self) -> Mapping[str, float]:
-        """The epochs after the original that the recipe plans, by variant; only of recipes with `compare`."""
+        """The epochs that the recipe plans, the original's too, by variant; only of recipes with `compare`."""
         return (self.results.config.get("compare") or {}).get("epochs") or {}
 
     # What was measured
@@ -320,24 +320,25 @@ class Analysis:
     # What was spent
 
     def spent(self, entry: Entry, note: str) -> float | None:
-        """What the trainings after the original noted (`epochs`, `images_seen`), in sum, as a mean over seeds; of an
-        original, what its own trainings did. None if nothing was noted."""
+        """What the trainings that made a model noted (`epochs`, `images_seen`), its original's too, in sum, as a mean
+        over seeds. Where weights were drawn anew (`train.scratch`), only from there on. None if nothing was noted."""
         sums = [self._spent(row, note) for row in entry.rows.values()]
         found = [value for value in sums if value is not None]
         return sum(found) / len(found) if found else None
 
     def _spent(self, row: Row, note: str) -> float | None:
-        found = [made.notes.get(note) for made in self._after_original(row)]
+        found = [made.notes.get(note) for made in self._trainings(row)]
         noted = [value for value in found if isinstance(value, int | float)]
         return float(sum(noted)) if noted else None
 
-    def _after_original(self, row: Row) -> list[Row]:
-        """The row and those that it was made from, without its original; of an original all."""
+    def _trainings(self, row: Row) -> list[Row]:
+        """The row and those that its weights come from."""
         found: dict[str, Row] = {}
         at: Row | None = row
-        while at is not None and at.name not in found and (at is row or at.name != row.dense):
+        while at is not None and at.name not in found:
             found[at.name] = at
-            at = self._rows.get((row.variant, row.seed, at.parent or ""))
+            fresh = at.notes.get("fresh_weights")
+            at = None if fresh else self._rows.get((row.variant, row.seed, at.parent or ""))
         return list(found.values())
 
     @cached_property

@@ -33,7 +33,7 @@ class Comparison(Analysis):
     def table(self) -> list[dict[str, Any]]:
         """One flat dict per model, `pd.DataFrame(comparison.table())` works: originals, strategies, controls.
 
-        `strategy`, `model`, `control`, `seeds` (how many), `epochs` and `images_seen` after the original; the metric
+        `strategy`, `model`, `control`, `seeds` (how many), `epochs` and `images_seen` of all trainings; the metric
         with `_deviation`, `_low`, `_high` (95 % interval); `change` from the original with `change_low`, `change_high`;
         `significant` (against the baseline, corrected), `better` and `p`; the selecting metric; each cost and its
         `_ratio` (original / own); `within_budget`; `pareto` (in `main_cost` and the selecting metric). None: not

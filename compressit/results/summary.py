@@ -211,7 +211,7 @@ def _columns(analysis: Analysis) -> list[Column]:
         )
         found.append((Head("in budget", limits), lambda entry: _kept(analysis, entry)))
     if any(analysis.spent(entry, "epochs") is not None for entry in analysis.entries):
-        spent = Head("epochs", "of training after the original")
+        spent = Head("epochs", "of all trainings, the original's too")
         found.append((spent, lambda entry: number(analysis.spent(entry, "epochs"))))
     return found
 

@@ -221,7 +221,7 @@ def test_a_measured_time_is_the_main_cost_only_if_nothing_counted_is_less() -> N
     assert Analysis.of(compared(original, {"noisy": noisy})).main_cost == time
 
 
-def test_what_was_spent_after_the_original_is_summed_along_the_way() -> None:
+def test_what_was_spent_is_summed_along_the_way_from_the_last_fresh_weights() -> None:
     rows = [
         made
         for seed, epochs in ((0, 3), (1, 5))
@@ -230,14 +230,19 @@ def test_what_was_spent_after_the_original_is_summed_along_the_way() -> None:
             row("a", "prune", seed, {"test_accuracy": 0.5}, notes={}),
             row("a", "tune", seed, {"test_accuracy": 0.8}, parent="prune", notes={"epochs": epochs}),
             row("a", "again", seed, {"test_accuracy": 0.8}, parent="tune", notes={"epochs": 1}),
+            row("b", "train", seed, {"test_accuracy": 0.9}, notes={"epochs": 10, "images_seen": 1000}),
+            row("b", "anew", seed, {"test_accuracy": 0.7}, notes={"epochs": 13, "fresh_weights": True}),
         )
     ]
-    strategies = {"a": {"final": ["again"], "control": "", "of": []}}
+    strategies = {
+        "a": {"final": ["again"], "control": "", "of": []},
+        "b": {"final": ["anew"], "control": "scratch", "of": ["a"]},
+    }
     analysis = Analysis.of(
         Results("x", None, rows, METRICS, {}, config={"compare": {"strategies": strategies}})
     )
-    assert analysis.spent(analysis.entries[0], "epochs") == 5.0
-    assert analysis.spent(analysis.entries[0], "images_seen") is None
+    assert [analysis.spent(entry, "epochs") for entry in analysis.entries] == [15.0, 13.0]
+    assert [analysis.spent(entry, "images_seen") for entry in analysis.entries] == [1000.0, None]
     assert analysis.spent(analysis.originals[0], "images_seen") == 1000
 
 

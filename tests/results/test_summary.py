@@ -76,7 +76,7 @@ def test_the_table_has_the_change_as_scipy_computes_it_and_the_ratios() -> None:
         assert float(line["× faster"].rstrip("×")) == pytest.approx(times[0] / times[1], rel=0.01)
         p = stats.ttest_1samp(changes, 0).pvalue
         assert line["significant"] in (("worse", "no") if p < 0.05 else ("no",))
-        assert line["epochs"] == "5"
+        assert line["epochs"] == "15"
     assert table["noise-ladder"]["significant"] == "worse"
     assert {name for name in STRATEGIES if table[name]["in budget"] == "yes"} == {
         "structured-kd",

@@ -31,6 +31,7 @@ class Scratch(Supervised):
 
         zeros = {} if ctx.fresh else pruned_zeros(model)
         redraw_as_built(model, ctx)
+        ctx.note(fresh_weights=True)
         with torch.no_grad():
             for name, mask in zeros.items():
                 model.get_parameter(name).masked_fill_(mask, 0)

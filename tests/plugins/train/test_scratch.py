@@ -38,6 +38,7 @@ def test_nothing_of_the_given_weights_is_left(lab: Lab, edited: bool, device: st
     for seed in (0, 1):
         ctx = lab.context(data=lab.data(device), device=device, **fields)
         trained.append(Scratch(CONFIG).train(lab.mlp(20, seed=seed), ctx))
+        assert ctx.notes["fresh_weights"], "so that a comparison counts no epochs before"
     assert same(*trained)
 
 
