@@ -16,7 +16,7 @@ from hypothesis import settings
 from tiny import Bench
 from torch import Tensor, nn
 
-from compressit.contract.compute import Compute
+from compressit.contract.compute import Compute, forks_compute
 from compressit.contract.context import StageContext
 from compressit.datasets.options import DataConfig
 from compressit.datasets.preparation import prepare
@@ -98,10 +98,11 @@ def warm_workers() -> Iterator[None]:
     """Workers, and all Python processes that a test starts, are forks of this one: they need no time to import torch.
 
     For tests of what processes do, not of how they start. Where there is a GPU they start anew: a fork of a process
-    that has looked for one cannot use it.
+    that has looked for one cannot use it. So they do where an earlier test made forks useless.
     """
+    torch.ones(1, requires_grad=True).sum().backward()  # after some exports the next gradient starts threads
     with pytest.MonkeyPatch.context() as patch:
-        if not torch.cuda.is_available():
+        if not torch.cuda.is_available() and forks_compute():
             patch.setattr("subprocess.Popen", warm.Forked)
         yield
 

@@ -26,6 +26,7 @@ from compressit.datasets.batched import (
 from compressit.datasets.batching import batch_sizes
 from compressit.datasets.splits import Split
 from compressit.errors import CompressitError, did_you_mean
+from compressit.processes.forked import Ended, asked
 
 Precision = Literal["fp32", "bf16", "fp64"]
 _PRECISIONS = get_args(Precision)
@@ -33,6 +34,7 @@ _PRECISIONS = get_args(Precision)
 INPUT_BYTES = 2**26
 MOST_AT_ONCE = 2048
 """Of the inputs of one forward pass without gradients: their bytes, and their number."""
+FORK_SECONDS = 60.0  # that a forked process has for one gradient
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,21 @@ def fitting(size: int) -> int:
 def set_threads(threads: int) -> None:
     """Sets the threads of torch operations in this process. Results are bit-equal only for the same number."""
     torch.set_num_threads(threads)
+
+
+def forks_compute() -> bool:
+    """Whether a process forked from this one can compute gradients. It cannot once torch has started threads for them
+    here, which it does where it sees a GPU, and after some exports (torch's note "Autograd and Fork")."""
+    try:
+        return bool(asked(_a_gradient, FORK_SECONDS, shown=False))
+    except Ended:
+        return False
+
+
+def _a_gradient() -> bool:
+    x = torch.ones(1, requires_grad=True)
+    (2 * x).sum().backward()
+    return x.grad is not None
 
 
 def host_facts() -> dict[str, str | int]:

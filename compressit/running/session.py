@@ -94,7 +94,7 @@ def run_plan(
 
 
 def _check_forks(plan: Plan) -> None:
-    """Raises CompressitError if workers would have to be forked from this process and then use a GPU that it uses."""
+    """Raises CompressitError if workers would have to be forked from this process and could not compute then."""
     torch = sys.modules.get("torch") if plan.live and plan.recipe.compute.device != "cpu" else None
     if torch is not None and torch.cuda.is_initialized():
         raise CompressitError(
@@ -103,6 +103,17 @@ def _check_forks(plan: Plan) -> None:
             "start Python anew and leave net and data on the CPU, the workers use the GPU by themselves; or put what "
             "you wrote into files: a net with compressit.save, the rest as plugins",
         )
+    if plan.live and "torch" in sys.modules:
+        from compressit.contract.compute import forks_compute
+
+        if not forks_compute():
+            raise CompressitError(
+                f"{', '.join(plan.live)} exists only in this Python process, and processes forked from it cannot "
+                "compute gradients: torch has started threads for its own (it sees a GPU, or exported something)",
+                "start Python anew and compare before anything is trained or exported there; where there is a GPU, "
+                "start it with CUDA_VISIBLE_DEVICES= to compare on the CPU; or put what you wrote into files: a net "
+                "with compressit.save, the rest as plugins",
+            )
 
 
 class Target(Protocol):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import compressit
 from compressit import Data, Model, stage
+from compressit.contract.compute import forks_compute
 from compressit.errors import CompressitError
 from compressit.python.comparing import ComparisonFailed
 from compressit.results.comparison import Comparison
@@ -61,6 +62,14 @@ def _halved(model: nn.Module, data: Data) -> nn.Module:
 
 
 Compare = Callable[..., Comparison]
+
+
+@pytest.fixture(autouse=True)
+def _forks() -> None:
+    if not forks_compute():
+        pytest.skip(
+            "forks of this process cannot compute gradients: it sees a GPU, or an earlier test exported"
+        )
 
 
 @pytest.fixture
@@ -285,6 +294,47 @@ def test_a_session_that_uses_the_gpu_cannot_fork(
     with pytest.raises(CompressitError, match="already uses the GPU") as caught:
         compared({"a": SPARSE})
     assert "live.Net" in caught.value.message
+
+
+DEEP = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from test_live_comparisons import Net, _data
+import compressit
+
+class Deep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, depth):
+        ctx.depth = depth
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        if ctx.depth:
+            with torch.enable_grad():
+                Deep.apply(torch.ones(1, requires_grad=True), ctx.depth - 1).sum().backward()
+        return grad, None
+
+Deep.apply(torch.ones(1, requires_grad=True), 100).sum().backward()  # torch takes threads for so many
+try:
+    compressit.compare(model=Net(), data=_data(), strategies={{"a": compressit.stage("prune.magnitude")}})
+except compressit.CompressitError as error:
+    print(error)
+"""
+
+
+def test_a_session_whose_gradients_have_threads_is_told_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    code = DEEP.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "cannot compute gradients" in done.stdout, done.stderr
+    assert "compressit.save" in done.stdout
+    assert not (tmp_path / "runs").exists()
 
 
 SESSION = """
