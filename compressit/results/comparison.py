@@ -108,7 +108,8 @@ class Comparison(Analysis):
         return html(self.table(), self)
 
     def _entry(self, name: str) -> Entry:
-        named = {entry.name: entry for entry in (*self.originals, *self.entries)}
+        named = {other: entry for entry in self.entries for other in entry.alike}
+        named |= {entry.name: entry for entry in (*self.originals, *self.entries)}
         if name == ORIGINAL and name not in named and self.originals:
             return self.originals[0]
         if name not in named:

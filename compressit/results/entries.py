@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,9 @@ class Entry:
     # the kind of control: "longer", "random", "magnitude", "scratch", "thin"; "original"; "" for a strategy
     control: str = ""
     of: tuple[str, ...] = ()  # the strategies that the control is for; empty: for all
+    alike: tuple[
+        str, ...
+    ] = ()  # variants of other controls that this one stands for: their numbers are the same
     # the strategy's, or `half/prune@sparsity=0.9` if it has several operating points; "original"
     name: str = ""
 
@@ -45,7 +48,7 @@ class Entry:
     def original(self) -> Entry:
         """Its own original, as an entry."""
         models = dict.fromkeys(row.name for row in self.originals.values())
-        return Entry(ORIGINAL, next(iter(models), ""), self.originals, {}, ORIGINAL, (), ORIGINAL)
+        return Entry(ORIGINAL, next(iter(models), ""), self.originals, {}, ORIGINAL, name=ORIGINAL)
 
 
 def entries_of(results: Results, strategies: Mapping[str, Any] | None) -> tuple[Entry, ...]:
@@ -67,7 +70,8 @@ def entries_of(results: Results, strategies: Mapping[str, Any] | None) -> tuple[
         originals = {seed: parent for seed, parent in parents.items() if parent is not None}
         control, of = str(known.get("control", "")), tuple(known.get("of", ()))
         found.append(Entry(variant, model, rows, originals, control, of))
-    return tuple(sorted(_named(found, strategies is not None), key=lambda entry: bool(entry.control)))
+    once = _once(found, {name for name, facts in results.metrics.items() if facts.get("unit") == "seconds"})
+    return tuple(sorted(_named(once, strategies is not None), key=lambda entry: bool(entry.control)))
 
 
 def originals_of(results: Results) -> tuple[Entry, ...]:
@@ -114,6 +118,30 @@ def costs_of(results: Results) -> tuple[str, ...]:
         if is_cost(name, facts.get("better", ""), facts.get("unit", ""))
         and any(name in row.metrics for row in results.rows)
     )
+
+
+def _once(found: Sequence[Entry], timed: Collection[str]) -> list[Entry]:
+    """Of controls of one kind that gave the very same numbers (but for times), the first: it stands for all and serves
+    their strategies. Strategies of one shape have such controls, since no plan knows shapes. Tests of each of them would
+    make every test stricter.
+    """
+    variants: dict[str, list[Entry]] = {}
+    for entry in found:
+        variants.setdefault(entry.strategy, []).append(entry)
+    same: dict[str, list[str]] = {}
+    for variant, points in variants.items():
+        numbers = [
+            (point.model, seed, sorted((k, v) for k, v in row.metrics.items() if k not in timed))
+            for point in points
+            for seed, row in sorted(point.rows.items())
+        ]
+        served = bool(points[0].control and points[0].of)
+        same.setdefault(repr((points[0].control, numbers)) if served else variant, []).append(variant)
+    once: list[Entry] = []
+    for first, *others in same.values():
+        of = dict.fromkeys(name for variant in (first, *others) for name in variants[variant][0].of)
+        once += [replace(point, of=tuple(of), alike=tuple(others)) for point in variants[first]]
+    return once
 
 
 def _named(found: Sequence[Entry], compared: bool) -> list[Entry]:

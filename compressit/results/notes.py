@@ -35,6 +35,10 @@ def notes(analysis: Analysis) -> Iterator[str]:
         yield (
             "There is no validation metric, so no strategy is chosen or marked by what it lost (data: validation: 0.1)."
         )
+    for name, alike in dict.fromkeys(
+        (entry.strategy, entry.alike) for entry in analysis.controls if entry.alike
+    ):
+        yield f"'{name}' stands for {_names(alike)} too: they have the same numbers."
 
 
 def _against_baseline(analysis: Analysis, verdicts: Sequence[Verdict]) -> Iterator[str]:

@@ -221,6 +221,26 @@ def test_a_measured_time_is_the_main_cost_only_if_nothing_counted_is_less() -> N
     assert Analysis.of(compared(original, {"noisy": noisy})).main_cost == time
 
 
+def test_controls_of_the_very_same_numbers_are_one_that_serves_the_strategies_of_all() -> None:
+    time = "latency_1_median_seconds"
+    made = {"test_accuracy": [0.9, 0.91, 0.92], "macs": 50.0, time: [1.0, 1.1, 1.2]}
+    fresh = {"test_accuracy": [0.8, 0.81, 0.79], "macs": 50.0, time: [1.0, 1.1, 1.2]}
+    controls = {
+        "scratch-a": ("scratch", ["a"], fresh),
+        "scratch-b": ("scratch", ["b"], {**fresh, time: [1.3, 1.0, 1.1]}),  # the same net, timed again
+        "scratch-c": ("scratch", ["c"], {**fresh, "test_accuracy": [0.8, 0.81, 0.78]}),
+        "thin-a": ("thin", ["a"], fresh),
+    }
+    original = {"test_accuracy": 0.95, "macs": 100.0, time: 2.0}
+    analysis = Analysis.of(compared(original, {"a": made, "b": made, "c": made}, controls))
+    assert [(entry.name, entry.of, entry.alike) for entry in analysis.controls] == [
+        ("scratch-a", ("a", "b"), ("scratch-b",)), ("scratch-c", ("c",), ()), ("thin-a", ("a",), ()),
+    ]  # fmt: skip
+    assert len(analysis.strategies) == 3, "strategies of the same numbers stay"
+    of_b = [v for v in analysis.verdicts if v.entry.name == "b" and v.question == "controls"]
+    assert [v.other.name for v in of_b] == ["scratch-a"]
+
+
 def test_what_was_spent_is_summed_along_the_way_from_the_last_fresh_weights() -> None:
     rows = [
         made
