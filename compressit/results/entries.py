@@ -122,7 +122,7 @@ def costs_of(results: Results) -> tuple[str, ...]:
 
 def _once(found: Sequence[Entry], timed: Collection[str]) -> list[Entry]:
     """Of controls of one kind that gave the very same numbers (but for times), the first: it stands for all and serves
-    their strategies. Strategies of one shape have such controls, since no plan knows shapes. Tests of each of them would
+    their strategies. Strategies of one shape have such controls, since no plan knows shapes. Testing each of them would
     make every test stricter.
     """
     variants: dict[str, list[Entry]] = {}
