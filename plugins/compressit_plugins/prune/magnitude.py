@@ -80,6 +80,10 @@ class Magnitude(Compressor[MagnitudeConfig]):
             shown = ", ".join(stay[:5]) + (", …" if len(stay) > 5 else "")
             left = f"{counted(len(stay), 'parameter')} that are not the weight matrix of a layer"
             ctx.emit({"announce": f"{self.name} does not prune {left}: {shown} (select them with `also`)"})
+        if empty := [name for name, mask in pruned.items() if bool(mask.all())]:
+            why = "nothing passes there, and a later training does not keep such zeros"
+            text = f"warning: {self.name} leaves nothing of {', '.join(empty[:5])}: {why} (`scope: layer` leaves some)"
+            ctx.emit({"announce": text})
         if config.finetune is not None:
             finetune(model, ctx, config.finetune, pruned)
         zeros = {

@@ -357,6 +357,18 @@ def test_the_smallest_scales_of_a_net_stay_and_are_named(make_context: Contexts)
     assert any("scale" in event.get("announce", "") and "also" in event["announce"] for event in told)
 
 
+def test_a_layer_of_which_nothing_is_left_is_told(make_context: Contexts) -> None:
+    told: dict[str, list[Any]] = {"global": [], "layer": []}
+    for scope, events in told.items():
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+        with torch.no_grad():
+            net[3].weight.mul_(1e-4)
+        ctx = dataclasses.replace(make_context(), emit=events.append)
+        Magnitude(MagnitudeConfig(sparsity=0.5, scope=scope)).compress(net, ctx)
+    assert [event["announce"].count("3.weight") for event in told["global"]] == [1]
+    assert told["layer"] == []
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("sparsity", [0.0, 1e-6, 0.3, 0.999, 1.0])
 def test_the_selection_is_that_of_a_stable_sort(dtype: torch.dtype, sparsity: float) -> None:
