@@ -35,6 +35,12 @@ def blocks(page: str) -> list[Block]:
     return [Block(language, title or None, body) for language, title, body in found]
 
 
+def own_places(folder: Path) -> dict[str, str]:
+    """What commands get from the environment: a store and a cache in this folder, one thread."""
+    places = {name: str(folder / name.lower()) for name in ("STORE", "CACHE")}
+    return {"OMP_NUM_THREADS": "1", **{f"COMPRESSIT_{name}": place for name, place in places.items()}}
+
+
 def run_line(line: str, folder: Path, environment: Mapping[str, str]) -> str:
     """Runs one command of a page in `folder`; gives what it printed.
 

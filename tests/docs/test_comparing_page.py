@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from blocks import blocks, run_line, shows
+from blocks import blocks, own_places, run_line, shows
 
 PAGE = "comparing.md"
 
@@ -15,11 +15,7 @@ PAGE = "comparing.md"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every block of the page has run, in its order."""
     folder = tmp_path_factory.mktemp("comparing")
-    environment = {
-        "COMPRESSIT_STORE": str(folder / "store"),
-        "COMPRESSIT_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = own_places(folder)
     printed = ""
     for block in blocks(PAGE):
         if block.title:

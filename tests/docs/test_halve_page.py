@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from blocks import Block, blocks, run_line, shows
+from blocks import Block, blocks, own_places, run_line, shows
 
 import compressit
 
@@ -22,11 +22,7 @@ MADE = Path("runs", "halve", "checkpoints", "base", "seed0")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where every block of the page has run, in its order."""
     folder = tmp_path_factory.mktemp("halve")
-    environment = {
-        "COMPRESSIT_STORE": str(folder / "store"),
-        "COMPRESSIT_CACHE": str(folder / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = own_places(folder)
     printed = ""
     for block in blocks(PAGE):
         if block.title == "halve.yaml":
