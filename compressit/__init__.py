@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from compressit.datasets.batched import tensors_of as tensors_of
     from compressit.datasets.batched import zero_inputs as zero_inputs
     from compressit.datasets.options import DataConfig as DataConfig
+    from compressit.datasets.shares import shares as shares
     from compressit.datasets.sources import SkipExample as SkipExample
     from compressit.datasets.sources import Sources as Sources
     from compressit.datasets.specs import Inputs as Inputs

@@ -89,6 +89,7 @@ EXPORTS = {
     "run": "compressit.api",
     "save": "compressit.api",
     "search": "compressit.api",
+    "shares": "compressit.datasets.shares",
     "single_tensor": "compressit.datasets.specs",
     "stage": "compressit.api",
     "tensor_bytes": "compressit.contract.measure",

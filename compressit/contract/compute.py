@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast, get_args
 
 import torch
@@ -51,19 +52,8 @@ class Compute:
 
         Raises CompressitError if CUDA is not available, and for an unknown device or precision.
         """
-        for option, value, known in (
-            ("device", device, ("auto", "cpu", "cuda")),
-            ("precision", precision, _PRECISIONS),
-        ):
-            if value not in known:
-                raise CompressitError(f"compute.{option} is '{value}'", did_you_mean(value, known))
-        available = torch.cuda.is_available()
-        if device == "cuda" and not available:
-            raise CompressitError(
-                "compute.device is 'cuda', but torch sees no CUDA device",
-                "use `device: auto`, or install a torch build for your driver",
-            )
-        chosen = "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
+        _check_known("precision", precision, _PRECISIONS)
+        chosen = device_of(device)
         if chosen == "cuda":
             # For bit-equal results on the same GPU: cuBLAS needs a fixed workspace before its first call.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -126,6 +116,23 @@ class Compute:
             raise
 
 
+def device_of(device: str) -> str:
+    """What `auto`, `cpu` or `cuda` is on this machine: "cpu" or "cuda", which is not used yet. Raises as `select`."""
+    _check_known("device", device, ("auto", "cpu", "cuda"))
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise CompressitError(
+            "compute.device is 'cuda', but torch sees no CUDA device",
+            "use `device: auto`, or install a torch build for your driver",
+        )
+    return "cuda" if device == "cuda" or (device == "auto" and available) else "cpu"
+
+
+def _check_known(option: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise CompressitError(f"compute.{option} is '{value}'", did_you_mean(value, known))
+
+
 def _parts(x: InputTensors | Split, batch_size: int | None) -> Iterator[InputTensors]:
     """The inputs in batches, at least one."""
     if isinstance(x, Split):
@@ -155,17 +162,18 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def forks_compute() -> bool:
-    """Whether a process forked from this one can compute gradients. It cannot once torch has started threads for them
-    here, which it does where it sees a GPU, and after some exports (torch's note "Autograd and Fork")."""
+def forks_compute(device: str = "cpu") -> bool:
+    """Whether a process forked from this one can compute gradients on the device: one is asked to. It cannot once this
+    one has used CUDA, or torch has started threads for gradients here, which it does where it sees a GPU, and after some
+    exports (torch's note "Autograd and Fork")."""
     try:
-        return bool(asked(_a_gradient, FORK_SECONDS, shown=False))
+        return bool(asked(partial(_a_gradient, device), FORK_SECONDS, shown=False))
     except Ended:
         return False
 
 
-def _a_gradient() -> bool:
-    x = torch.ones(1, requires_grad=True)
+def _a_gradient(device: str) -> bool:
+    x = torch.ones(1, requires_grad=True, device=device)
     (2 * x).sum().backward()
     return x.grad is not None
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from compressit.datasets.options import DataConfig, validation_fault
+from compressit.datasets.shares import shares
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 
@@ -24,17 +25,9 @@ def limited(y: Tensor, limit: int | None) -> Tensor:
     first = everything[:limit]
     if limit is None or limit >= len(y) or limit < len(labels) or len(y[first].unique()) == len(labels):
         return first
-    takes = 1 + _shares(counts - 1, limit - len(labels))
-    parts = [(y == label).nonzero()[:take, 0] for label, take in zip(labels, takes.tolist(), strict=True)]
+    takes = shares((counts - 1).tolist(), limit - len(labels))
+    parts = [(y == label).nonzero()[: 1 + take, 0] for label, take in zip(labels, takes, strict=True)]
     return torch.cat(parts).sort().values
-
-
-def _shares(sizes: Tensor, total: int) -> Tensor:
-    """Parts (K,) of `total` in proportion to `sizes` (K,) int64, none above its size, by largest remainders."""
-    whole = max(int(sizes.sum()), 1)
-    shares, remainders = total * sizes // whole, total * sizes % whole
-    shares[remainders.argsort(descending=True, stable=True)[: total - int(shares.sum())]] += 1
-    return shares
 
 
 def lacking(splits: Mapping[str, Tensor], classes: int, class_names: Sequence[str]) -> Iterator[str]:
@@ -77,6 +70,6 @@ def _held_out(y: Tensor, wanted: int, permutation: Tensor) -> Tensor:
     complete = len(drawn[wanted:].unique()) == len(labels) and bool(torch.isin(shared, y[first]).all())
     if complete or not len(shared) <= wanted <= len(y) - len(labels):
         return first
-    takes = 1 + _shares(counts[counts > 1] - 2, wanted - len(shared))
-    parts = [(drawn == label).nonzero()[:take, 0] for label, take in zip(shared, takes.tolist(), strict=True)]
+    takes = shares((counts[counts > 1] - 2).tolist(), wanted - len(shared))
+    parts = [(drawn == label).nonzero()[: 1 + take, 0] for label, take in zip(shared, takes, strict=True)]
     return permutation[torch.cat(parts)]

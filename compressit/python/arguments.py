@@ -72,6 +72,11 @@ def posed_as(
         if others := sorted(set(block) - {"uses", "with"}):
             raise CompressitError(f"{data}: task has '{others[0]}'", "give `uses`, and options under `with`")
         uses, options = block.get("uses") or posed.uses, block.get("with") or {}
+        if not (isinstance(uses, str) and isinstance(options, Mapping)):
+            raise CompressitError(
+                f"{data}: the task is {dict(block)!r:.80}",
+                "`uses` is a task's name, `with` a mapping of options",
+            )
         theirs = posed.options if uses == posed.uses else {}
         given = replace(posed, uses=uses, options={**theirs, **plain(uses, options)})
         kind: Any = host.find(uses, "task").plugin

@@ -42,9 +42,10 @@ def data(
     """The splits of a dataset, or of your own data.
 
     `compressit.data("data.mnist", limit=10000)` gives an installed dataset. `compressit.data(train=…, test=…)` takes
-    what you have: (inputs, labels) tensors, a map-style torch Dataset of such pairs, or a DataLoader, of which its
-    dataset and number of workers count. Inputs are one tensor, or a tuple or dict of them: uint8 in 0..255, floats in
-    0..1, whole numbers or bool. `inputs`, a TensorSpec or several, says so, and allows floats of another range.
+    what you have: (inputs, labels) as tensors or NumPy arrays, whose memory is used where torch can, a map-style torch
+    Dataset of such pairs, or a DataLoader, of which its dataset and number of workers count. Inputs are one tensor, or
+    a tuple, list or dict of them: uint8 in 0..255, floats in 0..1, whole numbers or bool. `inputs`, a TensorSpec or
+    several, says so, and allows floats of another range.
 
     `task`: a task plugin's name, a mapping of `uses` and `with` as in a recipe, or a TaskSpec; by default what the
     dataset poses. Of your own data that is what their targets look like: whole numbers (N,) from 0 are classes,
@@ -54,7 +55,7 @@ def data(
     those of every dataset (`scale`, `augment`, `limit` …); `validation` is a split of your own, or as an option the
     size of one to cut. `device`: "cpu", "cuda" or "auto".
 
-    Raises CompressitError for examples that are none, and for options that do not fit them.
+    Raises CompressitError for arguments of another type, examples that are none, and options that do not fit them.
     """
     from compressit.contract.compute import Compute
     from compressit.contract.kinds import Dataset
@@ -62,10 +63,12 @@ def data(
     from compressit.host.plugins import installed
     from compressit.running.loading import load_data
 
-    device = Compute.select(device).device
+    _check(name, class_names, announce)
+    device = Compute.select(str(device)).device
     given = {"train": train, "test": test, "validation": validation, "train_plain": train_plain}
     if name is not None:  # a dataset's options may have these names too
-        options |= {key: value for key, value in {**given, "inputs": inputs}.items() if value is not None}
+        others = {**given, "inputs": inputs, "class_names": class_names}
+        options |= {key: value for key, value in others.items() if value is not None}
         dataset = create(Dataset, name, plain(name, options))
         posed = posed_as(task, dataset.task, name)
         found = load_data(dataset, installed().task(posed), default_cache(), announce, device)
@@ -79,6 +82,23 @@ def data(
         options["validation"], given["validation"] = validation, None
     declared = None if inputs is None else as_inputs(inputs)
     return _own(given, class_names, declared, task, device, announce, options)
+
+
+def _check(name: object, class_names: object, announce: object) -> None:
+    """Raises CompressitError for arguments that are no dataset's name, no names, and nothing to call."""
+    if not isinstance(name, str | None):
+        raise CompressitError(
+            f"compressit.data takes a dataset's name, not a {type(name).__name__}",
+            'compressit.data("data.mnist"); or, for examples of your own, train=(inputs, labels)',
+        )
+    listed = isinstance(class_names, Sequence) and not isinstance(class_names, str | bytes)
+    if class_names is not None and not (listed and all(isinstance(each, str) for each in class_names)):
+        raise CompressitError(f"class_names are {class_names!r:.80}", 'give texts in order: ["cat", "dog"]')
+    if not callable(announce):
+        raise CompressitError(
+            f"announce= takes a function, not a {type(announce).__name__}",
+            "announce=print shows what is said",
+        )
 
 
 def _own(
@@ -146,10 +166,40 @@ def _posed(
 
 
 def _examples(given: Any) -> Any:
-    """What a DataLoader loads, else what is given."""
+    """What a DataLoader loads; pairs with arrays as tensors, and listed inputs as a tuple; else what is given."""
     from torch.utils.data import DataLoader
 
-    return given.dataset if isinstance(given, DataLoader) else given
+    if isinstance(given, DataLoader):
+        return given.dataset
+    if not (isinstance(given, tuple | list) and len(given) == 2):
+        return given
+    x, y = given
+    if isinstance(x, Mapping):
+        return {name: _tensor(each, "inputs") for name, each in x.items()}, _tensor(y, "targets")
+    several = isinstance(x, tuple | list)
+    return tuple(_tensor(each, "inputs") for each in x) if several else _tensor(x, "inputs"), _tensor(
+        y, "targets"
+    )
+
+
+def _tensor(given: Any, called: str) -> Any:
+    """An array as a tensor, else what is given. Arrays that torch cannot share are copied: those that may not be
+    written to, run backwards, or are of a type that it has not. Raises CompressitError for those of no numbers."""
+    import numpy as np
+    import torch
+
+    if not isinstance(given, np.ndarray):
+        return given
+    if given.dtype.kind not in "biuf":
+        raise CompressitError(
+            f"the data's {called} are an array of {given.dtype}, not of numbers",
+            "give numbers: class labels count from 0",
+        )
+    kind, size = given.dtype.kind, given.dtype.itemsize
+    wide = {"u": size > 1, "f": size > 8}.get(kind, False)  # torch has no more, or computes little with them
+    native = np.dtype(np.int64 if kind == "u" else np.float64) if wide else given.dtype.newbyteorder("=")
+    shared = given.flags.writeable and native == given.dtype and min(given.strides, default=0) >= 0
+    return torch.from_numpy(given if shared else given.astype(native, order="C", copy=True))
 
 
 def _workers(given: Any) -> int:

@@ -1,9 +1,10 @@
 """Plugins made of what a Python session has: a net, examples, a function. No other process has them, so workers are
-forked from the session. Their option `digest` says what they are, so that results are reused for the same thing only.
+forked from the session, or are the session. Their option `digest` says what they are, so that results are reused for the same thing only.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -172,6 +173,7 @@ def _draw(net: nn.Module) -> None:
 
 def _dataset(called: str, digest: str, origin: Origin, posed: TaskSpec) -> type[Dataset[Any]]:
     sources, given = cast("Sources", origin.sources), cast("Inputs", origin.inputs)
+    here = os.getpid()
 
     class Own(Dataset[DataConfig]):
         name = called
@@ -193,10 +195,24 @@ def _dataset(called: str, digest: str, origin: Origin, posed: TaskSpec) -> type[
             return sources.validation is not None
 
         def load(self, ctx: DataContext) -> Sources:
-            return sources
+            return _copied(sources) if os.getpid() == here else sources
 
     Own.Config = _options(DataConfig, digest)
     return Own
+
+
+def _copied(sources: Sources) -> Sources:
+    """With tensors of its own, where no other process holds the user's apart from what a stage may write to them."""
+    from torch import Tensor
+
+    from compressit.datasets.batched import each_tensor
+
+    def copied(examples: Examples) -> Examples:
+        if isinstance(examples, tuple):
+            return each_tensor(examples[0], Tensor.clone), examples[1].clone()
+        return examples.with_targets(targets_of(examples).clone()) if isinstance(examples, Held) else examples
+
+    return type(sources)(**{name: copied(examples) for name, examples in sources.given().items()})
 
 
 def _compressor(called: str, digest: str, function: Callable[..., Any]) -> type[Compressor[Any]]:

@@ -1,4 +1,4 @@
-"""Worker processes: each runs one job after another, and ends with the run."""
+"""Workers: each runs one job after another, and ends with the run. Most are processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from compressit.contract.job import Job
 from compressit.errors import CompressitError, sound
@@ -30,7 +30,29 @@ from compressit.running.worker import CHANNEL, serve
 PATIENCE = 5.0  # seconds a process has to end when asked to
 LOG_BYTES = 20_000  # how much of a log's end is read
 
-Events = queue.Queue[tuple["Worker", dict[str, Any]]]
+
+class Worker(Protocol):
+    """What carries out a run's jobs, one after another."""
+
+    number: int
+    job: Job | None  # the current one
+    ready: bool  # whether it has loaded everything
+    deadline: float  # of the current job
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Gives it a job, or a question. What becomes of it is told in events."""
+        ...
+
+    def end(self) -> None:
+        """Ends the worker. The next run resumes its job from the last saved state."""
+        ...
+
+    def how_it_ended(self) -> str:
+        """In words, for the user."""
+        ...
+
+
+Events = queue.Queue[tuple[Worker, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,7 @@ class WorkerOptions:
     save_every: float = 10.0  # seconds between saves of a stage's progress
     job_timeout: float | None = None  # seconds after which the run ends a job; not passed to the worker
     session: Host | None = None  # with plugins that only this process has: then workers are forked from it
+    forks: bool = True  # whether they can compute; else the session's only worker is this process
 
     def command(self) -> list[str]:
         """The command line that starts a worker."""
@@ -61,14 +84,14 @@ class WorkerOptions:
         }
 
 
-class Worker:
+class WorkerProcess:
     """One worker process. Its messages arrive in `events`; the last one is {"event": "ended"}.
 
     `others`: the run's other workers, whose pipes a forked one must not keep open.
     """
 
     def __init__(
-        self, number: int, options: WorkerOptions, events: Events, others: Sequence[Worker] = ()
+        self, number: int, options: WorkerOptions, events: Events, others: Sequence[WorkerProcess] = ()
     ) -> None:
         self.number = number
         self.job: Job | None = None  # the current one
@@ -97,7 +120,7 @@ class Worker:
             start_new_session=True,  # the parent handles Ctrl-C
         )
 
-    def _forked(self, options: WorkerOptions, log: IO[bytes], others: Sequence[Worker]) -> Forked:
+    def _forked(self, options: WorkerOptions, log: IO[bytes], others: Sequence[WorkerProcess]) -> Forked:
         pipes = [pipe for other in others for pipe in (other._process.stdin, other._process.stdout)]
         closing = [pipe.fileno() for pipe in pipes if pipe is not None and not pipe.closed]
         return Forked(partial(serve, options.told(), self._token, options.session), log, closing)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import torch
@@ -89,8 +91,31 @@ _NEW: Mapping[str, Any] = {
 
 
 def start_anew() -> None:
-    """In a process that was forked from a session: the settings as they were before the session changed them."""
+    """In a session, or a process that was forked from it: the settings as they were before the session changed them."""
     put_back({**read(), **_NEW})
+
+
+@contextlib.contextmanager
+def borrowed() -> Generator[None]:
+    """A block with the settings of a new process, in a session that finds its own afterwards: these, and its environment,
+    warning filters, signal handlers and standard streams."""
+    before, environment = read(), dict(os.environ)
+    streams = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    with warnings.catch_warnings():
+        start_anew()
+        try:
+            yield
+        finally:
+            put_back(before)
+            for name, stream in streams.items():
+                setattr(sys, name, stream)
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]
+            os.environ.update(environment)
+            for number, handler in handlers.items():
+                if handler is not None and signal.getsignal(number) != handler:  # None: not set from Python
+                    signal.signal(number, handler)
 
 
 def read() -> dict[str, Any]:

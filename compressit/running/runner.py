@@ -12,7 +12,8 @@ from compressit.contract.job import Job
 from compressit.host.plugins import Host
 from compressit.printable import folded, line
 from compressit.running.job_order import Schedule
-from compressit.running.pool import Events, Worker, WorkerOptions
+from compressit.running.insession import SessionWorker
+from compressit.running.pool import Events, Worker, WorkerOptions, WorkerProcess
 
 START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
 
@@ -45,7 +46,8 @@ class Failure:
 
 @dataclass
 class Runner:
-    """Runs jobs in `workers` processes. A context manager: exiting it ends the workers."""
+    """Runs jobs in `workers` processes, or in this one, one at a time, where `options` say so. A context manager: exiting
+    it ends the workers."""
 
     options: WorkerOptions
     host: Host
@@ -107,16 +109,19 @@ class Runner:
             worker.job = job
             self._set_deadline(worker)
             self._schedule.start(job, worker.number)
-            worker.send({"job": job.to_json()})
             if job.key not in self._waits:
                 self.listener.started(job)
                 self._observe(self.host.tell("compressit_stage_started", job=job))
+            worker.send({"job": job.to_json()})
 
     def _listen(self) -> None:
         try:
             worker, event = self._events.get(timeout=0.25)
         except queue.Empty:
             return
+        self._hear(worker, event)
+
+    def _hear(self, worker: Worker, event: Mapping[str, Any]) -> None:
         kind, job = event["event"], worker.job
         if kind == "announce":
             self.listener.announce(event["text"])
@@ -191,8 +196,21 @@ class Runner:
 
     def _start_worker(self) -> Worker:
         self._started += 1
-        self._workers.append(Worker(self._started, self.options, self._events, self._workers))
-        return self._workers[-1]
+        if self.options.session is not None and not self.options.forks:
+            worker: Worker = SessionWorker(self._started, self.options, self.options.session, self._told)
+        else:
+            others = [other for other in self._workers if isinstance(other, WorkerProcess)]
+            worker = WorkerProcess(self._started, self.options, self._events, others)
+        self._workers.append(worker)
+        return worker
+
+    def _told(self, worker: Worker, event: dict[str, Any]) -> None:
+        """By a worker of this process, which does not return until its job is done: meanwhile the run goes on here."""
+        if event["event"] in ("progress", "announce"):
+            self._hear(worker, event)
+            self.listener.tick()
+        else:
+            self._events.put((worker, event))
 
     def _forget(self, worker: Worker) -> None:
         worker.end()

@@ -65,7 +65,7 @@ def run_plan(
         return finished, []
     if jobs:
         _require_writable(objects, store)
-        _check_forks(plan)
+    forks = not jobs or _forks(plan, job_timeout, say)
     options = WorkerOptions(
         store=store.resolve(),
         cache=default_cache().resolve(),
@@ -75,7 +75,9 @@ def run_plan(
         save_every=save_every,
         job_timeout=job_timeout,
         session=host if plan.live else None,
+        forks=forks,
     )
+    workers = workers if forks else 1
     run = _Run(plan, host, objects, target, artifacts)
     with target.writing():
         objects.note(folder, plan.jobs)
@@ -93,27 +95,29 @@ def run_plan(
     return results, failures
 
 
-def _check_forks(plan: Plan) -> None:
-    """Raises CompressitError if workers would have to be forked from this process and could not compute then."""
-    torch = sys.modules.get("torch") if plan.live and plan.recipe.compute.device != "cpu" else None
-    if torch is not None and torch.cuda.is_initialized():
-        raise CompressitError(
-            f"{', '.join(plan.live)} exists only in this Python process, which already uses the GPU: CUDA does not "
-            "work in processes that are forked from it",
-            "start Python anew and leave net and data on the CPU, the workers use the GPU by themselves; or put what "
-            "you wrote into files: a net with compressit.save, the rest as plugins",
-        )
-    if plan.live and "torch" in sys.modules:
-        from compressit.contract.compute import forks_compute
+def _forks(plan: Plan, job_timeout: float | None, say: Callable[[str], None]) -> bool:
+    """Whether processes forked from this one can run the plan. If it needs them and they cannot, says so.
 
-        if not forks_compute():
-            raise CompressitError(
-                f"{', '.join(plan.live)} exists only in this Python process, and processes forked from it cannot "
-                "compute gradients: torch has started threads for its own (it sees a GPU, or exported something)",
-                "start Python anew and compare before anything is trained or exported there; where there is a GPU, "
-                "start it with CUDA_VISIBLE_DEVICES= to compare on the CPU; or put what you wrote into files: a net "
-                "with compressit.save, the rest as plugins",
-            )
+    Raises CompressitError for a `job_timeout` then, since nothing could end a job.
+    """
+    if not plan.live or "torch" not in sys.modules:
+        return True
+    from compressit.contract.compute import device_of, forks_compute
+
+    device = device_of(plan.recipe.compute.device)
+    if forks_compute(device):
+        return True
+    why = (
+        f"they need what only it has ({', '.join(plan.live)}), and processes forked from it cannot compute on the "
+        f"{'GPU' if device == 'cuda' else 'CPU'}, because torch uses a GPU here, or has started threads for gradients"
+    )
+    if job_timeout is not None:
+        raise CompressitError(
+            f"job_timeout={job_timeout:g}: the jobs would run in this process, where nothing can stop one: {why}",
+            "leave it out; or start Python anew, and run this before anything is trained or exported",
+        )
+    say(f"the jobs run in this process, one at a time: {why}")
+    return False
 
 
 class Target(Protocol):

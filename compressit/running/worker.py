@@ -1,5 +1,6 @@
 """`python -m compressit.running.worker`: runs jobs given as JSON lines on stdin, reports progress on stdout. A session
-with plugins that no other process has forks such a worker from itself (`serve`).
+with plugins that no other process has forks such a worker from itself (`serve`), or carries out the same messages by
+itself (`carry_out`).
 
 Models are passed through the store. The worker and all its child processes end when stdin closes, even if the parent
 was killed (`guard`).
@@ -24,9 +25,14 @@ from compressit.processes import guard
 
 if TYPE_CHECKING:
     from compressit.host.plugins import Host
+    from compressit.running.job import JobRunner
 
 CHANNEL = "COMPRESSIT_CHANNEL"  # environment variable with the token that precedes each message
 PATIENCE = 1.0  # seconds to wait for another run to finish a job, before trying something else
+RECURSION = 2000
+"""The least recursion limit: torch.compile raises it to this; set before comparing, so that no plugin is blamed."""
+
+Send = Callable[[Mapping[str, Any]], None]
 
 
 def main() -> None:
@@ -51,16 +57,12 @@ def serve(options: Mapping[str, Any], token: str, session: Host | None = None) -
 
     try:
         from compressit.contract import compute
-        from compressit.contract.job import Job
         from compressit.host.plugins import installed
         from compressit.running import process_state
-        from compressit.running.calibrate import calibrate
-        from compressit.running.isolation import lending
-        from compressit.running.job import JobRunner, Taken
+        from compressit.running.job import JobRunner
         from compressit.store.objects import Store
 
-        # torch.compile raises it too; set it before comparing, so that no plugin is blamed
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), 2000))
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION))
         host = session or installed()
         if session is None:
             before = process_state.read()
@@ -78,23 +80,41 @@ def serve(options: Mapping[str, Any], token: str, session: Host | None = None) -
         raise SystemExit(1) from error
     send({"event": "ready"})
     while True:
-        message = messages.get()
-        try:
-            if "calibrate" in message:
-                with lending(message["calibrate"]["uses"]):
-                    result = calibrate(message["calibrate"], host)
-                send({"event": "calibrated", "result": result})
-            else:
-                job = Job.from_json(message["job"])
-                done = runner.run(job, lambda event: send({**event, "event": "progress"}), PATIENCE)
-                send({"event": "done", "seconds": done.seconds})
-        except Taken as other:
-            send({"event": "taken", "by": str(other)})
-        except BaseException as error:  # noqa: BLE001 - whatever a plugin raises fails the job, not the worker
-            send(_failure(error, _plugin_files(host)))
+        carry_out(messages.get(), runner, host, send)
 
 
-def _channel(token: str) -> Callable[[Mapping[str, Any]], None]:
+def carry_out(
+    message: Mapping[str, Any],
+    runner: JobRunner,
+    host: Host,
+    send: Send,
+    ending: tuple[type[BaseException], ...] = (),
+) -> None:
+    """Does what a message says and sends what became of it. Raises nothing but `ending`: whatever else a plugin raises
+    fails the job, not the worker."""
+    from compressit.contract.job import Job
+    from compressit.running.calibrate import calibrate
+    from compressit.running.isolation import lending
+    from compressit.running.job import Taken
+
+    try:
+        if "calibrate" in message:
+            with lending(message["calibrate"]["uses"]):
+                result = calibrate(message["calibrate"], host)
+            send({"event": "calibrated", "result": result})
+        else:
+            job = Job.from_json(message["job"])
+            done = runner.run(job, lambda event: send({**event, "event": "progress"}), PATIENCE)
+            send({"event": "done", "seconds": done.seconds})
+    except ending:
+        raise
+    except Taken as other:
+        send({"event": "taken", "by": str(other)})
+    except BaseException as error:  # noqa: BLE001 - as said above
+        send(_failure(error, _plugin_files(host)))
+
+
+def _channel(token: str) -> Send:
     """Keeps the real stdout for messages, each preceded by the run's token; other output goes to stderr."""
     out = os.dup(1)
     os.dup2(2, 1)
@@ -105,9 +125,7 @@ def _channel(token: str) -> Callable[[Mapping[str, Any]], None]:
     speaking = threading.Lock()  # plugins may use threads
 
     def send(message: Mapping[str, Any]) -> None:
-        # UTF-8, which cannot encode lone surrogates: they are replaced
-        text = json.dumps(message, default=_number, ensure_ascii=False).encode("utf-8", "replace")
-        line = memoryview(token.encode() + text + b"\n")
+        line = memoryview(token.encode() + encoded(message) + b"\n")
         try:
             with speaking:
                 while line:
@@ -119,6 +137,11 @@ def _channel(token: str) -> Callable[[Mapping[str, Any]], None]:
             os._exit(1)
 
     return send
+
+
+def encoded(message: Mapping[str, Any]) -> bytes:
+    """A message as JSON, in UTF-8. That cannot encode lone surrogates: they are replaced."""
+    return json.dumps(message, default=_number, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _log() -> Forgiving:

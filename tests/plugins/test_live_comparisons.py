@@ -1,4 +1,5 @@
-"""`compressit.compare`: live nets, data of one's own and functions, in workers forked from this process."""
+"""`compressit.compare`: live nets, data of one's own and functions, in workers forked from this process, or in it where
+those cannot compute."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 import compressit
 from compressit import Data, Model, stage
-from compressit.contract.compute import forks_compute
+from compressit.contract.compute import device_of, forks_compute
 from compressit.errors import CompressitError
 from compressit.python.comparing import ComparisonFailed
 from compressit.results.comparison import Comparison
@@ -64,12 +65,14 @@ def _halved(model: nn.Module, data: Data) -> nn.Module:
 Compare = Callable[..., Comparison]
 
 
-@pytest.fixture(autouse=True)
-def _forks() -> None:
-    if not forks_compute():
-        pytest.skip(
-            "forks of this process cannot compute gradients: it sees a GPU, or an earlier test exported"
-        )
+@pytest.fixture(params=["forked", "here"])
+def anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the jobs run: in workers forked from this process, or in this one, as if those could not compute."""
+    if request.param == "here":
+        monkeypatch.setattr("compressit.contract.compute.forks_compute", lambda device: False)
+    elif not forks_compute(device_of("auto")):
+        pytest.skip("forks of this process cannot compute: it uses a GPU, or an earlier test exported")
+    return str(request.param)
 
 
 @pytest.fixture
@@ -224,32 +227,26 @@ def _nothing(model: nn.Module, data: Data) -> None:
     return None
 
 
-def _dies(model: nn.Module, data: Data) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _raises(model: nn.Module, data: Data) -> None:
     raise ValueError("no such layer")
 
 
-@pytest.mark.parametrize(
-    ("broken", "told"),
-    [
-        (_nothing, r"live\._nothing returned nothing, not a model"),
-        (_raises, r"ValueError: no such layer"),
-        (_dies, "was killed"),
-        (lambda model, data: model, "changed nothing"),
-        (lambda model, data: nn.Linear(12, 3), "the function returned a Linear, and it got a Net"),
-    ],
-    ids=["returns nothing", "raises", "dies", "changes nothing", "returns another net"],
-)
-def test_a_strategy_that_fails_takes_nothing_from_the_others(
-    compared: Compare, broken: Any, told: str
-) -> None:
-    with pytest.raises(ComparisonFailed, match=told) as caught:
-        compared({"broken": broken, "sparse": [SPARSE]})
+BROKEN: dict[str, tuple[Any, str]] = {
+    "nothing": (_nothing, "live._nothing returned nothing, not a model"),
+    "raises": (_raises, "ValueError: no such layer"),
+    "unchanged": (lambda model, data: model, "changed nothing"),
+    "other": (lambda model, data: nn.Linear(12, 3), "the function returned a Linear, and it got a Net"),
+}
+
+
+@pytest.mark.usefixtures("anywhere")
+def test_strategies_that_fail_take_nothing_from_the_others(compared: Compare) -> None:
+    strategies = {name: broken for name, (broken, _) in BROKEN.items()}
+    with pytest.raises(ComparisonFailed) as caught:
+        compared({**strategies, "sparse": [SPARSE]})
     assert [entry.strategy for entry in caught.value.comparison.strategies] == ["sparse"]
-    assert "broken/seed0/call" in str(caught.value)
+    for name, (_, told) in BROKEN.items():
+        assert re.search(rf"{name}/seed0/call: .*{re.escape(told)}", str(caught.value)), name
 
 
 @pytest.mark.parametrize(
@@ -287,21 +284,47 @@ def test_data_that_were_changed_since_are_refused(compared: Compare) -> None:
         compared({"a": SPARSE}, data=Data(data.train, None, data.test, 3, data.contract))
 
 
-def test_a_session_that_uses_the_gpu_cannot_fork(
-    compared: Compare, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("anywhere", ["forked"], indirect=True)
+def test_a_strategy_that_kills_its_worker_takes_nothing_from_the_others(
+    compared: Compare, anywhere: str
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(CompressitError, match="already uses the GPU") as caught:
-        compared({"a": SPARSE})
-    assert "live.Net" in caught.value.message
+    def dies(model: nn.Module, data: Data) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(ComparisonFailed, match="was killed") as caught:
+        compared({"broken": dies, "sparse": [SPARSE]})
+    assert [entry.strategy for entry in caught.value.comparison.strategies] == ["sparse"]
 
 
-DEEP = """
+@pytest.mark.usefixtures("anywhere")
+def test_what_a_stage_writes_to_ones_own_data_reaches_nothing_else(compared: Compare, tmp_path: Path) -> None:
+    def scribbles(model: nn.Module, data: Data) -> nn.Module:
+        for split in (data.train, data.test):
+            assert split is not None
+            split.x.zero_()  # type: ignore[union-attr]
+            split.y.zero_()
+        return _halved(model, data)
+
+    net, given = Net(), {"train": _tensors(60, 0), "test": _tensors(30, 1)}
+    strategies = {"trained": [TRAIN, SPARSE], "scribbles": scribbles, "later": [stage("train.supervised", epochs=2)]}
+    with pytest.raises(ComparisonFailed, match="changed objects that other jobs share") as caught:
+        compared(strategies, model=net, data=compressit.data(**given))
+    assert all(torch.equal(*pair) for pair in zip(given["train"], _tensors(60, 0), strict=True))
+    assert all(torch.equal(*pair) for pair in zip(given["test"], _tensors(30, 1), strict=True))
+    assert same(net.state_dict(), Net().state_dict())
+    del strategies["scribbles"]
+    alone = compared(strategies, data=compressit.data(**given), store=tmp_path / "other", out=tmp_path / "alone")
+    found, wanted = _models(caught.value.comparison)["later/train"], _models(alone)["later/train"]
+    assert same(found, wanted)
+
+
+THREADED = """
 import sys
 sys.path.insert(0, {tests!r})
-import torch
-from test_live_comparisons import Net, _data
-import compressit
+import numpy, random, torch
+from test_live_comparisons import Net, SPARSE, TRAIN, _data, _halved, _models
+from compressit import compare
+from compressit.contract.compute import forks_compute
 
 class Deep(torch.autograd.Function):
     @staticmethod
@@ -316,25 +339,82 @@ class Deep(torch.autograd.Function):
                 Deep.apply(torch.ones(1, requires_grad=True), ctx.depth - 1).sum().backward()
         return grad, None
 
+def run(name):
+    strategies = {{"sparse": [SPARSE, TRAIN], "mine": _halved}}
+    given = {{"controls": ["longer"], "evaluate": ["eval.accuracy", "eval.size"], "jobs": 2, "seeds": [0, 1]}}
+    found = compare(model=Net(), data=_data(), strategies=strategies, out=name, store="store-" + name, **given)
+    numbers = [(row.variant, row.seed, row.name, dict(row.metrics)) for row in found.results.rows]
+    return numbers, _models(found)
+
+torch.manual_seed(3), numpy.random.seed(4), random.seed(5)
+torch.set_num_threads(2)
+forked = run("forked")
 Deep.apply(torch.ones(1, requires_grad=True), 100).sum().backward()  # torch takes threads for so many
-try:
-    compressit.compare(model=Net(), data=_data(), strategies={{"a": compressit.stage("prune.magnitude")}})
-except compressit.CompressitError as error:
-    print(error)
+assert not forks_compute()
+here = run("here")
+assert here[0] == forked[0], (here[0], forked[0])
+assert len(forked[1]) == 7 and forked[1].keys() == here[1].keys(), forked[1].keys()
+assert all(torch.equal(forked[1][model][name], here[1][model][name]) for model in here[1] for name in here[1][model])
+drawn = torch.rand(1), numpy.random.rand(), random.random(), torch.get_num_threads()
+torch.manual_seed(3), numpy.random.seed(4), random.seed(5)
+assert drawn == (torch.rand(1), numpy.random.rand(), random.random(), 2), drawn
+print("the same")
 """
 
 
-def test_a_session_whose_gradients_have_threads_is_told_before_anything_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_session_whose_gradients_have_threads_runs_the_jobs_itself_with_the_same_numbers(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("COMPRESSIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    code = DEEP.format(tests=str(Path(__file__).parent))
+    done = _session(THREADED, tmp_path)
+    assert done.stdout == "the same\n", done.stderr
+    assert done.stderr.count("in this process, one at a time") == 1
+
+
+INTERRUPTED = """
+import sys
+sys.path.insert(0, {tests!r})
+import os, signal
+from test_live_comparisons import Net, TRAIN, _data, _halved
+import compressit
+from compressit.contract import compute
+
+compute.forks_compute = lambda device: False
+
+def presses(model, data):  # Ctrl-C
+    os.kill(os.getpid(), signal.SIGINT)
+
+strategies = {{"mine": _halved, "stopped": presses}}
+given = {{"controls": False, "evaluate": ["eval.size"], "out": "out", "store": "store"}}
+try:
+    compressit.compare(model=Net(), data=_data(), strategies=strategies, **given)
+except KeyboardInterrupt:
+    print("interrupted")
+strategies["stopped"] = TRAIN
+print(sorted(compressit.compare(model=Net(), data=_data(), strategies=strategies, **given).models))
+strategies["stopped"] = presses
+compressit.compare(model=Net(), data=_data(), strategies=strategies, **given)
+"""
+
+
+def test_ctrl_c_ends_a_run_in_the_session_and_the_session_goes_on(tmp_path: Path) -> None:
+    done = _session(INTERRUPTED, tmp_path)
+    assert done.stdout.splitlines()[0] == "interrupted", done.stderr
+    assert "'mine'" in done.stdout.splitlines()[1]
+    assert done.stderr.rstrip().endswith("KeyboardInterrupt")
+    assert done.returncode in (-signal.SIGINT, 130)
+
+
+def _session(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A Python session that runs this code in the folder."""
+    environment = {
+        **os.environ,
+        "COMPRESSIT_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    code = code.format(tests=str(Path(__file__).parent))
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "cannot compute gradients" in done.stdout, done.stderr
-    assert "compressit.save" in done.stdout
-    assert not (tmp_path / "runs").exists()
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 SESSION = """
@@ -369,6 +449,7 @@ def test_workers_end_with_the_session_and_what_they_made_is_kept(tmp_path: Path,
         **os.environ,
         "COMPRESSIT_CACHE": str(tmp_path / "cache"),
         "PYTHONPATH": str(Path(__file__).parent.parent),
+        "CUDA_VISIBLE_DEVICES": "",
     }
     session = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, env=environment, stdout=subprocess.PIPE,

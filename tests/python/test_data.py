@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import compressit
@@ -58,6 +59,91 @@ def test_tensors_datasets_and_loaders_give_the_same_splits(give: Give, train: An
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert data.validation is not None
     assert len(data.validation) == 12
+
+
+def _swapped(array: Any) -> Any:
+    return array.astype(array.dtype.newbyteorder(">"))
+
+
+def _locked(array: Any) -> Any:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array,
+        list,
+        _swapped,
+        _locked,
+        lambda array: array[::-1].copy()[::-1],
+        lambda array: array.astype("u2") if array.dtype == np.int64 else array,
+        lambda array: array.astype("longdouble") if array.dtype == np.float32 else array,
+    ],
+    ids=["array", "listed", "byte order", "read-only", "backwards", "uint16", "long double"],
+)
+@pytest.mark.parametrize("x", [X, X / 255, X.long()], ids=["bytes", "floats", "whole"])
+def test_arrays_are_tensors(give: Give, x: Tensor, change: Callable[[Any], Any]) -> None:
+    pair = (x.numpy(), Y.numpy())
+    given = [*pair] if change is list else tuple(map(change, pair))
+    data, same = give(train=given, test=given), give(train=(x, Y), test=(x, Y))
+    assert data.contract == same.contract
+    assert torch.equal(data.train.x, same.train.x)  # type: ignore[arg-type]
+    assert torch.equal(data.train.y, same.train.y)
+
+
+def test_arrays_are_used_where_they_lie_and_never_where_they_may_not_be_written(give: Give) -> None:
+    x = np.random.default_rng(0).random((40, 5), dtype=np.float32)
+    y = np.arange(40) % 2
+    shared, apart = give(train=(x, y)), give(train=(_locked(x), _locked(y)))
+    assert shared.train.x.data_ptr() == x.ctypes.data  # type: ignore[union-attr]
+    apart.train.x.zero_()  # type: ignore[union-attr]
+    apart.train.y.zero_()
+
+
+@pytest.mark.parametrize("container", [tuple, list])
+def test_several_inputs_are_listed_or_named_arrays(give: Give, container: Any) -> None:
+    x, ids = X[:, :, 0, 0] / 255, X[:, 0, 0, :2].long()
+    listed = give(train=(container([x.numpy(), ids.numpy()]), Y.numpy()))
+    named = give(train=({"x": x.numpy(), "ids": ids.numpy()}, Y.numpy()))
+    assert isinstance(listed.train.x, tuple)
+    assert isinstance(named.train.x, dict)
+    for one, other, wanted in zip(
+        listed.train.x, (named.train.x["x"], named.train.x["ids"]), (x, ids), strict=True
+    ):
+        assert torch.equal(one, wanted)
+        assert torch.equal(other, wanted)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"name": 3}, "takes a dataset's name, not a int"),
+        ({"name": (X, Y)}, "takes a dataset's name, not a tuple"),
+        ({"name": ["data.mnist"]}, "takes a dataset's name, not a list"),
+        ({"train": (X, Y), "class_names": 3}, "class_names are 3"),
+        ({"train": (X, Y), "class_names": "abc"}, "class_names are 'abc'"),
+        ({"train": (X, Y), "class_names": [1, 2, 3]}, r"class_names are \[1, 2, 3\]"),
+        ({"train": (X, Y), "device": 3}, "device is '3'"),
+        ({"train": (X, Y), "announce": 3}, "announce= takes a function, not a int"),
+        ({"train": (X, Y), "task": {"uses": 3}}, "the task is {'uses': 3}"),
+        ({"train": (X, Y), "task": {"with": [3]}}, r"the task is {'with': \[3\]}"),
+        ({"train": (X.numpy(), np.array(["cat"] * 60))}, "targets are an array of <U3, not of numbers"),
+        ({"train": (np.array([None] * 60), Y)}, "inputs are an array of object, not of numbers"),
+        ({"train": X.numpy()}, "examples are a ndarray, not a pair"),
+        ({"train": (X.numpy()[:5], Y.numpy())}, "split has 5 inputs and 60 targets"),
+    ],
+)
+def test_arguments_of_another_type_are_told(give: Give, given: dict[str, Any], told: str) -> None:
+    with pytest.raises(CompressitError, match=told) as caught:
+        give(**given)
+    assert caught.value.hint
+
+
+def test_a_torch_device_is_a_device(give: Give) -> None:
+    assert give(train=(X, Y), device=torch.device("cpu")).train.y.device.type == "cpu"
 
 
 def test_a_split_of_ones_own_is_not_cut_from_the_training(give: Give) -> None:

@@ -21,7 +21,7 @@ from compressit.contract.job import Job
 from compressit.datasets.specs import TensorSpec, to_json
 from compressit.planning.points import Plan
 from compressit.recipe.model import LocalPlugin
-from compressit.running.pool import Worker, WorkerOptions
+from compressit.running.pool import WorkerOptions, WorkerProcess
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Store
 
@@ -279,7 +279,7 @@ def test_a_worker_ends_in_the_middle_of_a_job_when_its_parent_is_gone(tmp_path: 
     process.stdout.close()
 
 
-def _spoken(root: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, Any]], Worker]:
+def _spoken(root: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, Any]], WorkerProcess]:
     """What arrives from a process that does this; it speaks with `say`."""
     speaks = """
 import json, os, sys
@@ -288,7 +288,7 @@ def say(message, end="\\n", fd=1):
 """
     monkeypatch.setattr(WorkerOptions, "command", lambda self: [sys.executable, "-c", speaks + code])
     events: Any = queue.Queue()
-    worker = Worker(1, _options(root), events)
+    worker = WorkerProcess(1, _options(root), events)
     heard = []
     while not heard or heard[-1] != {"event": "ended"}:
         heard.append(events.get(timeout=60)[1])

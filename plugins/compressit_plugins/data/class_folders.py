@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from compressit import CompressitError, Streams, counted
+from compressit import CompressitError, Streams, counted, shares
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Those of torchvision's ImageFolder; in capitals too."""
@@ -235,7 +235,7 @@ def _cut(images: Sequence[Image], test: float) -> tuple[tuple[Image, ...], tuple
         )
     streams = Streams(0, "data.folder")
     taken: set[str] = set()
-    for label, share in _shares(dict(sorted(counts.items())), wanted).items():
+    for label, share in _taken(dict(sorted(counts.items())), wanted).items():
         names = [image.name for image in images if image.label == label]
         taken.update(sorted(names, key=lambda name: streams.number(f"test {name}"))[:share])
     return (
@@ -244,15 +244,11 @@ def _cut(images: Sequence[Image], test: float) -> tuple[tuple[Image, ...], tuple
     )
 
 
-def _shares(counts: Mapping[int, int], wanted: int) -> dict[int, int]:
+def _taken(counts: Mapping[int, int], wanted: int) -> dict[int, int]:
     """How many of each class are test images: in proportion, by largest remainders, but for one that each class keeps
     and, where `wanted` suffices, one that each gives."""
     several = [label for label, count in counts.items() if count > 1]
     given = 1 if wanted >= len(several) else 0
-    free = {label: counts[label] - 1 - given for label in several}
-    rest, whole = wanted - given * len(several), max(sum(free.values()), 1)
-    shares = {label: given + rest * count // whole for label, count in free.items()}
-    remainders = sorted(free, key=lambda label: -(rest * free[label] % whole))  # stable
-    for label in remainders[: wanted - sum(shares.values())]:
-        shares[label] += 1
-    return shares
+    free = [counts[label] - 1 - given for label in several]
+    more = shares(free, wanted - given * len(several))
+    return {label: given + share for label, share in zip(several, more, strict=True)}
