@@ -87,7 +87,8 @@ def run(
 
     `out`: the run folder, by default `default_folder`; `store`: by default a folder in the user's cache;
     `save_every`: seconds between saves of a stage's progress; `job_timeout`: seconds after which a job is stopped and
-    counts as failed; `live`: plugins that only this Python process has may be used, in workers forked from it.
+    counts as failed; `live`: plugins that only this Python process has may be used, in workers forked from it, or in it
+    where those could not compute.
     Raises StageFailed if stages failed, and KeyboardInterrupt after Ctrl-C. In both cases all
     finished work is in the folder, and running again continues from there.
     """

@@ -164,8 +164,8 @@ def set_threads(threads: int) -> None:
 
 def forks_compute(device: str = "cpu") -> bool:
     """Whether a process forked from this one can compute gradients on the device: one is asked to. It cannot once this
-    one has used CUDA, or torch has started threads for gradients here, which it does where it sees a GPU, and after some
-    exports (torch's note "Autograd and Fork")."""
+    one has used CUDA, or torch has started threads for gradients here, which it does where it sees a GPU, and after
+    some exports (torch's note "Autograd and Fork")."""
     try:
         return bool(asked(partial(_a_gradient, device), FORK_SECONDS, shown=False))
     except Ended:

@@ -67,9 +67,10 @@ def compare(
     `out`: the run folder, by default `runs/<name>`; `store`: by default a folder in the user's cache.
 
     Results are kept in the store: one more strategy or seed runs only what is new. A net, examples of your own and
-    functions are used by workers that are forked from this process, with one thread each; they are known again by their
-    content, and told where they cannot be. Raises CompressitError for mistakes, before anything runs, and when a
-    strategy fails: then the error's `comparison` is of everything else.
+    functions are used by workers that are forked from this process, with one thread each, or, where those could not
+    compute (on a GPU), by this process, one job at a time; they are known again by their content, and told where they
+    cannot be. Raises CompressitError for mistakes, before anything runs, and when a strategy fails: then the error's
+    `comparison` is of everything else.
     """
     from compressit.running.session import run_plan
 

@@ -1,10 +1,10 @@
 """Plugins made of what a Python session has: a net, examples, a function. No other process has them, so workers are
-forked from the session, or are the session. Their option `digest` says what they are, so that results are reused for the same thing only.
+forked from the session, or are the session. The option `digest` says what they are, so that results are reused for the
+same thing only.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -173,7 +173,6 @@ def _draw(net: nn.Module) -> None:
 
 def _dataset(called: str, digest: str, origin: Origin, posed: TaskSpec) -> type[Dataset[Any]]:
     sources, given = cast("Sources", origin.sources), cast("Inputs", origin.inputs)
-    here = os.getpid()
 
     class Own(Dataset[DataConfig]):
         name = called
@@ -195,14 +194,14 @@ def _dataset(called: str, digest: str, origin: Origin, posed: TaskSpec) -> type[
             return sources.validation is not None
 
         def load(self, ctx: DataContext) -> Sources:
-            return _copied(sources) if os.getpid() == here else sources
+            return _copied(sources)
 
     Own.Config = _options(DataConfig, digest)
     return Own
 
 
 def _copied(sources: Sources) -> Sources:
-    """With tensors of its own, where no other process holds the user's apart from what a stage may write to them."""
+    """With tensors of its own: what a stage may write to them, which fails it, must not reach the next job's."""
     from torch import Tensor
 
     from compressit.datasets.batched import each_tensor

@@ -22,7 +22,8 @@ class SessionWorker:
     """A worker in this process and thread: `send` returns when the job is done, and `tell` hears of it meanwhile.
 
     The session finds its settings as they were (`process_state.borrowed`). Ctrl-C ends the job, as everywhere in a
-    session. Nothing else can: a job has no deadline, and a crash takes the session with it. What plugins print is shown.
+    session. Nothing else can: a job has no deadline, and a crash takes the session with it. What plugins print is
+    shown.
     """
 
     def __init__(

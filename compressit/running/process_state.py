@@ -97,8 +97,8 @@ def start_anew() -> None:
 
 @contextlib.contextmanager
 def borrowed() -> Generator[None]:
-    """A block with the settings of a new process, in a session that finds its own afterwards: these, and its environment,
-    warning filters, signal handlers and standard streams."""
+    """A block with the settings of a new process, in a session that finds its own afterwards: these, and its
+    environment, warning filters, signal handlers and standard streams."""
     before, environment = read(), dict(os.environ)
     streams = {name: getattr(sys, name) for name in ("stdin", "stdout", "stderr")}
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from compressit.contract.job import Job
 from compressit.host.plugins import Host
 from compressit.printable import folded, line
-from compressit.running.job_order import Schedule
 from compressit.running.insession import SessionWorker
+from compressit.running.job_order import Schedule
 from compressit.running.pool import Events, Worker, WorkerOptions, WorkerProcess
 
 START_TIMEOUT = 300.0  # seconds for a worker to import torch and the plugins
@@ -46,8 +46,8 @@ class Failure:
 
 @dataclass
 class Runner:
-    """Runs jobs in `workers` processes, or in this one, one at a time, where `options` say so. A context manager: exiting
-    it ends the workers."""
+    """Runs jobs in `workers` processes, or in this one, one at a time, where `options` say so. A context manager:
+    exiting it ends the workers."""
 
     options: WorkerOptions
     host: Host

@@ -306,14 +306,20 @@ def test_what_a_stage_writes_to_ones_own_data_reaches_nothing_else(compared: Com
         return _halved(model, data)
 
     net, given = Net(), {"train": _tensors(60, 0), "test": _tensors(30, 1)}
-    strategies = {"trained": [TRAIN, SPARSE], "scribbles": scribbles, "later": [stage("train.supervised", epochs=2)]}
+    strategies = {
+        "trained": [TRAIN, SPARSE],
+        "scribbles": scribbles,
+        "later": [stage("train.supervised", epochs=2)],
+    }
     with pytest.raises(ComparisonFailed, match="changed objects that other jobs share") as caught:
         compared(strategies, model=net, data=compressit.data(**given))
     assert all(torch.equal(*pair) for pair in zip(given["train"], _tensors(60, 0), strict=True))
     assert all(torch.equal(*pair) for pair in zip(given["test"], _tensors(30, 1), strict=True))
     assert same(net.state_dict(), Net().state_dict())
     del strategies["scribbles"]
-    alone = compared(strategies, data=compressit.data(**given), store=tmp_path / "other", out=tmp_path / "alone")
+    alone = compared(
+        strategies, data=compressit.data(**given), store=tmp_path / "other", out=tmp_path / "alone"
+    )
     found, wanted = _models(caught.value.comparison)["later/train"], _models(alone)["later/train"]
     assert same(found, wanted)
 
@@ -339,18 +345,20 @@ class Deep(torch.autograd.Function):
                 Deep.apply(torch.ones(1, requires_grad=True), ctx.depth - 1).sum().backward()
         return grad, None
 
+net, data = Net(), _data()
+
 def run(name):
     strategies = {{"sparse": [SPARSE, TRAIN], "mine": _halved}}
     given = {{"controls": ["longer"], "evaluate": ["eval.accuracy", "eval.size"], "jobs": 2, "seeds": [0, 1]}}
-    found = compare(model=Net(), data=_data(), strategies=strategies, out=name, store="store-" + name, **given)
+    found = compare(model=net, data=data, strategies=strategies, out=name, store="store-" + name, **given)
     numbers = [(row.variant, row.seed, row.name, dict(row.metrics)) for row in found.results.rows]
     return numbers, _models(found)
 
-torch.manual_seed(3), numpy.random.seed(4), random.seed(5)
-torch.set_num_threads(2)
 forked = run("forked")
 Deep.apply(torch.ones(1, requires_grad=True), 100).sum().backward()  # torch takes threads for so many
 assert not forks_compute()
+torch.manual_seed(3), numpy.random.seed(4), random.seed(5)
+torch.set_num_threads(2)
 here = run("here")
 assert here[0] == forked[0], (here[0], forked[0])
 assert len(forked[1]) == 7 and forked[1].keys() == here[1].keys(), forked[1].keys()

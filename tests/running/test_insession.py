@@ -94,9 +94,10 @@ def test_ctrl_c_ends_it_at_once_and_the_next_run_goes_on_from_there(
 ) -> None:
     plan, before = plan_of(LONG), torch.get_num_threads()
     key, screen = point(plan, "base/seed0/train").model, Screen()
-    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-        patch.setenv("TINY_KILL", "3")  # raised in the third epoch
+    monkeypatch.setenv("TINY_KILL", "3")  # raised in the third epoch
+    with pytest.raises(KeyboardInterrupt):
         _run(tmp_path, LONG, screen)
+    monkeypatch.delenv("TINY_KILL")
     assert "train" not in screen.done
     assert Store(tmp_path / "store").has_progress(key)
     assert torch.get_num_threads() == before
@@ -110,9 +111,12 @@ def test_ctrl_c_ends_it_at_once_and_the_next_run_goes_on_from_there(
     assert same(tensors(store, plan, "base/seed0/train"), tensors(lab.store, plan, "base/seed0/train"))
 
 
-@pytest.mark.parametrize(("fault", "told"), [("raise", "the plugin is broken"), ("exit", "SystemExit"), ("refuse", "refuse")])
+@pytest.mark.parametrize(
+    ("fault", "told"), [("raise", "the plugin is broken"), ("exit", "SystemExit"), ("refuse", "refuse")]
+)
 def test_what_a_plugin_raises_fails_its_job_only(tmp_path: Path, fault: str, told: str) -> None:
-    text = BASE + f"  bad: {{uses: tiny.train, needs: train, with: {{fault: {fault}}}}}\n  last: {{uses: tiny.prune, needs: train}}\n"
+    text = BASE + f"  bad: {{uses: tiny.train, needs: train, with: {{fault: {fault}}}}}\n"
+    text += "  last: {uses: tiny.prune, needs: train}\n"
     screen = Screen()
     _run(tmp_path, text, screen)
     assert screen.done == ["init", "train", "last"]
@@ -208,7 +212,10 @@ def test_no_job_has_a_time_limit_where_nothing_could_end_it(
 
 
 def test_that_forks_cannot_compute_is_told_and_one_job_runs_at_a_time(
-    bench: Bench, live: Callable[..., None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bench: Bench,
+    live: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr("compressit.contract.compute.forks_compute", asked.append)  # None: they cannot

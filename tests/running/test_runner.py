@@ -279,7 +279,9 @@ def test_a_worker_ends_in_the_middle_of_a_job_when_its_parent_is_gone(tmp_path: 
     process.stdout.close()
 
 
-def _spoken(root: Path, code: str, monkeypatch: pytest.MonkeyPatch) -> tuple[list[dict[str, Any]], WorkerProcess]:
+def _spoken(
+    root: Path, code: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[dict[str, Any]], WorkerProcess]:
     """What arrives from a process that does this; it speaks with `say`."""
     speaks = """
 import json, os, sys
