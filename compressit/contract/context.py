@@ -111,7 +111,9 @@ class StageContext:
     def with_width(self, multiplier: float, times: int = 1) -> nn.Module | None:
         """A fresh model of this stage's architecture with every hidden width multiplied by `multiplier` and
         rounded up, `times` times in a row. Weights come from the stage's stream "student". None if the architecture
-        does not implement `with_width`."""
+        does not implement `with_width`, or the model was edited or pruned since it was built.
+
+        `times=0` gives the model as it was built, whatever became of it; None only without a model plugin."""
         return self.narrow(multiplier, times)
 
     def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:

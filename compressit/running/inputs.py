@@ -75,7 +75,7 @@ class Inputs:
 
     def _narrower(self, streams: Streams, multiplier: float, times: int) -> nn.Module | None:
         given = self.architecture
-        if given is None or given.edited:
+        if given is None or (times and given.edited):
             return None  # the config no longer gives the layers' widths
         config = rng.narrowed(
             given.config,

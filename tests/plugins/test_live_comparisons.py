@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from tiny import gone_soon, same
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 import compressit
 from compressit import Data, Model, stage
@@ -229,6 +230,24 @@ def _nothing(model: nn.Module, data: Data) -> None:
 
 def _raises(model: nn.Module, data: Data) -> None:
     raise ValueError("no such layer")
+
+
+def test_a_pruned_transformer_has_its_controls(compared: Compare) -> None:
+    """Its class token and table of positions are of no layer, and pruned with the others."""
+    x = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    pair = x, torch.arange(40) % 3
+    net = VisionTransformer(8, 4, 2, 3, 24, 32, num_classes=3)
+    found = compared(
+        {"half": [stage("prune.structured", target="channels", keep=0.5), TRAIN]},
+        model=net,
+        data=compressit.data(train=pair, test=pair),
+        controls=["scratch", "thin"],
+        evaluate=["eval.size"],
+    )
+    models = {variant: found.model(variant) for variant in ("half", "scratch", "thin")}
+    sizes = {variant: net.class_token.shape[2] for variant, net in models.items()}  # type: ignore[union-attr, index]
+    assert sizes["half"] == sizes["scratch"] < 24
+    assert sizes["thin"] < 24
 
 
 BROKEN: dict[str, tuple[Any, str]] = {

@@ -23,10 +23,16 @@ from compressit_plugins.train.fresh_weights import redraw
 
 
 def skeleton(
-    model: nn.Module, width: float, inputs: Inputs, seed: int, times: int = 1, init: InitConfig | None = None
+    model: nn.Module,
+    width: float,
+    inputs: Inputs,
+    seed: int,
+    times: int = 1,
+    init: InitConfig | None = None,
+    built: nn.Module | None = None,
 ) -> nn.Module:
     """A copy of `model` with every hidden layer's channels times `width`, rounded up, `times` times in a row. It is on
-    the model's device, in train mode, with fresh weights drawn from `seed` as `init` says. The classifier keeps its
+    the model's device, in train mode, with fresh weights, see `redraw`. The classifier keeps its
     outputs, grouped layers keep their groups. Does not change `model` or torch's random state.
 
     Finds layers that must shrink together with DepGraph (Fang et al., "DepGraph: Towards any structural pruning",
@@ -49,7 +55,7 @@ def skeleton(
         ) from error
     if sum(p.numel() for p in net.parameters()) == before:
         raise CompressitError(f"no channel of {type(model).__name__} could be removed at width {width:.3g}")
-    redraw(net, seed, init)
+    redraw(net, seed, init, built)
     return _learning(net.to(first.device, first.dtype).train())
 
 

@@ -48,9 +48,11 @@ class Student(Compressor[S]):
         student = ctx.with_width(width, times)
         if student is None:
             from compressit_plugins.shrink.skeleton import skeleton
+            from compressit_plugins.train.fresh_weights import as_built
 
             seed = ctx.streams.number("student", ctx.init.draw or None)
-            student = skeleton(model, width, ctx.data.contract.inputs, seed, times, ctx.init)
+            inputs, built = ctx.data.contract.inputs, as_built(ctx)
+            student = skeleton(model, width, inputs, seed, times, ctx.init, built)
         before, after = hidden_width(model), hidden_width(student)
         if before and after:
             ctx.note(requested=width**times, achieved=after / before)

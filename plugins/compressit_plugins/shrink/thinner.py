@@ -7,7 +7,7 @@ from torch import nn
 from compressit import Inputs, StageContext, copied, macs, nonzero, parameters
 from compressit_plugins.prune.channels import PruneReport, prune_channels
 from compressit_plugins.prune.one_input import one_input
-from compressit_plugins.train.fresh_weights import redraw
+from compressit_plugins.train.fresh_weights import as_built, redraw
 
 
 def share_of(model: nn.Module, wide: nn.Module, match: str, inputs: Inputs) -> tuple[str, float]:
@@ -29,5 +29,5 @@ def thinner(wide: nn.Module, share: float, matched: str, ctx: StageContext) -> t
         parameter.requires_grad_(parameter.is_floating_point())
     target = "macs" if matched == "macs" else "parameters"
     net, report = prune_channels(net, one_input(net, ctx), share, target=target, exact=False)
-    redraw(net, ctx.streams.number("student", ctx.init.draw or None), ctx.init)
+    redraw(net, ctx.streams.number("student", ctx.init.draw or None), ctx.init, as_built(ctx))
     return net, report

@@ -22,7 +22,8 @@ class Scratch(Supervised):
         """Otherwise as `train.supervised`. After Liu et al., "Rethinking the value of network pruning" (2019).
 
         The weights are those that the model plugin draws, or, where shapes have changed, each layer's own
-        `reset_parameters`; frozen parameters keep their values. Raises CompressitError for a layer without it.
+        `reset_parameters`; frozen parameters keep their values. Raises CompressitError for a layer without it, if no
+        model plugin built the net.
         """
         import torch
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from plugin_lab import Lab
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from compressit.errors import CompressitError, NoEffectError
+from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.masks import prune_smallest
 from compressit_plugins.shrink.thin import Thin, ThinConfig
 
@@ -95,3 +97,20 @@ def test_a_dry_run_finds_out_what_cannot_be_narrowed(lab: Lab) -> None:
     assert Thin(AUTO).dry_run(lab.mlp(20), lab.context(data=lab.data())) is None
     with pytest.raises(CompressitError):
         Thin(AUTO).dry_run(Opaque(), lab.context(data=lab.data()))
+
+
+def test_a_vision_transformer_is_narrowed_with_the_fresh_parameters_of_its_builder(lab: Lab) -> None:
+    def vit(seed: int) -> VisionTransformer:
+        torch.manual_seed(seed)
+        return VisionTransformer(8, 4, 2, 3, 24, 32, num_classes=10)
+
+    wide, small, data = vit(0), vit(1), lab.data(shape=[3, 8, 8], train=32, test=8)
+    prune_channels(small, torch.zeros(1, 3, 8, 8), 0.5)
+    with pytest.raises(CompressitError, match="cannot be given fresh weights"):
+        Thin(AUTO).compress(small, lab.context({"train": wide}, data=data))
+    ctx = lab.context({"train": wide}, data=data, narrow=lambda multiplier, times: None if times else vit(5))
+    net = Thin(AUTO).compress(small, ctx)
+    assert net.hidden_dim < 24
+    table = net.encoder.pos_embedding
+    assert torch.equal(table, vit(5).encoder.pos_embedding[:, :, : table.shape[2]])
+    assert net(torch.rand(2, 3, 8, 8)).shape == (2, 10)

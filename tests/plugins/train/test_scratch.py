@@ -9,9 +9,11 @@ import pytest
 import torch
 from plugin_lab import Killed, KilledAfter, Lab
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from compressit.contract.init_options import InitConfig
 from compressit.errors import CompressitError
+from compressit_plugins.prune.channels import prune_channels
 from compressit_plugins.prune.masks import prune_smallest
 from compressit_plugins.train.fresh_weights import redraw
 from compressit_plugins.train.scratch import Scratch
@@ -99,6 +101,62 @@ def test_a_layer_that_cannot_be_drawn_again_is_named() -> None:
 
     with pytest.raises(CompressitError, match="'1' \\(Scale\\) cannot be given fresh weights"):
         redraw(nn.Sequential(nn.Linear(2, 3), Scale()), 0)
+
+
+def vit(multiplier: float = 1, times: int = 0) -> nn.Module | None:
+    """As its model plugin builds it, which knows no narrower one: with a class token and a table of positions."""
+    if times:
+        return None
+    net = VisionTransformer(8, 4, 2, 3, 12, 16, num_classes=10)
+    nn.init.normal_(net.class_token)  # else zeros
+    return net
+
+
+def built(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    net = vit()
+    assert net is not None
+    return net
+
+
+def narrow(multiplier: float, times: int) -> nn.Module | None:
+    torch.manual_seed(9)
+    return vit(multiplier, times)
+
+
+def test_parameters_that_no_layer_draws_come_from_the_net_as_it_is_built() -> None:
+    net, fresh = built(0), built(9)
+    prune_channels(net, torch.zeros(1, 3, 8, 8), 0.6)
+    redraw(net, 3, built=fresh)
+    assert net.class_token.shape == (1, 1, 6)
+    assert torch.equal(net.class_token, fresh.class_token[:, :, :6])
+    assert torch.equal(net.encoder.pos_embedding, fresh.encoder.pos_embedding[:, :, :6])
+    again = built(1)
+    prune_channels(again, torch.zeros(1, 3, 8, 8), 0.6)
+    redraw(again, 3, built=fresh)
+    assert same(net, again), "nothing of the given weights is left"
+
+
+@pytest.mark.parametrize("fresh", [None, "narrower", "other"])
+def test_without_such_a_net_they_are_named(fresh: str | None) -> None:
+    nets = {"narrower": VisionTransformer(8, 4, 2, 3, 6, 16), "other": nn.Linear(2, 3)}
+    with pytest.raises(
+        CompressitError, match=r"'the model' \(VisionTransformer\) cannot be given fresh weights"
+    ):
+        redraw(built(0), 3, built=nets.get(fresh or ""))
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_vision_transformer_is_trained_from_scratch(lab: Lab, pruned: bool) -> None:
+    trained = []
+    for seed in (0, 1):
+        net = built(seed)
+        if pruned:
+            prune_channels(net, torch.zeros(1, 3, 8, 8), 0.6)
+        ctx = lab.context(data=lab.data(shape=[3, 8, 8], train=64, test=16), narrow=narrow)
+        trained.append(Scratch(CONFIG).train(net, ctx))
+    assert same(*trained)
+    assert trained[0].class_token.shape[2] == (6 if pruned else 12)
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights(lab: Lab) -> None:
