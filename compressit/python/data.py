@@ -84,7 +84,7 @@ def data(
     return _own(given, class_names, declared, task, device, announce, options)
 
 
-def _check(name: object, class_names: object, announce: object) -> None:
+def _check(name: object, class_names: Any, announce: object) -> None:
     """Raises CompressitError for arguments that are no dataset's name, no names, and nothing to call."""
     if not isinstance(name, str | None):
         raise CompressitError(
