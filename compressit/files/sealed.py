@@ -62,7 +62,9 @@ def write_sealed(path: Path, facts: Mapping[str, Any]) -> None:
 
     (An indent would be ten times as slow, and a line for each number.)
     """
-    lines = [f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in sealed(facts).items()]
+    lines = [
+        f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in sealed(facts).items()
+    ]
     replace(path, ("{" + ",\n".join(sorted(lines)) + "}\n").encode())
 
 

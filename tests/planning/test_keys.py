@@ -269,7 +269,9 @@ def test_code_as_it_is_now_is_read_again_when_anything_has_changed(
     (folder / "deep" / "loop.py").write_text(FILES["deep/loop.py"] + "# the end\n")
     assert code_now("keyed_pkg.plugin") == before
     with monkeypatch.context() as patch:
-        patch.setattr(keys, "_module", lambda *given: pytest.fail(f"nothing has changed, but {given} is read"))
+        patch.setattr(
+            keys, "_module", lambda *given: pytest.fail(f"nothing has changed, but {given} is read")
+        )
         assert code_now("keyed_pkg.plugin") == before
 
 
