@@ -3,11 +3,11 @@
     python benchmarks/overhead.py RECIPE [--profile quick] [--jobs 2]      # runs it, in an empty store
     python benchmarks/overhead.py --store DIR --wall SECONDS [--jobs 2]    # of a run that has ended
 
-By the manifests of the store: all that happens inside a job, reading its model and data included, is the job's. The rest
-of the workers' time (wall x jobs) is the start (planning, importing torch, measuring the machine), publishing and handing
-out between jobs, workers without a job, and the report. The store must hold that run alone, and the wall time be that of
-one uninterrupted run: from the command to its prompt, as `time` tells it. On a machine with other work both parts get
-longer, and the second more: compare two versions by turns.
+By the manifests of the store: all that happens inside a job, reading its model and data included, is the job's. The
+rest of the workers' time (wall x jobs) is the start (planning, importing torch, measuring the machine), publishing and
+handing out between jobs, workers without a job, and the report. The store must hold that run alone, and the wall time
+be that of one uninterrupted run: from the command to its prompt, as `time` tells it. On a machine with other work both
+parts get longer, and the second more: compare two versions by turns.
 """
 
 from __future__ import annotations
