@@ -193,6 +193,9 @@ class InProcessRunner:
     def __exit__(self, *error: object) -> None:
         self._bench.workers_live = False
 
+    def start(self, jobs: Sequence[Job]) -> None:
+        pass
+
     def calibrate(self, request: Mapping[str, Any]) -> None:
         self._bench.requests.append(request)
 

@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,17 +51,45 @@ def code_digest(*roots: str) -> str:
 
 
 def code_now(*roots: str) -> str:
-    """`code_digest` of the files as they are now: reads them every time."""
+    """`code_digest` of the files as they are now. Those of packages are read again only if the time or size of one, or
+    the time of a folder they lie in, has changed since this process read them."""
+    known = _digests.get(roots)
+    if any(root.startswith(_LOCAL) for root in roots):  # what lies beside a file need not be a module
+        return _followed(*roots).digest
+    if known is None or any(_facts(path) != facts for path, facts in known.seen.items()):
+        known = _digests[roots] = _followed(*roots)
+    return known.digest
+
+
+@dataclass(frozen=True)
+class _Code:
+    digest: str
+    seen: Mapping[str, Any]  # the files and folders that it was read from, with their `_facts`
+
+
+_digests: dict[tuple[str, ...], _Code] = {}
+
+
+def _facts(path: str) -> Any:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _followed(*roots: str) -> _Code:
     packages = {"compressit", *(root.split(".")[0] for root in roots)}
     files = [_source_file(root) for root in roots if root.startswith(_LOCAL)]
     folders = [(file.parent, _top_level(file.parent)) for file in files if file is not None]
     found: dict[str, _Module] = {}
+    seen: dict[str, Any] = {}
     waiting = list(roots)
 
     def follow() -> None:
         while waiting:
             name = waiting.pop()
-            module = None if name in found or name in _SILENT else _current(name)
+            module = None if name in found or name in _SILENT else _current(name, seen)
             if module is not None:
                 found[name] = module
                 waiting.extend(filter(counts, module.imports))
@@ -78,9 +106,8 @@ def code_now(*roots: str) -> str:
                 found[f"./{other.relative_to(file.parent).as_posix()}"] = module
                 waiting.extend(filter(counts, module.imports))
     follow()
-    return hashlib.sha256(
-        canonical(sorted((_stable(n), m.digest) for n, m in found.items())).encode()
-    ).hexdigest()
+    digests = canonical(sorted((_stable(n), m.digest) for n, m in found.items()))
+    return _Code(hashlib.sha256(digests.encode()).hexdigest(), seen)
 
 
 @dataclass(frozen=True)
@@ -104,9 +131,16 @@ def _resolved(name: str) -> Path | None:
     return file.resolve() if file is not None else None
 
 
-def _current(name: str) -> _Module | None:
-    """None for anything without Python source: built-ins, extensions, names that are not modules."""
+def _current(name: str, seen: dict[str, Any]) -> _Module | None:
+    """None for anything without Python source: built-ins, extensions, names that are not modules.
+
+    Adds what decides it to `seen`: the file and the folders where one could be, as they were before reading.
+    """
     file = _source_file(name)
+    for path in [str(file)] if file is not None else _possible(name):
+        for decisive in (os.path.dirname(path), path):
+            if decisive not in seen:
+                seen[decisive] = _facts(decisive)
     try:
         return _module(name, file, file.read_bytes()) if file is not None else None
     except OSError:  # deleted since it was loaded
@@ -129,21 +163,24 @@ def _source_file(name: str) -> Path | None:
     if (module := sys.modules.get(name)) is not None:
         origin = getattr(module, "__file__", None)
         return Path(origin) if origin and origin.endswith(".py") else None
+    return next((Path(file) for file in _possible(name) if os.path.isfile(file)), None)
+
+
+def _possible(name: str) -> Iterator[str]:
+    """The files that a module of this name may have. (A Path would cost more than the question, which is asked for
+    every name.)"""
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top)  # for a submodule, find_spec would import its packages
     except (ImportError, ValueError):
-        return None
+        return
     if spec is None or not rest:
-        return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+        if spec and spec.origin and spec.origin.endswith(".py"):
+            yield spec.origin
+        return
     for location in spec.submodule_search_locations or ():
-        path = os.path.join(
-            location, *rest
-        )  # a Path would cost more than the question: it is asked for every name
-        for file in (os.path.join(path, "__init__.py"), f"{path}.py"):
-            if os.path.isfile(file):
-                return Path(file)
-    return None
+        path = os.path.join(location, *rest)
+        yield from (os.path.join(path, "__init__.py"), f"{path}.py")
 
 
 # fields of nodes that compute nothing

@@ -1,4 +1,7 @@
-"""Statistics over seeds: means with their intervals, paired tests, what a design can find. scipy does the numbers."""
+"""Statistics over seeds: means with their intervals, paired tests, what a design can find. scipy does the numbers.
+
+Of scipy only the special functions are used: to import `scipy.stats` takes longer than to draw a page.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean, stdev
-from typing import Any
 
 from compressit.formatting import EMPTY, SPACE, number
 
@@ -96,10 +98,10 @@ def paired(pairs: Sequence[tuple[float, float]], bounds: tuple[float, float] = A
         if abs(found.mean) <= UNCHANGING * largest:
             return Paired(found, 1.0)
         return Paired(found, None, "the same difference in every seed: nothing varied")
-    from scipy import stats
+    from scipy import special
 
     t = fmean(second - first for first, second in pairs) / (found.deviation / found.n**0.5)
-    return Paired(found, float(2 * stats.t.sf(abs(t), found.n - 1)))
+    return Paired(found, float(2 * special.stdtr(found.n - 1, -abs(t))))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -122,9 +124,9 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> Examples:
     one, other = pairs.count((True, False)), pairs.count((False, True))
     p = 1.0
     if one + other:
-        from scipy import stats
+        from scipy import special
 
-        p = float(stats.binomtest(min(one, other), one + other, 0.5).pvalue)
+        p = min(1.0, 2 * float(special.bdtr(min(one, other), one + other, 0.5)))
     return Examples(both, one, other, neither, p)
 
 
@@ -133,26 +135,28 @@ def smallest_effect(n: int, level: float) -> float:
     """The smallest true mean of n >= 2 differences, in their deviations, that a two-sided t-test of this level finds
     with a probability of 80 %."""
     import numpy as np
-    from scipy import optimize, stats
+    from scipy import special
 
     # scipy's noncentral t fails far out (two seeds, many tests). So by its definition: a normal number with mean
     # `shift` divided by a deviation, whose distribution stands here as 4000 equally likely values.
-    deviations = stats.chi.ppf((np.arange(4000) + 0.5) / 4000, n - 1) / (n - 1) ** 0.5
-    beyond = float(stats.t.isf(level / 2, n - 1)) * deviations
+    chi = np.sqrt(2 * special.gammaincinv((n - 1) / 2, (np.arange(4000) + 0.5) / 4000))
+    beyond = -float(special.stdtrit(n - 1, level / 2)) * chi / (n - 1) ** 0.5
 
-    def missed(shift: float) -> float:
-        return POWER - float(np.mean(stats.norm.sf(beyond - shift) + stats.norm.cdf(-beyond - shift)))
+    def found(shift: float) -> float:
+        return float(np.mean(special.ndtr(shift - beyond) + special.ndtr(-beyond - shift)))
 
-    root: Any = optimize.brentq(missed, 0.0, 2 * float(beyond.max()) + 10)
-    return float(root) / n**0.5
+    low, high = 0.0, 2 * float(beyond.max()) + 10
+    while low < (middle := (low + high) / 2) < high:  # until no number lies between
+        low, high = (middle, high) if found(middle) < POWER else (low, middle)
+    return high / n**0.5
 
 
 @lru_cache(maxsize=10_000)
 def t_quantile(freedom: int) -> float:
     """The 0.975 quantile of Student's t with `freedom` >= 1 degrees of freedom."""
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.t.ppf(1 - LEVEL / 2, freedom))
+    return float(special.stdtrit(freedom, 1 - LEVEL / 2))
 
 
 def mean_and_deviation(values: Sequence[float], unit: str | None = None) -> str:

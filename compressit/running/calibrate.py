@@ -1,4 +1,4 @@
-"""Measures for at most about two seconds how long a training step takes on this machine, for the estimate before a run.
+"""Measures for about a second how long a training step takes on this machine, for the estimate before a run.
 
 A large net is measured with small batches; the time for larger ones is extrapolated. Where little is to be done, little
 is measured.

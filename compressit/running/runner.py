@@ -67,21 +67,33 @@ class Runner:
         for worker in self._workers:
             worker.end()
 
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Starts the workers that these jobs can keep busy, side by side: each takes seconds to import torch."""
+        together = sum(not job.exclusive for job in jobs)
+        while len(self._workers) < min(self.workers, together):
+            self._start_worker()
+
     def calibrate(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
         """Measures this machine in the first worker; None if that fails."""
-        worker = self._start_worker()
+        worker = self._workers[0] if self._workers else self._start_worker()
         worker.send({"calibrate": request})
         deadline = time.monotonic() + START_TIMEOUT
-        try:
-            while True:
-                _, event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+        of_others: list[tuple[Worker, dict[str, Any]]] = []
+        found: dict[str, Any] = {}
+        while found.get("event") not in ("calibrated", "failed", "unusable", "ended"):
+            try:
+                sender, found = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if sender is worker:
                 worker.ready = True  # any message shows that it started
-                if event["event"] == "calibrated":
-                    return event["result"]
-                if event["event"] in ("failed", "unusable", "ended"):
-                    break
-        except queue.Empty:
-            pass
+            else:
+                of_others.append((sender, found))
+                found = {}
+        for event in of_others:
+            self._events.put(event)
+        if found.get("event") == "calibrated":
+            return found["result"]
         self._forget(worker)
         return None
 
@@ -101,10 +113,16 @@ class Runner:
 
     def _give_out(self) -> None:
         while len(busy := self._busy()) < self.workers:
-            worker = next((worker for worker in reversed(self._workers) if worker.job is None), None)
+            free = [worker for worker in reversed(self._workers) if worker.job is None]
+            worker = next((worker for worker in free if worker.ready), free[0] if free else None)
+            if worker is not None and not worker.ready and busy:
+                return  # those that have started may be done with a job before this one can begin
             job = self._schedule.next(busy, worker.number if worker else None)
             if job is None:
                 return
+            if job.exclusive:  # a worker that starts would disturb what is measured
+                for other in [other for other in free if not other.ready and other is not worker]:
+                    self._forget(other)
             worker = worker or self._start_worker()
             worker.job = job
             self._set_deadline(worker)
@@ -136,7 +154,7 @@ class Runner:
         else:
             worker.job = None
             if kind in ("unusable", "ended"):
-                self._unusable |= kind == "unusable"
+                self._unusable |= kind == "unusable" and job is not None  # otherwise the next job tells why
                 self._forget(worker)
             if job is not None:
                 self._end(job, worker, event)

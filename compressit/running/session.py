@@ -30,7 +30,7 @@ from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Artifact, Store
 
-CALIBRATION_SECONDS = 2.0
+CALIBRATION_SECONDS = 1.0
 MOST_WARNINGS = 10
 
 
@@ -248,6 +248,7 @@ class _Run:
         try:
             with opened as runner:
                 runner.listener = self
+                runner.start(jobs)
                 estimate = Estimate(self._history, self._calibration(jobs, runner))
                 about = duration(round(estimate.total(jobs) / workers))
                 hands = f"{counted(workers, 'worker')} of {counted(options.threads, 'thread')}"

@@ -208,7 +208,8 @@ class _Search:
         for trial in tried.trials[len(before.trials) :]:
             self.say(words.trial(trial))
         if tried.front() != before.front():
-            self.say(words.front())
+            for told in words.front():
+                self.say(told)
 
 
 def _say(console: Console, text: str) -> None:

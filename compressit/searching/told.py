@@ -9,6 +9,8 @@ from compressit.printable import line
 from compressit.recipe.model import Recipe
 from compressit.searching.trials import Goal, Trial, Tried
 
+NAME = 24  # characters of a strategy's name in the table of the front
+
 
 @dataclass(frozen=True)
 class Words:
@@ -21,15 +23,24 @@ class Words:
         """`trial 3: half: half.keep=0.43: macs 12 345 (2.31x less), validation_accuracy 95.10 % (0.30 points lost)`."""
         return f"trial {trial.number}: {trial.told}: {self._measured(trial)}"
 
-    def front(self) -> str:
-        """The whole front in a line: `front (macs, lost accuracy; * is allowed): 14 (76.16 points), 81* (6 points)`."""
-        shown = (
-            f"{number(trial.cost, self.goal.units[0])}{'*' if trial.meets(self.goal) else ''} "
-            f"({self._points(trial.drop)})"
-            for trial in self.tried.front()
-        )
-        head = f"front ({self.goal.minimize}, lost {self.goal.metric}; * is allowed)"
-        return f"{head}: {', '.join(shown)}"
+    def front(self) -> list[str]:
+        """The front as a table, the cheapest first: a head, and a short line for each model, with a star if it is
+        allowed."""
+        goal = self.goal
+        rows = [
+            [f"front (* lost at most {self._points(goal.max_drop)})", goal.minimize, "", goal.metric, "lost"]
+        ]
+        for trial in self.tried.front():
+            cost, score = (number(v, u) for v, u in zip((trial.cost, trial.score), goal.units, strict=True))
+            name, star = line(trial.strategy), " *" if trial.meets(goal) else ""
+            name = name if len(name) <= NAME else f"{name[: NAME - 1]}…"
+            first = f"trial {trial.number} {name}{star}"
+            rows.append([first, cost, self._times(trial), score, self._points(trial.drop)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return [
+            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+            for row in rows
+        ]
 
     def table(self) -> str:
         """The front, a line for each model."""

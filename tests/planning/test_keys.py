@@ -61,6 +61,7 @@ def _fresh() -> Iterator[None]:
 def _forget() -> None:
     for cached in (keys.code_digest, keys._module):
         cached.cache_clear()
+    keys._digests.clear()
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def test_the_else_of_a_type_checking_block_is_code(package: Package) -> None:
 )
 def test_names_of_compressit_lead_to_their_modules(package: Package, code: str, modules: set[str]) -> None:
     package(plugin=code)
-    module = keys._current("keyed_pkg.plugin")
+    module = keys._current("keyed_pkg.plugin", {})
     assert module is not None
     assert {name for name in module.imports if name.startswith("compressit") and name != "compressit"} >= (
         modules - {"compressit"}
@@ -254,7 +255,9 @@ def test_the_streams_that_the_host_draws_from_count_for_first_models_and_stages(
     assert not made() & again
 
 
-def test_code_as_it_is_now_is_read_again_every_time(package: Package) -> None:
+def test_code_as_it_is_now_is_read_again_when_anything_has_changed(
+    package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = package()
     before = code_digest("keyed_pkg.plugin")
     assert code_now("keyed_pkg.plugin") == before
@@ -265,6 +268,18 @@ def test_code_as_it_is_now_is_read_again_every_time(package: Package) -> None:
     assert code_now("keyed_pkg.plugin") != before
     (folder / "deep" / "loop.py").write_text(FILES["deep/loop.py"] + "# the end\n")
     assert code_now("keyed_pkg.plugin") == before
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            keys, "_module", lambda *given: pytest.fail(f"nothing has changed, but {given} is read")
+        )
+        assert code_now("keyed_pkg.plugin") == before
+
+
+def test_a_name_that_becomes_a_module_counts_from_then_on(package: Package) -> None:
+    folder = package(plugin="from .deep import late")
+    before = code_now("keyed_pkg.plugin")
+    (folder / "deep" / "late.py").write_text("NUMBER = 1\n")
+    assert code_now("keyed_pkg.plugin") != before
 
 
 def test_reading_a_digest_imports_nothing(package: Package) -> None:

@@ -21,6 +21,7 @@ from compressit.contract.job import Job
 from compressit.datasets.specs import TensorSpec, to_json
 from compressit.planning.points import Plan
 from compressit.recipe.model import LocalPlugin
+from compressit.running.job_order import Schedule
 from compressit.running.pool import WorkerOptions, WorkerProcess
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Store
@@ -77,6 +78,7 @@ def _options(root: Path, digest: str | None = None) -> WorkerOptions:
 def _run(root: Path, plan: Plan, jobs: int = 1, **options: Any) -> Finished:
     listener = Recording()
     with Runner(_options(root, **options), tiny_host(), listener, jobs) as runner:
+        runner.start(list(plan.jobs.values()))
         runner.run(list(plan.jobs.values()))
     return Finished(plan, listener, Store(root / "store"), root, runner)
 
@@ -208,8 +210,34 @@ def test_both_worked_and_exclusive_jobs_never_beside_another(two_jobs: Finished)
 # What has to do with processes
 
 
-def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(tmp_path: Path) -> None:
-    finished = _run(tmp_path, plan_of(TWINS), digest="0" * 64)
+def test_workers_start_together_but_no_more_than_can_be_kept_busy(tmp_path: Path) -> None:
+    jobs = list(plan_of(TWINS.replace("tiny.fidelity", "tiny.clock")).jobs.values())
+    clocks, shared = [j for j in jobs if j.exclusive], [j for j in jobs if not j.exclusive]
+    for given, wanted in ((shared, 2), ([*clocks, shared[0]], 1), (clocks, 0)):
+        with Runner(_options(tmp_path), tiny_host(), Recording(), 2) as runner:
+            runner.start(given)
+            assert len(runner._workers) == wanted
+
+
+def test_what_is_timed_does_not_wait_for_workers_that_start_but_ends_them(tmp_path: Path) -> None:
+    plan = plan_of(BASE + "evaluate: [tiny.clock]\n")
+    with Runner(_options(tmp_path), tiny_host(), Recording(), 3) as runner:
+        runner.start(list(plan.jobs.values()))
+        first = runner._workers[0]
+        while not first.ready:  # the others' messages are not read: they seem to start still
+            worker, event = runner._events.get()
+            first.ready |= worker is first and event["event"] == "ready"
+        runner._events.queue.clear()
+        clock = next(job for job in plan.jobs.values() if job.exclusive)
+        runner._schedule = Schedule([replace(clock, inputs={})])
+        runner._give_out()
+        assert runner._workers == [first]
+        assert first.job is not None
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(tmp_path: Path, jobs: int) -> None:
+    finished = _run(tmp_path, plan_of(TWINS), jobs, digest="0" * 64)
     assert len(finished.listener.started_jobs) == 1, "the next worker would fail alike"
     failure = finished.listener.failures["real/seed0/init"]
     assert failure.message.startswith("no worker can start: ")

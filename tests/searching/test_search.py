@@ -40,7 +40,7 @@ def test_the_same_seed_gives_the_same_trials_and_another_seed_others(desk: Desk)
     values = []
     for folder, seed in (("one", 3), ("two", 3), ("three", 4)):
         desk.folder = folder
-        values.append([trial.values for trial in desk.search(desk.recipe(), seed=seed).trials])
+        values.append([trial.values for trial in desk.search(desk.recipe(), seed=seed, trials=5).trials])
     assert values[0] == values[1] != values[2]
 
 
