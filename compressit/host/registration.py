@@ -12,6 +12,7 @@ from typing import Any, get_args
 from compressit.config import Config
 from compressit.contract import hookspecs
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
+from compressit.contract.observer import Observer
 from compressit.contract.plugin import Plugin
 from compressit.contract.records import Metric
 from compressit.contract.tasks import Task
@@ -30,6 +31,7 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Dataset: ("inputs", "classes", "load"),
     Task: ("watch", "measures", "loss", "scores"),
     Report: (),
+    Observer: (),
 }
 
 

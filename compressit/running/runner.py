@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from compressit.contract.job import Job
-from compressit.host.plugins import Host
 from compressit.printable import folded, line
 from compressit.running.job_order import Schedule
 from compressit.running.pool import Events, Worker, WorkerOptions
@@ -48,7 +47,6 @@ class Runner:
     """Runs jobs in `workers` processes. A context manager: exiting it ends the workers."""
 
     options: WorkerOptions
-    host: Host
     listener: Listener
     workers: int = 1
     _schedule: Schedule = field(default_factory=lambda: Schedule(()))
@@ -110,7 +108,6 @@ class Runner:
             worker.send({"job": job.to_json()})
             if job.key not in self._waits:
                 self.listener.started(job)
-                self._observe(self.host.tell("compressit_stage_started", job=job))
 
     def _listen(self) -> None:
         try:
@@ -142,7 +139,6 @@ class Runner:
             case "done":
                 self._schedule.finish(job)
                 self.listener.finished(job, event["seconds"])
-                self._observe(self.host.tell("compressit_stage_finished", job=job, seconds=event["seconds"]))
             case "taken":
                 self._postpone(job, event["by"])
             case "ended":
@@ -184,7 +180,6 @@ class Runner:
     def _fail(self, job: Job, failure: Failure) -> None:
         skipped = self._schedule.fail(job)
         self.listener.failed(job, failure)
-        self._observe(self.host.tell("compressit_stage_failed", job=job, message=failure.message))
         if skipped:
             labels = ", ".join(other.label for other in skipped)
             self.listener.announce(f"skipped because {job.label} failed: {labels}")
@@ -197,7 +192,3 @@ class Runner:
     def _forget(self, worker: Worker) -> None:
         worker.end()
         self._workers = [other for other in self._workers if other is not worker]
-
-    def _observe(self, complaints: Sequence[str]) -> None:
-        for complaint in complaints:
-            self.listener.announce(f"observer {complaint}")
