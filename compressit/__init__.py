@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from compressit.contract.nets import copied as copied
     from compressit.contract.observer import JobEnd as JobEnd
     from compressit.contract.observer import Observer as Observer
+    from compressit.contract.observer import PlannedModel as PlannedModel
     from compressit.contract.observer import RunEnd as RunEnd
     from compressit.contract.observer import RunStart as RunStart
     from compressit.contract.records import Array as Array

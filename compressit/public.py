@@ -39,6 +39,7 @@ EXPORTS = {
     "NoOptions": "compressit.config",
     "Observer": "compressit.contract.observer",
     "Picture": "compressit.contract.records",
+    "PlannedModel": "compressit.contract.observer",
     "Pretrained": "compressit.contract.kinds",
     "Recipe": "compressit.recipe.load",
     "Report": "compressit.contract.kinds",

@@ -19,12 +19,24 @@ C = TypeVar("C", bound=Config)
 
 
 @dataclass(frozen=True)
+class PlannedModel:
+    """A model that the results will have. Variants that share a job have a model each."""
+
+    path: str  # "real/seed0/blog-04"; with ".safetensors", its file in the run folder's `checkpoints`
+    job: str  # the key of the job that makes it
+    measures: Mapping[str, str]  # key of an evaluation of it -> what the recipe calls that by `as`, or ""
+
+
+@dataclass(frozen=True)
 class RunStart:
     """What a run will do. A search makes its models in several runs, one after another in its folder."""
 
     folder: Path  # of the run, or of the search
     recipe: str  # its name
-    jobs: Mapping[str, Job]  # all of the plan by key, inputs first
+    models: Sequence[PlannedModel]
+    jobs: Mapping[
+        str, Job
+    ]  # all of the plan by key, inputs first; also of models that the results do not have
     todo: Sequence[str]  # the keys of those that must run, in the same order
 
     def file(self, name: str) -> Path:
@@ -57,7 +69,7 @@ class RunEnd:
 class Observer(Plugin[C]):
     """Is told of a run as it goes on, in the main process; each method does nothing by default.
 
-    Each run has an instance of its own. Be quick: the run waits for every call. An error is shown once per observer, and
+    Each run has an instance of its own. Be quick: the run waits for every call. An observer's first error is shown, and
     the run goes on."""
 
     def check(self) -> None:

@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from compressit.contract.job import Job
-from compressit.contract.observer import JobEnd, Observer, RunEnd, RunStart
+from compressit.contract.observer import JobEnd, Observer, PlannedModel, RunEnd, RunStart
 from compressit.errors import FOREIGN, CompressitError, told
 from compressit.planning.points import Plan
+from compressit.results.collect import path_of
 from compressit.store.objects import Artifact
 
 
@@ -40,13 +41,9 @@ class Observers:
         self, todo: Sequence[Job], artifacts: Mapping[str, Artifact], failures: Sequence[str]
     ) -> Generator[None]:
         """A block in which the run goes on. In it the artifacts, by key, and failures become more."""
-        keys = tuple(job.key for job in todo)
-        self._tell(
-            lambda one: one.run_started(RunStart(self.folder, self.plan.recipe.name, self._jobs, keys))
-        )
-        for key in self._jobs:
-            if key in artifacts:
-                self._tell(lambda one, end=self._end(key, artifacts[key]): one.job_found(end))
+        self._tell(lambda one: one.run_started(self._start(todo)))
+        for end in (self._end(key, artifacts[key]) for key in self._jobs if key in artifacts):
+            self._tell(lambda one, end=end: one.job_found(end))
         try:
             yield
         finally:
@@ -70,6 +67,14 @@ class Observers:
     def failed(self, job: Job, message: str) -> None:
         """The job ended with an error."""
         self._tell(lambda one: one.job_failed(self._jobs[job.key], message))
+
+    def _start(self, todo: Sequence[Job]) -> RunStart:
+        models = [
+            PlannedModel(path_of(point), point.model, MappingProxyType(dict(point.metrics)))
+            for point in self.plan.points
+        ]
+        keys = tuple(job.key for job in todo)
+        return RunStart(self.folder, self.plan.recipe.name, tuple(models), self._jobs, keys)
 
     def _end(self, key: str, artifact: Artifact) -> JobEnd:
         curves = {name: tuple(points) for name, points in artifact.curves.items()}

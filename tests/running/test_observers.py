@@ -66,7 +66,10 @@ def _methods(told: Sequence[dict[str, Any]]) -> list[str]:
 def test_an_observer_hears_of_a_run_from_its_start_to_its_end(desk: Desk) -> None:
     row = desk.run("observe: [tiny.observer]\n").results.rows[0]
     start, *told, end = desk.told()
-    assert start == {"method": "run_started", "recipe": "tiny", "jobs": JOBS, "todo": JOBS}
+    assert start == {
+        "method": "run_started", "recipe": "tiny", "models": {"base/seed0/train": ["base/seed0/train", ""]},
+        "jobs": JOBS, "todo": JOBS,
+    }  # fmt: skip
     assert end == {"method": "run_ended", "complete": True, "failures": []}
     for label in JOBS:
         own = [line for line in told if line["job"] == label]
