@@ -96,6 +96,10 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             f"{shown(plugin)}.tasks is {getattr(plugin, 'tasks', None)!r:.120}",
             'a set of names: {"task.regression"}',
         )
+    if base is Observer and not _hears(plugin):
+        raise fault(
+            f"{shown(plugin)} is told of nothing", f"write one of its methods: {', '.join(_events())}"
+        )
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
         is_function = inspect.isfunction(theirs)
@@ -115,6 +119,15 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             except TypeError as error:
                 message = f"{shown(plugin)}.{method} has the wrong parameters: {error}"
                 raise fault(message, write) from error
+
+
+def _events() -> list[str]:
+    return [name for name in vars(Observer) if name.startswith(("run_", "job_"))]
+
+
+def _hears(observer: type[Plugin[Any]]) -> bool:
+    """Whether it has any of an observer's methods: all are optional, so a misspelt one would never be called."""
+    return any(inspect.getattr_static(observer, name) is not vars(Observer)[name] for name in _events())
 
 
 def _unneeded(plugin: type[Plugin[Any]], method: str) -> bool:

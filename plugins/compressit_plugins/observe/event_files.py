@@ -23,7 +23,7 @@ from compressit import Job, JobEnd, RunStart
 
 FOLDER = "tensorboard"
 PREFIX = "events.out.tfevents."  # TensorBoard reads files that contain it
-LIVE = "live"  # the ending of files of live points, and the group of their names
+LIVE = "live"  # the ending of files of live points, and the group of their tags
 _WRITING = ".writing"  # a name that TensorBoard does not read
 _TIMES = frozenset({"epoch", "epochs", "step", "seconds", "resumed"})  # progress that is no curve
 
@@ -41,9 +41,9 @@ class Place:
         """How its file's name ends, after the time at which it was made."""
         return f".{self.key}" + (f".{self.called}" if self.called else "")
 
-    def tag(self, name: str) -> str:
-        """The name of a curve or metric, as in the results."""
-        return f"{self.called}_{name}" if self.called else name
+    def tag(self, group: str, name: str) -> str:
+        """What TensorBoard calls a curve or metric: its group, and its name in the results."""
+        return f"{group}/{self.called}_{name}" if self.called else f"{group}/{name}"
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ def _points(place: Place, end: JobEnd) -> Iterator[tuple[int, dict[str, float]]]
     """All points of a result, by step. TensorBoard's steps are whole numbers: a curve over others is left out."""
     for name, curve in end.curves.items():
         if all(float(x).is_integer() for x, _ in curve):
-            yield from ((int(x), {place.tag(name): y}) for x, y in curve)
+            yield from ((int(x), {place.tag("curves", name): y}) for x, y in curve)
     if end.metrics:
-        yield end.job.round or 0, {place.tag(name): value for name, value in end.metrics.items()}
+        yield end.job.round or 0, {place.tag("metrics", name): value for name, value in end.metrics.items()}
 
 
 def _begin(file: IO[bytes]) -> None:
