@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from functools import partial
 from typing import Any, get_args
 
@@ -33,6 +33,8 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Report: (),
     Observer: (),
 }
+OBSERVED = tuple(name for name in vars(Observer) if name.startswith(("run_", "job_")))
+"""The methods by which an observer is told. It needs one of them: a misspelt one would never be called."""
 
 
 class PluginFault(CompressitError):  # noqa: N818 - reads better
@@ -96,10 +98,9 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             f"{shown(plugin)}.tasks is {getattr(plugin, 'tasks', None)!r:.120}",
             'a set of names: {"task.regression"}',
         )
-    if base is Observer and not _hears(plugin):
-        raise fault(
-            f"{shown(plugin)} is told of nothing", f"write one of its methods: {', '.join(_events())}"
-        )
+    if base is Observer and not any(_own(plugin, base, event) for event in OBSERVED):
+        hint = _renamed(plugin, base, OBSERVED) or f"write one of its methods: {', '.join(OBSERVED)}"
+        raise fault(f"{shown(plugin)} is told of nothing", hint)
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
         is_function = inspect.isfunction(theirs)
@@ -109,9 +110,7 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             else None
         )
         if ours is theirs and method in _REQUIRED[base] and not _unneeded(plugin, method):
-            own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
-            near = [f"rename '{n}' to '{method}'" for n in get_close_matches(method, own, 1, 0.5)]
-            hint = near[0] if near else write or f"write `{method} = …` or a property"
+            hint = _renamed(plugin, base, [method]) or write or f"write `{method} = …` or a property"
             raise fault(f"{shown(plugin)} has no '{method}'", hint)
         if ours is not theirs and is_function and inspect.isfunction(ours):
             try:
@@ -121,13 +120,17 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
                 raise fault(message, write) from error
 
 
-def _events() -> list[str]:
-    return [name for name in vars(Observer) if name.startswith(("run_", "job_"))]
+def _own(plugin: type[Plugin[Any]], base: type[Plugin[Any]], method: str) -> bool:
+    """Whether it has a method of its own in place of that of its kind."""
+    return inspect.getattr_static(plugin, method) is not vars(base)[method]
 
 
-def _hears(observer: type[Plugin[Any]]) -> bool:
-    """Whether it has any of an observer's methods: all are optional, so a misspelt one would never be called."""
-    return any(inspect.getattr_static(observer, name) is not vars(Observer)[name] for name in _events())
+def _renamed(plugin: type[Plugin[Any]], base: type[Plugin[Any]], wanted: Iterable[str]) -> str | None:
+    """A hint for a method of its own whose name is nearly a wanted one."""
+    own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
+    alike = {(one, name): SequenceMatcher(None, one, name).ratio() for one in own for name in wanted}
+    found, name = max(alike, key=alike.__getitem__, default=("", ""))
+    return f"rename '{found}' to '{name}'" if alike.get((found, name), 0) >= 0.5 else None
 
 
 def _unneeded(plugin: type[Plugin[Any]], method: str) -> bool:

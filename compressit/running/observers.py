@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from compressit.contract.job import Job
 from compressit.contract.observer import JobEnd, Observer, PlannedModel, RunEnd, RunStart
@@ -32,7 +32,8 @@ class Observers:
     @staticmethod
     def of(plan: Plan, folder: Path, say: Callable[[str], None]) -> Observers:
         """A new instance of each."""
-        members = [type(use.plugin)(use.plugin.config) for use in plan.recipe.observe]
+        named = [cast("Observer[Any]", use.plugin) for use in plan.recipe.observe]
+        members = [type(one)(one.config) for one in named]
         jobs = copy.deepcopy(dict(plan.jobs)) if members else {}
         return Observers(plan, folder, say, members, MappingProxyType(jobs))
 

@@ -17,18 +17,29 @@ from compressit.testing.subject import Subject
 from compressit.testing.watch import quiet_place
 
 Story = Callable[[Observer[Any], RunStart], None]
-JOBS = {
-    key: Job(key, kind, label, uses, {}, 0, inputs, {}, {"device": "cpu", "precision": "fp32", "compile": False})
-    for key, kind, label, uses, inputs in (
-        ("a" * 64, "init", "base/seed0/init", "testing.net", {}),
-        ("b" * 64, "stage", "base/seed0/train", "testing.train", {"previous": "a" * 64}),
-        ("c" * 64, "evaluate", "base/seed0/train testing.measure", "testing.measure", {"model": "b" * 64}),
-    )
-}  # fmt: skip
+COMPUTE = {"device": "cpu", "precision": "fp32", "compile": False}
+NET = Job("a" * 64, "init", "base/seed0/init", "testing.net", {}, 0, {}, {}, COMPUTE)
+TRAIN = Job(
+    "b" * 64,
+    "stage",
+    "base/seed0/train",
+    "testing.train",
+    {},
+    0,
+    {"previous": NET.key},
+    {},
+    COMPUTE,
+    stage="train",
+)
+MEASURE = Job(
+    "c" * 64, "evaluate", f"{TRAIN.label} testing.measure", "testing.measure", {}, 0, {"model": TRAIN.key}, {},
+    COMPUTE, stage="train",
+)  # fmt: skip
+JOBS = {job.key: job for job in (NET, TRAIN, MEASURE)}
 ENDS = (
-    JobEnd(JOBS["a" * 64], 0.1, {}, {}),
-    JobEnd(JOBS["b" * 64], 1.5, {}, {"loss": ((1.0, 2.3), (40.0, 0.4)), "accuracy": ((20.0, 0.3), (40.0, 0.9))}),
-    JobEnd(JOBS["c" * 64], 0.2, {"test_accuracy": 0.85}, {"kept": ((0.5, math.nan), (1.0, 0.85))}),
+    JobEnd(NET, 0.1, {}, {}),
+    JobEnd(TRAIN, 1.5, {}, {"loss": ((1.0, 2.3), (40.0, 0.4)), "accuracy": ((20.0, 0.3), (40.0, 0.9))}),
+    JobEnd(MEASURE, 0.2, {"test_accuracy": 0.85}, {"kept": ((0.5, math.nan), (1.0, 0.85))}),
 )  # fmt: skip
 RESULTS = {
     "run.json": "{}",
@@ -138,8 +149,7 @@ def _told(
     modules: Mapping[str, Any] | None = None,
 ) -> None:
     """Tells a new instance of the run, whose folder is called `what`."""
-    _, made, measured = JOBS
-    models = [PlannedModel("base/seed0/train", made, {measured: ""})] if jobs else []
+    models = [PlannedModel(TRAIN.label, TRAIN.key, {MEASURE.key: ""})] if jobs else []
     run = RunStart(subject.folder / what, "conformance", models, jobs, tuple(jobs))
     with quiet_place(subject), patch.dict(sys.modules, modules or {}):
         story(subject.create(), run)

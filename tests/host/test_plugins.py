@@ -54,6 +54,19 @@ DATASET = """
     def compressit_datasets():
         return [Data]
 """
+OBSERVER = """
+    from compressit import Observer, hookimpl
+
+    class Diary(Observer):
+        name = "observe.x"
+
+        def jobs_finished(self, end):
+            pass
+
+    @hookimpl
+    def compressit_observers():
+        return [Diary]
+"""
 HOOK = "def compressit_compressors"
 # a source, what is said of it, the line with the fault, and what to do
 BROKEN = {
@@ -106,6 +119,7 @@ BROKEN = {
         GOOD.replace("class Options(Config)", "from pydantic import BaseModel\n    class Options(BaseModel)"),
         "Config must derive from compressit.config.Config", "class Prune", "",
     ),
+    "deaf": (OBSERVER, "Diary is told of nothing", "class Diary", "rename 'jobs_finished' to 'job_finished'"),
     "data-config": (DATASET, "must derive from compressit.datasets.options.DataConfig", "class Data", ""),
     "no-name": (GOOD.replace('name = "{name}"', "pass"), ".name is None; it must be like", "class Prune", ""),
     "bad-name": (GOOD.replace("{name}", "prune mine"), ".name is 'prune mine'", "class Prune", '"prune.mine"'),
