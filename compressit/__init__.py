@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from compressit.contract.hookspecs import hookimpl as hookimpl
     from compressit.contract.init_options import InitConfig as InitConfig
     from compressit.contract.initial import initialise as initialise
+    from compressit.contract.job import Job as Job
     from compressit.contract.kinds import Compressor as Compressor
     from compressit.contract.kinds import Dataset as Dataset
     from compressit.contract.kinds import Evaluator as Evaluator
@@ -70,6 +71,11 @@ if TYPE_CHECKING:
     from compressit.contract.module_types import ModuleType as ModuleType
     from compressit.contract.nets import check_logits as check_logits
     from compressit.contract.nets import copied as copied
+    from compressit.contract.observer import JobEnd as JobEnd
+    from compressit.contract.observer import Observer as Observer
+    from compressit.contract.observer import PlannedModel as PlannedModel
+    from compressit.contract.observer import RunEnd as RunEnd
+    from compressit.contract.observer import RunStart as RunStart
     from compressit.contract.records import Array as Array
     from compressit.contract.records import Curve as Curve
     from compressit.contract.records import Metric as Metric

@@ -37,7 +37,7 @@ from compressit.recipe.envelope import (
 from compressit.recipe.model import ComputeConfig
 
 PAGE = Path(__file__).parent / "recipe.md"
-KINDS = ("dataset", "task", "model", "trainer", "compressor", "evaluator", "report")
+KINDS = ("dataset", "task", "model", "trainer", "compressor", "evaluator", "report", "observer")
 SHARED: Mapping[type[Config], str] = {
     DataConfig: "[options of every dataset](#options-of-every-dataset)",
     FitConfig: "[options of every training](#options-of-every-training)",

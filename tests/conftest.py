@@ -112,6 +112,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "search": ("optuna",),
     "timm": ("timm",),
+    "tensorboard": ("tensorboard",),
     "notebook": ("nbclient", "ipykernel"),
 }
 

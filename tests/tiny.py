@@ -19,7 +19,7 @@ from compressit.host.plugins import Host
 from compressit.planning.plan import make_plan
 from compressit.planning.points import Plan
 from compressit.recipe.load import parse_recipe
-from compressit.recipe.model import Recipe
+from compressit.recipe.model import LocalPlugin, Recipe
 from compressit.results.runfolder import RunFolder
 from compressit.running.job import JobRunner
 from compressit.running.job_order import Schedule
@@ -144,8 +144,8 @@ class Bench:
     requests: list[Mapping[str, Any]] = field(default_factory=list)  # for calibrations
     workers_live: bool = False
 
-    def runner(self, options: Any, host: Host, listener: Listener, jobs: int = 1) -> InProcessRunner:
-        return InProcessRunner(self, options, host, listener)
+    def runner(self, options: Any, listener: Listener, jobs: int = 1) -> InProcessRunner:
+        return InProcessRunner(self, options, listener)
 
     def draw(self, folder: RunFolder, stdout: Any, stderr: Any) -> Drawing:
         assert not self.workers_live or stderr == subprocess.DEVNULL, (
@@ -181,7 +181,8 @@ class Drawing:
 class InProcessRunner:
     """`Runner` without processes."""
 
-    def __init__(self, bench: Bench, options: Any, host: Host, listener: Listener) -> None:
+    def __init__(self, bench: Bench, options: Any, listener: Listener) -> None:
+        host = options.session or _worker_host(options.plugins)
         self._bench = bench
         self._jobs = JobRunner(Store(options.store), host, options.cache, options.save_every)
         self.listener = listener
@@ -215,6 +216,16 @@ class InProcessRunner:
                 schedule.finish(job)
                 self.listener.finished(job, done.seconds)
             self.listener.tick()
+
+
+def _worker_host(plugins: Sequence[LocalPlugin]) -> Host:
+    """As a worker has it, and the tiny plugins even where the recipe does not name their file."""
+    host = Host()
+    for plugin in plugins:
+        host.load_file(plugin.path, plugin.digest)
+    if "tiny.data" not in host.names():
+        host.load_file(PLUGINS)
+    return host
 
 
 def _failure(job: Job, error: Exception) -> Failure:

@@ -25,8 +25,8 @@ def plugin(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="compressor, trainer, evaluator, model, dataset, task or report; default: taken from the name "
-            "(eval.mine is an evaluator), else compressor."
+            help="compressor, trainer, evaluator, model, dataset, task, report or observer; default: taken from the "
+            "name (eval.mine is an evaluator), else compressor."
         ),
     ] = None,
     folder: Folder = Path(),

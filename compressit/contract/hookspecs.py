@@ -1,4 +1,4 @@
-"""All plugin hooks. Most register classes, which the host finds by name. Observer hooks are called in every plugin."""
+"""All plugin hooks. They register classes, which the host finds by name, and rules for layers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from compressit.contract.job import Job
     from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
     from compressit.contract.module_types import ModuleType
+    from compressit.contract.observer import Observer
     from compressit.contract.tasks import Task
 
 hookspec = pluggy.HookspecMarker("compressit")
@@ -60,21 +60,12 @@ def compressit_reports() -> Iterable[type[Report]]:
 
 
 @hookspec
-def compressit_module_types() -> Iterable[ModuleType]:
-    """Returns how to rebuild layers that replaced a model's own. Called when a checkpoint is saved or loaded."""
+def compressit_observers() -> Iterable[type[Observer]]:
+    """Returns your observers. Called once when plugins are loaded."""
     return ()
 
 
 @hookspec
-def compressit_stage_started(job: Job) -> None:
-    """Called in the main process when a worker starts a job. An error in the hook is logged, not fatal."""
-
-
-@hookspec
-def compressit_stage_finished(job: Job, seconds: float) -> None:
-    """Called in the main process when a job has been published to the store."""
-
-
-@hookspec
-def compressit_stage_failed(job: Job, message: str) -> None:
-    """Called in the main process when a job ended with an error."""
+def compressit_module_types() -> Iterable[ModuleType]:
+    """Returns how to rebuild layers that replaced a model's own. Called when a checkpoint is saved or loaded."""
+    return ()

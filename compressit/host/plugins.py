@@ -20,6 +20,7 @@ import pluggy
 from compressit.config import parse
 from compressit.contract import hookspecs
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
+from compressit.contract.observer import Observer
 from compressit.contract.plugin import Plugin
 from compressit.contract.tasks import Task
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
@@ -36,6 +37,7 @@ KINDS: Mapping[str, type[Plugin[Any]]] = {
     "dataset": Dataset,
     "task": Task,
     "report": Report,
+    "observer": Observer,
 }
 P = TypeVar("P", bound=Plugin[Any])
 _IMPORTING: ContextVar[Host | None] = ContextVar("compressit_importing", default=None)
@@ -244,16 +246,6 @@ class Host:
                 if broken not in self.broken:
                     self.broken.append(broken)
         return found
-
-    def tell(self, hook: str, **arguments: Any) -> list[str]:
-        """Calls the observers of a hook (`compressit_stage_started` …). Returns a line for each that failed."""
-        complaints: list[str] = []
-        for name in self._sources:
-            try:
-                self._call(name, hook, **arguments)
-            except FOREIGN as error:  # an observer never fails a stage
-                complaints.append(f"{name}: {hook}: {_reason(error)}")
-        return complaints
 
     def _call(self, name: str, hook: str, **arguments: Any) -> list[Any]:
         """The results of a hook in one registration, empty if it has none. Raises what the hook raises."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from functools import partial
 from typing import Any, get_args
 
 from compressit.config import Config
 from compressit.contract import hookspecs
 from compressit.contract.kinds import Compressor, Dataset, Evaluator, Model, Report, Trainer
+from compressit.contract.observer import Observer
 from compressit.contract.plugin import Plugin
 from compressit.contract.records import Metric
 from compressit.contract.tasks import Task
@@ -30,7 +31,10 @@ _REQUIRED: dict[type[Plugin[Any]], tuple[str, ...]] = {
     Dataset: ("inputs", "classes", "load"),
     Task: ("watch", "measures", "loss", "scores"),
     Report: (),
+    Observer: (),
 }
+OBSERVED = tuple(name for name in vars(Observer) if name.startswith(("run_", "job_")))
+"""The methods by which an observer is told. It needs one of them: a misspelt one would never be called."""
 
 
 class PluginFault(CompressitError):  # noqa: N818 - reads better
@@ -94,6 +98,9 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             f"{shown(plugin)}.tasks is {getattr(plugin, 'tasks', None)!r:.120}",
             'a set of names: {"task.regression"}',
         )
+    if base is Observer and not any(_own(plugin, base, event) for event in OBSERVED):
+        hint = _renamed(plugin, base, OBSERVED) or f"write one of its methods: {', '.join(OBSERVED)}"
+        raise fault(f"{shown(plugin)} is told of nothing", hint)
     for method, theirs in vars(base).items():
         ours = inspect.getattr_static(plugin, method)
         is_function = inspect.isfunction(theirs)
@@ -103,9 +110,7 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             else None
         )
         if ours is theirs and method in _REQUIRED[base] and not _unneeded(plugin, method):
-            own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
-            near = [f"rename '{n}' to '{method}'" for n in get_close_matches(method, own, 1, 0.5)]
-            hint = near[0] if near else write or f"write `{method} = …` or a property"
+            hint = _renamed(plugin, base, [method]) or write or f"write `{method} = …` or a property"
             raise fault(f"{shown(plugin)} has no '{method}'", hint)
         if ours is not theirs and is_function and inspect.isfunction(ours):
             try:
@@ -113,6 +118,19 @@ def check_class(plugin: type[Plugin[Any]], base: type[Plugin[Any]]) -> None:
             except TypeError as error:
                 message = f"{shown(plugin)}.{method} has the wrong parameters: {error}"
                 raise fault(message, write) from error
+
+
+def _own(plugin: type[Plugin[Any]], base: type[Plugin[Any]], method: str) -> bool:
+    """Whether it has a method of its own in place of that of its kind."""
+    return inspect.getattr_static(plugin, method) is not vars(base)[method]
+
+
+def _renamed(plugin: type[Plugin[Any]], base: type[Plugin[Any]], wanted: Iterable[str]) -> str | None:
+    """A hint for a method of its own whose name is nearly a wanted one."""
+    own = [name for name in vars(plugin) if not name.startswith("_") and not hasattr(base, name)]
+    alike = {(one, name): SequenceMatcher(None, one, name).ratio() for one in own for name in wanted}
+    found, name = max(alike, key=alike.__getitem__, default=("", ""))
+    return f"rename '{found}' to '{name}'" if alike.get((found, name), 0) >= 0.5 else None
 
 
 def _unneeded(plugin: type[Plugin[Any]], method: str) -> bool:

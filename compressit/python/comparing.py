@@ -50,6 +50,7 @@ def compare(
     controls: bool | Sequence[str] = True,
     baseline: str = "original",
     evaluate: Sequence[str | Mapping[str, Any]] | None = None,
+    observe: Sequence[str | Mapping[str, Any]] = (),
     jobs: int = 1,
     out: Path | str | None = None,
     store: Path | str | None = None,
@@ -64,6 +65,7 @@ def compare(
     of the original's costs, like `{"macs": 0.5}`, and the largest allowed `max_drop` of the metric. `controls`: false
     for none, or a list of them. `baseline`: what differences are tested against: the original, or a strategy's name.
     `evaluate`: evaluators, each a name or `{"uses": …, "with": …}`; by default accuracy (other tasks: scores) and size.
+    `observe`: observers, alike: `["observe.tensorboard"]`.
     `out`: the run folder, by default `runs/<name>`; `store`: by default a folder in the user's cache.
 
     Results are kept in the store: one more strategy or seed runs only what is new. A net, examples of your own and
@@ -80,7 +82,7 @@ def compare(
         session = Session(files)
         body = _body(session, model, data, strategies, evaluate)
         block = {"baseline": baseline, "controls": controls, "budget": dict(budget or {})}
-        body |= {"version": 1, "name": name, "seeds": list(seeds), "compare": block}
+        body |= {"version": 1, "name": name, "seeds": list(seeds), "compare": block, "observe": list(observe)}
         host = session.host
         recipe = Recipe.of(body, host)
         plan = make_plan(recipe, host, live=True)

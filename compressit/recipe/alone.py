@@ -25,6 +25,7 @@ def alone(recipe: Recipe, variant: Variant, name: str, description: str = "") ->
         "stages": _stages(variant),
         "evaluate": [_measure(measure) for measure in variant.evaluate],
         "report": [_use(use) for use in recipe.report],
+        "observe": [_use(use) for use in recipe.observe],
     }
     return {key: value for key, value in found.items() if value not in ("", {}, [])}
 

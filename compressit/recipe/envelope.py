@@ -214,6 +214,10 @@ class Head(Config):
         [], description="plugin files, relative to the recipe; they run only if trusted"
     )
     report: list[Any] = Field([], description="reports: names, or {uses: …, with: {…}}")
+    observe: list[Any] = Field(
+        [],
+        description="who is told as the run goes on, like `report`; changes no result: [observe.tensorboard]",
+    )
     variants: dict[Name, dict[str, Any] | None] | None = Field(
         None, description=f"versions of the recipe to compare; each may change {', '.join(VARIANT_KEYS)}"
     )

@@ -135,6 +135,7 @@ def _recipe(
         compare, found = _compared(head, root, found, scope)
     tasks = tuple(variant.posed for variant in found)
     report = read_uses(root.at("report"), "report", "report", replace(scope, tasks=tasks))
+    observe = read_uses(root.at("observe"), "observe", "observer", scope)
     if problems or head is None:
         raise RecipeError(_in_order(problems))
     return Recipe(
@@ -145,6 +146,7 @@ def _recipe(
         compute=head.compute,
         variants=found,
         report=report,
+        observe=observe,
         plugins=plugins,
         description=head.description,
         text=text,

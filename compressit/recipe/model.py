@@ -273,6 +273,7 @@ class Recipe:
     variants: tuple[Variant, ...]
     report: tuple[Use, ...]
     plugins: tuple[LocalPlugin, ...] = ()
+    observe: tuple[Use, ...] = ()
     description: str = ""
     text: str = ""  # the file's text; "" for a recipe made in Python
     settings: tuple[str, ...] = ()  # the `--set` arguments

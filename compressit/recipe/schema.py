@@ -48,6 +48,7 @@ def json_schema(host: Host) -> Schema:
     definitions["stage"] = _one_of(host, ("trainer", "compressor"), stage, definitions)
     definitions["evaluator"] = _one_of(host, ("evaluator",), measure, definitions, by_name=True)
     definitions["report"] = _one_of(host, ("report",), {}, definitions, by_name=True)
+    definitions["observer"] = _one_of(host, ("observer",), {}, definitions, by_name=True)
 
     properties["data"] |= {"$ref": "#/$defs/data"}
     properties["task"] |= {"$ref": "#/$defs/task"}
@@ -55,6 +56,7 @@ def json_schema(host: Host) -> Schema:
     properties["stages"] |= {"additionalProperties": {"$ref": "#/$defs/stage"}}
     properties["evaluate"] |= {"items": {"$ref": "#/$defs/evaluator"}}
     properties["report"] |= {"items": {"$ref": "#/$defs/report"}}
+    properties["observe"] |= {"items": {"$ref": "#/$defs/observer"}}
     properties["variants"] = _overrides(properties["variants"], VARIANT_KEYS)
     properties["profiles"] = _overrides(properties["profiles"], OVERRIDABLE)
     return {

@@ -9,6 +9,7 @@ from typing import Any, cast
 from compressit.checkpoint.starting import Offer, check_fits
 from compressit.config import absolute, dump, model_refs, parse, put_at
 from compressit.contract.kinds import Dataset
+from compressit.contract.observer import Observer
 from compressit.datasets.options import validation_fault
 from compressit.errors import FOREIGN, CompressitError, Mark, did_you_mean, told
 from compressit.recipe.envelope import INIT, RELATIVE, UseBlock
@@ -122,7 +123,17 @@ def read_use(
         config = parse(plugin.Config, values)
     made = plugin(absolute(config, scope.folder))
     check_does(made, path, options, uses.mark, scope)
+    if isinstance(made, Observer):
+        _check_works(made, path, uses.mark, scope)
     return Use(made, tuple(models))
+
+
+def _check_works(observer: Observer[Any], path: str, mark: Mark, scope: Scope) -> None:
+    """Notes a mistake if the observer could not work on this machine."""
+    try:
+        scope.tried(f"{path}.uses", mark, observer.check)
+    except FOREIGN as error:  # third-party code
+        scope.problem(f"{path}: `check` of {observer.name} fails: {told(error)}", mark)
 
 
 def with_options(node: Node) -> Node:

@@ -64,7 +64,7 @@ def short_name(name: str) -> str:
 
 def checkpoint_name(point: Point) -> str:
     """The path of a model's checkpoint within the run folder."""
-    return f"checkpoints/{_path(point)}.safetensors"
+    return f"checkpoints/{path_of(point)}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,11 @@ def places(plan: Plan) -> Iterator[str]:
 
 
 def _arrays_file(point: Point, by: str) -> str:
-    return f"arrays/{_path(point)}/{short_name(by)}.safetensors"
+    return f"arrays/{path_of(point)}/{short_name(by)}.safetensors"
 
 
 def _picture_file(point: Point, name: str) -> str:
-    return f"pictures/{_path(point)}/{name}.png"
+    return f"pictures/{path_of(point)}/{name}.png"
 
 
 def _makers(point: Point, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
@@ -123,7 +123,8 @@ def _makers(point: Point, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[s
             yield called, called or made.manifest["job"]["uses"], made
 
 
-def _path(point: Point) -> str:
+def path_of(point: Point) -> str:
+    """Its path as a file's: parts that are too long are shortened."""
     return "/".join(short_name(part) for part in point.path.split("/"))
 
 

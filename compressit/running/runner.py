@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from compressit.contract.job import Job
-from compressit.host.plugins import Host
 from compressit.printable import folded, line
 from compressit.running.insession import SessionWorker
 from compressit.running.job_order import Schedule
@@ -50,7 +49,6 @@ class Runner:
     exiting it ends the workers."""
 
     options: WorkerOptions
-    host: Host
     listener: Listener
     workers: int = 1
     _schedule: Schedule = field(default_factory=lambda: Schedule(()))
@@ -129,7 +127,6 @@ class Runner:
             self._schedule.start(job, worker.number)
             if job.key not in self._waits:
                 self.listener.started(job)
-                self._observe(self.host.tell("compressit_stage_started", job=job))
             worker.send({"job": job.to_json()})
 
     def _listen(self) -> None:
@@ -165,7 +162,6 @@ class Runner:
             case "done":
                 self._schedule.finish(job)
                 self.listener.finished(job, event["seconds"])
-                self._observe(self.host.tell("compressit_stage_finished", job=job, seconds=event["seconds"]))
             case "taken":
                 self._postpone(job, event["by"])
             case "ended":
@@ -207,7 +203,6 @@ class Runner:
     def _fail(self, job: Job, failure: Failure) -> None:
         skipped = self._schedule.fail(job)
         self.listener.failed(job, failure)
-        self._observe(self.host.tell("compressit_stage_failed", job=job, message=failure.message))
         if skipped:
             labels = ", ".join(other.label for other in skipped)
             self.listener.announce(f"skipped because {job.label} failed: {labels}")
@@ -233,7 +228,3 @@ class Runner:
     def _forget(self, worker: Worker) -> None:
         worker.end()
         self._workers = [other for other in self._workers if other is not worker]
-
-    def _observe(self, complaints: Sequence[str]) -> None:
-        for complaint in complaints:
-            self.listener.announce(f"observer {complaint}")

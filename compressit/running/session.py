@@ -26,6 +26,7 @@ from compressit.results.collect import collect, short_name
 from compressit.results.runfolder import RunFolder
 from compressit.running.display import Live
 from compressit.running.estimate import Estimate, History, unknown
+from compressit.running.observers import Observers
 from compressit.running.pool import WorkerOptions
 from compressit.running.runner import Failure, Runner
 from compressit.store.objects import Artifact, Store
@@ -57,9 +58,12 @@ def run_plan(
     artifacts = {key: found for key in plan.jobs if (found := objects.find(key)) is not None}
     jobs = plan.pending(dict.fromkeys(artifacts, True))
     target = RunFolder(folder, plan, host, command, say)
+    observers = Observers.of(plan, folder, say)
     if not jobs and (finished := target.finished()) is not None:
         objects.note(folder, plan.jobs)
         objects.tidy(plan.jobs)
+        with observers.watching((), artifacts, ()):
+            pass
         say(f"nothing to do: all {len(plan.jobs)} results are in the store; see {folder / 'report.html'}")
         _warn(finished, say)
         return finished, []
@@ -78,12 +82,12 @@ def run_plan(
         forks=forks,
     )
     workers = workers if forks else 1
-    run = _Run(plan, host, objects, target, artifacts)
-    with target.writing():
+    run = _Run(plan, objects, target, artifacts, observers)
+    with target.writing(), observers.watching(jobs, artifacts, run.failures):
         objects.note(folder, plan.jobs)
         try:
             if jobs:
-                run.execute(jobs, options, Runner(options, host, run, workers), workers, console)
+                run.execute(jobs, options, Runner(options, run, workers), workers, console)
         finally:
             objects.tidy(plan.jobs)
         failures = run.failures
@@ -152,7 +156,6 @@ class Batches:
     def __init__(
         self,
         recipe: Recipe,
-        host: Host,
         *,
         target: Target,
         folder: Path,
@@ -161,7 +164,7 @@ class Batches:
         console: Console,
         job_timeout: float | None = None,
     ) -> None:
-        self._host, self._target, self._workers, self._console = host, target, workers, console
+        self._target, self._workers, self._console = target, workers, console
         self._store, self._named = Store(store, warn=_speaker(console)), store
         self._runner: Runner | None = None
         self._folder, self._used = folder, set[str]()
@@ -190,15 +193,18 @@ class Batches:
         artifacts = {key: found for key in plan.jobs if (found := self._store.find(key)) is not None}
         self._used |= plan.jobs.keys()
         self._store.note(self._folder, self._used)
-        run = _Run(plan, self._host, self._store, self._target, artifacts, strict=False)
+        observers = Observers.of(plan, self._folder, _speaker(self._console))
+        run = _Run(plan, self._store, self._target, artifacts, observers, strict=False)
         jobs = plan.pending(dict.fromkeys(artifacts, True))
         if jobs:
             _require_writable(self._store, self._named)
-            self._runner = self._runner or Runner(self._options, self._host, run, self._workers)
-            try:
-                run.execute(jobs, self._options, nullcontext(self._runner), self._workers, self._console)
-            finally:
-                self._store.tidy(plan.jobs)
+        with observers.watching(jobs, artifacts, run.failures):
+            if jobs:
+                self._runner = self._runner or Runner(self._options, run, self._workers)
+                try:
+                    run.execute(jobs, self._options, nullcontext(self._runner), self._workers, self._console)
+                finally:
+                    self._store.tidy(plan.jobs)
         return Batch(plan, artifacts, run.failed_jobs)
 
 
@@ -225,10 +231,10 @@ class _Run:
     """Runs jobs and keeps the display, artifacts, history and folder up to date."""
 
     plan: Plan
-    host: Host
     store: Store
     target: Target
     artifacts: dict[str, Artifact]  # by key, including those that this run makes
+    observers: Observers
     strict: bool = True  # whether nothing is trained if a dry run fails
     failures: list[str] = field(default_factory=list[str])  # one line each
     failed_jobs: dict[str, str] = field(default_factory=dict[str, str])  # the same, by key
@@ -312,9 +318,11 @@ class _Run:
     def started(self, job: Job) -> None:
         self._running.append(job)
         self._live.started(job)
+        self.observers.started(job)
 
     def progress(self, job: Job, event: Mapping[str, Any]) -> None:
         self._live.progress(job, event)
+        self.observers.progress(job, event)
 
     def finished(self, job: Job, seconds: float) -> None:
         self._running.remove(job)
@@ -322,6 +330,7 @@ class _Run:
         artifact = self.store.find(job.key)
         if artifact is not None:
             self.artifacts[job.key] = artifact
+            self.observers.finished(job, artifact)
         else:
             self.failures.append(f"{job.label}: its result cannot be read from the store")
         self._live.finished(job, seconds)
@@ -332,6 +341,7 @@ class _Run:
         self.failed_jobs[job.key] = _failure_text(self.target, job, failure)
         self.failures.append(self.failed_jobs[job.key])
         self._live.failed(job, failure)
+        self.observers.failed(job, failure.message)
 
     def announce(self, text: str) -> None:
         self._live.announce(text)

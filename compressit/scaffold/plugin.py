@@ -15,7 +15,7 @@ from compressit.public import EXPORTS
 from compressit.scaffold.files import rendered
 
 _KINDS = {"train": "trainer", "eval": "evaluator", "model": "model", "data": "dataset", "task": "task",
-          "report": "report"}  # fmt: skip
+          "report": "report", "observe": "observer"}  # fmt: skip
 _TAKEN = sys.stdlib_module_names | {"compressit", "numpy", "torch", "pydantic", "matplotlib"}
 
 

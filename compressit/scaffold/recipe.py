@@ -39,6 +39,7 @@ class Parts:
     stages: Sequence[str]
     evaluate: Sequence[str]
     report: Sequence[str] = ()
+    observe: Sequence[str] = ()
     task: str | None = None  # default: what the dataset poses
 
 
@@ -49,9 +50,10 @@ def parts_around(name: str, kind: str, host: Host) -> Parts:
         return name if kind == wanted else usual(host, wanted)
 
     stages = [one("trainer"), *([name] if kind == "compressor" else [])]
-    report = [name] if kind == "report" else []
+    report, observe = ([name] if kind == wanted else [] for wanted in ("report", "observer"))
     dataset, task = one("dataset"), name if kind == "task" else None
-    return Parts(dataset, one("model"), stages, usual_evaluators(host, dataset, task), report, task)
+    evaluate = usual_evaluators(host, dataset, task)
+    return Parts(dataset, one("model"), stages, evaluate, report, observe, task)
 
 
 def checked_name(name: str) -> str:
@@ -89,6 +91,7 @@ def recipe_text(name: str, parts: Parts, host: Host, files: Sequence[str] = ()) 
         stages=[(stage, use(uses, "trainer", "compressor")) for stage, uses in stages],
         evaluate=[use(uses, "evaluator") for uses in parts.evaluate],
         report=[use(uses, "report") for uses in parts.report],
+        observe=[use(uses, "observer") for uses in parts.observe],
     )
 
 
@@ -101,6 +104,7 @@ def missing_options(parts: Parts, host: Host) -> list[str]:
         *parts.stages,
         *parts.evaluate,
         *parts.report,
+        *parts.observe,
     )
     plugins = [host.find(name).plugin for name in dict.fromkeys(names)]
     return [

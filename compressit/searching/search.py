@@ -105,7 +105,7 @@ def search(
     kept = SearchFolder(folder)
     say = partial(_say, console)
     batches = Batches(
-        recipe, host, target=kept, folder=folder, store=store, workers=order.jobs, console=console,
+        recipe, target=kept, folder=folder, store=store, workers=order.jobs, console=console,
         job_timeout=order.job_timeout,
     )  # fmt: skip
     searching = _Search(Measuring(recipe, goal, host, batches.run), strategies, order, kept, say)
@@ -144,6 +144,9 @@ class _Search:
         if tried.trials:
             self.say(f"continuing after {len(tried.trials)} trials in {self.folder.path}")
         else:
+            self.folder.write(
+                content, tried
+            )  # observers may write beside it: the folder is a search's from now on
             tried = self._first()
             self._keep(content, Tried(), tried)
         strategies = self._open(tried)

@@ -9,13 +9,13 @@ from typing import Any
 from compressit.contract.compute import Compute
 from compressit.contract.plugin import Plugin
 from compressit.host.plugins import KINDS
-from compressit.testing import datasets, models, options, reports, runs, stages, tasks
+from compressit.testing import datasets, models, observers, options, reports, runs, stages, tasks
 from compressit.testing.check import Check, NotApplicable
 from compressit.testing.subject import Subject
 
 _ALL = [
     value
-    for module in (options, stages, models, datasets, tasks, reports, runs)
+    for module in (options, stages, models, datasets, tasks, reports, observers, runs)
     for value in vars(module).values()
     if isinstance(value, Check) and value.test.__module__ == module.__name__
 ]

@@ -21,7 +21,7 @@ from compressit.recipe.load import load_recipe
 from compressit.running.estimate import History
 from compressit.running.job import JobRunner
 from compressit.store.objects import Artifact, Store
-from compressit.testing import datasets, models, reports, stages, tasks
+from compressit.testing import datasets, models, observers, reports, stages, tasks
 from compressit.testing.check import ConformanceError, NotApplicable, check, none_found
 from compressit.testing.fingerprint import changed
 from compressit.testing.pickles import pickles
@@ -49,6 +49,7 @@ SHRINK = {"uses": "testing.shrink", "needs": "train", "with": {**TRAINING, "teac
     needs=[
         stages.runs, stages.same_seed_same_result, stages.saves_and_reloads, models.saves_and_reloads,
         models.gradients_flow, datasets.as_declared, datasets.same_twice, tasks.scores_declared, reports.draws,
+        observers.watches,
     ]
 )  # fmt: skip
 def runs_under_jobs(subject: Subject) -> None:
@@ -91,6 +92,8 @@ def _plan(subject: Subject) -> Plan:
                 changes["variants"] = {"real": {}, "fake": {"data": {"with": {"labels": "shuffled"}}}}
         case "report":
             changes = {"report": [tested]}
+        case "observer":
+            changes = {"observe": [tested]}
         case "task":
             task = cast("type[Task[Any]]", subject.plugin)
             if CLASSIFICATION not in task.does() | task.takes:

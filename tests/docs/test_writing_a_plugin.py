@@ -193,7 +193,7 @@ def test_the_barrier_stands_between_two_models(walked: Path) -> None:
 
 
 def test_the_observer_saw_every_job_of_the_lab(walked: Path) -> None:
-    lines = (walked / "diary.txt").read_text(encoding="utf-8").splitlines()
+    lines = (walked / "runs/lab/diary/log.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 18
     assert sum(" took " in line for line in lines) == 18
     assert any(line.startswith("base/seed0/match-02 eval.drift took") for line in lines)

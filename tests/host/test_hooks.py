@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent, indent
 
@@ -50,7 +49,7 @@ class Desk:
     def run(self, plugin: str, **replaced: str) -> Run:
         """Runs the recipe with some of its values replaced, and the plugin file with one hook."""
         (self.folder / "hooked.py").write_text(
-            "from compressit import Compressor, Dataset, Evaluator, Metric, Model, Sources, Report\n"
+            "from compressit import Compressor, Dataset, Evaluator, Metric, Model, Observer, Sources, Report\n"
             "from compressit import Task, Trainer, hookimpl\n" + plugin
         )
         text = RECIPE
@@ -189,35 +188,20 @@ def compressit_module_types():
         load(_checkpoint(run), host=tiny_host())
 
 
-@pytest.fixture(scope="module")
-def observed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
-    """What each observer wrote of one run, with a worker process, that failed in the end."""
-    desk = Desk(tmp_path_factory.mktemp("observed"))
-    observers = (
-        _observer("compressit_stage_started(job)", "job.label")
-        + _observer("compressit_stage_finished(job, seconds)", "f'{job.kind} {seconds > 0}'")
-        + _observer("compressit_stage_failed(job, message)", "f'{job.label}: {message}'")
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "compressit.results.runfolder.RunFolder._draw",
-            lambda folder, *files: Bench().draw(folder, *files),
-        )
-        with pytest.raises(StageFailed):
-            desk.run(observers, train="{uses: tiny.train, with: {epochs: 1, fault: refuse}}")
-    return lambda hook: (desk.folder / f"{hook}.txt").read_text().splitlines()
-
-
-def test_hook_stage_started(observed: Callable[[str], list[str]]) -> None:
-    assert observed("compressit_stage_started") == ["base/seed0/init", "base/seed0/train"]
-
-
-def test_hook_stage_finished(observed: Callable[[str], list[str]]) -> None:
-    assert observed("compressit_stage_finished") == ["init True"]
-
-
-def test_hook_stage_failed(observed: Callable[[str], list[str]]) -> None:
-    assert observed("compressit_stage_failed") == ["base/seed0/train: the plugin refuses"]
+def test_hook_observers(desk: Desk) -> None:
+    body = """
+    def run_started(self, run):
+        self.log = run.file("observed.txt")
+    def job_finished(self, end):
+        with self.log.open("a") as file:
+            print(end.job.label, *end.metrics, file=file)
+    """
+    source = _plugin("Observer", body)
+    run = desk.run(source, evaluate="[tiny.size]\nobserve: [hooked.observer]")
+    told = (run.folder / "observed.txt").read_text().splitlines()
+    assert told[:2] == ["base/seed0/init", "base/seed0/train"]
+    assert told[2].split()[:2] == ["base/seed0/train", "tiny.size"]
+    assert "parameters" in told[2]
 
 
 def _plugin(kind: str, body: str) -> str:
@@ -226,15 +210,6 @@ def _plugin(kind: str, body: str) -> str:
     return (
         f"class Hooked({kind}):\n    name = 'hooked.{kind.lower()}'\n{body}\n"
         f"@hookimpl\ndef compressit_{kind.lower()}s():\n    return [Hooked]\n"
-    )
-
-
-def _observer(signature: str, line: str) -> str:
-    """An observer that writes a line into a file of its hook's name."""
-    file = f"Path(__file__).with_name('{signature.split('(')[0]}.txt')"
-    return (
-        f"@hookimpl\ndef {signature}:\n    from pathlib import Path\n"
-        f"    with {file}.open('a') as file:\n        file.write({line} + '\\n')\n"
     )
 
 

@@ -34,24 +34,12 @@ GOOD = """
     def compressit_compressors():
         return [Prune]
 """
-OBSERVER = """
-    from compressit.contract.hookspecs import hookimpl
-    seen = []
-
-    @hookimpl
-    def compressit_stage_started(job):
-        seen.append(job)
-
-    @hookimpl
-    def compressit_stage_finished(seconds):
-        seen.append(seconds)
-"""
-LOUD = """
+TYPES = """
     from compressit.contract.hookspecs import hookimpl
 
     @hookimpl
-    def compressit_stage_started(job):
-        raise RuntimeError(f"no room\\nfor {job}")
+    def compressit_module_types():
+        return ["{name}"]
 """
 DATASET = """
     from compressit.config import Config
@@ -65,6 +53,19 @@ DATASET = """
     @hookimpl
     def compressit_datasets():
         return [Data]
+"""
+OBSERVER = """
+    from compressit import Observer, hookimpl
+
+    class Diary(Observer):
+        name = "observe.x"
+
+        def jobs_finished(self, end):
+            pass
+
+    @hookimpl
+    def compressit_observers():
+        return [Diary]
 """
 HOOK = "def compressit_compressors"
 # a source, what is said of it, the line with the fault, and what to do
@@ -118,6 +119,7 @@ BROKEN = {
         GOOD.replace("class Options(Config)", "from pydantic import BaseModel\n    class Options(BaseModel)"),
         "Config must derive from compressit.config.Config", "class Prune", "",
     ),
+    "deaf": (OBSERVER, "Diary is told of nothing", "class Diary", "rename 'jobs_finished' to 'job_finished'"),
     "data-config": (DATASET, "must derive from compressit.datasets.options.DataConfig", "class Data", ""),
     "no-name": (GOOD.replace('name = "{name}"', "pass"), ".name is None; it must be like", "class Prune", ""),
     "bad-name": (GOOD.replace("{name}", "prune mine"), ".name is 'prune mine'", "class Prune", '"prune.mine"'),
@@ -196,7 +198,7 @@ def test_an_installed_plugin_is_found_through_its_entry_point(install: Install) 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(install: Install, kind: str) -> None:
     source, reason, *_ = BROKEN[kind]
-    install("bad-one", LOUD + source if kind == "bad-name" else source, entry="bad")
+    install("bad-one", TYPES + source if kind == "bad-name" else source, entry="bad")
     install("good-one", GOOD, entry="good", plugin="prune.good")
     host = Host()
     (broken,) = [b for b in host.broken if b.owner == "bad-one 1.2"]
@@ -205,7 +207,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(install: I
     assert "\n" not in broken.reason
     assert kind != "import" or "fake_bad_one.py" in broken.details, "its traceback"
     assert host.find("prune.good").owner == "good-one 1.2"
-    assert host.tell("compressit_stage_started", job="job") == [], "none of its hooks is left behind"
+    assert host.module_types() == [], "none of its hooks is left behind"
     assert kind == "twice" or "prune.x" not in host.names()
 
 
@@ -224,12 +226,11 @@ def test_two_owners_of_one_name_are_both_named_and_the_first_kept(install: Insta
 
 
 def test_two_owners_may_use_one_entry_point_name(install: Install) -> None:
-    install("a-first", GOOD + OBSERVER, plugin="prune.first")
+    install("a-first", GOOD + TYPES, plugin="prune.first")
     install("b-second", GOOD, plugin="prune.second")
     host = Host()
     assert {"prune.first", "prune.second"} <= set(host.names("compressor"))
-    host.tell("compressit_stage_started", job="job")
-    assert sys.modules["fake_a_first"].seen == ["job"]
+    assert host.module_types() == ["prune.first"]
 
 
 @pytest.mark.parametrize("names", ["bad", " bad , other", "*"])
@@ -368,19 +369,7 @@ def test_a_local_file_that_is_missing_or_no_python_is_an_error(tmp_path: Path) -
         assert caught.value.message.startswith(f"{tmp_path / name}{words}")
 
 
-# Observers and module types
-
-
-def test_observers_are_told_what_they_ask_for_and_one_that_fails_is_a_complaint(tmp_path: Path) -> None:
-    host = _local(_file(tmp_path / "loud", LOUD), _file(tmp_path / "told", OBSERVER))
-    (complaint,) = host.tell("compressit_stage_started", job="a job")
-    assert complaint.startswith("compressit_local_loud_")
-    assert complaint.endswith("compressit_stage_started: RuntimeError: no room for a job")
-    assert host.tell("compressit_stage_finished", job="a job", seconds=1.5) == []
-    assert host.tell("compressit_stage_failed", job="a job", message="why") == []
-    (module,) = [m for name, m in sys.modules.items() if name.startswith("compressit_local_told_")]
-    assert module.seen == ["a job", 1.5]
-    sys.modules.pop(module.__name__)
+# Module types
 
 
 def test_module_types_come_from_every_plugin_and_a_failing_one_is_listed(tmp_path: Path) -> None:

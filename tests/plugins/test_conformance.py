@@ -11,7 +11,8 @@ from compressit.testing import parametrize
 
 BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]
 FILES = ("data.folder", "data.tensors")  # those need files: their own tests
-PLAIN = [name for name in BUILT_IN if name not in ("model.timm", *FILES)]  # that one needs an extra: below
+EXTRAS = ("model.timm", "observe.tensorboard")  # those need an extra: below
+PLAIN = [name for name in BUILT_IN if name not in (*EXTRAS, *FILES)]
 
 
 pytestmark = pytest.mark.usefixtures("warm_workers")
@@ -40,4 +41,10 @@ def test_it_conforms(check: Callable[[], None], request: pytest.FixtureRequest) 
 @pytest.mark.extra("timm")
 @parametrize("model.timm", device="auto")
 def test_timm_conforms(check: Callable[[], None]) -> None:
+    check()
+
+
+@pytest.mark.extra("tensorboard")
+@parametrize("observe.tensorboard")
+def test_tensorboard_conforms(check: Callable[[], None]) -> None:
     check()

@@ -54,6 +54,7 @@ def test_it_is_a_valid_schema_with_or_without_plugins(schema: dict[str, Any]):
         {
             "evaluate": ["tiny.odd", {"uses": "tiny.odd", "with": {"fault": "log"}}],
             "report": ["tiny.report"],
+            "observe": ["tiny.observer", {"uses": "tiny.observer", "with": {"file": "a.txt"}}],
         },
         {"variants": {"a": None, "b": {"data": {"with": {"limit": 3}}, "stages": {"fit": None}}}},
         {"profiles": {"quick": {"seeds": [1, 2], "stages": {"fit": {"with": {"epochs": 1}}}}}},

@@ -64,7 +64,7 @@ def _plan(*does: str, place: str = "") -> Plan:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recording, Path]:
     root = tmp_path_factory.mktemp("rude")
     listener = Recording()
-    with Runner(_options(root), tiny_host(), listener) as runner:
+    with Runner(_options(root), listener) as runner:
         runner.run(list(_plan(*FAILS, *GOES_WELL).jobs.values()))
     return listener, root
 
@@ -119,7 +119,7 @@ def test_what_a_plugin_started_ends_with_its_worker(tmp_path: Path, ending: str)
 
     listener.tick = tick
     plan = _plan("starts", place=str(place))
-    with contextlib.suppress(KeyboardInterrupt), Runner(_options(tmp_path), tiny_host(), listener) as runner:
+    with contextlib.suppress(KeyboardInterrupt), Runner(_options(tmp_path), listener) as runner:
         runner.run(list(plan.jobs.values()))
     assert len(numbers) >= 4
     assert gone_soon(numbers)
@@ -131,7 +131,7 @@ def test_what_a_plugin_started_ends_with_its_worker(tmp_path: Path, ending: str)
 def test_a_job_that_takes_too_long_is_ended_and_the_others_go_on(tmp_path: Path) -> None:
     listener = Recording()
     options = replace(_options(tmp_path), job_timeout=8.0)
-    with Runner(options, tiny_host(), listener) as runner:
+    with Runner(options, listener) as runner:
         runner.run(list(_plan("hangs", "stops").jobs.values()))
     assert {label.rpartition("/")[2] for label in listener.done} == {"init", "train", "last"}
     for what in ("hangs", "stops"):

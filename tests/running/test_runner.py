@@ -77,7 +77,7 @@ def _options(root: Path, digest: str | None = None) -> WorkerOptions:
 
 def _run(root: Path, plan: Plan, jobs: int = 1, **options: Any) -> Finished:
     listener = Recording()
-    with Runner(_options(root, **options), tiny_host(), listener, jobs) as runner:
+    with Runner(_options(root, **options), listener, jobs) as runner:
         runner.start(list(plan.jobs.values()))
         runner.run(list(plan.jobs.values()))
     return Finished(plan, listener, Store(root / "store"), root, runner)
@@ -95,12 +95,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     )
     text += "  of_the_dead: {uses: tiny.prune, needs: die}\n  heir: {uses: tiny.prune}\n"
     text += "  last: {uses: tiny.prune, needs: train}\nevaluate: [tiny.accuracy]\n"
-    patch = pytest.MonkeyPatch()
-    patch.setenv("TINY_LOG", str(root / "observed.txt"))
-    with patch.context():
-        finished = _run(root, plan_of(text))
-    patch.undo()
-    return finished
+    return _run(root, plan_of(text))
 
 
 def test_what_is_not_concerned_by_a_failure_runs(troubled: Finished) -> None:
@@ -154,17 +149,6 @@ def test_what_plugins_print_goes_to_a_workers_log_and_what_they_emit_is_told_as_
     event = next(e for e in troubled.listener.events if e["job"].endswith("/junk") and "seconds" not in e)
     assert (event["event"], event["epoch"]) == ("progress", 1.0)
     assert event["loss"].startswith("<object")
-
-
-def test_observers_hear_of_every_task(troubled: Finished) -> None:
-    observed = (troubled.root / "observed.txt").read_text().splitlines()
-    assert [line.removeprefix("started ") for line in observed if line.startswith("started ")] == (
-        troubled.listener.started_jobs
-    )
-    assert {line.removeprefix("finished ") for line in observed if line.startswith("finished ")} == set(
-        troubled.listener.done
-    )
-    assert "failed base/seed0/refuse: the plugin refuses" in observed
 
 
 # Side by side
@@ -253,7 +237,7 @@ def test_a_setting_that_an_import_changes_changes_nobodys_results(tmp_path: Path
     host = tiny_host(file)
     torch.set_default_dtype(torch.float32)  # it was imported here too
     plan = plan_of(BASE, host=host)
-    with Runner(options, host, listener) as runner:
+    with Runner(options, listener) as runner:
         runner.run(list(plan.jobs.values()))
     assert listener.said == [
         "importing a plugin changed a process setting: default dtype (now torch.float64)",
@@ -268,7 +252,7 @@ def test_a_setting_that_an_import_changes_changes_nobodys_results(tmp_path: Path
 def test_the_first_worker_measures_the_machine_and_then_works(tmp_path: Path) -> None:
     plan = plan_of(BASE)
     listener = Recording()
-    with Runner(_options(tmp_path), tiny_host(), listener) as runner:
+    with Runner(_options(tmp_path), listener) as runner:
         measured = runner.calibrate(
             {
                 "uses": "tiny.mlp", "config": {"hidden": [8]}, "inputs": to_json(TensorSpec((1, 2, 3))), "outputs": 3,
@@ -386,7 +370,7 @@ def test_what_another_run_is_making_keeps_no_worker_from_the_rest(tmp_path: Path
             lock.__exit__(None, None, None)
 
     listener.finished = let_go  # type: ignore[method-assign]
-    with Runner(_options(tmp_path), tiny_host(), listener) as runner:
+    with Runner(_options(tmp_path), listener) as runner:
         runner.run(list(plan.jobs.values()))
     assert listener.failures == {}
     assert sorted(listener.done) == sorted(job.label for job in plan.jobs.values())
@@ -404,7 +388,7 @@ def test_a_wait_for_another_run_ends_with_the_time_that_a_job_is_given(tmp_path:
     listener = Recording()
     with (
         Store(tmp_path / "store").lock(init.key),
-        Runner(replace(_options(tmp_path), job_timeout=3), tiny_host(), listener) as runner,
+        Runner(replace(_options(tmp_path), job_timeout=3), listener) as runner,
     ):
         runner.run(list(plan.jobs.values()))
     assert str(os.getpid()) in listener.failures[init.label].message

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("warm_workers")
 
 PREFIXES = {
     "compressor": "prune", "trainer": "train", "evaluator": "eval", "model": "model", "dataset": "data",
-    "task": "task", "report": "report",
+    "task": "task", "report": "report", "observer": "observe",
 }  # fmt: skip
 
 
@@ -67,8 +67,11 @@ def test_every_kind_runs_as_it_stands(kind: str, tmp_path: Path, bench: Bench) -
             assert run.model("tiny")[1].in_features == 64
         case "task":
             assert run.plan.recipe.variants[0].posed.name == "task.mine"
-        case _:
+        case "report":
             assert [use["uses"] for use in run.results.config["report"]] == ["report.mine"]
+        case _:
+            lines = (run.folder / "mine" / "log.txt").read_text().splitlines()
+            assert len(lines) == len(run.plan.jobs)
 
 
 def test_the_evaluator_counts_what_it_says(tmp_path: Path, make_context: Callable[..., StageContext]) -> None:

@@ -155,6 +155,7 @@ def test_every_option_of_every_installed_plugin_is_shown() -> None:
     for registered in host.registered():
         kinds = {
             "dataset": "data", "model": "model", "task": "task", "evaluator": "evaluate", "report": "report",
+            "observer": "observe",
         }  # fmt: skip
         kind, name = kinds.get(registered.kind, "stages"), registered.plugin.name
         text = recipe_text(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -188,3 +191,28 @@ def test_nothing_is_searched_if_the_recipe_itself_fails(desk: Desk) -> None:
     desk.folder, desk.bench.before = "other", fail
     with pytest.raises(StageFailed, match="no power"):
         desk.search(desk.recipe(text=KNOWN.replace("name: known", "name: again\nseeds: [5]")), trials=6)
+
+
+def test_observers_hear_of_every_batch_also_of_a_search_that_stops_before_its_first_trial(desk: Desk) -> None:
+    def stop(job: Job) -> None:
+        raise KeyboardInterrupt
+
+    recipe = desk.recipe("observe: [tiny.observer]\n")
+    desk.bench.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        desk.search(recipe)
+    diary = desk.root / "out" / "diary.txt"
+    assert [line["method"] for line in _lines(diary)] == ["run_started", "job_started", "run_ended"]
+    diary.unlink()
+    desk.bench.before = lambda job: None
+    found = desk.search(recipe, trials=3, jobs=2)
+    starts = [line for line in _lines(diary) if line["method"] == "run_started"]
+    assert [len({path.split("/")[0] for path in start["models"]}) for start in starts] == [1, 2], (
+        "first as written"
+    )
+    assert {trial.number for trial in found.trials} == {0, 1, 2}
+    assert _lines(desk.root / "out" / "winner" / "diary.txt")[-1]["complete"] is True
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
