@@ -68,7 +68,7 @@ def _run(root: Path, text: str, screen: Screen) -> Store:
     options = WorkerOptions(
         root / "store", root / "cache", 1, root / "logs", save_every=0.0, session=host, forks=False
     )
-    with Runner(options, host, screen) as runner:
+    with Runner(options, screen) as runner:
         runner.run([job for job in plan_of(text, host=host).jobs.values() if not _made(root, job)])
     return Store(root / "store")
 

@@ -198,14 +198,14 @@ def test_workers_start_together_but_no_more_than_can_be_kept_busy(tmp_path: Path
     jobs = list(plan_of(TWINS.replace("tiny.fidelity", "tiny.clock")).jobs.values())
     clocks, shared = [j for j in jobs if j.exclusive], [j for j in jobs if not j.exclusive]
     for given, wanted in ((shared, 2), ([*clocks, shared[0]], 1), (clocks, 0)):
-        with Runner(_options(tmp_path), tiny_host(), Recording(), 2) as runner:
+        with Runner(_options(tmp_path), Recording(), 2) as runner:
             runner.start(given)
             assert len(runner._workers) == wanted
 
 
 def test_what_is_timed_does_not_wait_for_workers_that_start_but_ends_them(tmp_path: Path) -> None:
     plan = plan_of(BASE + "evaluate: [tiny.clock]\n")
-    with Runner(_options(tmp_path), tiny_host(), Recording(), 3) as runner:
+    with Runner(_options(tmp_path), Recording(), 3) as runner:
         runner.start(list(plan.jobs.values()))
         first = runner._workers[0]
         while not first.ready:  # the others' messages are not read: they seem to start still
