@@ -100,6 +100,9 @@ class Quiet:
     def __exit__(self, *error: object) -> None:
         pass
 
+    def start(self, jobs: Sequence[Job]) -> None:
+        pass
+
     def calibrate(self, request: Mapping[str, Any]) -> None:
         pass
 
