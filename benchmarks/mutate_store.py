@@ -79,7 +79,7 @@ class Quiet:
 
     stop_after = -1  # saves of progress
 
-    def __init__(self, options: Any, host: Host, listener: Listener, jobs: int = 1) -> None:
+    def __init__(self, options: Any, listener: Listener, jobs: int = 1) -> None:
         store = Store(options.store)
         if Quiet.stop_after > 0:
             save = store.save_progress
@@ -91,7 +91,7 @@ class Quiet:
                     raise Stop
 
             store.save_progress = save_and_stop
-        self._jobs = JobRunner(store, host, options.cache, 0.0)
+        self._jobs = JobRunner(store, Host(), options.cache, 0.0)
         self._listener = listener
 
     def __enter__(self) -> Quiet:
