@@ -107,16 +107,15 @@ class Gradual:
             self._prune(self.schedule.last)
 
     def _on_step(self, step: int, loss: Tensor) -> None:
+        if step > self.schedule.first:
+            # momentum moves a weight even where its gradient is zero: what is pruned is set to zero again
+            with torch.no_grad():
+                for name, weight in self.pruning.weights.items():
+                    weight.mul_(self._saved(ALIVE, name))
         if self.schedule.due(step):
             self._prune(step)
             if self.schedule.shown(step):
                 self.ctx.log(step, sparsity=sum(self.pruning.zeros().values()) / self.pruning.selected)
-        if self.schedule.due(step) or step <= self.schedule.first:
-            return
-        # momentum moves a weight even where its gradient is zero: what is pruned is set to zero again
-        with torch.no_grad():
-            for name, weight in self.pruning.weights.items():
-                weight.mul_(self._saved(ALIVE, name))
 
     def _prune(self, step: int) -> None:
         scores = self.scored(step) if self.scored else None

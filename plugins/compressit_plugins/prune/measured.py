@@ -84,8 +84,10 @@ def wanda(model: nn.Module, weights: Weights, calibration: Calibration) -> dict[
     read: set[str] = set()
 
     def see(name: str, layer: nn.Module, args: tuple[Any, ...]) -> None:
+        if layer.weight is not weights[name]:  # `_squares` calls it with a probe
+            return
         read.add(name)
-        squares[name].add_(_squares(layer, args[0].detach()))
+        squares[name].add_(_squares(layer, weights[name], args[0].detach()))
 
     hooks = [layer.register_forward_pre_hook(partial(see, name)) for name, layer in readers(model, weights)]
     try:
@@ -117,16 +119,16 @@ def refuse_unread(weights: Weights, read: Collection[str]) -> None:
         )
 
 
-def _squares(layer: nn.Module, inputs: Tensor) -> Tensor:
+def _squares(layer: nn.Module, weight: Tensor, inputs: Tensor) -> Tensor:
     """The sum of the squares of what each weight is multiplied with, of the weight's shape.
 
     The layer is linear in its weight, so this is the slope of the sum of its outputs for the squared inputs: true for
     every stride, padding, dilation and number of groups.
     """
-    probe = torch.zeros_like(layer.get_parameter("weight"), requires_grad=True)
+    probe = torch.zeros_like(weight, requires_grad=True)
     with torch.enable_grad():
         outputs = functional_call(layer, {"weight": probe}, (inputs.to(probe.dtype).square(),))
-    return torch.autograd.grad(outputs.sum(), probe)[0]
+        return torch.autograd.grad(outputs.sum(), probe)[0]
 
 
 def _zeros(weights: Weights) -> dict[str, Tensor]:
