@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from compressit import Config, FitConfig, ModelRef, Task, changed, ratio
 from compressit_plugins.distill.options import TeacherConfig
@@ -105,7 +105,9 @@ class MagnitudeConfig(Config):
         default=None, description="training after pruning that keeps the zeros; default: none"
     )
     gradual: GradualConfig | None = Field(
-        default=None, description="prune little by little during `finetune`; default: at once, before it"
+        default=None,
+        validate_default=True,
+        description="prune little by little during `finetune`; default: at once, before it",
     )
     distill: TeacherConfig | None = Field(
         default=None, description="a teacher for `finetune`; default: it trains on the targets alone"
@@ -146,15 +148,16 @@ class MagnitudeConfig(Config):
     def _trains(cls, value: Config | None, info: ValidationInfo) -> Config | None:
         if value is not None and info.data.get("finetune", value) is None:
             raise ValueError("needs a training: say how long by `finetune`")
-        if value is not None and info.field_name == "gradual" and info.data.get("rewind") is not None:
-            raise ValueError("does not go with `rewind`: what is left goes back once all pruning is done")
         return value
 
-    @model_validator(mode="after")
-    def _moves(self) -> MagnitudeConfig:
-        if self.score == "movement" and self.gradual is None:
-            raise ValueError("`score: movement` is what a training does to weights: it needs `gradual`")
-        return self
+    @field_validator("gradual")
+    @classmethod
+    def _fits(cls, value: GradualConfig | None, info: ValidationInfo) -> GradualConfig | None:
+        if value is None and info.data.get("score") == "movement":
+            raise ValueError("is needed by `score: movement`, which is summed up over a training that prunes")
+        if value is not None and info.data.get("rewind") is not None:
+            raise ValueError("does not go with `rewind`: what is left goes back once all pruning is done")
+        return value
 
 
 def compounded(share: float, times: int) -> float:
