@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from compressit import Batched, FitConfig, InputTensors, StageContext, fit
+from compressit import Batched, FitConfig, InputTensors, StageContext, fit, pruned_zeros
 from compressit_plugins.prune.masks import Pruning, Scored
 from compressit_plugins.prune.options import GradualConfig
 
@@ -88,13 +88,20 @@ class Gradual:
 
     @staticmethod
     def of(
-        pruning: Pruning, schedule: Schedule, scored: Scored | None, movement: bool, ctx: StageContext
+        model: nn.Module,
+        pruning: Pruning,
+        schedule: Schedule,
+        scored: Scored | None,
+        movement: bool,
+        ctx: StageContext,
     ) -> Gradual:
-        """One that has not begun."""
-        weights = pruning.weights.items()
-        kept = {ALIVE + name: (weight != 0).to(weight.dtype) for name, weight in weights}
-        if movement:
-            kept |= {MOVEMENT + name: torch.zeros_like(weight) for name, weight in weights}
+        """One that has not begun. What an earlier stage pruned is gone; what a builder starts at zero learns."""
+        gone = {} if ctx.fresh else pruned_zeros(model)
+        kept: dict[str, Tensor] = {}
+        for name, weight in pruning.weights.items():
+            kept[ALIVE + name] = (~gone[name]).to(weight.dtype) if name in gone else torch.ones_like(weight)
+            if movement:
+                kept[MOVEMENT + name] = torch.zeros_like(weight)
         return Gradual(pruning, schedule, scored, movement, ctx, kept)
 
     def train(

@@ -26,7 +26,7 @@ def sparsify(model: nn.Module, ctx: StageContext, config: MagnitudeConfig, pruni
     scored = scorer(model, ctx, config, pruning)
     if config.gradual is not None and config.finetune is not None:
         schedule = Schedule.of(config.gradual, config.finetune.total_steps(len(ctx.data.train)))
-        gradual = Gradual.of(pruning, schedule, scored, config.score == "movement", ctx)
+        gradual = Gradual.of(model, pruning, schedule, scored, config.score == "movement", ctx)
         examples, loss = lesson(ctx, config.distill)
         with keeping_zeros(model, ctx):
             gradual.train(model, config.finetune, examples, loss)
