@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from compressit.config import Config
 from compressit.contract.classification import usual
@@ -116,12 +116,22 @@ def _plugin(registered: Registered) -> Iterator[str]:
         yield "No options.\n"
     if table:
         yield table
+    for name, block in _blocks(plugin.Config):
+        yield f"`{name}`: {block.__doc__}\n\n{options(block)}"
     if issubclass(plugin, Evaluator):
         if plugin.declares is not Evaluator.declares:
             yield "Of a classification, with the default options:\n"
         yield _metrics(declared(plugin(plugin.Config()), usual()))
     if issubclass(plugin, Task):
         yield _metrics(plugin(plugin.Config()).measures())
+
+
+def _blocks(config: type[Config]) -> Iterator[tuple[str, type[Config]]]:
+    """The options that are blocks with options of their own, and have no section."""
+    for name, field in config.model_fields.items():
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Config) and kind.__name__ not in LINKS:
+                yield name, kind
 
 
 def _metrics(metrics: Mapping[str, Declared]) -> str:
@@ -138,7 +148,7 @@ def _metrics(metrics: Mapping[str, Declared]) -> str:
 
 
 def _rows(config: type[Config], base: type[Config] | None = None) -> Iterator[str]:
-    style = Style(literal=lambda value: f"`{value}`", block=lambda name: LINKS.get(name, f"`{name}`"))
+    style = Style(literal=lambda value: f"`{value}`", block=lambda name: LINKS.get(name, "block"))
     for option in described(config, base, style):
         yield f"| `{option.name}` | {_cell(option.type)} | {option.default} | {_cell(option.about)} |\n"
 

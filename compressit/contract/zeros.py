@@ -14,18 +14,14 @@ from compressit.contract.context import StageContext
 _NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 
-def from_pruning(name: str, shape: Sequence[int], zeros: int) -> bool:
-    """Whether the zeros of the tensor `name`, this many, count as made by pruning.
+def from_pruning(shape: Sequence[int], zeros: int) -> bool:
+    """Whether the zeros of a parameter, this many, count as made by pruning.
 
-    Those of a weight matrix that has other values too do. Class tokens, position tables, biases and layers that are
-    zero as a whole begin there.
+    Those of a parameter of two or more dimensions that has other values too do. Biases, norms, and what is zero as a
+    whole (class tokens, position tables, the last layer of a branch) begin there. So that nothing pruned can look like
+    that, whatever file or process it passes through, a pruner leaves at least one weight of each matrix.
     """
-    return (
-        zeros > 0
-        and len(shape) > 1
-        and "weight" in name.rpartition(".")[2]
-        and zeros < torch.Size(shape).numel()
-    )
+    return len(shape) > 1 and 0 < zeros < torch.Size(shape).numel()
 
 
 @contextmanager
@@ -67,6 +63,6 @@ def pruned_zeros(model: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         zeros = parameter.numel() - int(parameter.count_nonzero())
-        if from_pruning(name, parameter.shape, zeros):
+        if from_pruning(parameter.shape, zeros):
             found[name] = parameter.detach() == 0
     return found

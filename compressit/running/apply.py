@@ -166,8 +166,9 @@ def _tell_of_lost_zeros(name: str, before: Before, model: nn.Module, ctx: StageC
     """Warns if training a pruned model made it dense again, which is rarely intended."""
     after = _tensors(model)
     total = left = 0
+    learned = {name for name, _ in model.named_parameters()}
     for tensor, was in before.tensors.items():
-        if from_pruning(tensor, was.shape, was.zeros):
+        if tensor in learned and from_pruning(was.shape, was.zeros):
             total += was.zeros
             left += after[tensor].numel() - int(after[tensor].count_nonzero())
     if total > left:

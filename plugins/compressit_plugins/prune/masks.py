@@ -1,124 +1,158 @@
-"""Chooses the smallest weights, zeroes them, and trains with the zeros kept."""
+"""Which weights go, and zeroing them: at once, or on the way to a number that is reached exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from compressit import FitConfig, NoEffectError, StageContext, fit, keeping_zeros
-from compressit_plugins.prune.shares import divided
+from compressit import NoEffectError
+from compressit_plugins.prune.lowest import Of, itself, lowest_but_one, lowest_in_rows
+from compressit_plugins.prune.options import Scope
+from compressit_plugins.prune.rows import as_rows, transposed
+from compressit_plugins.prune.shares import counted, divided
 from compressit_plugins.prune.weights import select_weights
 
-_CHUNK = 1 << 20  # weights processed at a time
-_NAN = 0x7F800001  # the bits of infinity, plus one
+Scored = Callable[[int], Mapping[str, Tensor]]
+"""The scores of all weights after so many optimizer steps, of their shapes; None: their magnitudes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Weights that are compared with each other."""
+
+    names: Sequence[str]
+    zeros: int  # of them when pruning begins
+    target: int  # zeros when it ends
+
+    def count(self, done: float) -> int:
+        """Zeros when this much of the way is done, from 0 to 1."""
+        return self.zeros + round((self.target - self.zeros) * done)
+
+    def compounded(self, done: float, total: int) -> int:
+        """The same, where equal parts of the way take an equal fraction of what is left of `total`."""
+        first, last = total - self.zeros, total - self.target
+        return total - round(first * (last / first) ** done) if first > last else self.target
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The weights of a model that are to be pruned, and how far."""
+
+    weights: Mapping[str, nn.Parameter]
+    parts: Sequence[Part]
+    groups: Mapping[str, int]  # of the transposed convolutions among them
+    rows: bool  # whether weights are compared within the rows of their matrix only
+
+    @staticmethod
+    def of(
+        model: nn.Module,
+        sparsity: float,
+        scope: Scope = "global",
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        also: Sequence[str] = (),
+        sparsities: Mapping[str, float] | None = None,
+    ) -> Pruning:
+        """Raises as `select_weights`, `divided` and `counted` do."""
+        weights = select_weights(model, include, exclude, also)
+        sizes = {name: weight.numel() for name, weight in weights.items()}
+        parts = divided(sizes, sparsity, scope, sparsities)
+        found = [
+            Part(names, sum(_zeros(weights[name]) for name in names), count)
+            for (names, _), count in zip(parts, counted(sizes, parts), strict=True)
+        ]
+        return Pruning(weights, found, transposed(model), scope == "row")
+
+    @property
+    def selected(self) -> int:
+        """The number of weights of which some go."""
+        return sum(weight.numel() for weight in self.weights.values())
+
+    @property
+    def targets(self) -> list[int]:
+        """How many zeros each part will have."""
+        return [part.target for part in self.parts]
+
+    def zeros(self) -> dict[str, int]:
+        """How many there are now, by name."""
+        return {name: _zeros(weight) for name, weight in self.weights.items()}
+
+    def is_short(self) -> bool:
+        """Whether there are fewer zeros than there will be."""
+        zeros = self.zeros()
+        return any(sum(zeros[name] for name in part.names) < part.target for part in self.parts)
+
+    def zero(
+        self, scores: Mapping[str, Tensor] | None = None, done: float = 1, compounding: bool = False
+    ) -> dict[str, Tensor]:
+        """Zeroes the lowest, in place, so many that this much of the way is done. Returns bool masks of the zeros.
+
+        Weights that are zero count as the lowest. `scores`: None for magnitudes. `compounding`: see `Part`.
+        """
+        made: dict[str, Tensor] = {}
+        for part in self.parts:
+            total = sum(self.weights[name].numel() for name in part.names)
+            count = part.compounded(done, total) if compounding else part.count(done)
+            made |= self._lowest(
+                {name: self._ranked(name, scores) for name in part.names}, count, scores is None
+            )
+        masks = {name: made[name] for name in self.weights}
+        with torch.no_grad():
+            for name, mask in masks.items():
+                self.weights[name].masked_fill_(mask, 0)
+        return masks
+
+    def _ranked(self, name: str, scores: Mapping[str, Tensor] | None) -> Tensor:
+        weight = self.weights[name].detach()
+        return weight if scores is None else scores[name].masked_fill(weight == 0, -torch.inf)
+
+    def _lowest(self, values: Mapping[str, Tensor], count: int, sizes: bool) -> dict[str, Tensor]:
+        of = torch.abs if sizes else itself
+        if not self.rows:
+            return lowest_but_one(values, count, of)
+        return {name: self._lowest_in_rows(name, value, count, of) for name, value in values.items()}
+
+    def _lowest_in_rows(self, name: str, values: Tensor, count: int, of: Of) -> Tensor:
+        found = as_rows(values, self.groups.get(name))
+        mask = torch.empty(values.shape, dtype=torch.bool, device=values.device)
+        view = as_rows(mask, self.groups.get(name))
+        view.copy_(
+            lowest_in_rows(found.reshape(found.shape[0] * found.shape[1], -1), count, of).view(view.shape)
+        )
+        return mask
 
 
 def prune_smallest(
     model: nn.Module,
     sparsity: float,
-    scope: Literal["global", "layer"] = "global",
+    scope: Scope = "global",
     include: Sequence[str] = ("*",),
     exclude: Sequence[str] = (),
     also: Sequence[str] = (),
-    chance: torch.Generator | None = None,
     sparsities: Mapping[str, float] | None = None,
 ) -> dict[str, Tensor]:
     """Zeroes the smallest weights of `model` in place. Returns bool masks of the zeros by parameter name.
 
-    `chance`: a generator on the CPU, to zero as many weights by chance; those that are zero already count first.
-    `sparsities`: fractions of single weights, by globs; the others reach `sparsity` of all (`divided`).
-    Raises as `select_weights` and `divided` do, and NoEffectError if nothing changes.
+    Raises as `Pruning.of` does, and NoEffectError if nothing changes.
     """
-    weights = select_weights(model, include, exclude, also)
-    scores = weights if chance is None else {name: _drawn(weight, chance) for name, weight in weights.items()}
-    parts = divided({name: w.numel() for name, w in weights.items()}, sparsity, scope, sparsities or {})
-    made = {
-        name: mask
-        for names, share in parts
-        for name, mask in smallest({name: scores[name] for name in names}, share).items()
-    }
-    masks = {name: made[name] for name in weights}
-    if not any(bool((weights[name] != 0).logical_and_(mask).any()) for name, mask in masks.items()):
-        raise no_effect(sparsity, sum(weight.numel() for weight in weights.values()))
-    with torch.no_grad():
-        for name, mask in masks.items():
-            weights[name].masked_fill_(mask, 0)
+    pruning = Pruning.of(model, sparsity, scope, include, exclude, also, sparsities)
+    before = pruning.zeros()
+    masks = pruning.zero()
+    if pruning.zeros() == before:
+        raise no_effect(sparsity, pruning.selected)
     return masks
-
-
-def _drawn(weight: Tensor, chance: torch.Generator) -> Tensor:
-    """Uniform scores in (0, 1], and 0 for weights that are zero."""
-    scores = 1 - torch.rand(weight.shape, generator=chance)
-    return scores.to(weight.device).masked_fill_(weight.detach() == 0, 0)
 
 
 def no_effect(sparsity: float, weights: int) -> NoEffectError:
     """The error if pruning this fraction of this many weights changes none."""
     return NoEffectError(
         f"pruning {sparsity:g} of {weights:,} weights changes none of them",
-        "the sparsity rounds to no weight, or that many weights are already zero: raise `sparsity`; to compare "
-        "sparsities, use `sweep: {with.sparsity: [...]}` instead of `repeat`",
+        "the sparsity rounds to no weight, or that many weights are already zero: raise `sparsity`",
     )
 
 
-def smallest(
-    weights: Mapping[str, Tensor], sparsity: float, scope: Literal["global", "layer"] = "global"
-) -> dict[str, Tensor]:
-    """Bool masks of exactly the round(sparsity * n) weights with the smallest magnitudes, of all n weights (`global`)
-    or of each tensor (`layer`). Of equal magnitudes, the first ones count."""
-    if scope == "layer":
-        return {name: smallest({name: weight}, sparsity)[name] for name, weight in weights.items()}
-    count = round(sparsity * sum(weight.numel() for weight in weights.values()))
-    if not count:
-        return {name: torch.zeros_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-    cut, ties = _cut(weights.values(), count)
-    masks: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        mask = torch.empty(weight.numel(), dtype=torch.bool, device=weight.device)
-        for part, bits in zip(mask.split(_CHUNK), _magnitudes(weight), strict=True):
-            torch.lt(bits, cut, out=part)
-            equal = (bits == cut).nonzero().flatten()[:ties]
-            part[equal] = True
-            ties -= len(equal)
-        masks[name] = mask.view(weight.shape)
-    return masks
-
-
-def _magnitudes(weight: Tensor) -> Iterator[Tensor]:
-    """Yields `_CHUNK` magnitudes at a time, as the bits of float32: int32 with the same order. NaN is the largest."""
-    for part in weight.detach().reshape(-1).split(_CHUNK):
-        yield part.abs().float().view(torch.int32).clamp_(max=_NAN)
-
-
-def _cut(weights: Collection[Tensor], count: int) -> tuple[int, int]:
-    """The bits of the count-th smallest magnitude (1-based), and how many equal ones are among the first `count`.
-    Counts the upper, then the lower half of the bits, so it neither copies nor sorts all weights."""
-    upper, before = _bin((bits >> 16 for weight in weights for bits in _magnitudes(weight)), count)
-    lower, below = _bin(
-        (bits[bits >> 16 == upper] & 0xFFFF for weight in weights for bits in _magnitudes(weight)),
-        count - before,
-    )
-    return (upper << 16) + lower, count - before - below
-
-
-def _bin(values: Iterable[Tensor], count: int) -> tuple[int, int]:
-    """The count-th smallest (1-based) of integers below 2**16, and how many are smaller."""
-    counts = sum(
-        (value.bincount(minlength=1 << 16).cpu() for value in values), torch.zeros(1 << 16, dtype=torch.int64)
-    )
-    reached = counts.cumsum(0)
-    found = int(torch.searchsorted(reached, count))
-    return found, int(reached[found] - counts[found])
-
-
-def finetune(
-    model: nn.Module, ctx: StageContext, options: FitConfig, masks: Mapping[str, Tensor]
-) -> nn.Module:
-    """Trains `model` in place with the task's loss on `ctx.data.train`. Masked weights must be zero and stay zero, and
-    so do those that were pruned before."""
-    train = ctx.data.train
-    with keeping_zeros(model, ctx, masks):
-        return fit(model, ctx, options, train, ctx.task.objective(train.y))
+def _zeros(weight: Tensor) -> int:
+    return weight.numel() - int(weight.count_nonzero())

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from compressit import CompressitError, NoEffectError, did_you_mean
+from compressit_plugins.prune.options import Scope
 from compressit_plugins.prune.weights import matches
 
 
 def divided(
     sizes: Mapping[str, int],
     sparsity: float,
-    scope: Literal["global", "layer"] = "global",
+    scope: Scope = "global",
     sparsities: Mapping[str, float] | None = None,
 ) -> list[tuple[Sequence[str], float]]:
     """Weights that are compared with each other, each with the fraction of them to zero. `sizes`: by name.
 
     A weight that a glob of `sparsities` matches has that fraction; of several globs the last counts. The others get
-    what is left of `sparsity` of all: together (`global`), or each the same fraction (`layer`).
+    what is left of `sparsity` of all: together (`global`), or each the same fraction.
     Raises NoEffectError for a glob that matches nothing, CompressitError if the others cannot make up for the given.
     """
     given = of_single(sizes, sparsities or {})
@@ -37,7 +37,27 @@ def divided(
                 f"sparsity {sparsity:g} is out of reach: with these `sparsities` it is from {least:.3g} to {most:.3g}",
                 "change one of the two, or leave more weights to `sparsity`",
             )
-    return [*parts, *(([name], share) for name in rest)] if scope == "layer" else [*parts, (rest, share)]
+    return [*parts, (rest, share)] if scope == "global" else [*parts, *(([name], share) for name in rest)]
+
+
+def counted(sizes: Mapping[str, int], parts: Iterable[tuple[Sequence[str], float]]) -> list[int]:
+    """How many weights of each part (`divided`) go: round(share * n), at most all but one of each matrix.
+
+    A matrix without a single weight could not be told from one that a builder starts at zero, which has to learn.
+    Raises CompressitError if weights that are compared with each other would have to leave a matrix empty.
+    """
+    counts: list[int] = []
+    for names, share in parts:
+        total = sum(sizes[name] for name in names)
+        count, most = round(share * total), total - len(names)
+        if count > most and len(names) > 1:
+            raise CompressitError(
+                f"sparsity {share:g} leaves {total - count} of {total:,} weights for {len(names)} matrices, and each "
+                "keeps at least one",
+                "lower `sparsity`",
+            )
+        counts.append(min(count, most))
+    return counts
 
 
 def requested(sizes: Mapping[str, int], sparsity: float, sparsities: Mapping[str, float]) -> float:

@@ -53,6 +53,6 @@ class SupervisedConfig(EarlyStoppingConfig):
 
     keep_zeros: bool = Field(
         default=True,
-        description="keep pruned weights at zero: the zeros of weight matrices that have other values too, unless "
-        "the model was built in this run and only trained since",
+        description="keep pruned weights at zero: the zeros of matrices that have other values too, unless the model "
+        "was built in this run and only trained since",
     )
