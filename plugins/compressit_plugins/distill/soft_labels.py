@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class SoftLabelsConfig(TeacherConfig, StudentConfig, EarlyStoppingConfig):
     """Options of distillation with soft labels."""
 
-    teacher: ModelRef = Field(
-        default="previous", description="the model whose outputs the student learns to match"
+    teacher: ModelRef | Annotated[tuple[ModelRef, ...], Field(min_length=1)] = Field(
+        default="previous",
+        description="the model whose outputs the student learns to match; or several, whose mean it learns",
     )
 
 
@@ -34,21 +35,22 @@ class SoftLabels(Student[SoftLabelsConfig]):
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The student sees the variant's own training inputs and targets, and the teacher's outputs for them."""
-        from compressit_plugins.distill.loss import loss_of
-        from compressit_plugins.distill.taught import taught
+        from compressit_plugins.distill.taught import lesson
         from compressit_plugins.train.early_stopping import fit_early
 
-        student, teacher, train = self.student(model, ctx), ctx.model(self.config.teacher), ctx.data.train
-        loss = loss_of(self.config, ctx.task, train.y)
-        return fit_early(student, ctx, self.config, taught(train, teacher, ctx), loss)
+        student = self.student(model, ctx)
+        given = lesson(student, ctx, self.config)
+        fit_early(given.student, ctx, self.config, given.examples, given.loss)
+        return student.eval()
 
     def misfits(self, task: Task[Any]) -> Mapping[str, str]:
         """What needs probabilities where there are none, and a measure that the task does not have."""
         return {**self.config.unlike(task), **self.config.unmeasured(task)}
 
     def work(self, images: int, times: int) -> Work:
-        """The teacher sees every image once, the student once per epoch."""
-        return replace(super().work(images, times), forwards=images)
+        """What the teachers see, and the student once per epoch."""
+        forwards = self.config.forwards(images, self.config.total_epochs(images))
+        return replace(super().work(images, times), forwards=forwards)
 
 
 @hookimpl

@@ -117,7 +117,9 @@ def test_dkd_with_the_teachers_doubt_as_beta_is_kl(t: float) -> None:
 
 def test_dkd_is_finite_where_a_probability_is_none() -> None:
     outputs = torch.tensor([[200.0, -200.0, 0.0], [-300.0, 300.0, 0.0]], requires_grad=True)
-    loss = taught_loss(outputs, torch.tensor([0, 0]), outputs.detach().flip(0), hard=0.0, loss="dkd", alpha=1, beta=8)
+    loss = taught_loss(
+        outputs, torch.tensor([0, 0]), outputs.detach().flip(0), hard=0.0, loss="dkd", alpha=1, beta=8
+    )
     assert torch.isfinite(loss)
     assert torch.isfinite(gradient(loss, outputs)).all()
 
@@ -205,7 +207,9 @@ def test_an_option_without_effect_is_a_mistake(values: dict[str, Any], told: str
         TeacherConfig.model_validate({"teacher": "train", **values})
 
 
-@pytest.mark.parametrize("values", [{"hard": 1}, {"loss": "logits"}, {"hard": 0, "temperature": 2}, {"loss": "dkd", "beta": 2}])
+@pytest.mark.parametrize(
+    "values", [{"hard": 1}, {"loss": "logits"}, {"hard": 0, "temperature": 2}, {"loss": "dkd", "beta": 2}]
+)
 def test_written_out_a_default_is_no_mistake(values: dict[str, Any]) -> None:
     options = TeacherConfig.model_validate({"teacher": "train", **values})
     assert parse(TeacherConfig, dump(options)) == options
