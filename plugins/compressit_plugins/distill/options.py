@@ -26,8 +26,8 @@ class HintsConfig(Config):
     """Layers of the student that also learn the outputs of the teacher's layers."""
 
     layers: Annotated[dict[str, str], Field(min_length=1)] = Field(
-        description='which: {student\'s: teacher\'s}, like {"layer1": "layer1"}; names, or patterns with `*`, `?` and '
-        "`[…]`, whose layers are paired in their order",
+        description="which: {student's: teacher's}; names, or patterns with `*`, `?` and `[…]`, whose layers are "
+        "paired in their order",
     )
     weight: float = Field(
         default=1.0, gt=0, description="weight of the mean squared error of these outputs in the loss"
@@ -70,7 +70,9 @@ class TeacherConfig(Config):
     )
 
     hints: HintsConfig | None = Field(
-        default=None, description="inner layers that learn from the teacher's; default: outputs only"
+        default=None,
+        description="inner layers that learn the outputs of the teacher's, like "
+        '{layers: {"layer?": "layer?"}, weight: 0.5}: {student\'s: teacher\'s}, names or patterns; default: none',
     )
 
     @property

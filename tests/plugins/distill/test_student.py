@@ -122,9 +122,9 @@ def test_options_are_checked_where_they_are_written(tmp_path: Path) -> None:
         "7:115 unknown key 'depth' in stages.small.with.student.with",
     ]
     (unknown,) = mistakes(recipe("{uses: model.mpl}"), tmp_path)
-    assert unknown.startswith("7:81 stages.small.with.student.uses")
+    assert unknown.startswith("7:88 stages.small.with.student.uses")
     (other,) = mistakes(recipe("{uses: train.supervised}"), tmp_path)
-    assert other.startswith("7:81 stages.small.with.student.uses")
+    assert other.startswith("7:88 stages.small.with.student.uses")
 
 
 @pytest.mark.parametrize(
