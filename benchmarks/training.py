@@ -82,6 +82,11 @@ class Turns:
         self.times: list[tuple[list[float], list[float]]] = []  # of both loops, on both clocks, by turns
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self.step()
+        return F.cross_entropy(outputs, targets)
+
+    def step(self) -> None:
+        """Counts a step of `fit`, before its loss."""
         self._steps += 1
         if not self._steps % self.turn:
             ended = self._now()
@@ -90,7 +95,6 @@ class Turns:
             now = self._now()
             self.times.append((_between(self._since, ended), _between(ended, now)))
             self._since = now
-        return F.cross_entropy(outputs, targets)
 
     def _now(self) -> list[float]:
         if self._compute.device == "cuda":

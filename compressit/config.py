@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_serializer
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -37,6 +37,21 @@ class ModelRefMarker:
 ModelRef = Annotated[str, ModelRefMarker()]
 """A model: a stage's name (for a repeated stage, its last round), `init`, `previous` (the model that the stage gets),
 `original` (the dense parent) or the path of a checkpoint, ending in `.safetensors`."""
+
+
+class ModelUse(Config):
+    """A model plugin with its options, as the value of an option: a network that a stage builds (`ctx.net`).
+
+    The plugin and its options are checked where those of the stage are, in a recipe with their places; then all
+    defaults are filled in and paths are absolute.
+    """
+
+    uses: str = Field(description="name of a model plugin")
+    with_: dict[str, Any] = Field({}, alias="with", description="the model's options")
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {"uses": self.uses, "with": self.with_}
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,23 @@ def model_refs(config: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     return _texts(config, ModelRefMarker)
 
 
+def model_uses(config: Any) -> Iterator[tuple[tuple[str, ...], ModelUse]]:
+    """Every `ModelUse` with its path, including those in nested configs and lists."""
+    if isinstance(config, ModelUse):
+        yield (), config
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(config, BaseModel):
+        items = ((name, getattr(config, name)) for name in type(config).model_fields)
+    elif isinstance(config, dict):
+        items = cast("dict[Any, Any]", config).items()
+    elif isinstance(config, list | tuple):
+        items = enumerate(cast("list[Any]", config))
+    for key, item in items:
+        for path, use in model_uses(item):
+            yield (str(key), *path), use
+
+
 def absolute(config: C, folder: Path) -> C:
     """The options with every `InputPath` made absolute: relative ones start from `folder`."""
     found = list(_texts(config, InputPathMarker))
@@ -133,7 +165,7 @@ def without_folders(config: BaseModel) -> dict[str, Any]:
     return values
 
 
-def put_at(values: Any, path: tuple[str, ...], value: str) -> None:
+def put_at(values: Any, path: tuple[str, ...], value: Any) -> None:
     """Sets a value in nested dicts and lists."""
     *way, last = path
     for part in way:

@@ -34,6 +34,7 @@ EXPORTS = {
     "Metric": "compressit.contract.records",
     "Model": "compressit.contract.kinds",
     "ModelRef": "compressit.config",
+    "ModelUse": "compressit.config",
     "ModuleType": "compressit.contract.module_types",
     "NoEffectError": "compressit.errors",
     "NoOptions": "compressit.config",

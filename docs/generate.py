@@ -47,6 +47,8 @@ LINKS = {
     "ScheduleConfig": "[schedule](#options-of-every-training)",
     "ComputeConfig": "[compute](#compute)",
     "CompareBlock": "[compare](#comparing-strategies)",
+    "HintsConfig": "`{layers: {…}, weight: …}`",
+    "ModelUse": "`{uses: …, with: {…}}`",
     "Scale": "`{mean: […], std: […]}`",
     "Crop": "`{crop: …}`",
     "Erase": "`{erase: …}`",

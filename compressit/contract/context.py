@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from compressit.config import ModelUse
 from compressit.contract.classification import usual
 from compressit.contract.compute import Compute
 from compressit.contract.init_options import InitConfig
@@ -76,6 +77,7 @@ class StageContext:
         default_factory=InitConfig
     )  # of fresh weights: `initial.initialise` carries them out
     narrow: Callable[[float, int], nn.Module | None] = lambda multiplier, times: None
+    own_net: Callable[[ModelUse | str], nn.Module] | None = None  # builds, or loads by declared reference
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None  # live progress; never part of a result
     # Shared by jobs on the same model and data. `identity` maps a reference to the model's key ("" is the data).
     memo: MutableMapping[Hashable, Any] = field(default_factory=dict[Hashable, Any])
@@ -115,6 +117,19 @@ class StageContext:
 
         `times=0` gives the model as it was built, whatever became of it; None only without a model plugin."""
         return self.narrow(multiplier, times)
+
+    def net(self, given: ModelUse | str) -> nn.Module:
+        """A net for the stage to train and return instead of the one that it gets: what a model plugin builds for its
+        data, with fresh weights from the stage's stream "student"; or, of a declared reference, a copy of that model,
+        for inputs as the stage's data are scaled. In train mode, on the device.
+
+        Raises CompressitError for a net whose outputs are not what the task needs, and for an undeclared reference.
+        """
+        if self.own_net is None:
+            raise CompressitError(
+                "this context builds no nets", "run the stage in a recipe or by compressit.stage"
+            )
+        return self.own_net(given)
 
     def logits(self, model: nn.Module, split: str, ref: str = "model") -> Tensor:
         """The outputs, float32, on a split ("train", "validation", "test"): logits (N, classes), or what the task

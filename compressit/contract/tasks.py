@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 C = TypeVar("C", bound=Config)
-Match = Literal["probabilities", "logits"]
+Match = Literal["kl", "logits"]
 Target = Literal["class", "vector", "map"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class Source(ABC):
     targets: Tensor
     like: InputTensors  # (0, *shape), of the types in which inputs are read
     left_out: tuple[str, ...] = ()  # why, for each example that was left out
+    draws: ClassVar[bool] = False  # whether a training reads other inputs in each epoch
 
     @property
     def shape(self) -> Any:

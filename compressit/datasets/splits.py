@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +77,7 @@ class Split(ABC):
     @property
     @abstractmethod
     def repeats(self) -> bool:
-        """Whether the inputs are in memory and the same in every epoch: then what is made of them serves again."""
+        """Whether the inputs are the same in every epoch: then what is made of them serves again."""
 
     def batches(self, size: BatchSize, epoch: int) -> Iterator[Batch]:
         """The epoch's batches of a training, in its own order, by `in_batches`; `all`: one, in the stored order.
@@ -85,9 +85,24 @@ class Split(ABC):
         Inputs (B, *shape), or a tuple or dict of them, are of the types that the data declare, augmented where they say
         so; targets are those of `y`.
         """
+        return self.visit(self._places(size, epoch), epoch)
+
+    def batches_with(
+        self, values: Tensor, size: BatchSize, epoch: int
+    ) -> Iterator[tuple[InputTensors, Tensor, Tensor]]:
+        """As `batches`, each with its own part (B, ...) of `values` (N, ...): what was made of every example."""
         if size == "all":
-            return self.visit([torch.arange(len(self), device=self.y.device)], epoch)
-        return self.visit(in_batches(order(len(self), self.streams, epoch, self.y.device), size), epoch)
+            yield from ((x, y, values) for x, y in self.batches(size, epoch))
+            return
+        places = self._places(size, epoch)
+        for at, (x, y) in zip(places, self.visit(places, epoch), strict=True):
+            yield x, y, values.index_select(0, at)
+
+    def _places(self, size: BatchSize, epoch: int) -> Sequence[Tensor]:
+        """The positions of each batch of an epoch."""
+        if size == "all":
+            return [torch.arange(len(self), device=self.y.device)]
+        return in_batches(order(len(self), self.streams, epoch, self.y.device), size)
 
     def ordered(self, size: int) -> Iterator[Batch]:
         """All examples in their stored order, by `in_batches`, as they are measured: never augmented."""
@@ -154,7 +169,7 @@ class InMemory(Split):
 
     @property
     def repeats(self) -> bool:
-        return self.pixels is None
+        return self.pixels is None or not self.pixels.augment
 
     def batches(self, size: BatchSize, epoch: int) -> Iterator[Batch]:
         if size == "all" and self.pixels is None:
@@ -198,7 +213,7 @@ class Sourced(Split):
 
     @property
     def repeats(self) -> bool:
-        return False
+        return not self.source.draws and not self.pixels.augment
 
     def visit(self, batches: Iterable[Tensor], epoch: int | None = None) -> Iterator[Batch]:
         places = list(batches)

@@ -46,6 +46,8 @@ class Read:
 class Streamed(Source):
     """Training examples that are read anew each time, for their random transforms."""
 
+    draws = True
+
     name: str  # of the dataset, for messages
     train: Dataset[Any]
     plain: Source  # the same examples without random transforms

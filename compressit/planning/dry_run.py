@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from compressit.checkpoint.starting import weights_digest
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Trainer
 from compressit.host.plugins import Host
@@ -34,16 +36,18 @@ def dry_runs(
             continue
         shapes[stage.key] = None
         if issubclass(plugin, Compressor) and plugin.dry_run is not Compressor.dry_run:
+            # a student may come from one of them
+            files = {ref: weights_digest(Path(path)) for ref, path in stage.files.items()}
             key = key_of({
-                "kind": "dry_run", "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
+                "kind": "dry_run", **({"files": files} if files else {}),
+                "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
                 "seed": stage.seed, "stage": stage.stage, "round": stage.round, "feed": stage.feed,
                 "data": stage.data["id"], "task": stage.task, "torch": torch_version(),
                 **machine(stage.exclusive),  # a compressor runs alone because it measures times
             })  # fmt: skip
             label = f"{stage.label} dry run"
             made[stage.key] = replace(
-                stage, key=key, kind="dry_run", label=label, inputs={"previous": shape}, files={}, work=None,
-                lineage=(),
+                stage, key=key, kind="dry_run", label=label, inputs={"previous": shape}, work=None, lineage=(),
             )  # fmt: skip
             shapes[stage.key] = key
     return made

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from compressit.checkpoint.starting import check_fits, start_of, statistics_of, weights_digest
-from compressit.config import dump
+from compressit.config import dump, model_uses
 from compressit.contract.init_options import InitConfig
 from compressit.contract.job import Job
 from compressit.contract.kinds import Compressor, Evaluator, Plugin, Trainer, images_after
@@ -246,9 +246,11 @@ class Graph:
         return rounds[found][meant.round - 1 if meant.round else -1]
 
     def _files(self, use: Use) -> tuple[dict[str, str], list[str]]:
-        """The checkpoints that a plugin's options name, and the modules that build their networks."""
+        """The checkpoints that a plugin's options name, and the modules that build their networks and those of the
+        model plugins that they name."""
         files = {ref: ref for ref in use.models if ref.endswith(".safetensors")}
-        return files, [module for path in files for module in self._builders(Path(path))]
+        builders = [module for path in files for module in self._builders(Path(path))]
+        return files, builders + [self._module(model.uses) for _, model in model_uses(use.plugin.config)]
 
     def _file_facts(self, files: Mapping[str, str], builds: Sequence[str]) -> dict[str, Any]:
         """What of these files a result depends on."""
@@ -295,7 +297,7 @@ class Graph:
         inputs = {**(made.inputs if judges else {}), **compared, "model": made.key}
         key = key_of({
             "kind": "evaluate", **use.to_json(), "code": code_digest(module, *_STAGE_CORE), "inputs": inputs,
-            **(self._file_facts(files, builds) if files else {}),
+            **(self._file_facts(files, builds) if files or builds else {}),
             "seed": self.seed, "precision": self.compute["precision"], "torch": torch_version(),
             "data": made.data["id"] if plugin.uses_data else [to_json(self.offer.inputs), self.offer.classes],
             **({"task": {**self.measured_as, "code": code_digest(self.task_module)}} if plugin.uses_data else {}),

@@ -17,15 +17,18 @@ from compressit.contract.plugin import Plugin
 from compressit.contract.tasks import Task, answering
 from compressit.datasets.specs import in_words
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
-from compressit.errors import CompressitError
+from compressit.errors import CompressitError, Mark
 from compressit.host.plugins import KINDS, Host, installed
-from compressit.recipe.validation import checked
+from compressit.recipe.scope import Scope
+from compressit.recipe.uses import with_models
+from compressit.recipe.validation import checked, several, tree
 
 P = TypeVar("P", bound=Plugin[Any])
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from compressit.checkpoint.manifest import Architecture
     from compressit.datasets.splits import Data
 
 
@@ -34,20 +37,36 @@ def model_for(path: Path, data: Data, host: Host, limited: bool = True) -> nn.Mo
     from compressit.checkpoint import model as checkpoint
     from compressit.datasets.rescaling import fed
 
+    check_fits(path, _offer(data), host)
+    return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), data.contract)
+
+
+def student_of(path: Path, data: Data, host: Host) -> tuple[nn.Module, Architecture | None]:
+    """The model of a checkpoint file with its architecture, to be trained on these data as they are scaled. Raises
+    CompressitError if the two do not fit."""
+    from compressit.checkpoint import model as checkpoint
+
+    check_fits(path, _offer(data), host)
+    return checkpoint.load_to_run(path, host), checkpoint.architecture_of(path)
+
+
+def _offer(data: Data) -> Offer:
     given = data.contract
-    offer = Offer(
+    return Offer(
         "the data", given.inputs, data.classes, tuple(given.class_names), given.scale, task=data.task.uses
     )
-    check_fits(path, offer, host)
-    return fed(checkpoint.load_to_run(path, host, limited), checkpoint.contract_of(path), given)
 
 
 def create(kind: type[P], name: str, options: Mapping[str, Any], host: Host | None = None) -> P:
     """The plugin with these options. Raises CompressitError for invalid options."""
     label = next(label for label, base in KINDS.items() if base is kind)
     plugin = (host or installed()).find(name, label).plugin
-    config = absolute(checked(plugin.Config, options, name), Path.cwd())
-    return plugin(config)  # type: ignore[return-value]
+    config = checked(plugin.Config, options, name)
+    scope = Scope(host or installed(), Path.cwd(), [])
+    found = with_models(config, tree(options, Mark(name)), name, scope)
+    if found is None:
+        raise several(scope.problems)
+    return plugin(absolute(found, scope.folder))  # type: ignore[return-value]
 
 
 def posed_as(

@@ -13,12 +13,13 @@ from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.files.reading import checkpoint_file
 from compressit.host.plugins import installed
-from compressit.python.arguments import blaming, check_does, check_net, create, model_for, plain
+from compressit.python.arguments import blaming, check_does, check_net, create, model_for, plain, student_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from compressit.checkpoint.manifest import Architecture
     from compressit.datasets.batched import InputTensors
     from compressit.datasets.splits import Data
 
@@ -81,7 +82,14 @@ class InProcess:
         compute = Compute.select(device, precision_of(model))
         task = installed().task(data.task) if data is not None else usual()
         self._check_does(task)
-        inputs = Inputs(installed(), compute, load_data, lambda ref: copied(self._of(ref, model, data)), task)
+        inputs = Inputs(
+            installed(),
+            compute,
+            load_data,
+            lambda ref: copied(self._of(ref, model, data)),
+            task,
+            saved=lambda ref: self._student(ref, load_data()),
+        )
         ctx = inputs.context(Streams(self.seed, self.name))
         with blaming(model, data):
             result = apply_plugin(self._plugin, copied(model), ctx)
@@ -105,9 +113,17 @@ class InProcess:
             return teacher
         if ref == "previous":
             return model
-        raise CompressitError(
-            f"{self.name} names the model '{ref}', but only recipes have named models",
-            "pass the net: teacher=net",
+        raise self._unnamed(ref, "pass the net: teacher=net")
+
+    def _student(self, ref: str, data: Data) -> tuple[nn.Module, Architecture | None]:
+        """The model of a file, for the stage to train."""
+        if not ref.endswith(".safetensors"):
+            raise self._unnamed(ref, "give the path of a checkpoint")
+        return student_of(checkpoint_file(ref), data, installed())
+
+    def _unnamed(self, ref: str, hint: str) -> CompressitError:
+        return CompressitError(
+            f"{self.name} names the model '{ref}', but only recipes have named models", hint
         )
 
     def _check_does(self, task: Task[Any]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
 
 from compressit.checkpoint.starting import Offer, check_fits
-from compressit.config import absolute, dump, model_refs, parse, put_at
+from compressit.config import ModelUse, absolute, dump, model_refs, model_uses, parse, put_at
 from compressit.contract.kinds import Dataset
 from compressit.contract.observer import Observer
 from compressit.datasets.options import validation_fault
@@ -17,8 +19,10 @@ from compressit.recipe.model import Use
 from compressit.recipe.names import elsewhere, stage_of
 from compressit.recipe.scope import Reference, Scope
 from compressit.recipe.task import check_does
-from compressit.recipe.validation import dotted, place_of, shown, validate
+from compressit.recipe.validation import dotted, place_of, shown, tree, validate
 from compressit.recipe.yamlfile import Node
+
+C = TypeVar("C", bound=BaseModel)
 
 
 def read_data(node: Node, scope: Scope) -> tuple[Use | None, Offer | None]:
@@ -121,6 +125,9 @@ def read_use(
         for field_path, file in files.items():
             put_at(values, field_path, file)
         config = parse(plugin.Config, values)
+    config = with_models(config, options, f"{path}.with", scope)
+    if config is None:
+        return None
     made = plugin(absolute(config, scope.folder))
     check_does(made, path, options, uses.mark, scope)
     if isinstance(made, Observer):
@@ -134,6 +141,29 @@ def _check_works(observer: Observer[Any], path: str, mark: Mark, scope: Scope) -
         scope.tried(f"{path}.uses", mark, observer.check)
     except FOREIGN as error:  # third-party code
         scope.problem(f"{path}: `check` of {observer.name} fails: {told(error)}", mark)
+
+
+def with_models(config: C, options: Node, path: str, scope: Scope) -> C | None:
+    """A plugin's options, those of each model that they name (`ModelUse`) checked by that model's plugin: all defaults
+    filled in, all paths absolute. None if one has mistakes, which are noted."""
+    values, before = dump(config), len(scope.problems)
+    found = list(model_uses(config))
+    for where, given in found:
+        block, own = _written_at(options, where, given), dotted(path, *where)
+        use = read_use(block, own, ("model",), scope, [])
+        if use is not None:
+            put_at(values, where, {"uses": use.uses, "with": use.config})
+    if len(scope.problems) > before:
+        return None
+    return parse(type(config), values) if found else config
+
+
+def _written_at(options: Node, path: tuple[str, ...], given: ModelUse) -> Node:
+    """The block as it was written; a default's, at the place of what is around it."""
+    node = options
+    for part in path:
+        node = node.items[int(part)] if node.items else node.at(part)
+    return node if node.mapping else tree(dump(given), place_of(options, path))
 
 
 def with_options(node: Node) -> Node:

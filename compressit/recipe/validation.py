@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -40,10 +40,15 @@ def checked(config_type: type[C], values: Mapping[str, Any], plugin: str) -> C:
     problems: list[Problem] = []
     config = validate(config_type, tree(values, Mark(plugin)), plugin, problems)
     if config is None:
-        if len(problems) == 1:
-            raise CompressitError(problems[0].message, problems[0].hint)
-        raise SeveralErrors("\n".join(str(replace(problem, where=None)) for problem in problems))
+        raise several(problems)
     return config
+
+
+def several(problems: Sequence[Problem]) -> CompressitError:
+    """One error of all these mistakes, which have no places."""
+    if len(problems) == 1:
+        return CompressitError(problems[0].message, problems[0].hint)
+    return SeveralErrors("\n".join(str(replace(problem, where=None)) for problem in problems))
 
 
 def shown(node: Node) -> str:

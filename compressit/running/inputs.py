@@ -9,12 +9,15 @@ from typing import Any, Literal
 from torch import nn
 
 from compressit.checkpoint import model as checkpoint
+from compressit.checkpoint.probe import probe_input
+from compressit.config import ModelUse
 from compressit.contract.classification import usual
 from compressit.contract.compute import Compute
 from compressit.contract.context import Judged, Progress, StageContext
 from compressit.contract.init_options import InitConfig
 from compressit.contract.initial import initialise
 from compressit.contract.kinds import Model
+from compressit.contract.nets import check_answers, copied
 from compressit.contract.tasks import Task
 from compressit.datasets.splits import Data
 from compressit.host.plugins import Host
@@ -38,8 +41,10 @@ class Inputs:
         default_factory=dict[Hashable, Any]
     )  # shared between jobs in a worker; otherwise private
     identity: Callable[[str], str] = lambda ref: ref
-    _built: list[tuple[nn.Module, checkpoint.Architecture]] = field(
-        default_factory=list[tuple[nn.Module, checkpoint.Architecture]]
+    # a model by reference with its architecture, for a stage to change and return
+    saved: Callable[[str], tuple[nn.Module, checkpoint.Architecture | None]] | None = None
+    _built: list[tuple[nn.Module, checkpoint.Architecture | None]] = field(
+        default_factory=list[tuple[nn.Module, checkpoint.Architecture | None]]
     )
 
     def context(
@@ -64,6 +69,7 @@ class Inputs:
             progress=progress or Progress(),
             init=self.init,
             narrow=lambda multiplier, times: self._narrower(streams, multiplier, times),
+            own_net=lambda given: self._net(streams, given),
             emit=self.emit,
             memo=self.memo,
             identity=self.identity,
@@ -72,6 +78,16 @@ class Inputs:
     def architecture_of(self, result: nn.Module) -> checkpoint.Architecture | None:
         """The result's architecture before any edits: a narrower net's own, otherwise the given model's."""
         return next((built for model, built in self._built if model is result), self.architecture)
+
+    def _net(self, streams: Streams, given: ModelUse | str) -> nn.Module:
+        if isinstance(given, ModelUse):
+            inputs = self.data().contract.inputs
+            made = checkpoint.Architecture(given.uses, given.with_, inputs, self.task.outputs)
+            model = self._drawn(streams, made)
+            check_answers(copied(model, same_parameters=True), probe_input(inputs), self.task.check)
+            return self._kept(model, made)
+        assert self.saved is not None, "whoever resolves references gives their models"
+        return self._kept(*self.saved(given))
 
     def _narrower(self, streams: Streams, multiplier: float, times: int) -> nn.Module | None:
         given = self.architecture
@@ -85,9 +101,17 @@ class Inputs:
         if config is None:
             return None
         narrower = checkpoint.Architecture(given.name, config, given.inputs, given.outputs)
+        return self._kept(self._drawn(streams, narrower), narrower)
+
+    def _drawn(self, streams: Streams, made: checkpoint.Architecture) -> nn.Module:
+        """A net with fresh weights."""
         with rng.narrowing(streams, self.init.draw):
-            model = checkpoint.build(narrower, self.host)
+            model = checkpoint.build(made, self.host)
             initialise(model, self.init)
+        return model
+
+    def _kept(self, model: nn.Module, made: checkpoint.Architecture | None) -> nn.Module:
+        """The net as a stage gets it. Should it be the result, it is saved as what it was built as."""
         model = self.compute.placed(model).train()
-        self._built.append((model, narrower))
+        self._built.append((model, made))
         return model

@@ -175,6 +175,10 @@ class JobRunner:
             # models made of the job's own data, or for unscaled pixels, get them as they are
             return net if contract is None or contract.mean is None else fed(net, contract, data().contract)
 
+        def saved(ref: str) -> tuple[nn.Module, checkpoint.Architecture | None]:
+            file = self._model_file(job, ref)
+            return self._load(file, ref in job.files), checkpoint.architecture_of(file)
+
         def identity(ref: str) -> str:
             if not ref:
                 return job.data["id"] + compute.device
@@ -184,7 +188,9 @@ class JobRunner:
 
         architecture = checkpoint.architecture_of(source) if source is not None else None
         task, init = self._task(job), _init_options(job)
-        return Inputs(self._host, compute, data, model, task, architecture, init, emit, self._memo, identity)
+        return Inputs(
+            self._host, compute, data, model, task, architecture, init, emit, self._memo, identity, saved
+        )
 
     def _task(self, job: Job) -> Task[Any]:
         return self._host.task(TaskSpec.from_json(job.task))

@@ -68,7 +68,7 @@ def learns_from_a_teacher(subject: Subject) -> None:
     """The distance to a teacher has a finite gradient, and is smallest for its own outputs."""
     task = _task(subject)
     taught, outputs = _outputs(task), _outputs(task, seed=1).requires_grad_()
-    for match in ("probabilities", "logits") if task.logits else ("probabilities",):
+    for match in ("kl", "logits") if task.logits else ("kl",):
         distance = task.distance(outputs, taught, match, 2.0)
         if distance.ndim:
             raise ConformanceError(f"`distance` gives {tuple(distance.shape)}, no scalar", "take the mean")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compressit import CompressitError, Task
+from compressit_plugins.distill.distances import correlated, decoupled
 from compressit_plugins.distill.options import TeacherConfig
 
 
@@ -31,7 +32,19 @@ def loss_of(
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # bf16 under autocast
         if hard == 1:
             return truth(outputs, wanted)
-        soft = task.distance(outputs, taught.to(outputs.dtype), options.match, options.temperature)
+        soft = _distance(options, task, outputs, wanted, taught.to(outputs.dtype))
         return soft if hard == 0 else (1 - hard) * soft + hard * truth(outputs, wanted)
 
     return loss
+
+
+def _distance(
+    options: TeacherConfig, task: Task[Any], outputs: Tensor, wanted: Tensor, taught: Tensor
+) -> Tensor:
+    """From the student's outputs to the teacher's: the task's own, or one of those that know classes."""
+    temperature = options.temperature
+    if options.loss == "dkd":
+        return decoupled(outputs, taught, wanted, temperature, options.alpha, options.beta)
+    if options.loss == "dist":
+        return correlated(outputs, taught, temperature, options.inter, options.intra)
+    return task.distance(outputs, taught, options.loss, temperature)

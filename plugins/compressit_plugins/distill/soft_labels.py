@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from compressit import Compressor, ModelRef, Task, Work, hookimpl
+from compressit import Compressor, ModelRef, ModelUse, Task, Work, hookimpl
 from compressit_plugins.distill.options import TeacherConfig
 from compressit_plugins.shrink.student import Student, StudentConfig
 from compressit_plugins.train.options import EarlyStoppingConfig
@@ -22,33 +22,64 @@ if TYPE_CHECKING:
 class SoftLabelsConfig(TeacherConfig, StudentConfig, EarlyStoppingConfig):
     """Options of distillation with soft labels."""
 
-    teacher: ModelRef = Field(
-        default="previous", description="the model whose outputs the student learns to match"
+    teacher: ModelRef | Annotated[tuple[ModelRef, ...], Field(min_length=1)] = Field(
+        default="previous",
+        description="the model whose outputs the student learns to match; or several, whose mean it learns",
     )
+    student: ModelUse | ModelRef | None = Field(
+        default=None,
+        description="the student, instead of a copy narrowed by `width`: a model plugin with its options, "
+        "{uses: …, with: {…}}, with fresh weights, or the path of a checkpoint",
+    )
+
+    @field_validator("student")
+    @classmethod
+    def _stands_alone(cls, student: ModelUse | str | None, info: ValidationInfo) -> ModelUse | str | None:
+        if isinstance(student, str) and not student.endswith(".safetensors"):
+            raise ValueError(
+                "must be a model plugin or a checkpoint: to train a stage's model, use train.distill"
+            )
+        width = cls.model_fields["width"].default
+        if student is not None and info.data.get("width", width) != width:
+            raise ValueError("stands beside `width`, which narrows the given model: leave one of them out")
+        return student
 
 
 class SoftLabels(Student[SoftLabelsConfig]):
-    """Knowledge distillation: a narrower student learns from the teacher's softened outputs and the targets."""
+    """Knowledge distillation: a smaller student learns from the teacher's softened outputs and the targets."""
 
     name = "distill.soft_labels"
 
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """The student sees the variant's own training inputs and targets, and the teacher's outputs for them."""
-        from compressit_plugins.distill.loss import loss_of
-        from compressit_plugins.distill.taught import taught
+        """The student sees the variant's own training inputs and targets, and the teacher's outputs for them.
+
+        Pruned weights of a student from a checkpoint stay zero.
+        """
+        from compressit import keeping_zeros
+        from compressit_plugins.distill.taught import lesson
         from compressit_plugins.train.early_stopping import fit_early
 
-        student, teacher, train = self.student(model, ctx), ctx.model(self.config.teacher), ctx.data.train
-        loss = loss_of(self.config, ctx.task, train.y)
-        return fit_early(student, ctx, self.config, taught(train, teacher, ctx), loss)
+        student = self.student(model, ctx)
+        given = lesson(student, ctx, self.config)
+        trained_before = isinstance(self.config.student, str)
+        with keeping_zeros(student, replace(ctx, fresh=not trained_before)):
+            fit_early(given.student, ctx, self.config, given.examples, given.loss)
+        return student.eval()
+
+    def student(self, model: nn.Module, ctx: StageContext) -> nn.Module:
+        """The one that `student` says, else a narrower copy."""
+        chosen = self.config.student
+        return super().student(model, ctx) if chosen is None else ctx.net(chosen)
 
     def misfits(self, task: Task[Any]) -> Mapping[str, str]:
         """What needs probabilities where there are none, and a measure that the task does not have."""
         return {**self.config.unlike(task), **self.config.unmeasured(task)}
 
     def work(self, images: int, times: int) -> Work:
-        """The teacher sees every image once, the student once per epoch."""
-        return replace(super().work(images, times), forwards=images)
+        """What the teachers see, and the student once per epoch. The width of a student of its own is unknown."""
+        work = super().work(images, times)
+        forwards = self.config.forwards(images, self.config.total_epochs(images))
+        return replace(work, forwards=forwards, width=work.width if self.config.student is None else 1.0)
 
 
 @hookimpl

@@ -20,7 +20,7 @@ class DistillConfig(SupervisedConfig, TeacherConfig):
 
 
 class Distill(Trainer[DistillConfig]):
-    """Training with a teacher: the given model, usually a pruned one, learns the teacher's outputs and the targets."""
+    """Training with teachers: the given model, usually a pruned one, learns their outputs and the targets."""
 
     name = "train.distill"
     example: ClassVar[Mapping[str, Any]] = {"teacher": "train", "epochs": 3, "batch_size": 32}
@@ -28,26 +28,25 @@ class Distill(Trainer[DistillConfig]):
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The given model is the student: knowledge distillation (Hinton, Vinyals & Dean 2015) without a new net.
 
-        Never uses the test split. Raises CompressitError if an option needs a validation split and there is none, and
-        if teacher and student do not have the same outputs.
+        Never uses the test split. Raises CompressitError if an option needs a validation split and there is none, if
+        teacher and student do not have the same outputs, and if hints do not fit the two.
         """
-        from compressit_plugins.distill.loss import loss_of
-        from compressit_plugins.distill.taught import taught
+        from compressit_plugins.distill.taught import lesson
         from compressit_plugins.train.early_stopping import supervise
 
-        config = self.config
-        train = ctx.data.train
-        examples = taught(train, ctx.model(config.teacher), ctx)
-        return supervise(model, ctx, config, examples, loss_of(config, ctx.task, train.y))
+        given = lesson(model, ctx, self.config)
+        supervise(given.student, ctx, self.config, given.examples, given.loss)
+        return model.eval()
 
     def misfits(self, task: Task[Any]) -> Mapping[str, str]:
         """A `monitor` that the task does not measure; what needs probabilities where there are none."""
         return {**self.config.unmeasured(task), **self.config.unlike(task)}
 
     def work(self, images: int) -> Work:
-        """The configured steps, fewer if it stops early; the teacher sees every image once."""
+        """The configured steps, fewer if it stops early; what teachers see as `forwards`."""
         config = self.config
-        return Work(config.total_steps(images), config.images_per_step(images), forwards=images)
+        forwards = config.forwards(images, config.total_epochs(images))
+        return Work(config.total_steps(images), config.images_per_step(images), forwards=forwards)
 
 
 @hookimpl

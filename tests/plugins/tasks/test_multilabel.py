@@ -51,7 +51,7 @@ def test_the_distance_is_that_of_two_coins(t: float) -> None:
     taught = torch.randn(30, 3)
     coins = (torch.distributions.Bernoulli(logits=z / t) for z in (taught, OUTPUTS))
     expected = torch.distributions.kl_divergence(*coins).mean() * t * t
-    torch.testing.assert_close(task().distance(OUTPUTS, taught, "probabilities", t), expected)
+    torch.testing.assert_close(task().distance(OUTPUTS, taught, "kl", t), expected)
 
 
 def test_scikit_learns_example_of_f1_for_several_labels() -> None:

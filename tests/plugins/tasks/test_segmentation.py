@@ -48,7 +48,7 @@ def test_the_distance_is_the_mean_over_the_pixels(t: float) -> None:
     taught = torch.randn(6, 4, 3, 5)
     rows, theirs = (z.movedim(1, -1).reshape(-1, 4) / t for z in (OUTPUTS, taught))
     expected = F.kl_div(rows.log_softmax(1), theirs.softmax(1), reduction="batchmean") * t * t
-    torch.testing.assert_close(task().distance(OUTPUTS, taught, "probabilities", t), expected)
+    torch.testing.assert_close(task().distance(OUTPUTS, taught, "kl", t), expected)
 
 
 @settings(max_examples=50)
