@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Cost of drawing an image, in forward passes of the teacher: one random number per pixel; for a full covariance also
 # a product with a (pixels x pixels) matrix, about as much as a large layer; two small products to blur; two Fourier
-# transforms. Measured for 784 pixels on one core: 3.4, 10.4, 8.0 and 12.5 µs, where the net 784-512-512-10 takes 11 µs.
-_DRAWING = {"covariance": 1.0, "smooth": 0.7, "spectrum": 1.1}
+# transforms. Measured for 784 pixels on one core: 3.4, 10.4, 6.6 and 10.9 µs, where the net 784-512-512-10 takes 11 µs.
+_DRAWING = {"covariance": 1.0, "smooth": 0.6, "spectrum": 1.0}
 _A_NUMBER_EACH = 0.3
 
 

@@ -29,7 +29,7 @@ class NoiseConfig(StudentConfig):
         description="smooth: deviations of the Gaussians that blur, in pixels; they take turns",
     )
     contrast: tuple[Contrast, Contrast] = Field(
-        (0.2, 1.0),
+        (0.1, 1.0),
         description="smooth: least and greatest deviation of an image, in the scale of the model's inputs",
     )
     redraw: Literal["epoch", "round", "never"] = Field(

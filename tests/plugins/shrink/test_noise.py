@@ -347,7 +347,7 @@ def test_the_estimate_follows_the_rounds() -> None:
 @pytest.mark.parametrize(
     ("noise", "redraw", "passes"),
     [("covariance", "epoch", 600), ("covariance", "round", 200), ("uniform", "epoch", 390), ("pixel", "never", 130),
-     ("smooth", "round", 170), ("spectrum", "round", 210), ("normal", "round", 130)],
+     ("smooth", "round", 160), ("spectrum", "round", 200), ("normal", "round", 130)],
 )  # fmt: skip
 def test_the_estimate_counts_the_drawing_and_the_teachers_labels(
     noise: str, redraw: str, passes: int
