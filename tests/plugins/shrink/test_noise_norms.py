@@ -102,6 +102,36 @@ def test_statistics_measured_again_change_nothing_else_and_are_those_that_are_fo
         assert torch.equal(one, two)
 
 
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x + self.norm(self.conv(x)))
+
+
+def test_a_residual_net_is_shrunk_with_its_head_and_the_noises_statistics(lab: Lab) -> None:
+    torch.manual_seed(0)
+    stem = [nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU()]
+    teacher = nn.Sequential(
+        *stem, _Residual(12), _Residual(12), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(48, 10)
+    )
+    before = copy.deepcopy(teacher.state_dict())
+    ctx = lab.context({"train": teacher}, data=lab.data())
+    config = _config(
+        teacher="train", teacher_norms="batch", student_norms="data", head="teacher", images=256, epochs=6, track=True,
+        optimizer={"name": "adam", "lr": 0.01},
+    )  # fmt: skip
+    student = NoiseShrinking(config).compress(copy.deepcopy(teacher), ctx)
+    assert student.get_parameter("3.conv.weight").shape == (6, 6, 3, 3)
+    assert student.get_parameter("7.weight").shape == (10, 24)
+    assert ctx.curves["loss"][-1][1] < 0.6 * ctx.curves["loss"][0][1]
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert [seen for seen, _ in ctx.curves["retention_train"]] == [256, 512, 1024, 1536]
+
+
 @pytest.mark.parametrize("options", [{"teacher_norms": "batch"}, {"student_norms": "noise"}])
 def test_nets_without_batch_norms_are_told_so_before_anything_is_trained(
     options: dict[str, str], lab: Lab
