@@ -7,7 +7,8 @@ from torch import nn
 
 from compressit import Judged, StageContext, answers
 from compressit_plugins.shrink.noise_fit import entropy_bits
-from compressit_plugins.shrink.noise_inputs import noise_generator, shared_noise_source
+from compressit_plugins.shrink.noise_inputs import Noise, noise_generator, shared_noise_source
+from compressit_plugins.shrink.noise_norms import labelling
 
 
 def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str, float]:
@@ -22,15 +23,16 @@ def real_fidelity(model: nn.Module, ctx: StageContext, teacher: str) -> dict[str
 
 
 def noise_fidelity(model: nn.Module, ctx: StageContext, judged: Judged, draws: int) -> dict[str, float]:
-    """Agreement on the noise of the stage's last epoch and on `draws` unseen images of the same kind of noise.
+    """Agreement on the noise of the stage's last epoch and on `draws` unseen images of the same kind of noise, with the
+    teacher as it labelled them.
 
     Where the teacher answers with classes, also their entropy (bits) and majority share on the unseen images, unless
     its logits are all NaN.
     """
     noise = judged.notes["noise"]
     device = ctx.compute.device
-    source = shared_noise_source(noise["kind"], ctx)
-    teacher = ctx.model(str(judged.reference))
+    source = shared_noise_source(Noise.noted(noise), ctx)
+    teacher = labelling(ctx.model(str(judged.reference)), noise.get("teacher_norms", "running"))
     last = max(int(judged.notes["epochs"]) - 1, 0)
     seen = source.draw(noise["images"], noise_generator(judged.streams, noise["redraw"], last, device))
     unseen = source.draw(draws, judged.streams.generator("unseen noise", device=device))

@@ -10,6 +10,12 @@ from torch import nn
 from compressit import InputTensors, call, tensors_of
 
 
+def running_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:  # pyright: ignore[reportPrivateUsage]
+    """The batch norms with running statistics."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
+    return [norm for norm in norms if norm.track_running_stats]
+
+
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Iterable[InputTensors]) -> int:
     """Replaces the running statistics by the mean over `batches` (N, ...), in place. Returns how many were used.
@@ -18,8 +24,7 @@ def recalibrate(model: nn.Module, batches: Iterable[InputTensors]) -> int:
     momenta are restored. Does nothing to a model without batch norms. Li et al., "EagleEye" (2020), show that pruned
     models are misjudged without this.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
-    norms = [norm for norm in norms if norm.track_running_stats]
+    norms = running_norms(model)
     usable = [batch for batch in batches if tensors_of(batch)[0].shape[0] > 1] if norms else []
     if not usable:
         return 0

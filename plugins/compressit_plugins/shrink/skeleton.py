@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 import torch_pruning as tp
@@ -20,6 +21,8 @@ from compressit import (
 from compressit_plugins.models.widths import narrowed
 from compressit_plugins.prune.tracing import refuse_unprunable
 from compressit_plugins.train.fresh_weights import redraw
+
+Weighted: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
 def skeleton(
@@ -43,7 +46,7 @@ def skeleton(
     net = _learning(copied(model).cpu().float().eval())
     example = zero_inputs(inputs, 1)
     before = sum(p.numel() for p in net.parameters())
-    classifier = _classifier(net, example)
+    classifier = output_layer(net, lambda: call(net, example))
     try:
         with torch.enable_grad():
             _narrow(net, example, classifier, width, times)
@@ -101,14 +104,14 @@ def _parts(graph: Any, group: Any) -> int:
     return parts
 
 
-def _classifier(net: nn.Module, example: InputTensors) -> nn.Module:
-    """The last linear or convolutional layer that runs; its outputs are the classes."""
-    ran: list[nn.Module] = []
-    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+def output_layer(net: nn.Module, forward: Callable[[], object]) -> Weighted:
+    """The last linear or convolutional layer that runs in a forward pass; its outputs are the classes."""
+    ran: list[Any] = []
+    layers = [m for m in net.modules() if isinstance(m, Weighted)]
     handles = [m.register_forward_hook(lambda module, args, output: ran.append(module)) for m in layers]
     try:
         with torch.no_grad():
-            call(net, example)
+            forward()
     finally:
         for handle in handles:
             handle.remove()

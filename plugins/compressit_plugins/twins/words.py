@@ -23,7 +23,7 @@ def paragraphs(twins: Twins) -> list[str]:
     hard = [stage for stage in twins.noise_stages() if twins.noise(stage).get("labels") == "hard"]
     seen = [_seen(twins, stage) for stage in hard]
     not_tried = f"No stage fits students to hard labels on noise, so {OBSERVATION} was not tested."
-    return [_reached(twins), *_kept(twins), *(seen or [not_tried])]
+    return [_reached(twins), *_kept(twins), *_assumed(twins), *(seen or [not_tried])]
 
 
 def _reached(twins: Twins) -> str:
@@ -44,6 +44,19 @@ def _kept(twins: Twins) -> list[str]:
             f"labels and {_both(twins, half, 'test_accuracy')} on the test set"
         )
     return [f"Accuracy at about half the width, with this budget: {'; '.join(kept)}."] if kept else []
+
+
+def _assumed(twins: Twins) -> list[str]:
+    """What the noise of each stage knows of the data, of those that noted it."""
+    known: dict[str, list[str]] = {}
+    for stage in twins.noise_stages():
+        if statistics := twins.noise(stage).get("statistics"):
+            known.setdefault(str(statistics), []).append(stage)
+    told = [
+        f"{' and '.join(stages)}: {'no statistic of the data' if statistics == 'none' else f'statistics {statistics}'}"
+        for statistics, stages in known.items()
+    ]
+    return [f"What the noise is made of. {'; '.join(told)}."] if told else []
 
 
 def _seen(twins: Twins, stage: str) -> str:

@@ -17,7 +17,7 @@ from compressit.seeds import Streams
 from compressit_plugins.evaluate.agreement import noise_fidelity
 from compressit_plugins.evaluate.fidelity import Fidelity, FidelityConfig
 from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking
-from compressit_plugins.shrink.noise_inputs import noise_generator, noise_source
+from compressit_plugins.shrink.noise_inputs import Noise, noise_generator, noise_source
 
 STREAMS = Streams(5, "blog", 2)
 REAL = {"agreement", "train_agreement"}
@@ -86,7 +86,7 @@ def test_every_number_is_what_a_hand_count_gives(lab: Lab, device: str) -> None:
     assert set(measured) == REAL | NOISY == set(Fidelity.metrics)
     assert measured["agreement"] == pytest.approx(share(data.test.x))
     assert measured["train_agreement"] == pytest.approx(share(data.train.x))
-    source = noise_source("uniform", data)
+    source = noise_source(Noise("uniform"), data)
     last = source.draw(50, noise_generator(STREAMS, "epoch", 2, device))
     assert measured["fit_agreement"] == pytest.approx(share(last))
     # of U[0, 1] 30 % lie between the levels, and 30 % above the teacher's: within five standard errors

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -18,19 +19,29 @@ from torch.nn import functional as F
 from compressit.config import dump, model_refs, parse
 from compressit.contract.compute import Compute
 from compressit.contract.context import StageContext
+from compressit.contract.nets import copied
+from compressit.datasets.options import DataConfig
+from compressit.datasets.preparation import prepare
+from compressit.datasets.sources import Sources
 from compressit.datasets.specs import TensorSpec
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
 from compressit.seeds import Streams
 from compressit_plugins.evaluate.accuracy import accuracy_and_loss
+from compressit_plugins.models.convnet import Convnet, ConvnetConfig
 from compressit_plugins.models.mlp import Mlp, MlpConfig
 from compressit_plugins.shrink.fresh import Fresh
 from compressit_plugins.shrink.noise import NoiseConfig, NoiseShrinking
 from compressit_plugins.shrink.noise_fit import entropy_bits, fit_to_noise, loss_of, targets
+from compressit_plugins.shrink.noise_inputs import Noise, noise_generator, noise_source
 from compressit_plugins.shrink.student import StudentConfig
+from compressit_plugins.tasks.regression import Regression, RegressionConfig
 from compressit_plugins.train.supervised import Supervised, SupervisedConfig
 
 # Alok Singh, "Compressing neural networks to see if they learn" (2018): H <- ceil(0.8 H)
 PUBLISHED = (512, 410, 328, 263, 211, 169, 136, 109, 88, 71, 57, 46, 37, 30, 24, 20, 16, 13, 11, 9, 8)
+
+KINDS = ("uniform", "normal", "smooth", "gaussian", "pixel", "covariance", "spectrum")
 
 
 def _config(**options: Any) -> NoiseConfig:
@@ -137,7 +148,7 @@ def test_rounds_share_their_noise_only_when_it_is_never_redrawn(redraw: str, sha
     assert torch.equal(*drawn) == shared
 
 
-@pytest.mark.parametrize("noise", ["uniform", "gaussian", "pixel", "covariance"])
+@pytest.mark.parametrize("noise", KINDS)
 def test_twins_see_the_same_noise(noise: str, lab: Lab, device: str) -> None:
     seen = []
     for seed, labels in ((0, "given"), (1, "random")):
@@ -196,7 +207,14 @@ def test_nothing_is_followed_when_that_is_not_wanted_and_the_student_is_the_same
         assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize(("noise", "statistics"), [("uniform", "none"), ("pixel", "of the training inputs")])
+@pytest.mark.parametrize(
+    ("noise", "statistics"),
+    [
+        (kind, "none" if kind in ("uniform", "normal") else "of the training inputs")
+        for kind in KINDS
+        if kind != "smooth"
+    ],
+)
 def test_the_notes_say_what_the_noise_was_and_what_it_knew_of_the_data(
     noise: str, statistics: str, lab: Lab
 ) -> None:
@@ -204,6 +222,75 @@ def test_the_notes_say_what_the_noise_was_and_what_it_knew_of_the_data(
     fit_to_noise(lab.mlp(8), lab.mlp(16), ctx, _config(noise=noise, labels="hard", redraw="round"))
     told = {"kind": noise, "labels": "hard", "redraw": "round", "images": 64, "statistics": statistics}
     assert ctx.notes["noise"] == told
+
+
+def test_the_notes_of_smooth_noise_suffice_to_draw_it_again(lab: Lab) -> None:
+    ctx = lab.context(data=lab.data())
+    config = _config(noise="smooth", blur=[1, 3], contrast=[0.5, 2], epochs=1, track=False)
+    teacher = lab.mlp(16)
+    asked = _watched(teacher)
+    fit_to_noise(lab.mlp(8), teacher, ctx, config)
+    noted = json.loads(json.dumps(ctx.notes["noise"]))
+    assert noted["statistics"] == "none"
+    again = noise_source(Noise.noted(noted), ctx.data)
+    assert torch.equal(again.draw(64, noise_generator(ctx.streams, "epoch", 0, "cpu")), asked[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "where", "what"),
+    [
+        ({"noise": "normal", "contrast": [0.1, 1]}, "contrast", "no effect with `noise: normal`"),
+        ({"blur": [1]}, "blur", "no effect with `noise: uniform`"),
+        ({"noise": "smooth", "contrast": [1, 0.5]}, "contrast", "from 1 to 0.5"),
+        ({"noise": "smooth", "contrast": [0, 0]}, "contrast", "above 0"),
+        ({"noise": "smooth", "blur": []}, "blur", "at least 1"),
+        ({"teacher_norms": "batch", "images": 1}, "teacher_norms", "no variance"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], where: str, what: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        _config(**options)
+    (error,) = caught.value.errors()
+    assert ".".join(map(str, error["loc"])) == where
+    assert what in error["msg"]
+    plain = _config(noise="smooth")
+    assert parse(NoiseConfig, dump(plain)) == plain, "every default written out"
+
+
+def test_of_a_convolutional_net_with_batch_norms_noise_teaches_more_by_the_batches_statistics(
+    lab: Lab,
+) -> None:
+    adam = {"optimizer": {"name": "adam", "lr": 0.01}, "batch_size": 32}
+    data = lab.data(noise=0.2)
+    torch.manual_seed(0)
+    teacher = Convnet(ConvnetConfig(channels=(16, 16))).build(TensorSpec((1, 8, 8)), 10)
+    Supervised(SupervisedConfig.model_validate({**adam, "epochs": 6})).train(teacher, lab.context(data=data))
+    reached: dict[str, float] = {}
+    for norms, measured in (("running", "running"), ("batch", "data")):
+        ctx = lab.context({"train": teacher}, data=data)
+        options = {**adam, "noise": "normal", "images": 512, "epochs": 10, "teacher": "train"}
+        config = _config(**options, teacher_norms=norms, student_norms=measured)
+        student = NoiseShrinking(config).compress(copied(teacher), ctx)
+        assert sum(p.numel() for p in student.parameters()) < 0.4 * sum(
+            p.numel() for p in teacher.parameters()
+        )
+        reached[norms] = accuracy_and_loss(ctx.compute.forward(student, data.test.x), data.test.y)[0]
+        assert ctx.curves["retention_test"][-1] == (5120, pytest.approx(reached[norms]))
+        assert ctx.notes["noise"].get("teacher_norms", "running") == norms
+    assert reached["batch"] > reached["running"] + 0.15, reached
+
+
+def test_a_task_without_classes_is_tracked_by_what_it_watches(lab: Lab) -> None:
+    posed = TaskSpec("task.regression", 2)
+    x = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    sources = Sources((x[:40], x[:40, 0, 0, :2]), (x[40:], x[40:, 0, 0, :2]))
+    data = replace(prepare(sources, DataConfig(), 2, (), labelled=False), task=posed)
+    ctx = lab.context(data=data, task=Regression(RegressionConfig(), posed))
+    spec = TensorSpec((1, 8, 8))
+    teacher, student = (Mlp(MlpConfig(hidden=(width,))).build(spec, 2) for width in (16, 8))
+    fit_to_noise(student, teacher, ctx, _config(noise="smooth", optimizer={"name": "adam", "lr": 0.01}))
+    scores = ctx.task.scores(ctx.compute.forward(student, data.test), data.test.y)
+    assert ctx.curves["retention_test"][-1] == (192, pytest.approx(scores[ctx.task.watch]))
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft", "logits"])
@@ -259,7 +346,8 @@ def test_the_estimate_follows_the_rounds() -> None:
 
 @pytest.mark.parametrize(
     ("noise", "redraw", "passes"),
-    [("covariance", "epoch", 600), ("covariance", "round", 200), ("uniform", "epoch", 390), ("pixel", "never", 130)],
+    [("covariance", "epoch", 600), ("covariance", "round", 200), ("uniform", "epoch", 390), ("pixel", "never", 130),
+     ("smooth", "round", 160), ("spectrum", "round", 200), ("normal", "round", 130)],
 )  # fmt: skip
 def test_the_estimate_counts_the_drawing_and_the_teachers_labels(
     noise: str, redraw: str, passes: int

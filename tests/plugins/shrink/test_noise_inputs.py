@@ -18,6 +18,7 @@ from compressit.errors import CompressitError
 from compressit.seeds import Streams
 from compressit_plugins.shrink import noise_inputs
 from compressit_plugins.shrink.noise_inputs import (
+    Noise,
     noise_generator,
     noise_source,
     shared_noise_source,
@@ -33,7 +34,7 @@ def _data(raw: Sources, scale: str = "unit") -> Data:
 
 
 def _draw(kind: str, data: Data) -> np.ndarray:
-    x = noise_source(kind, data).draw(COUNT, torch.Generator().manual_seed(0))
+    x = noise_source(Noise(kind), data).draw(COUNT, torch.Generator().manual_seed(0))
     assert x.shape == (COUNT, 2, 3, 3)
     assert x.dtype == torch.float32
     return x.flatten(1).double().numpy()
@@ -109,7 +110,7 @@ def test_inputs_that_never_vary_give_themselves(kind: str) -> None:
     data = prepare(
         Sources((x, torch.zeros(4).long()), (x, torch.zeros(4).long())), DataConfig(), 2, ("a", "b")
     )
-    drawn = noise_source(kind, data).draw(3, torch.Generator())
+    drawn = noise_source(Noise(kind), data).draw(3, torch.Generator())
     torch.testing.assert_close(drawn, torch.full((3, 1, 2, 2), 128 / 255))
 
 
@@ -117,13 +118,13 @@ def test_pixels_that_never_vary_stay_as_they_are_in_covariance_noise(raw: Source
     x = raw.train[0].clone()
     x[:, 0, 0, 0] = 7
     data = _data(Sources((x, raw.train[1]), (raw.test[0], raw.test[1])))
-    drawn = noise_source("covariance", data).draw(100, torch.Generator().manual_seed(0))
+    drawn = noise_source(Noise("covariance"), data).draw(100, torch.Generator().manual_seed(0))
     torch.testing.assert_close(drawn[:, 0, 0, 0], torch.full((100,), 7 / 255))
 
 
 @pytest.mark.parametrize(("kind", "seed"), [(kind, seed) for kind in KINDS for seed in (0, 1)])
 def test_a_generator_decides_every_number(kind: str, seed: int, raw: Sources) -> None:
-    source = noise_source(kind, _data(raw))
+    source = noise_source(Noise(kind), _data(raw))
     one, same, other = (
         source.draw(5, torch.Generator().manual_seed(number)) for number in (seed, seed, seed + 1)
     )
@@ -156,11 +157,13 @@ def test_statistics_are_made_once_for_each_kind_and_data(
     made: list[str] = []
     original = noise_inputs.noise_source
     monkeypatch.setattr(
-        noise_inputs, "noise_source", lambda kind, data: made.append(kind) or original(kind, data)
+        noise_inputs, "noise_source", lambda noise, data: made.append(noise.kind) or original(noise, data)
     )
     memo: dict[object, object] = {}
     real, fake = (lab.context(memo=memo, identity=lambda ref, name=name: ref or name) for name in "ab")
-    sources = [shared_noise_source(kind, ctx) for ctx in (real, real, fake) for kind in ("pixel", "uniform")]
+    sources = [
+        shared_noise_source(Noise(kind), ctx) for ctx in (real, real, fake) for kind in ("pixel", "uniform")
+    ]
     assert made == ["pixel", "uniform", "pixel", "uniform"]
     assert sources[0] is sources[2]
     assert sources[0] is not sources[4]
@@ -173,12 +176,12 @@ def _of_range(low: float | None, high: float | None) -> Data:
 
 
 def test_uniform_noise_fills_the_range_that_the_data_declare() -> None:
-    x = noise_source("uniform", _of_range(-3, 3)).draw(COUNT, torch.Generator().manual_seed(0))
+    x = noise_source(Noise("uniform"), _of_range(-3, 3)).draw(COUNT, torch.Generator().manual_seed(0))
     assert stats.kstest(x[:5000, 1].numpy(), stats.uniform(-3, 6).cdf).pvalue > 1e-3
 
 
 def test_uniform_noise_of_inputs_without_bounds_is_refused() -> None:
     with pytest.raises(CompressitError, match="lies between bounds") as caught:
-        noise_source("uniform", _of_range(None, 3))
+        noise_source(Noise("uniform"), _of_range(None, 3))
     assert "noise: gaussian" in str(caught.value.hint)
-    noise_source("gaussian", _of_range(None, 3))
+    noise_source(Noise("gaussian"), _of_range(None, 3))

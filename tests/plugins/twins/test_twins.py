@@ -220,6 +220,21 @@ def test_words_say_what_the_twins_are_and_what_half_the_width_keeps() -> None:
     assert "means of 2 seeds" in words(make_twins(seeds=(0, 1)))
 
 
+def test_words_say_which_noise_knows_something_of_the_data() -> None:
+    results = make_twins()
+    assert "statistic" not in words(results), "not noted: not said"
+    known = {"blog": "none", "covariance": "of the training inputs"}
+    rows = [
+        replace(row, notes={**row.notes, "noise": {**row.notes["noise"], "statistics": known[row.stage]}})
+        if row.stage in known
+        else row
+        for row in results.rows
+    ]
+    again = [replace(row, stage="smooth") for row in rows if row.stage == "blog"]
+    text = words(replace(results, rows=[*rows, *again]))
+    assert "blog and smooth: no statistic of the data; covariance: statistics of the training inputs." in text
+
+
 @pytest.mark.parametrize(
     ("changes", "stops", "verdict"),
     [
