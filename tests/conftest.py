@@ -112,6 +112,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "search": ("optuna",),
     "timm": ("timm",),
+    "mnist1d": ("mnist1d",),
     "notebook": ("nbclient", "ipykernel"),
 }
 

@@ -10,8 +10,10 @@ from compressit.host.plugins import installed
 from compressit.testing import parametrize
 
 BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]
-FILES = ("data.folder", "data.tensors")  # those need files: their own tests
-PLAIN = [name for name in BUILT_IN if name not in ("model.timm", *FILES)]  # that one needs an extra: below
+FILES = ("data.folder", "data.tensors", "data.fashion_mnist", "data.cifar10", "data.cifar100")
+"""Those need files, or download much: their own tests."""
+EXTRAS = ("model.timm", "data.mnist1d")  # those need extras: below
+PLAIN = [name for name in BUILT_IN if name not in (*EXTRAS, *FILES)]
 
 
 pytestmark = pytest.mark.usefixtures("warm_workers")
@@ -40,4 +42,10 @@ def test_it_conforms(check: Callable[[], None], request: pytest.FixtureRequest) 
 @pytest.mark.extra("timm")
 @parametrize("model.timm", device="auto")
 def test_timm_conforms(check: Callable[[], None]) -> None:
+    check()
+
+
+@pytest.mark.extra("mnist1d")
+@parametrize("data.mnist1d", device="auto")
+def test_mnist1d_conforms(check: Callable[[], None]) -> None:
     check()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-BUILT_IN = {"data": ["mnist", "synthetic"],
+BUILT_IN = {"data": ["mnist", "fashion_mnist", "cifar10", "cifar100", "synthetic"],
             "models": ["mlp", "convnet", "lenet300", "lenet5", "cifar_resnet", "vgg_cifar", "torchvision_nets",
                        "timm_nets"],
             "train": ["supervised", "distill"], "shrink": ["fresh", "noise"],
