@@ -113,6 +113,7 @@ _EXTRAS = {
     "search": ("optuna",),
     "timm": ("timm",),
     "tensorboard": ("tensorboard",),
+    "mnist1d": ("mnist1d",),
     "notebook": ("nbclient", "ipykernel"),
 }
 

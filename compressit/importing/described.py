@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,11 +73,32 @@ class Described:
             ) from error
         checkpoint.save(net, target, architecture, self._contract(inputs, classes), self.host)
 
+    def for_other_classes(self, tensors: Mapping[str, Tensor], target: Path) -> str:
+        """How a recipe starts from the checkpoint `target` with a new head."""
+        classes = self.told.classes or _length(tensors)
+        config = builder_of(self.plugin, self.options, self.host).config
+        chosen = config.model_dump(mode="json", exclude_defaults=True)
+        return with_fresh_head(self.plugin, chosen, target, tensors, classes)
+
     def _contract(self, inputs: TensorSpec, classes: int) -> InputSpec:
         scale, names = self.told.scale, tuple(map(str, range(classes)))
         if isinstance(scale, Scale):
             return InputSpec(inputs, "standard", scale.mean, scale.std, names)
         return InputSpec(inputs, "unit", None, None, names)
+
+
+def with_fresh_head(
+    plugin: str, options: Mapping[str, Any], file: Path, tensors: Mapping[str, Tensor], classes: int
+) -> str:
+    """A recipe's `model` that takes the weights of a file but for its last layers, those with a row for each class."""
+    layers = {name.rpartition(".")[0]: tensor.shape[:1] == (classes,) for name, tensor in tensors.items()}
+    head = list(takewhile(lambda layer: layers[layer], reversed(layers)))[::-1]
+    fresh = json.dumps([f"{layer}.*" for layer in head])
+    given = ", ".join(
+        f"{name}: {value if isinstance(value, str) else json.dumps(value)}" for name, value in options.items()
+    )
+    chosen = f" with: {{{given}}}," if given else ""
+    return f"{{uses: {plugin},{chosen} weights: {{file: {file.name}, fresh: {fresh}}}}}"
 
 
 def _length(tensors: Mapping[str, Tensor]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import FOREIGN, CompressitError, told
 from compressit.formatting import counted
 from compressit.host.plugins import Host
+from compressit.importing.described import with_fresh_head
 from compressit.importing.torchfile import only_weights
 
 
@@ -45,17 +45,13 @@ def import_pretrained(library: str, name: str, target: Path, host: Host) -> list
 def _lines(library: str, name: str, target: Path, found: Pretrained) -> list[str]:
     shape = " x ".join(map(str, found.inputs.shape))
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (found.mean, found.std))
-    layers = [
-        at.rpartition(".")[0] for at, value in found.tensors.items() if value.shape[:1] == (found.outputs,)
-    ]
-    head = json.dumps([f"{layer}.*" for layer in dict.fromkeys(layers)])
+    fresh = with_fresh_head(f"model.{library}", {"name": name}, target, found.tensors, found.outputs)
     return [
         f"{library}:{name}: {counted(len(found.tensors), 'tensor')}, {found.outputs} classes",
         f"inputs {shape}, scaled by mean {mean} and std {std}",
         f"wrote {target}",
         f"next, in a recipe for these classes: model: {{from: {target.name}}}",
-        f"for other classes: model: {{uses: model.{library}, with: {{name: {name}}}, "
-        f"weights: {{file: {target.name}, fresh: {head}}}}}",
+        f"for other classes: model: {fresh}",
     ]
 
 
@@ -69,5 +65,5 @@ def _fetched(builder: Model[Any]) -> Pretrained | None:
         raise CompressitError(
             f"{builder.name} could not get its weights: {told(error)}",
             "they are downloaded once, so this needs a network the first time; a file that you have is imported with "
-            "`compressit import FILE`",
+            f"`compressit import FILE --model {builder.name}`",
         ) from error

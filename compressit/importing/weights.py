@@ -40,6 +40,7 @@ class Imported:
     left_out: Sequence[str]
     copied: Sequence[str]  # tensors that shared their memory with another
     use: str  # how a recipe starts from the file
+    fresh: str | None  # … and with a new head, where that is known
 
     def lines(self) -> Iterator[str]:
         """The same in words."""
@@ -60,6 +61,8 @@ class Imported:
             yield f"  … and {len(self.shapes) - _SHOWN:,} more"
         yield f"wrote {self.target}"
         yield f"next, in a recipe: model: {self.use}"
+        if self.fresh is not None:
+            yield f"for other classes: model: {self.fresh}"
 
 
 def import_weights(
@@ -102,6 +105,7 @@ def import_weights(
         left_out=[*dropped, *(f"{old} (Tensor)" for old in names if old not in new.names)],
         copied=copied,
         use=f"{{from: {target.name}}}" if described else f"{{uses: …, weights: {target.name}}}",
+        fresh=described.for_other_classes(stored, target) if described else None,
     )
 
 

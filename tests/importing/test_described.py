@@ -34,7 +34,9 @@ def test_the_checkpoint_needs_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "net.safetensors"
     told = _described({"hidden": [4]}, scale={"mean": [0.5], "std": [0.25]})
     lines = list(import_weights(file, target, described=told).lines())
-    assert lines[-1] == "next, in a recipe: model: {from: net.safetensors}"
+    assert lines[-2] == "next, in a recipe: model: {from: net.safetensors}"
+    fresh = 'weights: {file: net.safetensors, fresh: ["4.*"]}'
+    assert lines[-1] == f"for other classes: model: {{uses: tiny.mlp, with: {{hidden: [4]}}, {fresh}}}"
     loaded, x = checkpoint.load(target, host=tiny_host()), torch.rand(3, 1, 2, 3)
     assert torch.equal(loaded(x), net(x))
     architecture, contract = checkpoint.architecture_of(target), checkpoint.contract_of(target)

@@ -15,7 +15,8 @@ from compressit.datasets.sources import Sources
 from compressit.datasets.splits import Data
 from compressit.errors import CompressitError
 from compressit.paths import default_cache
-from compressit_plugins.data.mnist import Mnist, MnistConfig
+from compressit_plugins.data.idx_images import IdxConfig
+from compressit_plugins.data.mnist import Mnist
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def mnist_cache() -> Path:
     (in CI) that is a failure."""
     cache = default_cache()
     try:
-        Mnist(MnistConfig()).load(DataContext(cache, print))
+        Mnist(IdxConfig()).load(DataContext(cache, print))
     except CompressitError as error:
         if os.environ.get("COMPRESSIT_REQUIRE_DATA"):
             pytest.fail(f"the tests on real data may not be skipped here: {error}")
@@ -62,4 +63,4 @@ def mnist_cache() -> Path:
 @pytest.fixture(scope="session")
 def mnist(mnist_cache: Path) -> Sources:
     """The real MNIST."""
-    return Mnist(MnistConfig()).load(DataContext(mnist_cache, print))
+    return Mnist(IdxConfig()).load(DataContext(mnist_cache, print))

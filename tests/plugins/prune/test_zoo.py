@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from zoo import SCOPES, Net, compared, entries, judged, lively, unhelpful
+from zoo import CLASSES, SCOPES, Net, compared, entries, judged, lively, unhelpful
 from zoo_attack import ATTACK
 from zoo_awkward import AWKWARD, Experts, SoftmaxOverChannels
 from zoo_peers import PEERS, Basic, GroupNormed, LayerScale, MultiHead
 from zoo_wild import WILD
 
+from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
+from compressit.host.plugins import installed
 from compressit_plugins.prune.channels import prune_channels
 
 NETS = (*PEERS, *AWKWARD, *ATTACK, *WILD)
@@ -27,6 +29,23 @@ def test_a_pruned_net_is_the_given_one_without_channels_or_refused(cls: type[Net
     for scope in SCOPES[:1] if cls in PEERS else SCOPES:  # for time; the benchmark tries all in both
         verdict = judged(lively(cls()), cls.shape, scope=scope)
         assert verdict.result in ("equal", "refused"), f"{scope}: {verdict}"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("model.lenet300", {"hidden": (30, 10)}, (1, 8, 8)),
+        ("model.lenet5", {"convolutions": (6, 8), "hidden": 20}, (1, 16, 16)),
+        ("model.cifar_resnet", {"depth": 14, "width": 8}, (3, 16, 16)),
+        ("model.vgg_cifar", {"width": 4}, (3, 32, 32)),
+    ],
+)
+def test_the_papers_nets_are_pruned(name: str, options: dict[str, object], shape: tuple[int, ...]) -> None:
+    kind = installed().find(name, "model").plugin
+    net = lively(kind(kind.Config(**options)).build(TensorSpec(shape), CLASSES))
+    for scope in SCOPES:
+        verdict = judged(net, shape, scope=scope)
+        assert verdict.result == "equal", f"{scope}: {verdict}"
 
 
 # The judge itself: a judge that calls everything equal would prove nothing.
