@@ -72,6 +72,8 @@ if TYPE_CHECKING:
     from compressit.contract.nets import copied as copied
     from compressit.contract.records import Array as Array
     from compressit.contract.records import Curve as Curve
+    from compressit.contract.records import Declared as Declared
+    from compressit.contract.records import File as File
     from compressit.contract.records import Metric as Metric
     from compressit.contract.records import Picture as Picture
     from compressit.contract.results import Results as Results

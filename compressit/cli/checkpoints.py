@@ -81,7 +81,8 @@ def evaluate(
             say(str(file))
         for name, value in found.items():
             say(f"{name:24} {value:.6g}")
-        for kind, given in (("curve", found.curves), ("array", found.arrays), ("picture", found.pictures)):
+        kinds = {"curve": found.curves, "array": found.arrays, "picture": found.pictures, "file": found.files}
+        for kind, given in kinds.items():
             for name in given:
                 say(f"{name:24} ({kind}: get it with compressit.evaluate in Python)")
 

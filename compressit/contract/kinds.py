@@ -110,8 +110,8 @@ class Evaluator(ForTasks[C]):
     uses_stage: ClassVar[bool] = False  # True: reads the judged stage (its notes, teacher, random streams)
 
     def declares(self, task: Task[Any]) -> Mapping[str, Declared]:
-        """All that it may give with its options for models of this task, by name: `Metric`, `Curve`, `Picture` and
-        `Array`. Must not import torch."""
+        """All that it may give with its options for models of this task, by name: `Metric`, `Curve`, `Picture`,
+        `Array` and `File`. Must not import torch."""
         return self.metrics
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:

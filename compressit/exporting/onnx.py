@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compressit.checkpoint.model import contract_of, task_of
-from compressit.exporting.onnxnet import OnnxNet, described
+from compressit.exporting.onnxnet import OnnxNet
 from compressit.exporting.subject import Subject
 from compressit.files.writing import replace
 
@@ -20,8 +20,8 @@ def write(subject: Subject, target: Path) -> None:
 
 def converted(subject: Subject) -> OnnxNet:
     """The checkpoint's net as ONNX, which gives the model's outputs. Raises CompressitError."""
-    about = described(subject.inputs, contract_of(subject.path), task_of(subject.path))
     digest = {"tensors_sha256": subject.header.manifest.tensors_sha256}
-    net = OnnxNet.of(subject.model, subject.inputs, about | digest)
+    contract, task = contract_of(subject.path), task_of(subject.path)
+    net = OnnxNet.of(subject.model, subject.inputs, contract, task, digest)
     subject.check(net, "the ONNX model")
     return net

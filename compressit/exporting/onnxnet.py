@@ -42,9 +42,16 @@ class OnnxNet:
         object.__setattr__(self, "_session", session(self.content))
 
     @staticmethod
-    def of(model: nn.Module, inputs: Inputs, about: Mapping[str, str] | None = None) -> OnnxNet:
+    def of(
+        model: nn.Module,
+        inputs: Inputs,
+        contract: InputSpec | None = None,
+        task: TaskSpec | None = None,
+        about: Mapping[str, str] | None = None,
+    ) -> OnnxNet:
         """A float32 net on the CPU, in eval mode, for any batch size. Inputs have the names of `specs_of`: "input"; of
-        several "input_0", "input_1" …, or their own. Outputs are "output"; "output_0", "output_1" … `about`: metadata.
+        several "input_0", "input_1" …, or their own. Outputs are "output"; "output_0", "output_1" … What is
+        known of the preparation of its inputs and of its task goes to the metadata (`described`), beside `about`.
 
         Raises CompressitError if a package of the extra `onnx` is missing, the model exceeds ONNX's 2 GB or cannot be
         converted.
@@ -52,7 +59,8 @@ class OnnxNet:
         check_packages()
         if tensor_bytes(model) > MOST_BYTES:
             raise CompressitError("the model exceeds the 2 GB limit of ONNX files", "use --to torch-export")
-        return OnnxNet(_converted(model, inputs, about or {}), inputs)
+        told = {**described(inputs, contract, task), **(about or {})}
+        return OnnxNet(_converted(model, inputs, told), inputs)
 
     def __call__(self, x: InputTensors) -> list[Tensor]:
         """All output tensors for a batch, on the CPU."""

@@ -47,6 +47,7 @@ class Measured(dict[str, float]):
         self.curves: dict[str, list[tuple[float, float]]] = {}  # (x, y), all points
         self.arrays: dict[str, np.ndarray] = {}
         self.pictures: dict[str, bytes] = {}  # PNG files
+        self.files: dict[str, bytes] = {}
 
 
 def evaluate(
@@ -231,4 +232,5 @@ def _measured(models: _Models, task: Task[Any], plugins: Sequence[Evaluator[Any]
         found.curves |= ctx.curves
         found.arrays |= ctx.arrays
         found.pictures |= ctx.pictures
+        found.files |= ctx.files
     return found

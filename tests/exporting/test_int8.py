@@ -58,7 +58,7 @@ def split(count: int, seed: int) -> InMemory:
 
 def test_int8_is_near_to_torch_and_its_weights_are_a_fourth(net: nn.Module) -> None:
     onnx = importlib.import_module("onnx")
-    float_net = OnnxNet.of(net, TensorSpec((3, 8, 8)), {"class_names": "[]"})
+    float_net = OnnxNet.of(net, TensorSpec((3, 8, 8)), about={"class_names": "[]"})
     small, test = int8.quantised(float_net, split(64, 1), 32), split(40, 2)
     with torch.no_grad():
         wanted = net(test.inputs)

@@ -23,7 +23,8 @@ def onnx_of(model: nn.Module, ctx: StageContext) -> OnnxNet:
                 f"{ctx.compute.device}",
                 "leave it out, or set compute: {device: cpu, precision: fp32}",
             )
-        ctx.memo[key] = OnnxNet.of(copied(model).eval(), ctx.data.contract.inputs)
+        contract = ctx.data.contract
+        ctx.memo[key] = OnnxNet.of(copied(model).eval(), contract.inputs, contract, ctx.task.posed)
     return ctx.memo[key]
 
 
