@@ -234,7 +234,7 @@ def test_a_run_restores_what_was_lost_and_removes_what_is_no_longer_of_it(run: R
 def test_two_evaluators_cannot_give_one_name(host: Host) -> None:
     text = RECIPE.replace("evaluate: [", "evaluate: [{uses: rec.line, with: {points: 9}}, ")
     with pytest.raises(
-        RecipeError, match=r"rec\.line measures barrier, line, losses, weights, which rec\.line"
+        RecipeError, match=r"rec\.line measures barrier, line, losses, weights, first\.bin, which rec\.line"
     ):
         recipe_of(text, host)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from compressit import Config, Evaluator, Metric, Task, hookimpl
+from compressit_plugins.evaluate.onnx_files import PACKAGES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,7 +49,7 @@ class LatencyConfig(Config):
     @field_validator("runtime")
     @classmethod
     def _is_installed(cls, runtime: tuple[Runtime, ...]) -> tuple[Runtime, ...]:
-        missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+        missing = [name for name in PACKAGES if find_spec(name) is None]
         if missing and any(name.startswith("onnxruntime") for name in runtime):
             raise ValueError(f"onnxruntime needs {', '.join(missing)}: pip install 'compressit[onnx]'")
         if len(set(runtime)) < len(runtime):

@@ -23,7 +23,9 @@ class OnnxConfig(Config):
     """Options of `eval.onnx`."""
 
     int8: bool = Field(
-        default=True, description="also a file in whole numbers, and its scores on the test split"
+        default=True,
+        validate_default=True,
+        description="also a file in whole numbers, and its scores on the test split",
     )
     images: int = Field(
         default=256, ge=1, description="training examples that the ranges of int8 are taken from"
