@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     from compressit.contract.observer import RunStart as RunStart
     from compressit.contract.records import Array as Array
     from compressit.contract.records import Curve as Curve
+    from compressit.contract.records import Declared as Declared
+    from compressit.contract.records import File as File
     from compressit.contract.records import Metric as Metric
     from compressit.contract.records import Picture as Picture
     from compressit.contract.results import Results as Results
@@ -103,6 +105,10 @@ if TYPE_CHECKING:
     from compressit.errors import CompressitError as CompressitError
     from compressit.errors import NoEffectError as NoEffectError
     from compressit.errors import did_you_mean as did_you_mean
+    from compressit.exporting.export import export as export
+    from compressit.exporting.int8 import quantised as quantised
+    from compressit.exporting.int8_scores import int8_scores as int8_scores
+    from compressit.exporting.onnxnet import OnnxNet as OnnxNet
     from compressit.files.reading import opened as opened
     from compressit.formatting import counted as counted
     from compressit.formatting import grouped as grouped

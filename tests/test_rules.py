@@ -104,7 +104,7 @@ def _used(tree: ast.AST) -> set[str]:
 
 ROOMS = (
     "printable", "errors", "config", "formatting", "seeds", "paths", "public", "processes", "files", "datasets",
-    "contract", "host", "checkpoint", "recipe", "planning", "store", "results", "running", "python", "export",
+    "contract", "host", "checkpoint", "recipe", "planning", "store", "results", "running", "python", "exporting",
     "importing", "searching", "api", "scaffold", "testing", "cli", "__main__",
 )  # fmt: skip
 """Each imports only from those before it; what a room's own modules import of each other is its own matter."""

@@ -190,9 +190,9 @@ def naming(path: Path) -> Generator[None]:
     try:
         yield
     except CompressitError as error:
-        raise CompressitError(
-            f"{path}: {_short(error.message)}", error.hint and _short(error.hint)
-        ) from error
+        named = CompressitError(f"{path}: {_short(error.message)}", error.hint and _short(error.hint))
+        named.exit_code = error.exit_code
+        raise named from error
     except OSError as error:
         raise CompressitError(f"{path}: {error.strerror or error}") from error
 

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from compressit.cli.terminal import AsJson, LocalFiles, Trust, open_host_with, put, say, tell
+from compressit.errors import CompressitError
+from compressit.exporting.export import IMAGES
 from compressit.files.reading import checkpoint_file
 
 CheckpointFile = Annotated[
@@ -79,7 +81,8 @@ def evaluate(
             say(str(file))
         for name, value in found.items():
             say(f"{name:24} {value:.6g}")
-        for kind, given in (("curve", found.curves), ("array", found.arrays), ("picture", found.pictures)):
+        kinds = {"curve": found.curves, "array": found.arrays, "picture": found.pictures, "file": found.files}
+        for kind, given in kinds.items():
             for name in given:
                 say(f"{name:24} ({kind}: get it with compressit.evaluate in Python)")
 
@@ -88,6 +91,29 @@ def export(
     file: CheckpointFile,
     to: Annotated[str, typer.Option(help="onnx, torch-export or folder (weights, config and a model card).")],
     out: Annotated[Path | None, typer.Option(help="Where to write; default: beside FILE.")] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="ONNX in whole numbers: smaller and faster; needs --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            help="For --int8: a dataset plugin. Ranges come from its training split, the accuracy told from its test "
+            "split.",
+            show_default=False,
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of the dataset: --set root=photos (repeatable)."),
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Training examples that ranges come from.")] = IMAGES,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Refuse an int8 file that loses more of what the task watches; default: 0.01 of an accuracy.",
+            show_default=False,
+        ),
+    ] = None,
     compact: Annotated[
         bool, typer.Option("--compact", help="Store a folder's sparse tensors without their zeros.")
     ] = False,
@@ -97,9 +123,24 @@ def export(
 ) -> None:
     """Write a checkpoint for other programs.
 
-    The exported model's outputs are compared with the original's.
+    The exported model's outputs are compared with the original's; those of --int8 on test data.
     """
-    from compressit.export.export import export as write
+    from compressit.exporting.export import export as write
 
+    if int8 != (calibrate is not None):
+        missing, given = ("--calibrate DATA", "--int8") if int8 else ("--int8", "--calibrate")
+        raise CompressitError(
+            f"{given} needs {missing}", "for example --int8 --calibrate data.folder --set root=photos"
+        )
+    for option, unused in (("--set", bool(settings)), ("--max-drop", max_drop is not None)):
+        if unused and not int8:
+            raise CompressitError(
+                f"{option} is for --int8", "leave it out, or export with --int8 --calibrate DATA"
+            )
     host = open_host_with(plugins, trust)
-    say(write(file, to, out, host=host, compact=compact, limited=not unlimited))
+    say(
+        write(
+            file, to, out, int8=calibrate, settings=settings or (), images=images, max_drop=max_drop,
+            compact=compact, limited=not unlimited, host=host, announce=say,
+        )
+    )  # fmt: skip

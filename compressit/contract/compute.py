@@ -13,6 +13,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
+from compressit.contract.cpu import cpu_flags
 from compressit.contract.layout import laid_out, runs_channels_last
 from compressit.contract.nets import changes_inputs, check_tensor, fault_of, in_eval_mode
 from compressit.datasets.batched import (
@@ -184,6 +185,7 @@ def host_facts() -> dict[str, str | int]:
         "host": platform.node(),
         "machine": platform.machine(),
         "cores": os.cpu_count() or 1,
+        "cpu": " ".join(cpu_flags()),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

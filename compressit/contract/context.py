@@ -89,6 +89,7 @@ class StageContext:
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict[str, list[tuple[float, float]]])
     arrays: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     pictures: dict[str, bytes] = field(default_factory=dict[str, bytes])  # PNG files
+    files: dict[str, bytes] = field(default_factory=dict[str, bytes])
 
     @property
     def data(self) -> Data:
@@ -175,10 +176,14 @@ class StageContext:
         """
         self.pictures[name] = png_of(name, image)
 
+    def keep(self, name: str, content: bytes) -> None:
+        """Keeps a file for other programs with the result: `ctx.keep("net.onnx", content)`. Of evaluators only."""
+        self.files[name] = bytes(content)
+
     def apart(self) -> StageContext:
-        """This context with curves, notes, arrays and pictures of its own, which are kept nowhere: to `fit` what is not
-        the result, such as a probe."""
-        return replace(self, notes={}, curves={}, arrays={}, pictures={})
+        """This context with curves, notes, arrays, pictures and files of its own, which are kept nowhere: to `fit` what
+        is not the result, such as a probe."""
+        return replace(self, notes={}, curves={}, arrays={}, pictures={}, files={})
 
 
 @dataclass(frozen=True)

@@ -104,12 +104,14 @@ class Evaluator(ForTasks[C]):
     metrics: ClassVar[Mapping[str, Metric]] = {}
     exclusive: ClassVar[bool] = False  # True: runs alone (for timings)
     per_host: ClassVar[bool] = False  # True: the numbers hold for this machine only
-    uses_data: ClassVar[bool] = True  # False: the numbers depend on the model only
+    uses_data: bool = (
+        True  # False: the numbers depend on the model only; may be set in `__init__`, by the options
+    )
     uses_stage: ClassVar[bool] = False  # True: reads the judged stage (its notes, teacher, random streams)
 
     def declares(self, task: Task[Any]) -> Mapping[str, Declared]:
-        """All that it may give with its options for models of this task, by name: `Metric`, `Curve`, `Picture` and
-        `Array`. Must not import torch."""
+        """All that it may give with its options for models of this task, by name: `Metric`, `Curve`, `Picture`,
+        `Array` and `File`. Must not import torch."""
         return self.metrics
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""What an evaluator can give: numbers, curves, pictures and arrays. It declares each before anything runs."""
+"""What an evaluator can give: numbers, curves, pictures, arrays and files. It declares each before anything runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,15 @@ class Array:
     axes: tuple[str, ...] = ()  # what each dimension is; empty: any number of dimensions
 
 
-Declared = Metric | Curve | Picture | Array
+@dataclass(frozen=True)
+class File:
+    """Bytes that an evaluator gives to `ctx.keep(name, content)`, for other programs; `name` is the file's, with its
+    ending: "net.onnx"."""
+
+    about: str = ""
+
+
+Declared = Metric | Curve | Picture | Array | File
 
 
 def column(called: str, name: str) -> str:

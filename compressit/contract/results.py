@@ -45,7 +45,7 @@ Number = Annotated[int | float, BeforeValidator(lambda value: math.nan if value 
 
 @dataclass(frozen=True)
 class Kept:
-    """An array or a picture in the run folder."""
+    """An array, a picture or another file in the run folder."""
 
     file: str  # path relative to the run folder
     sha256: str  # of the file
@@ -78,6 +78,8 @@ class Row:
     # of the stage and of all evaluators, for `Results.array` and `Results.picture`
     arrays: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
     pictures: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
+    # of evaluators, for other programs: "net.onnx", in `exports/` of the run folder
+    files: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
     # the options of the variant that the recipe's `sweep` varies: "model.with.hidden" -> [64]
     swept: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -260,7 +262,7 @@ class Results:
 def _told(row: Row) -> dict[str, Any]:
     """A row's fields for JSON; its many numbers are not copied."""
     facts = {part.name: getattr(row, part.name) for part in dataclasses.fields(row)}
-    for kept in ("arrays", "pictures"):
+    for kept in ("arrays", "pictures", "files"):
         facts[kept] = {name: asdict(file) for name, file in facts[kept].items()}
     return facts
 

@@ -20,7 +20,7 @@ from compressit.files.writing import TEMPORARY, clear, replace
 
 FORMAT = 2
 RUN, LOCK = "run.json", ".lock"
-MADE = ("checkpoints", "arrays", "pictures", "figures")
+MADE = ("checkpoints", "arrays", "pictures", "exports", "figures")
 TOP = frozenset({RUN, LOCK, "results.json", "results.csv", "report.html", "logs", *MADE})
 ANOTHER = "choose another folder with --out"
 LOCK_PATIENCE = 10.0  # seconds a second writer waits for the first

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from compressit.contract.kinds import Evaluator
 from compressit.contract.pictures import is_file_name
-from compressit.contract.records import Array, Curve, Declared, Metric, Picture
+from compressit.contract.records import Array, Curve, Declared, File, Metric, Picture
 from compressit.contract.results import RESERVED
 from compressit.contract.tasks import Task
 from compressit.errors import FOREIGN, CompressitError, place_in, told
@@ -22,6 +22,7 @@ _TEXTS: Mapping[type[Any], tuple[str, ...]] = {
     Curve: ("x", "y", "about"),
     Picture: ("about",),
     Array: ("about",),
+    File: ("about",),
 }
 _HINT = 'for example {"mine": Metric("higher", "fraction", "what it means")}'
 

@@ -47,6 +47,7 @@ class Measured(dict[str, float]):
         self.curves: dict[str, list[tuple[float, float]]] = {}  # (x, y), all points
         self.arrays: dict[str, np.ndarray] = {}
         self.pictures: dict[str, bytes] = {}  # PNG files
+        self.files: dict[str, bytes] = {}
 
 
 def evaluate(
@@ -129,7 +130,7 @@ def evaluate_file(
     dataset = create(Dataset, data, asked, host)
     offer = Offer.of(dataset)  # scaled as the file says, or as asked for (announced below)
     made = checkpoint.task_of(path)
-    task = host.task(posed_as(_as_made(made, dataset.task, host), dataset.task, data, host=host))
+    task = host.task(posed_as(as_made(made, dataset.task, host), dataset.task, data, host=host))
     plugins = _evaluators(evaluators, options or {}, task, host)
     contract = checkpoint.contract_of(path)
     check_fits(path, replace(offer, scale=contract.scale) if contract else offer, host)
@@ -143,7 +144,7 @@ def evaluate_file(
     return _measured(_Models(model, nets or {}, given, host, limited), task, plugins, seed)
 
 
-def _as_made(made: TaskSpec | None, posed: TaskSpec, host: Host) -> TaskSpec | None:
+def as_made(made: TaskSpec | None, posed: TaskSpec, host: Host) -> TaskSpec | None:
     """The task that a checkpoint was made for, if it is one for what the data pose: it is measured with its options."""
     if made is None or made.uses not in host.names("task"):
         return None
@@ -231,4 +232,5 @@ def _measured(models: _Models, task: Task[Any], plugins: Sequence[Evaluator[Any]
         found.curves |= ctx.curves
         found.arrays |= ctx.arrays
         found.pictures |= ctx.pictures
+        found.files |= ctx.files
     return found

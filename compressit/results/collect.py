@@ -17,7 +17,7 @@ from compressit.contract.results import Kept, Results, Row
 from compressit.host.declared import declared
 from compressit.planning.points import Plan, Point
 from compressit.recipe.model import Measure, ModelSpec, Recipe, Stage, Use, Variant
-from compressit.store.objects import ARRAYS, Artifact
+from compressit.store.objects import ARRAYS, Artifact, kept_file
 
 LONGEST_NAME = 120  # bytes in a file name without its suffix; file systems allow 255 in total
 
@@ -96,14 +96,29 @@ def pictures_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Co
     return found
 
 
+def files_of(point: Point, artifacts: Mapping[str, Artifact]) -> dict[str, Copy]:
+    """As `arrays_of`, for the files that evaluators keep for other programs."""
+    found: dict[str, Copy] = {}
+    for called, _, made in _makers(point, artifacts):
+        for name in made.kept:
+            named, file = column(called, name), kept_file(name)
+            kept = Kept(_kept_file(point, named), made.manifest["files"][file], name)
+            found[named] = Copy(made.folder / file, kept)
+    return found
+
+
 def places(plan: Plan) -> Iterator[str]:
     """The files that a run of this plan may write for its models, by relative name."""
-    pictures = [name for name, facts in _declared(plan.recipe)[1].items() if facts["kind"] == "picture"]
+    records = _declared(plan.recipe)[1].items()
+    pictures, files = (
+        [name for name, facts in records if facts["kind"] == kind] for kind in ("picture", "file")
+    )
     for point in plan.points:
         yield checkpoint_name(point)
         yield _arrays_file(point, point.uses)
         yield from (_arrays_file(point, name or plan.jobs[key].uses) for key, name in point.metrics.items())
         yield from (_picture_file(point, name) for name in pictures)
+        yield from (_kept_file(point, name) for name in files)
 
 
 def _arrays_file(point: Point, by: str) -> str:
@@ -112,6 +127,10 @@ def _arrays_file(point: Point, by: str) -> str:
 
 def _picture_file(point: Point, name: str) -> str:
     return f"pictures/{path_of(point)}/{name}.png"
+
+
+def _kept_file(point: Point, name: str) -> str:
+    return f"exports/{_path(point)}/{name}"
 
 
 def _makers(point: Point, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:
@@ -202,6 +221,7 @@ def _row(
         parent=way[-2].name if len(way) > 1 else None, options=options, swept=point.swept,
         arrays={name: copy.kept for name, copy in arrays_of(point, artifacts).items()},
         pictures={name: copy.kept for name, copy in pictures_of(point, artifacts).items()},
+        files={name: copy.kept for name, copy in files_of(point, artifacts).items()},
     )  # fmt: skip
 
 

@@ -53,8 +53,11 @@ def column(analysis: Analysis, name: str) -> dict[str, str]:
 
 
 def label(name: str) -> str:
-    """`latency of a batch of 1`, `MACs`: the unit stands with the values."""
-    words = re.sub(r"latency_(\d+)_median_seconds$", r"latency of a batch of \1", name).replace("_", " ")
+    """`latency of a batch of 1`, `… in onnxruntime int8`, `MACs`: the unit stands with the values."""
+    words = re.sub(r"latency_(\d+)_median_seconds$", r"latency of a batch of \1", name)
+    words = re.sub(r"latency_(\d+)_(\w+)_median_seconds$", r"latency of a batch of \1 in \2", words).replace(
+        "_", " "
+    )
     words = " ".join("MACs" if word == "macs" else word for word in words.split(" "))
     return sound("nonzero parameters" if words == "nonzero" else words, NAME_CHARACTERS)
 

@@ -34,6 +34,7 @@ from compressit.results.collect import (
     arrays_of,
     checkpoint_name,
     collect,
+    files_of,
     pictures_of,
     places,
     short_name,
@@ -191,9 +192,10 @@ class RunFolder:
         for row in results.rows:
             point = by_path[f"{row.variant}/seed{row.seed}/{row.name}"]
             self._export(point, artifacts[point.model], row)
-            for copy in (*arrays_of(point, artifacts).values(), *pictures_of(point, artifacts).values()):
-                kept.add(copy.kept.file)
-                self._copy(copy)
+            for found in (arrays_of, pictures_of, files_of):
+                for copy in found(point, artifacts).values():
+                    kept.add(copy.kept.file)
+                    self._copy(copy)
         results.write_json(self._own.place("results.json"))
         results.write_csv(self._own.place("results.csv"))
         return {str(row.checkpoint) for row in results.rows} | {*RESULTS} | kept
@@ -233,7 +235,7 @@ class RunFolder:
         self._exported[name] = digest(target)
 
     def _copy(self, copy: Copy) -> None:
-        """The array or picture, unless it is there already."""
+        """The array, picture or file, unless it is there already."""
         name, digest = copy.kept.file, copy.kept.sha256
         if self._exported.get(name) != digest:
             if self._own.digests({name}) != {name: digest}:

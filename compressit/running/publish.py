@@ -25,7 +25,7 @@ from compressit.errors import CompressitError
 from compressit.host.plugins import Host
 from compressit.planning.keys import code_now
 from compressit.running.shapes import emptied
-from compressit.store.objects import ARRAYS, Artifact, Store
+from compressit.store.objects import ARRAYS, Artifact, Store, kept_file
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def publish(store: Store, host: Host, job: Job, made: Made, seconds: float) -> A
             save_arrays(arrays, folder / ARRAYS)
         for name, png in (made.ctx.pictures if made.ctx is not None else {}).items():
             (folder / f"{name}.png").write_bytes(png)
+        for name, content in (made.ctx.files if made.ctx is not None else {}).items():
+            (folder / kept_file(name)).write_bytes(content)
 
     told = {"job": job.to_json(), "seconds": seconds, "host": host_facts()}
     return store.publish(job.key, {**told, **_facts(made)}, write)
@@ -67,6 +69,7 @@ def _facts(made: Made) -> dict[str, Any]:
     if made.ctx is not None:
         arrays = {name: [array.dtype.name, *array.shape] for name, array in made.ctx.arrays.items()}
         facts |= {"arrays": arrays, "pictures": sorted(made.ctx.pictures)}
+        facts |= {"kept": sorted(made.ctx.files)}
     return facts
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 from compressit.contract.context import StageContext
 from compressit.contract.kinds import Evaluator
-from compressit.contract.records import Array, Curve, Declared, Metric, Picture
+from compressit.contract.records import Array, Curve, Declared, File, Metric, Picture
 from compressit.contract.tasks import Task
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
 
 _CALLS: Mapping[type[Any], str] = {
     Metric: "returned the number", Curve: "logged the curve", Array: "saved the array", Picture: "gave the picture",
+    File: "kept the file",
 }  # fmt: skip
 _MOST_TOLD = 3
 
@@ -29,7 +30,7 @@ def check_recorded(plugin: Evaluator[Any], metrics: Mapping[str, float], ctx: St
         )
     kinds = declared(plugin, ctx.task)
     given: Mapping[type[Any], Mapping[str, Any]] = {
-        Metric: metrics, Curve: ctx.curves, Array: ctx.arrays, Picture: ctx.pictures,
+        Metric: metrics, Curve: ctx.curves, Array: ctx.arrays, Picture: ctx.pictures, File: ctx.files,
     }  # fmt: skip
     strange = [
         _told(name, kind, kinds.get(name))

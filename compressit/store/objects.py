@@ -67,9 +67,14 @@ class Artifact:
         return list(self.manifest.get("pictures", ()))
 
     @property
+    def kept(self) -> list[str]:
+        """The names of the files for other programs, each in a file `kept_file(NAME)`."""
+        return list(self.manifest.get("kept", ()))
+
+    @property
     def recorded(self) -> set[tuple[str, str]]:
-        """What was recorded besides numbers: ("curve", its name), and so for "array" and "picture"."""
-        given = {"curve": self.curves, "array": self.arrays, "picture": self.pictures}
+        """What was recorded besides numbers: ("curve", its name), and so for "array", "picture" and "file"."""
+        given = {"curve": self.curves, "array": self.arrays, "picture": self.pictures, "file": self.kept}
         return {(kind, name) for kind, names in given.items() for name in names}
 
     @property
@@ -303,6 +308,11 @@ class Store:
         return self.root / "progress" / key
 
 
+def kept_file(name: str) -> str:
+    """What a file that an evaluator keeps is called in its result's folder: none of the store's own names."""
+    return f"kept-{name}"
+
+
 def _check_manifest(manifest: Mapping[str, Any], key: str) -> None:
     """Raises ValueError, LookupError, TypeError or AttributeError if a field that is read later is missing or has the
     wrong type."""
@@ -315,6 +325,7 @@ def _check_manifest(manifest: Mapping[str, Any], key: str) -> None:
     files = {f"{name}.png" for name in manifest.get("pictures", ())} | (
         {ARRAYS} if manifest.get("arrays") else set()
     )
+    files |= {kept_file(name) for name in manifest.get("kept", ())}
     if not files <= manifest["files"].keys():
         raise ValueError("its manifest lists a file that it does not have")
     if not isinstance(notes, dict) or not all(type(number) in (int, float) for number in [*numbers, *values]):

@@ -333,6 +333,7 @@ def _given(called: Called) -> dict[str, Hashable]:
     found: dict[str, Hashable] = dict(called.result)
     found |= {f"the curve {name}": str(points) for name, points in called.ctx.curves.items()}
     found |= {f"the picture {name}": png for name, png in called.ctx.pictures.items()}
+    found |= {f"the file {name}": content for name, content in called.ctx.files.items()}
     arrays = called.ctx.arrays.items()
     return found | {f"the array {name}": (a.dtype.name, a.shape, a.tobytes()) for name, a in arrays}
 

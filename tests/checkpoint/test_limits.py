@@ -18,7 +18,7 @@ from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.model import build, load, load_to_run, save
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
-from compressit.export.export import export
+from compressit.exporting.export import export
 from compressit.host.plugins import Host
 
 from . import forge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -74,6 +75,22 @@ def test_a_local_file_of_a_registered_model_goes_to_onnx(sandbox: Sandbox) -> No
     assert [(i.name, i.shape) for i in session.get_inputs()] == [("input", ["batch", 3])]
 
 
+@pytest.mark.extra("onnx")
+def test_int8_tells_what_it_costs_and_more_than_max_drop_is_refused_with_exit_code_1(
+    tiny: Ran, sandbox: Sandbox
+) -> None:
+    export = ("export", tiny.out / BLOG, "--to", "onnx", "--int8", "--calibrate", "data.synthetic")
+    settings = ("--set", "shape=[1, 8, 8]", "--images", "20", "--out", "blog.onnx")
+    refused = sandbox.run(*export, *settings, "--max-drop", "-1", code=1)
+    assert re.search(r"test accuracy \d+\.\d\d % in int8, \d+\.\d\d % in float32", refused.out)
+    assert "points of its test accuracy, more than the -100 points allowed" in refused.err
+    assert not (sandbox.folder / "blog.onnx").exists()
+    done = sandbox.run(*export, *settings, "--max-drop", "1")
+    assert done.out.endswith("blog.onnx\n")
+    session = importlib.import_module("onnxruntime").InferenceSession(sandbox.folder / "blog.onnx")
+    assert "int8" in session.get_modelmeta().custom_metadata_map
+
+
 def test_mistakes_are_told_before_anything_is_loaded(tiny: Ran, sandbox: Sandbox) -> None:
     shutil.copy(tiny.out / BLOG, sandbox.folder / "net.safetensors")
     (sandbox.folder / "mine").mkdir()
@@ -84,6 +101,10 @@ def test_mistakes_are_told_before_anything_is_loaded(tiny: Ran, sandbox: Sandbox
         ("--to", "onnx", "--out", "net.txt"): "a file name that ends in .onnx",
         ("--to", "torch-export", "--compact"): "--compact only works with --to folder",
         ("--to", "folder", "--out", "mine"): "mine exists, and no export wrote it",
+        ("--to", "folder", "--int8", "--calibrate", "data.x"): "--int8 only works with --to onnx",
+        ("--to", "onnx", "--int8"): "--int8 needs --calibrate DATA",
+        ("--to", "onnx", "--calibrate", "data.x"): "--calibrate needs --int8",
+        ("--to", "onnx", "--max-drop", "0.1"): "--max-drop is for --int8",
     }.items():
         assert words in sandbox.light("export", "net.safetensors", *arguments, code=2).err
     sandbox.write("net.safetensors", "no checkpoint")

@@ -20,7 +20,7 @@ from compressit.contract.nets import in_eval_mode
 from compressit.datasets.batched import call, random_inputs, tensors_of
 from compressit.datasets.specs import TensorSpec
 from compressit.errors import CompressitError
-from compressit.export.export import export
+from compressit.exporting.export import export
 from compressit.host.plugins import Host
 from compressit.python.data import data
 

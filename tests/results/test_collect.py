@@ -90,7 +90,7 @@ def test_rows_have_the_curves_of_their_stage_and_of_evaluators(run: RunFolder, h
     assert "line" not in _row(results, "shrink-01").curves, "a narrower net has no line to its teacher"
     assert results.records["line"]["x"] == "share of the way to the reference"
     assert {name: facts["kind"] for name, facts in results.records.items()} == {
-        "line": "curve", "losses": "array", "weights": "picture",
+        "line": "curve", "losses": "array", "weights": "picture", "first.bin": "file",
     }  # fmt: skip
 
 
@@ -109,6 +109,15 @@ def test_arrays_and_pictures_are_read_from_a_copy_of_the_folder_without_the_stor
     assert len({results.picture(row, "weights") for row in results.rows}) == len(results.rows)
 
 
+def test_files_for_other_programs_are_in_exports_as_they_were_given(run: RunFolder, host: Host) -> None:
+    for row in _read(run.folder).rows:
+        kept = row.files["first.bin"]
+        assert kept.file == f"exports/{row.variant}/seed0/{row.name}/first.bin"
+        net = checkpoint.load(run.folder / str(row.checkpoint), host=host)
+        first = next(p for p in net.parameters() if p.ndim == 2)
+        assert (run.folder / kept.file).read_bytes() == first.detach().numpy().tobytes()
+
+
 def test_a_stages_own_arrays_are_there_too(run: RunFolder) -> None:
     results = _read(run.folder)
     row = _row(results, "train")
@@ -118,7 +127,11 @@ def test_a_stages_own_arrays_are_there_too(run: RunFolder) -> None:
 def test_every_file_is_listed_with_its_digest(run: RunFolder) -> None:
     listed = read_sealed(run.folder / "run.json")["files"]
     results = _read(run.folder)
-    kept = [kept for row in results.rows for kept in (*row.arrays.values(), *row.pictures.values())]
+    kept = [
+        kept
+        for row in results.rows
+        for kept in (*row.arrays.values(), *row.pictures.values(), *row.files.values())
+    ]
     assert kept
     assert {k.file: k.sha256 for k in kept}.items() <= listed.items()
 
@@ -221,7 +234,7 @@ def test_a_run_restores_what_was_lost_and_removes_what_is_no_longer_of_it(run: R
 def test_two_evaluators_cannot_give_one_name(host: Host) -> None:
     text = RECIPE.replace("evaluate: [", "evaluate: [{uses: rec.line, with: {points: 9}}, ")
     with pytest.raises(
-        RecipeError, match=r"rec\.line measures barrier, line, losses, weights, which rec\.line"
+        RecipeError, match=r"rec\.line measures barrier, line, losses, weights, first\.bin, which rec\.line"
     ):
         recipe_of(text, host)
 

@@ -107,5 +107,6 @@ def test_without_anything_to_compare_there_is_no_picture() -> None:
 
 def test_columns_are_called_as_people_do() -> None:
     assert label("latency_16_median_seconds") == "latency of a batch of 16"
+    assert label("latency_1_onnxruntime_int8_median_seconds") == "latency of a batch of 1 in onnxruntime int8"
     assert label("warm_macs") == "warm MACs"
     assert label("nonzero") == "nonzero parameters"

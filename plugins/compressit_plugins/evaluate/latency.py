@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from compressit import Config, Evaluator, Metric, hookimpl
+from compressit import Config, Evaluator, Metric, Task, hookimpl
+from compressit_plugins.evaluate.onnx_files import PACKAGES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,15 +17,44 @@ if TYPE_CHECKING:
     from compressit import Compute, InputTensors, StageContext
 
 Size = Literal[1, 8, 32, 128, 512]
-_ABOUT = "forward pass of a batch of {size} on this machine, {what} of all repetitions"
+Runtime = Literal["eager", "compile", "onnxruntime", "onnxruntime-int8"]
+_ABOUT = (
+    "forward pass of a batch of {size} {runtime}, {what} of all repetitions; zero weights take their time too"
+)
+_PLACES: Mapping[Runtime, str] = {
+    "eager": "on this machine",
+    "compile": "on this machine with torch.compile",
+    "onnxruntime": "on this machine in onnxruntime",
+    "onnxruntime-int8": "on this machine in onnxruntime, as int8",
+}
 
 
 class LatencyConfig(Config):
     """Options of the latency measurement."""
 
     batch_sizes: tuple[Size, ...] = Field((1, 128), min_length=1, description="batch sizes to measure")
+    runtime: tuple[Runtime, ...] = Field(
+        default=("eager",),
+        min_length=1,
+        description="what runs the net: `eager` (torch), `compile` (torch.compile, needs a C++ compiler), "
+        "`onnxruntime` and `onnxruntime-int8` (extra `onnx`). They take turns, pass by pass, on the same inputs; the "
+        "report's `× faster` is of the first",
+    )
+    images: int = Field(
+        default=256, ge=1, description="training examples that the ranges of onnxruntime-int8 are taken from"
+    )
     warmup: int = Field(default=10, ge=0, description="untimed passes before the measurement")
     repetitions: int = Field(default=50, ge=4, description="timed passes")
+
+    @field_validator("runtime")
+    @classmethod
+    def _is_installed(cls, runtime: tuple[Runtime, ...]) -> tuple[Runtime, ...]:
+        missing = [name for name in PACKAGES if find_spec(name) is None]
+        if missing and any(name.startswith("onnxruntime") for name in runtime):
+            raise ValueError(f"onnxruntime needs {', '.join(missing)}: pip install 'compressit[onnx]'")
+        if len(set(runtime)) < len(runtime):
+            raise ValueError("names a runtime twice")
+        return runtime
 
 
 class Latency(Evaluator[LatencyConfig]):
@@ -33,29 +64,50 @@ class Latency(Evaluator[LatencyConfig]):
     example: ClassVar[Mapping[str, Any]] = {"batch_sizes": [1], "warmup": 1, "repetitions": 4}
     exclusive = True
     per_host = True
-    uses_data = False
-    metrics = {
-        f"latency_{size}_{what}_seconds": Metric("lower", "seconds", _ABOUT.format(size=size, what=words))
-        for size in get_args(Size)
-        for what, words in (("median", "median"), ("iqr", "inter-quartile range"))
-    } | {"latency_repetitions": Metric("neither", "count", "timed passes per batch size")}
+
+    def __init__(self, config: LatencyConfig) -> None:
+        super().__init__(config)
+        self.uses_data = "onnxruntime-int8" in config.runtime
+
+    def declares(self, task: Task[Any]) -> Mapping[str, Metric]:
+        """Of every runtime and batch size: `latency_1_median_seconds` in eager torch,
+        `latency_1_onnxruntime_int8_median_seconds` …"""
+        spreads = {"median": "median", "iqr": "inter-quartile range"}
+        columns = {
+            _column(size, runtime, what): Metric(
+                "lower", "seconds", _ABOUT.format(size=size, runtime=_PLACES[runtime], what=words)
+            )
+            for runtime in self.config.runtime
+            for size in self.config.batch_sizes
+            for what, words in spreads.items()
+        }
+        return {**columns, "latency_repetitions": Metric("neither", "count", "timed passes per batch size")}
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Inputs are uniform random numbers with the data's shapes; the time does not depend on the values."""
         from statistics import quantiles
 
         from compressit import each_tensor, random_inputs
+        from compressit_plugins.evaluate.runtimes import in_turn, passes
 
-        values: dict[str, float] = {"latency_repetitions": self.config.repetitions}
-        for size in self.config.batch_sizes:
-            generator = ctx.streams.generator("latency")
-            drawn = random_inputs(ctx.data.contract.inputs, size, generator)
+        options = self.config
+        ready = passes(model, ctx, options.runtime, options.images)
+        values: dict[str, float] = {"latency_repetitions": options.repetitions}
+        for size in options.batch_sizes:
+            drawn = random_inputs(ctx.data.contract.inputs, size, ctx.streams.generator("latency"))
             x = each_tensor(drawn, lambda tensor: ctx.compute.typed(tensor.to(ctx.compute.device)))
-            seconds = forward_seconds(model, x, ctx.compute, self.config.warmup, self.config.repetitions)
-            lower, median, upper = quantiles(seconds, n=4, method="inclusive")
-            values[f"latency_{size}_median_seconds"] = median
-            values[f"latency_{size}_iqr_seconds"] = upper - lower
+            found = in_turn([make(x) for make in ready], ctx, options.warmup, options.repetitions)
+            for runtime, seconds in zip(options.runtime, found, strict=True):
+                lower, median, upper = quantiles(seconds, n=4, method="inclusive")
+                values[_column(size, runtime, "median")] = median
+                values[_column(size, runtime, "iqr")] = upper - lower
         return values
+
+
+def _column(size: Size, runtime: Runtime, what: str) -> str:
+    """`latency_1_median_seconds` of eager torch, `latency_1_onnxruntime_int8_iqr_seconds`."""
+    own = "" if runtime == "eager" else f"{runtime.replace('-', '_')}_"
+    return f"latency_{size}_{own}{what}_seconds"
 
 
 def forward_seconds(

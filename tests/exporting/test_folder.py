@@ -17,7 +17,7 @@ from compressit.checkpoint.model import Architecture, load, save
 from compressit.contract.results import Results, Row
 from compressit.datasets.splits import InputSpec
 from compressit.errors import CompressitError
-from compressit.export.export import export
+from compressit.exporting.export import export
 from compressit.host.plugins import Host
 
 from .conftest import CONV, HEADS, TIED, TINY

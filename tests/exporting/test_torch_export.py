@@ -12,9 +12,9 @@ import torch
 from compressit.checkpoint.model import load
 from compressit.checkpoint.probe import probe_input
 from compressit.errors import CompressitError
-from compressit.export import torch_export
-from compressit.export.export import export
-from compressit.export.subject import Subject, opened
+from compressit.exporting import torch_export
+from compressit.exporting.export import export
+from compressit.exporting.subject import Subject, opened
 from compressit.host.plugins import Host
 
 from .conftest import CONV, HEADS, TIED, TINY

@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from compressit.checkpoint.probe import outputs, quiet
 from compressit.datasets.batched import InputTensors, tensors_of
 from compressit.errors import CompressitError
-from compressit.export.subject import Subject
+from compressit.exporting.subject import Subject
 from compressit.files.writing import replace
 
 
-def trace(subject: Subject) -> ExportedProgram:
-    """The model as a graph for any batch size, without torch's source lines and paths.
+def trace(model: nn.Module, x: InputTensors) -> ExportedProgram:
+    """A model as a graph for any batch size, traced on `x`, without torch's source lines and paths.
 
     Named tuples and custom dictionaries in outputs become plain ones, since a program cannot store classes.
     Raises CompressitError if torch.export cannot trace the model.
     """
-    made_plain = subject.model.register_forward_hook(lambda _model, _inputs, outputs: _plain(outputs))
+    made_plain = model.register_forward_hook(lambda _model, _inputs, outputs: _plain(outputs))
     try:
         with warnings.catch_warnings(action="ignore"), quiet(), torch.no_grad():
-            args, kwargs = arguments(subject.x)
+            args, kwargs = arguments(x)
             any_size = {0: Dim("batch")}
             sizes = dict.fromkeys(kwargs, any_size) if kwargs else (any_size,) * len(args)
-            program = torch.export.export(subject.model, args, kwargs, dynamic_shapes=sizes, strict=False)
+            program = torch.export.export(model, args, kwargs, dynamic_shapes=sizes, strict=False)
     except Exception as error:
         raise CompressitError(
             f"torch.export cannot trace the model for any batch size: {reason(error)}",
@@ -54,7 +54,7 @@ def arguments(x: InputTensors) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
 
 def write(subject: Subject, target: Path) -> None:
     """Writes a `.pt2` archive for `torch.export.load`, without pickles. Raises CompressitError."""
-    program = trace(subject)
+    program = trace(subject.model, subject.x)
     program.example_inputs = None  # the only thing in the archive that torch would pickle
     archive = io.BytesIO()
     try:

@@ -50,7 +50,7 @@ def recipe_of(checkpoint: Path) -> RecipeUsed | None:
 
 def model_card(name: str, facts: Mapping[str, Any], recipe: RecipeUsed | None) -> str:
     """The card of a model with these facts (`folder.facts`). Equal facts give equal text."""
-    source = resources.files("compressit").joinpath("export/templates/model_card.md.j2")
+    source = resources.files("compressit").joinpath("exporting/templates/model_card.md.j2")
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import torch
 
 from compressit.checkpoint.header import read_header
 from compressit.checkpoint.model import load, save
+from compressit.datasets.splits import InputSpec
+from compressit.datasets.task_spec import TaskSpec
 from compressit.errors import CompressitError
-from compressit.export import onnx as exporting
-from compressit.export.export import export
-from compressit.export.subject import opened
+from compressit.exporting import onnxnet
+from compressit.exporting.export import export
+from compressit.exporting.subject import opened
 from compressit.host.plugins import Host
 
 from .conftest import CONV, TIED
@@ -31,7 +34,11 @@ def test_onnxruntime_computes_the_models_outputs(architecture: Any, saved: Saved
     assert {file.name for file in path.parent.iterdir()} == {"net.safetensors", "net.onnx"}
     model, session = load(path, host=host), runtime.InferenceSession(out.read_bytes())
     x = opened(path, host).x
-    for batch in (x[:1], torch.cat([x, x.flip(0), x, x[:1]])):
+    assert ([i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]) == (
+        ["input"],
+        ["output"],
+    )
+    for batch in (x[:1], x, torch.cat([x, x.flip(0), x[:1]])):
         (y,) = session.run(None, {"input": batch.numpy()})
         with torch.no_grad():
             assert torch.allclose(torch.from_numpy(y), model(batch), rtol=1e-5, atol=1e-6)
@@ -47,24 +54,37 @@ def test_onnxruntime_computes_the_models_outputs(architecture: Any, saved: Saved
 
 
 @pytest.mark.extra("onnx")
+def test_the_file_says_how_to_feed_it_and_what_its_outputs_are(saved: Saved, host: Host) -> None:
+    onnx = importlib.import_module("onnx")
+    prepared = InputSpec(CONV.inputs, "standard", (0.25, 0.5), (0.5, 0.25), ("cat", "dög", "owl"))
+    posed = TaskSpec("task.classification", 3, ("cat", "dög", "owl"))
+    out = export(saved(CONV, contract=prepared, task=posed), "onnx", host=host)
+    about = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert json.loads(about["class_names"]) == ["cat", "dög", "owl"]
+    assert (json.loads(about["mean"]), json.loads(about["std"])) == ([0.25, 0.5], [0.5, 0.25])
+    assert (about["scale"], about["task"]) == ("standard", "task.classification")
+    assert json.loads(about["inputs"])["input"]["shape"] == list(CONV.inputs.shape)
+    assert "subtract mean" in about["preparation"]
+
+
+@pytest.mark.extra("onnx")
 def test_what_computes_something_else_is_not_published(
     saved: Saved, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(CONV)
-    session = exporting._session
+    session = onnxnet.session
 
     class Wrong:
         """Correct for the batch the model was exported with, and for no other."""
 
         def __init__(self, content: bytes) -> None:
             self.session = session(content)
-            self.get_inputs = self.session.get_inputs
 
         def run(self, names: None, feed: dict[str, Any]) -> list[Any]:
             (y,) = self.session.run(names, feed)
             return [y if len(y) == 2 else y * 1.1]
 
-    monkeypatch.setattr(exporting, "_session", Wrong)
+    monkeypatch.setattr(onnxnet, "session", Wrong)
     with pytest.raises(CompressitError, match="the ONNX model, run on a batch of 1, is off by up to"):
         export(path, "onnx", host=host)
     assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
@@ -100,7 +120,7 @@ def test_missing_packages_are_named_with_the_extra_that_has_them(
 def test_a_model_beyond_two_gigabytes_is_refused(
     saved: Saved, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "_MOST_BYTES", 1000)
-    monkeypatch.setattr(exporting, "_PACKAGES", ())
+    monkeypatch.setattr(onnxnet, "MOST_BYTES", 1000)
+    monkeypatch.setattr(onnxnet, "PACKAGES", ())
     with pytest.raises(CompressitError, match="2 GB"):
         export(saved(CONV), "onnx", host=host)

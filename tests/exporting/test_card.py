@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from compressit.export.card import RecipeUsed, block, cell, code, model_card
+from compressit.exporting.card import RecipeUsed, block, cell, code, model_card
 
 EVIL = "`` | <script>alert(1)</script> ![x](http://x) [y](z)\n```\n# Title\n\n---\n"
 HARMLESS = {

@@ -13,9 +13,9 @@ from compressit.checkpoint.manifest import Architecture
 from compressit.checkpoint.model import build, load, save
 from compressit.checkpoint.probe import outputs
 from compressit.errors import CompressitError
-from compressit.export import torch_export
-from compressit.export.export import ENDINGS, export
-from compressit.export.subject import opened
+from compressit.exporting import torch_export
+from compressit.exporting.export import ENDINGS, export
+from compressit.exporting.subject import opened
 from compressit.host.plugins import Host
 
 from .conftest import CONV

@@ -15,8 +15,8 @@ from compressit.checkpoint.tensors import pack, parts, read
 from compressit.checkpoint.tensors import write as write_tensors
 from compressit.contract.measure import macs, nonzero, parameters, tensor_bytes
 from compressit.datasets.specs import from_json
-from compressit.export.card import model_card, recipe_of
-from compressit.export.subject import Subject
+from compressit.exporting.card import model_card, recipe_of
+from compressit.exporting.subject import Subject
 from compressit.files.writing import beside, move_together
 from compressit.host.plugins import Host, installed
 
