@@ -130,7 +130,7 @@ def _picture_file(point: Point, name: str) -> str:
 
 
 def _kept_file(point: Point, name: str) -> str:
-    return f"exports/{_path(point)}/{name}"
+    return f"exports/{path_of(point)}/{name}"
 
 
 def _makers(point: Point, artifacts: Mapping[str, Artifact]) -> Iterator[tuple[str, str, Artifact]]:

@@ -11,13 +11,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from compressit import Batched, FitConfig, InputTensors, StageContext, fit, pruned_zeros
+from compressit import FitConfig, StageContext, fit, pruned_zeros
+from compressit_plugins.distill.taught import Lesson
 from compressit_plugins.prune.masks import Pruning, Scored
 from compressit_plugins.prune.options import GradualConfig
 
 ALIVE, MOVEMENT = "alive/", "movement/"
-
-Examples = Batched | Callable[[int], tuple[InputTensors, *tuple[Tensor, ...]]]
 
 _POINTS = 200  # of the curve of sparsity
 
@@ -104,12 +103,18 @@ class Gradual:
                 kept[MOVEMENT + name] = torch.zeros_like(weight)
         return Gradual(pruning, schedule, scored, movement, ctx, kept)
 
-    def train(
-        self, model: nn.Module, options: FitConfig, examples: Examples, loss: Callable[..., Tensor]
-    ) -> None:
-        """Trains `model` in place. The number of zeros at the end is exact, also where the training diverges."""
+    def train(self, given: Lesson, options: FitConfig) -> None:
+        """Trains the student in place. The number of zeros at the end is exact, also where the training diverges."""
         with self._hooked(options.clip is not None):
-            fit(model, self.ctx, options, examples, loss, kept=self.kept, on_step=self._on_step)
+            fit(
+                given.student,
+                self.ctx,
+                options,
+                given.examples,
+                given.loss,
+                kept=self.kept,
+                on_step=self._on_step,
+            )
         if self.pruning.is_short():
             self._prune(self.schedule.last)
 

@@ -87,11 +87,12 @@ class Magnitude(Compressor[MagnitudeConfig]):
         return self.config.unlike(task)
 
     def work(self, images: int, times: int) -> Work:
-        """Only the training of `finetune`, if set; its teacher sees every image once."""
+        """Only the training of `finetune`, if set; what its teachers see as `forwards`."""
         options = self.config.finetune
         if options is None:
             return Work(0, 1)
-        seen = images if self.config.distill is not None else 0
+        taught, epochs = self.config.distill, options.total_epochs(images)
+        seen = 0 if taught is None else taught.forwards(images, epochs)
         return Work(options.total_steps(images), options.images_per_step(images), forwards=seen)
 
 

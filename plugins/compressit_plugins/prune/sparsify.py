@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
 from compressit import StageContext, fit, keeping_zeros
-from compressit_plugins.distill.loss import loss_of
-from compressit_plugins.distill.options import TeacherConfig
-from compressit_plugins.distill.taught import taught
-from compressit_plugins.prune.gradual import Examples, Gradual, Schedule
+from compressit_plugins.distill.taught import Lesson, lesson
+from compressit_plugins.prune.gradual import Gradual, Schedule
 from compressit_plugins.prune.masks import Pruning, Scored
 from compressit_plugins.prune.measured import Calibration, gradient, readers, refuse_unread, snip, wanda
 from compressit_plugins.prune.options import MagnitudeConfig
@@ -27,9 +24,8 @@ def sparsify(model: nn.Module, ctx: StageContext, config: MagnitudeConfig, pruni
     if config.gradual is not None and config.finetune is not None:
         schedule = Schedule.of(config.gradual, config.finetune.total_steps(len(ctx.data.train)))
         gradual = Gradual.of(model, pruning, schedule, scored, config.score == "movement", ctx)
-        examples, loss = lesson(ctx, config.distill)
         with keeping_zeros(model, ctx):
-            gradual.train(model, config.finetune, examples, loss)
+            gradual.train(_lesson(model, ctx, config), config.finetune)
         return
     if config.score == "synflow":
         masks = by_synflow(model, pruning, ctx.data.train.some(1))
@@ -38,9 +34,9 @@ def sparsify(model: nn.Module, ctx: StageContext, config: MagnitudeConfig, pruni
     if config.rewind is not None:
         rewind(model, ctx.model(config.rewind), masks)
     if config.finetune is not None:
-        examples, loss = lesson(ctx, config.distill)
+        given = _lesson(model, ctx, config)
         with keeping_zeros(model, ctx, masks):
-            fit(model, ctx, config.finetune, examples, loss)
+            fit(given.student, ctx, config.finetune, given.examples, given.loss)
 
 
 def refuse(model: nn.Module, ctx: StageContext, config: MagnitudeConfig, pruning: Pruning) -> None:
@@ -51,12 +47,12 @@ def refuse(model: nn.Module, ctx: StageContext, config: MagnitudeConfig, pruning
         ones_like(ctx.data.train.some(1))
 
 
-def lesson(ctx: StageContext, distill: TeacherConfig | None) -> tuple[Examples, Callable[..., Tensor]]:
-    """What `fit` trains on and minimises: the task's loss, or with a teacher what `distill` says."""
+def _lesson(model: nn.Module, ctx: StageContext, config: MagnitudeConfig) -> Lesson:
+    """What the net learns: the task alone, or with a teacher what `distill` says."""
+    if config.distill is not None:
+        return lesson(model, ctx, config.distill)
     train = ctx.data.train
-    if distill is None:
-        return train, ctx.task.objective(train.y)
-    return taught(train, ctx.model(distill.teacher), ctx), loss_of(distill, ctx.task, train.y)
+    return Lesson(model, train, ctx.task.objective(train.y))
 
 
 def scorer(model: nn.Module, ctx: StageContext, config: MagnitudeConfig, pruning: Pruning) -> Scored | None:

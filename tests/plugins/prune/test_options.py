@@ -67,7 +67,7 @@ def test_the_models_that_it_names_are_edges_of_the_plan() -> None:
 
 
 def test_what_a_teacher_cannot_do_for_a_task_is_told_with_its_place() -> None:
-    config = parse(MagnitudeConfig, {"distill": {"teacher": "train", "match": "logits"}, **FIT})
+    config = parse(MagnitudeConfig, {"distill": {"teacher": "train", "loss": "logits"}, **FIT})
     assert list(Magnitude(config).misfits(Regression(RegressionConfig()))) == ["distill.match"]
 
 
