@@ -68,7 +68,7 @@ def test_the_models_that_it_names_are_edges_of_the_plan() -> None:
 
 def test_what_a_teacher_cannot_do_for_a_task_is_told_with_its_place() -> None:
     config = parse(MagnitudeConfig, {"distill": {"teacher": "train", "loss": "logits"}, **FIT})
-    assert list(Magnitude(config).misfits(Regression(RegressionConfig()))) == ["distill.match"]
+    assert list(Magnitude(config).misfits(Regression(RegressionConfig()))) == ["distill.loss"]
 
 
 @pytest.mark.parametrize(("times", "share"), [(1, 0.2), (2, 0.36), (3, 0.488)])
