@@ -29,7 +29,8 @@ PAGE = "writing-a-plugin.md"
 TEXT = (DOCS / PAGE).read_text(encoding="utf-8")
 CONDITIONS = {"requires_grad", "per_host"}  # no checks
 HOST_INTERNALS = {
-    "load_data", "load_model", "narrow", "own_net", "emit", "memo", "identity", "fits", "notes", "curves", "arrays", "pictures",
+    "load_data", "load_model", "narrow", "own_net", "emit", "memo", "identity", "fits", "notes", "curves", "arrays",
+    "pictures",
 }  # fmt: skip
 
 
