@@ -190,10 +190,12 @@ def _block(session: Session, strategy: str, step: InProcess, data: Data) -> dict
             "leave it out: all strategies of a comparison have the same seeds, `seeds=`",
         )
     options = dict(step.options)
-    if isinstance(step.teacher, Path):
-        options["teacher"] = str(checkpoint_file(step.teacher).absolute())
-    elif step.teacher is not None:
-        options["teacher"] = str(session.net(step.teacher, data, "teacher="))
+    teachers = [
+        str(checkpoint_file(one).absolute() if isinstance(one, Path) else session.net(one, data, "teacher="))
+        for one in step.teachers.values()
+    ]
+    if teachers:
+        options["teacher"] = teachers if len(teachers) > 1 else teachers[0]
     elif step.needs_teacher:
         options["teacher"] = INIT
     return {"uses": step.name, "with": options}

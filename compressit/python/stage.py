@@ -36,20 +36,24 @@ class InProcess:
                 None,
                 None,
             )
-        teacher = None if teacher is None else _teacher(teacher)
+        several = isinstance(teacher, list | tuple)
+        given = teacher if several else [] if teacher is None else [teacher]
+        nets = [_teacher(one) for one in given]
         self.options = plain(name, options)
         """As they were given, as JSON values; without the teacher."""
         self.needs_teacher = field is not None and field.is_required()
-        named = (
-            {"teacher": "previous"} if self.needs_teacher else {}
-        )  # any will do: `_of` returns the argument
+        # names that `_of` knows; of one teacher any will do
+        names = [f"teacher{number}" for number in range(len(nets))]
+        named: dict[str, Any] = {"teacher": "previous"} if self.needs_teacher else {}
+        if several and field is not None:
+            named = {"teacher": names}
         self._kind = Trainer if found.kind == "trainer" else Compressor
         self._plugin = create(self._kind, name, {**named, **self.options})
-        if teacher is not None and not any(model_refs(self._plugin.config)):
+        if nets and not any(model_refs(self._plugin.config)):
             raise CompressitError(
                 f"{name} takes no teacher", "leave out teacher=: none of its options names a model"
             )
-        self.teacher: nn.Module | Path | None = teacher
+        self.teachers: Mapping[str, nn.Module | Path] = dict(zip(names, nets, strict=True))
         self.seed = seed
         self.name = name
         self.notes: Mapping[str, Any] = {}
@@ -64,7 +68,7 @@ class InProcess:
         from compressit.running.isolation import lending
         from compressit.seeds import Streams
 
-        if self.needs_teacher and self.teacher is None:
+        if self.needs_teacher and not self.teachers:
             create(self._kind, self.name, self.options)  # raises: the option is missing
         self._check_arguments(model, data)
         model = unwrapped(model)
@@ -99,10 +103,10 @@ class InProcess:
         return result.eval()
 
     def _of(self, ref: str, model: nn.Module, data: Data | None) -> nn.Module:
-        """The model that `ref` names: the teacher, the net itself for `previous`, or the model of a file."""
+        """The model that `ref` names: a teacher, the net itself for `previous`, or the model of a file."""
         from compressit.checkpoint import model as checkpoint
 
-        teacher = self.teacher
+        teacher = self.teachers.get(ref, next(iter(self.teachers.values()), None))
         if teacher is None and ref.endswith(".safetensors"):
             teacher = Path(ref)
         if isinstance(teacher, Path):

@@ -210,3 +210,35 @@ def test_in_python_too(pruned: Path) -> None:
     assert torch.equal(trained.get_parameter("linear1.weight") == 0, zeros)
     with pytest.raises(CompressitError, match=r"student\.with\.hidden\.0 must be a whole number"):
         compressit.stage("distill.soft_labels", student={"uses": "model.mlp", "with": {"hidden": ["a"]}})
+
+
+def test_in_python_a_list_of_nets_teaches_the_mean_of_their_logits() -> None:
+    """As one net whose logits are that mean does: Sequential nets side by side."""
+
+    class Mean(nn.Module):
+        def __init__(self, *nets: nn.Module) -> None:
+            super().__init__()
+            self.nets = nn.ModuleList(nets)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([net(x) for net in self.nets]).mean(0)
+
+    def twin(seed: int) -> nn.Module:
+        net = _mlp()
+        torch.manual_seed(seed)
+        nn.init.normal_(net.get_parameter("output.weight"))
+        return net
+
+    data = compressit.data("data.synthetic", train=96)
+    nets = [twin(1), twin(2)]
+    both, mean, one = (
+        compressit.stage("train.distill", teacher=teacher, epochs=1, hard=0)(_mlp(), data)
+        for teacher in (nets, Mean(*nets), nets[0])
+    )
+    for ours, theirs in zip(both.parameters(), mean.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert not torch.allclose(both.get_parameter("output.weight"), one.get_parameter("output.weight"))
+    with pytest.raises(CompressitError, match="takes no teacher"):
+        compressit.stage("prune.magnitude", teacher=nets, sparsity=0.5)
+    with pytest.raises(CompressitError, match="teacher must be text or must have at least 1 item"):
+        compressit.stage("train.distill", teacher=[])
