@@ -15,7 +15,7 @@ from compressit.checkpoint.tensors import same_bits
 from compressit.config import dump, parse
 from compressit.contract import measure
 from compressit.contract.context import StageContext
-from compressit.contract.records import Curve, Metric
+from compressit.contract.records import Curve, File, Metric
 from compressit.datasets.specs import Inputs
 from compressit.errors import CompressitError
 from compressit.host.declared import declared
@@ -49,7 +49,7 @@ def results_described(subject: Subject) -> None:
             "it declares nothing", 'set metrics = {"mine": Metric("higher", "fraction", "…")}'
         )
     for name, what in found.items():
-        if not re.fullmatch(r"\w+", name):
+        if not isinstance(what, File) and not re.fullmatch(r"\w+", name):
             raise ConformanceError(f"'{name}' is not a valid name", "use letters, digits and '_'")
         if isinstance(what, Metric) and what.better not in ("higher", "lower", "neither"):
             raise ConformanceError(f"{name}: better is '{what.better}'", "use higher, lower or neither")
