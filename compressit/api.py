@@ -254,9 +254,9 @@ def stage(
     """A trainer or compressor as a function `(model, data) -> model`, without recipe, store or worker.
 
     Example: `compressit.stage("prune.magnitude", sparsity=0.9)(net, data)`. `teacher`, a net or the path of a
-    checkpoint, is used for every ModelRef option; a list of them, by a stage that takes several. The model of a file
-    must fit the data; inputs are rescaled to its own mean and deviation. Runs on the data's device (without data, on
-    the model's). Does not change the given model. The function's `notes` and `curves` hold what the last call recorded.
-    Raises the same errors as in a recipe.
+    checkpoint, is used for every ModelRef option; a list of them, by a stage that takes several; 'original', in
+    `compare`, is the net that is compressed. The model of a file must fit the data; inputs are rescaled to its own
+    mean and deviation. Runs on the data's device (without data, on the model's). Does not change the given model.
+    The function's `notes` and `curves` hold what the last call recorded. Raises the same errors as in a recipe.
     """
     return InProcess(name, options, teacher, seed)

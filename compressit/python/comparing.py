@@ -190,12 +190,18 @@ def _block(session: Session, strategy: str, step: InProcess, data: Data) -> dict
             "leave it out: all strategies of a comparison have the same seeds, `seeds=`",
         )
     options = dict(step.options)
-    teachers = [
-        str(checkpoint_file(one).absolute() if isinstance(one, Path) else session.net(one, data, "teacher="))
-        for one in step.teachers.values()
-    ]
+    teachers = [_named(session, one, data) for one in step.teachers.values()]
     if teachers:
         options["teacher"] = teachers if len(teachers) > 1 else teachers[0]
     elif step.needs_teacher:
         options["teacher"] = INIT
     return {"uses": step.name, "with": options}
+
+
+def _named(session: Session, teacher: nn.Module | Path | str, data: Data) -> str:
+    """A teacher as a recipe names it."""
+    if isinstance(teacher, str):
+        return INIT
+    if isinstance(teacher, Path):
+        return str(checkpoint_file(teacher).absolute())
+    return str(session.net(teacher, data, "teacher="))

@@ -53,7 +53,7 @@ class InProcess:
             raise CompressitError(
                 f"{name} takes no teacher", "leave out teacher=: none of its options names a model"
             )
-        self.teachers: Mapping[str, nn.Module | Path] = dict(zip(names, nets, strict=True))
+        self.teachers: Mapping[str, nn.Module | Path | str] = dict(zip(names, nets, strict=True))
         self.seed = seed
         self.name = name
         self.notes: Mapping[str, Any] = {}
@@ -113,6 +113,11 @@ class InProcess:
             if data is not None:
                 return model_for(teacher, data, installed())
             return checkpoint.load(checkpoint_file(teacher), host=installed())
+        if isinstance(teacher, str):
+            raise CompressitError(
+                f"{self.name} learns from the original, and a stage by itself has none",
+                "pass the net: teacher=net; in compressit.compare, the original is its model",
+            )
         if teacher is not None:
             return teacher
         if ref == "previous":
@@ -149,17 +154,20 @@ class InProcess:
             )
 
 
-def _teacher(given: object) -> nn.Module | Path:
-    """A net, or the path of a checkpoint. Raises CompressitError for anything else."""
+def _teacher(given: object) -> nn.Module | Path | str:
+    """A net, the path of a checkpoint, or the word "original". Raises CompressitError for anything else."""
     from compressit.contract.nets import unwrapped
 
+    if isinstance(given, str) and given == "original":
+        return given
     if not isinstance(given, str | Path):
         check_net(given, "teacher=")
         return unwrapped(cast("nn.Module", given))
     if not str(given).endswith(".safetensors"):
         raise CompressitError(
-            f"teacher= takes a net, or the path of a checkpoint, not '{given}'",
-            "a net is a torch.nn.Module, a checkpoint's path ends in .safetensors",
+            f"teacher= takes a net, the path of a checkpoint, or 'original', not '{given}'",
+            "a net is a torch.nn.Module, a checkpoint's path ends in .safetensors, and only compressit.compare has "
+            "an original",
         )
     return Path(given)
 

@@ -114,7 +114,10 @@ def test_a_net_examples_and_functions_of_this_process_are_compared(compared: Com
     net, data = Net(), _data()
     strategies = {
         "sparse": [SPARSE, TRAIN],
-        "half": [stage("prune.structured", target="macs", keep=0.5), stage("train.distill", epochs=1)],
+        "half": [
+            stage("prune.structured", target="macs", keep=0.5),
+            stage("train.distill", teacher="original", epochs=1),
+        ],
         "mine": _halved,
         "both": [_halved, stage("train.distill", teacher=net, epochs=1)],
         "gained": lambda model, data: stage("prune.magnitude", sparsity=0.25)(model, data),

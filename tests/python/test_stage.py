@@ -63,6 +63,13 @@ def test_a_required_teacher_is_served_by_the_argument_and_missed_without(
         compressit.stage("tiny.prune")(_net())
 
 
+def test_only_a_comparison_has_an_original(called: Callable[[type[Config]], list[Any]]) -> None:
+    called(Required)
+    learning = compressit.stage("tiny.prune", teacher="original")
+    with pytest.raises(CompressitError, match="original"):
+        learning(_net())
+
+
 def test_an_option_that_is_only_called_teacher_is_an_option(
     called: Callable[[type[Config]], list[Any]],
 ) -> None:
