@@ -23,6 +23,7 @@ EXPORTS = {
     "EpochEnd": "compressit.contract.fit",
     "Estimate": "compressit.results.statistics",
     "Evaluator": "compressit.contract.kinds",
+    "Factored": "compressit.contract.factored",
     "FitConfig": "compressit.contract.fit_options",
     "InitConfig": "compressit.contract.init_options",
     "InputPath": "compressit.config",
