@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -82,7 +82,7 @@ class LowRank(Compressor[LowRankConfig]):
         config = self.config
         seen = None
         if config.inputs == "covariance":
-            seen = [x for x, _ in some_batches(ctx, config.batches, config.batch_size, epoch=0)]
+            seen = (x for x, _ in some_batches(ctx, config.batches, config.batch_size, epoch=0))
         report = self._factor(model, ctx, seen)
         inputs = (x for x, _ in some_batches(ctx, config.recalibrate, config.batch_size, epoch=1))
         recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
@@ -113,7 +113,7 @@ class LowRank(Compressor[LowRankConfig]):
         self,
         model: nn.Module,
         ctx: StageContext,
-        seen: list[InputTensors] | None = None,
+        seen: Iterable[InputTensors] | None = None,
         keep: float | None = None,
     ) -> FactorReport:
         from compressit_plugins.factor.factor import Asked, factor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 
 from torch import Tensor
@@ -9,7 +10,9 @@ from torch import Tensor
 from compressit import InputTensors, StageContext, each_tensor
 
 
-def some_batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[InputTensors, Tensor]]:
+def some_batches(
+    ctx: StageContext, count: int, size: int, epoch: int
+) -> Iterator[tuple[InputTensors, Tensor]]:
     """The first `count` batches of the epoch's order, with inputs in the stage's floating type."""
-    batches = islice(ctx.data.train.batches(size, epoch), count)
-    return [(each_tensor(x, ctx.compute.typed), y) for x, y in batches]
+    for x, y in islice(ctx.data.train.batches(size, epoch), count):
+        yield each_tensor(x, ctx.compute.typed), y

@@ -176,7 +176,7 @@ class StructuredPruning(Compressor[StructuredConfig]):
         from compressit_plugins.prune.batches import some_batches
 
         if self.config.importance == "taylor":
-            batches = some_batches(ctx, self.config.batches, self.config.batch_size, epoch=0)
+            batches = list(some_batches(ctx, self.config.batches, self.config.batch_size, epoch=0))
             return score.taylor(batches, score.checked_loss(ctx.task, ctx.data.train.y))
         if self.config.importance == "random":
             return score.random(ctx.streams.generator("importance"))
