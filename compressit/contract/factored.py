@@ -42,7 +42,7 @@ def _arguments(layer: nn.Module) -> dict[str, Any]:
         raise CompressitError(f"it holds a {name}, not one of {', '.join(_KINDS)}")
     values = {own: getattr(layer, own) for own in _names(name)}
     values = {own: list(value) if isinstance(value, tuple) else value for own, value in values.items()}
-    return {"kind": name, **values, "bias": layer.bias is not None}
+    return {"kind": name, **values, "bias": getattr(layer, "bias", None) is not None}
 
 
 def _layer(arguments: Any) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Plans dry runs: stages tried on fresh weights before anything is trained (`Compressor.dry_run`)."""
+"""Plans dry runs: stages tried on fresh weights before anything is trained (`dry_run`)."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ def dry_runs(
         given = stage.inputs["previous"]
         shape = shapes.get(given, given)  # a model that no stage made is a first model
         plugin = host.find(stage.uses).plugin
-        if issubclass(plugin, Trainer) or shape is None:
-            shapes[stage.key] = shape
-            continue
-        shapes[stage.key] = None
-        if issubclass(plugin, Compressor) and plugin.dry_run is not Compressor.dry_run:
+        trains = issubclass(plugin, Trainer)
+        shapes[stage.key] = shape if trains else None
+        base = Trainer if trains else Compressor
+        if shape is not None and issubclass(plugin, base) and plugin.dry_run is not base.dry_run:
             key = key_of({
                 "kind": "dry_run", "uses": stage.uses, "config": stage.config, "code": stage.code, "given": shape,
                 "seed": stage.seed, "stage": stage.stage, "round": stage.round, "feed": stage.feed,
@@ -45,5 +44,5 @@ def dry_runs(
                 stage, key=key, kind="dry_run", label=label, inputs={"previous": shape}, files={}, work=None,
                 lineage=(),
             )  # fmt: skip
-            shapes[stage.key] = key
+            shapes[stage.key] = shape if trains else key
     return made

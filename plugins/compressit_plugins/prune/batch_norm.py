@@ -10,6 +10,12 @@ from torch import nn
 from compressit import InputTensors, call, tensors_of
 
 
+def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:  # pyright: ignore[reportPrivateUsage]
+    """The batch norms that keep running statistics."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
+    return [norm for norm in norms if norm.track_running_stats]
+
+
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Iterable[InputTensors]) -> int:
     """Replaces the running statistics by the mean over `batches` (N, ...), in place. Returns how many were used.
@@ -18,8 +24,7 @@ def recalibrate(model: nn.Module, batches: Iterable[InputTensors]) -> int:
     momenta are restored. Does nothing to a model without batch norms. Li et al., "EagleEye" (2020), show that pruned
     models are misjudged without this.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
-    norms = [norm for norm in norms if norm.track_running_stats]
+    norms = norms_of(model)
     if not norms:
         return 0
     used = 0

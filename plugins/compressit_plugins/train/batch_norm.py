@@ -39,13 +39,19 @@ class BatchNorm(Trainer[BatchNormConfig]):
 
         config = self.config
         count = -(-config.examples // config.batch_size)
+        self.dry_run(model, ctx)
         used = recalibrate(model, (x for x, _ in some_batches(ctx, count, config.batch_size, epoch=0)))
-        if not used:
+        ctx.note(recalibrated=used)
+        return model
+
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> None:
+        """Raises NoEffectError as `train` does."""
+        from compressit_plugins.prune.batch_norm import norms_of
+
+        if not norms_of(model):
             raise NoEffectError(
                 f"{type(model).__name__} has no batch norm that keeps statistics", "leave the stage out"
             )
-        ctx.note(recalibrated=used)
-        return model
 
     def work(self, images: int) -> Work:
         """A forward pass of the examples."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,12 @@ from plugin_lab import Lab
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from compressit import load_recipe
 from compressit.errors import NoEffectError
+from compressit.host.plugins import installed
+from compressit.planning.plan import make_plan
+from compressit.running.job import JobRunner
+from compressit.store.objects import Store
 from compressit_plugins.train.batch_norm import BatchNorm, BatchNormConfig
 
 
@@ -46,3 +52,19 @@ def test_the_statistics_are_torchs_own_over_the_first_batches(lab: Lab, device: 
 def test_a_net_without_batch_norms_is_refused_by_name(lab: Lab) -> None:
     with pytest.raises(NoEffectError, match=r"\w+ has no batch norm"):
         BatchNorm(BatchNormConfig()).train(lab.mlp(8), lab.context(data=lab.data()))
+
+
+def test_in_a_run_it_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "version: 1\nname: idle\ndata: {uses: data.synthetic, with: {train: 64, test: 32}}\nmodel: {uses: model.mlp}\n"
+        "stages:\n  train: {uses: train.supervised, with: {epochs: 1}}\n  norms: {uses: train.batch_norm}\n"
+    )
+    plan = make_plan(load_recipe(recipe), installed())
+    (tried,) = (plan.jobs[key] for key in plan.dry_runs.values())
+    assert tried.stage == "norms"
+    runner = JobRunner(Store(tmp_path / "store"), installed(), tmp_path)
+    runner.run(plan.jobs[tried.inputs["previous"]], lambda event: None)
+    assert plan.jobs[tried.inputs["previous"]].kind == "init", "nothing was trained for it"
+    with pytest.raises(NoEffectError, match="no batch norm"):
+        runner.run(tried, lambda event: None)
