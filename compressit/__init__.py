@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from compressit.contract.context import DataContext as DataContext
     from compressit.contract.context import Judged as Judged
     from compressit.contract.context import StageContext as StageContext
+    from compressit.contract.factored import Factored as Factored
     from compressit.contract.fit import EpochEnd as EpochEnd
     from compressit.contract.fit import StopTraining as StopTraining
     from compressit.contract.fit import fit as fit

@@ -24,6 +24,7 @@ EXPORTS = {
     "EpochEnd": "compressit.contract.fit",
     "Estimate": "compressit.results.statistics",
     "Evaluator": "compressit.contract.kinds",
+    "Factored": "compressit.contract.factored",
     "File": "compressit.contract.records",
     "FitConfig": "compressit.contract.fit_options",
     "InitConfig": "compressit.contract.init_options",

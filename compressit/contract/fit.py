@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.contract.context import StageContext
+from compressit.contract.fit_average import Average
 from compressit.contract.fit_options import FitConfig
 from compressit.contract.fit_state import State, build_optimizer
 from compressit.contract.fit_steps import Batched, OnStep, Steps, StopTraining, Tensors
@@ -61,6 +62,9 @@ def fit(
     minibatch's loss, a scalar that is still on the device: reading it waits for the device. Both may raise
     StopTraining; after one from `on_step` the epoch is not completed and `on_epoch` not called.
 
+    With `ema` the model that `on_epoch` sees and that is returned has the average of the weights (`fit_average`); loss
+    and accuracy of the steps are of the weights themselves.
+
     Saves its state (model, optimizer, what `on_epoch` keeps in its dict of tensors) at epoch ends when due, and goes
     on from it with the very numbers of a run never stopped. That dict is `kept` when given: filled by `fit` when it
     goes on, so that the caller has it afterwards.
@@ -68,11 +72,12 @@ def fit(
     ctx.fits.append(options)
     ctx.compute.placed(model).train()
     optimizer = build_optimizer(model, options.optimizer, ctx.compute.device)
-    state = State(model, optimizer, {} if kept is None else kept)
+    average = Average(model, options.ema)
+    state = State(model, optimizer, {} if kept is None else kept, average)
     first = state.restore(ctx, options)
     compiled: Any = torch.compile(model) if ctx.compute.compile else model
     layout = Layout(model, optimizer)
-    steps = Steps(compiled, optimizer, ctx, options, loss, on_step, state.losses, layout)
+    steps = Steps(compiled, optimizer, ctx, options, loss, on_step, state.losses, layout, average)
     told, epoch = Told(ctx, options, first), first
     for epoch in count(first):
         draw_from(ctx.streams.number("layers", epoch))  # dropout etc.: a resumed run draws the same numbers
@@ -92,6 +97,7 @@ def fit(
         if ctx.progress.due():
             state.save(ctx, epoch + 1)
     told.end()
+    average.exchange()
     layout.end()
     optimizer.zero_grad(set_to_none=True)
     ctx.save("loss", state.losses.all())
@@ -106,7 +112,8 @@ def _ended(on_epoch: OnEpoch, end: EpochEnd, state: State) -> bool:
     """Calls `on_epoch`; whether it ends the training."""
     state.model.eval()
     try:
-        on_epoch(end, state.kept)
+        with state.average.shown():
+            on_epoch(end, state.kept)
     except StopTraining:
         return True
     state.model.train()

@@ -109,6 +109,13 @@ class FitConfig(Config):
     clip: float | None = Field(
         default=None, gt=0, description="clip the gradient norm to this; default: no clipping"
     )
+    ema: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="keep an exponential moving average of weights and running statistics with this decay per step, "
+        "lower in the first steps; the average is what is validated and what the training gives. Default: none",
+    )
 
     @field_validator("steps")
     @classmethod

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.contract.context import StageContext
+from compressit.contract.fit_average import Average
 from compressit.contract.fit_options import FitConfig, OptimizerConfig
 from compressit.errors import CompressitError
 
@@ -93,12 +94,15 @@ class Losses:
 class State:
     """What a resumed run needs: model, optimizer, losses so far, images seen, and the tensors of `on_epoch`."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor]) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, kept: dict[str, Tensor], average: Average
+    ) -> None:
         self.model = model
         self.optimizer = optimizer
         self.losses = Losses()
         self.images_seen = 0
         self.kept = kept
+        self.average = average
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
@@ -114,6 +118,7 @@ class State:
             tensors |= {f"optimizer/{index}/{slot}": v for slot, v in slots.items() if isinstance(v, Tensor)}
         tensors["losses"] = self.losses.all()
         tensors |= {f"kept/{name}": value for name, value in self.kept.items()}
+        tensors |= {f"average/{name}": value for name, value in self.average.tensors().items()}
         facts = {
             "fit": len(ctx.fits),
             "epoch": epoch,
@@ -149,6 +154,7 @@ class State:
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.losses.extend(losses)
         self.kept.update(_under(tensors, "kept/"))
+        self.average.restore(_under(tensors, "average/"))
         self.images_seen = facts["images_seen"]
         for name, points in facts["curves"].items():  # null: the value was not finite
             ctx.curves[name] = [(step, math.nan if value is None else value) for step, value in points]

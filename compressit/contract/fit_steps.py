@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compressit.contract.context import StageContext
+from compressit.contract.fit_average import Average
 from compressit.contract.fit_options import FitConfig, ScheduleConfig
 from compressit.contract.fit_state import Losses
 from compressit.contract.layout import Layout
@@ -70,6 +71,7 @@ class Steps:
     on_step: OnStep | None
     losses: Losses  # of all steps so far
     layout: Layout
+    average: Average
 
     def epoch(
         self, examples: Batched, images: int, epoch: int, scored: bool
@@ -137,6 +139,7 @@ class Steps:
         if self.options.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()
+        self.average.update(self.losses.count)
         value = value.detach()
         self.losses.add(value)
         return outputs, value

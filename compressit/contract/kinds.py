@@ -57,6 +57,11 @@ class Trainer(ForTasks[C]):
         """Gets its own copy of the model, in train mode, on the stage's device; returns the trained model."""
         raise NotImplementedError(f"{type(self).__name__}.train")
 
+    def dry_run(self, model: nn.Module, ctx: StageContext) -> None:
+        """Looks at fresh weights of the net's shapes before anything is trained; by default it does not. Should take
+        seconds. Raises CompressitError if `train` can never work on such a net. Must use only the shapes of the data.
+        """
+
     def work(self, images: int) -> Work | None:
         """The work for a training set of this many images; None if unknown."""
         return None

@@ -25,7 +25,7 @@ from compressit.contract.plugin import Plugin
 from compressit.contract.tasks import Task
 from compressit.datasets.task_spec import CLASSIFICATION, TaskSpec
 from compressit.errors import FOREIGN, CompressitError, did_you_mean, told
-from compressit.host import localcode, localimport, own_task
+from compressit.host import localcode, localimport, own
 from compressit.host.localcode import LocalCode
 from compressit.host.registration import LOCAL, PluginFault, check_class, check_hooks, classes_of, shown
 
@@ -101,7 +101,7 @@ class Host:
         # plugins that could not be loaded: listed, and named when a recipe asks for one
         self.broken: list[Broken] = []
         self.disabled = frozenset(disabled)  # entry points that COMPRESSIT_DISABLE_PLUGINS disables
-        self._register(own_task, "compressit", Source("compressit", _own_version()))
+        self._register(own, "compressit", Source("compressit", _own_version()))
         for source, entry in _entry_points() if entry_points else ():
             if entry.name not in self.disabled:
                 self._load_entry(entry, source)

@@ -1,4 +1,4 @@
-"""Plans dry runs: stages tried on fresh weights before anything is trained (`Compressor.dry_run`)."""
+"""Plans dry runs: stages tried on fresh weights before anything is trained (`dry_run`)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ def dry_runs(
         given = stage.inputs["previous"]
         shape = shapes.get(given, given)  # a model that no stage made is a first model
         plugin = host.find(stage.uses).plugin
-        if issubclass(plugin, Trainer) or shape is None:
-            shapes[stage.key] = shape
-            continue
-        shapes[stage.key] = None
-        if issubclass(plugin, Compressor) and plugin.dry_run is not Compressor.dry_run:
+        trains = issubclass(plugin, Trainer)
+        shapes[stage.key] = shape if trains else None
+        base = Trainer if trains else Compressor
+        if shape is not None and issubclass(plugin, base) and plugin.dry_run is not base.dry_run:
             # a student may come from one of them
             files = {ref: weights_digest(Path(path)) for ref, path in stage.files.items()}
             key = key_of({
@@ -49,5 +48,5 @@ def dry_runs(
             made[stage.key] = replace(
                 stage, key=key, kind="dry_run", label=label, inputs={"previous": shape}, work=None, lineage=(),
             )  # fmt: skip
-            shapes[stage.key] = key
+            shapes[stage.key] = shape if trains else key
     return made

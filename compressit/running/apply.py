@@ -46,8 +46,10 @@ def apply_plugin(plugin: Trainer[Any] | Compressor[Any], model: nn.Module, ctx: 
     return result
 
 
-def dry_run_plugin(plugin: Compressor[Any], model: nn.Module, ctx: StageContext) -> nn.Module | None:
-    """The model of the compressor's dry run, without training; None if it has no dry run."""
+def dry_run_plugin(
+    plugin: Compressor[Any] | Trainer[Any], model: nn.Module, ctx: StageContext
+) -> nn.Module | None:
+    """The model of a compressor's dry run, without training; None if it has no dry run, and for a trainer."""
     ctx.compute.placed(model).train()
     with lending(plugin.name, ctx.memo), acting(ctx.streams):
         result = plugin.dry_run(model, ctx)

@@ -121,19 +121,21 @@ class JobRunner:
         before = self._store.find(job.inputs["previous"])
         if before is not None and before.manifest["job"]["kind"] == "dry_run":
             refill(model, ctx.streams.generator("dry run"))
-        result = dry_run_plugin(self._host.create(Compressor, job.uses, job.config), model, ctx)
+        result = dry_run_plugin(self._plugin(job), model, ctx)
         if result is None:
             return Made()
         return Made(result, inputs.architecture_of(result), ctx.data.contract, ctx)
+
+    def _plugin(self, job: Job) -> Trainer[Any] | Compressor[Any]:
+        trains = self._host.find(job.uses, "trainer", "compressor").kind == "trainer"
+        return self._host.create(Trainer if trains else Compressor, job.uses, job.config)
 
     def _stage(self, job: Job, emit: Emit) -> Made:
         progress = StoredProgress(self._store, job.key, self._save_every, _announcer(job, emit))
         source = self._model_file(job, "previous")
         model, inputs = self._load(source), self._inputs(job, emit, source)
         ctx = inputs.context(_streams(job), job.feed, progress=progress, fresh=self._fresh(job))
-        trains = self._host.find(job.uses, "trainer", "compressor").kind == "trainer"
-        plugin = self._host.create(Trainer if trains else Compressor, job.uses, job.config)
-        result = apply_plugin(plugin, model, ctx)
+        result = apply_plugin(self._plugin(job), model, ctx)
         if ctx.fits and loading.is_read_anew(ctx.data.train):
             dataset = self._host.create(
                 Dataset, job.data["uses"], job.data["config"]

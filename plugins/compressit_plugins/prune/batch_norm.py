@@ -11,7 +11,7 @@ from compressit import InputTensors, call, tensors_of
 
 
 def running_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:  # pyright: ignore[reportPrivateUsage]
-    """The batch norms with running statistics."""
+    """The batch norms that keep running statistics."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]  # pyright: ignore[reportPrivateUsage]
     return [norm for norm in norms if norm.track_running_stats]
 
@@ -25,22 +25,26 @@ def recalibrate(model: nn.Module, batches: Iterable[InputTensors]) -> int:
     models are misjudged without this.
     """
     norms = running_norms(model)
-    usable = [batch for batch in batches if tensors_of(batch)[0].shape[0] > 1] if norms else []
-    if not usable:
+    if not norms:
         return 0
+    used = 0
     modes = [(module, module.training) for module in model.modules()]
     momenta = [norm.momentum for norm in norms]
     model.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.train()
-        norm.momentum = None  # the unweighted mean over all batches
     try:
-        for batch in usable:
+        for batch in batches:
+            if tensors_of(batch)[0].shape[0] < 2:
+                continue
+            if not used:
+                for norm in norms:
+                    norm.reset_running_stats()
+                    norm.train()
+                    norm.momentum = None  # the unweighted mean over all batches
             call(model, batch)
+            used += 1
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         for module, mode in modes:
             module.training = mode
-    return len(usable)
+    return used

@@ -1,0 +1,44 @@
+"""What the core brings itself, registered as any other module of plugins: a task and a type of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from compressit.contract.classification import Classification
+from compressit.contract.hookspecs import hookimpl
+from compressit.contract.module_types import ModuleType
+from compressit.contract.tasks import Task
+
+if TYPE_CHECKING:
+    from compressit.contract.factored import Factored
+
+
+@hookimpl
+def compressit_tasks() -> list[type[Task[Any]]]:
+    """Registers `task.classification`."""
+    return [Classification]
+
+
+@hookimpl
+def compressit_module_types() -> list[ModuleType]:
+    """Registers layers that are products of others, so that files with them need no plugin."""
+    return [ModuleType("compressit.Factored", _factored, _described, _built)]
+
+
+def _factored() -> type[Factored]:
+    from compressit.contract.factored import Factored
+
+    return Factored
+
+
+def _described(layer: Factored) -> dict[str, Any]:
+    from compressit.contract.factored import described
+
+    return described(layer)
+
+
+def _built(arguments: Mapping[str, Any]) -> Factored:
+    from compressit.contract.factored import built
+
+    return built(arguments)
