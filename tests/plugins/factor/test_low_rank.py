@@ -24,7 +24,7 @@ from compressit.contract.kinds import Model
 from compressit.datasets.specs import TensorSpec
 from compressit.datasets.splits import Data, InMemory, InputSpec
 from compressit.errors import CompressitError, NoEffectError
-from compressit.export.export import export
+from compressit.exporting.export import export
 from compressit.host.plugins import Host, installed
 from compressit.seeds import Streams
 from compressit_plugins.factor.factor import Asked, factor
