@@ -11,7 +11,7 @@ BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet", "torchv
             "train": ["supervised", "distill"], "shrink": ["fresh", "noise"],
             "prune": ["magnitude", "structured"], "distill": ["soft_labels"],
             "evaluate": ["accuracy", "size", "latency", "fidelity", "forgotten", "calibration",
-                         "robustness"]}  # fmt: skip
+                         "robustness", "sensitivity"]}  # fmt: skip
 MODULES = [f"{folder}.{name}" for folder, names in BUILT_IN.items() for name in names]
 
 
