@@ -1,6 +1,8 @@
-"""One input of the data's shapes, to trace a net with."""
+"""What pruning takes of the data: one input to trace a net with, and training batches."""
 
 from __future__ import annotations
+
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -18,3 +20,12 @@ def one_input(model: nn.Module, ctx: StageContext) -> InputTensors:
         return drawn.to(ctx.compute.device)
 
     return each_tensor(random_inputs(ctx.data.contract.inputs, 1, torch.Generator().manual_seed(0)), of)
+
+
+def training_batches(
+    ctx: StageContext, count: int, size: int, epoch: int
+) -> list[tuple[InputTensors, Tensor]]:
+    """The first `count` training batches of `size` examples in an epoch's order: inputs and targets on the stage's
+    device, floats in its type."""
+    batches = islice(ctx.data.train.batches(size, epoch), count)
+    return [(each_tensor(x, ctx.compute.typed), y) for x, y in batches]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -11,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from compressit import Compressor, Config, Work, hookimpl, ratio
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from compressit import InputTensors, StageContext
     from compressit_plugins.prune.channels import PruneReport
@@ -112,12 +111,13 @@ class StructuredPruning(Compressor[StructuredConfig]):
         """Raises CompressitError if the model cannot be traced or the target is out of reach."""
         from compressit import each_tensor
         from compressit_plugins.prune.batch_norm import recalibrate
+        from compressit_plugins.prune.one_input import training_batches
 
         config = self.config
-        first = _batches(ctx, 1, config.batch_size, epoch=0)
+        first = training_batches(ctx, 1, config.batch_size, epoch=0)
         some = [each_tensor(x, lambda tensor: tensor[:4]) for x, _ in first]
         report = self._prune(model, ctx, self._importance(ctx), some)
-        inputs = (x for x, _ in _batches(ctx, config.recalibrate, config.batch_size, epoch=1))
+        inputs = (x for x, _ in training_batches(ctx, config.recalibrate, config.batch_size, epoch=1))
         recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
         ctx.note(
             target=report.target,
@@ -173,20 +173,14 @@ class StructuredPruning(Compressor[StructuredConfig]):
 
     def _importance(self, ctx: StageContext) -> Importance:
         from compressit_plugins.prune import importance as score
+        from compressit_plugins.prune.one_input import training_batches
 
         if self.config.importance == "taylor":
-            batches = _batches(ctx, self.config.batches, self.config.batch_size, epoch=0)
+            batches = training_batches(ctx, self.config.batches, self.config.batch_size, epoch=0)
             return score.taylor(batches, score.checked_loss(ctx.task, ctx.data.train.y))
         if self.config.importance == "random":
             return score.random(ctx.streams.generator("importance"))
         return getattr(score, self.config.importance)
-
-
-def _batches(ctx: StageContext, count: int, size: int, epoch: int) -> list[tuple[InputTensors, Tensor]]:
-    from compressit import each_tensor
-
-    batches = islice(ctx.data.train.batches(size, epoch), count)
-    return [(each_tensor(x, ctx.compute.typed), y) for x, y in batches]
 
 
 @hookimpl
