@@ -9,7 +9,7 @@ import pytest
 
 BUILT_IN = {"data": ["mnist", "synthetic"], "models": ["mlp", "convnet", "torchvision_nets", "timm_nets"],
             "train": ["supervised", "distill"], "shrink": ["fresh", "noise"],
-            "prune": ["magnitude", "structured"], "distill": ["soft_labels"],
+            "prune": ["magnitude", "structured", "depth"], "distill": ["soft_labels"],
             "evaluate": ["accuracy", "size", "latency", "fidelity", "forgotten", "calibration",
                          "robustness", "sensitivity"]}  # fmt: skip
 MODULES = [f"{folder}.{name}" for folder, names in BUILT_IN.items() for name in names]

@@ -82,7 +82,8 @@ class Sensitivity(Evaluator[SensitivityConfig]):
         """Raises CompressitError for a model without a layer that can lose something."""
         from compressit_plugins.prune.sensitivity import measured
 
-        return measured(model, ctx, self.config)
+        how = self.config
+        return measured(model, ctx, how.of, how.ratios, how.importance, how.ignore, how.time_limit)
 
 
 @hookimpl

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from compressit import InputTensors, StageContext, copied
-from compressit_plugins.evaluate.sensitivity import SensitivityConfig
 from compressit_plugins.prune import importance
 from compressit_plugins.prune.coupling import coupled
 from compressit_plugins.prune.one_input import one_input
@@ -29,7 +28,15 @@ Score = Callable[[nn.Module], float]
 _NAMED = 6  # layers that the picture names: those of the lowest scores
 
 
-def measured(model: nn.Module, ctx: StageContext, config: SensitivityConfig) -> dict[str, float]:
+def measured(
+    model: nn.Module,
+    ctx: StageContext,
+    of: Literal["channels", "weights"],
+    ratios: Sequence[float],
+    scorer: Literal["magnitude", "fpgm", "lamp"],
+    ignore: Sequence[str],
+    time_limit: float,
+) -> dict[str, float]:
     """The mean drop; keeps the curves, arrays and the picture in `ctx`. Does not change `model`."""
     task, split = ctx.task, "validation" if ctx.data.validation is not None else "train"
     part = ctx.data.split(split)
@@ -38,25 +45,21 @@ def measured(model: nn.Module, ctx: StageContext, config: SensitivityConfig) -> 
         return task.scores(ctx.compute.forward(net, part), part.y).get(task.watch, nan)
 
     net = copied(model).eval()
-    if config.of == "weights":
-        found = dict(of_weights(net, config.ratios, score, config.ignore))
+    if of == "weights":
+        found = dict(of_weights(net, ratios, score, ignore))
     else:
-        scorer = getattr(importance, config.importance)
-        found = dict(
-            of_channels(
-                net, one_input(net, ctx), config.ratios, score, scorer, config.ignore, config.time_limit
-            )
-        )
+        how = getattr(importance, scorer)
+        found = dict(of_channels(net, one_input(net, ctx), ratios, score, how, ignore, time_limit))
     scores = np.array([[score(model)] * len(found), *zip(*found.values(), strict=True)]).T
     lower = task.measures()[task.watch].better == "lower"
     worst = scores.max(0) if lower else scores.min(0)
-    for ratio, mean, least in zip((0.0, *config.ratios), scores.mean(0), worst, strict=True):
+    for ratio, mean, least in zip((0.0, *ratios), scores.mean(0), worst, strict=True):
         ctx.log(ratio, sensitivity_mean=float(mean), sensitivity_worst=float(least))
     ctx.save("sensitivity", scores)
     ctx.save("sensitivity_layers", _as_bytes(list(found)))
     ctx.picture(
         "sensitivity_picture",
-        _drawn(list(found), (0.0, *config.ratios), scores, f"{task.watch}, {split} split"),
+        _drawn(list(found), (0.0, *ratios), scores, f"{task.watch}, {split} split"),
     )
     drops = (scores[:, 1:] - scores[:, :1]) * (1 if lower else -1)
     return {"sensitivity_drop": float(drops.mean())}
