@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 import traceback
 from collections.abc import Iterable, Iterator
 from itertools import dropwhile
@@ -19,7 +19,7 @@ _TORCH = (Path(torch.__file__).parent, Path(torch_pruning.__file__).parent)
 
 def line_now() -> str:
     """` (shufflenetv2.py:23)`: the line of the net's code that is running; empty if its layers are torch's own."""
-    frame, found = sys._getframe(1), list[tuple[str, int]]()
+    frame, found = inspect.currentframe(), list[tuple[str, int]]()
     while frame is not None:
         found.append((frame.f_code.co_filename, frame.f_lineno))
         frame = frame.f_back
