@@ -186,6 +186,11 @@ output; both with random weights, on random inputs. Above 1e-5 nothing is given 
 not be pruned rightly and stayed.
 {gap}
 
+What stays: torchvision's Swin loses the hidden widths of its MLPs only, since `shifted_window_attention`
+(swin_transformer.py:180) makes heads of `C // num_heads`, with C the width of its input: no head can have a size of
+its own. ShuffleNetV2 keeps the outputs of its units: `channel_shuffle` views them as two equal halves, which fails
+where the output of one unit gets narrower. `prune.structured` notes the line for any net (`skipped`).
+
 Made by `python benchmarks/checkpoint_matrix.py --write docs/checkpoint-matrix.md` (with `--only` for some of them,
 which take the place of their rows) on {_today()} with {_machine()}.
 Fresh weights, 10 classes, square images of *side* pixels.

@@ -27,6 +27,7 @@ COMMANDS = {
     "show": "recipes",
     "report": "recipes",
     "search": "searching",
+    "sensitivity": "sensitivity",
     "import": "importing",
     "inspect": "checkpoints",
     "evaluate": "checkpoints",

@@ -11,9 +11,9 @@ BUILT_IN = {"data": ["mnist", "fashion_mnist", "cifar10", "cifar100", "synthetic
             "models": ["mlp", "convnet", "lenet300", "lenet5", "cifar_resnet", "vgg_cifar", "torchvision_nets",
                        "timm_nets"],
             "train": ["supervised", "distill"], "shrink": ["fresh", "noise"],
-            "prune": ["magnitude", "structured"], "distill": ["soft_labels"],
+            "prune": ["magnitude", "structured", "depth"], "distill": ["soft_labels"],
             "evaluate": ["accuracy", "size", "latency", "fidelity", "forgotten", "calibration",
-                         "robustness"], "observe": ["tensorboard"]}  # fmt: skip
+                         "robustness", "sensitivity"], "observe": ["tensorboard"]}  # fmt: skip
 MODULES = [f"{folder}.{name}" for folder, names in BUILT_IN.items() for name in names]
 
 

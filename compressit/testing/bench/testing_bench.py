@@ -56,8 +56,21 @@ class Joined(nn.Module):
         return torch.cat([x.flatten(1).float() for x in (*inputs, *named.values())], 1)
 
 
+class Added(nn.Module):
+    """A residual block: what its layer computes is added to its input."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The sum, of the input's shape."""
+        return x + self.layer(x)
+
+
 class Net(Model[NetConfig]):
-    """Two convolutions (for other inputs: linear layers) with batch norm, then a linear layer; the first is frozen."""
+    """Two convolutions (for other inputs: linear layers) with batch norm and a residual block, then a linear layer; the
+    first is frozen."""
 
     name = "testing.net"
 
@@ -77,7 +90,12 @@ class Net(Model[NetConfig]):
         if len(shape) != 3:
             size = sum(x.shape[1:].numel() for x in tensors_of(zero_inputs(inputs, 1)))
             return nn.Sequential(
-                Joined(), nn.Linear(size, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, outputs)
+                Joined(),
+                nn.Linear(size, width),
+                nn.BatchNorm1d(width),
+                nn.ReLU(),
+                Added(nn.Linear(width, width)),
+                nn.Linear(width, outputs),
             )
         return nn.Sequential(
             nn.Conv2d(shape[0], width, 3, padding=1),
@@ -87,6 +105,7 @@ class Net(Model[NetConfig]):
             nn.Conv2d(width, width, 3, padding=1),
             nn.BatchNorm2d(width),
             nn.ReLU(),
+            Added(nn.Conv2d(width, width, 1)),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             nn.Linear(width, outputs),

@@ -77,14 +77,14 @@ class LowRank(Compressor[LowRankConfig]):
     def compress(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Raises CompressitError if the target is out of reach, NoEffectError if no layer would be factored."""
         from compressit_plugins.prune.batch_norm import recalibrate
-        from compressit_plugins.prune.batches import some_batches
+        from compressit_plugins.prune.batches import training_batches
 
         config = self.config
         seen = None
         if config.inputs == "covariance":
-            seen = (x for x, _ in some_batches(ctx, config.batches, config.batch_size, epoch=0))
+            seen = (x for x, _ in training_batches(ctx, config.batches, config.batch_size, epoch=0))
         report = self._factor(model, ctx, seen)
-        inputs = (x for x, _ in some_batches(ctx, config.recalibrate, config.batch_size, epoch=1))
+        inputs = (x for x, _ in training_batches(ctx, config.recalibrate, config.batch_size, epoch=1))
         recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
         ctx.note(
             target=config.target,

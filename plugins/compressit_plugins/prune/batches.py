@@ -10,7 +10,7 @@ from torch import Tensor
 from compressit import InputTensors, StageContext, each_tensor
 
 
-def some_batches(
+def training_batches(
     ctx: StageContext, count: int, size: int, epoch: int
 ) -> Iterator[tuple[InputTensors, Tensor]]:
     """The first `count` batches of the epoch's order, with inputs in the stage's floating type."""

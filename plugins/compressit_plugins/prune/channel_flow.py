@@ -23,6 +23,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from compressit import InputTensors, call
 from compressit_plugins.prune.channel_numbers import STAYS, alike, along, compact, constant, padded
 from compressit_plugins.prune.functional_weights import Borrowed, loose_parameters
+from compressit_plugins.prune.places import line_now
 
 _BATCH_NORM = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # pyright: ignore[reportPrivateUsage]
 _CONV = nn.modules.conv._ConvNd  # pyright: ignore[reportPrivateUsage]
@@ -218,8 +219,9 @@ class _Pass(TorchDispatchMode):
         except Exception:  # noqa: BLE001 - the operation does not work on numbers
             found = None
         if found is None:
+            why = f"{name}{line_now()}"
             for tensor in tensors:
-                self.taint(tensor, name)
+                self.taint(tensor, why)
             return outputs
         for leaf, numbers in zip(tree_leaves(outputs), found, strict=False):
             if isinstance(leaf, Tensor) and numbers is not None and numbers.shape == leaf.shape:

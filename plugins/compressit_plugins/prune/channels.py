@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -17,18 +16,18 @@ from compressit import (
     Compute,
     InputTensors,
     NoEffectError,
-    each_tensor,
     macs,
     parameters,
     tensors_of,
 )
 from compressit_plugins.evaluate.latency import forward_seconds
-from compressit_plugins.prune.coupling import Group, coupled, none_left, of_groups, reasons
-from compressit_plugins.prune.faults import faulty, half
+from compressit_plugins.prune.coupling import Group, coupled, of_groups, reasons
+from compressit_plugins.prune.faults import faulty
 from compressit_plugins.prune.importance import Importance, magnitude
 from compressit_plugins.prune.latency_search import find_timed
 from compressit_plugins.prune.not_compared import unchecked
 from compressit_plugins.prune.oracle import Gap
+from compressit_plugins.prune.prunable import inputs_like, sound, traceable, unfit, without
 from compressit_plugins.prune.selection import Rule, Scope, Selection, select, varied
 from compressit_plugins.prune.surgery import Given, outputs, remove, runs_in_train_mode
 from compressit_plugins.prune.target import (
@@ -108,11 +107,10 @@ def prune_channels(
     """
     _check_arguments(example, keep, round_to, max_ratio, steps)
     refuse_unprunable(model)
-    kind = type(model).__name__
-    with _traceable(model):
+    with traceable(model):
         clock = seconds or steady_seconds(Compute(tensors_of(example)[0].device.type))
         given = Given.of(model, example)
-        job = _Job(target, clock, example, [*inputs, *_random(example)][:2], given, given.empty, exact)
+        job = _Job(target, clock, example, [*inputs, *inputs_like(example)][:2], given, given.empty, exact)
         left_alone: dict[str, str] = {}
         initial: dict[str, int] = {}
         made: list[_Chosen] = []
@@ -122,9 +120,7 @@ def prune_channels(
             left_alone |= fixed
             groups = [group for group in groups if group.name not in left_alone]
             if step == 1:
-                groups = _without(groups, _unread(given, groups), left_alone, kind)
-                if not all(group.followed for group in groups):
-                    groups = _without(groups, job.unfit(model, groups), left_alone, kind)
+                groups = sound(model, given, example, groups, left_alone)
                 initial = {group.name: group.width for group in groups}
                 single = of_groups(groups, ratios or {})
             own = {name: share ** (step / steps) for name, share in single.items()}
@@ -195,10 +191,6 @@ class _Job:
     empty: nn.Module
     exact: bool
 
-    def unfit(self, model: nn.Module, groups: Sequence[Group]) -> dict[str, str]:
-        """The groups that cannot be pruned, whichever channels are removed, and why."""
-        return faulty(model, self.empty, groups, list(map(half, groups)), _random(self.example)[:1])[0]
-
     def settle(
         self,
         model: nn.Module,
@@ -216,7 +208,7 @@ class _Job:
                 empty = self.pruned(groups, selection)
                 trains = self.trains(empty)
             except CompressitError as error:
-                wrong = {} if tried else self.unfit(model, groups)
+                wrong = {} if tried else unfit(model, self.empty, groups, self.example)
                 tried = True
                 if not wrong:
                     more = f" (left alone: {reasons(left)})" if left else ""
@@ -225,7 +217,7 @@ class _Job:
                 wrong, gap = faulty(model, self.empty, groups, selection.gone, self.inputs)
                 if not wrong:
                     return _Chosen(groups, selection, achieved, gap, empty, trains)
-            groups = _without(groups, wrong, left, type(model).__name__)
+            groups = without(groups, wrong, left, type(model).__name__)
 
     def pruned(self, groups: Sequence[Group], chosen: Selection) -> nn.Module:
         """A pruned copy without storage."""
@@ -318,47 +310,6 @@ class _Job:
         return macs(trial, self.given.example)
 
 
-def _without(
-    groups: Sequence[Group], faults: Mapping[str, str], left: dict[str, str], kind: str
-) -> Sequence[Group]:
-    """The groups without the faulty ones, which are added to `left`. Raises CompressitError if none remains."""
-    left |= faults
-    groups = [group for group in groups if group.name not in faults]
-    if not groups:
-        raise none_left(kind, left)
-    return groups
-
-
-def _unread(given: Given, groups: Sequence[Group]) -> dict[str, str]:
-    """Groups that a layer may read without the trace having seen it, and the reason to think so."""
-    reasons: dict[str, str] = {}
-    for group in groups:
-        widths = {group.width, *(len(member.channels) for member in group.members)}
-        layer = next((name for name, sizes in given.silent.items() if sizes & widths), None)
-        if layer is not None:
-            reasons[group.name] = f"'{layer}' did not run on the example, and may read these channels"
-    return reasons
-
-
-def _random(example: InputTensors) -> list[InputTensors]:
-    """Bright and dark inputs like `example`, to detect computations that depend on the input; of whole numbers those of
-    `example` in another order, since others may not be valid."""
-    generator = torch.Generator().manual_seed(0)
-
-    def bright(x: Tensor) -> Tensor:
-        return torch.rand(x.shape, generator=generator).to(x) if x.is_floating_point() else mixed(x)
-
-    def dark(x: Tensor) -> Tensor:
-        return (
-            (torch.randn(x.shape, generator=generator) * 3 - 1).to(x) if x.is_floating_point() else mixed(x)
-        )
-
-    def mixed(x: Tensor) -> Tensor:
-        return x.flatten()[torch.randperm(x.numel(), generator=generator).to(x.device)].view_as(x)
-
-    return [each_tensor(example, bright), each_tensor(example, dark)]
-
-
 def _filled(empty: nn.Module, example: InputTensors) -> nn.Module:
     """The model with storage, all zeros: uninitialised memory may hold subnormal numbers, which are slow."""
     filled = copy.deepcopy(empty).to_empty(device=tensors_of(example)[0].device).eval()
@@ -378,23 +329,3 @@ def _check_arguments(example: InputTensors, keep: float, round_to: int, max_rati
         )
     if round_to < 1 or steps < 1 or not 0 < max_ratio <= 1:
         raise CompressitError("round_to and steps must be at least 1, max_ratio above 0 and at most 1")
-
-
-@contextmanager
-def _traceable(model: nn.Module) -> Generator[None]:
-    """Sets eval mode and enables all gradients, as Torch-Pruning needs; restores both afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    model.eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        model.train()  # some nets drop results of a forward pass here
-        for module, mode in modes:
-            module.training = mode
-        for name, parameter in model.named_parameters():
-            parameter.grad = None
-            parameter.requires_grad_(name not in frozen)

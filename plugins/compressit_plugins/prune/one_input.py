@@ -1,4 +1,4 @@
-"""One input of the data's shapes, to trace a net with."""
+"""One input to trace a net with."""
 
 from __future__ import annotations
 

@@ -111,13 +111,13 @@ class StructuredPruning(Compressor[StructuredConfig]):
         """Raises CompressitError if the model cannot be traced or the target is out of reach."""
         from compressit import each_tensor
         from compressit_plugins.prune.batch_norm import recalibrate
-        from compressit_plugins.prune.batches import some_batches
+        from compressit_plugins.prune.batches import training_batches
 
         config = self.config
-        first = some_batches(ctx, 1, config.batch_size, epoch=0)
+        first = training_batches(ctx, 1, config.batch_size, epoch=0)
         some = [each_tensor(x, lambda tensor: tensor[:4]) for x, _ in first]
         report = self._prune(model, ctx, self._importance(ctx), some)
-        inputs = (x for x, _ in some_batches(ctx, config.recalibrate, config.batch_size, epoch=1))
+        inputs = (x for x, _ in training_batches(ctx, config.recalibrate, config.batch_size, epoch=1))
         recalibrated = recalibrate(model, inputs) if config.recalibrate else 0
         ctx.note(
             target=report.target,
@@ -173,10 +173,10 @@ class StructuredPruning(Compressor[StructuredConfig]):
 
     def _importance(self, ctx: StageContext) -> Importance:
         from compressit_plugins.prune import importance as score
-        from compressit_plugins.prune.batches import some_batches
+        from compressit_plugins.prune.batches import training_batches
 
         if self.config.importance == "taylor":
-            batches = list(some_batches(ctx, self.config.batches, self.config.batch_size, epoch=0))
+            batches = list(training_batches(ctx, self.config.batches, self.config.batch_size, epoch=0))
             return score.taylor(batches, score.checked_loss(ctx.task, ctx.data.train.y))
         if self.config.importance == "random":
             return score.random(ctx.streams.generator("importance"))

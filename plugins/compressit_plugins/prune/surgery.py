@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from compressit import CompressitError, InputTensors, call, each_tensor, macs, parameters, tensors_of
 from compressit_plugins.prune.coupling import Group
+from compressit_plugins.prune.places import line_of
 
 
 @torch.no_grad()
@@ -119,7 +120,7 @@ def outputs(model: nn.Module, x: InputTensors) -> list[Tensor]:
     except Exception as error:
         where = entered[-1] if entered else f"{type(model).__name__} itself"
         raise CompressitError(
-            f"a forward pass fails in {where}: {type(error).__name__}: {error}",
+            f"a forward pass fails in {where}{line_of(error)}: {type(error).__name__}: {error}",
             f"the inputs have shape {', '.join(str(tuple(tensor.shape)) for tensor in tensors_of(x))}",
         ) from error
     finally:

@@ -35,12 +35,12 @@ class BatchNorm(Trainer[BatchNormConfig]):
         mode. After Li et al., "EagleEye" (2020), for pruned nets. Raises NoEffectError for a net without batch norms
         that keep statistics."""
         from compressit_plugins.prune.batch_norm import recalibrate
-        from compressit_plugins.prune.batches import some_batches
+        from compressit_plugins.prune.batches import training_batches
 
         config = self.config
         count = -(-config.examples // config.batch_size)
         self.dry_run(model, ctx)
-        used = recalibrate(model, (x for x, _ in some_batches(ctx, count, config.batch_size, epoch=0)))
+        used = recalibrate(model, (x for x, _ in training_batches(ctx, count, config.batch_size, epoch=0)))
         ctx.note(recalibrated=used)
         return model
 
