@@ -100,8 +100,8 @@ class DepthPruning(Compressor[DepthConfig]):
 
     def _prune(self, model: nn.Module, ctx: StageContext, fresh: bool) -> Removed:
         from compressit_plugins.prune import blocks as by
-        from compressit_plugins.prune.importance import checked_loss
         from compressit_plugins.prune.batches import training_batches
+        from compressit_plugins.prune.importance import checked_loss
         from compressit_plugins.prune.one_input import one_input
 
         config, times = self.config, ctx.times()

@@ -100,12 +100,14 @@ def of_weights(
 ) -> Iterator[tuple[str, list[float]]]:
     """For each weight matrix of a layer its name and the scores of `model` with each of `ratios` of its weights, the
     smallest, set to zero. `model` is as it was afterwards. Raises CompressitError if there is none."""
-    from compressit_plugins.prune.masks import smallest
+    from compressit_plugins.prune.lowest import lowest_but_one
 
     for name, weight in select_weights(model, exclude=ignore).items():
         whole, scores = weight.detach().clone(), list[float]()
         for ratio in ratios:
-            weight.copy_(whole.masked_fill(smallest({name: whole}, ratio)[name], 0))
+            count = min(round(ratio * whole.numel()), whole.numel() - 1)
+            gone = lowest_but_one({name: whole}, count, torch.abs)[name]
+            weight.copy_(whole.masked_fill(gone, 0))
             scores.append(score(model))
         weight.copy_(whole)
         yield name, scores
