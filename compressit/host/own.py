@@ -1,4 +1,4 @@
-"""What the core brings itself, registered as any other module of plugins: a task and a type of layers."""
+"""What the core brings itself, registered as any other module of plugins: a task and types of layers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from compressit.contract.classification import Classification
 from compressit.contract.hookspecs import hookimpl
 from compressit.contract.module_types import ModuleType
 from compressit.contract.tasks import Task
+from compressit.errors import CompressitError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from compressit.contract.factored import Factored
 
 
@@ -22,8 +25,11 @@ def compressit_tasks() -> list[type[Task[Any]]]:
 
 @hookimpl
 def compressit_module_types() -> list[ModuleType]:
-    """Registers layers that are products of others, so that files with them need no plugin."""
-    return [ModuleType("compressit.Factored", _factored, _described, _built)]
+    """Registers layers that are products of others, and those that are gone, so that files with them need no plugin."""
+    return [
+        ModuleType("compressit.Factored", _factored, _described, _built),
+        ModuleType("torch.nn.Identity", _identity, lambda layer: {}, _nothing),
+    ]
 
 
 def _factored() -> type[Factored]:
@@ -42,3 +48,15 @@ def _built(arguments: Mapping[str, Any]) -> Factored:
     from compressit.contract.factored import built
 
     return built(arguments)
+
+
+def _identity() -> type[nn.Identity]:
+    from torch import nn
+
+    return nn.Identity
+
+
+def _nothing(arguments: Mapping[str, Any]) -> nn.Identity:
+    if arguments:
+        raise CompressitError(f"it takes no arguments, and the file has {arguments!r:.200}")
+    return _identity()()

@@ -25,7 +25,7 @@ def originals(make: Callable[..., nn.Module], host: Host, tmp_path: Path) -> dic
         path = tmp_path / f"{architecture.name}.safetensors"
         model = make(architecture)
         if architecture is MLP:
-            model[1] = host.module_types()[0].cls()(16, 3, 12)
+            model[1] = host.module_types()[-1].cls()(16, 3, 12)
         save(model, path, architecture, host=host, metrics={"test_accuracy": 0.5})
         found[path] = None
     sparse, path = make(CONV), tmp_path / "compact.safetensors"

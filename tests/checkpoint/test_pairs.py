@@ -25,8 +25,12 @@ from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
 
 SHORT = {"epochs": 1, "batch_size": 32, "images": 64, "width": 0.7}
 """Options for plugins that have them and whose example leaves them open."""
-IDLE = {("prune.magnitude", "prune.magnitude"), ("shrink.thin", "shrink.thin")}
-"""Pairs whose second step has nothing to do: the same half is already zero, the same fresh net is already there."""
+IDLE = {
+    ("prune.magnitude", "prune.magnitude"),  # the same half is already zero
+    ("prune.magnitude", "factor.low_rank"),  # a product would fill the zeros of every layer
+    ("shrink.thin", "shrink.thin"),  # the same fresh net is already there
+}
+"""Pairs whose second step has nothing to do."""
 
 
 @pytest.fixture
@@ -43,6 +47,7 @@ def test_every_ordered_pair_of_compressors_reloads_bit_equal_in_another_process(
     host = Host()
     architecture = Architecture("model.convnet", {"channels": [24, 32]}, (1, 8, 8), 4)
     built_in = [r.plugin.name for r in host.registered("compressor") if r.owner.startswith("compressit ")]
+    built_in.remove("prune.depth")  # this net has no residual blocks: tests/plugins/prune/test_depth.py
     assert len(built_in) >= 5
     net = fresh(architecture, 0, host)
     expected: dict[Path, dict[str, Any]] = {}

@@ -108,7 +108,8 @@ def test_with_a_model_the_file_describes_itself(sandbox: Sandbox, mine: Path) ->
     done = sandbox.run(
         "import", "mine.pth", "--model", "model.mlp", "--set", "hidden=[512, 512]", "--input", "1x8x8"
     )
-    assert done.out.endswith("next, in a recipe: model: {from: mine.safetensors}\n")
+    assert "next, in a recipe: model: {from: mine.safetensors}\n" in done.out
+    assert "fresh" in done.out.splitlines()[-1], "how it gets other classes"
     assert "(1, 8, 8), 7 outputs" in sandbox.run("inspect", "mine.safetensors").out
 
 

@@ -5,16 +5,18 @@ import pickletools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from compressit.checkpoint.model import load
 from compressit.checkpoint.probe import probe_input
 from compressit.errors import CompressitError
 from compressit.exporting import torch_export
 from compressit.exporting.export import export
-from compressit.exporting.subject import Subject, opened
+from compressit.exporting.subject import opened
 from compressit.host.plugins import Host
 
 from .conftest import CONV, HEADS, TIED, TINY
@@ -65,8 +67,8 @@ def test_what_computes_something_else_is_not_published(
     target.write_text("the one before")
     trace = torch_export.trace
 
-    def wrong(subject: Subject) -> torch.export.ExportedProgram:
-        program = trace(subject)
+    def wrong(model: nn.Module, x: Any) -> torch.export.ExportedProgram:
+        program = trace(model, x)
         program.state_dict["0.bias"] = torch.nn.Parameter(program.state_dict["0.bias"] + 0.5)
         return program
 

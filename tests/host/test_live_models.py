@@ -352,7 +352,7 @@ def _saved(place: Path, host: Host, layer: bool) -> None:
         return
     made = checkpoint.Architecture("tiny.mlp", {"hidden": [12]}, (1, 2, 3), 3)
     net = checkpoint.build(made, host)
-    net.set_submodule("1", host.module_types()[0].build({"inputs": 6, "rank": 2, "outputs": 12}))
+    net.set_submodule("1", host.module_types()[-1].build({"inputs": 6, "rank": 2, "outputs": 12}))
     checkpoint.save(net, place, made, contract, host)
 
 

@@ -120,11 +120,10 @@ def test_zeros_that_a_trainer_gives_up_are_told(make_context: Make) -> None:
 
 
 def test_zeros_that_no_pruning_made_are_where_training_begins(make_context: Make) -> None:
-    """A class token, a position table, a layer that starts at zero: torchvision's ViTs have them all."""
+    """A class token, a layer that starts at zero: torchvision's ViTs have them."""
     net = _net()
     net[1].weight.data.zero_()
-    net.token, net.table = nn.Parameter(torch.zeros(1, 1, 8)), nn.Parameter(torch.zeros(3, 8))
-    net.table.data[0] = 1
+    net.token = nn.Parameter(torch.zeros(1, 1, 8))
 
     def train(model: Any, ctx: StageContext) -> nn.Module:
         for parameter in model.parameters():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from compressit import Compressor, Config, ModuleType, Work, changed, hookimpl, ratio
+from compressit import Compressor, Config, Work, changed, hookimpl, ratio
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,15 +121,3 @@ class DepthPruning(Compressor[DepthConfig]):
 def compressit_compressors() -> list[type[Compressor]]:
     """Registers `prune.depth`."""
     return [DepthPruning]
-
-
-@hookimpl
-def compressit_module_types() -> list[ModuleType]:
-    """`nn.Identity`, which takes the place of a block."""
-
-    def identity() -> type[nn.Module]:
-        from torch import nn
-
-        return nn.Identity
-
-    return [ModuleType("torch.nn.Identity", identity, lambda layer: {}, lambda args: identity()(**args))]

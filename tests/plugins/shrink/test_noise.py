@@ -239,7 +239,7 @@ def test_the_notes_of_smooth_noise_suffice_to_draw_it_again(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("options", "where", "what"),
     [
-        ({"noise": "normal", "contrast": [0.1, 1]}, "contrast", "no effect with `noise: normal`"),
+        ({"noise": "normal", "contrast": [0.2, 1]}, "contrast", "no effect with `noise: normal`"),
         ({"blur": [1]}, "blur", "no effect with `noise: uniform`"),
         ({"noise": "smooth", "contrast": [1, 0.5]}, "contrast", "from 1 to 0.5"),
         ({"noise": "smooth", "contrast": [0, 0]}, "contrast", "above 0"),
