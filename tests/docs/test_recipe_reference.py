@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from blocks import DOCS, blocks, run_line
@@ -79,7 +80,12 @@ def test_a_whole_recipe_is_valid(folder: Path, name: str) -> None:
     assert load_recipe(folder / name, host=installed()).variants
 
 
-@pytest.mark.parametrize("text", FRAGMENTS, ids=[text[:20] for text in FRAGMENTS])
+def _marked(text: str) -> Any:
+    marks = [pytest.mark.extra("tensorboard")] if "observe.tensorboard" in text else []
+    return pytest.param(text, marks=marks, id=text[:20])
+
+
+@pytest.mark.parametrize("text", map(_marked, FRAGMENTS))
 def test_a_fragment_is_valid_in_a_recipe(text: str) -> None:
     keys = re.findall(r"^(\w+):", text, re.M)
     base = "\n".join(line for key, line in BASE.items() if key not in keys)

@@ -12,7 +12,7 @@ from compressit.testing import parametrize
 BUILT_IN = [found.plugin.name for found in installed().registered() if found.owner.startswith("compressit ")]
 FILES = ("data.folder", "data.tensors", "data.fashion_mnist", "data.cifar10", "data.cifar100")
 """Those need files, or download much: their own tests."""
-EXTRAS = ("model.timm", "data.mnist1d", "observe.tensorboard")  # those need extras: below
+EXTRAS = ("model.timm", "data.mnist1d", "observe.tensorboard", "eval.onnx")  # those need extras: below
 PLAIN = [name for name in BUILT_IN if name not in (*EXTRAS, *FILES)]
 
 
@@ -48,6 +48,12 @@ def test_timm_conforms(check: Callable[[], None]) -> None:
 @pytest.mark.extra("tensorboard")
 @parametrize("observe.tensorboard")
 def test_tensorboard_conforms(check: Callable[[], None]) -> None:
+    check()
+
+
+@pytest.mark.extra("onnx")
+@parametrize("eval.onnx")
+def test_onnx_conforms(check: Callable[[], None]) -> None:
     check()
 
 

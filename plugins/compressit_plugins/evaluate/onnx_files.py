@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from compressit import Config, Declared, Evaluator, File, Metric, Task, hookimpl
 
@@ -24,7 +24,6 @@ class OnnxConfig(Config):
 
     int8: bool = Field(
         default=True,
-        validate_default=True,
         description="also a file in whole numbers, and its scores on the test split",
     )
     images: int = Field(
@@ -35,13 +34,6 @@ class OnnxConfig(Config):
         description="an int8 file that loses more of what the task watches is not kept, its numbers are; in the "
         "score's units: 0.01 is one point of an accuracy",
     )
-
-    @field_validator("int8")
-    @classmethod
-    def _is_installed(cls, int8: bool) -> bool:
-        if missing := [name for name in PACKAGES if find_spec(name) is None]:
-            raise ValueError(f"eval.onnx needs {', '.join(missing)}: pip install 'compressit[onnx]'")
-        return int8
 
 
 class Onnx(Evaluator[OnnxConfig]):
@@ -67,6 +59,12 @@ class Onnx(Evaluator[OnnxConfig]):
             f"int8_test_{task.watch}": Metric(watched.better, watched.unit, about),
             "int8_agreement": Metric("higher", "fraction", agreeing),
         }
+
+    def misfits(self, task: Task[Any]) -> Mapping[str, str]:
+        """What is not installed, which is known before anything runs."""
+        missing = [name for name in PACKAGES if find_spec(name) is None]
+        why = f"needs {', '.join(missing)}, as all of {self.name} does: pip install 'compressit[onnx]'"
+        return {"int8": why} if missing else {}
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Ranges come from training data. Raises CompressitError for a net that has no ONNX, and without test data."""
