@@ -12,8 +12,8 @@ from compressit_plugins.data.published_files import (
     File,
     Published,
     Unavailable,
+    asking,
     fetched,
-    first_line,
     unpacked,
 )
 
@@ -53,17 +53,12 @@ def from_debian(published: Published, announce: Callable[[str], None]) -> Conten
             )
             return done.stdout
 
-        try:
+        with asking("apt-get"):
             run("apt-get", "download", DEBIAN_PACKAGE)
             package = next(Path(folder).glob(f"{DEBIAN_PACKAGE}_*.deb"))
             tarball = io.BytesIO(run("dpkg-deb", "--fsys-tarfile", str(package)))
             with tarfile.open(fileobj=tarball, mode="r:") as archive:
                 contents = unpacked(published, archive, f".{INSTALLED}/{{name}}.gz")
-        except subprocess.CalledProcessError as error:
-            told = error.stderr.decode(errors="replace")
-            raise Unavailable(f"{error.cmd[0]} failed ({first_line(told)})") from error
-        except (OSError, subprocess.TimeoutExpired, StopIteration, tarfile.TarError, EOFError) as error:
-            raise Unavailable(f"apt-get downloaded nothing usable ({first_line(error)})") from error
     return published.verified(contents, f"Debian's {DEBIAN_PACKAGE}")
 
 

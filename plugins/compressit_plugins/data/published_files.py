@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +152,21 @@ def unpacked(published: Published, archive: tarfile.TarFile, place: str) -> Cont
         with gzip.open(stream) if place.endswith(".gz") else stream as plain:
             contents[name] = plain.read(file.size + 1)
     return contents
+
+
+@contextlib.contextmanager
+def asking(tool: str) -> Generator[None]:
+    """A block that downloads with an outside tool: whatever goes wrong in it raises Unavailable."""
+    import subprocess
+    import tarfile
+
+    try:
+        yield
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace") if error.stderr else error
+        raise Unavailable(f"{Path(error.cmd[0]).name} failed ({first_line(said)})") from error
+    except (OSError, subprocess.TimeoutExpired, StopIteration, tarfile.TarError, EOFError) as error:
+        raise Unavailable(f"{tool} downloaded nothing usable ({first_line(error)})") from error
 
 
 def first_line(error: object) -> str:
