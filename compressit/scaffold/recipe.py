@@ -16,6 +16,7 @@ from compressit.contract.classification import usual as usual_task
 from compressit.contract.fit_options import FitConfig
 from compressit.contract.kinds import Dataset, Evaluator, Model
 from compressit.contract.plugin import Plugin
+from compressit.contract.records import File
 from compressit.contract.tasks import Task
 from compressit.datasets.specs import as_inputs, values_of
 from compressit.errors import CompressitError
@@ -113,8 +114,9 @@ def missing_options(parts: Parts, host: Host) -> list[str]:
 
 
 def usual_evaluators(host: Host, data: str | None = None, task: str | None = None) -> list[str]:
-    """Evaluators that can measure any model of these data, or of this task, quickly: they take no timings, need no
-    stage and no other model, and measure nothing that an earlier one measures. By default of a classification."""
+    """Evaluators that can measure any model of these data, or of this task, quickly and with what is installed: they
+    take no timings, need no stage and no other model, write no files, and measure nothing that an earlier one
+    measures. By default of a classification."""
     posed = _posed(host, data, task)
     found: list[str] = []
     measured: set[str] = set()
@@ -127,10 +129,12 @@ def usual_evaluators(host: Host, data: str | None = None, task: str | None = Non
             continue
         if made_one.tasks is not None and not posed.does() & made_one.tasks:
             continue
-        gives = declared(made_one, posed).keys()
-        if not measured & gives:
+        gives = declared(made_one, posed)
+        if any(isinstance(one, File) for one in gives.values()) or made_one.misfits(posed):
+            continue
+        if not measured & gives.keys():
             found.append(plugin.name)
-            measured |= gives
+            measured |= gives.keys()
     return found
 
 

@@ -24,7 +24,9 @@ from compressit.scaffold.recipe import (
 
 MORE = """
 from pydantic import Field, model_validator
-from compressit import Compressor, Config, DataConfig, Dataset, FitConfig, Model, TensorSpec, Trainer, hookimpl
+from compressit import (
+    Compressor, Config, DataConfig, Dataset, Evaluator, File, FitConfig, Metric, Model, TensorSpec, Trainer, hookimpl
+)
 
 class Big(Dataset):
     "A lot."
@@ -81,6 +83,19 @@ class Longer(Trainer[FitConfig]):
     example = {"epochs": 7, "optimizer": {"name": "adam", "lr": 0.01}}
     def train(self, model, ctx): ...
 
+class Uninstalled(Evaluator):
+    name = "eval.uninstalled"
+    def declares(self, task): return {"uninstalled": Metric("lower", "bytes", "never")}
+    def misfits(self, task): return {"": "needs a package"}
+    def evaluate(self, model, ctx): ...
+
+class Shipping(Evaluator):
+    name = "eval.shipping"
+    def declares(self, task): return {"net.bin": File("to deploy")}
+    def evaluate(self, model, ctx): ...
+
+@hookimpl
+def compressit_evaluators(): return [Uninstalled, Shipping]
 @hookimpl
 def compressit_datasets(): return [Big, Unknown, Broken]
 @hookimpl
@@ -205,7 +220,7 @@ def test_choices_are_the_smallest_data_set_and_a_model_that_can_shrink(host: Hos
     chosen = [usual(host, kind) for kind in ("dataset", "model", "trainer")]
     assert chosen == ["tiny.data", "tiny.mlp", "tiny.train"]
     assert usual_evaluators(host) == ["tiny.accuracy", "tiny.odd", "tiny.size"], (
-        "no timing, nothing about stages"
+        "no timing, nothing about stages, no files to deploy, nothing that is not installed"
     )
     with pytest.raises(CompressitError, match="no dataset is installed"):
         usual(Host(entry_points=False), "dataset")

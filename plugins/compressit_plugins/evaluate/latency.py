@@ -48,10 +48,7 @@ class LatencyConfig(Config):
 
     @field_validator("runtime")
     @classmethod
-    def _is_installed(cls, runtime: tuple[Runtime, ...]) -> tuple[Runtime, ...]:
-        missing = [name for name in PACKAGES if find_spec(name) is None]
-        if missing and any(name.startswith("onnxruntime") for name in runtime):
-            raise ValueError(f"onnxruntime needs {', '.join(missing)}: pip install 'compressit[onnx]'")
+    def _once_each(cls, runtime: tuple[Runtime, ...]) -> tuple[Runtime, ...]:
         if len(set(runtime)) < len(runtime):
             raise ValueError("names a runtime twice")
         return runtime
@@ -82,6 +79,13 @@ class Latency(Evaluator[LatencyConfig]):
             for what, words in spreads.items()
         }
         return {**columns, "latency_repetitions": Metric("neither", "count", "timed passes per batch size")}
+
+    def misfits(self, task: Task[Any]) -> Mapping[str, str]:
+        """What is not installed, which is known before anything runs."""
+        asked = any(name.startswith("onnxruntime") for name in self.config.runtime)
+        missing = [name for name in PACKAGES if find_spec(name) is None]
+        why = f"onnxruntime needs {', '.join(missing)}: pip install 'compressit[onnx]'"
+        return {"runtime": why} if asked and missing else {}
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Inputs are uniform random numbers with the data's shapes; the time does not depend on the values."""
