@@ -247,12 +247,37 @@ def _bodies(root: Node, settings: Sequence[Setting], problems: list[Problem]) ->
     names = {"stages": {name for body in bodies for name in body.at("stages").mapping}}
     for setting in settings:
         if setting.path[0] in VARIANT_KEYS:
+            _check_keeps(setting, dict(zip(overrides, bodies, strict=True)), overrides, problems)
             bodies = apply_setting(bodies, setting, names, problems)
     swept = variants(dict(zip(overrides, bodies, strict=True)), root.at("sweep"), problems)
     too_large = size_problem([variant.body for variant in swept], root.at("seeds"))
     if too_large is not None:
         raise RecipeError(_in_order([*problems, too_large]))
     return swept
+
+
+def _check_keeps(
+    setting: Setting, bodies: Mapping[str, Node], overrides: Mapping[str, Node], problems: list[Problem]
+) -> None:
+    """Another `uses` drops the old options, those of variants too: then twins, say, would silently be the same."""
+    *path, last = setting.path
+    part, uses = (path, setting.value) if last == "uses" else ([*path, last], setting.value.at("uses"))
+    for name, body in bodies.items():
+        given = _at(overrides[name], part)
+        options = given.at("with").mapping
+        if not options or "uses" in given.mapping or uses.value in (None, _at(body, part).at("uses").value):
+            continue
+        message = f"drops the options that variant '{name}' gives to {'.'.join(part)}: {', '.join(options)}"
+        hint = (
+            "change `uses` in a profile, which comes before the variants: profiles: {mine: …}, --profile mine"
+        )
+        problems.append(Problem(message, setting.mark, hint))
+
+
+def _at(node: Node, path: Sequence[str]) -> Node:
+    for key in path:
+        node = node.at(key)
+    return node
 
 
 def _variants(bodies: Sequence[Swept], scope: Scope, seeds: Collection[int] | None) -> tuple[Variant, ...]:

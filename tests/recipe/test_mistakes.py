@@ -217,6 +217,15 @@ def test_a_setting_that_deletes_nothing_is_a_mistake(parse: Parse, problems: Pro
     assert [variant.stages[0].use.config["epochs"] for variant in found.variants] == [4, 4]
 
 
+def test_a_setting_that_would_make_twins_the_same_is_a_mistake(parse: Parse, problems: Problems):
+    twins = BASE + "variants: {real: {}, fake: {data: {with: {labels: random}}}}\n"
+    for setting in ("data.uses=data.other", "data={uses: data.other}"):
+        dropped = "drops the options that variant 'fake' gives to data: labels"
+        assert f"--set {setting}: {dropped}" in told(problems(twins, settings=[setting]))
+    real, fake = parse(twins, settings=["data.uses=tiny.data"]).variants  # no other
+    assert (real.data.config["labels"], fake.data.config["labels"]) == ("given", "random")
+
+
 def test_a_sweep_is_bounded(problems: Problems):
     values = "[" + ", ".join(str(i / 1000) for i in range(1, 40)) + "]"
     text = f"  p: {{uses: tiny.prune, sweep: {{with.sparsity: {values}, with.skip: {values}}}}}\n"
