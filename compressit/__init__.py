@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from compressit.contract.fit import StopTraining as StopTraining
     from compressit.contract.fit import fit as fit
     from compressit.contract.fit_options import FitConfig as FitConfig
+    from compressit.contract.fit_options import OptimizerConfig as OptimizerConfig
     from compressit.contract.hookspecs import hookimpl as hookimpl
     from compressit.contract.init_options import InitConfig as InitConfig
     from compressit.contract.initial import initialise as initialise

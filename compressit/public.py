@@ -27,6 +27,7 @@ EXPORTS = {
     "Factored": "compressit.contract.factored",
     "File": "compressit.contract.records",
     "FitConfig": "compressit.contract.fit_options",
+    "OptimizerConfig": "compressit.contract.fit_options",
     "InitConfig": "compressit.contract.init_options",
     "InputPath": "compressit.config",
     "InputTensors": "compressit.datasets.batched",

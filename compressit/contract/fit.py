@@ -15,7 +15,7 @@ from compressit.contract.context import StageContext
 from compressit.contract.fit_average import Average
 from compressit.contract.fit_options import FitConfig
 from compressit.contract.fit_state import State, build_optimizer
-from compressit.contract.fit_steps import Batched, OnStep, Steps, StopTraining, Tensors
+from compressit.contract.fit_steps import Batched, OnGradients, OnStep, Steps, StopTraining, Tensors
 from compressit.contract.fit_told import Told
 from compressit.contract.layout import Layout
 from compressit.datasets.batched import examples_in, picked, tensors_of
@@ -46,6 +46,7 @@ def fit(
     on_epoch: OnEpoch | None = None,
     kept: dict[str, Tensor] | None = None,
     on_step: OnStep | None = None,
+    on_gradients: OnGradients | None = None,
 ) -> nn.Module:
     """Trains `model` in place and returns it, in eval mode.
 
@@ -60,7 +61,8 @@ def fit(
     `on_epoch(end, kept)` is called after each epoch, also where `steps` ends the training within one, with the model
     in eval mode. `on_step(steps, loss)` is called after each optimizer step with their number so far and the
     minibatch's loss, a scalar that is still on the device: reading it waits for the device. Both may raise
-    StopTraining; after one from `on_step` the epoch is not completed and `on_epoch` not called.
+    StopTraining; after one from `on_step` the epoch is not completed and `on_epoch` not called. `on_gradients()` is
+    called before each optimizer step, and before clipping: it may change the gradients of the parameters in place.
 
     With `ema` the model that `on_epoch` sees and that is returned has the average of the weights (`fit_average`); loss
     and accuracy of the steps are of the weights themselves.
@@ -77,7 +79,9 @@ def fit(
     first = state.restore(ctx, options)
     compiled: Any = torch.compile(model) if ctx.compute.compile else model
     layout = Layout(model, optimizer)
-    steps = Steps(compiled, optimizer, ctx, options, loss, on_step, state.losses, layout, average)
+    steps = Steps(
+        compiled, optimizer, ctx, options, loss, on_step, on_gradients, state.losses, layout, average
+    )
     told, epoch = Told(ctx, options, first), first
     for epoch in count(first):
         draw_from(ctx.streams.number("layers", epoch))  # dropout etc.: a resumed run draws the same numbers

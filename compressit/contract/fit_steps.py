@@ -24,6 +24,7 @@ from compressit.errors import CompressitError
 Tensors = tuple[InputTensors, *tuple[Tensor, ...]]
 """Inputs of a batch, and its targets."""
 OnStep = Callable[[int, Tensor], None]
+OnGradients = Callable[[], None]
 
 # The accuracy shown is of the last batches of an epoch: for all batches it would cost a small net 7 % of the time.
 _SCORED = 16
@@ -69,6 +70,7 @@ class Steps:
     options: FitConfig
     loss: Callable[..., Tensor]
     on_step: OnStep | None
+    on_gradients: OnGradients | None
     losses: Losses  # of all steps so far
     layout: Layout
     average: Average
@@ -136,6 +138,8 @@ class Steps:
                 "check forward for detach(), no_grad, or an argmax instead of logits",
             )
         value.backward()
+        if self.on_gradients is not None:
+            self.on_gradients()
         if self.options.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         self.optimizer.step()

@@ -85,10 +85,10 @@ class Pruning:
         zeros = self.zeros()
         return any(sum(zeros[name] for name in part.names) < part.target for part in self.parts)
 
-    def zero(
+    def lowest(
         self, scores: Mapping[str, Tensor] | None = None, done: float = 1, compounding: bool = False
     ) -> dict[str, Tensor]:
-        """Zeroes the lowest, in place, so many that this much of the way is done. Returns bool masks of the zeros.
+        """Bool masks of the lowest, by name, so many that this much of the way is done.
 
         Weights that are zero count as the lowest. `scores`: None for magnitudes. `compounding`: see `Part`.
         """
@@ -99,7 +99,13 @@ class Pruning:
             made |= self._lowest(
                 {name: self._ranked(name, scores) for name in part.names}, count, scores is None
             )
-        masks = {name: made[name] for name in self.weights}
+        return {name: made[name] for name in self.weights}
+
+    def zero(
+        self, scores: Mapping[str, Tensor] | None = None, done: float = 1, compounding: bool = False
+    ) -> dict[str, Tensor]:
+        """Zeroes the lowest, in place, and returns their masks: see `lowest`."""
+        masks = self.lowest(scores, done, compounding)
         with torch.no_grad():
             for name, mask in masks.items():
                 self.weights[name].masked_fill_(mask, 0)

@@ -1,4 +1,4 @@
-"""Options of `prune.magnitude`. Does not import torch."""
+"""Options of `prune.magnitude` and `prune.sparse_momentum`. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,31 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
-from compressit import Config, FitConfig, ModelRef, Task, changed, ratio
+from compressit import Config, FitConfig, ModelRef, OptimizerConfig, Task, changed, ratio
 from compressit_plugins.distill.options import TeacherConfig
 
 Score: TypeAlias = Literal["magnitude", "lamp", "gradient", "movement", "snip", "synflow", "wanda", "random"]
 Scope: TypeAlias = Literal["global", "layer", "row"]
+
+Include: TypeAlias = Annotated[
+    tuple[str, ...],
+    Field(
+        min_length=1,
+        description="globs over names of weight matrices and of modules that hold them: weights of linear, bilinear, "
+        "convolutional and recurrent layers and attention projections. Never matches biases, norms, embeddings, "
+        "scales, class tokens, position tables and parameters of other layers",
+    ),
+]
+Exclude: TypeAlias = Annotated[
+    tuple[str, ...], Field(description="globs like `include`, for weights that stay dense")
+]
+Also: TypeAlias = Annotated[
+    tuple[str, ...],
+    Field(
+        description="globs like `include`, for other parameters of two or more dimensions, which are not the weight "
+        "matrix of a layer"
+    ),
+]
 
 SEES_DATA = ("gradient", "snip", "wanda")
 """Scores that need training examples."""
@@ -77,21 +97,9 @@ class MagnitudeConfig(Config):
         description="compare weights across all selected layers (global), within each layer, or within each output "
         "row or filter; default: row for wanda, else global",
     )
-    include: tuple[str, ...] = Field(
-        default=("*",),
-        min_length=1,
-        description="globs over names of weight matrices and of modules that hold them: weights of linear, bilinear, "
-        "convolutional and recurrent layers and attention projections. Never matches biases, norms, embeddings, "
-        "scales, class tokens, position tables and parameters of other layers",
-    )
-    exclude: tuple[str, ...] = Field(
-        default=(), description="globs like `include`, for weights that stay dense"
-    )
-    also: tuple[str, ...] = Field(
-        default=(),
-        description="globs like `include`, for other parameters of two or more dimensions, which are not the weight "
-        "matrix of a layer",
-    )
+    include: Include = ("*",)
+    exclude: Exclude = ()
+    also: Also = ()
     calibration: PositiveInt = Field(
         default=512,
         description="how many training examples, drawn by chance, the scores gradient, snip and wanda look at",
@@ -158,6 +166,51 @@ class MagnitudeConfig(Config):
         if value is not None and info.data.get("rewind") is not None:
             raise ValueError("does not go with `rewind`: what is left goes back once all pruning is done")
         return value
+
+
+class SparseMomentumConfig(FitConfig):
+    """Options of `prune.sparse_momentum`."""
+
+    sparsity: float = Field(
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="fraction of the selected weights that are zero after it; every weight matrix keeps at least one. "
+        "In a repeated stage each round zeroes this fraction of what is left",
+        json_schema_extra=ratio(0.1, 0.99),
+    )
+    scope: Literal["global", "layer"] = Field(
+        default="global",
+        description="as many weights learn, and are left, of all selected layers together (global), or of each layer",
+    )
+    include: Include = ("*",)
+    exclude: Exclude = ()
+    also: Also = ()
+    epochs: int = Field(default=60, ge=1, description="passes over the training set")
+    batch_size: PositiveInt | Literal["all"] = Field(
+        default=256,
+        description="examples per optimizer step; a single last example joins the previous step. `all`: the whole "
+        "training set in each step, in its stored order",
+    )
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(name="sgd", lr=0.03, momentum=0.99, weight_decay=5e-4),
+        description="SGD with momentum and `weight_decay`, by which all weights but the few decay. A weight that does "
+        "not learn fades by 1/e in (1 - momentum) / (lr · weight_decay) steps or, if that is more, 1 / (1 - momentum) "
+        "steps: let the training be many times as long",
+    )
+
+    @field_validator("optimizer")
+    @classmethod
+    def _decays(cls, optimizer: OptimizerConfig) -> OptimizerConfig:
+        if optimizer.name != "sgd":
+            raise ValueError(f"must be sgd, whose decay goes through the momentum, not {optimizer.name}")
+        if not optimizer.weight_decay:
+            raise ValueError("needs a `weight_decay` above 0, such as 0.0005: by it the others fade")
+        return optimizer
+
+    def share(self, times: int) -> float:
+        """The sparsity after so many rounds."""
+        return compounded(self.sparsity, times)
 
 
 def compounded(share: float, times: int) -> float:
