@@ -85,3 +85,16 @@ def test_the_selection_is_that_of_a_stable_sort(
     masks = lowest(weights, count, of)
     assert [mask.shape for mask in masks.values()] == [weight.shape for weight in weights.values()]
     assert torch.equal(torch.cat([mask.flatten() for mask in masks.values()]), expected)
+
+
+@given(st.integers(0, 15), st.integers(0, 9), OF)
+def test_all_but_a_few_are_found_as_a_stable_sort_finds_them(
+    left: int, seed: int, of: Callable[[Tensor], Tensor]
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {str(size): torch.randint(-30, 31, (size,), generator=generator).float() for size in (40, 300)}
+    tensors["300"][:5] = torch.tensor([torch.nan, torch.inf, -torch.inf, 30, 30])
+    flat = torch.cat([of(value) for value in tensors.values()])
+    order = flat.nan_to_num(nan=torch.finfo().max, posinf=1e30).argsort(stable=True)
+    chosen = torch.cat(list(lowest(tensors, len(flat) - left, of).values()))
+    assert sorted(chosen.nonzero().flatten().tolist()) == sorted(order[: len(flat) - left].tolist())
