@@ -123,7 +123,8 @@ def _candidates(
     matrices = [m for m in matrices if m.name not in skipped and not matches(m.name, asked.ignore)]
     if not matrices:
         why = "; ".join(f"{name} {reason}" for name, reason in list(skipped.items())[:5])
-        raise NoEffectError(f"no layer can be factored ({why or 'all are ignored'})")
+        hint = "factor before pruning single weights" if pruned else None
+        raise NoEffectError(f"no layer can be factored ({why or 'all are ignored'})", hint)
     return matrices, skipped
 
 

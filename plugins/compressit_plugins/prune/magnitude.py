@@ -50,9 +50,9 @@ class Magnitude(Compressor[MagnitudeConfig]):
         return model
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Returns the model unchanged, since shapes stay. Raises NoEffectError if a glob matches nothing, or if the
-        sparsity changes nothing for any weights, and CompressitError if `sparsities` leave it out of reach, or the
-        score cannot be had for this net."""
+        """Zeroes as many weights, the smallest, so that a later stage that refuses zeros is found. Raises NoEffectError
+        if a glob matches nothing, or if the sparsity changes nothing for any weights, and CompressitError if
+        `sparsities` leave it out of reach, or the score cannot be had for this net."""
         from compressit_plugins.prune.masks import no_effect
         from compressit_plugins.prune.sparsify import refuse
 
@@ -63,6 +63,7 @@ class Magnitude(Compressor[MagnitudeConfig]):
         if all(now <= then for now, then in zip(pruning.targets, before, strict=True)):
             raise no_effect(self.config.sparsity, pruning.selected)
         refuse(model, ctx, self.config, pruning)
+        pruning.zero()
         return model
 
     def _pruning(self, model: nn.Module, times: int) -> Pruning:

@@ -42,8 +42,8 @@ class SparseMomentum(Compressor[SparseMomentumConfig]):
         return model
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Returns the model unchanged, since shapes stay. Raises NoEffectError if a glob matches nothing, or if the
-        sparsity changes nothing for any weights."""
+        """Zeroes as many weights, the smallest, so that a later stage that refuses zeros is found. Raises NoEffectError
+        if a glob matches nothing, or if the sparsity changes nothing for any weights."""
         from compressit_plugins.prune.masks import no_effect
 
         times = ctx.round or 1
@@ -52,6 +52,7 @@ class SparseMomentum(Compressor[SparseMomentumConfig]):
         before = self._pruning(model, given).targets if given else [0] * len(pruning.targets)
         if all(now <= then for now, then in zip(pruning.targets, before, strict=True)):
             raise no_effect(self.config.sparsity, pruning.selected)
+        pruning.zero()
         return model
 
     def _pruning(self, model: nn.Module, times: int) -> Pruning:
