@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 _CHUNK = 1 << 20  # values processed at a time
 _NAN = 0x7F800001  # the bits of infinity, plus one
 _HALF = 1 << 15
-_COPIED = 1 << 24  # values, at most, that a search for the highest copies
+_COPIED = 1 << 24  # values, at most, that are copied to be searched at once
 
 Of = Callable[[Tensor], Tensor]
 
@@ -25,6 +26,9 @@ def lowest(values: Mapping[str, Tensor], count: int, of: Of = itself) -> dict[st
     highest. `of`: what is compared of the values, such as `torch.abs`."""
     if not count:
         return {name: torch.zeros_like(value, dtype=torch.bool) for name, value in values.items()}
+    total = sum(value.numel() for value in values.values())
+    if total <= _COPIED and all(value.device.type == "cpu" for value in values.values()):
+        return _lowest_of_few(values, count, of)
     cut, ties = _cut(values.values(), count, of)
     masks: dict[str, Tensor] = {}
     for name, value in values.items():
@@ -36,6 +40,16 @@ def lowest(values: Mapping[str, Tensor], count: int, of: Of = itself) -> dict[st
             ties -= len(equal)
         masks[name] = mask.view(value.shape)
     return masks
+
+
+def _lowest_of_few(values: Mapping[str, Tensor], count: int, of: Of) -> dict[str, Tensor]:
+    """The same from a copy of all values, on a CPU twice as fast: numpy.partition is vectorised."""
+    keys = torch.cat([keys for value in values.values() for keys in _keys(value, of)])
+    cut = int(np.partition(keys.numpy(), count - 1)[count - 1])
+    mask = keys < cut
+    mask[(keys == cut).nonzero().flatten()[: count - int(mask.count_nonzero())]] = True
+    parts = mask.split([value.numel() for value in values.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
 
 
 def lowest_but_one(values: Mapping[str, Tensor], count: int, of: Of = itself) -> dict[str, Tensor]:
@@ -72,14 +86,7 @@ def _keys(value: Tensor, of: Of) -> Iterator[Tensor]:
 
 def _cut(values: Collection[Tensor], count: int, of: Of) -> tuple[int, int]:
     """The key of the count-th lowest value (1-based), and how many equal ones are among the first `count`.
-    Where few values of not too many are above it, looks for these, which is five times as fast. Else counts the upper,
-    then the lower half of the bits, so it neither copies nor sorts all values."""
-    total = sum(value.numel() for value in values)
-    above = total - count + 1
-    if total <= _COPIED and above * 20 <= total:
-        keys = torch.cat([keys for value in values for keys in _keys(value, of)])
-        cut = int(keys.topk(above, sorted=False).values.min())
-        return cut, count - int((keys < cut).sum())
+    Counts the upper, then the lower half of the bits, so it neither copies nor sorts all values."""
     upper, before = _bin(((keys >> 16) + _HALF for value in values for keys in _keys(value, of)), count)
     lower, below = _bin(
         (keys[(keys >> 16) + _HALF == upper] & 0xFFFF for value in values for keys in _keys(value, of)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -10,11 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from compressit_plugins.prune import lowest as of_lowest
 from compressit_plugins.prune.lowest import itself, lowest, lowest_but_one, lowest_in_rows
 
 # few values, so that ties are the rule
 TENSORS = st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=12), min_size=1, max_size=4)
 OF = st.sampled_from([torch.abs, itself])
+
+
+@pytest.fixture(scope="module", params=[0, 1 << 24], autouse=True)
+def _copied(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test with many values, which are not copied, and with few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_lowest, "_COPIED", request.param)
+        yield
 
 
 def made_of(values: list[list[int]]) -> dict[str, Tensor]:

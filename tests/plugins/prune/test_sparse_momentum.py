@@ -77,7 +77,7 @@ def test_what_does_not_learn_fades_so_zeroing_it_costs_less(lab: Lab) -> None:
         trained = _by_hand(lab.mlp(), lab, active, 1000)
         before = trained(x)
         prune_smallest(trained, 0.7)
-        changes[active] = float((trained(x) - before).norm() / before.norm())
+        changes[active] = float(((trained(x) - before).norm() / before.norm()).detach())
     ordinary, sparse = changes.values()
     assert sparse < ordinary / 2
 
