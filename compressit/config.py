@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
@@ -60,7 +60,7 @@ class InputPathMarker:
 
 
 InputPath = Annotated[str, InputPathMarker()]
-"""A file or folder that a plugin reads: in a recipe relative to the recipe's folder, from Python to the current one.
+"""A file or folder that a plugin reads: in a recipe relative to its folder, in `--set` and Python to the current one.
 The plugin gets it absolute; `~` is the user's own folder. Whether it exists is for the plugin to say."""
 
 C = TypeVar("C", bound=BaseModel)
@@ -144,14 +144,14 @@ def model_uses(config: Any) -> Iterator[tuple[tuple[str, ...], ModelUse]]:
             yield (str(key), *path), use
 
 
-def absolute(config: C, folder: Path) -> C:
-    """The options with every `InputPath` made absolute: relative ones start from `folder`."""
+def absolute(config: C, folder: Callable[[tuple[str, ...]], Path]) -> C:
+    """The options with every `InputPath` made absolute: relative ones start from the folder of their place."""
     found = list(_texts(config, InputPathMarker))
     if not found:
         return config
     values = dump(config)
     for path, text in found:
-        put_at(values, path, str(folder / os.path.expanduser(text)))
+        put_at(values, path, str(folder(path) / os.path.expanduser(text)))
     return parse(type(config), values)
 
 

@@ -22,6 +22,11 @@ class Mark:
     column: int | None = None  # 1-based
     snippet: str | None = None  # the line itself, for the caret
 
+    @property
+    def typed(self) -> bool:
+        """Whether it is an argument of the command line, like `--set`."""
+        return self.line is None and self.source.startswith("--")
+
     def __str__(self) -> str:
         if self.line is None:
             return self.source

@@ -165,13 +165,13 @@ class Files(Config):
 def test_paths_start_from_the_given_folder_and_nothing_else_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     given = parse(Files, {"root": "images", "others": ["../a.npz", "/b.npz", "~/c.npz"], "label": "y"})
-    found = absolute(given, Path("/recipes"))
+    found = absolute(given, lambda _: Path("/recipes"))
     assert dump(found) == {
         "root": "/recipes/images",
         "others": ["/recipes/../a.npz", "/b.npz", "/home/me/c.npz"],
         "label": "y",
     }
-    assert absolute(found, Path("/elsewhere")) == found
+    assert absolute(found, lambda _: Path("/elsewhere")) == found
     assert list(model_refs(found)) == []
     shown = without_folders(found)
     assert shown == {"root": "images", "others": ["a.npz", "b.npz", "c.npz"], "label": "y"}

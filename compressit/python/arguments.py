@@ -66,7 +66,7 @@ def create(kind: type[P], name: str, options: Mapping[str, Any], host: Host | No
     found = with_models(config, tree(options, Mark(name)), name, scope)
     if found is None:
         raise several(scope.problems)
-    return plugin(absolute(found, scope.folder))  # type: ignore[return-value]
+    return plugin(absolute(found, lambda _: scope.folder))  # type: ignore[return-value]
 
 
 def posed_as(

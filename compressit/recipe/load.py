@@ -225,7 +225,7 @@ def _load_plugins(root: Node, scope: Scope, trust: Trust) -> tuple[tuple[LocalPl
         if not isinstance(item.value, str):
             continue  # reported by the envelope's check
         try:
-            path = scope.file(item.value)
+            path = scope.file(item.value, item.mark)
             plugin = LocalPlugin.read(path)
             if not trust(plugin):
                 message = f"the plugin file {item.value} is not trusted, so it was not run"

@@ -39,15 +39,19 @@ class Scope:
         except CompressitError as error:
             return self.problem(f"{path}: {error.message}", where, error.hint)
 
-    def file(self, name: str) -> Path:
-        """The absolute path of a file that the recipe names. Raises CompressitError if it does not exist."""
+    def start(self, where: Mark) -> Path:
+        """The folder that a relative path at this place starts from: of an argument the current one, as in a shell."""
+        return Path.cwd() if where.typed else self.folder
+
+    def file(self, name: str, where: Mark) -> Path:
+        """The absolute path of a file that is named there. Raises CompressitError if it does not exist."""
         try:
-            path = (self.folder / name).resolve()
+            path = (self.start(where) / name).resolve()
             if path.is_file():
                 return path
         except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a NUL
             pass
-        raise CompressitError(f"there is no file {name}", f"looked in {self.folder}")
+        raise CompressitError(f"there is no file {name}", f"looked in {self.start(where)}")
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def read_use(
     config = with_models(config, options, f"{path}.with", scope)
     if config is None:
         return None
-    made = plugin(absolute(config, scope.folder))
+    made = plugin(absolute(config, lambda at: scope.start(place_of(options, at))))
     check_does(made, path, options, uses.mark, scope)
     if isinstance(made, Observer):
         _check_works(made, path, uses.mark, scope)
@@ -193,7 +193,7 @@ def tensors_file(node: Node, path: str, scope: Scope) -> Path | None:
         saved = Path(name).suffix in (".pth", ".pt", ".bin", ".ckpt")
         hint = f"`compressit import {name}` makes one of it" if saved else None
         return scope.problem(f"{path} must be a .safetensors file (got '{name}')", node.mark, hint)
-    return scope.tried(path, node.mark, scope.file, name)
+    return scope.tried(path, node.mark, scope.file, name, node.mark)
 
 
 def _resolve(ref: str, path: str, mark: Mark, scope: Scope) -> Reference | None:

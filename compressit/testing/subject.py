@@ -105,4 +105,5 @@ def _config(plugin: type[Plugin[Any]], values: Mapping[str, Any]) -> Config:
             f"{plugin.name} cannot be checked without {', '.join(missing)}",
             'set `example = {"option": value}` on the class, or pass --set option=value',
         )
-    return absolute(checked(plugin.Config, plain(plugin.name, values), plugin.name), Path.cwd())
+    config = checked(plugin.Config, plain(plugin.name, values), plugin.name)
+    return absolute(config, lambda _: Path.cwd())

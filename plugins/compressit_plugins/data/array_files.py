@@ -72,7 +72,8 @@ def headers(path: Path) -> Mapping[str, Header]:
         with opened(path) as file:
             return _of_npz(file) if path.suffix == ".npz" else _of_safetensors(file, path.stat().st_size)
     except FileNotFoundError:
-        raise CompressitError(f"there is no file {path}", "`file` is relative to the recipe") from None
+        hint = "`file` is relative to the recipe, in --set to the current folder"
+        raise CompressitError(f"there is no file {path}", hint) from None
     except MALFORMED as error:
         raise _damaged(path, error) from error
 

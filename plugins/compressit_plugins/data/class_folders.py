@@ -155,7 +155,8 @@ def _entries(root: str, folder: str) -> list[os.DirEntry[str]]:
             seen = (entry for entry in entries if not entry.name.startswith("."))
             return sorted(seen, key=lambda entry: entry.name)
     except FileNotFoundError:
-        raise CompressitError(f"there is no folder {path}", "`root` is relative to the recipe") from None
+        hint = "`root` is relative to the recipe, in --set to the current folder"
+        raise CompressitError(f"there is no folder {path}", hint) from None
     except NotADirectoryError:
         raise CompressitError(f"{path} is not a folder", "unpack an archive first") from None
     except (OSError, ValueError) as error:  # not allowed; a NUL in the path
