@@ -6,6 +6,8 @@ LeNet-300-100 on random images of 1 x 28 x 28, batch 128, Adam, 98 % of the weig
 
 - `kept`: `train.supervised` of the net after pruning.
 - `magnitude`, `lamp`, `movement`: `prune.magnitude` during that training, every `--every` steps.
+- `fading`: `prune.sparse_momentum`, which ranks all weights in every step, with its own optimizer and batches of 256;
+  against as many steps of the dense net with these.
 
 In each round all of them run once, one after the other. Prints the ratio to the dense training of the same round,
 median (least to most), of the processor's time.
@@ -52,6 +54,13 @@ def main() -> None:
         score: gradually(score, fit, options.every, dense, data)
         for score in ("magnitude", "lamp", "movement")
     }
+    slow = {"steps": options.steps, "batch_size": 256}
+    sgd = {"name": "sgd", "lr": 0.03, "momentum": 0.99, "weight_decay": 0.0005}
+    trainings |= {
+        "dense256": lambda: compressit.stage("train.supervised", optimizer=sgd, **slow)(dense, data),
+        "fading": lambda: compressit.stage("prune.sparse_momentum", sparsity=SPARSITY, **slow)(dense, data),
+    }
+    against = {"dense256": "dense256", "fading": "dense256"}
     found: dict[str, list[float]] = {name: [] for name in trainings}
     for _ in range(options.rounds):
         times: dict[str, float] = {}
@@ -60,7 +69,7 @@ def main() -> None:
             train()
             times[name] = time.process_time() - since
         for name, seconds in times.items():
-            found[name].append(seconds / times["dense"])
+            found[name].append(seconds / times[against.get(name, "dense")])
         print(f"dense {times['dense']:.2f} s", flush=True)
     for name, ratios in found.items():
         print(f"{name:10} {statistics.median(ratios):.3f}x ({min(ratios):.3f} to {max(ratios):.3f})")

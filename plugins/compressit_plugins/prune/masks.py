@@ -88,32 +88,32 @@ class Pruning:
     def lowest(
         self, scores: Mapping[str, Tensor] | None = None, done: float = 1, compounding: bool = False
     ) -> dict[str, Tensor]:
-        """Bool masks of the lowest, by name, so many that this much of the way is done.
-
-        Weights that are zero count as the lowest. `scores`: None for magnitudes. `compounding`: see `Part`.
-        """
+        """Bool masks of the lowest scores, by name, so many that this much of the way is done. `scores`: None for
+        magnitudes. `compounding`: see `Part`."""
         made: dict[str, Tensor] = {}
         for part in self.parts:
             total = sum(self.weights[name].numel() for name in part.names)
             count = part.compounded(done, total) if compounding else part.count(done)
-            made |= self._lowest(
-                {name: self._ranked(name, scores) for name in part.names}, count, scores is None
-            )
+            values = {
+                name: self.weights[name].detach() if scores is None else scores[name] for name in part.names
+            }
+            made |= self._lowest(values, count, scores is None)
         return {name: made[name] for name in self.weights}
 
     def zero(
         self, scores: Mapping[str, Tensor] | None = None, done: float = 1, compounding: bool = False
     ) -> dict[str, Tensor]:
-        """Zeroes the lowest, in place, and returns their masks: see `lowest`."""
+        """Zeroes the lowest, in place, and returns their masks: see `lowest`. Weights that are zero go first."""
+        if scores is not None:
+            scores = {
+                name: score.masked_fill(self.weights[name].detach() == 0, -torch.inf)
+                for name, score in scores.items()
+            }
         masks = self.lowest(scores, done, compounding)
         with torch.no_grad():
             for name, mask in masks.items():
                 self.weights[name].masked_fill_(mask, 0)
         return masks
-
-    def _ranked(self, name: str, scores: Mapping[str, Tensor] | None) -> Tensor:
-        weight = self.weights[name].detach()
-        return weight if scores is None else scores[name].masked_fill(weight == 0, -torch.inf)
 
     def _lowest(self, values: Mapping[str, Tensor], count: int, sizes: bool) -> dict[str, Tensor]:
         of = torch.abs if sizes else itself

@@ -40,7 +40,7 @@ class Selection:
         with torch.no_grad():
             scores = {name: (w * _gradient(w)).abs_() for name, w in weights.items()}
             for name, passive in self.pruning.lowest(scores).items():
-                _gradient(weights[name]).masked_fill_(passive, 0)
+                _gradient(weights[name]).mul_(~passive)
 
 
 def _gradient(weight: nn.Parameter) -> Tensor:
