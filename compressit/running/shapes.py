@@ -19,7 +19,7 @@ def emptied(model: nn.Module) -> nn.Module:
             pruned = _pruned(parameter)
             parameter.fill_(float(pruned))
             if pruned:
-                parameter.view(-1)[0] = 0
+                parameter[(0,) * parameter.ndim] = 0
     return empty
 
 
@@ -33,7 +33,7 @@ def refill(model: nn.Module, generator: torch.Generator) -> None:
             if parameter.ndim > 1:
                 drawn = (drawn - 0.5) * (12 / parameter[0].numel()) ** 0.5
             if pruned:
-                drawn.view(-1)[0] = 0
+                drawn[(0,) * drawn.ndim] = 0
             parameter.copy_(drawn)
 
 
