@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from .elsewhere import fingerprint, holds_no_code, loaded_elsewhere
 
 SHORT = {"epochs": 1, "batch_size": 32, "images": 64, "width": 0.7}
 """Options for plugins that have them and whose example leaves them open."""
+SPARSE = ("prune.magnitude", "prune.sparse_momentum")
 IDLE = {
-    ("prune.magnitude", "prune.magnitude"),  # the same half is already zero
-    ("prune.magnitude", "factor.low_rank"),  # a product would fill the zeros of every layer
+    *itertools.product(SPARSE, SPARSE),  # the same half is already zero
+    *itertools.product(SPARSE, ["factor.low_rank"]),  # a product would fill the zeros of every layer
     ("shrink.thin", "shrink.thin"),  # the same fresh net is already there
 }
 """Pairs whose second step has nothing to do."""

@@ -35,7 +35,7 @@ class Selection:
     pruning: Pruning
 
     def choose(self) -> None:
-        """Zeroes the gradients of all others, which then only decay (Ding et al. 2019, equation 6)."""
+        """Zeroes the gradients of all others, which then only decay (Ding et al. 2019)."""
         weights = self.pruning.weights
         with torch.no_grad():
             scores = {name: (w * _gradient(w)).abs_() for name, w in weights.items()}

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class SparseMomentum(Compressor[SparseMomentumConfig]):
-    """Train so that few weights do the work and the others decay, then zero those. It becomes sparse, not smaller."""
+    """Train so that few weights do the work and the others decay, then zero those. It becomes sparse, not smaller.
+
+    This is Global Sparse Momentum (GSM). What Dettmers & Zettlemoyer (2019) call sparse momentum, a training that stays
+    sparse and grows weights by their momentum, is another method.
+    """
 
     name = "prune.sparse_momentum"
     example: ClassVar[Mapping[str, Any]] = {"sparsity": 0.5, "epochs": 2, "batch_size": 32}

@@ -1,4 +1,4 @@
-"""`prune.sparse_momentum` against the same training by hand: Ding et al. 2019, equation 6."""
+"""`prune.sparse_momentum` against the same training by hand: Ding et al. 2019."""
 
 from __future__ import annotations
 
