@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit import Compressor, Task, Work, counted, hookimpl
@@ -38,13 +39,10 @@ class Magnitude(Compressor[MagnitudeConfig]):
         if not pruning.is_short():
             raise no_effect(config.sparsity, pruning.selected)
         sparsify(model, ctx, config, pruning)
-        zeros, sizes = pruning.zeros(), {name: weight.numel() for name, weight in pruning.weights.items()}
+        sizes = {name: weight.numel() for name, weight in pruning.weights.items()}
         ctx.note(
             requested=requested(sizes, *config.shares(ctx.round or 1)),
-            achieved=sum(zeros.values()) / pruning.selected,
-            zeros=sum(zeros.values()),
-            selected=pruning.selected,
-            layers={name: zeros[name] / size for name, size in sizes.items()},
+            **pruning.facts(),
             **({"others": stay} if stay else {}),
         )
         return model
@@ -53,15 +51,10 @@ class Magnitude(Compressor[MagnitudeConfig]):
         """Zeroes as many weights, the smallest, so that a later stage that refuses zeros is found. Raises NoEffectError
         if a glob matches nothing, or if the sparsity changes nothing for any weights, and CompressitError if
         `sparsities` leave it out of reach, or the score cannot be had for this net."""
-        from compressit_plugins.prune.masks import no_effect
+        from compressit_plugins.prune.masks import tried
         from compressit_plugins.prune.sparsify import refuse
 
-        times = ctx.round or 1
-        pruning = self._pruning(model, times)
-        given = 0 if ctx.feed == "original" else times - 1  # the rounds before have made their zeros
-        before = self._pruning(model, given).targets if given else [0] * len(pruning.targets)
-        if all(now <= then for now, then in zip(pruning.targets, before, strict=True)):
-            raise no_effect(self.config.sparsity, pruning.selected)
+        pruning = tried(partial(self._pruning, model), ctx, self.config.sparsity)
         refuse(model, ctx, self.config, pruning)
         pruning.zero()
         return model

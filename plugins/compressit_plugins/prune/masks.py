@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from compressit import NoEffectError
+from compressit import NoEffectError, StageContext
 from compressit_plugins.prune.lowest import Of, itself, lowest_but_one, lowest_in_rows
 from compressit_plugins.prune.options import Scope
 from compressit_plugins.prune.rows import as_rows, transposed
@@ -80,6 +81,18 @@ class Pruning:
         """How many there are now, by name."""
         return {name: _zeros(weight) for name, weight in self.weights.items()}
 
+    def facts(self) -> dict[str, Any]:
+        """What a pruner notes of the zeros that there are now."""
+        zeros = self.zeros()
+        count = sum(zeros.values())
+        layers = {name: zeros[name] / weight.numel() for name, weight in self.weights.items()}
+        return {
+            "achieved": count / self.selected,
+            "zeros": count,
+            "selected": self.selected,
+            "layers": layers,
+        }
+
     def is_short(self) -> bool:
         """Whether there are fewer zeros than there will be."""
         zeros = self.zeros()
@@ -150,6 +163,18 @@ def prune_smallest(
     if pruning.zeros() == before:
         raise no_effect(sparsity, pruning.selected)
     return masks
+
+
+def tried(of: Callable[[int], Pruning], ctx: StageContext, sparsity: float) -> Pruning:
+    """The pruning of this round, from that after so many rounds. Raises NoEffectError if it changes nothing for any
+    weights: before anything is trained, so by the numbers of zeros alone."""
+    times = ctx.round or 1
+    pruning = of(times)
+    given = 0 if ctx.feed == "original" else times - 1  # the rounds before have made their zeros
+    before = of(given).targets if given else [0] * len(pruning.targets)
+    if all(now <= then for now, then in zip(pruning.targets, before, strict=True)):
+        raise no_effect(sparsity, pruning.selected)
+    return pruning
 
 
 def no_effect(sparsity: float, weights: int) -> NoEffectError:

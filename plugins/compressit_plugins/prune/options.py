@@ -13,6 +13,16 @@ from compressit_plugins.distill.options import TeacherConfig
 Score: TypeAlias = Literal["magnitude", "lamp", "gradient", "movement", "snip", "synflow", "wanda", "random"]
 Scope: TypeAlias = Literal["global", "layer", "row"]
 
+Sparsity: TypeAlias = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="fraction of the selected weights that are zero after pruning; every weight matrix keeps at least "
+        "one. In a repeated stage each round zeroes this fraction of what is left: 0.2 leaves 0.8, 0.64, 0.512 …",
+        json_schema_extra=ratio(0.1, 0.98),
+    ),
+]
 Include: TypeAlias = Annotated[
     tuple[str, ...],
     Field(
@@ -69,14 +79,7 @@ class GradualConfig(Config):
 class MagnitudeConfig(Config):
     """Options of magnitude pruning."""
 
-    sparsity: float = Field(
-        default=0.5,
-        gt=0,
-        lt=1,
-        description="fraction of the selected weights that are zero after pruning; every weight matrix keeps at least "
-        "one. In a repeated stage each round zeroes this fraction of what is left: 0.2 leaves 0.8, 0.64, 0.512 …",
-        json_schema_extra=ratio(0.1, 0.98),
-    )
+    sparsity: Sparsity = 0.5
     sparsities: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default={},
         description="fractions of single weights, by globs like `include`, such as {fc1: 0.9, head: 0}: the others "
@@ -171,14 +174,7 @@ class MagnitudeConfig(Config):
 class SparseMomentumConfig(FitConfig):
     """Options of `prune.sparse_momentum`."""
 
-    sparsity: float = Field(
-        default=0.9,
-        gt=0,
-        lt=1,
-        description="fraction of the selected weights that are zero after it; every weight matrix keeps at least one. "
-        "In a repeated stage each round zeroes this fraction of what is left",
-        json_schema_extra=ratio(0.1, 0.99),
-    )
+    sparsity: Sparsity = 0.9
     scope: Literal["global", "layer"] = Field(
         default="global",
         description="as many weights learn, and are left, of all selected layers together (global), or of each layer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit import Compressor, Work, hookimpl
@@ -35,28 +36,15 @@ class SparseMomentum(Compressor[SparseMomentumConfig]):
         if not pruning.is_short():
             raise no_effect(self.config.sparsity, pruning.selected)
         condense(model, ctx, self.config, pruning)
-        zeros = pruning.zeros()
-        ctx.note(
-            requested=self.config.share(ctx.round or 1),
-            achieved=sum(zeros.values()) / pruning.selected,
-            zeros=sum(zeros.values()),
-            selected=pruning.selected,
-            layers={name: zeros[name] / weight.numel() for name, weight in pruning.weights.items()},
-        )
+        ctx.note(requested=self.config.share(ctx.round or 1), **pruning.facts())
         return model
 
     def dry_run(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Zeroes as many weights, the smallest, so that a later stage that refuses zeros is found. Raises NoEffectError
         if a glob matches nothing, or if the sparsity changes nothing for any weights."""
-        from compressit_plugins.prune.masks import no_effect
+        from compressit_plugins.prune.masks import tried
 
-        times = ctx.round or 1
-        pruning = self._pruning(model, times)
-        given = 0 if ctx.feed == "original" else times - 1  # the rounds before have made their zeros
-        before = self._pruning(model, given).targets if given else [0] * len(pruning.targets)
-        if all(now <= then for now, then in zip(pruning.targets, before, strict=True)):
-            raise no_effect(self.config.sparsity, pruning.selected)
-        pruning.zero()
+        tried(partial(self._pruning, model), ctx, self.config.sparsity).zero()
         return model
 
     def _pruning(self, model: nn.Module, times: int) -> Pruning:
