@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from compressit.config import Config
 from compressit.contract.records import Metric
@@ -131,10 +131,24 @@ class ClassificationConfig(ClassesConfig):
         default=(),
         description="also measure how often the right class is among the k largest logits, for each k",
     )
+    loss: Literal["cross_entropy", "squared"] = Field(
+        default="cross_entropy",
+        description="what a training minimises: cross-entropy, or the mean squared error of the outputs against 1 for "
+        "the right class and 0 for the others",
+    )
+
+    @field_validator("loss")
+    @classmethod
+    def _alone(cls, loss: str, info: ValidationInfo) -> str:
+        if loss == "squared":
+            for name in ("label_smoothing", "class_weights"):
+                if info.data.get(name, cls.model_fields[name].default) != cls.model_fields[name].default:
+                    raise ValueError(f"is 'squared', which has no `{name}`: leave one of them out")
+        return loss
 
 
 class Classification(ClassTask[ClassificationConfig]):
-    """Every example is of one class: cross-entropy of logits (N, classes) and labels (N,)."""
+    """Every example is of one class: by default cross-entropy of logits (N, classes) and labels (N,)."""
 
     name = CLASSIFICATION
     target = "class"
@@ -146,6 +160,21 @@ class Classification(ClassTask[ClassificationConfig]):
         large = [k for k in self.config.top_k if k >= self.outputs]
         told = {"top_k": f"has {large[0]}, and there are {self.outputs} classes"} if large else {}
         return {**super().misfits(), **told}
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy in nats, with the smoothing, without the weights; or the mean square of an example's errors."""
+        if self.config.loss == "cross_entropy":
+            return super().loss(outputs, targets)
+        from torch.nn import functional as F
+
+        wanted = F.one_hot(targets, outputs.shape[1]).to(outputs.dtype)
+        return F.mse_loss(outputs, wanted, reduction="none").mean(1)
+
+    def objective(self, targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """Torch's cross-entropy of a batch, with the weights; or the mean of `loss`."""
+        if self.config.loss == "cross_entropy":
+            return super().objective(targets)
+        return lambda outputs, wanted: self.loss(outputs, wanted).mean()
 
     def measures(self) -> Mapping[str, Metric]:
         """Accuracy, macro F1, and top-k accuracies if asked for."""

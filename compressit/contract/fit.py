@@ -32,6 +32,7 @@ class EpochEnd:
     images_seen: int
     loss: float  # mean of the epoch's minibatch losses
     steps: int  # optimizer steps so far
+    logged: bool  # whether "loss" and "accuracy" have a point of this epoch
 
 
 OnEpoch = Callable[[EpochEnd, dict[str, Tensor]], None]
@@ -95,7 +96,8 @@ def fit(
         if diverged:
             ctx.note(diverged=f"the loss became {mean} in epoch {epoch + 1}")
         elif on_epoch is not None and not stopped:
-            stopped = _ended(on_epoch, EpochEnd(epoch, state.images_seen, mean, state.steps), state)
+            end = EpochEnd(epoch, state.images_seen, mean, state.steps, told.logs)
+            stopped = _ended(on_epoch, end, state)
         if stopped or diverged or options.ended(epoch + 1, state.steps):
             break
         if ctx.progress.due():

@@ -33,7 +33,7 @@ class Told:
         self._last = self._begun = time.perf_counter()  # then, and when this epoch began
         self._epochs = 0
         self._points: frozenset[int] = frozenset()
-        self._logs = self._emits = True
+        self.logs = self._emits = True  # whether the epoch is one of the curves' points
         self._facts: tuple[int, float, float | None] = 0, 0.0, None
 
     def wants(self, epoch: int, images: int) -> bool:
@@ -46,21 +46,21 @@ class Told:
         soon = (
             now - self._last + (now - self._begun)
         )  # at the end of this epoch, if it takes as long as the one before
-        self._begun, self._logs = now, self._epoch in self._points
+        self._begun, self.logs = now, self._epoch in self._points
         self._emits = epoch == self._first or soon >= _EVERY
-        return self._logs or self._emits
+        return self.logs or self._emits
 
     def epoch(self, steps: int, loss: float, accuracy: float | None) -> None:
         """The epoch ended so."""
         self._facts = steps, loss, accuracy
-        if self._logs:
+        if self.logs:
             self._log()
         if self._emits:
             self._emit()
 
     def end(self) -> None:
         """The training ended with the last epoch, maybe early."""
-        if not self._logs:
+        if not self.logs:
             self._log()
         if self._since < self._epoch:
             self._emit()

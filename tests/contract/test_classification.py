@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch.nn import functional as F
 
 from compressit.contract.classification import Classification, ClassificationConfig, usual
@@ -38,6 +39,23 @@ def test_each_examples_loss_is_its_own_cross_entropy_with_the_smoothing() -> Non
     for value, row, label in zip(values, OUTPUTS, LABELS, strict=True):
         log_p = row - row.exp().sum().log()
         torch.testing.assert_close(value, -(0.8 * log_p[label] + 0.2 * log_p.mean()))
+
+
+def test_squared_errors_against_one_hot_labels() -> None:
+    """Omnigrok's loss (Liu et al. 2023): `nn.MSELoss()(outputs, eye[labels])`."""
+    outputs = OUTPUTS.double().requires_grad_()
+    squared = task(loss="squared")
+    loss = squared.objective(LABELS)(outputs, LABELS)
+    loss.backward()
+    errors = OUTPUTS.double() - torch.eye(5, dtype=torch.float64)[LABELS]
+    assert loss.item() == pytest.approx(float((errors**2).sum()) / 200)
+    assert outputs.grad is not None
+    torch.testing.assert_close(outputs.grad, 2 * errors / 200)
+    torch.testing.assert_close(squared.loss(OUTPUTS.double(), LABELS), (errors**2).sum(1) / 5)
+    assert squared.measuring().config.loss == "squared", "what is measured is what is minimised"
+    for other in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
+        with pytest.raises(ValidationError, match="squared"):
+            task(loss="squared", **other)
 
 
 def test_balanced_weights_give_every_class_the_same_say() -> None:

@@ -26,6 +26,10 @@ class MlpConfig(Config):
         default="relu", description="activation between the layers"
     )
     bias: bool = Field(default=True, description="whether the linear layers have biases")
+    residual: bool = Field(
+        default=False,
+        description="add its input to what a hidden layer gives after its activation, where both have the same width",
+    )
 
 
 class Mlp(Model[MlpConfig]):
@@ -35,12 +39,12 @@ class Mlp(Model[MlpConfig]):
     example: ClassVar[Mapping[str, Any]] = {"hidden": [32]}
 
     def build(self, inputs: Inputs, outputs: int) -> nn.Module:
-        """An nn.Sequential with named layers."""
+        """An nn.Sequential with named layers; with `residual`, a layer that skips has its linear layer inside."""
         from compressit import single_tensor
         from compressit_plugins.models.nets import mlp
 
         config, shape = self.config, single_tensor(inputs, self.name).shape
-        return mlp(shape, outputs, config.hidden, config.activation, config.bias)
+        return mlp(shape, outputs, config.hidden, config.activation, config.bias, config.residual)
 
     def with_width(self, multiplier: float) -> MlpConfig:
         """The config with every hidden width times `multiplier`, rounded up."""

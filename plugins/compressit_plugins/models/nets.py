@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from compressit import CompressitError
 
@@ -29,16 +29,34 @@ def mlp(
     hidden: Sequence[int],
     activation: str = "relu",
     bias: bool = True,
+    residual: bool = False,
 ) -> nn.Sequential:
-    """Maps inputs (N, *input_shape) to logits (N, classes): flatten, linear1, relu1 … output; torch's default init."""
+    """Maps inputs (N, *input_shape) to logits (N, classes): flatten, linear1, relu1 … output; torch's default init.
+
+    `residual`: a hidden layer as wide as its input adds it, x + relu(linear(x)), and is called residual2, say.
+    """
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     inputs = math.prod(input_shape)
     for number, width in enumerate(hidden, start=1):
-        layers[f"linear{number}"] = nn.Linear(inputs, width, bias=bias)
-        layers[f"{activation}{number}"] = _ACTIVATIONS[activation]()
+        layer = OrderedDict[str, nn.Module](
+            [
+                (f"linear{number}", nn.Linear(inputs, width, bias=bias)),
+                (f"{activation}{number}", _ACTIVATIONS[activation]()),
+            ]
+        )
+        skips = residual and number > 1 and width == inputs
+        layers.update({f"residual{number}": Residual(layer)} if skips else layer)
         inputs = width
     layers["output"] = nn.Linear(inputs, classes, bias=bias)
     return nn.Sequential(layers)
+
+
+class Residual(nn.Sequential):
+    """Adds its input to what its layers give (He et al. 2016)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """The input and the sum are (N, width)."""
+        return input + super().forward(input)
 
 
 def convnet(input_shape: Sequence[int], classes: int, channels: Sequence[int]) -> nn.Sequential:

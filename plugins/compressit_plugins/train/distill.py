@@ -28,8 +28,8 @@ class Distill(Trainer[DistillConfig]):
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """The given model is the student: knowledge distillation (Hinton, Vinyals & Dean 2015) without a new net.
 
-        Never uses the test split. Raises CompressitError if an option needs a validation split and there is none, if
-        teacher and student do not have the same outputs, and if hints do not fit the two.
+        Of the test split it logs at most the scores (`track`). Raises CompressitError if an option needs a split that
+        the data do not have, if teacher and student do not have the same outputs, and if hints do not fit the two.
         """
         from compressit_plugins.distill.taught import lesson
         from compressit_plugins.train.early_stopping import supervise

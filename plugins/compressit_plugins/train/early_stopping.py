@@ -14,6 +14,7 @@ from compressit import (
     CompressitError,
     EpochEnd,
     InputTensors,
+    Split,
     StageContext,
     StopTraining,
     fit,
@@ -51,9 +52,10 @@ def fit_early(
 
     `examples`: `ctx.data.train`, or what is made of it; as `fit` takes them, with `loss`.
     With a validation split, logs the curves validation_loss and validation_accuracy, or what the task watches instead,
-    after every epoch; they do not depend on options that only trainings use, as label smoothing.
+    after every epoch; they do not depend on options that only trainings use, as label smoothing. Logs the same of the
+    splits in `track`, as train_accuracy and test_accuracy, at the points of the curve "loss"; nothing reads them.
     If the options ask for it, stops early or restores the weights of the best epoch, and notes `best_epoch` and
-    `stopped_early` (1-based epochs). Raises CompressitError if the options need a validation split and there is none.
+    `stopped_early` (1-based epochs). Raises CompressitError if the options need a split that the data do not have.
     """
     data = ctx.data
     selects = bool(options.needs_validation())
@@ -66,20 +68,25 @@ def fit_early(
     kept: dict[str, Tensor] = {}
     task = ctx.task.measuring()
     monitor = options.monitor or task.watch
-    shown = {task.watch, monitor} - {"loss"}
+    shown = {"loss", task.watch, monitor}
+    tracked = {name: data.split(name) for name in options.track}
+
+    def logged(steps: int, name: str, split: Split) -> dict[str, float]:
+        outputs, y = ctx.compute.forward(model, split), split.y
+        scores = {"loss": float(task.objective(y)(outputs, y)), **task.scores(outputs, y)}
+        ctx.log(steps, **{f"{name}_{score}": value for score, value in scores.items() if score in shown})
+        return scores
 
     def on_epoch(end: EpochEnd, _: dict[str, Tensor]) -> None:
+        if end.logged:
+            for name, split in tracked.items():
+                logged(end.steps, name, split)
         if data.validation is None:
             return
-        outputs, y = ctx.compute.forward(model, data.validation), data.validation.y
-        lost, scores = float(task.objective(y)(outputs, y)), task.scores(outputs, y)
-        told = {name: value for name, value in scores.items() if name in shown}
-        ctx.log(
-            end.steps, validation_loss=lost, **{f"validation_{name}": value for name, value in told.items()}
-        )
+        scores = logged(end.steps, "validation", data.validation)
         if selects:
             lower = monitor == "loss" or task.measures()[monitor].better == "lower"
-            value = lost if monitor == "loss" else scores.get(monitor, math.nan)
+            value = scores.get(monitor, math.nan)
             _remember(kept, -value if lower else value, end.epoch, model if options.restore_best else None)
             if options.patience is not None and end.epoch - int(kept["best_epoch"]) >= options.patience:
                 ctx.note(stopped_early=end.epoch + 1)

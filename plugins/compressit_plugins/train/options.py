@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -27,6 +27,11 @@ class EarlyStoppingConfig(FitConfig):
         description="validation score for `patience` and `restore_best`: `loss`, or one of the task's measures, as "
         "`accuracy`; default: the one that the task watches",
     )
+    track: tuple[Literal["train", "test"], ...] = Field(
+        default=(),
+        description="splits whose loss and score are logged while it trains, wherever the curve of the loss has a "
+        "point. Only logged: no weight, and no choice of one, depends on it",
+    )
 
     def needs_validation(self) -> tuple[str, ...]:
         """`patience` and `restore_best`, if set."""
@@ -46,6 +51,14 @@ class EarlyStoppingConfig(FitConfig):
         if idle and changed(cls, info, value):
             raise ValueError("has no effect without `patience` or `restore_best`")
         return value
+
+
+    @field_validator("track")
+    @classmethod
+    def _once(cls, track: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(track)) < len(track):
+            raise ValueError("names a split twice")
+        return track
 
 
 class SupervisedConfig(EarlyStoppingConfig):

@@ -21,7 +21,8 @@ class Supervised(Trainer[SupervisedConfig]):
     example: ClassVar[Mapping[str, Any]] = {"epochs": 3, "batch_size": 32}
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
-        """Never uses the test split. Raises CompressitError if an option needs a validation split and there is none."""
+        """Of the test split it logs at most the scores (`track`). Raises CompressitError if an option needs a split
+        that the data do not have."""
         from compressit_plugins.train.early_stopping import supervise
 
         train = ctx.data.train

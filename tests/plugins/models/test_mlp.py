@@ -71,3 +71,19 @@ def test_options_survive_a_checkpoint_and_rebuild_the_same_names(activation: str
 def test_impossible_widths_are_refused(hidden: object) -> None:
     with pytest.raises(ValidationError, match="hidden"):
         parse(MlpConfig, {"hidden": hidden})
+
+
+def test_a_residual_layer_adds_its_input_where_widths_are_equal() -> None:
+    """The net of MNIST-1D's lottery-ticket notebook (Greydanus 2020): h + relu(W2 h)."""
+    torch.manual_seed(0)
+    config = MlpConfig(hidden=(5, 5, 3), residual=True)
+    model = Mlp(config).build(TensorSpec((1, 4)), 2)
+    w1, b1, w2, b2, w3, b3, w4, b4 = model.parameters()
+    x = torch.randn(7, 1, 4)
+    h = torch.relu(x.flatten(1) @ w1.T + b1)
+    h = h + torch.relu(h @ w2.T + b2)
+    torch.testing.assert_close(model(x), torch.relu(h @ w3.T + b3) @ w4.T + b4)
+    torch.manual_seed(0)
+    plain = Mlp(MlpConfig(hidden=(5, 5, 3))).build(TensorSpec((1, 4)), 2)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), plain.parameters(), strict=True))
+    assert Mlp(config).with_width(0.5) == MlpConfig(hidden=(3, 3, 2), residual=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -217,3 +218,31 @@ def test_a_fresh_net_trains_all_its_weights(lab: Lab) -> None:
     trained = Supervised(options(epochs=1)).train(model, ctx)
     assert int(trained.get_parameter("linear1.weight").count_nonzero()) > 0.9 * 64 * 32
     assert "zeros_kept" not in ctx.notes
+
+
+def test_tracked_splits_are_logged_where_the_loss_is_and_change_no_weight(lab: Lab, device: str) -> None:
+    data = lab.data(device, train=150)
+    config = {"epochs": 250, "batch_size": "all", "optimizer": {"name": "sgd", "lr": 0.3}}
+    ctx, plain = (lab.context(data=data, device=device) for _ in range(2))
+    model = Supervised(options(**config, track=["train", "test"])).train(lab.mlp(), ctx)
+    other = Supervised(options(**config)).train(lab.mlp(), plain)
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), other.parameters(), strict=True))
+    assert "test_accuracy" not in plain.curves
+    steps = [step for step, _ in ctx.curves["loss"]]
+    assert len(steps) < 250, "a long training has a point now and then"
+    assert [step for step, _ in ctx.curves["test_accuracy"]] == steps
+    for name in ("train", "test"):
+        x, y = getattr(data, name).tensors()
+        with torch.no_grad():
+            logits = model(x)
+        last = ctx.curves[f"{name}_accuracy"][-1]
+        assert last == (250, float((logits.argmax(1) == y).double().mean()))
+        assert ctx.curves[f"{name}_loss"][-1][1] == pytest.approx(float(F.cross_entropy(logits, y)))
+
+
+def test_a_split_to_track_must_be_there(lab: Lab) -> None:
+    data = dataclasses.replace(lab.data(), test=None)
+    with pytest.raises(CompressitError, match="no test split"):
+        Supervised(options(epochs=1, track=["test"])).train(lab.mlp(), lab.context(data=data))
+    with pytest.raises(ValidationError, match="twice"):
+        options(track=["test", "test"])
