@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from compressit.contract.compute import Compute as Compute
     from compressit.contract.context import DataContext as DataContext
     from compressit.contract.context import Judged as Judged
+    from compressit.contract.context import Progress as Progress
     from compressit.contract.context import StageContext as StageContext
     from compressit.contract.factored import Factored as Factored
     from compressit.contract.fit import EpochEnd as EpochEnd

@@ -47,6 +47,7 @@ EXPORTS = {
     "Picture": "compressit.contract.records",
     "PlannedModel": "compressit.contract.observer",
     "Pretrained": "compressit.contract.kinds",
+    "Progress": "compressit.contract.context",
     "Recipe": "compressit.recipe.load",
     "Report": "compressit.contract.kinds",
     "Results": "compressit.contract.results",
