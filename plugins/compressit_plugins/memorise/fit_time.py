@@ -21,7 +21,9 @@ class FitTimeConfig(FitConfig):
     """Options of `eval.fit_time`: those of the trainings, whose length is a limit, and what they are asked."""
 
     epochs: int = Field(default=300, ge=1, description="the limit: at most so many passes over `images`")
-    steps: int | None = Field(default=None, ge=1, description="the limit in optimizer steps, instead of `epochs`")
+    steps: int | None = Field(
+        default=None, ge=1, description="the limit in optimizer steps, instead of `epochs`"
+    )
     optimizer: OptimizerConfig = Field(
         default=OptimizerConfig(name="adam", lr=0.001), description="optimizer and its options"
     )
@@ -37,7 +39,9 @@ class FitTimeConfig(FitConfig):
         "ones, uniform over the classes and the same for every model",
     )
     images: int = Field(default=2000, ge=2, description="training examples, drawn by chance; at most all")
-    reach: float = Field(default=0.99, gt=0, le=1, description="accuracy on these examples that ends a training")
+    reach: float = Field(
+        default=0.99, gt=0, le=1, description="accuracy on these examples that ends a training"
+    )
 
     @field_validator("labels")
     @classmethod
@@ -92,7 +96,9 @@ class FitTime(Evaluator[FitTimeConfig]):
         config, shown = self.config, min(images, self.config.images)
         steps = len(config.labels) * config.total_steps(shown)
         return Work(
-            steps, config.images_per_step(shown), forwards=len(config.labels) * config.total_epochs(shown) * shown
+            steps,
+            config.images_per_step(shown),
+            forwards=len(config.labels) * config.total_epochs(shown) * shown,
         )
 
 

@@ -25,7 +25,9 @@ class PrunabilityConfig(Config):
         default=2000, ge=1, description="training examples of the loss, drawn by chance; at most all"
     )
     points: int = Field(
-        default=25, ge=2, description="fractions that are tried from 1 to `least`, at even ratios: those of the curves"
+        default=25,
+        ge=2,
+        description="fractions that are tried from 1 to `least`, at even ratios: those of the curves",
     )
     least: float = Field(default=0.001, gt=0, lt=1, description="the smallest of these fractions")
 

@@ -51,9 +51,12 @@ def prunability(
     sizes = {name: value.abs() for name, value in whole.items()}
     generator = ctx.streams.generator("random weights")
     chance = {
-        name: torch.rand(value.shape, generator=generator).add_(1).to(value.device) for name, value in whole.items()
+        name: torch.rand(value.shape, generator=generator).add_(1).to(value.device)
+        for name, value in whole.items()
     }
-    chance = {name: value.masked_fill(gone[name], 0) if name in gone else value for name, value in chance.items()}
+    chance = {
+        name: value.masked_fill(gone[name], 0) if name in gone else value for name, value in chance.items()
+    }
     for prefix, scores in (("", sizes), ("random_", chance)):
         at = keeping(scores)
         losses = {count: at(count) for count in counts}
@@ -68,9 +71,7 @@ def prunability(
 
 def grid(total: int, points: int, least: float) -> Sequence[int]:
     """Numbers of weights from `total` down to `least` of it, at even ratios, each once and at least 1."""
-    return list(
-        dict.fromkeys(max(1, round(total * least ** (at / (points - 1)))) for at in range(points))
-    )
+    return list(dict.fromkeys(max(1, round(total * least ** (at / (points - 1)))) for at in range(points)))
 
 
 def smallest(losses: Mapping[int, float], at: LossAt, bound: float) -> int:

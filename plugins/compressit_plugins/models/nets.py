@@ -54,7 +54,7 @@ def mlp(
 class Residual(nn.Sequential):
     """Adds its input to what its layers give (He et al. 2016)."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Sequential's name
         """The input and the sum are (N, width)."""
         return input + super().forward(input)
 

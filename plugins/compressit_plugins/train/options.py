@@ -52,7 +52,6 @@ class EarlyStoppingConfig(FitConfig):
             raise ValueError("has no effect without `patience` or `restore_best`")
         return value
 
-
     @field_validator("track")
     @classmethod
     def _once(cls, track: tuple[str, ...]) -> tuple[str, ...]:

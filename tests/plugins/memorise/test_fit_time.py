@@ -11,8 +11,7 @@ import pytest
 import torch
 from plugin_lab import Killed, Lab
 from pydantic import ValidationError
-from torch import nn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compressit.config import dump, parse

@@ -96,7 +96,8 @@ def test_a_model_without_a_finite_loss_has_no_prunability(lab: Lab) -> None:
 def test_images_are_drawn_alike_for_every_model(lab: Lab) -> None:
     data = lab.data(train=200)
     one, two = (
-        Prunability(PrunabilityConfig(images=50)).evaluate(lab.mlp(8), lab.context(data=data)) for _ in range(2)
+        Prunability(PrunabilityConfig(images=50)).evaluate(lab.mlp(8), lab.context(data=data))
+        for _ in range(2)
     )
     assert one == two
     whole = Prunability(PrunabilityConfig(images=200)).evaluate(lab.mlp(8), lab.context(data=data))
