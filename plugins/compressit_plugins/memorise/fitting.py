@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from compressit import EpochEnd, StageContext, StopTraining, answers, copied, fit, keeping_zeros, pruned_zeros
 from compressit_plugins.memorise.examples import Examples, drawn_examples
 from compressit_plugins.memorise.finished import Part, finished
+from compressit_plugins.memorise.options import FitTimeConfig, Labels
 from compressit_plugins.train.fresh_weights import redraw
-
-if TYPE_CHECKING:
-    from compressit_plugins.memorise.fit_time import FitTimeConfig, Labels
 
 Points = list[tuple[float, float]]  # steps, accuracy
 

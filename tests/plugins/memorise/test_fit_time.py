@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from compressit.config import dump, parse
 from compressit.contract.context import Progress
 from compressit.errors import CompressitError
-from compressit_plugins.memorise.fit_time import FitTime, FitTimeConfig
+from compressit_plugins.memorise.fit_time import FitTime
 from compressit_plugins.memorise.fitting import refresh
+from compressit_plugins.memorise.options import FitTimeConfig
 from compressit_plugins.prune.masks import prune_smallest
 
 FULL = {"batch_size": "all", "optimizer": {"lr": 0.5, "momentum": 0.9}}
