@@ -1,0 +1,65 @@
+"""Options of trainings in a subspace, and on a sphere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compressit import Config, FitConfig
+from compressit_plugins.train.options import SupervisedConfig
+
+Radius = Annotated[float, Field(gt=0)] | Literal["initial"]
+
+
+class BasisConfig(Config):
+    """Which random basis spans a subspace."""
+
+    basis: Literal["dense", "sparse", "fastfood"] = Field(
+        "sparse",
+        description="its columns, of unit norm: dense: Gaussian, at most 2 GiB of them; sparse: random signs at "
+        "√weights places; fastfood: products of Hadamard transforms, which are never stored, of about unit norm",
+    )
+
+
+def check_decays(options: FitConfig) -> None:
+    """Raises ValueError for a weight decay that leaves out what learns: the coordinates are a vector."""
+    if options.optimizer.weight_decay and not options.optimizer.decay_all:
+        raise ValueError(
+            "`weight_decay` leaves out vectors, and the coordinates of a subspace are one: with `decay_all: true` it "
+            "pulls them to zero, and so the weights to where they began"
+        )
+
+
+class SphereConfig(SupervisedConfig):
+    """Options of training on a sphere."""
+
+    radius: Radius = Field(
+        "initial",
+        description="norm of all weights and biases that learn, after each step: a multiple of the norm that Glorot's "
+        "initialisation gives, or `initial`, the norm at the start",
+    )
+
+    @model_validator(mode="after")
+    def _stays_on_it(self) -> SphereConfig:
+        if self.ema is not None:
+            raise ValueError("`ema` does not go with a sphere: averages of its points lie inside it")
+        return self
+
+
+class SubspaceConfig(SupervisedConfig, BasisConfig):
+    """Options of training in a random subspace."""
+
+    dimension: int = Field(100, ge=1, description="dimensions of the subspace")
+    radius: Radius | None = Field(
+        None,
+        description="norm of all weights and biases that learn, after each step: a multiple of the norm that Glorot's "
+        "initialisation gives, or `initial`, the norm at the start; default: any",
+    )
+
+    @model_validator(mode="after")
+    def _has_an_effect(self) -> SubspaceConfig:
+        check_decays(self)
+        if self.radius is not None and self.ema is not None:
+            raise ValueError("`ema` does not go with a sphere: averages of its points lie inside it")
+        return self
