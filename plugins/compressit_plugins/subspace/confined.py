@@ -15,20 +15,29 @@ from compressit_plugins.subspace.norms import norm
 
 
 class Confined(nn.Module):
-    """Answers as `net` does with the weights a · theta0 + P · coordinates. Only the coordinates, (dimension,), learn.
+    """Answers as `net` does with the weights anchor · start + P · coordinates: the net's own values, and a basis P of
+    directions in those that are not pruned.
 
-    theta0 are the net's own values of the parameters `names`; P spans those that are not pruned. a is 1, but on a
-    sphere, where `rescale` shrinks all alike.
+    In a subspace the anchor is 1, and the coordinates (dimension,) learn. On a sphere the start has norm 1 and the
+    anchor, first the radius, learns too: all directions of this sphere, of that many dimensions, are alike.
     """
 
-    def __init__(self, net: nn.Module, basis: Basis, kept: Mapping[str, Tensor], dimension: int) -> None:
+    def __init__(
+        self, net: nn.Module, basis: Basis, kept: Mapping[str, Tensor], dimension: int, radius: float | None
+    ) -> None:
         """`kept`: for each parameter that learns the places that P spans, flat, ascending, int64."""
         super().__init__()
         self.net = net
-        some = net.get_parameter(next(iter(kept)))
-        self.coordinates = nn.Parameter(some.new_zeros(dimension, requires_grad=True))
-        self.anchor: Tensor
-        self.register_buffer("anchor", some.new_ones(()).detach())
+        self.radius = radius
+        own = [net.get_parameter(name) for name in kept]
+        if radius is not None:
+            with torch.no_grad():
+                unit = 1 / norm(own)
+                for parameter in own:
+                    parameter.mul_(unit)
+        self.coordinates = nn.Parameter(own[0].new_zeros(dimension))
+        anchor = own[0].new_tensor(1.0 if radius is None else radius)
+        self.anchor = nn.Parameter(anchor, requires_grad=radius is not None)
         self._basis = basis
         self._kept = dict(kept)
 
@@ -47,11 +56,12 @@ class Confined(nn.Module):
             }
 
     @torch.no_grad()
-    def rescale(self, radius: float) -> None:
-        """Multiplies all weights by one factor, so that their norm is `radius`."""
-        factor = radius / norm(self.weights().values())
-        self.anchor.mul_(factor)
-        self.coordinates.mul_(factor)
+    def return_to_sphere(self) -> None:
+        """Multiplies all weights by one factor, so that their norm is the radius; does nothing without one."""
+        if self.radius is not None:
+            factor = self.radius / norm(self.weights().values())
+            self.anchor.mul_(factor)
+            self.coordinates.mul_(factor)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -68,13 +78,15 @@ def _placed(values: Tensor, at: Tensor, like: Tensor) -> Tensor:
 
 
 @contextmanager
-def confined(net: nn.Module, basis: Basis, kept: Mapping[str, Tensor], dimension: int) -> Generator[Confined]:
+def confined(
+    net: nn.Module, basis: Basis, kept: Mapping[str, Tensor], dimension: int, radius: float | None = None
+) -> Generator[Confined]:
     """A block in which the net's own parameters do not learn. At its end, the net has the weights that were found."""
     parameters = [net.get_parameter(name) for name in kept]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        inside = Confined(net, basis, kept, dimension)
+        inside = Confined(net, basis, kept, dimension, radius)
         yield inside
         inside.settle()
     finally:

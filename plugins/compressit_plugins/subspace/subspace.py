@@ -29,8 +29,8 @@ class Subspace(Trainer[SubspaceConfig]):
 
     def train(self, model: nn.Module, ctx: StageContext) -> nn.Module:
         """Returns the given net with the weights that were found. Notes `subspace_of`, the number of weights that the
-        subspace lies in, and with `radius` what `train.sphere` notes. The sphere within the subspace is where
-        multiples of the first weights, plus the basis times coordinates, have that norm.
+        subspace lies in, and with `radius` what `train.sphere` notes. Its sphere of that radius has `dimension`
+        dimensions: it lies in what the first weights and the basis span together, and all of these directions learn.
 
         Never uses the test split. Raises CompressitError for more dimensions than weights, a dense basis of more than
         2 GiB, and an option that needs a validation split where there is none."""

@@ -55,14 +55,9 @@ def in_subspace(model: nn.Module, ctx: StageContext, options: SubspaceConfig) ->
     ctx.note(subspace_of=count)
     if masks:
         ctx.note(zeros_kept=sum(int(mask.sum()) for mask in masks.values()))
-    with confined(model, basis, kept, options.dimension) as inside:
-
-        def rescale(*step: object) -> None:
-            if radius is not None:
-                inside.rescale(radius)
-
-        rescale()
-        fit_early(inside, ctx, options, train, ctx.task.objective(train.y), rescale)
+    with confined(model, basis, kept, options.dimension, radius) as inside:
+        loss = ctx.task.objective(train.y)
+        fit_early(inside, ctx, options, train, loss, lambda *step: inside.return_to_sphere())
     if radius is not None:
         _note_sphere(model, ctx, radius, masks)
     return model.eval()
