@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from compressit import Progress, StageContext, copied, fit, pruned_zeros
 from compressit_plugins.subspace.bases import check_size, drawn
 from compressit_plugins.subspace.confined import confined
-from compressit_plugins.subspace.intrinsic import IntrinsicDimensionConfig
+from compressit_plugins.subspace.options import IntrinsicDimensionConfig
 from compressit_plugins.subspace.training import places
 from compressit_plugins.train.early_stopping import Examples
 from compressit_plugins.train.fresh_weights import redraw_as_built

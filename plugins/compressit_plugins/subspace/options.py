@@ -1,12 +1,12 @@
-"""Options of trainings in a subspace, and on a sphere."""
+"""Options of trainings in a subspace and on a sphere, and of finding the intrinsic dimension."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from compressit import Config, FitConfig
+from compressit import Config, FitConfig, OptimizerConfig
 from compressit_plugins.train.options import SupervisedConfig
 
 Radius = Annotated[float, Field(gt=0)] | Literal["initial"]
@@ -62,4 +62,46 @@ class SubspaceConfig(SupervisedConfig, BasisConfig):
         check_decays(self)
         if self.radius is not None and self.ema is not None:
             raise ValueError("`ema` does not go with a sphere: averages of its points lie inside it")
+        return self
+
+
+class IntrinsicDimensionConfig(FitConfig, BasisConfig):
+    """Options of `eval.intrinsic_dimension`."""
+
+    dimensions: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (10, 50, 100, 200, 400, 600, 800, 1000),
+        min_length=1,
+        description="dimensions of the subspaces that are tried, in ascending order; those above the number of weights "
+        "are left out",
+    )
+    threshold: float = Field(
+        0.9,
+        description="score that counts as solved, in the task's own unit: 0.9 is 90 % of the inputs right",
+    )
+    share: float = Field(0.9, gt=0, le=1, description="the same as a share of the measured model's own score")
+    interpolate: bool = Field(
+        False,
+        description="find where the scores cross the threshold, on straight lines over the logarithm of the dimension; "
+        "else the first dimension of the grid that reaches it, as published",
+    )
+    split: Literal["train", "validation", "test"] = Field("test", description="examples that scores are of")
+    images: int = Field(
+        2000, ge=1, description="training examples, at most all: evenly spaced among them, never augmented"
+    )
+    epochs: int = Field(10, ge=1, description="passes over these examples, for each dimension")
+    optimizer: OptimizerConfig = Field(
+        default_factory=lambda: OptimizerConfig(name="adam", lr=0.001),
+        description="optimizer and its options",
+    )
+
+    @field_validator("dimensions")
+    @classmethod
+    def _ascend(cls, dimensions: tuple[int, ...]) -> tuple[int, ...]:
+        if list(dimensions) != sorted(set(dimensions)):
+            raise ValueError("must ascend, each once")
+        return dimensions
+
+    @model_validator(mode="after")
+    def _decays(self) -> IntrinsicDimensionConfig:
+        check_decays(self)
         return self
