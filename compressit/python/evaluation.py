@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
+    from compressit.checkpoint.manifest import Architecture
     from compressit.datasets.splits import Data
 
 SCORES = "eval.scores"
@@ -71,6 +72,7 @@ def evaluate(
     device of the data. Raises CompressitError for data that do not fit, wrong options, and an evaluator that judges a
     recipe's stage.
     """
+    from compressit.checkpoint import model as checkpoint
     from compressit.contract.nets import copied, unwrapped
 
     check_data(data)
@@ -83,20 +85,21 @@ def evaluate(
     for unused in given.keys() - {*names}:
         raise CompressitError(f"options= has '{unused}', which is not measured", did_you_mean(unused, names))
     written, nets = _without_nets(given)
+    architecture = None
     if isinstance(model, str | Path):
         path = checkpoint_file(model)
         if isinstance(data, str):
             return evaluate_file(
                 path, data, (), evaluators, host, print, limited, options=written, nets=nets, seed=seed
             )
-        model = model_for(path, data, host, limited)
+        model, architecture = model_for(path, data, host, limited), checkpoint.architecture_of(path)
     check_net(model, "evaluate")
     model = unwrapped(model)
     fed = data_of(data) if isinstance(data, str) else data
     task = host.task(fed.task)
     plugins = _evaluators(evaluators, written, task, host)
     with blaming(model, fed):
-        return _measured(_Models(copied(model), nets, fed, host, limited), task, plugins, seed)
+        return _measured(_Models(copied(model), architecture, nets, fed, host, limited), task, plugins, seed)
 
 
 def evaluate_file(
@@ -141,7 +144,8 @@ def evaluate_file(
         )
     like = contract if "scale" not in asked else None
     given = load_data(dataset, task, default_cache(), announce, Compute.select("auto").device, like)
-    return _measured(_Models(model, nets or {}, given, host, limited), task, plugins, seed)
+    built = checkpoint.architecture_of(path)
+    return _measured(_Models(model, built, nets or {}, given, host, limited), task, plugins, seed)
 
 
 def as_made(made: TaskSpec | None, posed: TaskSpec, host: Host) -> TaskSpec | None:
@@ -192,9 +196,10 @@ def _without_nets(
 
 @dataclass(frozen=True)
 class _Models:
-    """The measured model, and those that it may be compared with."""
+    """The measured model, with what built it if that is known, and those that it may be compared with."""
 
     model: nn.Module
+    architecture: Architecture | None
     nets: Mapping[str, nn.Module]  # by the name that an option has for it
     data: Data
     host: Host
@@ -224,7 +229,9 @@ def _measured(models: _Models, task: Task[Any], plugins: Sequence[Evaluator[Any]
 
     data, model = models.data, models.model
     compute = Compute.select(data.train.y.device.type, precision_of(model))
-    inputs = Inputs(models.host, compute, lambda: data, lambda ref: model, task.measuring())
+    inputs = Inputs(
+        models.host, compute, lambda: data, lambda ref: model, task.measuring(), models.architecture
+    )
     found = Measured()
     for plugin in plugins:
         ctx = replace(inputs, model=partial(models.of, plugin.name)).context(rng.judging(seed, plugin.name))

@@ -34,7 +34,7 @@ class Inputs:
     data: Callable[[], Data]
     model: Callable[[str], nn.Module]  # by reference; raises CompressitError if it is not declared
     task: Task[Any] = field(default_factory=usual)
-    architecture: checkpoint.Architecture | None = None  # of the model that a stage receives
+    architecture: checkpoint.Architecture | None = None  # of the model that is received or measured
     init: InitConfig = field(default_factory=InitConfig)  # of students
     emit: Callable[[Mapping[str, Any]], None] = lambda event: None
     memo: MutableMapping[Hashable, Any] = field(

@@ -157,14 +157,15 @@ class JobRunner:
         check_names_free(evaluator, self._task(job), measured.recorded if measured else ())
         progress = StoredProgress(self._store, job.key, self._save_every, _announcer(job, emit))
         streams = rng.judging(job.seed, job.uses)
-        ctx = self._inputs(job, emit).context(streams, judged=self._judged(job), progress=progress)
+        inputs = self._inputs(job, emit, self._model_file(job, "model"))
+        ctx = inputs.context(streams, judged=self._judged(job), progress=progress)
         metrics = measure_with(evaluator, ctx.model("model"), ctx)
         return Made(metrics=metrics, ctx=ctx, earlier=progress.spent)
 
     # What each job receives
 
     def _inputs(self, job: Job, emit: Emit, source: Path | None = None) -> Inputs:
-        """`source`: the file of the model that a stage receives."""
+        """`source`: the file of the model that a stage receives, or that is measured."""
         compute = Compute.select(**job.compute)
 
         def data() -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,19 @@ def test_an_evaluator_reads_the_stage_it_judges(lab: Lab, monkeypatch: pytest.Mo
     found = next(j for j in judged if j.streams.round == 2)
     assert (found.stage, found.reference) == ("shrink", "train")
     assert sorted(found.notes) == ["epochs", "images_seen", "width"]
+
+
+def test_an_evaluator_can_build_the_judged_net_anew(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Mapping[str, Tensor]] = []
+    evaluator: Any = lab.host.find("tiny.accuracy").plugin
+    monkeypatch.setattr(
+        evaluator,
+        "evaluate",
+        lambda self, model, ctx: built.append(ctx.with_width(1, times=0).state_dict()) or {},
+    )
+    lab.run(lab.plan(BASE + "  more: {uses: tiny.train}\nevaluate: [tiny.accuracy]\n"))
+    assert len(built) == 2
+    assert same(*built), "the draw is the evaluator's own"
 
 
 # Killed and going on

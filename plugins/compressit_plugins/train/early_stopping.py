@@ -34,11 +34,12 @@ def supervise(
     options: SupervisedConfig,
     examples: Examples,
     loss: Callable[..., Tensor],
+    on_step: Callable[[int, Tensor], None] | None = None,
 ) -> nn.Module:
     """`fit_early` of a model that may have been pruned. Notes `zeros_kept`: the number of pruned weights that stayed
     zero."""
     with _zeros(model, ctx, options):
-        return fit_early(model, ctx, options, examples, loss)
+        return fit_early(model, ctx, options, examples, loss, on_step)
 
 
 def fit_early(
@@ -47,10 +48,11 @@ def fit_early(
     options: EarlyStoppingConfig,
     examples: Examples,
     loss: Callable[..., Tensor],
+    on_step: Callable[[int, Tensor], None] | None = None,
 ) -> nn.Module:
     """Trains `model` in place and returns it.
 
-    `examples`: `ctx.data.train`, or what is made of it; as `fit` takes them, with `loss`.
+    `examples`: `ctx.data.train`, or what is made of it; as `fit` takes them, with `loss` and `on_step`.
     With a validation split, logs the curves validation_loss and validation_accuracy, or what the task watches instead,
     after every epoch; they do not depend on options that only trainings use, as label smoothing. Logs the same of the
     splits in `track`, as train_accuracy and test_accuracy, at the points of the curve "loss"; nothing reads them.
@@ -92,7 +94,7 @@ def fit_early(
                 ctx.note(stopped_early=end.epoch + 1)
                 raise StopTraining
 
-    fit(model, ctx, options, examples, loss, on_epoch, kept)
+    fit(model, ctx, options, examples, loss, on_epoch, kept, on_step)
     if kept:
         ctx.note(best_epoch=int(kept["best_epoch"]) + 1)
     if options.restore_best and kept:
