@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from compressit import InputTensors, StageContext, call, copied, each_tensor, tensors_of
 from compressit_plugins.landscape.weights import FlatWeights
+from compressit_plugins.prune.batch_norm import recalibrate, running_norms
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of outputs (B, ...) and targets (B, ...) the loss of each example, (B,)."""
@@ -83,6 +84,15 @@ class Surface:
     def net_at(self, at: Tensor) -> nn.Module:
         """A copy of the net with these weights (n,), in eval mode."""
         return self.weights.net(self.net, at)
+
+    def settled(self, at: Tensor) -> Surface:
+        """The same loss with the statistics of batch norms measured again at these weights, on its own examples; itself
+        for a net without batch norms that keep statistics."""
+        if not running_norms(self.net):
+            return self
+        net = self.net_at(at)
+        recalibrate(net, (x for x, _ in self.examples))
+        return replace(self, net=net)
 
     @torch.no_grad()
     def outputs(self, at: Tensor) -> Tensor:

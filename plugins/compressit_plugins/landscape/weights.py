@@ -62,7 +62,7 @@ class FlatWeights:
     def flat(self, model: nn.Module, dtype: torch.dtype | None = None) -> Tensor:
         """The weights of this net, or of another one with its shapes, as a new vector (n,)."""
         there = dict(model.named_parameters())
-        return self._joined(there[name].detach() for name in self.shapes).to(dtype)
+        return self.joined(there[name].detach() for name in self.shapes).to(dtype)
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """A vector (n,) as parameters by name, differentiable; pruned ones are zero."""
@@ -85,9 +85,9 @@ class FlatWeights:
 
     def matrices(self) -> Tensor:
         """Which entries of the vector are of matrices and kernels, (n,) bool: not biases, nor scales of norms."""
-        return self._joined(torch.full(shape, len(shape) > 1) for shape in self.shapes.values())
+        return self.joined(torch.full(shape, len(shape) > 1) for shape in self.shapes.values())
 
-    def _joined(self, values: Iterable[Tensor]) -> Tensor:
-        """What stands in the parameters' shapes as a vector (n,)."""
+    def joined(self, values: Iterable[Tensor]) -> Tensor:
+        """What stands in the parameters' shapes, in their order, as a vector (n,)."""
         full = torch.cat([value.flatten() for value in values])
         return full if self.kept is None else full.index_select(0, self.kept.to(full.device))
