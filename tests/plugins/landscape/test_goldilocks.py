@@ -108,7 +108,9 @@ def test_a_net_of_zeros_has_no_direction(lab: Lab) -> None:
 def test_batch_norms_are_measured_again_at_each_radius(lab: Lab) -> None:
     """Otherwise a scaled layer would come with the statistics of the one before."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8, bias=False), nn.BatchNorm1d(8, affine=False, eps=1e-12))
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 8, bias=False), nn.BatchNorm1d(8, affine=False, eps=1e-12)
+    )
     net.append(nn.Linear(8, 10, bias=False))
     with torch.no_grad():
         net[2](net[1](torch.randn(100, 64)))
