@@ -156,7 +156,7 @@ def test_a_killed_search_goes_on(lab: Lab, killed_after: Callable[..., Any], kil
 
 
 def test_a_large_net_is_refused(lab: Lab) -> None:
-    with pytest.raises(CompressitError, match="7.203 weights") as told:
+    with pytest.raises(CompressitError, match=r"7.203 weights") as told:
         _measured(_net(900), _context(lab))
     assert "eval.hessian" in str(told.value.hint)
 
