@@ -24,7 +24,7 @@ class GoldilocksConfig(Config):
     dimensions: int = Field(50, ge=2, description="of each random plane; at most the number of weights")
     planes: int = Field(1, ge=1, description="random planes to average over; the same at every radius")
     radii: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0, 10.0),
+        (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 7.0, 12.0, 25.0, 50.0),
         min_length=1,
         description="distances from zero to look at, in units of the radius at which Glorot & Bengio (2010) start",
     )
