@@ -136,8 +136,8 @@ def along_descent(landscape: Landscape, steps: int, count: int) -> list[Tensor]:
 
 
 def perturbed(at: Tensor, generator: torch.Generator) -> Tensor:
-    """The point with Gaussian noise of 0.01 to 1 times the deviation of its entries, uniform in the logarithm."""
-    scale = 10 ** (2 * torch.rand((), generator=generator, dtype=torch.float64) - 2)
+    """The point with Gaussian noise of 0.001 to 1 times the deviation of its entries, uniform in the logarithm."""
+    scale = 10 ** (3 * torch.rand((), generator=generator, dtype=torch.float64) - 3)
     noise = torch.randn(len(at), generator=generator, dtype=torch.float64)
     return at + (scale * noise).to(at) * at.std()
 
