@@ -5,10 +5,10 @@
 - `plane`: the products of the Hessian of 784-200-200-10 with the basis of a random plane.
 - `small`: the whole Hessian of 100-8-10 in float64, on 300 images.
 
-One by one, each product has its own forward pass and graph of the gradient, as a loop of `torch.autograd.functional.hvp`
+One by one, each product has its own forward pass and graph of the gradient, as a loop of torch's `hvp`
 would have them.
 
-By turns, each once a round. Prints seconds of the processor, and the ratio of one by one to together in the same round:
+By turns, each once a round. Prints seconds of the processor, and the ratio of one by one to together in a round,
 median (least to most).
 """
 
@@ -18,6 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ def compare(name: str, surface: Surface, directions: Tensor, rounds: int) -> Non
 
 def surface_of(widths: list[int], activation: type[nn.Module], images: int, dtype: torch.dtype) -> Surface:
     layers: list[nn.Module] = []
-    for before, after in zip(widths[:-1], widths[1:], strict=True):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), activation()]
     data = made(widths[0], images)
     ctx = StageContext(Compute(), Streams(0, "curvature"), lambda: data, lambda ref: nn.Identity(), usual())

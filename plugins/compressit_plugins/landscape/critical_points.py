@@ -23,7 +23,7 @@ class CriticalPointsConfig(Config):
     )
     attempts: int = Field(60, ge=1, description="points to start from; each gives at most one critical point")
     l2: float = Field(
-        0.003, ge=0, description="times half the squared length of the weights is added to the loss: without it, many "
+        0.01, ge=0, description="times half the squared length of the weights is added to the loss: without it, many "
         "losses have no critical point but at infinity"
     )  # fmt: skip
     descent: int = Field(
