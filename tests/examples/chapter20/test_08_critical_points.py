@@ -20,7 +20,7 @@ def test_accepted_and_rejected_points_are_all_told(quick: Quick) -> None:
         swaps={
             "size: 5, ": "",
             "size: 10, ": "",
-            "attempts: 70": "attempts: 6",
+            "attempts: 110": "attempts: 6",
             "descent: 2000": "descent: 200",
         },
     )
