@@ -22,6 +22,12 @@ class IdxConfig(DataConfig):
         default=None,
         description="folder with the four IDX files (plain or .gz); default: download them",
     )
+    size: int = Field(
+        default=28,
+        ge=1,
+        le=28,
+        description="pixels along each side: below 28 each is the mean of those that it touches",
+    )
 
 
 class IdxImages(Dataset[IdxConfig]):
@@ -34,7 +40,7 @@ class IdxImages(Dataset[IdxConfig]):
 
     @property
     def inputs(self) -> TensorSpec:
-        return TensorSpec((1, 28, 28))
+        return TensorSpec((1, self.config.size, self.config.size))
 
     @property
     def classes(self) -> int:
@@ -49,8 +55,9 @@ class IdxImages(Dataset[IdxConfig]):
         return self.published.fingerprint
 
     def load(self, ctx: DataContext) -> Sources:
-        """uint8 images (60000 and 10000, 1, 28, 28); raises CompressitError when the files cannot be had."""
+        """uint8 images (60000 and 10000, 1, size, size); raises CompressitError when the files cannot be had."""
         import torch
+        from torch.nn.functional import adaptive_avg_pool2d
 
         from compressit import Sources
 
@@ -62,6 +69,8 @@ class IdxImages(Dataset[IdxConfig]):
 
         def split(name: str) -> tuple[torch.Tensor, torch.Tensor]:
             images = numbers(f"{name}-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
+            if self.config.size < 28:
+                images = adaptive_avg_pool2d(images.float(), self.config.size).round().to(torch.uint8)
             return images, numbers(f"{name}-labels-idx1-ubyte", 8).long()
 
         return Sources(train=split("train"), test=split("t10k"))

@@ -214,3 +214,20 @@ def test_the_fingerprint_is_that_of_the_files_not_of_their_place() -> None:
 
 def _unreachable(published: Published, announce: Callable[[str], None]) -> Mapping[str, bytes]:
     raise Unavailable("no network here")
+
+
+def test_smaller_images_are_means_of_the_pixels_they_touch(tiny: Mapping[str, bytes], tmp_path: Path) -> None:
+    for name, content in tiny.items():
+        (tmp_path / name).write_bytes(content)
+    whole = load(tmp_path / "cache", root=tmp_path).train[0].double()
+
+    def small(size: int) -> torch.Tensor:
+        dataset = Mnist(IdxConfig(root=str(tmp_path), size=size))
+        images = dataset.load(DataContext(tmp_path / "cache", print)).train[0]
+        assert images.shape == (6, *dataset.inputs.shape) == (6, 1, size, size)
+        return images
+
+    halves = whole.view(6, 1, 14, 2, 14, 2).mean((3, 5)).round()
+    assert torch.equal(small(14).double(), halves)
+    assert small(10)[2, 0, 1, 9] == whole[2, 0, 2:6, 25:].mean().round()
+    assert torch.equal(small(28).double(), whole)
