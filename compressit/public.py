@@ -60,6 +60,7 @@ EXPORTS = {
     "StageContext": "compressit.contract.context",
     "StopTraining": "compressit.contract.fit",
     "Streams": "compressit.seeds",
+    "Table": "compressit.contract.kinds",
     "Task": "compressit.contract.tasks",
     "TaskSpec": "compressit.datasets.task_spec",
     "TensorSpec": "compressit.datasets.specs",
