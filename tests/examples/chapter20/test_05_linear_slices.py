@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def test_the_way_to_a_solution_falls_and_that_between_two_has_a_bump(quick: Quick) -> None:
     rows = quick(
         "chapter20/05_linear_slices", "data.with.train=400", "seeds=[0]",
+        "stages.train.with.batch_size=16", "stages.again.with.batch_size=16",
         swaps={"data.mnist": "data.synthetic", "limit: 10000": "noise: 0.3"},
     )  # fmt: skip
     found = {row.stage: row for row in rows}

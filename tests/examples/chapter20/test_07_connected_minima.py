@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 def test_both_curves_stay_below_the_line_between_the_same_ends(quick: Quick) -> None:
     rows = quick(
-        "chapter20/07_connected_minima", "data.with.train=400", "evaluate.2.with.points=4",
-        swaps={"data.mnist": "data.synthetic", "limit: 10000": "noise: 0.3"},
+        "chapter20/07_connected_minima", "data.with.train=400",
+        "stages.train.with.batch_size=16", "stages.again.with.batch_size=16", "stages.curve.with.batch_size=32",
+        swaps={"data.mnist": "data.synthetic", "limit: 10000": "noise: 0.3", "points: 25": "points: 4"},
     )  # fmt: skip
     found = {row.member or row.stage: row for row in rows}
     line = found["train"].curves["barrier_loss"]
