@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from math import isfinite, nan
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.optimize import Bounds, minimize
-from torch import Tensor, nn
+from torch import Tensor
 
-from compressit import StageContext
 from compressit_plugins.landscape.surface import Surface
 
-if TYPE_CHECKING:
-    from compressit_plugins.landscape.sharpness import SharpnessConfig
 
-
-def sharpness(model: nn.Module, ctx: StageContext, options: SharpnessConfig) -> dict[str, float]:
-    """The numbers of `eval.sharpness`."""
-    surface = Surface.of(model, ctx, options.images, torch.float64)
+def sharpness(
+    surface: Surface, epsilon: float, iterations: int, rho: float, adaptive_rho: float
+) -> dict[str, float]:
+    """The numbers of `eval.sharpness`, at the weights that the surface's net has."""
     at = surface.start
     value, slope = surface.value_and_gradient(at)
     own = float(value)
-    highest = max(own, highest_in_box(surface, at, options.epsilon, options.iterations))
-    ball = surface.loss(at + along(slope, torch.ones_like(at), options.rho))
-    adaptive = surface.loss(at + along(slope, at.abs(), options.adaptive_rho))
+    highest = max(own, highest_in_box(surface, at, epsilon, iterations))
+    ball = surface.loss(at + along(slope, torch.ones_like(at), rho))
+    adaptive = surface.loss(at + along(slope, at.abs(), adaptive_rho))
     return {
         "sharpness": 100 * (highest - own) / (1 + own),
         "sharpness_ball": float(ball) - own,

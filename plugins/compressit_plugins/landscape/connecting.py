@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import comb
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from compressit import CompressitError, StageContext, copied, fit, keeping_zeros
+from compressit_plugins.landscape.curve_options import CurveConfig
 from compressit_plugins.landscape.span import Span, Weights, alike, mixed, weights_of
 from compressit_plugins.landscape.walk import Ground, walk
-
-if TYPE_CHECKING:
-    from compressit_plugins.landscape.curve import CurveConfig
 
 Kind = Literal["bezier", "polygon"]
 

@@ -60,9 +60,14 @@ class Sharpness(Evaluator[SharpnessConfig]):
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """All three, in float64. Raises CompressitError for a net without weights."""
-        from compressit_plugins.landscape.ascent import sharpness
+        import torch
 
-        return sharpness(model, ctx, self.config)
+        from compressit_plugins.landscape.ascent import sharpness
+        from compressit_plugins.landscape.surface import Surface
+
+        how = self.config
+        surface = Surface.of(model, ctx, how.images, torch.float64)
+        return sharpness(surface, how.epsilon, how.iterations, how.rho, how.adaptive_rho)
 
     def work(self, images: int) -> Work:
         """A gradient of all examples for each iteration, and a few more."""

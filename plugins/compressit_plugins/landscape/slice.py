@@ -108,9 +108,13 @@ class Slice(Evaluator[SliceConfig]):
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Of a line, `slice_bend` where the model and both neighbours are among its places, likewise
         `slice_other_bend`; `slice_rise` where both models are."""
+        import numpy as np
+
         from compressit_plugins.landscape.sliced import sliced
 
-        return sliced(model, ctx, self.config)
+        how = self.config
+        places = np.linspace(*how.range, how.points)
+        return sliced(model, ctx, how.others, how.directions, places, how.images)
 
     def work(self, images: int) -> Work:
         """What is seen at all places, of the test split as much as of the training split."""

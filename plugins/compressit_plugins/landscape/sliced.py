@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -16,25 +17,27 @@ from compressit_plugins.landscape.walk import Ground, walk
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from compressit_plugins.landscape.slice import SliceConfig
 
+def sliced(
+    model: nn.Module, ctx: StageContext, names: Sequence[str], count: int, places: np.ndarray, images: int
+) -> dict[str, float]:
+    """The numbers of `eval.slice`; keeps its curves, or arrays and picture. Does not change the model.
 
-def sliced(model: nn.Module, ctx: StageContext, options: SliceConfig) -> dict[str, float]:
-    """The numbers of `eval.slice`; keeps its curves, or arrays and picture. Does not change the model."""
-    others = [ctx.model(name) for name in options.others]
+    `names`: the models that the first of `count` directions lead to. `places`: those in each direction, ascending and
+    evenly spaced.
+    """
+    others = [ctx.model(name) for name in names]
     if not all(alike(model, other) for other in others):
         return {}
-    count = options.directions
     drawn = [random_direction(model, ctx, number) for number in range(len(others), count)]
     span = Span.of(model, weights_of(model), *map(weights_of, others), *drawn)
-    places = np.linspace(*options.range, options.points)
     grid = [tuple(reversed(at)) for at in product(places, repeat=count)]  # the first direction varies fastest
-    found = walk(Ground.of(ctx, options.images), span, [(1 - sum(at[: len(others)]), *at) for at in grid])
+    found = walk(Ground.of(ctx, images), span, [(1 - sum(at[: len(others)]), *at) for at in grid])
     if count == 2:
         for name, values in found.items():
             ctx.save(f"slice_{name}", values.reshape(len(places), len(places)))
         ctx.save("slice_places", places)
-        ctx.picture("slice", _drawn(places, found["loss"].reshape(len(places), -1), options.others))
+        ctx.picture("slice", _drawn(places, found["loss"].reshape(len(places), -1), names))
         return {}
     for name, values in found.items():
         for place, value in zip(places, values, strict=True):
@@ -100,7 +103,7 @@ def _place_of(places: np.ndarray, at: float, step: float) -> int | None:
     return nearest if abs(places[nearest] - at) < 1e-6 * step else None
 
 
-def _drawn(places: np.ndarray, losses: np.ndarray, others: tuple[str, ...]) -> Figure:
+def _drawn(places: np.ndarray, losses: np.ndarray, others: Sequence[str]) -> Figure:
     """The logarithm of the loss as colours; the models are marked."""
     from matplotlib.figure import Figure
 

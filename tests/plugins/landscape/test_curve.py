@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from compressit import CompressitError, StageContext
 from compressit_plugins.landscape.connecting import Path, shares_at
-from compressit_plugins.landscape.curve import Curve, CurveConfig
+from compressit_plugins.landscape.curve import Curve
+from compressit_plugins.landscape.curve_options import CurveConfig
 
 ADAM: dict[str, Any] = {"name": "adam", "lr": 0.01}
 OPTIONS: dict[str, Any] = {
