@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from compressit.config import Config
+from compressit.config import Config, parse
 from compressit.contract.classification import usual
 from compressit.contract.fit_options import FitConfig, OptimizerConfig, ScheduleConfig
 from compressit.contract.init_options import InitConfig
@@ -123,7 +123,12 @@ def _plugin(registered: Registered) -> Iterator[str]:
     if issubclass(plugin, Evaluator):
         if plugin.declares is not Evaluator.declares:
             yield "Of a classification, with the default options:\n"
-        yield _metrics(declared(plugin(plugin.Config()), usual()))
+        needed = {
+            name: plugin.example[name]
+            for name, field in plugin.Config.model_fields.items()
+            if field.is_required()
+        }
+        yield _metrics(declared(plugin(parse(plugin.Config, needed)), usual()))
     if issubclass(plugin, Task):
         yield _metrics(plugin(plugin.Config()).measures())
 

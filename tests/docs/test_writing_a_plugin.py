@@ -158,36 +158,33 @@ def test_what_the_path_evaluator_gives_is_drawn_and_read(walked: Path) -> None:
     assert (walked / "runs/path/figures/path.svg").exists(), "and as a file"
 
 
-def test_the_barrier_stands_between_two_models(walked: Path) -> None:
+def test_the_line_leads_from_one_model_to_another(walked: Path) -> None:
     rows = {
-        (row.seed, row.name): row.metrics
-        for row in Results.read_json(walked / "runs/barrier/results.json").rows
+        (row.seed, row.name): row.metrics for row in Results.read_json(walked / "runs/line/results.json").rows
     }
-    assert rows[0, "train"]["seeds_barrier"] == pytest.approx(0, abs=1e-5), "a net and itself"
-    assert rows[1, "train"]["seeds_barrier"] > 0
-    assert {"seeds_barrier", "tuned_barrier"} & rows[1, "tune"].keys() == {"tuned_barrier"}
-    found = Results.read_json(walked / "runs/barrier/results.json")
+    assert rows[0, "train"]["seeds_rise"] == pytest.approx(0, abs=1e-5), "a net and itself"
+    assert rows[1, "train"]["seeds_rise"] > 0
+    assert {"seeds_rise", "tuned_rise"} & rows[1, "tune"].keys() == {"tuned_rise"}
+    found = Results.read_json(walked / "runs/line/results.json")
     curves = {
         (row.seed, name): row.curves[name] for row in found.rows for name in row.curves if "line" in name
     }
     assert {name for _, name in curves} == {"seeds_line", "tuned_line"}
     assert [x for x, _ in curves[1, "seeds_line"]] == [0, 0.25, 0.5, 0.75, 1]
-    (plugin,) = (block.text for block in blocks("writing-a-plugin.md") if block.title == "barrier.py")
+    (plugin,) = (block.text for block in blocks("writing-a-plugin.md") if block.title == "line.py")
     assert sum(bool(line.strip()) for line in plugin.splitlines()) <= 40
-    models = [walked / f"runs/barrier/checkpoints/base/seed{seed}/train.safetensors" for seed in (0, 1)]
-    words = (
-        "compressit evaluate {} --data data.synthetic --plugin barrier.py --trust --evaluator eval.barrier"
-    )
+    models = [walked / f"runs/line/checkpoints/base/seed{seed}/train.safetensors" for seed in (0, 1)]
+    words = "compressit evaluate {} --data data.synthetic --plugin line.py --trust --evaluator eval.line"
     told = run_line(
-        f"{words.format(models[1])} --with eval.barrier.other={models[0]}",
+        f"{words.format(models[1])} --with eval.line.other={models[0]}",
         walked,
         {"PYTHONPATH": str(walked / "site-packages"), "COMPRESSIT_CACHE": str(walked / "cache")},
     )
-    assert float(re.findall(r"^barrier +(\S+)$", told, re.M)[0]) == pytest.approx(
-        rows[1, "train"]["seeds_barrier"], rel=1e-5
+    assert float(re.findall(r"^rise +(\S+)$", told, re.M)[0]) == pytest.approx(
+        rows[1, "train"]["seeds_rise"], rel=1e-5
     )
     run_line(
-        "compressit plugins check eval.barrier --plugin barrier.py --trust",
+        "compressit plugins check eval.line --plugin line.py --trust",
         walked,
         {"PYTHONPATH": str(walked / "site-packages"), "COMPRESSIT_CACHE": str(walked / "cache")},
     )
