@@ -129,11 +129,26 @@ def _plugin(registered: Registered) -> Iterator[str]:
 
 
 def _blocks(config: type[Config]) -> Iterator[tuple[str, type[Config]]]:
-    """The options that are blocks with options of their own, and have no section."""
-    for name, field in config.model_fields.items():
-        for kind in (field.annotation, *get_args(field.annotation)):
-            if isinstance(kind, type) and issubclass(kind, Config) and kind.__name__ not in LINKS:
-                yield name, kind
+    """The options that are blocks with options of their own, and have no section; then those within them. Each kind of
+    block once, where it comes first."""
+    seen: set[type] = set()
+    ahead = [("", config)]
+    while ahead:
+        path, block = ahead.pop(0)
+        for name, field in block.model_fields.items():
+            for kind in _kinds(field.annotation):
+                if issubclass(kind, Config) and kind.__name__ not in LINKS and kind not in seen:
+                    seen.add(kind)
+                    ahead.append((f"{path}{name}.", kind))
+                    yield path + name, kind
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The classes in an annotation."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
 
 
 def _metrics(metrics: Mapping[str, Declared]) -> str:

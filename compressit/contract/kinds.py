@@ -224,8 +224,17 @@ class Dataset(Plugin[D]):
         raise NotImplementedError(f"{type(self).__name__}.load")
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of plain text that a report gives. The first cell of a row names it."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]  # each as long as `head`
+
+
 class Report(ForTasks[C]):
-    """Figures and text about a finished or interrupted run, made from its results only."""
+    """Figures, tables and text about a finished or interrupted run, made from its results only."""
 
     def figures(self, results: Results) -> Mapping[str, Figure]:
         """Matplotlib figures by file name (without extension), in the order of the page.
@@ -236,6 +245,10 @@ class Report(ForTasks[C]):
 
     def paragraphs(self, results: Results) -> Sequence[str]:
         """Paragraphs of plain text, computed from the results. The host escapes them."""
+        return ()
+
+    def tables(self, results: Results) -> Sequence[Table]:
+        """Tables of plain text, computed from the results. The host escapes them."""
         return ()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from compressit.contract.kinds import Table
 from compressit.contract.results import Results
 from compressit.printable import block
 from compressit.results import tables
@@ -51,6 +52,7 @@ class Told:
 
     report: str
     paragraphs: Sequence[str]
+    tables: Sequence[Table]
     pictures: Sequence[Picture]
 
 

@@ -1,7 +1,7 @@
 """Writes a run's results: results.json, results.csv, figures and one self-contained page.
 
-Figures and paragraphs come from report plugins, each in its own process (`forked`). If one fails in any way, the page
-names it, and the rest is complete. Curves and pictures of evaluators need no report plugin.
+Figures, tables and paragraphs come from report plugins, each in its own process (`forked`). If one fails in any way,
+the page names it, and the rest is complete. Curves and pictures of evaluators need no report plugin.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from compressit.config import NoOptions
-from compressit.contract.kinds import Report
+from compressit.contract.kinds import Report, Table
 from compressit.contract.results import Results
 from compressit.errors import sound, told
 from compressit.files.ownfolder import OwnFolder
@@ -34,6 +34,9 @@ PAGE_BYTES = 5_000_000
 CAPTIONS = 60_000  # of these for the markup around pictures
 TEXT_CHARACTERS = 5000  # of a paragraph or a caption
 MOST_PARAGRAPHS = 1000  # of one report
+MOST_TABLES = 20  # of one report
+MOST_CELLS = 2000  # of one table
+CELL_CHARACTERS = 500
 LIMIT = 300.0  # seconds for one report, so that a hanging plugin does not block the page
 
 Asked = tuple[str, Callable[[], Report[Any]]]
@@ -61,12 +64,13 @@ def render(results: Results, reports: Sequence[Asked], folder: Path, limit: floa
         try:
             given: dict[str, Any] = asked(partial(_collect, name, make, results), limit)
         except Ended as error:
-            given = {"paragraphs": [], "pictures": [], "problems": [f"{name}: {error}"]}
+            given = {"paragraphs": [], "tables": [], "pictures": [], "problems": [f"{name}: {error}"]}
+        tables = [Table(**table) for table in given["tables"]]
         pictures = [_keep(picture, own, taken) for picture in given["pictures"]]
         if name == Curves.name:  # the page draws them itself, from the numbers
             pictures = [replace(picture, source=None) for picture in pictures]
-        if given["paragraphs"] or pictures:
-            told_by.append(Told(name, given["paragraphs"], pictures))
+        if given["paragraphs"] or tables or pictures:
+            told_by.append(Told(name, given["paragraphs"], tables, pictures))
         if found := given["problems"]:
             problems += found
             more = f", and {len(found) - 1} more" if len(found) > 1 else ""
@@ -100,8 +104,9 @@ def _page(results: Results, told_by: Sequence[Told], problems: Sequence[str]) ->
 
 
 def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> dict[str, list[Any]]:
-    """A report's paragraphs, pictures and problems, as JSON values. Runs in its own process."""
+    """A report's paragraphs, tables, pictures and problems, as JSON values. Runs in its own process."""
     paragraphs: list[str] = []
+    tables: list[dict[str, Any]] = []
     pictures: list[dict[str, str]] = []
     problems: list[str] = []
     figures: Mapping[Any, Any] = {}
@@ -110,12 +115,14 @@ def _collect(name: str, make: Callable[[], Report[Any]], results: Results) -> di
         report = make()
         with _noting(problems, f"{name}: no paragraphs"):
             paragraphs = _texts(report.paragraphs(results))
+        with _noting(problems, f"{name}: no tables"):
+            tables = [_table(table) for table in islice(report.tables(results), MOST_TABLES)]
         with _noting(problems, f"{name}: no figures"):
             figures = dict(report.figures(results))
         for file, figure in figures.items():  # errors in texts and layouts only appear when drawing
             with _noting(problems, f"{name}: figure '{sound(str(file), 100)}' cannot be drawn"):
                 pictures.append(_draw(file, figure))
-    return {"paragraphs": paragraphs, "pictures": pictures, "problems": problems}
+    return {"paragraphs": paragraphs, "tables": tables, "pictures": pictures, "problems": problems}
 
 
 @contextmanager
@@ -133,6 +140,18 @@ def _texts(paragraphs: Any) -> list[str]:
     if isinstance(paragraphs, str):
         raise TypeError("paragraphs must be a list of strings, not one string")
     return [sound(str(paragraph), TEXT_CHARACTERS) for paragraph in islice(paragraphs, MOST_PARAGRAPHS)]
+
+
+def _table(table: Any) -> dict[str, Any]:
+    if not isinstance(table, Table):
+        raise TypeError(f"a table is a {type(table).__name__}, not a compressit.Table")
+    head = [sound(str(cell), CELL_CHARACTERS) for cell in table.head]
+    kept = islice(table.rows, MOST_CELLS // max(len(head), 1))
+    rows = [[sound(str(cell), CELL_CHARACTERS) for cell in row] for row in kept]
+    wrong = next((row for row in rows if len(row) != len(head)), None)
+    if wrong is not None:
+        raise ValueError(f"a row of a table has {len(wrong)} cells, and its head {len(head)}")
+    return {"caption": sound(str(table.caption), TEXT_CHARACTERS), "head": head, "rows": rows}
 
 
 def _draw(name: Any, figure: Any) -> dict[str, str]:

@@ -53,7 +53,9 @@ class Live:
         self._whole = self._bars.add_task("", total=len(jobs), facts="")
         self._running: dict[str, _Running] = {}
         self._left = {job.key: estimate.seconds(job) for job in jobs}
-        self._expected = self._taken = 0.0  # of finished jobs
+        self._guessed = {job.key for job in jobs if estimate.guessed(job)}
+        # of finished jobs, guessed or not: seconds expected, and taken
+        self._spent = dict.fromkeys((False, True), (0.0, 0.0))
         self._workers = workers
 
     def __enter__(self) -> Live:
@@ -65,17 +67,25 @@ class Live:
         self._bars.stop()
 
     def eta(self) -> float:
-        """Seconds left: the estimate, corrected by the actual times of finished jobs and epochs."""
-        left, expected, taken = sum(self._left.values()), self._expected, self._taken
+        """Seconds left: the estimate, corrected by the actual times of finished jobs and epochs.
+
+        What is only guessed has a correction of its own: an evaluation that takes a hundred times its guess says
+        nothing of a training.
+        """
+        return sum(map(self._left_of, (False, True))) / self._workers
+
+    def _left_of(self, guessed: bool) -> float:
+        """Seconds left of what is guessed, or of what is known better, by one worker."""
+        left = sum(seconds for key, seconds in self._left.items() if (key in self._guessed) is guessed)
+        expected, taken = self._spent[guessed]
         for running in self._running.values():
             epoch, epochs = (_number(running.event, name) for name in ("epoch", "epochs"))
-            if epoch and epochs:
+            if epoch and epochs and (running.job.key in self._guessed) is guessed:
                 done = self._left.get(running.job.key, 0.0) * min(epoch / epochs, 1.0)
                 left -= done
                 expected += done
                 taken += epoch * (_number(running.event, "seconds") or done / epoch)
-        pace = (taken + 10.0) / (expected + 10.0)  # initially trusts the estimate a little
-        return left * pace / self._workers
+        return left * (taken + 10.0) / (expected + 10.0)  # initially trusts the estimate a little
 
     def started(self, job: Job) -> None:
         bar, now = self._bars.add_task(line(job.label), total=None, facts=""), time.monotonic()
@@ -121,8 +131,9 @@ class Live:
         running = self._running.pop(job.key)
         self._bars.remove_task(running.bar)
         taken = time.monotonic() - running.since
-        self._expected += self._left.pop(job.key, 0.0)
-        self._taken += taken
+        guessed = job.key in self._guessed
+        before, spent = self._spent[guessed]
+        self._spent[guessed] = (before + self._left.pop(job.key, 0.0), spent + taken)
         return running.event, taken
 
     def _show(self, running: _Running, *more: str) -> None:

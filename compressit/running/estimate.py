@@ -64,8 +64,14 @@ class Estimate:
         if job.work is None or self._calibration is None:
             return _EVALUATION if job.kind == "evaluate" else _OTHER
         work = job.work
+        if not work["steps"]:
+            return _EVALUATION + work["forwards"] * self._calibration["forward"]
         step = interpolated(self._calibration["steps"], work["batch_size"], work["width"])
         return work["steps"] * step + work["forwards"] * self._calibration["forward"]
+
+    def guessed(self, job: Job) -> bool:
+        """Whether nothing is known of the job, so that how long it took says nothing of others."""
+        return self._history.seconds(job) is None and (job.work is None or self._calibration is None)
 
     def total(self, jobs: Iterable[Job]) -> float:
         """The sum over all jobs."""
@@ -73,8 +79,8 @@ class Estimate:
 
 
 def unknown(jobs: Sequence[Job], history: History) -> list[Job]:
-    """The jobs that say how much work they are and have no history: they need a calibration."""
-    return [t for t in jobs if t.work is not None and history.seconds(t) is None]
+    """The jobs that say how many steps they train and have no history: they need a calibration."""
+    return [t for t in jobs if t.work is not None and t.work["steps"] and history.seconds(t) is None]
 
 
 def interpolated(steps: Sequence[Sequence[float]], batch_size: float, width: float) -> float:

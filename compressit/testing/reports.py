@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from compressit.contract.kinds import Table
 from compressit.contract.results import Results
 from compressit.results.page import render
 from compressit.testing import samples
@@ -27,6 +28,7 @@ class _Told:
 
     figures: Any
     paragraphs: Any
+    tables: Any
     changed_results: bool
     settings: Sequence[str]  # matplotlib settings that it left changed
     pyplot: set[int]  # figures that it left open in pyplot
@@ -34,7 +36,7 @@ class _Told:
 
 @check("report")
 def runs(subject: Subject) -> None:
-    """It makes figures and paragraphs from a finished run."""
+    """It makes figures, tables and paragraphs from a finished run."""
     told = _told(subject)
     if not isinstance(told.figures, Mapping):
         raise ConformanceError(
@@ -43,6 +45,10 @@ def runs(subject: Subject) -> None:
     if isinstance(told.paragraphs, str) or not isinstance(told.paragraphs, Sequence):
         raise ConformanceError(
             f"`paragraphs` returned a {type(told.paragraphs).__name__}", "return a list of strings"
+        )
+    if any(not isinstance(table, Table) for table in told.tables):
+        raise ConformanceError(
+            "`tables` returned something else than tables", "return a list of compressit.Table"
         )
 
 
@@ -149,8 +155,9 @@ def _tell(subject: Subject, results: Results) -> _Told:
     open_before = _open_figures()
     with quiet_place(subject), matplotlib.rc_context():
         figures, paragraphs = report.figures(results), report.paragraphs(results)
+        tables = report.tables(results)
         left = changed(settings, {**matplotlib.rcParams})
-    return _Told(figures, paragraphs, _text(results) != text, left, _open_figures() - open_before)
+    return _Told(figures, paragraphs, tables, _text(results) != text, left, _open_figures() - open_before)
 
 
 def _open_figures() -> set[int]:

@@ -20,7 +20,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from compressit.config import NoOptions
-from compressit.contract.kinds import Report
+from compressit.contract.kinds import Report, Table
 from compressit.contract.results import Results, Row
 from compressit.results.page import document, render
 
@@ -278,6 +278,37 @@ def test_status_line(tmp_path: Path, fields: dict[str, Any], words: str) -> None
 
 def test_a_run_without_a_model_has_a_page(tmp_path: Path) -> None:
     assert "No models yet." in write(tmp_path, make_results([], missing=["train"]), Plain(NoOptions()))
+
+
+class Tabled(Report[NoOptions]):
+    """Gives tables, or what it is made with."""
+
+    name = "report.tabled"
+
+    def __init__(self, tables: Any) -> None:
+        super().__init__(NoOptions())
+        self.given = tables
+
+    def tables(self, results: Results) -> Any:
+        return self.given
+
+
+def test_tables_of_a_report_are_text_in_the_open_page(tmp_path: Path) -> None:
+    table = Table("Found <here>", ["", "verdict"], [["accuracy", "<b>within</b>"], ["loss", "misses"]])
+    assert render(make_results(), [("report.tabled", lambda: Tabled([table]))], tmp_path) == []
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;within&lt;/b&gt;" in page
+    assert "<b>within</b>" not in page
+    assert "Found &lt;here&gt;" in page
+    assert '<details class="report" open>' in page
+
+
+@pytest.mark.parametrize(
+    "given", [["no table"], [Table("ragged", ["one", "two"], [["one"]])], 5, [Table("t", ["a"], [[]])]]
+)
+def test_a_report_whose_tables_are_none_is_named(tmp_path: Path, given: Any) -> None:
+    (problem,) = render(make_results(), [("report.tabled", lambda: Tabled(given))], tmp_path)
+    assert "no tables" in problem
 
 
 def test_a_broken_report_is_named_and_loses_nothing_else(tmp_path: Path) -> None:

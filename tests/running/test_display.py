@@ -162,6 +162,19 @@ def test_the_time_left_shrinks_with_epochs_and_finished_jobs_and_with_jobs(
     assert slow.eta() > 10 * live.eta(), "what took longer than thought lets the rest take longer"
 
 
+def test_a_wrong_guess_of_an_evaluation_says_nothing_of_trainings(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history, stage = History(tmp_path, 1), _stage(plan)
+    history.add(stage, 600.0)
+    guess = next(job for job in plan.jobs.values() if job.kind == "evaluate")
+    live, now = Live(_console(False), list(plan.jobs.values()), Estimate(history), 1), time.monotonic()
+    live.started(guess)
+    monkeypatch.setattr(live_module.time, "monotonic", lambda: now + 300)
+    live.finished(guess, 300.0)
+    assert 600 < live.eta() < 1200
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_how_long_a_job_has_been_silent_is_told(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_a_stage_is_its_steps_and_its_teachers_passes(plan: Plan, tmp_path: Path
     assert estimate.total(plan.jobs.values()) < 10
 
 
+def test_an_evaluation_is_its_passes_once_they_are_measured(plan: Plan, tmp_path: Path) -> None:
+    found = next(job for job in plan.jobs.values() if job.kind == "evaluate")
+    job = replace(found, work={"steps": 0, "batch_size": 1, "width": 1.0, "forwards": 50})
+    estimate = Estimate(History(tmp_path, 1), {"steps": [], "forward": 3.0})
+    assert 150 <= estimate.seconds(job) < 152
+    assert not estimate.guessed(job)
+    assert Estimate(History(tmp_path, 1)).guessed(job)
+
+
 def test_without_history_or_calibration_it_is_a_guess_above_zero(plan: Plan, tmp_path: Path) -> None:
     estimate = Estimate(History(tmp_path, 1))
     assert all(estimate.seconds(job) > 0 for job in plan.jobs.values())
@@ -49,7 +59,7 @@ def test_without_history_or_calibration_it_is_a_guess_above_zero(plan: Plan, tmp
 def test_what_a_job_took_is_remembered_for_others_like_it(plan: Plan, tmp_path: Path) -> None:
     history = History(tmp_path, 2)
     train = job_of(plan, "base/seed0/train")
-    assert unknown(list(plan.jobs.values()), history) == [t for t in plan.jobs.values() if t.work]
+    assert unknown(list(plan.jobs.values()), history) == [t for t in plan.jobs.values() if t.kind == "stage"]
     history.add(train, 12.3456)
     history.save()
     again = History(tmp_path, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from compressit import Evaluator, Metric, NoOptions, hookimpl
+from compressit import Evaluator, Metric, NoOptions, Work, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +28,10 @@ class Accuracy(Evaluator[NoOptions]):
         "validation_loss": Metric("lower", "nats", "cross-entropy on the validation split"),
         "test_loss": Metric("lower", "nats", "cross-entropy on the test images"),
     }
+
+    def work(self, images: int) -> Work:
+        """A pass over the training set, which is the largest part of it."""
+        return Work(steps=0, batch_size=1, forwards=images)
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Validation metrics are left out if the data has no validation split."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compressit import Evaluator, Metric, NoOptions, Task, hookimpl
+from compressit import Evaluator, Metric, NoOptions, Task, Work, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +28,10 @@ class Scores(Evaluator[NoOptions]):
             for split, called in SPLITS.items()
             for name, metric in measures.items()
         }
+
+    def work(self, images: int) -> Work:
+        """A pass over the training set, which is the largest part of it."""
+        return Work(steps=0, batch_size=1, forwards=images)
 
     def evaluate(self, model: nn.Module, ctx: StageContext) -> Mapping[str, float]:
         """Of the splits that the data have. The loss has no options that only trainings use, as label smoothing."""
