@@ -23,6 +23,7 @@ class Net:
     parameters: float
     examples: int
     accuracy: float  # a fraction: top-1
+    source: str  # of the numbers
 
     @property
     def ratio(self) -> float:
@@ -37,7 +38,7 @@ def published() -> list[Net]:
     )
     return [
         Net(row["model"], row["family"], 1e6 * float(row["parameters_millions"]), IMAGENET,
-            float(row["top1_percent"]) / 100)
+            float(row["top1_percent"]) / 100, row["numbers_from"])
         for row in csv.DictReader(text.splitlines())
     ]  # fmt: skip
 
@@ -51,7 +52,7 @@ def measured(results: Results) -> list[Net]:
             groups.setdefault((row.variant, row.name), []).append(net)
     return [
         Net(nets[0].name, nets[0].family, fmean(net.parameters for net in nets), nets[0].examples,
-            fmean(net.accuracy for net in nets))
+            fmean(net.accuracy for net in nets), "this run")
         for nets in groups.values()
     ]  # fmt: skip
 
@@ -61,11 +62,17 @@ def _net(results: Results, row: Row) -> Net | None:
     examples = next((count for made in results.lineage(row) if (count := _examples(made))), None)
     if examples is None or size is None or accuracy is None or not math.isfinite(size + accuracy):
         return None
-    return Net(f"{row.variant} {row.name}", row.variant, size, examples, accuracy)
+    return Net(f"{row.variant} {row.name}", row.variant, size, examples, accuracy, "this run")
 
 
 def _examples(row: Row) -> int | None:
+    """None also of a training that `steps` may have cut off in the middle of a pass."""
     seen, epochs = row.notes.get("images_seen"), row.notes.get("epochs")
-    if isinstance(seen, int) and isinstance(epochs, int) and seen > 0 and epochs > 0:
+    if (
+        isinstance(seen, int)
+        and isinstance(epochs, int)
+        and min(seen, epochs) > 0
+        and not row.options.get("steps")
+    ):
         return round(seen / epochs)
     return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from compressit import Config, Report, hookimpl
+from compressit import Config, Report, Table, hookimpl
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +57,13 @@ class OverparameterisationReport(Report[OverparameterisationConfig]):
 
         how = self.config
         return [of_published(published(), how.least, how.most, how.asked), of_this_run(measured(results))]
+
+    def tables(self, results: Results) -> Sequence[Table]:
+        """All nets of the figure, published ones with where their numbers come from."""
+        from compressit_plugins.overparameterisation.nets import measured, published
+        from compressit_plugins.overparameterisation.words import table
+
+        return [table([*published(), *measured(results)])]
 
 
 @hookimpl

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressit import counted, grouped, percent
+from compressit import Table, counted, grouped, percent
 from compressit_plugins.overparameterisation.nets import IMAGENET, Net
 
 
@@ -30,3 +30,20 @@ def of_this_run(nets: Sequence[Net]) -> str:
     return (
         f"Here: parameters per training example of this run's models, and their test accuracy: {told}{more}."
     )
+
+
+def table(nets: Sequence[Net]) -> Table:
+    """A row for each net, in this order."""
+    head = ["", "parameters", "training examples", "parameters per example", "test accuracy", "numbers from"]
+    rows = [
+        [
+            net.name,
+            grouped(net.parameters),
+            grouped(net.examples),
+            f"{net.ratio:.3g}",
+            percent(net.accuracy),
+            net.source,
+        ]
+        for net in nets
+    ]
+    return Table("Parameters per training example", head, rows)
