@@ -16,7 +16,7 @@ from compressit_plugins.adversarial.options import told
 from compressit_plugins.adversarial.victim import Measured, Victim, measured_in_batches
 
 if TYPE_CHECKING:
-    from compressit_plugins.adversarial.adversarial import AdversarialConfig
+    from compressit_plugins.adversarial.options import AdversarialConfig
 
 
 def measured(model: nn.Module, ctx: StageContext, how: AdversarialConfig) -> dict[str, float]:

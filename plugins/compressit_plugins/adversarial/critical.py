@@ -15,7 +15,7 @@ from compressit_plugins.adversarial.options import told
 from compressit_plugins.adversarial.victim import Measured, Victim, measured_in_batches
 
 if TYPE_CHECKING:
-    from compressit_plugins.adversarial.critical_samples import CriticalSamplesConfig
+    from compressit_plugins.adversarial.options import CriticalSamplesConfig
 
 
 def measured(model: nn.Module, ctx: StageContext, how: CriticalSamplesConfig) -> dict[str, float]:

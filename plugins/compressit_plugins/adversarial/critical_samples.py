@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import Field, field_validator
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compressit import Curve, Declared, Evaluator, Metric, Task, Work, hookimpl
-from compressit_plugins.adversarial.options import SearchConfig, Sizes, told, work
+from compressit_plugins.adversarial.options import CriticalSamplesConfig, told, work
 
 if TYPE_CHECKING:
     from torch import nn
 
     from compressit import StageContext
-
-
-class CriticalSamplesConfig(SearchConfig):
-    """Options of `eval.critical_samples`."""
-
-    split: Literal["train", "validation", "test"] = Field("train", description="which examples are measured")
-    images: int = Field(1000, ge=1, description="how many, evenly spaced; all if there are fewer")
-    radii: Sizes = Field(
-        (0.1,),
-        min_length=1,
-        description="half sides of the box around an input, in its units before scaling: of pixels in 0..1",
-    )
-
-    @field_validator("radii")
-    @classmethod
-    def _differ(cls, radii: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(radii)) != len(radii):
-            raise ValueError("must differ from each other")
-        return tuple(sorted(radii))
 
 
 class CriticalSamples(Evaluator[CriticalSamplesConfig]):
