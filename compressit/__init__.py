@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from compressit.contract.kinds import Evaluator as Evaluator
     from compressit.contract.kinds import Model as Model
     from compressit.contract.kinds import Report as Report
+    from compressit.contract.kinds import Table as Table
     from compressit.contract.kinds import Trainer as Trainer
     from compressit.contract.kinds import Work as Work
     from compressit.contract.measure import answers as answers
@@ -128,5 +129,7 @@ if TYPE_CHECKING:
     from compressit.results.comparison import Comparison as Comparison
     from compressit.results.entries import Entry as Entry
     from compressit.results.statistics import Estimate as Estimate
+    from compressit.results.statistics import estimate as estimate
+    from compressit.results.statistics import holm as holm
     from compressit.results.verdicts import Verdict as Verdict
     from compressit.seeds import Streams as Streams

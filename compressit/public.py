@@ -46,7 +46,6 @@ EXPORTS = {
     "OnnxNet": "compressit.exporting.onnxnet",
     "Picture": "compressit.contract.records",
     "PlannedModel": "compressit.contract.observer",
-    "Progress": "compressit.contract.context",
     "Pretrained": "compressit.contract.kinds",
     "Progress": "compressit.contract.context",
     "Recipe": "compressit.recipe.load",
