@@ -45,7 +45,12 @@ class StructuredConfig(Config):
         description="compare channels within each group of coupled layers, across all groups, or across groups of the "
         "same structure",
     )
-    round_to: int = Field(default=1, ge=1, description="kept widths are multiples of this")
+    round_to: int = Field(
+        default=1,
+        ge=1,
+        description="kept widths are multiples of this; 8 or 16 for speed: fast convolutions take blocks of as many "
+        "channels, and other widths can be slower than the unpruned net",
+    )
     max_ratio: float = Field(
         default=1.0, gt=0, le=1, description="no width loses more than this fraction of its channels"
     )
