@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from compressit.config import Config, model_refs, names_models
+from compressit.config import Config, names_models
 from compressit.contract.classification import usual as usual_task
 from compressit.contract.fit_options import FitConfig
 from compressit.contract.kinds import Dataset, Evaluator, Model
@@ -114,8 +114,8 @@ def missing_options(parts: Parts, host: Host) -> list[str]:
 
 
 def usual_evaluators(host: Host, data: str | None = None, task: str | None = None) -> list[str]:
-    """Evaluators that can measure any model of these data, or of this task, quickly and with what is installed: they
-    take no timings, need no stage and no other model, write no files, and measure nothing that an earlier one
+    """Evaluators that a first recipe of these data, or of this task, needs: those without options, about which nothing
+    is to be decided. They take no timings, need no stage, write no files, and measure nothing that an earlier one
     measures. By default of a classification."""
     posed = _posed(host, data, task)
     found: list[str] = []
@@ -125,7 +125,7 @@ def usual_evaluators(host: Host, data: str | None = None, task: str | None = Non
         if not issubclass(plugin, Evaluator) or plugin.exclusive or plugin.uses_stage:
             continue
         made_one = made(plugin, {})
-        if not isinstance(made_one, Evaluator) or any(model_refs(made_one.config)):
+        if not isinstance(made_one, Evaluator) or plugin.Config.model_fields:
             continue
         if made_one.tasks is not None and not posed.does() & made_one.tasks:
             continue

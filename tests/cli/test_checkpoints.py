@@ -24,7 +24,10 @@ def _row(ran: Ran, checkpoint: str = BLOG) -> dict[str, Any]:
 
 def test_inspect_shows_what_the_file_says_of_itself(tiny: Ran) -> None:
     text = tiny.sandbox.light("inspect", tiny.out / BLOG).out
-    assert 'model        model.mlp {"activation": "relu", "bias": true, "hidden": [5, 5]}' in text
+    assert (
+        'model        model.mlp {"activation": "relu", "bias": true, "hidden": [5, 5], "residual": false}'
+        in text
+    )
     assert "linear1.weight" in text
     facts = json.loads(tiny.sandbox.light("inspect", tiny.out / BLOG, "--json").out)
     row = _row(tiny)

@@ -155,7 +155,7 @@ def test_defaults_are_written_out_and_written_options_are_read_back(tmp_path: Pa
     student = made.variants[0].stages[1].use.config["student"]
     assert student == {
         "uses": "model.mlp",
-        "with": {"hidden": [512, 512], "activation": "relu", "bias": True},
+        "with": {"hidden": [512, 512], "activation": "relu", "bias": True, "residual": False},
     }
     again = parse_recipe(recipe(str(student).replace("True", "true")), "r.yaml", installed())
     assert again.variants[0].stages[1].use.config["student"] == student
