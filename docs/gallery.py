@@ -91,7 +91,8 @@ def _summary(recipes: list[Path]) -> Iterator[str]:
     yield "| --- | --- | --- |"
     for recipe in recipes:
         kept = _kept(recipe)
-        verdicts = [row[1] for table in kept["tables"] for row in table["rows"]] if kept else []
+        checked = [table for table in kept["tables"] if "verdict" in table["head"]] if kept else []
+        verdicts = [row[table["head"].index("verdict")] for table in checked for row in table["rows"]]
         agree = f"{verdicts.count('within')} of {len(verdicts)}" if verdicts else "–"
         minutes = f"{kept['minutes']:g}" if kept else "not run yet"
         yield f"| [{_title(recipe)}](#{_anchor(recipe)}) | {agree} | {minutes} |"
