@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from compressit import EpochEnd, StageContext, StopTraining, answers, copied, fit, keeping_zeros, pruned_zeros
 from compressit_plugins.memorise.examples import Examples, drawn_examples
-from compressit_plugins.memorise.finished import Part, finished
 from compressit_plugins.memorise.options import FitTimeConfig, Labels
+from compressit_plugins.train.finished import Part, finished
 from compressit_plugins.train.fresh_weights import redraw
 
 Points = list[tuple[float, float]]  # steps, accuracy

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from compressit import Progress, StageContext, copied, fit, pruned_zeros
+from compressit import StageContext, copied, fit, pruned_zeros
 from compressit_plugins.subspace.bases import check_size, drawn
 from compressit_plugins.subspace.confined import confined
 from compressit_plugins.subspace.options import IntrinsicDimensionConfig
 from compressit_plugins.subspace.training import places
 from compressit_plugins.train.early_stopping import Examples
+from compressit_plugins.train.finished import Part, Points, finished
 from compressit_plugins.train.fresh_weights import redraw_as_built
 
 
@@ -30,12 +30,14 @@ def measured(model: nn.Module, ctx: StageContext, options: IntrinsicDimensionCon
     fitting = [d for d in options.dimensions if d <= sum(map(len, kept.values()))]
     if not fitting:
         check_size(options.basis, sum(map(len, kept.values())), options.dimensions[0], ctx.compute.dtype)
-    saved = ctx.progress.load()
-    scores: list[float] = list(saved[1]["scores"]) if saved is not None else []
-    for dimension in fitting[len(scores) :]:
-        scores.append(_score(copied(net), kept, dimension, ctx, options, tuple(scores)))
-        if ctx.progress.due():
-            ctx.progress.save({}, {"scores": scores, "dimension": None})
+    learned = finished(ctx.progress)  # by dimension
+    for dimension in fitting:
+        if str(dimension) not in learned:
+            score_there = _score(copied(net), kept, dimension, ctx, options, learned)
+            learned[str(dimension)] = [(dimension, score_there)]
+            if ctx.progress.due():
+                Part(ctx.progress, "", learned).save({}, {})
+    scores = [learned[str(dimension)][0][1] for dimension in fitting]
     for dimension, value in zip(fitting, scores, strict=True):
         ctx.log(dimension, subspace_score=value)
     thresholds = {
@@ -76,16 +78,16 @@ def _score(
     dimension: int,
     ctx: StageContext,
     options: IntrinsicDimensionConfig,
-    scores: Sequence[float],
+    before: Mapping[str, Points],
 ) -> float:
-    """What `net` scores after training in a random subspace. `scores`: of the dimensions before, to save."""
+    """What `net` scores after training in a random subspace. `before`: of other dimensions, to save."""
     compute, task = ctx.compute, ctx.task
     weights = sum(map(len, kept.values()))
     check_size(options.basis, weights, dimension, compute.dtype)
     generator = ctx.streams.generator(f"basis {dimension}")
     basis = drawn(options.basis, weights, dimension, generator, compute.device, compute.dtype)
     examples, y = _examples(ctx, options.images)
-    own = replace(ctx.apart(), fits=[], progress=_Part(ctx.progress, dimension, scores))
+    own = replace(ctx.apart(), fits=[], progress=Part(ctx.progress, str(dimension), before))
     with confined(net, basis, kept, dimension) as inside:
         fit(inside, own, options, examples, task.objective(y))
     part = ctx.data.split(options.split)
@@ -100,25 +102,3 @@ def _examples(ctx: StageContext, images: int) -> tuple[Examples, Tensor]:
     count = min(images, len(train))
     x, y = next(train.visit([torch.arange(count, device=train.y.device) * len(train) // count]))
     return lambda epoch: (x, y), y
-
-
-@dataclass
-class _Part(Progress):
-    """The progress of one dimension's training, saved with the scores before it as that of the whole evaluation."""
-
-    whole: Progress
-    dimension: int
-    scores: Sequence[float]
-
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        saved = self.whole.load()
-        return saved if saved is not None and saved[1]["dimension"] == self.dimension else None
-
-    def due(self) -> bool:
-        return self.whole.due()
-
-    def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        self.whole.save(tensors, {**facts, "scores": [*self.scores], "dimension": self.dimension})
-
-    def refuse(self, why: str) -> None:
-        self.whole.refuse(why)
